@@ -1,0 +1,168 @@
+"""The life of an order, as a table.
+
+Rules, told once: an order is *in flight* from the moment its intent is journaled until the venue has spoken, and that
+is a state, not a flag. An acknowledgement is not acceptance, but it is the venue's word that the order may work, so
+both lead to WORKING. UNKNOWN counts at its worst case until a probe resolves it. Reality's rows are here too: a fill
+may arrive before the acknowledgement, after a cancel was sent, and even after the order was believed cancelled.
+An illegal pair raises `IllegalTransition` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Side(StrEnum):
+    """`buy` adds base, `sell` removes it."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        """+1 for a buy, -1 for a sell."""
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class OrderState(StrEnum):
+    """Where an order stands as far as we know."""
+
+    PENDING_NEW = "pending_new"
+    WORKING = "working"
+    PENDING_AMEND = "pending_amend"
+    PENDING_CANCEL = "pending_cancel"
+    UNKNOWN = "unknown"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+class OrderHappening(StrEnum):
+    """What can happen to an order."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    UNCERTAIN = "uncertain"
+    PARTLY_FILLED = "partly_filled"
+    FULLY_FILLED = "fully_filled"
+    AMEND_SENT = "amend_sent"
+    AMENDED = "amended"
+    AMEND_REFUSED = "amend_refused"
+    CANCEL_SENT = "cancel_sent"
+    CANCEL_REFUSED = "cancel_refused"
+    CANCELLED = "cancelled"
+    FOUND_WORKING = "found_working"
+    FOUND_GONE = "found_gone"
+
+
+class IllegalTransition(Exception):
+    """An order was told of a happening that its state has no row for. Nothing was changed."""
+
+
+_S = OrderState
+_H = OrderHappening
+
+TRANSITIONS: Final[dict[tuple[OrderState, OrderHappening], OrderState]] = {
+    # create in flight
+    (_S.PENDING_NEW, _H.ACCEPTED): _S.WORKING,
+    (_S.PENDING_NEW, _H.REFUSED): _S.REJECTED,
+    (_S.PENDING_NEW, _H.UNREACHABLE): _S.REJECTED,
+    (_S.PENDING_NEW, _H.UNCERTAIN): _S.UNKNOWN,
+    (_S.PENDING_NEW, _H.PARTLY_FILLED): _S.WORKING,
+    (_S.PENDING_NEW, _H.FULLY_FILLED): _S.FILLED,
+    (_S.PENDING_NEW, _H.CANCELLED): _S.CANCELLED,
+    (_S.PENDING_NEW, _H.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.PENDING_NEW, _H.FOUND_WORKING): _S.WORKING,
+    # working at the venue
+    (_S.WORKING, _H.ACCEPTED): _S.WORKING,
+    (_S.WORKING, _H.PARTLY_FILLED): _S.WORKING,
+    (_S.WORKING, _H.FULLY_FILLED): _S.FILLED,
+    (_S.WORKING, _H.AMEND_SENT): _S.PENDING_AMEND,
+    (_S.WORKING, _H.AMENDED): _S.WORKING,
+    (_S.WORKING, _H.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.WORKING, _H.CANCELLED): _S.CANCELLED,
+    (_S.WORKING, _H.REFUSED): _S.REJECTED,  # acknowledged, then refused on the stream (post-only would take)
+    (_S.WORKING, _H.UNCERTAIN): _S.UNKNOWN,
+    (_S.WORKING, _H.FOUND_WORKING): _S.WORKING,
+    (_S.WORKING, _H.FOUND_GONE): _S.CANCELLED,
+    # amend in flight
+    (_S.PENDING_AMEND, _H.ACCEPTED): _S.PENDING_AMEND,
+    (_S.PENDING_AMEND, _H.AMENDED): _S.WORKING,
+    (_S.PENDING_AMEND, _H.AMEND_REFUSED): _S.WORKING,
+    (_S.PENDING_AMEND, _H.UNREACHABLE): _S.WORKING,
+    (_S.PENDING_AMEND, _H.UNCERTAIN): _S.UNKNOWN,
+    (_S.PENDING_AMEND, _H.PARTLY_FILLED): _S.PENDING_AMEND,
+    (_S.PENDING_AMEND, _H.FULLY_FILLED): _S.FILLED,
+    (_S.PENDING_AMEND, _H.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.PENDING_AMEND, _H.CANCELLED): _S.CANCELLED,
+    (_S.PENDING_AMEND, _H.REFUSED): _S.REJECTED,
+    (_S.PENDING_AMEND, _H.FOUND_WORKING): _S.WORKING,
+    (_S.PENDING_AMEND, _H.FOUND_GONE): _S.CANCELLED,
+    # cancel in flight
+    (_S.PENDING_CANCEL, _H.ACCEPTED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _H.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _H.CANCELLED): _S.CANCELLED,
+    (_S.PENDING_CANCEL, _H.REFUSED): _S.REJECTED,  # the create behind it was refused
+    (_S.PENDING_CANCEL, _H.CANCEL_REFUSED): _S.WORKING,
+    (_S.PENDING_CANCEL, _H.UNREACHABLE): _S.WORKING,
+    (_S.PENDING_CANCEL, _H.UNCERTAIN): _S.UNKNOWN,
+    (_S.PENDING_CANCEL, _H.AMENDED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _H.AMEND_REFUSED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _H.PARTLY_FILLED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _H.FULLY_FILLED): _S.FILLED,
+    (_S.PENDING_CANCEL, _H.FOUND_WORKING): _S.WORKING,
+    (_S.PENDING_CANCEL, _H.FOUND_GONE): _S.CANCELLED,
+    # outcome unknown: counted at its worst case until a probe or the stream speaks
+    (_S.UNKNOWN, _H.ACCEPTED): _S.WORKING,
+    (_S.UNKNOWN, _H.REFUSED): _S.REJECTED,
+    (_S.UNKNOWN, _H.UNCERTAIN): _S.UNKNOWN,
+    (_S.UNKNOWN, _H.AMENDED): _S.WORKING,
+    (_S.UNKNOWN, _H.AMEND_REFUSED): _S.UNKNOWN,
+    (_S.UNKNOWN, _H.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.UNKNOWN, _H.CANCEL_REFUSED): _S.UNKNOWN,
+    (_S.UNKNOWN, _H.CANCELLED): _S.CANCELLED,
+    (_S.UNKNOWN, _H.PARTLY_FILLED): _S.WORKING,
+    (_S.UNKNOWN, _H.FULLY_FILLED): _S.FILLED,
+    (_S.UNKNOWN, _H.FOUND_WORKING): _S.WORKING,
+    (_S.UNKNOWN, _H.FOUND_GONE): _S.CANCELLED,
+    # reality after the end: fills that were on their way, answers that come late or twice
+    (_S.CANCELLED, _H.PARTLY_FILLED): _S.CANCELLED,
+    (_S.CANCELLED, _H.FULLY_FILLED): _S.FILLED,
+    (_S.CANCELLED, _H.CANCELLED): _S.CANCELLED,
+    (_S.CANCELLED, _H.ACCEPTED): _S.CANCELLED,
+    (_S.CANCELLED, _H.CANCEL_REFUSED): _S.CANCELLED,
+    (_S.CANCELLED, _H.AMEND_REFUSED): _S.CANCELLED,
+    (_S.CANCELLED, _H.UNCERTAIN): _S.CANCELLED,
+    (_S.CANCELLED, _H.UNREACHABLE): _S.CANCELLED,
+    (_S.CANCELLED, _H.FOUND_GONE): _S.CANCELLED,
+    (_S.CANCELLED, _H.REFUSED): _S.CANCELLED,
+    (_S.FILLED, _H.FULLY_FILLED): _S.FILLED,
+    (_S.FILLED, _H.CANCELLED): _S.FILLED,  # the second message of a cancel/fill race
+    (_S.FILLED, _H.ACCEPTED): _S.FILLED,
+    (_S.FILLED, _H.CANCEL_REFUSED): _S.FILLED,
+    (_S.FILLED, _H.AMEND_REFUSED): _S.FILLED,
+    (_S.FILLED, _H.UNCERTAIN): _S.FILLED,
+    (_S.FILLED, _H.UNREACHABLE): _S.FILLED,
+    (_S.FILLED, _H.FOUND_GONE): _S.FILLED,
+    (_S.REJECTED, _H.REFUSED): _S.REJECTED,
+    (_S.REJECTED, _H.CANCELLED): _S.REJECTED,
+    (_S.REJECTED, _H.ACCEPTED): _S.REJECTED,  # the acknowledgement overtaken by the refusal on the stream
+    (_S.REJECTED, _H.CANCEL_REFUSED): _S.REJECTED,
+    (_S.REJECTED, _H.FOUND_GONE): _S.REJECTED,
+}
+
+TERMINAL: Final[frozenset[OrderState]] = frozenset({_S.FILLED, _S.CANCELLED, _S.REJECTED})
+
+
+def next_state(state: OrderState, happening: OrderHappening) -> OrderState:
+    """The state after `happening`. Raises IllegalTransition where the table has no such row."""
+    try:
+        return TRANSITIONS[(state, happening)]
+    except KeyError:
+        raise IllegalTransition(f"an order that is {state.value} cannot be told it was {happening.value}") from None

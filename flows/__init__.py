@@ -1,0 +1,1 @@
+"""Sequences: the only floor that imports Prefect."""

@@ -1,0 +1,1 @@
+"""Judges: criteria, measurements, verdicts, decisions. Pure but for the sources that measure."""
