@@ -1,0 +1,308 @@
+"""What venue and private stream say of our orders, applied to the table, the ledger and the counters.
+
+An acknowledgement starts nothing and ends nothing by itself: the private stream confirms. A happening that the table of
+states has no row for changes nothing and is noted; reality has sent stranger things than the table knows.
+"""
+
+from __future__ import annotations
+
+from bot.domain.events import (
+    AmendAnswered,
+    CancelAnswered,
+    Filled,
+    OrderAccepted,
+    OrderNotFound,
+    OrderRefused,
+    OrderStatus,
+    OrderUncertain,
+    OrderUnreachable,
+    OrderUpdated,
+    VenueOrder,
+)
+from bot.domain.order import IllegalTransition, OrderHappening, OrderState
+from bot.engine.counters import reject_reason
+from bot.engine.orders import OwnOrder
+from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX
+from bot.engine.performance import Performance
+from bot.engine.probing import is_final, probe_soon
+from bot.engine.state import State
+from bot.engine.stopping import Stopping
+
+_H = OrderHappening
+_S = OrderState
+
+
+class Answers:
+    """Events about own orders."""
+
+    def __init__(self, state: State, stopping: Stopping, performance: Performance) -> None:
+        self._state = state
+        self._stopping = stopping
+        self._performance = performance
+        self._early_fills: list[Filled] = []
+
+    # ---- creates ----
+
+    def accepted(self, event: OrderAccepted) -> None:
+        order = self._order(event.client_order_id)
+        if order is None:
+            return
+        order.venue_order_id = event.venue_order_id or order.venue_order_id
+        if not order.acknowledged:
+            order.acknowledged = True
+            order.answered_at_ns = event.at_ns
+            self._latency(order)
+        self._tell(order, _H.ACCEPTED)
+
+    def refused(self, event: OrderRefused) -> None:
+        order = self._order(event.client_order_id)
+        if order is None:
+            return
+        if not order.acknowledged:
+            self._latency(order)
+        if self._tell(order, _H.REFUSED):
+            self._after_refusal(order, event.code, event.reason, post_only=event.post_only)
+
+    def unreachable(self, event: OrderUnreachable) -> None:
+        """The create never left: it did not happen, whatever was planned for it since."""
+        order = self._order(event.client_order_id)
+        if order is None or order.acknowledged:
+            return
+        self._tell(order, _H.REFUSED)
+        self._back_off(order)
+        self._state.note("WARNING", "order_rejected", **_who(order), reason="unreachable", detail=event.detail)
+
+    def uncertain(self, event: OrderUncertain) -> None:
+        order = self._order(event.client_order_id)
+        if order is not None and order.live:
+            self._tell(order, _H.UNCERTAIN)
+            self._back_off(order)
+            probe_soon(self._state, order)
+
+    # ---- amends and cancels ----
+
+    def amend_answered(self, event: AmendAnswered) -> None:
+        order = self._order(event.client_order_id)
+        if order is None or not order.live:
+            return
+        if event.outcome == "accepted":
+            order.answered_at_ns = event.at_ns
+        elif event.outcome == "gone":
+            probe_soon(self._state, order)
+        elif event.outcome in ("refused", "unreachable"):
+            if order.pending_price_ticks is not None and self._tells(order, _H.AMEND_REFUSED):
+                order.pending_price_ticks = order.pending_qty_lots = None
+                self._state.orders.recount(order)
+            self._back_off(order)
+        else:
+            self._tell(order, _H.UNCERTAIN)
+            probe_soon(self._state, order)
+
+    def cancel_answered(self, event: CancelAnswered) -> None:
+        """`gone` is success, but says not how it ended: the stream or a probe does, and fills are swept by it."""
+        order = self._order(event.client_order_id)
+        if order is None or not order.live:
+            return
+        if event.outcome == "accepted":
+            order.answered_at_ns = event.at_ns
+        elif event.outcome == "gone":
+            probe_soon(self._state, order)
+        elif order.state is not _S.PENDING_CANCEL:
+            return
+        elif event.outcome == "refused":
+            self._tell(order, _H.CANCEL_REFUSED)
+        elif event.outcome == "unreachable":
+            self._tell(order, _H.UNREACHABLE)
+        else:
+            self._tell(order, _H.UNCERTAIN)
+            probe_soon(self._state, order)
+
+    # ---- the private stream and probes ----
+
+    def updated(self, event: OrderUpdated) -> bool:
+        """The venue's word on an order. False where it is none of ours that we know."""
+        told = event.order
+        order = self._order(told.client_order_id)
+        if order is None:
+            return False
+        order.venue_order_id = told.venue_order_id or order.venue_order_id
+        order.reported_lots = max(order.reported_lots, told.filled_lots)
+        self._confirm(order)
+        if told.status is OrderStatus.WORKING:
+            self._works(order, told)
+        elif told.status is OrderStatus.FILLED:
+            order.qty_lots = told.qty_lots
+            order.reported_lots = max(order.reported_lots, told.qty_lots)
+            self._tell(order, _H.FULLY_FILLED)
+        elif told.post_only_refused or told.status is OrderStatus.REJECTED:
+            if self._tell(order, _H.REFUSED):
+                self._after_refusal(order, 0, told.reason, post_only=told.post_only_refused)
+        else:
+            self._cancelled(order, _H.CANCELLED, "stream")
+        self._state.orders.recount(order)
+        return True
+
+    def not_found(self, event: OrderNotFound) -> None:
+        order = self._order(event.client_order_id)
+        if order is not None and order.live and is_final(self._state, order):
+            self._cancelled(order, _H.FOUND_GONE, "probe")
+
+    def _works(self, order: OwnOrder, told: VenueOrder) -> None:
+        state = self._state
+        terms = (told.price_ticks, told.qty_lots)
+        pending = (order.pending_price_ticks, order.pending_qty_lots)
+        probed = order.probe_sent_ns > order.sent_at_ns
+        if order.state is _S.PENDING_AMEND and terms == pending:
+            self._settle(order, told, _H.AMENDED)
+        elif order.state is _S.UNKNOWN or (probed and order.state in (_S.PENDING_AMEND, _S.PENDING_CANCEL)):
+            self._settle(order, told, _H.FOUND_WORKING)
+        elif order.state is _S.PENDING_AMEND:
+            order.price_ticks, order.qty_lots = terms  # an earlier message; the amend is still on its way
+            self._tell(order, _H.ACCEPTED)
+        elif order.state is _S.PENDING_NEW:
+            self._tell(order, _H.ACCEPTED)
+            self._settle_terms(order, told)
+        elif order.live:
+            self._settle_terms(order, told)
+        if order.state is _S.WORKING:
+            state.back_off[(order.symbol, order.side)].succeeded()
+
+    def _settle(self, order: OwnOrder, told: VenueOrder, happening: OrderHappening) -> None:
+        if self._tells(order, happening):
+            order.probe_due_ns = None
+            self._settle_terms(order, told)
+
+    def _settle_terms(self, order: OwnOrder, told: VenueOrder) -> None:
+        order.price_ticks, order.qty_lots = told.price_ticks, told.qty_lots
+        order.pending_price_ticks = order.pending_qty_lots = None
+        if order.state is _S.WORKING:
+            order.answered_at_ns = None
+
+    def _confirm(self, order: OwnOrder) -> None:
+        if not order.confirmed:
+            order.confirmed = True
+            seconds = (self._state.now_ns - order.created_at_ns) / NS_PER_S
+            self._state.observe("mm_execution_latency_seconds", ("send_to_confirmed",), seconds)
+
+    def _cancelled(self, order: OwnOrder, happening: OrderHappening, by: str) -> None:
+        state = self._state
+        if not self._tell(order, happening):
+            return
+        state.counters.add("mm_orders_cancelled_total", order.symbol)
+        if order.cancel_sent_ns:
+            seconds = (state.now_ns - order.cancel_sent_ns) / NS_PER_S
+            state.observe("mm_execution_latency_seconds", ("cancel_to_confirmed",), seconds)
+        state.note("INFO", "order_canceled", **_who(order), by=by, filled_lots=order.reported_lots)
+
+    # ---- fills ----
+
+    def filled(self, event: Filled) -> None:
+        """Accounted in every state, once per execution id. A fill before its instrument is known waits for it."""
+        state = self._state
+        instrument = state.instruments.get(event.symbol)
+        if event.symbol not in state.books:
+            state.note("WARNING", "fill_generated", symbol=event.symbol, execution_id=event.execution_id, foreign=True)
+            return
+        if instrument is None:
+            self._early_fills.append(event)
+            return
+        if not state.ledger.record(event, instrument):
+            state.note("DEBUG", "idem_hit", execution_id=event.execution_id, symbol=event.symbol)
+            return
+        state.last_execution_ns[event.symbol] = state.now_ns
+        order = self._order(event.client_order_id)
+        if order is not None:
+            self._fill_order(order, event)
+        mid2 = state.last_mid2.get(event.symbol)
+        if mid2 is not None and event.client_order_id.startswith(QUOTE_PREFIX):
+            self._performance.filled(event.symbol, event.side, mid2, state.now_ns)
+        far = order is not None and abs(event.price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted
+        state.note(
+            "WARNING" if far else "INFO",  # more than 1 % from the quoted price
+            "fill_generated",
+            client_order_id=event.client_order_id,
+            symbol=event.symbol,
+            side=event.side.value,
+            price=str(event.price),
+            qty_lots=event.qty_lots,
+            fee_quote=str(event.fee_quote),
+            is_maker=event.is_maker,
+            position_lots=state.ledger.accounts[event.symbol].position_lots,
+        )
+        if not event.is_maker and event.client_order_id.startswith(QUOTE_PREFIX):
+            self._took(event, order)
+
+    def fill_early(self) -> None:
+        """Account for the fills that waited for their instrument."""
+        waiting, self._early_fills = self._early_fills, []
+        for fill in waiting:
+            self.filled(fill)
+
+    def _fill_order(self, order: OwnOrder, event: Filled) -> None:
+        state = self._state
+        if order.executed_lots == 0:
+            state.counters.add("mm_orders_filled_total", order.symbol, order.side.value)
+        order.executed_lots += event.qty_lots
+        if order.executed_lots >= order.worst_qty_lots:
+            self._tell(order, _H.FULLY_FILLED)
+        elif order.pending_qty_lots is None or order.state is not _S.UNKNOWN:
+            # of an order whose amend is unknown a fill says nothing about its terms: it stays unknown
+            self._tell(order, _H.PARTLY_FILLED)
+        state.orders.recount(order)
+
+    def _took(self, event: Filled, order: OwnOrder | None) -> None:
+        """A quote filled as taker: an incident, whatever the reason."""
+        state = self._state
+        state.counters.add("mm_taker_fills_total", event.symbol)
+        if order is None or not order.taker_counted:
+            state.counters.add("mm_crossing_orders_total", event.symbol)
+        if order is not None:
+            order.taker_counted = True
+        state.taker_fills += 1
+        detail = f"{event.client_order_id} {event.execution_id}"
+        self._stopping.enter("taker_fill" if state.taker_fills == 1 else "taker_fill_again", detail)
+
+    # ---- shared ----
+
+    def _order(self, client_order_id: str) -> OwnOrder | None:
+        return self._state.orders.get(client_order_id)
+
+    def _tell(self, order: OwnOrder, happening: OrderHappening) -> bool:
+        """True where that ended the order."""
+        was_live = order.live
+        return self._tells(order, happening) and was_live and not order.live
+
+    def _tells(self, order: OwnOrder, happening: OrderHappening) -> bool:
+        """True where the table has a row for it."""
+        try:
+            self._state.orders.happen(order, happening, self._state.now_ns)
+        except IllegalTransition as problem:
+            self._state.note("DEBUG", "order_transition_ignored", **_who(order), detail=str(problem))
+            return False
+        return True
+
+    def _after_refusal(self, order: OwnOrder, code: int, reason: str, *, post_only: bool) -> None:
+        state = self._state
+        self._back_off(order)
+        if post_only:
+            state.counters.add("mm_post_only_rejects_total", order.symbol)
+            return
+        label = reject_reason(code, reason)
+        state.counters.add("mm_orders_rejected_total", order.symbol, label)
+        if label == "filters":
+            state.counters.add("mm_filter_violations_total", order.symbol)
+        state.note("WARNING", "order_rejected", **_who(order), reason=label, code=code, detail=reason)
+
+    def _back_off(self, order: OwnOrder) -> None:
+        parameters = self._state.parameters
+        self._state.back_off[(order.symbol, order.side)].refused(
+            self._state.now_ns, parameters.back_off_first_ms, parameters.back_off_max_ms
+        )
+
+    def _latency(self, order: OwnOrder) -> None:
+        milliseconds = (self._state.now_ns - order.created_at_ns) / NS_PER_MS
+        self._state.observe("mm_order_latency_ms", (order.symbol,), milliseconds)
+
+
+def _who(order: OwnOrder) -> dict[str, str | int | float | bool]:
+    return {"client_order_id": order.client_order_id, "symbol": order.symbol, "side": order.side.value}

@@ -1,0 +1,71 @@
+"""Rates: how often something may happen in a minute. Counted in event time over a sliding window."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from bot.engine.parameters import NS_PER_S
+
+MINUTE_NS: Final = 60 * NS_PER_S
+
+
+class Rate:
+    """At most `allowed` in any `window_ns`. Forgets what has left the window."""
+
+    def __init__(self, allowed: int, window_ns: int = MINUTE_NS) -> None:
+        self.allowed = allowed
+        self._window_ns = window_ns
+        self._times: deque[int] = deque()
+
+    def spend(self, at_ns: int) -> None:
+        """Count one, whether allowed or not."""
+        self._times.append(at_ns)
+
+    def spent(self, at_ns: int) -> int:
+        """How many lie inside the window that ends now."""
+        times = self._times
+        while times and times[0] <= at_ns - self._window_ns:
+            times.popleft()
+        return len(times)
+
+    def room(self, at_ns: int) -> int:
+        """How many more are allowed now; negative where the budget is overspent."""
+        return self.allowed - self.spent(at_ns)
+
+
+class CancelBudget:
+    """Single cancels of the order plan, with a reserve that only stopping and clean-up may touch.
+
+    A breach is the first refusal after a time with room: three of them in ten minutes halt.
+    """
+
+    BREACHES_MAX: Final = 3
+    BREACH_WINDOW_NS: Final = 10 * MINUTE_NS
+
+    def __init__(self, per_min: int, reserve: int) -> None:
+        self._rate = Rate(per_min)
+        self._reserve = reserve
+        self._breaches = Rate(self.BREACHES_MAX - 1, self.BREACH_WINDOW_NS)
+        self._refusing = False
+
+    def may_plan(self, at_ns: int) -> bool:
+        """Whether the order plan may cancel now."""
+        return self._rate.room(at_ns) > self._reserve
+
+    def refuse(self, at_ns: int) -> bool:
+        """Count a wanted cancel that found no room. True where that begins a new breach."""
+        if self._refusing:
+            return False
+        self._refusing = True
+        self._breaches.spend(at_ns)
+        return True
+
+    def spend(self, at_ns: int) -> None:
+        """Count a cancel, planned or not."""
+        self._refusing = False
+        self._rate.spend(at_ns)
+
+    def broken(self, at_ns: int) -> bool:
+        """Three breaches in ten minutes."""
+        return self._breaches.room(at_ns) < 0

@@ -1,0 +1,327 @@
+"""The engine: one door. An event goes in, what to do comes out; nothing else changes its state.
+
+Deterministic: the same events give the same intents, byte for byte. Time is `event.at_ns` and never steps back. What
+each kind of event does is the table `_handlers`; after it the consequences are worked out in a fixed order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bot.domain import events as ev
+from bot.domain.intent import Intent, ResyncBook
+from bot.domain.order import OrderHappening, OrderState
+from bot.engine import probing
+from bot.engine.answers import Answers
+from bot.engine.conditions import Conditions
+from bot.engine.flatten import Flatten
+from bot.engine.ledger import DAY_NS, Pnl
+from bot.engine.orders import OwnOrder
+from bot.engine.parameters import NS_PER_S, OWN_PREFIX, EngineParameters
+from bot.engine.performance import Performance
+from bot.engine.permission import check_grant, receive_grant
+from bot.engine.quote_cycle import QuoteCycle
+from bot.engine.quoting_time import QuotingTime
+from bot.engine.reconciliation import Reconciliation
+from bot.engine.recovery import Recovery, instrument_of
+from bot.engine.showing import gauges, pnl_total, positions
+from bot.engine.state import Observation, State
+from bot.engine.stop import STOPS, Stop, View
+from bot.engine.stopping import Stopping
+
+_RESYNC_NS = NS_PER_S
+"""A lost book is asked for at most this often."""
+
+
+class Engine:
+    """One account at one venue. See `receive`; everything else only shows."""
+
+    def __init__(self, parameters: EngineParameters) -> None:
+        state = State(parameters)
+        self._state = state
+        self._performance = Performance(parameters)
+        self._stopping = Stopping(state)
+        self._answers = Answers(state, self._stopping, self._performance)
+        self._reconciliation = Reconciliation(state, self._stopping)
+        self._recovery = Recovery(state)
+        self._conditions = Conditions(state, self._stopping, self._performance, self._recovery)
+        self._flatten = Flatten(state)
+        self._cycle = QuoteCycle(state, self._stopping, self._performance)
+        self._time = QuotingTime(state)
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            ev.Started: self._started,
+            ev.Ticked: self._ticked,
+            ev.GrantReceived: lambda event: receive_grant(state, self._stopping, event),
+            ev.StopRequested: self._stop_requested,
+            ev.ResumeRequested: self._resume_requested,
+            ev.ShutdownRequested: lambda event: self._stopping.enter("shutdown", event.reason),
+            ev.BookLost: self._book_lost,
+            ev.OrderAccepted: self._answers.accepted,
+            ev.OrderRefused: self._answers.refused,
+            ev.OrderUnreachable: self._answers.unreachable,
+            ev.OrderUncertain: self._answers.uncertain,
+            ev.CancelAnswered: self._answers.cancel_answered,
+            ev.AmendAnswered: self._answers.amend_answered,
+            ev.CancelAllAnswered: self._stopping.answered,
+            ev.OrderUpdated: self._order_updated,
+            ev.OrderNotFound: self._answers.not_found,
+            ev.Filled: self._filled,
+            ev.OpenOrdersRead: self._orders_read,
+            ev.PositionRead: self._position_read,
+            ev.ReadFailed: self._read_failed,
+            ev.StreamUp: self._stream_up,
+            ev.StreamDown: self._stream_down,
+            ev.InstrumentsRead: self._instruments_read,
+        }
+
+    # ---- the door ----
+
+    def receive(self, event: ev.Event) -> list[Intent]:
+        """Take in one event; give back what to do, in order. Raises for no order, fill or book."""
+        state = self._state
+        out: list[Intent] = []
+        state.out = out
+        state.now_ns = max(state.now_ns, event.at_ns)
+        if isinstance(event, (ev.BookDelta, ev.BookSnapshot)):
+            self._book_changed(event)
+        elif isinstance(event, ev.TradePrinted):
+            if event.symbol in state.books:
+                state.last_trade[event.symbol] = (event.price_ticks, state.now_ns)
+        else:
+            self._time.advance(state.now_ns)
+            self._handlers[type(event)](event)
+            self._settle()
+        state.out = []
+        return out
+
+    def _settle(self) -> None:
+        """Consequences of anything that is not market data."""
+        state = self._state
+        before = state.view
+        check_grant(state, self._stopping)
+        if not state.ready and not state.stops.any and self._recovery.ready():
+            state.ready = True
+            self._recovery.report()
+        self._stopping.note_view(before)
+        self._stopping.tick()
+        if state.may_quote():
+            for symbol in state.parameters.symbols:
+                self._cycle.look(symbol, unchanged_too=before is not state.view)
+
+    def _ticked(self, event: ev.Ticked) -> None:
+        state = self._state
+        self._performance.advance(state.last_mid2, state.now_ns)
+        check_grant(state, self._stopping)
+        self._conditions.tick()
+        if self._stopping.proven:
+            before = state.view
+            for stop in state.stops.release_due(state.now_ns):
+                state.note("INFO", "stop_changed", released=stop.reason)
+            self._stopping.note_view(before)
+        self._recovery.tick()
+        probing.tick(state)
+        if state.ready:
+            self._reconciliation.tick()
+        self._flatten.tick(self._stopping)
+        state.orders.forget_finished(state.now_ns - state.parameters.finished_kept_s * NS_PER_S)
+        state.ledger.forget_executions(state.now_ns - DAY_NS)
+        for symbol in state.parameters.symbols:
+            self._cycle.look(symbol, unchanged_too=True)
+
+    # ---- market ----
+
+    def _book_changed(self, event: ev.BookSnapshot | ev.BookDelta) -> None:
+        state = self._state
+        book = state.books.get(event.symbol)
+        if book is None:
+            return
+        if isinstance(event, ev.BookSnapshot):
+            book.replace(event.bids, event.asks, event.update_id, state.now_ns)
+        elif not book.change(event.bids, event.asks, event.update_id, state.now_ns):
+            self._ask_resync(event.symbol)
+            return
+        mid2 = book.mid2_ticks
+        if mid2 is not None:
+            state.last_mid2[event.symbol] = mid2
+            if state.ready:
+                self._cycle.look(event.symbol, unchanged_too=False)
+
+    def _book_lost(self, event: ev.BookLost) -> None:
+        book = self._state.books.get(event.symbol)
+        if book is not None:
+            book.lose()
+            self._ask_resync(event.symbol)
+
+    def _ask_resync(self, symbol: str) -> None:
+        state = self._state
+        if state.now_ns - state.resync_asked_ns.get(symbol, -_RESYNC_NS) >= _RESYNC_NS:
+            state.resync_asked_ns[symbol] = state.now_ns
+            state.emit(ResyncBook(state.now_ns, symbol))
+
+    # ---- the process, people ----
+
+    def _started(self, event: ev.Started) -> None:
+        """A fresh process, perhaps on a replayed journal: nothing it was connected to or allowed is so any more."""
+        state = self._state
+        state.public_up_since_ns = state.private_up_since_ns = 0
+        state.grant, state.ready = None, False
+        for book in state.books.values():
+            book.lose()
+        for order in state.orders.all_live():
+            if order.state is not OrderState.UNKNOWN:
+                state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)
+
+    def _stop_requested(self, event: ev.StopRequested) -> None:
+        known = event.reason in STOPS and event.reason != "shutdown"
+        reason = event.reason if known else "external"
+        self._stopping.enter(reason, f"{event.who}: {event.reason}")
+        if STOPS[reason].resume == "auto":
+            self._state.stops.cause_gone(reason, self._state.now_ns)
+
+    def _resume_requested(self, event: ev.ResumeRequested) -> None:
+        state = self._state
+        if not self._stopping.proven:
+            state.note("WARNING", "stop_changed", refused=event.reason, who=event.who, why="cancel-all not proven yet")
+            return
+        before = state.view
+        for stop in state.stops.release_by_people(event.reason):
+            state.note("INFO", "stop_changed", released=stop.reason, who=event.who)
+            if stop.reason in ("recon_divergence", "position_drift"):
+                self._reconciliation.adopt_venue_positions()
+        self._stopping.note_view(before)
+
+    # ---- streams and reads ----
+
+    def _stream_up(self, event: ev.StreamUp) -> None:
+        state = self._state
+        if event.stream == "public":
+            state.public_up_since_ns = max(1, state.now_ns)
+        else:
+            state.private_up_since_ns = max(1, state.now_ns)
+            self._recovery.begin()
+
+    def _stream_down(self, event: ev.StreamDown) -> None:
+        state = self._state
+        if event.stream == "public":
+            state.public_up_since_ns = 0
+            for book in state.books.values():
+                book.lose()
+        else:
+            state.private_up_since_ns = 0
+        if state.ready:
+            self._stopping.enter("venue_unreachable", f"{event.stream} stream down: {event.reason}")
+
+    def _instruments_read(self, event: ev.InstrumentsRead) -> None:
+        state = self._state
+        if event.symbol not in state.books:
+            return
+        instrument = instrument_of(event)
+        state.counters.add("mm_symbol_filters_source_total", event.source)
+        if state.instruments.get(event.symbol) != instrument:
+            state.instruments[event.symbol] = instrument
+            self._cycle.learn(instrument)
+        self._answers.fill_early()
+
+    def _orders_read(self, event: ev.OpenOrdersRead) -> None:
+        if event.symbol in self._state.books:
+            self._stopping.read(event)
+            self._recovery.orders_read(event)
+            if self._state.ready:
+                self._reconciliation.orders_read(event)
+
+    def _position_read(self, event: ev.PositionRead) -> None:
+        if event.symbol in self._state.books:
+            self._recovery.position_read(event)
+            if self._state.ready:
+                self._reconciliation.position_read(event)
+
+    def _read_failed(self, event: ev.ReadFailed) -> None:
+        self._stopping.read_failed(event.symbol)
+        self._recovery.failed(event.symbol)
+
+    # ---- orders ----
+
+    def _order_updated(self, event: ev.OrderUpdated) -> None:
+        told = event.order
+        if self._answers.updated(event) or told.symbol not in self._state.books:
+            return
+        if told.client_order_id.startswith(OWN_PREFIX) and told.status is ev.OrderStatus.WORKING:
+            self._reconciliation.read_soon(told.symbol)
+
+    def _filled(self, event: ev.Filled) -> None:
+        self._answers.filled(event)
+        self._conditions.losses()
+
+    # ---- what it shows ----
+
+    @property
+    def counts(self) -> dict[tuple[str, tuple[str, ...]], int]:
+        """Every counter of the engine, whole numbers. Time is under `_ms` names; see `seconds`."""
+        return self._state.counters.counts
+
+    @property
+    def seconds(self) -> dict[tuple[str, tuple[str, ...]], float]:
+        """The time counters under the catalogue's names, in seconds."""
+        return self._state.counters.seconds
+
+    def gauges(self, now_ns: int) -> Iterator[tuple[str, tuple[str, ...], float]]:
+        """Every gauge that has a value now; one that is not known is absent."""
+        return gauges(self._state, self._performance, self._reconciliation.drift_pct, now_ns)
+
+    def drain_observations(self) -> list[Observation]:
+        """Histogram samples since the last call."""
+        observations, self._state.observations = self._state.observations, []
+        return observations
+
+    @property
+    def known(self) -> State:
+        """Everything the engine knows, for exports, status and report. To look at only."""
+        return self._state
+
+    @property
+    def state(self) -> State:
+        """Everything the engine knows. To look at only."""
+        return self._state
+
+    @property
+    def view(self) -> View:
+        """INIT | RUNNING | FROZEN | HELD | HALTED | SHUTDOWN."""
+        return self._state.view
+
+    @property
+    def stop(self) -> Stop | None:
+        """The stop that shows, the worst of those that hold."""
+        principal = self._state.stops.principal
+        return None if principal is None else principal.stop
+
+    @property
+    def stops(self) -> list[Stop]:
+        """All that hold, in the order in which they were entered."""
+        return [held.stop for held in self._state.stops.all]
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch seen; 0 before the first grant."""
+        return self._state.epoch
+
+    def grant_age_s(self, now_ns: int) -> float | None:
+        """Since the grant was last renewed; None without one."""
+        grant = self._state.grant
+        return None if grant is None or now_ns >= grant.expires_at_ns else (now_ns - grant.renewed_at_ns) / NS_PER_S
+
+    def active_orders(self) -> dict[str, int]:
+        """Symbol → own orders working, in flight or unknown."""
+        return {symbol: self._state.orders.active(symbol) for symbol in self._state.parameters.symbols}
+
+    def live_orders(self) -> list[OwnOrder]:
+        """Own orders that may be at the venue. To look at only."""
+        return list(self._state.orders.all_live())
+
+    def positions(self) -> dict[str, dict[str, str]]:
+        """Symbol → {"qty": base, signed; "notional_quote": at mid, signed}, decimals as text."""
+        return positions(self._state)
+
+    def pnl(self) -> Pnl:
+        """All symbols together, quote."""
+        return pnl_total(self._state)

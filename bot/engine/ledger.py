@@ -1,0 +1,174 @@
+"""The ledger: average-cost book-keeping in exact decimals, one account, fills keyed by execution id.
+
+Kept per symbol is the *cost* of the open position, not its average price. Closing a part moves that part of the cost
+into the realised result, so that realised + (position x mark - cost) is conserved exactly whatever the order of the
+fills, even where a share of the cost does not divide evenly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import Final
+
+import msgspec
+
+from bot.domain.events import Filled
+from bot.domain.instrument import Instrument
+from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
+
+ZERO: Final = Decimal(0)
+_STEP: Final = Decimal("0.000000000001")
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+DAY_NS: Final = 24 * 3600 * NS_PER_S
+_SAMPLE_NS: Final = 60 * NS_PER_S
+
+
+class Account(msgspec.Struct):
+    """One symbol. `cost_quote` has the sign of the position; `fees_quote` paid, `rebates_quote` received, both >= 0."""
+
+    position_lots: int = 0
+    cost_quote: Decimal = ZERO
+    realized_quote: Decimal = ZERO
+    fees_quote: Decimal = ZERO
+    rebates_quote: Decimal = ZERO
+    maker_notional_quote: Decimal = ZERO
+    taker_notional_quote: Decimal = ZERO
+    fills: int = 0
+
+    @property
+    def net_realized_quote(self) -> Decimal:
+        return self.realized_quote - self.fees_quote + self.rebates_quote
+
+
+class Pnl(msgspec.Struct, frozen=True):
+    """Profit and loss, quote. `net` = realized + unrealized - fees + rebates + funding."""
+
+    realized: Decimal = ZERO
+    unrealized: Decimal = ZERO
+    fees: Decimal = ZERO
+    rebates: Decimal = ZERO
+    funding: Decimal = ZERO
+    net: Decimal = ZERO
+
+
+class Ledger:
+    """All symbols of one venue account."""
+
+    def __init__(self, symbols: Iterable[str]) -> None:
+        self.accounts: dict[str, Account] = {symbol: Account() for symbol in symbols}
+        self._seen: dict[str, int] = {}
+
+    def record(self, fill: Filled, instrument: Instrument) -> bool:
+        """Account for a fill. False where its execution id is known: then nothing changes."""
+        if fill.execution_id in self._seen:
+            return False
+        self._seen[fill.execution_id] = fill.at_ns
+        with localcontext(_EXACT):
+            _apply(self.accounts[fill.symbol], fill, instrument)
+        return True
+
+    def adopt(self, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument) -> None:
+        """Take over the venue's position as it stands; the difference in cost is nobody's profit or loss."""
+        account = self.accounts[symbol]
+        account.position_lots = position_lots
+        account.cost_quote = instrument.qty(position_lots) * entry_price
+
+    def forget_executions(self, before_ns: int) -> None:
+        """Execution ids older than that no longer guard against repeats."""
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if self._seen[oldest] >= before_ns:
+                return
+            del self._seen[oldest]
+
+    @property
+    def execution_count(self) -> int:
+        """Execution ids remembered now."""
+        return len(self._seen)
+
+    def pnl(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Pnl:
+        """Marked at `mark`; without one (no book yet) an open position counts at its cost."""
+        account = self.accounts[symbol]
+        unrealized = ZERO
+        if mark is not None and instrument is not None and account.position_lots:
+            unrealized = instrument.qty(account.position_lots) * mark - account.cost_quote
+        return Pnl(
+            account.realized_quote,
+            unrealized,
+            account.fees_quote,
+            account.rebates_quote,
+            ZERO,
+            account.net_realized_quote + unrealized,
+        )
+
+    @property
+    def maker_notional_quote(self) -> Decimal:
+        return sum((account.maker_notional_quote for account in self.accounts.values()), ZERO)
+
+    @property
+    def traded_notional_quote(self) -> Decimal:
+        """Of quotes; flatten orders are apart, so that getting out does not look like taking."""
+        taker = sum((account.taker_notional_quote for account in self.accounts.values()), ZERO)
+        return self.maker_notional_quote + taker
+
+    @property
+    def fills(self) -> int:
+        return sum(account.fills for account in self.accounts.values())
+
+
+def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
+    signed = fill.side.sign * fill.qty_lots
+    notional = instrument.qty(fill.qty_lots) * fill.price
+    held = account.position_lots
+    closing = min(abs(held), fill.qty_lots) if held * signed < 0 else 0
+    if closing:
+        share = account.cost_quote if closing == abs(held) else _part(account.cost_quote, closing, abs(held))
+        proceeds = instrument.qty(closing) * fill.price * (1 if held > 0 else -1)
+        account.realized_quote += proceeds - share
+        account.cost_quote -= share
+    opening = fill.qty_lots - closing
+    if opening:
+        account.cost_quote += instrument.qty(opening) * fill.price * fill.side.sign
+    account.position_lots = held + signed
+    if fill.fee_quote >= 0:
+        account.fees_quote += fill.fee_quote
+    else:
+        account.rebates_quote -= fill.fee_quote
+    if fill.is_maker:
+        account.maker_notional_quote += notional
+    elif not fill.client_order_id.startswith(FLATTEN_PREFIX):
+        account.taker_notional_quote += notional
+    account.fills += 1
+
+
+def _part(cost: Decimal, closing: int, held: int) -> Decimal:
+    """The share of the cost that a partial close takes, on a fixed grid: what is left is left exactly."""
+    return (cost * closing / held).quantize(_STEP)
+
+
+class EquityCurve:
+    """Net result over time: the loss of the last 24 hours and the drawdown from the peak, both >= 0, quote.
+
+    One sample a minute (1,440 a day). The 24 h loss is measured from the oldest sample inside the window, so a day
+    that began at a peak shows the whole fall, and midnight means nothing.
+    """
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, Decimal]] = deque()
+        self._peak: Decimal | None = None
+        self.loss_24h_quote = ZERO
+        self.drawdown_quote = ZERO
+
+    def note(self, net_quote: Decimal, at_ns: int) -> None:
+        """Tell the net result at a time that never steps back."""
+        samples = self._samples
+        if not samples or at_ns - samples[-1][0] >= _SAMPLE_NS:
+            samples.append((at_ns, net_quote))
+        while len(samples) > 1 and samples[1][0] <= at_ns - DAY_NS:
+            samples.popleft()
+        if self._peak is None or net_quote > self._peak:
+            self._peak = net_quote
+        self.loss_24h_quote = max(ZERO, samples[0][1] - net_quote)
+        self.drawdown_quote = self._peak - net_quote

@@ -1,0 +1,107 @@
+"""The maker policy: prices that cannot take, quantities the venue will accept. Exact arithmetic throughout.
+
+The four functions on decimals state the rules; `shape` applies them in whole ticks and lots on the order path. A test
+holds that both give the same.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import NamedTuple
+
+from bot.domain.instrument import Instrument
+from bot.domain.order import Side
+from bot.engine.parameters import UBPS_ONE
+from bot.engine.quoting import Quote
+
+
+def calc_post_only_price(side: Side, reference_price: Decimal, offset_bps: Decimal, tick_size: Decimal) -> Decimal:
+    """Reference ∓ reference x offset / 10000; a buy rounded DOWN to the tick, a sell UP.
+
+    `reference_price`: best bid for a buy, best ask for a sell. Example: buy, 50000, 1.5 bps, tick 0.5 → 49992.5.
+    """
+    price = reference_price - side.sign * reference_price * offset_bps / 10_000
+    rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
+    return (price / tick_size).to_integral_value(rounding) * tick_size
+
+
+def round_qty(qty: Decimal, lot_size: Decimal) -> Decimal:
+    """Rounded DOWN to the lot step."""
+    return (qty / lot_size).to_integral_value(ROUND_FLOOR) * lot_size
+
+
+def check_min_qty(
+    qty: Decimal, price: Decimal, qty_min: Decimal, notional_min_quote: Decimal, min_qty_pad: Decimal
+) -> bool:
+    """True where the quantity is at least `qty_min` x `min_qty_pad` and its notional at least the venue's minimum."""
+    return qty >= qty_min * min_qty_pad and qty * price >= notional_min_quote
+
+
+def check_price_crosses_market(side: Side, price: Decimal, best_bid: Decimal, best_ask: Decimal) -> bool:
+    """True where it would take: a buy at or above the best ask, a sell at or below the best bid."""
+    return price >= best_ask if side is Side.BUY else price <= best_bid
+
+
+def crosses_ticks(side: Side, price_ticks: int, top: tuple[int, int]) -> bool:
+    """The same in ticks; `top` is (best bid, best ask)."""
+    return price_ticks >= top[1] if side is Side.BUY else price_ticks <= top[0]
+
+
+def post_only_ticks(side: Side, reference_ticks: int, offset_ubps: int) -> int:
+    """`calc_post_only_price` in ticks; offset in micro basis points."""
+    if side is Side.BUY:
+        return reference_ticks * (UBPS_ONE - offset_ubps) // UBPS_ONE
+    return -(-reference_ticks * (UBPS_ONE + offset_ubps) // UBPS_ONE)
+
+
+class Shaped(NamedTuple):
+    """A quote the policy lets through. `adjusted`: its price was made more passive than the strategy's."""
+
+    quote: Quote
+    adjusted: bool
+
+
+class Blocked(NamedTuple):
+    """A quote the policy holds back. `reason`: cross_price | min_qty. `value` against `required` decided."""
+
+    quote: Quote
+    reason: str
+    value: Decimal
+    required: Decimal
+
+
+class MakerPolicy:
+    """The policy for one instrument, its numbers brought to whole ticks and lots once."""
+
+    def __init__(self, instrument: Instrument, offset_ubps: int, min_qty_pad: Decimal, *, enabled: bool) -> None:
+        self._instrument = instrument
+        self._offset_ubps = offset_ubps
+        self._enabled = enabled
+        padded = instrument.qty_min * min_qty_pad
+        self._min_lots = max(1, -instrument.lots_floor(-padded))
+        unit = instrument.tick_size * instrument.lot_size
+        self._min_units = int((instrument.notional_min_quote / unit).to_integral_value(ROUND_CEILING))
+        self._max_lots = instrument.lots_floor(instrument.qty_max)
+
+    def shape(self, quote: Quote, top: tuple[int, int]) -> Shaped | Blocked:
+        """Refuse what crosses or is too small; else the more passive of the strategy's and the post-only price."""
+        side, price = quote.side, quote.price_ticks
+        if price <= 0 or crosses_ticks(side, price, top):
+            touch = top[1] if side is Side.BUY else top[0]
+            return Blocked(quote, "cross_price", self._instrument.price(price), self._instrument.price(touch))
+        shaped = price
+        if self._enabled:
+            reference = top[0] if side is Side.BUY else top[1]
+            passive = post_only_ticks(side, reference, self._offset_ubps)
+            shaped = min(price, passive) if side is Side.BUY else max(price, passive)
+        lots = min(quote.qty_lots, self._max_lots)
+        required = self.min_lots(shaped)
+        if lots < required:
+            return Blocked(quote, "min_qty", self._instrument.qty(lots), self._instrument.qty(required))
+        return Shaped(Quote(side, shaped, lots), shaped != price)
+
+    def min_lots(self, price_ticks: int) -> int:
+        """The smallest quantity the venue (with our pad) takes at that price."""
+        if price_ticks <= 0:
+            return self._min_lots
+        return max(self._min_lots, -(-self._min_units // price_ticks))

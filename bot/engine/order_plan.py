@@ -1,0 +1,74 @@
+"""The order plan: from what stands to what is wanted, with as few messages as possible.
+
+At most one quote a side. What is near enough is kept; what is not is amended in place; what is not wanted is cancelled.
+While anything on a side is in flight or unknown, that side waits: so no level ever carries two of our orders, and no
+cancel and new order race each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bot.domain.order import OrderState
+from bot.engine.orders import OwnOrder
+from bot.engine.quoting import Quote
+
+
+class Place(NamedTuple):
+    quote: Quote
+    adjusted: bool = False
+
+
+class Amend(NamedTuple):
+    """`quote.qty_lots` is what shall be open; the venue is told that plus what is filled."""
+
+    order: OwnOrder
+    quote: Quote
+
+
+class Cancel(NamedTuple):
+    order: OwnOrder
+
+
+Action = Place | Amend | Cancel
+
+
+class Tolerance(NamedTuple):
+    """What is near enough. `qty_pct`: the open size must be at least this share of the wanted one."""
+
+    price_ticks: int
+    qty_pct: int
+    interval_ns: int
+
+
+def plan_side(
+    wanted: Quote | None,
+    cap_lots: int,
+    live: Sequence[OwnOrder],
+    tolerance: Tolerance,
+    now_ns: int,
+) -> list[Action]:
+    """What to do on one side. `live`: our live quotes there; `cap_lots`: the most that may be open on this side."""
+    working = [order for order in live if order.state is OrderState.WORKING]
+    if len(working) != len(live):
+        return []
+    if wanted is None:
+        return [Cancel(order) for order in working]
+    if not working:
+        return [Place(wanted)]
+    kept = min(working, key=lambda order: (abs(order.price_ticks - wanted.price_ticks), order.created_at_ns))
+    surplus: list[Action] = [Cancel(order) for order in working if order is not kept]
+    if surplus or is_near_enough(kept, wanted, cap_lots, tolerance):
+        return surplus
+    if now_ns - max(kept.amended_at_ns, kept.created_at_ns) < tolerance.interval_ns and kept.remaining_lots <= cap_lots:
+        return []
+    return [Amend(kept, wanted)]
+
+
+def is_near_enough(order: OwnOrder, wanted: Quote, cap_lots: int, tolerance: Tolerance) -> bool:
+    """Price within tolerance; size not too small, not past the cap and not a tenth above the wanted."""
+    open_lots = order.remaining_lots
+    if abs(order.price_ticks - wanted.price_ticks) > tolerance.price_ticks or open_lots > cap_lots:
+        return False
+    return wanted.qty_lots * tolerance.qty_pct <= open_lots * 100 <= wanted.qty_lots * 110 + 100

@@ -1,0 +1,193 @@
+"""Everything the engine can be set to. Frozen for a run; the configuration is mapped onto it once, at the top.
+
+Bounds are checked here a second time, so that no other road leads to an engine with a limit that is no limit.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+UBPS: Final = 1_000_000
+"""Micro basis points in one basis point: basis points are whole numbers of these inside the engine."""
+
+UBPS_ONE: Final = 10_000 * UBPS
+"""Micro basis points in one (100 %)."""
+
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+
+QUOTE_PREFIX: Final = "slwq"
+"""Client order ids of quotes: `slwq-<epoch>-<sequence>`."""
+
+FLATTEN_PREFIX: Final = "slwf"
+"""Client order ids of reduce-only flatten orders; they trip no taker gate."""
+
+OWN_PREFIX: Final = "slw"
+"""An order whose client id starts so is ours, whichever run or process of ours sent it."""
+
+
+class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one run. Units end the names; `quote` is the quote currency, `bps` 1/10000.
+
+    Raises ValueError in one line (name, value, allowed range) where a value is out of range.
+    """
+
+    symbols: tuple[str, ...]
+    mode: str = "shadow"
+    requires_grant: bool = True
+    """False only in shadow: then state and limits alone decide."""
+
+    # strategy: spread and skew
+    half_spread_bps: Decimal = Decimal("6")
+    """Distance of each quote from the reservation price, before the maker policy makes it more passive."""
+    order_notional_quote: Decimal = Decimal("100")
+    """Size of one quote at mid."""
+    inventory_skew_bps: Decimal = Decimal("4")
+    """How far both quotes move against the position when inventory is at its limit; linear below it."""
+
+    # order plan
+    requote_tolerance_bps: Decimal = Decimal("1")
+    """A working quote this near to the wanted price is kept."""
+    requote_tolerance_ticks: int = 1
+    """The same in ticks; the wider of both counts."""
+    requote_qty_tolerance_pct: Decimal = Decimal("50")
+    """A working quote is kept while its open size is at least this share of the wanted size."""
+    requote_interval_ms: int = 250
+    """At least this long between two amends of one order."""
+    max_active_orders: int = 2
+    """Own orders per symbol, working, in flight or unknown, that quoting may have out."""
+    max_open_orders: int = 4
+    """Hard cap per symbol that risk enforces, orders of every kind counted."""
+    back_off_first_ms: int = 250
+    """After a refusal the side waits this long, doubled at each further one."""
+    back_off_max_ms: int = 5_000
+
+    # maker policy
+    maker_only: bool = True
+    post_only_offset_bps: Decimal = Decimal("1.5")
+    min_qty_pad: Decimal = Decimal("1.1")
+
+    # risk
+    inventory_max_quote: Decimal = Decimal("10000")
+    """Per symbol, position with working, in-flight and unknown orders at their worst case."""
+    total_max_quote: Decimal = Decimal("50000")
+    order_notional_max_quote: Decimal = Decimal("1000")
+    price_collar_bps: Decimal = Decimal("500")
+    """Widest distance of an order's price from the mark (last public trade, else mid)."""
+    mark_max_age_s: int = 60
+    """A last trade older than this is no mark; mid is used."""
+    edge_threshold_bps: Decimal = Decimal("1.5")
+    markout_memory_s: int = 600
+    """A measured adverse selection fades to nothing this long after the last sample."""
+    markout_weight_pct: Decimal = Decimal("10")
+    """Weight of a new sample in the moving average of markouts; the average starts at 0."""
+
+    # fees (bps of notional; the rebate is what a maker gets back)
+    fee_maker_bps: Decimal = Decimal("1.0")
+    fee_taker_bps: Decimal = Decimal("7.0")
+    rebate_maker_bps: Decimal = Decimal("2.0")
+
+    # stops
+    stale_after_ms: int = 30_000
+    """No book update, or the same top of book, for longer than this: stale."""
+    hysteresis_s: Decimal = Decimal("30")
+    """An auto-resuming stop is released when its cause has been gone this long."""
+    daily_loss_pct_hard: Decimal = Decimal("3")
+    """Rolling-24 h loss in percent of `total_max_quote` that halts."""
+    drawdown_pct_hard: Decimal = Decimal("5")
+    """Drawdown from the peak of own equity in percent of `total_max_quote` that halts."""
+    position_drift_pct_max: Decimal = Decimal("5")
+    orders_per_min_max: int = 300
+    cancels_per_min_max: int = 150
+    cancel_budget_per_min: int = 50
+    """Single cancels of the order plan; amends and cancel-alls apart."""
+    cancel_budget_reserve: int = 10
+    """Part of the cancel budget that only stopping and clean-up may use."""
+    cancel_all_retry_ms: int = 500
+    """A cancel-all that is not proven is tried again after this, doubled up to 5 s."""
+    shutdown_deadline_s: Decimal = Decimal("10")
+    """A shutdown whose cancel-all is not proven by then ends with exit code 1."""
+
+    # reconciliation and unknown outcomes
+    recon_interval_s: Decimal = Decimal("60")
+    recon_confirm_s: Decimal = Decimal("2.0")
+    """A difference counts when a second read at least this long after the first shows it again."""
+    receive_window_ms: int = 5_000
+    not_found_margin_ms: int = 2_000
+    """`Not found` is final once receive window + this have passed since the order was last sent."""
+    confirm_timeout_ms: int = 2_000
+    """Acknowledged but not confirmed on the private stream for this long: probe."""
+    ack_timeout_s: Decimal = Decimal("30")
+    """No acknowledgement for this long: cancel and probe."""
+    finished_kept_s: int = 60
+    """A finished order leaves memory after this."""
+
+    # flatten after a lost grant
+    flatten_after_s: Decimal = Decimal("30")
+    flatten_band_bps: Decimal = Decimal("100")
+    """The limit of a flatten order is at most this far past the opposite touch."""
+    flatten_interval_s: Decimal = Decimal("1")
+    """At least this long between two slices of one symbol."""
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise ValueError("symbols: none given, at least one is needed")
+        if len(set(self.symbols)) != len(self.symbols):
+            raise ValueError(f"symbols: {','.join(self.symbols)} names one twice")
+        for name in _POSITIVE:
+            _check(name, getattr(self, name), above_zero=True)
+        for name in _NOT_NEGATIVE:
+            _check(name, getattr(self, name), above_zero=False)
+        if self.min_qty_pad < 1:
+            raise ValueError(f"min_qty_pad: {self.min_qty_pad} is below 1")
+        if self.inventory_max_quote > self.total_max_quote:
+            raise ValueError(
+                f"inventory_max_quote: {self.inventory_max_quote} is above total_max_quote {self.total_max_quote}"
+            )
+        if self.cancel_budget_reserve >= self.cancel_budget_per_min:
+            raise ValueError(
+                f"cancel_budget_reserve: {self.cancel_budget_reserve} is not below {self.cancel_budget_per_min}"
+            )
+
+
+_POSITIVE: Final = (
+    "half_spread_bps", "order_notional_quote", "max_active_orders", "max_open_orders", "back_off_first_ms",
+    "back_off_max_ms", "inventory_max_quote", "total_max_quote", "order_notional_max_quote", "price_collar_bps",
+    "mark_max_age_s", "markout_memory_s", "markout_weight_pct", "stale_after_ms", "daily_loss_pct_hard",
+    "drawdown_pct_hard", "position_drift_pct_max", "orders_per_min_max", "cancels_per_min_max",
+    "cancel_budget_per_min", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s", "recon_confirm_s",
+    "receive_window_ms", "not_found_margin_ms", "confirm_timeout_ms", "ack_timeout_s", "finished_kept_s",
+    "flatten_interval_s",
+)  # fmt: skip
+_NOT_NEGATIVE: Final = (
+    "inventory_skew_bps", "requote_tolerance_bps", "requote_tolerance_ticks", "requote_qty_tolerance_pct",
+    "requote_interval_ms", "post_only_offset_bps", "fee_maker_bps", "fee_taker_bps", "rebate_maker_bps",
+    "hysteresis_s", "cancel_budget_reserve", "flatten_after_s", "flatten_band_bps",
+)  # fmt: skip
+
+
+def _check(name: str, value: Decimal | int, *, above_zero: bool) -> None:
+    finite = not isinstance(value, Decimal) or value.is_finite()
+    if not finite or value < 0 or (above_zero and value == 0):
+        raise ValueError(f"{name}: {value} is not {'above' if above_zero else 'at least'} 0")
+    if isinstance(value, Decimal) and name.endswith("_bps"):
+        ubps(value, name)
+        if value >= 10_000:
+            raise ValueError(f"{name}: {value} is not below 10000")
+
+
+def ubps(value: Decimal, name: str = "bps") -> int:
+    """Basis points as whole micro basis points, exact. Raises ValueError past six decimals."""
+    scaled = value * UBPS
+    whole = int(scaled)
+    if whole != scaled:
+        raise ValueError(f"{name}: {value} has more than 6 decimals")
+    return whole
+
+
+def seconds_ns(value: Decimal) -> int:
+    """Seconds as whole nanoseconds, rounded down."""
+    return int(value * NS_PER_S)

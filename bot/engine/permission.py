@@ -1,0 +1,61 @@
+"""The grant: who may trade, how much, until when. Without one nothing new leaves and what is out is cancelled."""
+
+from __future__ import annotations
+
+from bot.domain.events import GrantReceived
+from bot.engine.parameters import NS_PER_S
+from bot.engine.state import Grant, State
+from bot.engine.stopping import Stopping
+
+
+def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> None:
+    """Renew, replace or revoke. A lower epoch than the one seen is ignored: it was refused at the door already."""
+    if event.epoch < state.epoch:
+        state.note("WARNING", "grant_changed", change="refused", epoch=event.epoch, epoch_held=state.epoch)
+        return
+    held = state.grant
+    if event.revoked or event.ttl_s <= 0:
+        state.epoch = event.epoch
+        state.grant = None
+        if held is not None:
+            state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
+            state.grant_lost_ns = state.now_ns
+            stopping.enter("grant_revoked")
+        elif state.grant_lost_ns is not None and state.stops.holds("grant_expired"):
+            # it had expired before; the revoke says that this is now meant so
+            state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
+            stopping.enter("grant_revoked")
+        return
+    state.grant = Grant(
+        event.account,
+        event.epoch,
+        event.inventory_max_quote,
+        event.total_max_quote,
+        event.at_ns,
+        event.at_ns + int(event.ttl_s * NS_PER_S),
+    )
+    state.epoch = event.epoch
+    state.grant_lost_ns = None
+    limits = (event.inventory_max_quote, event.total_max_quote)
+    if held is None or held.epoch != event.epoch or (held.inventory_max_quote, held.total_max_quote) != limits:
+        state.note(
+            "INFO",
+            "grant_changed",
+            change="granted" if held is None else "changed",
+            epoch=event.epoch,
+            inventory_max_quote=str(limits[0]),
+            total_max_quote=str(limits[1]),
+        )
+
+
+def check_grant(state: State, stopping: Stopping) -> None:
+    """Expire what has run out; start counting a lost grant as regained where one is held."""
+    grant = state.grant
+    if grant is not None and state.now_ns >= grant.expires_at_ns:
+        state.grant = None
+        state.grant_lost_ns = grant.expires_at_ns
+        state.note("WARNING", "grant_changed", change="expired", epoch=grant.epoch)
+        stopping.enter("grant_expired")
+    if state.grant is not None:
+        for reason in ("grant_expired", "grant_revoked"):
+            state.stops.cause_gone(reason, state.now_ns)

@@ -1,0 +1,65 @@
+"""Orders whose outcome is open: asked after, never re-sent blind, never assumed dead.
+
+`Not found` is believed only when the question was asked more than receive window + margin after the last thing we sent,
+and the private stream has been up for all of that time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bot.domain.intent import ProbeOrder
+from bot.domain.order import OrderState
+from bot.engine.orders import OwnOrder
+from bot.engine.parameters import NS_PER_MS, seconds_ns
+from bot.engine.state import State
+from bot.engine.stopping import send_cancel
+
+_BACK_OFF_MS: Final = (0, 500, 1_000, 2_000, 4_000, 5_000)
+_PENDING: Final = (OrderState.PENDING_NEW, OrderState.PENDING_AMEND, OrderState.PENDING_CANCEL)
+
+
+def probe_soon(state: State, order: OwnOrder) -> None:
+    """Ask at the next turn of the clock or sooner, unless asking is due already."""
+    if order.probe_due_ns is None:
+        order.probes = 0
+        order.probe_due_ns = state.now_ns
+
+
+def is_final(state: State, order: OwnOrder) -> bool:
+    """Whether a `not found` to the last probe ends the order."""
+    if not state.private_up_since_ns or not order.probe_sent_ns:
+        return False
+    parameters = state.parameters
+    wait_ns = (parameters.receive_window_ms + parameters.not_found_margin_ms) * NS_PER_MS
+    return order.probe_sent_ns - max(order.sent_at_ns, state.private_up_since_ns) >= wait_ns
+
+
+def tick(state: State) -> None:
+    """Send the probes that are due, and find those who wait too long for an answer or a confirmation."""
+    parameters, now = state.parameters, state.now_ns
+    confirm_ns = parameters.confirm_timeout_ms * NS_PER_MS
+    # a stop waits for the proof that nothing stands: then nobody is given half a minute to answer
+    answer_ns = confirm_ns if state.stops.any else seconds_ns(parameters.ack_timeout_s)
+    for order in state.orders.all_live():
+        if order.state is OrderState.UNKNOWN:
+            probe_soon(state, order)
+        elif order.probe_due_ns is None and (order.state in _PENDING or not order.confirmed):
+            if order.answered_at_ns is not None:
+                if now - order.answered_at_ns >= confirm_ns:
+                    probe_soon(state, order)
+            elif now - order.sent_at_ns >= answer_ns:
+                _give_up_waiting(state, order)
+        if order.probe_due_ns is not None and now >= order.probe_due_ns:
+            order.probe_due_ns = now + _BACK_OFF_MS[min(order.probes + 1, len(_BACK_OFF_MS) - 1)] * NS_PER_MS
+            order.probes += 1
+            order.probe_sent_ns = now
+            state.emit(ProbeOrder(now, order.client_order_id, order.symbol))
+
+
+def _give_up_waiting(state: State, order: OwnOrder) -> None:
+    """No acknowledgement in time: cancel and probe."""
+    state.note("WARNING", "order_placement_error", client_order_id=order.client_order_id, symbol=order.symbol,
+               reason="ack_timeout", state=order.state.value)  # fmt: skip
+    send_cancel(state, order)
+    probe_soon(state, order)

@@ -1,0 +1,212 @@
+"""Reconciliation: does the venue's account look like ours? Compared every `recon_interval_s`, from whole reads.
+
+A difference seen once is a suspicion (a message may be on its way); it asks for a second read `recon_confirm_s` later.
+Seen again there, with no execution between, it is counted, and only then acted on. What a read cannot know (changed
+after it was asked) is no suspicion. A read that failed says nothing.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from bot.domain.events import OpenOrdersRead, OrderStatus, PositionRead, VenueOrder
+from bot.domain.intent import CancelOrder, ReadAccount
+from bot.domain.order import OrderHappening, OrderState
+from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S, OWN_PREFIX, seconds_ns
+from bot.engine.probing import probe_soon
+from bot.engine.state import State
+from bot.engine.stopping import Stopping
+
+_FLATTEN_GRACE_NS = 5 * NS_PER_S
+_RE_CANCEL_NS = 2 * NS_PER_S
+
+Kind = Literal["orders_local_only", "orders_remote_only"]
+
+
+class Suspicion(msgspec.Struct):
+    """An order that one side does not know. `first_ns`: when the first read that showed it was asked."""
+
+    first_ns: int
+    counted: bool = False
+    cancelled_ns: int = 0
+
+
+class Mismatch(msgspec.Struct):
+    """A position that differs: the venue's and ours, and when the first such read was asked."""
+
+    first_ns: int
+    own_lots: int
+    venue_lots: int
+    entry_price: Decimal
+    counted: bool = False
+
+
+class Reconciliation:
+    """Suspicions and what became of them."""
+
+    def __init__(self, state: State, stopping: Stopping) -> None:
+        self._state = state
+        self._stopping = stopping
+        self._suspicions: dict[tuple[str, Kind, str], Suspicion] = {}
+        self._mismatches: dict[str, Mismatch] = {}
+        self._read_due_ns: dict[str, int] = {}
+        self._answers: dict[str, set[str]] = {symbol: set() for symbol in state.parameters.symbols}
+        self.drift_pct: dict[str, Decimal] = {}
+        """symbol → drift as last established: 0 on a read that agrees, else counted; absent before the first"""
+
+    # ---- asking ----
+
+    def tick(self) -> None:
+        """Ask for the reads that are due."""
+        state = self._state
+        for symbol in state.parameters.symbols:
+            due_ns = self._read_due_ns.setdefault(symbol, state.now_ns)
+            if state.now_ns >= due_ns:
+                self._read_due_ns[symbol] = state.now_ns + seconds_ns(state.parameters.recon_interval_s)
+                state.emit(ReadAccount(state.now_ns, symbol))
+
+    def read_soon(self, symbol: str, wait_ns: int = 0) -> None:
+        """Ask within `wait_ns`, or earlier where a read is due anyway."""
+        wanted_ns = self._state.now_ns + wait_ns
+        if wanted_ns < self._read_due_ns.get(symbol, wanted_ns + 1):
+            self._read_due_ns[symbol] = wanted_ns
+
+    # ---- open orders ----
+
+    def orders_read(self, event: OpenOrdersRead) -> None:
+        """Compare open orders."""
+        open_ids: dict[str, VenueOrder] = {
+            order.client_order_id: order for order in event.orders if order.status is OrderStatus.WORKING
+        }
+        seen: dict[tuple[str, Kind, str], None] = {}
+        for client_order_id in open_ids:
+            if client_order_id.startswith(OWN_PREFIX) and self._unknown_to_us(client_order_id, event.asked_at_ns):
+                seen[(event.symbol, "orders_remote_only", client_order_id)] = None
+        for own in self._state.orders.live(event.symbol):
+            settled = own.state is OrderState.WORKING and own.confirmed
+            before = max(own.sent_at_ns, own.changed_at_ns) < event.asked_at_ns
+            if settled and before and own.client_order_id not in open_ids:
+                seen[(event.symbol, "orders_local_only", own.client_order_id)] = None
+        self._forget_cleared(event.symbol, seen)
+        for key in seen:
+            self._suspect(key, event.asked_at_ns, open_ids.get(key[2]))
+        self._answered(event.symbol, "orders")
+
+    def _unknown_to_us(self, client_order_id: str, asked_at_ns: int) -> bool:
+        own = self._state.orders.get(client_order_id)
+        if own is None:
+            return True
+        return not own.live and own.finished_at_ns < asked_at_ns
+
+    def _forget_cleared(self, symbol: str, seen: dict[tuple[str, Kind, str], None]) -> None:
+        for key in [key for key in self._suspicions if key[0] == symbol and key not in seen]:
+            del self._suspicions[key]
+
+    def _suspect(self, key: tuple[str, Kind, str], asked_at_ns: int, venue: VenueOrder | None) -> None:
+        symbol, kind, client_order_id = key
+        suspicion = self._suspicions.get(key)
+        if suspicion is None:
+            self._suspicions[key] = Suspicion(asked_at_ns)
+            self.read_soon(symbol, seconds_ns(self._state.parameters.recon_confirm_s))
+            return
+        confirm_ns = seconds_ns(self._state.parameters.recon_confirm_s)
+        if client_order_id.startswith(FLATTEN_PREFIX):
+            confirm_ns = max(confirm_ns, _FLATTEN_GRACE_NS)
+        if asked_at_ns - suspicion.first_ns < confirm_ns:
+            self.read_soon(symbol, suspicion.first_ns + confirm_ns - asked_at_ns)
+            return
+        if not suspicion.counted:
+            suspicion.counted = True
+            self._count(kind, symbol, client_order_id)
+            if kind == "orders_remote_only":
+                self._stopping.enter("recon_divergence", f"{kind} {client_order_id}")
+        if kind == "orders_remote_only":
+            self._cancel_orphan(suspicion, symbol, client_order_id, venue)
+        else:
+            self._doubt_local(client_order_id)
+
+    def _cancel_orphan(self, suspicion: Suspicion, symbol: str, client_order_id: str, venue: VenueOrder | None) -> None:
+        state = self._state
+        if suspicion.cancelled_ns and state.now_ns - suspicion.cancelled_ns < _RE_CANCEL_NS:
+            return
+        suspicion.cancelled_ns = state.now_ns
+        cancel_orphan(state, symbol, client_order_id, "" if venue is None else venue.venue_order_id)
+
+    def _doubt_local(self, client_order_id: str) -> None:
+        """Ours, but not at the venue: its outcome is unknown until a probe says how it ended."""
+        state = self._state
+        order = state.orders.get(client_order_id)
+        if order is not None and order.state is OrderState.WORKING:
+            state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)
+            probe_soon(state, order)
+
+    # ---- position ----
+
+    def position_read(self, event: PositionRead) -> None:
+        """Compare a position; executions since it was asked make it incomparable."""
+        state, symbol = self._state, event.symbol
+        self._answered(symbol, "position")
+        if state.last_execution_ns[symbol] >= event.asked_at_ns:
+            self._mismatches.pop(symbol, None)
+            return
+        own_lots = state.ledger.accounts[symbol].position_lots
+        if own_lots == event.qty_lots:
+            self._mismatches.pop(symbol, None)
+            self.drift_pct[symbol] = Decimal(0)
+            return
+        known = self._mismatches.get(symbol)
+        same = known is not None and (known.own_lots, known.venue_lots) == (own_lots, event.qty_lots)
+        if known is None or not same or state.last_execution_ns[symbol] >= known.first_ns:
+            self._mismatches[symbol] = Mismatch(event.asked_at_ns, own_lots, event.qty_lots, event.entry_price)
+            self.read_soon(symbol, seconds_ns(state.parameters.recon_confirm_s))
+        elif known.counted:
+            pass
+        elif event.asked_at_ns - known.first_ns >= seconds_ns(state.parameters.recon_confirm_s):
+            self._count_mismatch(symbol, known)
+        else:
+            wait_ns = known.first_ns + seconds_ns(state.parameters.recon_confirm_s) - event.asked_at_ns
+            self.read_soon(symbol, wait_ns)
+
+    def _count_mismatch(self, symbol: str, mismatch: Mismatch) -> None:
+        state = self._state
+        mismatch.counted = True
+        detail = f"{symbol} own {mismatch.own_lots} venue {mismatch.venue_lots} lots"
+        self._count("position_mismatch", symbol, detail)
+        drift_pct = Decimal(abs(mismatch.own_lots - mismatch.venue_lots) * 100) / max(abs(mismatch.venue_lots), 1)
+        self.drift_pct[symbol] = drift_pct
+        self._stopping.enter("recon_divergence", detail)
+        if drift_pct > state.parameters.position_drift_pct_max:
+            state.counters.add("mm_limit_breaches_total", "position_drift")
+            self._stopping.enter("position_drift", f"{detail}, {drift_pct:.2f} %")
+
+    def adopt_venue_positions(self) -> None:
+        """People confirmed a resume: the venue's positions that differed are taken over as they are."""
+        for symbol, mismatch in list(self._mismatches.items()):
+            if mismatch.counted and symbol in self._state.instruments:
+                instrument = self._state.instruments[symbol]
+                self._state.ledger.adopt(symbol, mismatch.venue_lots, mismatch.entry_price, instrument)
+                del self._mismatches[symbol]
+
+    # ---- shared ----
+
+    def _count(self, kind: str, symbol: str, detail: str) -> None:
+        self._state.counters.add("mm_recon_divergence_total", kind)
+        self._state.note("WARNING", "recon_divergence", type=kind, symbol=symbol, detail=detail)
+
+    def _answered(self, symbol: str, part: str) -> None:
+        """A run has finished when every symbol's orders and position were read."""
+        self._answers[symbol].add(part)
+        if all(len(parts) == 2 for parts in self._answers.values()):
+            for parts in self._answers.values():
+                parts.clear()
+            self._state.counters.add("mm_recon_runs_total")
+
+
+def cancel_orphan(state: State, symbol: str, client_order_id: str, venue_order_id: str) -> None:
+    """Cancel an order with our prefix that we do not know."""
+    state.cancel_budget.spend(state.now_ns)
+    state.emit(CancelOrder(state.now_ns, client_order_id, symbol, venue_order_id))
+    state.note("WARNING", "orphan_order_canceled", client_order_id=client_order_id, symbol=symbol)

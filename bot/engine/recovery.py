@@ -1,0 +1,139 @@
+"""Getting ready: nothing is quoted until market, account and permission are all known.
+
+After every start, and again after every reconnect of the private stream, open orders and position of each symbol are
+read. At the start an own order that is found is a leftover: it is cancelled, and the account read again until none is
+left. The position found at the start is taken over as it is, unless the ledger has already seen fills.
+"""
+
+from __future__ import annotations
+
+from bot.domain.events import InstrumentsRead, OpenOrdersRead, OrderStatus, PositionRead
+from bot.domain.instrument import Category, Instrument
+from bot.domain.intent import ReadAccount
+from bot.engine.parameters import NS_PER_MS, NS_PER_S, OWN_PREFIX
+from bot.engine.reconciliation import cancel_orphan
+from bot.engine.state import State
+
+_RE_READ_NS = 500 * NS_PER_MS
+_PATIENCE_NS = 2 * NS_PER_S
+
+
+class Recovery:
+    """Which symbols' account state has been read since the private stream came up."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._orders_read: dict[str, bool] = dict.fromkeys(state.parameters.symbols, False)
+        self._position_read: dict[str, bool] = dict.fromkeys(state.parameters.symbols, False)
+        self._ask_due_ns: dict[str, int] = {}
+        self._leftovers: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """The private stream came up: what was read before may have changed."""
+        for symbol in self._state.parameters.symbols:
+            self._orders_read[symbol] = self._position_read[symbol] = False
+            self._ask(symbol)
+
+    def _ask(self, symbol: str) -> None:
+        state = self._state
+        self._ask_due_ns[symbol] = state.now_ns + _PATIENCE_NS
+        state.emit(ReadAccount(state.now_ns, symbol))
+
+    def symbol_read(self, symbol: str) -> bool:
+        return self._orders_read[symbol] and self._position_read[symbol]
+
+    @property
+    def account_read(self) -> bool:
+        """Every symbol's open orders and position were read after the private stream came up."""
+        return bool(self._state.private_up_since_ns) and all(map(self.symbol_read, self._orders_read))
+
+    def tick(self) -> None:
+        """Ask again where an answer is missing or a leftover has to be gone first."""
+        if self._state.private_up_since_ns and not self.account_read:
+            for symbol, due_ns in self._ask_due_ns.items():
+                if self._state.now_ns >= due_ns and not self.symbol_read(symbol):
+                    self._ask(symbol)
+
+    def failed(self, symbol: str) -> None:
+        """A failed read says nothing; ask again soon."""
+        if symbol in self._ask_due_ns:
+            self._ask_due_ns[symbol] = min(self._ask_due_ns[symbol], self._state.now_ns + _RE_READ_NS)
+
+    def orders_read(self, event: OpenOrdersRead) -> None:
+        """Before the first quote: cancel leftovers. Later: reconciliation looks at what is in it."""
+        state = self._state
+        if not state.private_up_since_ns or event.asked_at_ns < state.private_up_since_ns:
+            return
+        leftovers = [
+            order
+            for order in event.orders
+            if order.status is OrderStatus.WORKING and order.client_order_id.startswith(OWN_PREFIX)
+        ]
+        if state.ready or not leftovers:
+            self._orders_read[event.symbol] = True
+            return
+        for order in leftovers:
+            if state.now_ns - self._leftovers.get(order.client_order_id, -_PATIENCE_NS) >= _PATIENCE_NS:
+                self._leftovers[order.client_order_id] = state.now_ns
+                cancel_orphan(state, event.symbol, order.client_order_id, order.venue_order_id)
+        self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS
+
+    def position_read(self, event: PositionRead) -> None:
+        state = self._state
+        if not state.private_up_since_ns or event.asked_at_ns < state.private_up_since_ns:
+            return
+        instrument = state.instruments.get(event.symbol)
+        if instrument is None:
+            return
+        account = state.ledger.accounts[event.symbol]
+        if not state.ready and not account.fills and not self._position_read[event.symbol]:
+            state.ledger.adopt(event.symbol, event.qty_lots, event.entry_price, instrument)
+        self._position_read[event.symbol] = True
+
+    def ready(self) -> bool:
+        """Everything that quoting needs is there."""
+        state = self._state
+        return (
+            self.account_read
+            and bool(state.public_up_since_ns)
+            and len(state.instruments) == len(state.parameters.symbols)
+            and all(book.usable for book in state.books.values())
+            and state.has_grant
+            and not state.orders.any_live()
+        )
+
+    def report(self) -> None:
+        """Tell the log what was found."""
+        state = self._state
+        positions = {symbol: account.position_lots for symbol, account in state.ledger.accounts.items()}
+        state.note(
+            "INFO",
+            "recovery",
+            leftovers=len(self._leftovers),
+            positions=",".join(f"{symbol}={lots}" for symbol, lots in positions.items()),
+        )
+        self._leftovers.clear()
+
+
+def instrument_of(event: InstrumentsRead) -> Instrument:
+    """The event's filters. Raises ValueError for a category the engine does not know, or a step that is no step."""
+    category: Category
+    if event.category == "linear":
+        category = "linear"
+    elif event.category == "spot":
+        category = "spot"
+    else:
+        raise ValueError(f"{event.symbol}: category {event.category} is not one of linear, spot")
+    if event.tick_size <= 0 or event.lot_size <= 0:
+        raise ValueError(f"{event.symbol}: tick size {event.tick_size} and lot size {event.lot_size} must be above 0")
+    return Instrument(
+        event.symbol,
+        category,
+        event.base,
+        event.quote,
+        event.tick_size,
+        event.lot_size,
+        event.qty_min,
+        event.qty_max,
+        event.notional_min_quote,
+    )

@@ -1,0 +1,130 @@
+"""What the engine knows, in one place. The modules beside this one each change their part of it, on events alone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from bot.domain.book import Book
+from bot.domain.instrument import Instrument
+from bot.domain.intent import Intent, Note
+from bot.domain.order import Side
+from bot.engine.budgets import CancelBudget, Rate
+from bot.engine.counters import Counters
+from bot.engine.ledger import EquityCurve, Ledger
+from bot.engine.orders import OrderTable
+from bot.engine.parameters import NS_PER_MS, EngineParameters, seconds_ns
+from bot.engine.stop import StopBoard, View
+
+Observation = tuple[str, tuple[str, ...], float]
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Permission to trade, until `expires_at_ns`."""
+
+    account: str
+    epoch: int
+    inventory_max_quote: Decimal
+    total_max_quote: Decimal
+    renewed_at_ns: int
+    expires_at_ns: int
+
+
+class BackOff(msgspec.Struct):
+    """Waiting after refusals: doubled at each one, forgotten at the first success."""
+
+    until_ns: int = 0
+    step_ms: int = 0
+
+    def refused(self, at_ns: int, first_ms: int, max_ms: int) -> None:
+        self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
+        self.until_ns = at_ns + self.step_ms * NS_PER_MS
+
+    def succeeded(self) -> None:
+        self.step_ms = 0
+        self.until_ns = 0
+
+
+class State:
+    """Everything between two events. `out` collects the intents of the event being handled."""
+
+    def __init__(self, parameters: EngineParameters) -> None:
+        symbols = parameters.symbols
+        self.parameters = parameters
+        self.now_ns = 0
+        self.out: list[Intent] = []
+        self.observations: list[Observation] = []
+        self.counters = Counters(symbols)
+        # market
+        self.books: dict[str, Book] = {symbol: Book() for symbol in symbols}
+        self.instruments: dict[str, Instrument] = {}
+        self.last_mid2: dict[str, int] = {}
+        self.last_trade: dict[str, tuple[int, int]] = {}
+        """symbol → (price in ticks, at_ns) of the newest public trade"""
+        self.resync_asked_ns: dict[str, int] = {}
+        # account
+        self.orders = OrderTable(symbols)
+        self.ledger = Ledger(symbols)
+        self.equity = EquityCurve()
+        self.last_execution_ns: dict[str, int] = dict.fromkeys(symbols, 0)
+        self.back_off: dict[tuple[str, Side], BackOff] = {(s, side): BackOff() for s in symbols for side in Side}
+        self.sequence = 0
+        # streams; 0 = down
+        self.public_up_since_ns = 0
+        self.private_up_since_ns = 0
+        # permission
+        self.grant: Grant | None = None
+        self.epoch = 0
+        self.grant_lost_ns: int | None = None
+        """when a grant that was held was lost, None while one is held or none ever was"""
+        # stopping
+        self.stops = StopBoard(seconds_ns(parameters.hysteresis_s))
+        self.ready = False
+        """True from the first time that everything needed for quoting was there"""
+        self.taker_fills = 0
+        # rates
+        self.order_rate = Rate(parameters.orders_per_min_max)
+        self.cancel_rate = Rate(parameters.cancels_per_min_max)
+        self.cancel_budget = CancelBudget(parameters.cancel_budget_per_min, parameters.cancel_budget_reserve)
+
+    @property
+    def view(self) -> View:
+        return self.stops.view(ready=self.ready)
+
+    @property
+    def has_grant(self) -> bool:
+        """An unexpired grant now, or none is needed."""
+        if not self.parameters.requires_grant:
+            return True
+        return self.grant is not None and self.now_ns < self.grant.expires_at_ns
+
+    def may_quote(self) -> bool:
+        """Ready, not stopped, permitted. A method: it changes while one event is handled."""
+        return self.ready and not self.stops.any and self.has_grant
+
+    @property
+    def inventory_max_quote(self) -> Decimal:
+        """The tighter of our own and the grant's limit, per symbol."""
+        own = self.parameters.inventory_max_quote
+        return own if self.grant is None else min(own, self.grant.inventory_max_quote)
+
+    @property
+    def total_max_quote(self) -> Decimal:
+        own = self.parameters.total_max_quote
+        return own if self.grant is None else min(own, self.grant.total_max_quote)
+
+    def mark(self, symbol: str) -> Decimal | None:
+        """The newest mid, quote per base; the last one known where the book is lost; None before the first."""
+        mid2, instrument = self.last_mid2.get(symbol), self.instruments.get(symbol)
+        return None if mid2 is None or instrument is None else instrument.tick_size * mid2 / 2
+
+    def emit(self, intent: Intent) -> None:
+        self.out.append(intent)
+
+    def note(self, level: str, event: str, **fields: str | int | float | bool) -> None:
+        """Something for log and metrics; replay repeats it."""
+        self.out.append(Note(self.now_ns, level, event, fields))
+
+    def observe(self, name: str, labels: tuple[str, ...], value: float) -> None:
+        self.observations.append((name, labels, value))

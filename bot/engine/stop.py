@@ -1,0 +1,163 @@
+"""Stopping: one mechanism, one table, and the views of it.
+
+    INIT → RUNNING → FROZEN | HELD | HALTED → SHUTDOWN
+
+Rules, told once. Several stops may hold at the same time; the worst view shows, and quoting needs that none holds.
+`auto`: released when its cause has been gone for `hysteresis_s`. `people`: released by a ResumeRequested that names it
+(or `*`). `re-arm`: HALTED is released by nothing inside this process. SHUTDOWN is never released. Midnight releases
+nothing. A stop that already holds is not entered again: nothing is counted, noted or cancelled a second time.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal
+
+import msgspec
+
+StopClass = Literal["planned", "market", "fault"]
+Resume = Literal["auto", "people", "re-arm"]
+
+
+class View(StrEnum):
+    """What the stops that hold look like from outside; worst last."""
+
+    INIT = "INIT"
+    RUNNING = "RUNNING"
+    FROZEN = "FROZEN"
+    HELD = "HELD"
+    HALTED = "HALTED"
+    SHUTDOWN = "SHUTDOWN"
+
+
+_SEVERITY: Final = {view: rank for rank, view in enumerate(View)}
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Why quoting stops, whose fault it is, who may release it, and how it shows."""
+
+    reason: str
+    stop_class: StopClass
+    resume: Resume
+    view: View
+
+
+STOPS: Final[dict[str, Stop]] = {
+    stop.reason: stop
+    for stop in (
+        # the market, or the way to it
+        Stop("edge_below_threshold", "market", "auto", View.FROZEN),
+        Stop("stale_book", "market", "auto", View.FROZEN),
+        Stop("venue_unreachable", "market", "auto", View.FROZEN),
+        # permission
+        Stop("grant_expired", "fault", "auto", View.FROZEN),
+        Stop("grant_revoked", "planned", "auto", View.FROZEN),
+        # people
+        Stop("drill", "planned", "auto", View.FROZEN),
+        Stop("operator_cancel_all", "planned", "auto", View.FROZEN),
+        Stop("operator_freeze", "planned", "people", View.FROZEN),
+        Stop("operator_hold", "planned", "people", View.HELD),
+        Stop("external", "fault", "people", View.HELD),  # asked for under a reason that this table does not know
+        Stop("shutdown", "planned", "re-arm", View.SHUTDOWN),
+        # something we cannot account for
+        Stop("taker_fill", "fault", "people", View.FROZEN),
+        Stop("taker_fill_again", "fault", "re-arm", View.HALTED),
+        Stop("position_drift", "fault", "people", View.HELD),
+        Stop("recon_divergence", "fault", "people", View.HELD),
+        Stop("runaway_breaker", "fault", "people", View.HELD),
+        Stop("cancel_budget", "fault", "re-arm", View.HALTED),
+        # money
+        Stop("daily_loss", "fault", "re-arm", View.HALTED),
+        Stop("drawdown", "fault", "re-arm", View.HALTED),
+        Stop("kill_switch", "fault", "re-arm", View.HALTED),
+    )
+}
+
+
+class Holding(msgspec.Struct):
+    """A stop that holds. `gone_since_ns`: since when its cause is gone, None while it is there."""
+
+    stop: Stop
+    since_ns: int
+    gone_since_ns: int | None = None
+    detail: str = ""
+
+
+class StopBoard:
+    """The stops that hold now, in the order in which they were entered."""
+
+    def __init__(self, hysteresis_ns: int) -> None:
+        self._hysteresis_ns = hysteresis_ns
+        self._holding: dict[str, Holding] = {}
+
+    def enter(self, reason: str, at_ns: int, detail: str = "") -> Stop | None:
+        """The stop where it is new; None where it holds already (its cause is then there again)."""
+        held = self._holding.get(reason)
+        if held is not None:
+            held.gone_since_ns = None
+            return None
+        stop = STOPS[reason]
+        self._holding[reason] = Holding(stop, at_ns, None, detail)
+        return stop
+
+    def cause_gone(self, reason: str, at_ns: int) -> None:
+        """Start counting towards release, where that stop holds and its cause was there until now."""
+        held = self._holding.get(reason)
+        if held is not None and held.gone_since_ns is None:
+            held.gone_since_ns = at_ns
+
+    def release_due(self, at_ns: int) -> list[Stop]:
+        """Release the auto stops whose causes have been gone long enough."""
+        due = [
+            held.stop
+            for held in self._holding.values()
+            if held.stop.resume == "auto"
+            and held.gone_since_ns is not None
+            and at_ns - held.gone_since_ns >= self._hysteresis_ns
+        ]
+        for stop in due:
+            del self._holding[stop.reason]
+        return due
+
+    def release_by_people(self, reason: str) -> list[Stop]:
+        """Release one reason, or with `*` every stop that people (or time) may release. Re-arm stops stay."""
+        due = [
+            held.stop
+            for held in self._holding.values()
+            if held.stop.resume != "re-arm" and reason in ("*", held.stop.reason) and not _cause_is_there(held)
+        ]
+        for stop in due:
+            del self._holding[stop.reason]
+        return due
+
+    def holds(self, reason: str) -> bool:
+        return reason in self._holding
+
+    @property
+    def any(self) -> bool:
+        return bool(self._holding)
+
+    @property
+    def principal(self) -> Holding | None:
+        """The stop that shows: worst view, then the one entered first."""
+        worst: Holding | None = None
+        for held in self._holding.values():
+            if worst is None or _SEVERITY[held.stop.view] > _SEVERITY[worst.stop.view]:
+                worst = held
+        return worst
+
+    @property
+    def all(self) -> list[Holding]:
+        return list(self._holding.values())
+
+    def view(self, *, ready: bool) -> View:
+        """The view of the whole: a stop outranks INIT and RUNNING."""
+        worst = self.principal
+        if worst is not None:
+            return worst.stop.view
+        return View.RUNNING if ready else View.INIT
+
+
+def _cause_is_there(held: Holding) -> bool:
+    """An auto stop may be released early by people only once its cause is gone."""
+    return held.stop.resume == "auto" and held.gone_since_ns is None

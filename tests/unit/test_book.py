@@ -1,0 +1,92 @@
+"""The book: sorted, two-sided, honest about what it cannot know; and the fee table."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.book import Book
+from bot.domain.fees import DEFAULT_FEES, FEE_PROFILES, fee_profile
+from bot.domain.order import Side
+
+levels = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)), max_size=30)
+
+
+def book() -> Book:
+    one = Book()
+    one.replace(((100, 5), (99, 7)), ((102, 3), (103, 9)), update_id=1, at_ns=10)
+    return one
+
+
+def test_a_snapshot_shows_its_top_and_twice_its_mid() -> None:
+    one = book()
+    assert (one.top, one.mid2_ticks) == ((100, 102), 202)
+    assert one.depth(Side.BUY, 5) == [(100, 5), (99, 7)]
+    assert one.depth(Side.SELL, 1) == [(102, 3)]
+
+
+def test_a_delta_adds_changes_and_deletes_levels() -> None:
+    one = book()
+    assert one.change(((100, 0), (98, 1)), ((101, 2),), update_id=2, at_ns=20)
+    assert one.top == (99, 101)
+    assert one.lots_at(Side.BUY, 100) == 0
+    assert one.depth(Side.BUY, 3) == [(99, 7), (98, 1)]
+
+
+@given(levels, levels)
+def test_any_sequence_of_deltas_gives_what_a_plain_table_gives(
+    bids: list[tuple[int, int]], asks: list[tuple[int, int]]
+) -> None:
+    one = Book()
+    one.replace((), (), update_id=0, at_ns=1)
+    plain: dict[int, int] = {}
+    for number, (price, qty) in enumerate(bids, start=1):
+        one.change(((price, qty),), (), update_id=number, at_ns=1)
+        plain.pop(price, None)
+        if qty:
+            plain[price] = qty
+    for number, (price, qty) in enumerate(asks, start=len(bids) + 1):
+        one.change((), ((price + 100, qty),), update_id=number, at_ns=1)
+    assert one.depth(Side.BUY, 99) == sorted(plain.items(), reverse=True)
+    shown = one.depth(Side.SELL, 99)
+    assert shown == sorted(shown)
+
+
+def test_a_gap_loses_the_book_until_the_next_snapshot() -> None:
+    one = book()
+    assert not one.change((), (), update_id=3, at_ns=30)
+    assert (one.top, one.mid2_ticks, one.usable) == (None, None, False)
+    assert not one.change((), (), update_id=4, at_ns=40)
+    one.replace(((1, 1),), ((2, 1),), update_id=9, at_ns=50)
+    assert one.usable
+
+
+def test_a_crossed_or_one_sided_book_has_no_top() -> None:
+    one = book()
+    one.change(((102, 1),), (), update_id=2, at_ns=20)
+    assert one.top is None
+    one.change(((102, 0),), (), update_id=3, at_ns=21)
+    assert one.top == (100, 102)
+    one.replace((), ((2, 1),), update_id=9, at_ns=50)
+    assert one.top is None
+
+
+def test_the_same_top_again_is_an_update_but_no_change_of_the_top() -> None:
+    one = book()
+    one.change(((90, 1),), (), update_id=2, at_ns=20)
+    assert (one.updated_at_ns, one.top_changed_at_ns) == (20, 10)
+    one.change(((100, 6),), (), update_id=3, at_ns=30)
+    assert one.top_changed_at_ns == 30
+
+
+def test_fee_profiles_are_those_of_the_table_and_an_unknown_one_is_refused_by_name() -> None:
+    rows = {name: (p.maker_bps, p.taker_bps, p.rebate_bps) for name, p in FEE_PROFILES.items()}
+    assert rows["VIP2"] == (Decimal("0.5"), Decimal("5.0"), Decimal("2.5"))
+    assert len(rows) == 5
+    assert DEFAULT_FEES.fee_quote(Decimal(10_000), is_maker=True) == Decimal("-1")
+    assert DEFAULT_FEES.fee_quote(Decimal(10_000), is_maker=False) == Decimal("7")
+    with pytest.raises(ValueError, match="VIP9 is not one of VIP0, VIP1"):
+        fee_profile("VIP9")

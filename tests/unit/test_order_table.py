@@ -1,0 +1,103 @@
+"""The states of an order, and what an order may cost at worst."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.order import TERMINAL, TRANSITIONS, IllegalTransition, OrderHappening, OrderState, Side, next_state
+from bot.engine.orders import OrderTable, OwnOrder
+
+SYMBOL = "BTCUSDT"
+H = OrderHappening
+
+
+def order(name: str = "slwq-1-1", side: Side = Side.BUY, lots: int = 10) -> OwnOrder:
+    return OwnOrder(name, SYMBOL, side, 500_000, lots, 1, 5, 5, 5)
+
+
+def table_with(*orders: OwnOrder) -> OrderTable:
+    table = OrderTable((SYMBOL,))
+    for one in orders:
+        table.add(one)
+    return table
+
+
+@given(st.sampled_from(list(OrderState)), st.sampled_from(list(OrderHappening)))
+def test_an_illegal_transition_raises_and_changes_nothing(state: OrderState, happening: OrderHappening) -> None:
+    one = order()
+    one.state = state
+    table = table_with(one)
+    version, changed = table.version[SYMBOL], one.changed_at_ns
+    if (state, happening) in TRANSITIONS:
+        assert next_state(state, happening) is TRANSITIONS[state, happening]
+        return
+    with pytest.raises(IllegalTransition):
+        table.happen(one, happening, 9)
+    assert (one.state, one.changed_at_ns, table.version[SYMBOL]) == (state, changed, version)
+
+
+def test_an_order_that_has_ended_never_lives_again() -> None:
+    for (state, _), after in TRANSITIONS.items():
+        if state in TERMINAL:
+            assert after in TERMINAL
+
+
+def test_every_live_state_can_be_filled_and_cancelled() -> None:
+    for state in OrderState:
+        if state not in TERMINAL:
+            assert (state, H.FULLY_FILLED) in TRANSITIONS
+            assert (state, H.CANCELLED) in TRANSITIONS
+
+
+def test_a_client_order_id_is_used_once() -> None:
+    table = table_with(order())
+    with pytest.raises(ValueError, match="slwq-1-1"):
+        table.add(order())
+
+
+def test_an_amend_in_flight_counts_with_the_larger_quantity() -> None:
+    one = order(lots=10)
+    table = table_with(one)
+    table.happen(one, H.ACCEPTED, 6)
+    table.happen(one, H.AMEND_SENT, 7)
+    one.pending_qty_lots = 14
+    assert table.exposed_lots(SYMBOL) == (14, 0)
+    one.pending_qty_lots = 3
+    assert table.exposed_lots(SYMBOL) == (10, 0)
+
+
+def test_an_unknown_order_counts_and_a_cancelled_one_does_not() -> None:
+    one = order(side=Side.SELL)
+    table = table_with(one)
+    table.happen(one, H.UNCERTAIN, 6)
+    assert table.exposed_lots(SYMBOL) == (0, 10)
+    assert table.happen(one, H.FOUND_GONE, 7)
+    assert table.exposed_lots(SYMBOL) == (0, 0)
+
+
+def test_a_fill_reported_but_not_yet_executed_still_counts() -> None:
+    one = order()
+    table = table_with(one)
+    one.reported_lots = 10
+    table.happen(one, H.FULLY_FILLED, 6)
+    assert not table.any_live()
+    assert table.owing(SYMBOL)
+    assert table.exposed_lots(SYMBOL) == (10, 0)
+    one.executed_lots = 10
+    table.recount(one)
+    assert table.exposed_lots(SYMBOL) == (0, 0)
+    assert not table.owing(SYMBOL)
+
+
+def test_finished_orders_leave_memory_but_not_while_executions_are_owed() -> None:
+    paid, owing, alive = order("slwq-1-1"), order("slwq-1-2"), order("slwq-1-3")
+    table = table_with(paid, owing, alive)
+    owing.reported_lots = 4
+    table.happen(paid, H.CANCELLED, 10)
+    table.happen(owing, H.CANCELLED, 11)
+    table.forget_finished(before_ns=10)
+    assert len(table) == 3
+    table.forget_finished(before_ns=12)
+    assert [table.get(name) is not None for name in ("slwq-1-1", "slwq-1-2", "slwq-1-3")] == [False, True, True]
