@@ -1,0 +1,143 @@
+"""The command line of the kill switch: reads its input, runs it against the venue, leaves the report.
+
+The report file says `failed` from before the first call until the end is proven, so that a run that was killed, or an
+old report, is never taken for a success.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+from bot.runtime.kill_switch import KillSwitch, Report, utc_text
+from bot.runtime.secrets import MemorySecrets, Scrubber, SecretMissing
+from bot.venues.bybit.hosts import BybitHosts, Environment, HostRefused, hosts_for, override_hosts
+
+REPORT_PATH: Final = Path("reports/kill_switch/latest.json")
+DEADLINE_RANGE_S: Final = (1.0, 600.0)
+BAND_RANGE_BPS: Final = (1, 1000)
+ENVIRONMENTS: Final[dict[str, Environment]] = {"testnet": "testnet", "demo": "demo", "live": "live"}
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"kill-switch: {message}\n")
+
+
+def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = None) -> int:
+    """Runs the command. Exit code 0 proven or dry run, 1 not proven, 2 bad input (one line on stderr)."""
+    environ = os.environ if environ is None else environ
+    arguments = _parser().parse_args(argv)
+    try:
+        hosts = _hosts(environ)
+        secrets = MemorySecrets(environ)
+        key, secret = secrets.get("bybit", "api_key"), secrets.get("bybit", "api_secret")
+        _require_writable(arguments.report)
+    except (HostRefused, SecretMissing, OSError) as error:
+        print(f"kill-switch: {error}", file=sys.stderr)
+        return 2
+
+    from bot.venues.bybit.account_client import AccountClient
+
+    clock = _steady_clock()
+    scrubber = Scrubber((key, secret))
+    write_report(arguments.report, _unfinished(clock()), scrubber)
+    with AccountClient(hosts, key.reveal(), secret.reveal()) as client:
+        switch = KillSwitch(client, arguments.symbols, band_bps=Decimal(arguments.band_bps))
+        report = switch.run(arguments.execute, arguments.flatten, arguments.deadline_s, clock, time.sleep)
+    write_report(arguments.report, report, scrubber)
+    print(scrubber.scrub(msgspec.json.encode(report).decode()))
+    return report.exit_code
+
+
+def write_report(path: Path, report: Report, scrubber: Scrubber) -> None:
+    """Replaces the report file in one step; a reader sees the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = scrubber.scrub(msgspec.json.format(msgspec.json.encode(report), indent=2).decode()) + "\n"
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _unfinished(started_ns: int) -> Report:
+    stamp = utc_text(started_ns)
+    return Report("failed", stamp, stamp, 0, [], [], False, ["not finished"])
+
+
+def _steady_clock() -> Callable[[], int]:
+    """Wall time at start plus what the monotonic clock has counted since: it never steps."""
+    start_ns = time.time_ns() - time.monotonic_ns()
+    return lambda: start_ns + time.monotonic_ns()
+
+
+def _hosts(environ: Mapping[str, str]) -> BybitHosts:
+    name = environ.get("EXCHANGE_ENV") or "live"
+    if name not in ENVIRONMENTS:
+        raise HostRefused(f"EXCHANGE_ENV={name!r} has no orders to cancel, allowed: {' '.join(ENVIRONMENTS)}")
+    return override_hosts(hosts_for(ENVIRONMENTS[name], "linear"), environ, rest_only=True)
+
+
+def _require_writable(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"--report: {path.parent} cannot be written to")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog="kill-switch", description="Cancel all own orders, flatten if asked, prove it. Dry run by default."
+    )
+    parser.add_argument("--execute", action="store_true", help="send cancels; without it nothing is sent")
+    parser.add_argument("--flatten", action="store_true", help="also close positions, reduce-only, inside a band")
+    parser.add_argument("--symbols", type=_symbols, required=True, metavar="A,B")
+    parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE")
+    parser.add_argument("--deadline-s", type=_number_within(*DEADLINE_RANGE_S), default=20.0)
+    parser.add_argument("--band-bps", type=_whole_within(*BAND_RANGE_BPS), default=100)
+    return parser
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    symbols = tuple(part.strip() for part in text.split(",") if part.strip())
+    wrong = [symbol for symbol in symbols if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol)]
+    if wrong or not symbols:
+        raise argparse.ArgumentTypeError(f"{text!r}, allowed: symbols of capital letters and digits, by commas")
+    return symbols
+
+
+def _number_within(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}, allowed: {low} to {high}")
+        return value
+
+    return parse
+
+
+def _whole_within(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}, allowed: {low} to {high}")
+        return int(text)
+
+    return parse

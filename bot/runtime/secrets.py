@@ -1,0 +1,114 @@
+"""Secrets: where they come from, how they are shown (masked), and how they are kept out of text.
+
+    SecretProvider.get(exchange, key_type) -> Secret        raises SecretMissing, which names what is missing, exactly
+
+A `Secret` shows itself only masked; `reveal()` is the one way to its value. `Scrubber` removes planted values from
+any text on its way to a log, an error or a report.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, Protocol
+from urllib.parse import quote, quote_plus
+
+KeyType = Literal["api_key", "api_secret"]
+
+MASK_SHOWN_CHARS: Final = 4
+MASK_LENGTH_MIN: Final = 12
+SCRUBBED: Final = "***"
+
+
+class SecretMissing(Exception):
+    """A secret that is not there. The message is its name, and nothing of any value."""
+
+
+def mask(key: str) -> str:
+    """`1234...cdef`; wholly masked below 12 characters, so that what is shown never is most of it."""
+    if len(key) < MASK_LENGTH_MIN:
+        return SCRUBBED
+    return f"{key[:MASK_SHOWN_CHARS]}...{key[-MASK_SHOWN_CHARS:]}"
+
+
+class Secret:
+    """A value that prints masked wherever it lands: str, repr, f-string, %-formatting. It cannot be pickled."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that signs with it."""
+        return self._value
+
+    def __str__(self) -> str:
+        return mask(self._value)
+
+    def __repr__(self) -> str:
+        return f"Secret({mask(self._value)!r})"
+
+    def __format__(self, spec: str) -> str:
+        return format(mask(self._value), spec)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled")
+
+
+class SecretProvider(Protocol):
+    """Where secrets live. `backend`: its name, for `secrets whoami`."""
+
+    backend: str
+
+    def get(self, exchange: str, key_type: KeyType) -> Secret:
+        """The secret. Raises SecretMissing with its exact name."""
+
+
+class MemorySecrets:
+    """Secrets of the environment: `BYBIT_API_KEY`, `BYBIT_API_SECRET`. Read at each call, never kept."""
+
+    backend: str = "memory"
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+
+    def get(self, exchange: str, key_type: KeyType) -> Secret:
+        name = f"{exchange}_{key_type}".upper()
+        value = self._environ.get(name, "").strip()
+        if not value:
+            raise SecretMissing(f"{name} is not set")
+        return Secret(value)
+
+
+class Scrubber(logging.Filter):
+    """Removes planted secrets from text, as they are and as JSON, a URL or a form would write them.
+
+    Also a filter for `logging` handlers: the whole formatted message and the traceback pass through it.
+    """
+
+    def __init__(self, secrets: Iterable[Secret | str]) -> None:
+        super().__init__()
+        values = {value.reveal() if isinstance(value, Secret) else value for value in secrets} - {""}
+        forms = {form for value in values for form in _written_forms(value)}
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def scrub(self, text: str) -> str:
+        """The text with every planted secret replaced."""
+        for form in self._forms:
+            text = text.replace(form, SCRUBBED)
+        return text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self.scrub(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self.scrub(record.exc_text)
+        return True
+
+
+def _written_forms(value: str) -> set[str]:
+    return {value, json.dumps(value)[1:-1], repr(value)[1:-1], quote(value, safe=""), quote_plus(value)}

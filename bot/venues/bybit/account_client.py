@@ -1,0 +1,274 @@
+"""One account for processes that are not the bot: kill switch, guard proofs, preflight, drills. Synchronous, by httpx.
+
+Its own session over its own connections, so that it works while the bot hangs. Every call raises a VenueError where
+it did not succeed; nothing is ever empty, flat or cancelled because a call failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import httpx
+import msgspec
+
+from bot.domain.events import Filled, OrderStatus
+from bot.domain.instrument import Category, Instrument
+from bot.domain.order import Side
+from bot.venues.bybit import calls, decode, wire
+from bot.venues.bybit.calls import Call
+from bot.venues.bybit.codes import Meaning, meaning, refusal_error
+from bot.venues.bybit.hosts import BybitHosts
+from bot.venues.bybit.signing import rest_headers
+from bot.venues.port import (
+    ImmediateOrder,
+    Position,
+    TopOfBook,
+    VenueClockSkew,
+    VenueGarbled,
+    VenueRefused,
+    VenueUnknown,
+    VenueUnreachable,
+)
+
+T = TypeVar("T")
+
+TIMEOUT_S: Final = 3.0
+
+
+class AccountOrder(msgspec.Struct, frozen=True):
+    """An open order as the venue shows it, in its own decimals: base and quote per base. Needs no filters."""
+
+    symbol: str
+    client_order_id: str
+    venue_order_id: str
+    side: Side
+    price: Decimal
+    qty: Decimal
+    filled: Decimal
+    reduce_only: bool
+
+
+class AccountClient:
+    """Reads and mutations of one account. `wall_ms`: wall clock in ms; the venue's offset is read at first use."""
+
+    def __init__(
+        self,
+        hosts: BybitHosts,
+        api_key: str,
+        api_secret: str,
+        *,
+        category: Category = "linear",
+        recv_window_ms: int = 5000,
+        timeout_s: float = TIMEOUT_S,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // decode.NS_PER_MS,
+        http_transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._category: Category = category
+        self._recv_window_ms = recv_window_ms
+        self._wall_ms = wall_ms
+        self._clock_offset_ms: int | None = None
+        self._instruments: dict[str, Instrument] = {}
+        self._rest_url = hosts.rest_url
+        self._http = httpx.Client(
+            timeout=timeout_s,
+            trust_env=False,
+            follow_redirects=False,
+            transport=http_transport,
+            headers={"Content-Type": "application/json"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    # ---- market -----------------------------------------------------------------------------------------------------
+
+    def server_time_ms(self) -> int:
+        """The venue's clock; keeps the offset for signing."""
+        sent_ms = self._wall_ms()
+        answer = self._read_once(calls.server_time(), wire.ServerTime)
+        venue_ms = decode.whole(answer.time_nano, "timeNano") // decode.NS_PER_MS
+        self._clock_offset_ms = venue_ms - (sent_ms + self._wall_ms()) // 2
+        return venue_ms
+
+    @property
+    def clock_offset_ms(self) -> int | None:
+        """The venue's clock minus ours; None before the first reading."""
+        return self._clock_offset_ms
+
+    def instrument(self, symbol: str) -> Instrument:
+        """The filters of one symbol, read once. VenueRefused names a symbol that is not listed or does not trade."""
+        if symbol not in self._instruments:
+            page = self._read(calls.instruments(self._category, symbol), wire.InstrumentPage)
+            self._instruments[symbol] = decode.listed_instrument(page, symbol, self._category)
+        return self._instruments[symbol]
+
+    def top_of_book(self, symbol: str) -> TopOfBook:
+        """Best bid and ask now."""
+        return decode.top_of_book(self._read(calls.orderbook(self._category, symbol), wire.BookRows))
+
+    # ---- reads of the account ---------------------------------------------------------------------------------------
+
+    def open_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
+        """All working orders of these symbols, whoever sent them, over all pages. A status nobody knows is working."""
+        rows = (row for symbol in symbols for row in self._open_rows(symbol))
+        return [_account_order(row) for row in rows if _may_work(row)]
+
+    def positions(self, symbols: Sequence[str]) -> list[Position]:
+        """One position for each symbol, flat ones included (quantity 0)."""
+        found: list[Position] = []
+        for symbol in symbols:
+            page = self._read(calls.position(self._category, symbol), wire.PositionPage)
+            found.append(decode.position(page.rows, symbol))
+        return found
+
+    def executions(self, symbol: str, since_ms: int) -> list[Filled]:
+        """Fills since then, oldest first, over all pages."""
+        instrument = self.instrument(symbol)
+        until_ms = self._venue_now_ms() + 1000
+        fills: list[Filled] = []
+        for start_ms, end_ms in calls.execution_windows(since_ms, until_ms):
+            for row in self._execution_rows(symbol, start_ms, end_ms):
+                event = decode.fill(row, instrument, self._wall_ms() * decode.NS_PER_MS)
+                if event is not None:
+                    fills.append(event)
+        return sorted(fills, key=lambda event: event.venue_at_ns)
+
+    def wallet_equity_quote(self, coin: str = "USDT") -> Decimal:
+        """Equity of the quote coin, in it."""
+        return decode.coin_equity_quote(self._read(calls.wallet(coin), wire.WalletList), coin)
+
+    def key_information(self) -> wire.KeyInformation:
+        """What this key may do, where it is bound to, when it ends."""
+        return self._read(calls.key_information(), wire.KeyInformation)
+
+    # ---- mutations --------------------------------------------------------------------------------------------------
+
+    def cancel_all(self, symbol: str) -> int:
+        """Cancels every order of that symbol, whoever sent it. How many the venue says it cancelled."""
+        envelope = self._mutate(calls.cancel_all(self._category, symbol))
+        return len(wire.decode(wire.CancelAllAck, envelope.result, calls.CANCEL_ALL).rows)
+
+    def cancel(self, order: AccountOrder) -> bool:
+        """Cancels one order. False: it had already ended."""
+        call = calls.cancel(self._category, order.symbol, venue_order_id=order.venue_order_id)
+        try:
+            self._mutate(call)
+        except VenueRefused as error:
+            if meaning(error.code) is Meaning.GONE:
+                return False
+            raise
+        return True
+
+    def place_immediate(self, order: ImmediateOrder) -> str:
+        """Reduce-only immediate-or-cancel. The venue's order id."""
+        return self._create(calls.create_immediate(self._category, order))
+
+    def place_post_only(self, symbol: str, side: Side, qty: Decimal, price: Decimal, client_order_id: str) -> str:
+        """A post-only limit order, for drills and tests. The venue's order id."""
+        return self._create(
+            calls.create_post_only(self._category, symbol, side, qty, price, client_order_id, reduce_only=False)
+        )
+
+    def _create(self, call: Call) -> str:
+        envelope = self._mutate(call)
+        return wire.decode(wire.OrderAck, envelope.result, call.path).order_id
+
+    # ---- sending ----------------------------------------------------------------------------------------------------
+
+    def _open_rows(self, symbol: str) -> Iterator[wire.OrderRow]:
+        seen: set[str] = set()
+        cursor = ""
+        while True:
+            page = self._read(calls.open_orders(self._category, symbol, cursor), wire.OrderPage)
+            yield from (row for row in page.rows if row.symbol == symbol)
+            cursor = wire.next_cursor(page.next_page_cursor, seen, calls.OPEN_ORDERS) if page.rows else ""
+            if not cursor:
+                return
+
+    def _execution_rows(self, symbol: str, start_ms: int, end_ms: int) -> Iterator[wire.ExecutionRow]:
+        seen: set[str] = set()
+        cursor = ""
+        while True:
+            call = calls.executions(self._category, symbol, start_ms, end_ms, cursor)
+            page = self._read(call, wire.ExecutionPage)
+            yield from (row for row in page.rows if row.symbol == symbol)
+            cursor = wire.next_cursor(page.next_page_cursor, seen, calls.EXECUTIONS) if page.rows else ""
+            if not cursor:
+                return
+
+    def _read(self, call: Call, kind: type[T]) -> T:
+        try:
+            return self._read_once(call, kind)
+        except VenueClockSkew:
+            self.server_time_ms()
+            return self._read_once(call, kind)
+
+    def _read_once(self, call: Call, kind: type[T]) -> T:
+        return wire.decode(kind, self._send(call).result, call.path)
+
+    def _mutate(self, call: Call) -> wire.Envelope:
+        """Sent once. After a refused timestamp the clock is resynchronised and the error raised all the same."""
+        try:
+            return self._send(call)
+        except VenueClockSkew:
+            self._clock_offset_ms = None
+            raise
+
+    def _send(self, call: Call) -> wire.Envelope:
+        headers: dict[str, str] = {}
+        if call.signed:
+            headers = rest_headers(
+                self._api_key, self._api_secret, self._venue_now_ms(), self._recv_window_ms, call.payload
+            )
+        try:
+            answer = self._http.request(
+                call.method, self._rest_url + call.target, headers=headers, content=call.body or None
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            raise VenueUnreachable(f"{call.path}: {type(error).__name__}: {error}") from None
+        except httpx.HTTPError as error:
+            raise VenueUnknown(f"{call.path}: {type(error).__name__}: {error}") from None
+        envelope = wire.envelope(answer.status_code, answer.content, call.path)
+        if envelope.ret_code:
+            raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
+        return envelope
+
+    def _venue_now_ms(self) -> int:
+        if self._clock_offset_ms is None:
+            self.server_time_ms()
+        return self._wall_ms() + (self._clock_offset_ms or 0)
+
+
+def _may_work(row: wire.OrderRow) -> bool:
+    try:
+        return decode.order_status(row) is OrderStatus.WORKING
+    except VenueGarbled:
+        return True
+
+
+def _account_order(row: wire.OrderRow) -> AccountOrder:
+    return AccountOrder(
+        symbol=row.symbol,
+        client_order_id=row.order_link_id,
+        venue_order_id=row.order_id,
+        side=decode.side(row.side, "side"),
+        price=decode.decimal(row.price, "price") if row.price else Decimal(0),
+        qty=decode.decimal(row.qty, "qty"),
+        filled=decode.decimal(row.cum_exec_qty, "cumExecQty"),
+        reduce_only=row.reduce_only,
+    )

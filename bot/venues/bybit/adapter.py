@@ -1,0 +1,292 @@
+"""Bybit V5 behind the port: one account, one category, over any transport.
+
+Orders go by REST; confirmations come on the private stream. Nothing here decides anything about trading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Final
+
+from bot.domain.events import Filled, InstrumentsRead, OrderStatus, VenueOrder
+from bot.domain.instrument import Category, Instrument
+from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
+from bot.venues.bybit import calls, decode, wire
+from bot.venues.bybit.calls import Call
+from bot.venues.bybit.decode import Grid
+from bot.venues.bybit.hosts import BybitHosts
+from bot.venues.bybit.private_stream import PrivateStream
+from bot.venues.bybit.public_stream import PublicStream
+from bot.venues.bybit.rest import BybitRest
+from bot.venues.port import (
+    Accepted,
+    ImmediateOrder,
+    Outcome,
+    Position,
+    Sink,
+    TopOfBook,
+    VenueRefused,
+)
+from bot.venues.transport import AiohttpTransport, Transport
+
+CALL_TIMEOUT_S: Final = 2.0
+
+Observation = tuple[str, tuple[str, ...], float]
+"""(metric, label values in catalogue order, value), as the engine's observations."""
+
+
+class BybitAdapter:
+    """VenuePort for Bybit. `now_ns`: the loop's clock. `seed`: jitter of reconnects. `recv_window_ms` in ms."""
+
+    def __init__(
+        self,
+        hosts: BybitHosts,
+        api_key: str,
+        api_secret: str,
+        symbols: Sequence[str],
+        now_ns: Callable[[], int],
+        *,
+        category: Category = "linear",
+        recv_window_ms: int = 5000,
+        seed: int = 0,
+        transport: Transport | None = None,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        self._hosts = hosts
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._symbols = tuple(symbols)
+        self._now_ns = now_ns
+        self._category: Category = category
+        self._jitter = Random(seed)  # noqa: S311  # spreads reconnects; hides nothing
+        self._transport: Transport = AiohttpTransport() if transport is None else transport
+        self._rest = BybitRest(
+            self._transport, hosts.rest_url, api_key, api_secret, now_ns, recv_window_ms, call_timeout_s
+        )
+        self._public: PublicStream | None = None
+        self._private: PrivateStream | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._observations: list[Observation] = []
+
+    # ---- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self, sink: Sink) -> None:
+        """Clock, instruments (as InstrumentsRead), then both streams in the background. Raises VenueError.
+
+        Streams report themselves by StreamUp and StreamDown; see `wait_broken` for what they cannot report.
+        """
+        await self._rest.sync_clock()
+        listed = await self.instruments(self._symbols)
+        for instrument in listed.values():
+            sink(instruments_read(instrument, self._now_ns()))
+        grids = {symbol: Grid(instrument) for symbol, instrument in listed.items()}
+        self._public = PublicStream(self._hosts.ws_public_url, self._transport, sink, self._now_ns, self._jitter, grids)
+        self._private = PrivateStream(
+            self._hosts.ws_private_url,
+            self._transport,
+            sink,
+            self._now_ns,
+            self._jitter,
+            self._rest.sync_clock,
+            grids,
+            self._category,
+            self._api_key,
+            self._api_secret,
+            self._rest.venue_now_ms,
+        )
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(stream.run()) for stream in (self._public, self._private)]
+
+    async def wait_broken(self) -> BaseException:
+        """Waits until a stream ended by an exception of the sink, and returns it. Never returns while all is well."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                return error
+        return asyncio.CancelledError("the streams were closed")
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transport.close()
+
+    def resync(self, symbol: str) -> None:
+        if self._public is not None:
+            self._public.resync(symbol)
+
+    # ---- orders -----------------------------------------------------------------------------------------------------
+
+    async def place(self, intent: PlaceOrder, instrument: Instrument) -> Outcome:
+        call = calls.create_post_only(
+            self._category,
+            intent.symbol,
+            intent.side,
+            instrument.qty(intent.qty_lots),
+            instrument.price(intent.price_ticks),
+            intent.client_order_id,
+            intent.reduce_only,
+        )
+        return await self._create(call, intent.symbol)
+
+    async def place_immediate(self, order: ImmediateOrder) -> Outcome:
+        return await self._create(calls.create_immediate(self._category, order), order.symbol)
+
+    async def amend(self, intent: AmendOrder, instrument: Instrument) -> Outcome:
+        call = calls.amend(
+            self._category,
+            intent.symbol,
+            intent.client_order_id,
+            instrument.qty(intent.qty_lots),
+            instrument.price(intent.price_ticks),
+        )
+        return await self._rest.mutate(call, _acknowledged, of_existing=True)
+
+    async def cancel(self, intent: CancelOrder) -> Outcome:
+        call = calls.cancel(
+            self._category,
+            intent.symbol,
+            client_order_id=intent.client_order_id,
+            venue_order_id=intent.venue_order_id,
+        )
+        return await self._rest.mutate(call, _acknowledged, of_existing=True)
+
+    async def cancel_all(self, symbol: str) -> Outcome:
+        return await self._rest.mutate(calls.cancel_all(self._category, symbol), _all_acknowledged, of_existing=True)
+
+    async def _create(self, call: Call, symbol: str) -> Outcome:
+        sent_ns = self._now_ns()
+        outcome = await self._rest.mutate(call, _acknowledged, of_existing=False)
+        self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
+        return outcome
+
+    # ---- reads ------------------------------------------------------------------------------------------------------
+
+    async def instruments(self, symbols: Sequence[str]) -> dict[str, Instrument]:
+        found: dict[str, Instrument] = {}
+        for symbol in symbols:
+            try:
+                page = await self._rest.read(calls.instruments(self._category, symbol), wire.InstrumentPage)
+            except VenueRefused as error:
+                raise VenueRefused(f"{symbol}: {error}", error.code) from None
+            found[symbol] = decode.listed_instrument(page, symbol, self._category)
+        return found
+
+    async def order(self, symbol: str, client_order_id: str, instrument: Instrument) -> VenueOrder | None:
+        for call in (
+            calls.order_now(self._category, symbol, client_order_id),
+            calls.order_before(self._category, symbol, client_order_id),
+        ):
+            page = await self._rest.read(call, wire.OrderPage)
+            for row in page.rows:
+                if row.order_link_id == client_order_id and row.symbol == symbol:
+                    return decode.venue_order(row, instrument)
+        return None
+
+    async def open_orders(self, symbol: str, instrument: Instrument) -> list[VenueOrder]:
+        orders: list[VenueOrder] = []
+        seen: set[str] = set()
+        cursor = ""
+        while True:
+            page = await self._rest.read(calls.open_orders(self._category, symbol, cursor), wire.OrderPage)
+            orders += [decode.venue_order(row, instrument) for row in page.rows if row.symbol == symbol]
+            cursor = wire.next_cursor(page.next_page_cursor, seen, calls.OPEN_ORDERS) if page.rows else ""
+            if not cursor:
+                return [order for order in orders if order.status is OrderStatus.WORKING]
+
+    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled]:
+        """Fills since then, oldest first, over all pages."""
+        fills: list[Filled] = []
+        until_ms = self._rest.venue_now_ms() + 1000
+        for start_ms, end_ms in calls.execution_windows(since_ms, until_ms):
+            seen: set[str] = set()
+            cursor = ""
+            while True:
+                call = calls.executions(self._category, symbol, start_ms, end_ms, cursor)
+                page = await self._rest.read(call, wire.ExecutionPage)
+                for row in page.rows:
+                    event = decode.fill(row, instrument, self._now_ns()) if row.symbol == symbol else None
+                    if event is not None:
+                        fills.append(event)
+                cursor = wire.next_cursor(page.next_page_cursor, seen, calls.EXECUTIONS) if page.rows else ""
+                if not cursor:
+                    break
+        return sorted(fills, key=lambda event: event.venue_at_ns)
+
+    async def position(self, symbol: str) -> Position:
+        page = await self._rest.read(calls.position(self._category, symbol), wire.PositionPage)
+        return decode.position(page.rows, symbol)
+
+    async def top_of_book(self, symbol: str) -> TopOfBook:
+        return decode.top_of_book(await self._rest.read(calls.orderbook(self._category, symbol), wire.BookRows))
+
+    async def server_time_ms(self) -> int:
+        """The venue's clock; keeps the offset for signing."""
+        return await self._rest.sync_clock()
+
+    # ---- what it shows ----------------------------------------------------------------------------------------------
+
+    @property
+    def clock_offset_ms(self) -> int:
+        """The venue's clock minus ours, as last measured."""
+        return self._rest.clock_offset_ms
+
+    @property
+    def http_responses(self) -> Mapping[tuple[str, str], int]:
+        """(endpoint, HTTP status or not_sent or no_answer) → how many, for mm_http_responses_total."""
+        return self._rest.responses
+
+    @property
+    def rate_limit_headroom(self) -> Mapping[str, float]:
+        """Endpoint → requests left / limit, as the last headers said, for mm_rate_limit_headroom_ratio."""
+        return self._rest.headroom
+
+    @property
+    def ws_reconnects(self) -> int:
+        """Times a stream came up again, for mm_ws_reconnects_total."""
+        return sum(stream.reconnects for stream in (self._public, self._private) if stream is not None)
+
+    @property
+    def connections_open(self) -> dict[str, int]:
+        """Kind → 1 while that socket is subscribed, for mm_connections_open."""
+        up = {stream.name: int(stream.is_up) for stream in (self._public, self._private) if stream is not None}
+        return {"public": up.get("public", 0), "private": up.get("private", 0), "trade": 0}
+
+    @property
+    def margin_ratio(self) -> float | None:
+        """Margin in use / equity by the wallet topic, for mm_margin_ratio; None before its first message."""
+        ratio = self._private.margin_ratio if self._private is not None else None
+        return None if ratio is None else float(ratio)
+
+    def drain_observations(self) -> list[Observation]:
+        """Latencies of creates (send to answer, mm_order_latency_ms) since the last call."""
+        drained, self._observations = self._observations, []
+        return drained
+
+
+def instruments_read(instrument: Instrument, at_ns: int) -> InstrumentsRead:
+    """The event that tells the engine of filters read from the venue."""
+    return InstrumentsRead(
+        at_ns,
+        symbol=instrument.symbol,
+        tick_size=instrument.tick_size,
+        lot_size=instrument.lot_size,
+        qty_min=instrument.qty_min,
+        qty_max=instrument.qty_max,
+        notional_min_quote=instrument.notional_min_quote,
+        category=instrument.category,
+        base=instrument.base,
+        quote=instrument.quote,
+        source="fetched",
+    )
+
+
+def _acknowledged(envelope: wire.Envelope) -> Outcome:
+    return Accepted(venue_order_id=wire.decode(wire.OrderAck, envelope.result, "result").order_id)
+
+
+def _all_acknowledged(envelope: wire.Envelope) -> Outcome:
+    return Accepted(count=len(wire.decode(wire.CancelAllAck, envelope.result, "result").rows))

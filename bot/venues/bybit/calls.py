@@ -1,0 +1,211 @@
+"""Every REST call we make, as data: method, path, and the exact bytes that are signed and sent. Pure.
+
+`signed` calls get their headers from `bot.venues.bybit.signing` at the moment of sending, over `payload`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from bot.domain.instrument import Category
+from bot.domain.order import Side
+from bot.venues.port import ImmediateOrder
+
+TIME: Final = "/v5/market/time"
+INSTRUMENTS: Final = "/v5/market/instruments-info"
+ORDERBOOK: Final = "/v5/market/orderbook"
+CREATE: Final = "/v5/order/create"
+AMEND: Final = "/v5/order/amend"
+CANCEL: Final = "/v5/order/cancel"
+CANCEL_ALL: Final = "/v5/order/cancel-all"
+OPEN_ORDERS: Final = "/v5/order/realtime"
+ORDER_HISTORY: Final = "/v5/order/history"
+EXECUTIONS: Final = "/v5/execution/list"
+POSITIONS: Final = "/v5/position/list"
+WALLET: Final = "/v5/account/wallet-balance"
+KEY_INFORMATION: Final = "/v5/user/query-api"
+
+BOT_ENDPOINTS: Final = (
+    *(TIME, INSTRUMENTS, ORDERBOOK, CREATE, AMEND, CANCEL, CANCEL_ALL),
+    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS),
+)
+"""What the adapter calls; the counters of its answers are born with these."""
+
+PAGE_ROWS: Final = 50
+EXECUTION_PAGE_ROWS: Final = 100
+EXECUTION_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
+"""The venue looks at most this far from `startTime`."""
+
+_SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request. A GET carries `query`, a POST `body`."""
+
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    signed: bool = True
+
+    @property
+    def payload(self) -> bytes:
+        """What the signature covers."""
+        return self.body or self.query.encode()
+
+    @property
+    def target(self) -> str:
+        """Path and query, ready to be sent: nothing may quote it again."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+
+def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> Call:
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items() if value)
+    if cursor:
+        # the venue hands its cursors out percent-encoded: they go back as they came
+        query += "&cursor=" + quote(cursor, safe="%")
+    return Call("GET", path, query=query, signed=signed)
+
+
+def _post(path: str, fields: dict[str, str | int | bool]) -> Call:
+    return Call("POST", path, body=msgspec.json.encode(fields))
+
+
+def number(value: Decimal) -> str:
+    """A decimal as the venue reads it: plain digits, no exponent."""
+    return format(value, "f")
+
+
+# ---- market data ----------------------------------------------------------------------------------------------------
+
+
+def server_time() -> Call:
+    return _get(TIME, signed=False)
+
+
+def instruments(category: Category, symbol: str) -> Call:
+    return _get(INSTRUMENTS, signed=False, category=category, symbol=symbol)
+
+
+def orderbook(category: Category, symbol: str) -> Call:
+    return _get(ORDERBOOK, signed=False, category=category, symbol=symbol, limit="1")
+
+
+# ---- orders ---------------------------------------------------------------------------------------------------------
+
+
+def create_post_only(
+    category: Category, symbol: str, side: Side, qty: Decimal, price: Decimal, client_order_id: str, reduce_only: bool
+) -> Call:
+    """A limit order that the venue refuses rather than lets take."""
+    return _create(category, symbol, side, qty, price, client_order_id, "PostOnly", reduce_only)
+
+
+def create_immediate(category: Category, order: ImmediateOrder) -> Call:
+    """A reduce-only limit order that takes what it can inside its limit and cancels the rest at once."""
+    return _create(category, order.symbol, order.side, order.qty, order.price_limit, order.client_order_id, "IOC", True)
+
+
+def _create(
+    category: Category,
+    symbol: str,
+    side: Side,
+    qty: Decimal,
+    price: Decimal,
+    client_order_id: str,
+    time_in_force: str,
+    reduce_only: bool,
+) -> Call:
+    fields: dict[str, str | int | bool] = {
+        "category": category,
+        "symbol": symbol,
+        "side": _SIDE_WORDS[side],
+        "orderType": "Limit",
+        "qty": number(qty),
+        "price": number(price),
+        "timeInForce": time_in_force,
+        "orderLinkId": client_order_id,
+    }
+    if category == "linear":  # spot has neither positions nor reduce-only
+        fields |= {"positionIdx": 0, "reduceOnly": reduce_only}
+    return _post(CREATE, fields)
+
+
+def amend(category: Category, symbol: str, client_order_id: str, qty: Decimal, price: Decimal) -> Call:
+    return _post(
+        AMEND,
+        {
+            "category": category,
+            "symbol": symbol,
+            "orderLinkId": client_order_id,
+            "qty": number(qty),
+            "price": number(price),
+        },
+    )
+
+
+def cancel(category: Category, symbol: str, *, client_order_id: str = "", venue_order_id: str = "") -> Call:
+    """By the venue's id where it is known, else by ours."""
+    identity = ("orderId", venue_order_id) if venue_order_id else ("orderLinkId", client_order_id)
+    return _post(CANCEL, {"category": category, "symbol": symbol, identity[0]: identity[1]})
+
+
+def cancel_all(category: Category, symbol: str) -> Call:
+    return _post(CANCEL_ALL, {"category": category, "symbol": symbol})
+
+
+# ---- reads of the account -------------------------------------------------------------------------------------------
+
+
+def open_orders(category: Category, symbol: str, cursor: str = "") -> Call:
+    return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="0", limit=str(PAGE_ROWS), cursor=cursor)
+
+
+def order_now(category: Category, symbol: str, client_order_id: str) -> Call:
+    """One order among the open and the lately closed."""
+    return _get(OPEN_ORDERS, category=category, symbol=symbol, orderLinkId=client_order_id)
+
+
+def order_before(category: Category, symbol: str, client_order_id: str) -> Call:
+    """One order in history."""
+    return _get(ORDER_HISTORY, category=category, symbol=symbol, orderLinkId=client_order_id)
+
+
+def executions(category: Category, symbol: str, start_ms: int, end_ms: int, cursor: str = "") -> Call:
+    """`end_ms` at most EXECUTION_WINDOW_MS after `start_ms`."""
+    return _get(
+        EXECUTIONS,
+        category=category,
+        symbol=symbol,
+        startTime=str(start_ms),
+        endTime=str(end_ms),
+        limit=str(EXECUTION_PAGE_ROWS),
+        cursor=cursor,
+    )
+
+
+def execution_windows(since_ms: int, until_ms: int) -> list[tuple[int, int]]:
+    """The windows that cover both ends, each as long as the venue allows at most."""
+    windows: list[tuple[int, int]] = []
+    start_ms = since_ms
+    while start_ms <= until_ms:
+        end_ms = min(start_ms + EXECUTION_WINDOW_MS, until_ms)
+        windows.append((start_ms, end_ms))
+        start_ms = end_ms + 1
+    return windows
+
+
+def position(category: Category, symbol: str) -> Call:
+    return _get(POSITIONS, category=category, symbol=symbol)
+
+
+def wallet(coin: str) -> Call:
+    return _get(WALLET, accountType="UNIFIED", coin=coin)
+
+
+def key_information() -> Call:
+    return _get(KEY_INFORMATION)

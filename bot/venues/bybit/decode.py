@@ -1,0 +1,294 @@
+"""From Bybit's words to ours: rows of `wire` become events and values of the domain. Pure.
+
+Prices and quantities become whole ticks and lots through the instrument, exactly or not at all. Every failure is a
+VenueGarbled that names the field and the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from bot.domain.events import BookDelta, BookSnapshot, Filled, Level, OrderStatus, TradePrinted, VenueOrder
+from bot.domain.instrument import Category, Instrument, NotOnGrid
+from bot.domain.order import Side
+from bot.venues.bybit import wire
+from bot.venues.bybit.codes import POST_ONLY_REASON
+from bot.venues.port import Position, TopOfBook, VenueGarbled, VenueRefused
+
+NS_PER_MS: Final = 1_000_000
+
+_SIDES: Final = {"Buy": Side.BUY, "Sell": Side.SELL}
+
+_STATUSES: Final = {
+    **dict.fromkeys(("Created", "New", "PartiallyFilled", "Untriggered", "Triggered", "Active"), OrderStatus.WORKING),
+    "Filled": OrderStatus.FILLED,
+    **dict.fromkeys(("Cancelled", "PartiallyFilledCanceled", "Deactivated"), OrderStatus.CANCELLED),
+    "Rejected": OrderStatus.REJECTED,
+}
+
+_FILLS: Final = {"Trade", "AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition", "FutureSpread"}
+_NO_FILLS: Final = {"Funding", "Settle"}
+"""Execution types that move money but no quantity."""
+
+_MEMO_MAX: Final = 20_000
+
+
+def decimal(text: str, field: str) -> Decimal:
+    """A finite decimal. Raises VenueGarbled naming the field."""
+    try:
+        value = Decimal(text)
+    except (InvalidOperation, ValueError):
+        raise VenueGarbled(f"{field}: {text!r} is no decimal number") from None
+    if not value.is_finite():
+        raise VenueGarbled(f"{field}: {text!r} is no finite number")
+    return value
+
+
+def whole(text: str, field: str) -> int:
+    """A whole number written as a string. Raises VenueGarbled naming the field."""
+    try:
+        return int(text)
+    except ValueError:
+        raise VenueGarbled(f"{field}: {text!r} is no whole number") from None
+
+
+def side(text: str | None, field: str) -> Side:
+    """`Buy` or `Sell`. Raises VenueGarbled for anything else."""
+    found = _SIDES.get(text or "")
+    if found is None:
+        raise VenueGarbled(f"{field}: {text!r}, allowed: Buy Sell")
+    return found
+
+
+class Grid:
+    """Strings of one instrument to ticks and lots; remembers what it has seen, because a book repeats itself."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self.instrument = instrument
+        self._ticks: dict[str, int] = {}
+        self._lots: dict[str, int] = {}
+
+    def ticks(self, text: str, field: str) -> int:
+        """A price > 0 in ticks. Raises VenueGarbled."""
+        known = self._ticks.get(text)
+        if known is None:
+            known = price_ticks(text, field, self.instrument)
+            if len(self._ticks) >= _MEMO_MAX:
+                self._ticks.clear()
+            self._ticks[text] = known
+        return known
+
+    def lots(self, text: str, field: str) -> int:
+        """A quantity >= 0 in lots. Raises VenueGarbled."""
+        known = self._lots.get(text)
+        if known is None:
+            known = qty_lots(text, field, self.instrument)
+            if len(self._lots) >= _MEMO_MAX:
+                self._lots.clear()
+            self._lots[text] = known
+        return known
+
+    def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
+        """Book rows in the order they came."""
+        return tuple([(self.ticks(price, field), self.lots(size, field)) for price, size in rows])
+
+
+def price_ticks(text: str, field: str, instrument: Instrument) -> int:
+    """A price > 0 in ticks. Raises VenueGarbled."""
+    try:
+        ticks = instrument.ticks(decimal(text, field))
+    except NotOnGrid as error:
+        raise VenueGarbled(f"{field}: {error}") from None
+    if ticks <= 0:
+        raise VenueGarbled(f"{field}: price {text!r} is not above 0")
+    return ticks
+
+
+def qty_lots(text: str, field: str, instrument: Instrument) -> int:
+    """A quantity >= 0 in lots. Raises VenueGarbled."""
+    try:
+        lots = instrument.lots(decimal(text, field))
+    except NotOnGrid as error:
+        raise VenueGarbled(f"{field}: {error}") from None
+    if lots < 0:
+        raise VenueGarbled(f"{field}: quantity {text!r} is below 0")
+    return lots
+
+
+# ---- market data ----------------------------------------------------------------------------------------------------
+
+
+def book_event(push: wire.Push, rows: wire.BookRows, grid: Grid, at_ns: int) -> BookSnapshot | BookDelta:
+    """One message of `orderbook.*`. `u` 1 means that the service restarted: a snapshot, whatever it calls itself."""
+    bids, asks = grid.levels(rows.b, "data.b"), grid.levels(rows.a, "data.a")
+    venue_at_ns = (push.cts or push.ts) * NS_PER_MS
+    symbol = grid.instrument.symbol
+    if push.type == "snapshot" or rows.u == 1:
+        return BookSnapshot(
+            at_ns,
+            symbol,
+            tuple(sorted((level for level in bids if level[1]), reverse=True)),
+            tuple(sorted(level for level in asks if level[1])),
+            rows.u,
+            venue_at_ns,
+        )
+    if push.type != "delta":
+        raise VenueGarbled(f"type: {push.type!r}, allowed: snapshot delta")
+    return BookDelta(at_ns, symbol, bids, asks, rows.u, venue_at_ns)
+
+
+def trade_events(rows: list[wire.TradeRow], grid: Grid, at_ns: int) -> Iterator[TradePrinted]:
+    """The trades of one message of `publicTrade.*`, as ordered by the venue."""
+    for row in rows:
+        price, size = grid.ticks(row.p, "data.p"), grid.lots(row.v, "data.v")
+        yield TradePrinted(at_ns, row.s, price, size, side(row.S, "data.S"), row.T * NS_PER_MS)
+
+
+def top_of_book(rows: wire.BookRows) -> TopOfBook:
+    """The best of each side. Raises VenueGarbled where a side is empty: no price is not a price."""
+    for field, levels in (("result.b", rows.b), ("result.a", rows.a)):
+        if not levels:
+            raise VenueGarbled(f"{field}: {rows.s} has no such side of the book")
+    bid = max(decimal(price, "result.b") for price, _ in rows.b)
+    ask = min(decimal(price, "result.a") for price, _ in rows.a)
+    return TopOfBook(rows.s, bid, ask, rows.cts or rows.ts)
+
+
+def instrument(row: wire.InstrumentRow, category: Category) -> Instrument:
+    """The filters of one symbol. Raises VenueGarbled where a step is missing or not above 0."""
+    lot = row.lot_size_filter
+    step, step_field = (lot.qty_step, "qtyStep") if category == "linear" else (lot.base_precision, "basePrecision")
+    notional, notional_field = (
+        (lot.min_notional_value, "minNotionalValue") if category == "linear" else (lot.min_order_amt, "minOrderAmt")
+    )
+    tick_size, lot_size = decimal(row.price_filter.tick_size, "tickSize"), decimal(step, step_field)
+    if tick_size <= 0 or lot_size <= 0:
+        raise VenueGarbled(f"{row.symbol}: tickSize {tick_size} and {step_field} {lot_size} have to be above 0")
+    return Instrument(
+        symbol=row.symbol,
+        category=category,
+        base=row.base_coin,
+        quote=row.quote_coin,
+        tick_size=tick_size,
+        lot_size=lot_size,
+        qty_min=decimal(lot.min_order_qty, "minOrderQty"),
+        qty_max=decimal(lot.max_order_qty, "maxOrderQty"),
+        notional_min_quote=decimal(notional, notional_field),
+    )
+
+
+def listed_instrument(page: wire.InstrumentPage, symbol: str, category: Category) -> Instrument:
+    """The one symbol out of an answer. Raises VenueRefused where the venue does not list it or it does not trade."""
+    for row in page.rows:
+        if row.symbol == symbol:
+            if row.status != "Trading":
+                raise VenueRefused(f"{symbol}: the venue's status is {row.status}, Trading is needed")
+            return instrument(row, category)
+    raise VenueRefused(f"{symbol}: the venue does not list it in category {category}")
+
+
+# ---- the account ----------------------------------------------------------------------------------------------------
+
+
+def order_status(row: wire.OrderRow) -> OrderStatus:
+    """The venue's status. A post-only refusal is REJECTED, whichever of two statuses carries the reason."""
+    found = _STATUSES.get(row.order_status)
+    if found is None:
+        raise VenueGarbled(f"orderStatus: {row.order_status!r} of order {row.order_id} is none we know")
+    if is_post_only_refusal(row) and found is OrderStatus.CANCELLED:
+        return OrderStatus.REJECTED
+    return found
+
+
+def is_post_only_refusal(row: wire.OrderRow) -> bool:
+    """True where the venue ended a post-only order because it would have taken."""
+    return row.reject_reason == POST_ONLY_REASON
+
+
+def venue_order(row: wire.OrderRow, instrument: Instrument) -> VenueOrder:
+    """An order as the venue shows it. An empty price (market orders have none) is 0 ticks."""
+    priceless = row.price == "" or not decimal(row.price, "price")
+    return VenueOrder(
+        symbol=row.symbol,
+        client_order_id=row.order_link_id,
+        venue_order_id=row.order_id,
+        side=side(row.side, "side"),
+        price_ticks=0 if priceless else price_ticks(row.price, "price", instrument),
+        qty_lots=qty_lots(row.qty, "qty", instrument),
+        filled_lots=qty_lots(row.cum_exec_qty, "cumExecQty", instrument),
+        status=order_status(row),
+        reason="" if row.reject_reason == "EC_NoError" else row.reject_reason,
+        post_only_refused=is_post_only_refusal(row),
+    )
+
+
+def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled | None:
+    """An execution as a fill. None: funding or settlement, which move no quantity. An unknown type is garbled."""
+    if row.exec_type in _NO_FILLS:
+        return None
+    if row.exec_type not in _FILLS:
+        raise VenueGarbled(f"execType: {row.exec_type!r} of execution {row.exec_id} is none we know")
+    price = decimal(row.exec_price, "execPrice")
+    fill_side = side(row.side, "side")
+    return Filled(
+        at_ns,
+        execution_id=row.exec_id,
+        client_order_id=row.order_link_id,
+        venue_order_id=row.order_id,
+        symbol=row.symbol,
+        side=fill_side,
+        price=price,
+        qty_lots=qty_lots(row.exec_qty, "execQty", instrument),
+        fee_quote=_fee_quote(row, instrument, price, fill_side),
+        is_maker=row.is_maker,
+        venue_at_ns=whole(row.exec_time, "execTime") * NS_PER_MS,
+    )
+
+
+def _fee_quote(row: wire.ExecutionRow, instrument: Instrument, price: Decimal, fill_side: Side) -> Decimal:
+    """Positive paid, negative rebate, as the venue has it; a fee in base is worth the execution's price.
+
+    Without a currency, linear means quote. Spot takes a fee from what is received (buy → base, sell → quote), and pays
+    a rebate in the other.
+    """
+    fee = decimal(row.exec_fee, "execFee") if row.exec_fee else Decimal(0)
+    currency = row.fee_currency
+    if not currency:
+        in_base = instrument.category == "spot" and (fill_side is Side.BUY) == (fee >= 0)
+        currency = instrument.base if in_base else instrument.quote
+    total = _worth(fee, currency, "feeCurrency", instrument, price)
+    for extra in row.extra_fees if isinstance(row.extra_fees, list) else ():
+        total += _worth(decimal(extra.fee, "extraFees.fee"), extra.fee_coin, "extraFees.feeCoin", instrument, price)
+    return total
+
+
+def _worth(amount: Decimal, currency: str, field: str, instrument: Instrument, price: Decimal) -> Decimal:
+    if currency == instrument.quote or not amount:
+        return amount
+    if currency == instrument.base:
+        return amount * price
+    raise VenueGarbled(f"{field}: {currency!r} of {instrument.symbol}, allowed: {instrument.quote} {instrument.base}")
+
+
+def position(rows: list[wire.PositionRow], symbol: str) -> Position:
+    """The position of a symbol in one-way mode. Raises VenueGarbled for no row (not "flat") and for hedge mode."""
+    own = [row for row in rows if row.symbol == symbol]
+    if not own:
+        raise VenueGarbled(f"result.list: no row for {symbol}")
+    if len(own) > 1 or own[0].position_idx:
+        raise VenueGarbled(f"positionIdx: {symbol} is in hedge mode, one-way is needed")
+    row = own[0]
+    size = decimal(row.size, "size")
+    if not size:
+        return Position(symbol, Decimal(0), Decimal(0))
+    entry, entry_field = (row.avg_price, "avgPrice") if row.avg_price else (row.entry_price, "entryPrice")
+    return Position(symbol, abs(size) * side(row.side, "side").sign, decimal(entry, entry_field))
+
+
+def coin_equity_quote(wallet: wire.WalletList, coin: str) -> Decimal:
+    """Equity of one coin, in that coin. Raises VenueGarbled where the venue shows no such coin: that is not zero."""
+    for row in (row for account in wallet.rows for row in account.coin if row.coin == coin):
+        return decimal(row.equity, "coin.equity")
+    raise VenueGarbled(f"result.list.coin: no row for {coin}")

@@ -1,0 +1,101 @@
+"""The account's own stream: authenticate, subscribe `order execution position wallet`, and only then StreamUp.
+
+After every StreamUp("private") the account has to be read: what happened while the stream was down is not repeated.
+Rows of other categories and symbols are not ours to judge and are passed over; everything else is passed on as the
+venue sends it, orders of others on the same account included (their client ids may be empty).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from random import Random
+from typing import Final
+
+from bot.domain.events import OrderUpdated
+from bot.domain.instrument import Category
+from bot.venues.bybit import wire
+from bot.venues.bybit.decode import Grid, decimal, fill, position, venue_order
+from bot.venues.bybit.signing import socket_auth
+from bot.venues.bybit.sockets import Stream, operation, push_of
+from bot.venues.port import Position, Sink
+from bot.venues.transport import Transport
+
+TOPICS: Final = ("order", "execution", "position", "wallet")
+AUTH_VALID_MS: Final = 10_000
+
+
+class PrivateStream(Stream):
+    """Own orders and fills. `positions` and `margin_ratio` are the stream's latest word, for display only."""
+
+    def __init__(
+        self,
+        url: str,
+        transport: Transport,
+        sink: Sink,
+        now_ns: Callable[[], int],
+        jitter: Random,
+        before_connect: Callable[[], Awaitable[object]],
+        grids: Mapping[str, Grid],
+        category: Category,
+        api_key: str,
+        api_secret: str,
+        venue_now_ms: Callable[[], int],
+    ) -> None:
+        super().__init__("private", url, transport, sink, now_ns, jitter, before_connect)
+        self._grids = grids
+        self._category = category
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._venue_now_ms = venue_now_ms
+        self.positions: dict[str, Position] = {}
+        self.margin_ratio: Decimal | None = None
+
+    def _greet(self) -> None:
+        self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
+
+    def _take(self, raw: bytes | str) -> None:
+        push = push_of(raw, self.name)
+        match push.topic:
+            case "order":
+                self._take_orders(push)
+            case "execution":
+                self._take_executions(push)
+            case "position":
+                self._take_positions(push)
+            case "wallet":
+                self._take_wallet(push)
+            case "" if push.op == "auth":
+                self._send(operation("subscribe", TOPICS))
+            case "" if push.op == "subscribe":
+                self._now_up()
+            case _:
+                return  # pongs
+
+    def _ours(self, symbol: str, category: str) -> Grid | None:
+        return self._grids.get(symbol) if category in {"", self._category} else None
+
+    def _take_orders(self, push: wire.Push) -> None:
+        for row in wire.decode_rows(wire.OrderRow, push.data, push.topic):
+            grid = self._ours(row.symbol, row.category)
+            if grid is not None:
+                self._sink(OrderUpdated(self._now_ns(), venue_order(row, grid.instrument)))
+
+    def _take_executions(self, push: wire.Push) -> None:
+        for row in wire.decode_rows(wire.ExecutionRow, push.data, push.topic):
+            grid = self._ours(row.symbol, row.category)
+            event = fill(row, grid.instrument, self._now_ns()) if grid is not None else None
+            if event is not None:
+                self._sink(event)
+
+    def _take_positions(self, push: wire.Push) -> None:
+        for row in wire.decode_rows(wire.PositionRow, push.data, push.topic):
+            if self._ours(row.symbol, row.category) is not None:
+                self.positions[row.symbol] = position([row], row.symbol)
+
+    def _take_wallet(self, push: wire.Push) -> None:
+        for row in wire.decode_rows(wire.WalletRow, push.data, push.topic):
+            if row.total_equity and row.total_initial_margin:
+                equity = decimal(row.total_equity, "totalEquity")
+                used = decimal(row.total_initial_margin, "totalInitialMargin")
+                self.margin_ratio = used / equity if equity > 0 else None

@@ -1,0 +1,111 @@
+"""Books and trades of the public stream: `orderbook.50.SYMBOL` and `publicTrade.SYMBOL`.
+
+`u` rises by one. A gap, a message that does not decode, or a lost connection loses the book, and a book that is lost
+comes back by a snapshot alone: the topic is subscribed afresh. Any snapshot, and any message with `u` 1, replaces it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final
+
+from bot.domain.events import BookLost, BookSnapshot
+from bot.venues.bybit import wire
+from bot.venues.bybit.decode import Grid, book_event, trade_events
+from bot.venues.bybit.sockets import TOPICS_PER_REQUEST, Stream, operation, push_of
+from bot.venues.port import Sink, VenueGarbled
+from bot.venues.transport import Transport
+
+BOOK_DEPTH: Final = 50
+SNAPSHOT_PATIENCE_S: Final = 2.0
+"""A snapshot asked for is not asked for again before this has passed."""
+
+
+class PublicStream(Stream):
+    """Market data of some symbols."""
+
+    def __init__(
+        self,
+        url: str,
+        transport: Transport,
+        sink: Sink,
+        now_ns: Callable[[], int],
+        jitter: Random,
+        grids: Mapping[str, Grid],
+    ) -> None:
+        super().__init__("public", url, transport, sink, now_ns, jitter)
+        self._grids = grids
+        self._books = {f"orderbook.{BOOK_DEPTH}.{symbol}": symbol for symbol in grids}
+        self._trades = {f"publicTrade.{symbol}": symbol for symbol in grids}
+        self._last_u: dict[str, int] = {}
+        self._asked_at_s: dict[str, float] = {}
+        self._subscriptions_open = 0
+
+    def resync(self, symbol: str) -> None:
+        """Asks for a fresh snapshot; until it comes, changes of that book are not passed on."""
+        if symbol not in self._grids or not self.is_up:
+            return  # a connection that is down subscribes afresh when it comes back
+        self._last_u.pop(symbol, None)
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._asked_at_s.get(symbol, float("-inf")) + SNAPSHOT_PATIENCE_S:
+            return
+        self._asked_at_s[symbol] = now_s
+        topic = f"orderbook.{BOOK_DEPTH}.{symbol}"
+        self._send(operation("unsubscribe", [topic]))
+        self._send(operation("subscribe", [topic]))
+
+    def _greet(self) -> None:
+        self._last_u.clear()
+        self._asked_at_s.clear()
+        topics = [*self._books, *self._trades]
+        requests = [topics[at : at + TOPICS_PER_REQUEST] for at in range(0, len(topics), TOPICS_PER_REQUEST)]
+        self._subscriptions_open = len(requests)
+        for request in requests:
+            self._send(operation("subscribe", request))
+
+    def _lost(self, reason: str) -> None:
+        had_books, self._last_u = list(self._last_u), {}
+        for symbol in had_books:
+            self._sink(BookLost(self._now_ns(), symbol, reason))
+
+    def _take(self, raw: bytes | str) -> None:
+        push = push_of(raw, self.name)
+        if push.topic in self._books:
+            self._take_book(push, self._books[push.topic])
+        elif push.topic in self._trades:
+            rows = wire.decode_rows(wire.TradeRow, push.data, push.topic)
+            for event in trade_events(rows, self._grids[self._trades[push.topic]], self._now_ns()):
+                self._sink(event)
+        elif push.op == "subscribe" and not self.is_up:
+            self._subscriptions_open -= 1
+            if self._subscriptions_open == 0:
+                self._now_up()
+
+    def _take_book(self, push: wire.Push, symbol: str) -> None:
+        at_ns = self._now_ns()
+        try:
+            rows = wire.decode(wire.BookRows, push.data, push.topic)
+            event = book_event(push, rows, self._grids[symbol], at_ns)
+        except VenueGarbled as error:
+            self._lose_book(symbol, f"garbled: {error}")
+            return
+        if isinstance(event, BookSnapshot):
+            self._last_u[symbol] = event.update_id
+            self._asked_at_s.pop(symbol, None)
+            self._sink(event)
+            return
+        last = self._last_u.get(symbol)
+        if last is None or event.update_id <= last:
+            return  # no book to change yet, or a message that came twice
+        if event.update_id != last + 1:
+            self._lose_book(symbol, f"gap: update {event.update_id} after {last}")
+            return
+        self._last_u[symbol] = event.update_id
+        self._sink(event)
+
+    def _lose_book(self, symbol: str, reason: str) -> None:
+        self._last_u.pop(symbol, None)
+        self._sink(BookLost(self._now_ns(), symbol, reason))
+        self.resync(symbol)

@@ -1,0 +1,183 @@
+"""The two streams of an account: each one socket, kept up, decoded, and given to the sink as it arrives.
+
+A connection that ends for whatever reason is opened again after a back-off that doubles and is jittered. A message
+that does not decode is never skipped: on a book it loses the book, on the private stream it ends the connection, so
+that everything is read afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Final
+
+import msgspec
+
+from bot.domain.events import StreamDown, StreamUp
+from bot.venues.bybit import wire
+from bot.venues.port import Sink, VenueError, VenueGarbled
+from bot.venues.transport import NoAnswer, NotSent, Socket, SocketClosed, Transport
+
+PING: Final = '{"op":"ping"}'
+PING_EVERY_S: Final = 20.0
+CONNECT_TIMEOUT_S: Final = 5.0
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+BACKOFF_FIRST_S: Final = 0.25
+BACKOFF_MAX_S: Final = 10.0
+TOPICS_PER_REQUEST: Final = 10
+"""What the venue takes in one subscribe request."""
+
+log = logging.getLogger(__name__)
+
+
+class StreamRefused(Exception):
+    """The venue refused our authentication or a subscription."""
+
+
+def operation(op: str, args: Sequence[str]) -> str:
+    """A subscribe or unsubscribe request."""
+    return msgspec.json.encode({"op": op, "args": list(args)}).decode()
+
+
+class Stream:
+    """One socket kept up. Subclasses greet (`_greet`), take messages (`_take`) and hear of losses (`_lost`)."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        transport: Transport,
+        sink: Sink,
+        now_ns: Callable[[], int],
+        jitter: Random,
+        before_connect: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self.name = name
+        self.is_up = False
+        self.reconnects = 0
+        self._url = url
+        self._transport = transport
+        self._sink = sink
+        self._now_ns = now_ns
+        self._jitter = jitter
+        self._before_connect = before_connect
+        self._outbox: asyncio.Queue[str] = asyncio.Queue()
+        self._was_up = False
+        self._said_down = False
+        self._attempt = 0
+        self._heard = False
+        self._drop_reason = ""
+
+    # ---- for subclasses ---------------------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        """A new connection: put the first messages in the outbox."""
+        raise NotImplementedError
+
+    def _take(self, raw: bytes | str) -> None:
+        """One message. Raises VenueGarbled or StreamRefused to end the connection."""
+        raise NotImplementedError
+
+    def _lost(self, reason: str) -> None:
+        """The connection has ended."""
+
+    def _send(self, text: str) -> None:
+        self._outbox.put_nowait(text)
+
+    def _now_up(self) -> None:
+        if self.is_up:
+            return
+        self.is_up, self._said_down, self._attempt = True, False, 0
+        if self._was_up:
+            self.reconnects += 1
+        self._was_up = True
+        self._sink(StreamUp(self._now_ns(), self.name))
+
+    # ---- the life of the connection ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps the stream up until cancelled. Only an exception of the sink gets out."""
+        while True:
+            reason = await self._one_connection()
+            was_up, self.is_up = self.is_up, False
+            self._lost(reason)
+            if was_up or not self._said_down:
+                self._said_down = True
+                self._sink(StreamDown(self._now_ns(), self.name, reason))
+            log.warning("%s stream down: %s", self.name, reason)
+            await asyncio.sleep(self._backoff_s())
+
+    def _backoff_s(self) -> float:
+        ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * (1 << min(self._attempt, 10)))
+        self._attempt += 1
+        return ceiling * self._jitter.uniform(0.5, 1.0)
+
+    async def _one_connection(self) -> str:
+        """Connects, greets, and takes messages until the connection ends. Returns why it ended."""
+        try:
+            if self._before_connect is not None and self._was_up:
+                await self._before_connect()
+            socket = await self._transport.connect(self._url, CONNECT_TIMEOUT_S)
+        except (NotSent, NoAnswer, VenueError) as error:
+            return f"no connection: {error}"
+        self._outbox = asyncio.Queue()
+        self._heard, self._drop_reason = True, ""
+        sender = asyncio.get_running_loop().create_task(self._send_all(socket))
+        try:
+            self._greet()
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                while not self.is_up:
+                    self._take(await self._receive(socket))
+            while True:
+                self._take(await self._receive(socket))
+        except SocketClosed as error:
+            return self._drop_reason or str(error)
+        except TimeoutError:
+            return f"not subscribed in {HANDSHAKE_TIMEOUT_S} s"
+        except VenueGarbled as error:
+            return f"garbled: {error}"
+        except StreamRefused as error:
+            return f"refused: {error}"
+        finally:
+            sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sender
+            await socket.close()
+
+    async def _receive(self, socket: Socket) -> bytes | str:
+        raw = await socket.receive()
+        self._heard = True
+        return raw
+
+    async def _send_all(self, socket: Socket) -> None:
+        """Sends what is in the outbox, and a ping every PING_EVERY_S; silence since the last ping ends the socket."""
+        loop = asyncio.get_running_loop()
+        ping_at_s = loop.time() + PING_EVERY_S
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(ping_at_s):
+                        text = await self._outbox.get()
+                except TimeoutError:
+                    if not self._heard:
+                        self._drop_reason = f"silent for {PING_EVERY_S} s after a ping"
+                        await socket.close()
+                        return
+                    self._heard = False
+                    ping_at_s = loop.time() + PING_EVERY_S
+                    text = PING
+                await socket.send(text)
+        except SocketClosed as error:
+            self._drop_reason = self._drop_reason or str(error)
+            await socket.close()
+
+
+def push_of(raw: bytes | str, stream: str) -> wire.Push:
+    """A message as topic or answer. Raises VenueGarbled; StreamRefused for an operation that did not succeed."""
+    push = wire.decode(wire.Push, raw, stream)
+    if push.success is False:
+        raise StreamRefused(f"{push.op or 'operation'}: {push.ret_msg or 'no reason given'}")
+    return push

@@ -1,0 +1,257 @@
+"""What Bybit V5 sends, as it stands on the wire: structs and strict decoding. Pure.
+
+Only fields that are read are declared; others may come and go. Numbers stay the strings the venue sent, so that
+nothing passes through a float; `bot.venues.bybit.decode` turns them into ticks, lots and `Decimal`.
+Source: Bybit V5 documentation, July 2026. A message that does not fit raises VenueGarbled, which names the field.
+"""
+
+from __future__ import annotations
+
+from types import GenericAlias
+from typing import Any, TypeVar
+
+import msgspec
+
+from bot.venues.port import VenueGarbled, VenueUnknown
+
+T = TypeVar("T")
+
+
+class _Wire(msgspec.Struct, frozen=True, rename="camel"):
+    pass
+
+
+# ---- REST -----------------------------------------------------------------------------------------------------------
+
+
+class Envelope(_Wire, frozen=True, rename="camel"):
+    """Around every REST answer. `ret_code` 0 is success; `time`: the venue's clock, ms."""
+
+    ret_code: int
+    ret_msg: str = ""
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+    time: int = 0
+
+
+class ServerTime(_Wire, frozen=True, rename="camel"):
+    time_nano: str
+
+
+class PriceFilter(_Wire, frozen=True, rename="camel"):
+    tick_size: str
+
+
+class LotSizeFilter(_Wire, frozen=True, rename="camel"):
+    """Linear names its step `qtyStep` and its least value `minNotionalValue`; spot `basePrecision`, `minOrderAmt`."""
+
+    min_order_qty: str
+    max_order_qty: str
+    qty_step: str = ""
+    base_precision: str = ""
+    min_notional_value: str = ""
+    min_order_amt: str = ""
+
+
+class InstrumentRow(_Wire, frozen=True, rename="camel"):
+    symbol: str
+    status: str
+    base_coin: str
+    quote_coin: str
+    price_filter: PriceFilter
+    lot_size_filter: LotSizeFilter
+
+
+class InstrumentPage(_Wire, frozen=True, rename="camel"):
+    rows: list[InstrumentRow] = msgspec.field(name="list")
+    next_page_cursor: str = ""
+
+
+class OrderAck(_Wire, frozen=True, rename="camel"):
+    order_id: str
+    order_link_id: str = ""
+
+
+class CancelAllAck(_Wire, frozen=True, rename="camel"):
+    rows: list[OrderAck] = msgspec.field(name="list")
+
+
+class OrderRow(_Wire, frozen=True, rename="camel"):
+    """An order, by REST or on the `order` topic. `price` is empty for some market orders."""
+
+    symbol: str
+    order_id: str
+    order_link_id: str
+    side: str
+    price: str
+    qty: str
+    cum_exec_qty: str
+    order_status: str
+    reject_reason: str = ""
+    reduce_only: bool = False
+    category: str = ""
+
+
+class OrderPage(_Wire, frozen=True, rename="camel"):
+    rows: list[OrderRow] = msgspec.field(name="list")
+    next_page_cursor: str = ""
+
+
+class ExtraFee(_Wire, frozen=True, rename="camel"):
+    fee_coin: str
+    fee: str
+
+
+class ExecutionRow(_Wire, frozen=True, rename="camel"):
+    """An execution, by REST or on the `execution` topic. `exec_type` Funding is not a fill. `exec_time`: ms."""
+
+    symbol: str
+    order_id: str
+    order_link_id: str
+    side: str
+    exec_id: str
+    exec_price: str
+    exec_qty: str
+    exec_type: str
+    exec_time: str
+    exec_fee: str
+    is_maker: bool
+    fee_currency: str = ""
+    extra_fees: str | list[ExtraFee] | None = None
+    category: str = ""
+
+
+class ExecutionPage(_Wire, frozen=True, rename="camel"):
+    rows: list[ExecutionRow] = msgspec.field(name="list")
+    next_page_cursor: str = ""
+
+
+class PositionRow(_Wire, frozen=True, rename="camel"):
+    """By REST the entry is `avgPrice`, on the topic `entryPrice`. `side` is empty or None where `size` is 0."""
+
+    symbol: str
+    side: str | None
+    size: str
+    position_idx: int = 0
+    avg_price: str = ""
+    entry_price: str = ""
+    category: str = ""
+
+
+class PositionPage(_Wire, frozen=True, rename="camel"):
+    rows: list[PositionRow] = msgspec.field(name="list")
+    next_page_cursor: str = ""
+
+
+class CoinRow(_Wire, frozen=True, rename="camel"):
+    coin: str
+    equity: str
+
+
+class WalletRow(_Wire, frozen=True, rename="camel"):
+    """`total_*` are US dollars. Empty where the account's margin mode has no such number."""
+
+    coin: list[CoinRow]
+    total_equity: str = ""
+    total_initial_margin: str = ""
+
+
+class WalletList(_Wire, frozen=True, rename="camel"):
+    rows: list[WalletRow] = msgspec.field(name="list")
+
+
+class KeyInformation(_Wire, frozen=True, rename="camel"):
+    """What the API key may do. `read_only` 0: it may write. `permissions`: group → rights. `ips` "*": unbound."""
+
+    read_only: int
+    permissions: dict[str, list[str]]
+    ips: list[str] = []
+    expired_at: str = ""
+    vip_level: str = ""
+    deadline_day: int | None = None
+
+
+class BookRows(msgspec.Struct, frozen=True):
+    """A book by REST or on `orderbook.*`. Rows are (price, size); `ts`, `cts` in ms, on the topic beside `data`."""
+
+    s: str
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: int
+    ts: int = 0
+    cts: int = 0
+
+
+# ---- streams --------------------------------------------------------------------------------------------------------
+
+
+class Push(msgspec.Struct, frozen=True):
+    """Anything a socket says: data (`topic` set) or the answer to an operation (`op` set). Times in ms."""
+
+    topic: str = ""
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+    data: msgspec.Raw = msgspec.Raw(b"")
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+
+
+class TradeRow(msgspec.Struct, frozen=True):
+    """A public trade: time in ms, symbol, taker's side, size, price."""
+
+    T: int
+    s: str
+    S: str
+    v: str
+    p: str
+
+
+# ---- decoding -------------------------------------------------------------------------------------------------------
+
+_decoders: dict[object, msgspec.json.Decoder[Any]] = {}
+
+
+def decode(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> T:
+    """The bytes as `kind`. Raises VenueGarbled with `where` and the path of the field that does not fit."""
+    value: T = _decoded(kind, raw, where)
+    return value
+
+
+def decode_rows(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> list[T]:
+    """A JSON array of `kind`. Raises VenueGarbled as `decode`."""
+    rows: list[T] = _decoded(GenericAlias(list, (kind,)), raw, where)
+    return rows
+
+
+def _decoded(kind: Any, raw: bytes | str | msgspec.Raw, where: str) -> Any:
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise VenueGarbled(f"{where}: {error}") from None
+
+
+def envelope(status: int, body: bytes, where: str) -> Envelope:
+    """The envelope of a REST answer. Raises VenueUnknown for an HTTP failure, VenueGarbled for anything else.
+
+    403 is the address limit, 429 a rate limit, 5xx the venue in trouble: none of them says what became of the request.
+    """
+    if status in {403, 429} or status >= 500:
+        raise VenueUnknown(f"{where}: HTTP {status}", status)
+    try:
+        return decode(Envelope, body, where)
+    except VenueGarbled as error:
+        raise VenueGarbled(f"{error} (HTTP {status})", status if status != 200 else 0) from None
+
+
+def next_cursor(cursor: str, seen: set[str], where: str) -> str:
+    """The cursor of the next page, empty after the last. Raises VenueGarbled where the venue goes in a circle."""
+    if not cursor:
+        return ""
+    if cursor in seen:
+        raise VenueGarbled(f"{where}: nextPageCursor {cursor!r} comes a second time")
+    seen.add(cursor)
+    return cursor

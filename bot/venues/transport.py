@@ -1,0 +1,164 @@
+"""The one place where the bot's bytes go out: HTTP requests and sockets behind a small protocol.
+
+The adapter speaks to `Transport`; live it is aiohttp, in simulated time a mount of the simulated venue in process.
+What a failure means is decided here, because only here it is known: `NotSent` (it did not happen) or `NoAnswer` (it
+may have happened). Anything doubtful is `NoAnswer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+
+class NotSent(Exception):
+    """No byte of the request left this machine: no route, refused, no TLS, no connection in time."""
+
+
+class NoAnswer(Exception):
+    """The request left, or may have left, and no whole answer came back."""
+
+
+class SocketClosed(Exception):
+    """The socket ended; the message says how."""
+
+
+class HttpAnswer(msgspec.Struct, frozen=True):
+    """`headers`: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Socket(Protocol):
+    """One open WebSocket of text messages."""
+
+    async def send(self, text: str) -> None:
+        """Raises SocketClosed."""
+
+    async def receive(self) -> bytes | str:
+        """The next message. Raises SocketClosed."""
+
+    async def close(self) -> None:
+        """Idempotent; a `receive` that waits raises SocketClosed."""
+
+
+class Transport(Protocol):
+    """Where requests and sockets go."""
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> HttpAnswer:
+        """One request, never repeated, never redirected. Raises NotSent or NoAnswer."""
+
+    async def connect(self, url: str, timeout_s: float) -> Socket:
+        """Opens a socket. Raises NotSent."""
+
+    async def close(self) -> None:
+        """Closes everything."""
+
+
+CONNECT_SHARE = 0.6
+"""The part of a call's time-out that connecting may take: past it the request is known not to have been sent."""
+
+CLOSE_TIMEOUT_S = 0.5
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+
+class AiohttpTransport:
+    """The network. One connection pool, opened at first use inside the running loop."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> HttpAnswer:
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s * CONNECT_SHARE)
+        try:
+            async with self._opened().request(
+                method,
+                URL(url, encoded=True),  # the query is signed: nobody may quote it again
+                headers=headers,
+                data=body or None,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as answer:
+                return HttpAnswer(
+                    answer.status,
+                    {name.lower(): value for name, value in answer.headers.items()},
+                    await answer.read(),
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(_describe(error)) from None
+        except TimeoutError:
+            raise NoAnswer(f"no answer in {timeout_s} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoAnswer(_describe(error)) from None
+
+    async def connect(self, url: str, timeout_s: float) -> Socket:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return AiohttpSocket(
+                    await self._opened().ws_connect(
+                        url,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
+                        max_msg_size=MESSAGE_BYTES_MAX,
+                    )
+                )
+        except TimeoutError:
+            raise NotSent(f"no connection in {timeout_s} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise NotSent(_describe(error)) from None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=30.0)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Content-Type": "application/json"},
+            )
+        return self._session
+
+
+class AiohttpSocket:
+    """One WebSocket of aiohttp."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def send(self, text: str) -> None:
+        try:
+            await self._socket.send_str(text)
+        except (aiohttp.ClientError, OSError) as error:
+            raise SocketClosed(_describe(error)) from None
+
+    async def receive(self) -> bytes | str:
+        message = await self._socket.receive()
+        if message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
+            data: bytes | str = message.data
+            return data
+        if message.type is aiohttp.WSMsgType.ERROR:
+            raise SocketClosed(_describe(message.data))
+        raise SocketClosed(f"closed with code {self._socket.close_code}")
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+def _describe(error: object) -> str:
+    """One line, without the request: headers of a request hold the key."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

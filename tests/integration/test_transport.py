@@ -1,0 +1,102 @@
+"""What a failing connection means, against real sockets on loopback: not sent, or no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from bot.venues.transport import AiohttpTransport, HttpAnswer, NoAnswer, NotSent
+
+pytestmark = pytest.mark.integration
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def request_to(handler: Handler, *, path: str = "/x", timeout_s: float = 2.0) -> HttpAnswer:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await handler(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = AiohttpTransport()
+    try:
+        return await transport.request("POST", f"http://127.0.0.1:{port}{path}", {"X-A": "b"}, b"{}", timeout_s)
+    finally:
+        await transport.close()
+        server.close()
+
+
+def answering(text: bytes, seen: list[bytes]) -> Handler:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(text)
+        await writer.drain()
+
+    return handler
+
+
+def test_a_whole_answer_comes_back_with_lower_case_headers():
+    seen: list[bytes] = []
+    text = b"HTTP/1.1 429 Too Many\r\nX-Bapi-Limit: 10\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+    answer = asyncio.run(request_to(answering(text, seen)))
+    assert (answer.status, answer.body, answer.headers["x-bapi-limit"]) == (429, b"hi", "10")
+    assert b"Content-Type: application/json" in seen[0]
+
+
+def test_the_query_goes_out_byte_for_byte_as_it_was_signed():
+    seen: list[bytes] = []
+    text = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    asyncio.run(request_to(answering(text, seen), path="/v5/x?cursor=a%3Db%26c&d=%2B"))
+    assert seen[0].startswith(b"POST /v5/x?cursor=a%3Db%26c&d=%2B HTTP/1.1\r\n")
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed():
+    seen: list[bytes] = []
+    text = b"HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    assert asyncio.run(request_to(answering(text, seen))).status == 302
+    assert len(seen) == 1
+
+
+def test_a_refused_connection_means_not_sent():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/x"
+
+        async def ask() -> None:
+            transport = AiohttpTransport()
+            try:
+                with pytest.raises(NotSent):
+                    await transport.request("POST", url, {}, b"{}", 1.0)
+                with pytest.raises(NotSent):
+                    await transport.connect(url.replace("http", "ws"), 1.0)
+            finally:
+                await transport.close()
+
+        asyncio.run(ask())
+
+
+def test_a_connection_cut_after_the_request_means_no_answer_and_is_not_repeated():
+    seen: list[bytes] = []
+    with pytest.raises(NoAnswer):
+        asyncio.run(request_to(answering(b"", seen)))
+    assert len(seen) == 1
+
+
+def test_half_an_answer_means_no_answer():
+    text = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
+    with pytest.raises(NoAnswer):
+        asyncio.run(request_to(answering(text, [])))
+
+
+def test_silence_after_the_request_means_no_answer_within_the_time_out():
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)  # until the client gives up
+
+    with pytest.raises(NoAnswer, match=r"no answer in 0\.2 s"):
+        asyncio.run(request_to(handler, timeout_s=0.2))

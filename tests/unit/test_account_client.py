@@ -1,0 +1,157 @@
+"""The account client of other processes, over an in-process HTTP transport."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from bot.domain.order import Side
+from bot.venues.bybit import calls
+from bot.venues.bybit.account_client import AccountClient, AccountOrder
+from bot.venues.bybit.hosts import BybitHosts
+from bot.venues.bybit.signing import sign
+from bot.venues.port import (
+    ImmediateOrder,
+    VenueClockSkew,
+    VenueGarbled,
+    VenueRefused,
+    VenueUnknown,
+    VenueUnreachable,
+)
+
+KEY, SECRET = "key-0123456789ab", "the-secret"
+WALL_MS = 1_700_000_000_000
+VENUE_AHEAD_MS = 700
+OPEN_ORDER = AccountOrder("BTCUSDT", "slwq-1-1", "v-1", Side.BUY, Decimal(1), Decimal(1), Decimal(0), False)
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+def result(value: object, code: int = 0) -> httpx.Response:
+    return httpx.Response(200, json={"retCode": code, "retMsg": "m", "result": value})
+
+
+def row(n: int, status: str = "New") -> dict[str, object]:
+    fixed = {"symbol": "BTCUSDT", "side": "Buy", "price": "100.05", "qty": "1", "cumExecQty": "0.5"}
+    return {"orderId": f"v{n}", "orderLinkId": f"slwq-1-{n}", "orderStatus": status, **fixed}
+
+
+class Venue:
+    """Answers by path from a list, the last one for ever; keeps what it was asked."""
+
+    def __init__(self, **answers: list[Answer | httpx.Response | Exception]) -> None:
+        self.answers = answers
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if request.url.path == calls.TIME:
+            return result({"timeSecond": "1", "timeNano": str((WALL_MS + VENUE_AHEAD_MS) * 1_000_000)})
+        script = self.answers[request.url.path.rpartition("/")[2].replace("-", "_")]
+        answer = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def client(self) -> AccountClient:
+        hosts = BybitHosts("http://venue", "", "", "")
+        return AccountClient(hosts, KEY, SECRET, wall_ms=lambda: WALL_MS, http_transport=httpx.MockTransport(self))
+
+    def paths(self) -> list[str]:
+        return [request.url.path.rpartition("/")[2] for request in self.requests]
+
+
+def test_what_is_signed_is_what_is_sent_at_the_venues_time():
+    venue = Venue(
+        realtime=[result({"list": [row(1)], "nextPageCursor": "a%3D1%26"}), result({"list": []})],
+        cancel_all=[result({"list": [{"orderId": "a"}, {"orderId": "b"}]})],
+    )
+    with venue.client() as client:
+        client.open_orders(["BTCUSDT"])
+        assert client.cancel_all("BTCUSDT") == 2
+        assert client.clock_offset_ms == VENUE_AHEAD_MS
+    signed = venue.requests[1:]
+    assert b"cursor=a%3D1%26" in signed[1].url.query
+    for request in signed:
+        assert request.headers["X-BAPI-TIMESTAMP"] == str(WALL_MS + VENUE_AHEAD_MS)
+        payload = request.content or request.url.query
+        prefix = f"{WALL_MS + VENUE_AHEAD_MS}{KEY}5000".encode()
+        assert request.headers["X-BAPI-SIGN"] == sign(SECRET, prefix + payload)
+
+
+def test_open_orders_come_from_all_pages_in_the_venues_decimals():
+    venue = Venue(
+        realtime=[
+            result({"list": [row(1), row(2, "Filled")], "nextPageCursor": "x"}),
+            result({"list": [row(3, "Sleeping")], "nextPageCursor": ""}),
+        ]
+    )
+    orders = venue.client().open_orders(["BTCUSDT"])
+    assert [order.venue_order_id for order in orders] == ["v1", "v3"]  # a status nobody knows may be working
+    assert (orders[0].price, orders[0].filled) == (Decimal("100.05"), Decimal("0.5"))
+
+
+def test_positions_of_every_symbol_or_an_error():
+    flat = {"symbol": "BTCUSDT", "side": "", "size": "0", "avgPrice": "0"}
+    assert Venue(list=[result({"list": [flat]})]).client().positions(["BTCUSDT"])[0].qty == 0
+    with pytest.raises(VenueGarbled, match="no row for BTCUSDT"):
+        Venue(list=[result({"list": []})]).client().positions(["BTCUSDT"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.ConnectError("refused"), VenueUnreachable),
+        (httpx.ConnectTimeout("slow"), VenueUnreachable),
+        (httpx.ReadTimeout("slow"), VenueUnknown),
+        (httpx.RemoteProtocolError("cut"), VenueUnknown),
+        (httpx.Response(503), VenueUnknown),
+        (httpx.Response(200, text="<html>"), VenueGarbled),
+        (result({}, 10003), VenueRefused),
+        (result({}, 10006), VenueUnknown),
+        (result({}), VenueGarbled),
+    ],
+)
+def test_failures_are_errors_and_never_an_empty_account(answer, error):
+    with pytest.raises(error):
+        Venue(realtime=[answer]).client().open_orders(["BTCUSDT"])
+    with pytest.raises(error):
+        Venue(cancel_all=[answer]).client().cancel_all("BTCUSDT")
+
+
+def test_a_read_resynchronises_after_a_refused_timestamp_and_a_mutation_is_not_sent_twice():
+    venue = Venue(realtime=[result({}, 10002), result({"list": []})], create=[result({}, 10002)])
+    client = venue.client()
+    assert client.open_orders(["BTCUSDT"]) == []
+    assert venue.paths() == ["time", "realtime", "time", "realtime"]
+    order = ImmediateOrder("slwf-0-1", "BTCUSDT", Side.SELL, Decimal(1), Decimal(1))
+    with pytest.raises(VenueClockSkew):
+        client.place_immediate(order)
+    assert venue.paths()[4:] == ["create"]
+
+
+def test_a_cancel_of_an_order_that_is_gone_is_no_error_and_says_so():
+    assert Venue(cancel=[result({"orderId": "v-1"})]).client().cancel(OPEN_ORDER)
+    assert not Venue(cancel=[result({}, 110001)]).client().cancel(OPEN_ORDER)
+    with pytest.raises(VenueRefused):
+        Venue(cancel=[result({}, 10005)]).client().cancel(OPEN_ORDER)
+
+
+def test_orders_are_placed_post_only_or_reduce_only_immediate():
+    venue = Venue(create=[result({"orderId": "v-9"})])
+    client = venue.client()
+    assert client.place_post_only("BTCUSDT", Side.BUY, Decimal("0.1"), Decimal(9), "slwq-0-1") == "v-9"
+    client.place_immediate(ImmediateOrder("slwf-0-1", "BTCUSDT", Side.SELL, Decimal(1), Decimal(1)))
+    bodies = [json.loads(request.content) for request in venue.requests if request.method == "POST"]
+    assert [(body["timeInForce"], body["reduceOnly"]) for body in bodies] == [("PostOnly", False), ("IOC", True)]
+
+
+def test_no_error_carries_the_secret():
+    for answer in (httpx.ReadTimeout("x"), httpx.Response(503), result({}, 10004)):
+        with pytest.raises((VenueUnknown, VenueRefused)) as caught:
+            Venue(realtime=[answer]).client().open_orders(["BTCUSDT"])
+        assert SECRET not in str(caught.value)

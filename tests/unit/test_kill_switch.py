@@ -1,0 +1,304 @@
+"""The kill switch against a small account that lives on a hand-turned clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from bot.domain.instrument import Instrument
+from bot.domain.order import Side
+from bot.runtime.kill_switch import KillSwitch, Report
+from bot.runtime.kill_switch_command import run_command, write_report
+from bot.runtime.secrets import Scrubber
+from bot.venues.bybit.account_client import AccountOrder
+from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueUnknown, VenueUnreachable
+
+SYMBOL = "BTCUSDT"
+START_NS = 1_700_000_000_000_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = START_NS
+        self.on_wait: list[Callable[[], None]] = []
+
+    def __call__(self) -> int:
+        self.now_ns += 1_000_000  # a call takes a millisecond
+        return self.now_ns
+
+    def wait(self, seconds: float) -> None:
+        self.now_ns += int(seconds * 1e9)
+        for action in self.on_wait:
+            action()
+
+
+class Account:
+    """Orders, a position, and a venue that can be down."""
+
+    def __init__(self, own: int = 0, foreign: int = 0, qty: str = "0") -> None:
+        self.orders = [order(f"slwq-1-{n}") for n in range(own)] + [order(f"hand-{n}") for n in range(foreign)]
+        self.qty = Decimal(qty)
+        self.failing: set[str] = set()
+        self.sent: list[str] = []
+        self.flattens: list[ImmediateOrder] = []
+        self.fill_share = Decimal(1)
+
+    def _call(self, name: str) -> None:
+        if "everything" in self.failing:
+            raise VenueUnreachable(f"{name}: connection refused")
+        if name in self.failing:
+            raise VenueUnknown(f"{name}: HTTP 503", 503)
+
+    def open_orders(self, symbols):
+        self._call("open_orders")
+        return [found for found in self.orders if found.symbol in symbols]
+
+    def cancel_all(self, symbol: str) -> int:
+        self._call("cancel_all")
+        self.sent.append("cancel_all")
+        count = len(self.orders)
+        self.orders = []
+        return count
+
+    def cancel(self, gone: AccountOrder) -> bool:
+        self._call("cancel")
+        self.sent.append(f"cancel {gone.client_order_id}")
+        before = len(self.orders)
+        self.orders = [left for left in self.orders if left != gone]
+        return len(self.orders) < before
+
+    def positions(self, symbols):
+        self._call("positions")
+        return [Position(symbol, self.qty, Decimal(100)) for symbol in symbols]
+
+    def instrument(self, symbol: str) -> Instrument:
+        return Instrument(
+            *(symbol, "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001")),
+            *(Decimal("0.001"), Decimal(2), Decimal(5)),
+        )
+
+    def top_of_book(self, symbol: str) -> TopOfBook:
+        self._call("top_of_book")
+        return TopOfBook(symbol, Decimal("50000.1"), Decimal("50000.2"), 0)
+
+    def place_immediate(self, sent: ImmediateOrder) -> str:
+        self._call("place_immediate")
+        self.flattens.append(sent)
+        filled = sent.qty * self.fill_share
+        self.qty += filled if sent.side is Side.BUY else -filled
+        return "o"
+
+
+def order(client_order_id: str) -> AccountOrder:
+    return AccountOrder(
+        SYMBOL, client_order_id, f"v-{client_order_id}", Side.BUY, Decimal(1), Decimal(1), Decimal(0), False
+    )
+
+
+def run(
+    account: Account,
+    *,
+    execute: bool = True,
+    flatten: bool = False,
+    clock: Clock | None = None,
+    deadline_s: float = 5.0,
+) -> Report:
+    clock = clock or Clock()
+    return KillSwitch(account, [SYMBOL]).run(execute, flatten, deadline_s, clock, clock.wait)
+
+
+def test_a_dry_run_reads_and_sends_nothing():
+    account = Account(own=2, foreign=1, qty="0.5")
+    report = run(account, execute=False, flatten=True)
+    assert (report.status, report.exit_code, account.sent, account.flattens) == ("dry_run", 0, [], [])
+    assert [(read.own_open, read.foreign_open) for read in report.reads] == [(2, 1)]
+    assert [(left.symbol, left.qty) for left in report.positions] == [(SYMBOL, "0.5")]
+    assert not report.flattened
+
+
+def test_a_dry_run_that_could_not_read_is_no_dry_run():
+    account = Account()
+    account.failing = {"positions"}
+    report = run(account, execute=False)
+    assert (report.status, report.exit_code) == ("failed", 1)
+
+
+def test_own_orders_are_cancelled_and_the_proof_is_two_reads_apart():
+    account = Account(own=3)
+    report = run(account)
+    assert (report.status, report.cancelled, report.exit_code) == ("executed", 3, 0)
+    clean = [read.at_ms for read in report.reads if read.own_open == 0]
+    assert clean[-1] - clean[0] >= 500
+    assert report.errors == []
+
+
+def test_a_cancel_goes_out_even_where_the_first_read_shows_nothing():
+    account = Account()
+    assert run(account).status == "executed"
+    assert account.sent == ["cancel_all"]
+
+
+def test_orders_of_others_are_reported_and_left_alone():
+    account = Account(own=2, foreign=1)
+    report = run(account)
+    assert (report.status, report.cancelled) == ("executed", 2)
+    assert account.sent == ["cancel slwq-1-0", "cancel slwq-1-1"]
+    assert [left.client_order_id for left in account.orders] == ["hand-0"]
+    assert report.reads[-1].foreign_open == 1
+
+
+def test_an_order_without_client_id_is_foreign():
+    account = Account()
+    account.orders = [order("")]
+    report = run(account)
+    assert account.sent == []
+    assert report.reads[-1].foreign_open == 1
+
+
+def test_it_outlasts_a_bot_that_quotes_again_for_a_while():
+    account, clock = Account(own=1), Clock()
+    requotes = iter(range(10))
+    clock.on_wait.append(lambda: account.orders.append(order("slwq-1-9")) if next(requotes, None) is not None else None)
+    report = run(account, clock=clock)
+    assert report.status == "executed"
+    assert report.cancelled == 11
+    assert account.orders == []
+
+
+def test_against_a_bot_that_never_stops_quoting_it_fails_and_says_so():
+    account, clock = Account(own=1), Clock()
+    clock.on_wait.append(lambda: account.orders.append(order("slwq-1-9")))
+    report = run(account, clock=clock)
+    assert (report.status, report.exit_code) == ("failed", 1)
+    assert report.errors == ["not proven within 5.0 s"]
+
+
+def test_a_venue_that_is_down_is_tried_until_the_deadline_and_never_called_done():
+    account, clock = Account(own=1), Clock()
+    account.failing = {"everything"}
+    report = run(account, clock=clock)
+    assert (report.status, report.exit_code, report.reads, report.positions) == ("failed", 1, [], [])
+    assert clock.now_ns - START_NS >= 5_000_000_000
+    assert any("connection refused" in error and "times" in error for error in report.errors)
+
+
+def test_a_venue_that_comes_back_before_the_deadline_is_cleaned():
+    account, clock = Account(own=1), Clock()
+    account.failing = {"everything"}
+    waits: list[int] = []
+
+    def come_back() -> None:
+        waits.append(1)
+        if len(waits) == 10:
+            account.failing = set()
+
+    clock.on_wait.append(come_back)
+    report = run(account, clock=clock)
+    assert report.status == "executed"
+    assert any("reading open orders failed" in error for error in report.errors)
+
+
+def test_a_cancel_that_fails_is_repeated():
+    account, clock = Account(own=1), Clock()
+    account.failing = {"cancel_all"}
+    clock.on_wait.append(lambda: account.failing.discard("cancel_all"))
+    report = run(account, clock=clock)
+    assert (report.status, report.cancelled) == ("executed", 1)
+    assert report.errors == [f"cancel-all of {SYMBOL} failed: cancel_all: HTTP 503"]
+
+
+@pytest.mark.parametrize(("qty", "side", "limit"), [("0.4", Side.SELL, "49500.1"), ("-0.4", Side.BUY, "50500.2")])
+def test_flatten_sells_or_buys_reduce_only_inside_the_band(qty, side, limit):
+    account = Account(own=1, qty=qty)
+    report = run(account, flatten=True)
+    (sent,) = account.flattens
+    assert (sent.side, sent.qty, sent.price_limit) == (side, Decimal("0.4"), Decimal(limit))
+    assert sent.client_order_id.startswith("slwf-0-")
+    assert len(sent.client_order_id) <= 36
+    assert (report.status, report.flattened) == ("executed", True)
+    assert [Decimal(left.qty) for left in report.positions] == [0]
+
+
+def test_a_large_position_goes_in_slices_of_the_largest_order_under_different_ids():
+    account = Account(qty="5")
+    report = run(account, flatten=True)
+    assert [sent.qty for sent in account.flattens] == [2, 2, 1]
+    assert len({sent.client_order_id for sent in account.flattens}) == 3
+    assert report.flattened
+
+
+def test_slices_that_fill_in_part_are_followed_by_more():
+    account = Account(qty="0.4")
+    account.fill_share = Decimal("0.5")
+    report = run(account, flatten=True, deadline_s=2.0)
+    assert len(account.flattens) > 3
+    assert (report.status, report.flattened) == ("failed", False)  # halves never end: less than one lot is left
+    assert any("less than one lot" in error for error in report.errors)
+
+
+def test_a_position_that_cannot_be_read_is_never_flat():
+    account = Account(own=1, qty="0")
+    account.failing = {"positions"}
+    assert run(account, flatten=True).status == "failed"
+    assert run(account, flatten=False).status == "executed"
+
+
+def test_no_flatten_order_leaves_while_own_orders_may_be_open():
+    account = Account(own=1, qty="0.4")
+    account.failing = {"cancel_all"}
+    report = run(account, flatten=True)
+    assert account.flattens == []
+    assert report.status == "failed"
+
+
+# ---- command --------------------------------------------------------------------------------------------------------
+
+ENVIRON = {
+    "BYBIT_API_KEY": "key-0123456789ab",
+    "BYBIT_API_SECRET": "secret-0123456789",
+    "MM_VENUE_REST_URL": "http://127.0.0.1:9",  # the discard port: nobody listens
+}
+
+
+@pytest.mark.parametrize("name", ["BYBIT_API_KEY", "BYBIT_API_SECRET"])
+def test_a_missing_secret_is_named_and_bad_input(name, tmp_path, capsys):
+    environ = {key: value for key, value in ENVIRON.items() if key != name}
+    assert run_command(["--symbols", SYMBOL, "--report", str(tmp_path / "r.json")], environ) == 2
+    assert capsys.readouterr().err == f"kill-switch: {name} is not set\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--symbols"),
+        (["--symbols", "btc/usdt"], "'btc/usdt'"),
+        (["--symbols", SYMBOL, "--deadline-s", "0"], "1.0 to 600.0"),
+        (["--symbols", SYMBOL, "--deadline-s", "nan"], "1.0 to 600.0"),
+        (["--symbols", SYMBOL, "--band-bps", "5000"], "1 to 1000"),
+        (["--symbols", SYMBOL, "--nuke"], "--nuke"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(arguments, named, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_command(arguments, ENVIRON)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert named in error
+    assert error.count("\n") == 1
+
+
+def test_an_address_off_loopback_is_refused_by_name(tmp_path, capsys):
+    environ = ENVIRON | {"MM_VENUE_REST_URL": "http://192.0.2.1:80"}
+    assert run_command(["--symbols", SYMBOL, "--report", str(tmp_path / "r.json")], environ) == 2
+    assert "MM_VENUE_REST_URL" in capsys.readouterr().err
+
+
+def test_a_report_is_replaced_whole_and_scrubbed(tmp_path):
+    path = tmp_path / "latest.json"
+    for error in ("first", "has secret-0123456789 in it"):
+        report = Report("failed", "a", "b", 0, [], [], False, [error])
+        write_report(path, report, Scrubber(("secret-0123456789",)))
+    assert json.loads(path.read_text())["errors"] == ["has *** in it"]
