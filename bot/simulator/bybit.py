@@ -1,0 +1,169 @@
+"""The venue's Bybit V5 face: one REST request in, one answer out. Pure; mounted in process or served on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from bot.simulator import bybit_orders, bybit_queries
+from bot.simulator.accounts import Account
+from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
+from bot.simulator.bybit_orders import Params
+from bot.simulator.venue import Venue
+
+_ENCODER = msgspec.json.Encoder()
+_BODY = msgspec.json.Decoder(dict[str, object])
+
+
+class Request(NamedTuple):
+    """`query` as sent, still encoded; header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Answer:
+    """`lost`: the request took effect, but its answer must never reach the client (a fault)."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    lost: bool = False
+
+
+class _Public(NamedTuple):
+    read: Callable[[Venue, Params, int], Mapping[str, object]]
+
+
+class _Private(NamedTuple):
+    act: Callable[[Venue, Account, Params, int], Mapping[str, object]]
+    per_s: int
+
+
+PUBLIC: Mapping[tuple[str, str], _Public] = {
+    ("GET", "/v5/market/time"): _Public(lambda v, p, now: bybit_queries.time(now)),
+    ("GET", "/v5/market/instruments-info"): _Public(lambda v, p, now: bybit_queries.instruments(v, p)),
+    ("GET", "/v5/market/orderbook"): _Public(bybit_queries.orderbook),
+    ("GET", "/v5/market/tickers"): _Public(lambda v, p, now: bybit_queries.tickers(v, p)),
+    ("GET", "/v5/market/price-limit"): _Public(bybit_queries.price_limit),
+    ("GET", "/v5/market/recent-trade"): _Public(lambda v, p, now: bybit_queries.recent_trades(v, p)),
+}
+PRIVATE: Mapping[tuple[str, str], _Private] = {
+    ("POST", "/v5/order/create"): _Private(bybit_orders.create, 10),
+    ("POST", "/v5/order/amend"): _Private(bybit_orders.amend, 10),
+    ("POST", "/v5/order/cancel"): _Private(bybit_orders.cancel, 10),
+    ("POST", "/v5/order/cancel-all"): _Private(bybit_orders.cancel_all, 10),
+    ("GET", "/v5/order/realtime"): _Private(lambda v, a, p, now: bybit_queries.open_orders(v, a, p), 50),
+    ("GET", "/v5/order/history"): _Private(lambda v, a, p, now: bybit_queries.order_history(v, a, p), 50),
+    ("GET", "/v5/execution/list"): _Private(lambda v, a, p, now: bybit_queries.executions(v, a, p), 50),
+    ("GET", "/v5/position/list"): _Private(lambda v, a, p, now: bybit_queries.positions(v, a, p), 50),
+    ("GET", "/v5/account/wallet-balance"): _Private(lambda v, a, p, now: bybit_queries.wallet_balance(v, a, p), 50),
+    ("GET", "/v5/account/info"): _Private(lambda v, a, p, now: bybit_queries.account_info(a), 50),
+    ("GET", "/v5/account/fee-rate"): _Private(lambda v, a, p, now: bybit_queries.fee_rate(v, p), 5),
+    ("GET", "/v5/user/query-api"): _Private(lambda v, a, p, now: bybit_queries.query_api(a), 10),
+}
+TRADE_OPERATIONS: Mapping[str, str] = {
+    "order.create": "/v5/order/create",
+    "order.amend": "/v5/order/amend",
+    "order.cancel": "/v5/order/cancel",
+}
+
+
+class Outcome(NamedTuple):
+    """What a private operation came to; `lost` as in Answer."""
+
+    code: int
+    message: str
+    result: Mapping[str, object]
+    limit: Limit | None
+    lost: bool = False
+
+
+class V5:
+    """Routes, signatures, rate limits and envelopes over one venue."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue = venue
+        self._limits = RateLimits()
+
+    def answer(self, request: Request, now_ns: int) -> Answer:
+        """Answer one REST request; everything Bybit says with an HTTP 200 and a code is said so here."""
+        key = (request.method, request.path)
+        public, private = PUBLIC.get(key), PRIVATE.get(key)
+        if public is None and private is None:
+            return Answer(404, b"")
+        outcome = self._public(public, request, now_ns) if public else self._private(request, now_ns)
+        headers = outcome.limit.headers() if outcome.limit else {}
+        return Answer(200, envelope(outcome, now_ns), headers, outcome.lost)
+
+    def operate(self, account: Account, path: str, params: Params, now_ns: int) -> Outcome:
+        """A private POST of an authenticated account, by REST or by the trade socket: one bucket, one meaning."""
+        limit: Limit | None = None
+        lost = False
+        entry = PRIVATE[("POST", path)]
+        try:
+            limit = self._limits.spend(account.uid, path, entry.per_s, now_ns)
+            if path == "/v5/order/create":
+                lost = self._create_faults(account, now_ns)
+            result = entry.act(self.venue, account, params, now_ns)
+        except V5Error as error:
+            return Outcome(error.code, error.message, {}, error.limit or limit, lost)
+        return Outcome(0, "OK", result, limit, lost)
+
+    def _public(self, entry: _Public, request: Request, now_ns: int) -> Outcome:
+        try:
+            return Outcome(0, "OK", entry.read(self.venue, _query(request), now_ns), None)
+        except V5Error as error:
+            return Outcome(error.code, error.message, {}, None)
+
+    def _private(self, request: Request, now_ns: int) -> Outcome:
+        is_post = request.method == "POST"
+        limit: Limit | None = None
+        try:
+            signed = request.body if is_post else request.query.encode()
+            account = authenticate(self.venue, request.headers, signed, now_ns)
+            if is_post:
+                return self.operate(account, request.path, _body(request), now_ns)
+            entry = PRIVATE[(request.method, request.path)]
+            limit = self._limits.spend(account.uid, request.path, entry.per_s, now_ns)
+            return Outcome(0, "OK", entry.act(self.venue, account, _query(request), now_ns), limit)
+        except V5Error as error:
+            return Outcome(error.code, error.message, {}, error.limit or limit)
+
+    def _create_faults(self, account: Account, now_ns: int) -> bool:
+        refuse = self.venue.faults.fire("refuse_create", account.name, now_ns)
+        if refuse is not None:
+            raise V5Error(int(refuse.number("code")), "refused by an injected fault")
+        return self.venue.faults.fire("accept_then_timeout", account.name, now_ns) is not None
+
+
+def envelope(outcome: Outcome, now_ns: int) -> bytes:
+    """The JSON around every REST answer."""
+    return _ENCODER.encode(
+        {
+            "retCode": outcome.code,
+            "retMsg": outcome.message,
+            "result": outcome.result,
+            "retExtInfo": {},
+            "time": now_ns // 1_000_000,
+        }
+    )
+
+
+def _query(request: Request) -> Params:
+    return dict(parse_qsl(request.query, keep_blank_values=True))
+
+
+def _body(request: Request) -> Params:
+    try:
+        return _BODY.decode(request.body)
+    except msgspec.MsgspecError as error:
+        raise V5Error(10001, f"params error: the body is not a JSON object: {error}") from error

@@ -1,0 +1,117 @@
+"""Who may ask, and how often: signatures, the receive window and rate limits of Bybit V5. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bot.simulator.accounts import Account
+from bot.simulator.venue import Venue
+
+RECV_WINDOW_MS = 5_000
+AHEAD_MS = 1_000
+"""A timestamp this far ahead of the venue's clock is refused."""
+
+
+class V5Error(Exception):
+    """An answer other than OK: the code and its message as the venue words them."""
+
+    def __init__(self, code: int, message: str, limit: Limit | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What is left of a bucket, for the answer's headers."""
+
+    allowed: int
+    left: int
+    resets_at_ms: int
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "X-Bapi-Limit": str(self.allowed),
+            "X-Bapi-Limit-Status": str(self.left),
+            "X-Bapi-Limit-Reset-Timestamp": str(self.resets_at_ms),
+        }
+
+
+class RateLimits:
+    """Requests per account, bucket and second; a bucket is refilled whole when its second is over."""
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def spend(self, uid: int, bucket: str, allowed: int, now_ns: int) -> Limit:
+        """Take one request from the bucket. Raises V5Error 10006 where it is empty."""
+        now_ms = now_ns // 1_000_000
+        opened_ms, used = self._used.get((uid, bucket), (0, 0))
+        if now_ms - opened_ms >= 1_000:
+            opened_ms, used = now_ms, 0
+        resets_at_ms = opened_ms + 1_000
+        if used >= allowed:
+            limit = Limit(allowed, 0, resets_at_ms)
+            raise V5Error(10006, "Too many visits. Exceeded the API Rate Limit.", limit)
+        self._used[(uid, bucket)] = (opened_ms, used + 1)
+        return Limit(allowed, allowed - used - 1, resets_at_ms)
+
+
+def _sign(secret: str, message: bytes) -> str:
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def account_of_key(venue: Venue, api_key: str) -> Account | None:
+    for account in venue.accounts.values():
+        if hmac.compare_digest(account.api_key.encode(), api_key.encode()):
+            return account
+    return None
+
+
+def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
+    """Raises V5Error 10002 unless now − window ≤ timestamp < now + 1 s; 10001 for what is no number."""
+    if not timestamp.isdecimal() or not window.isdecimal():
+        raise V5Error(10001, f"params error: timestamp {timestamp[:20]!r} or recv_window {window[:20]!r} is no number")
+    now_ms = now_ns // 1_000_000
+    if not now_ms - int(window) <= int(timestamp) < now_ms + AHEAD_MS:
+        raise V5Error(
+            10002,
+            "invalid request, please check your server timestamp or recv_window param. "
+            f"req_timestamp[{timestamp}],server_timestamp[{now_ms}],recv_window[{window}]",
+        )
+
+
+def authenticate(venue: Venue, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Account:
+    """Check a REST request. `signed`: the query string as sent, or the raw body. Header names in lower case."""
+    api_key = headers.get("x-bapi-api-key", "")
+    account = account_of_key(venue, api_key)
+    if account is None:
+        raise V5Error(10003, "API key is invalid.")
+    timestamp = headers.get("x-bapi-timestamp", "")
+    window = headers.get("x-bapi-recv-window", str(RECV_WINDOW_MS))
+    check_timestamp(timestamp, window, now_ns)
+    sent_window = headers.get("x-bapi-recv-window", "")
+    expected = _sign(account.api_secret, (timestamp + api_key + sent_window).encode() + signed)
+    if not hmac.compare_digest(expected.encode(), headers.get("x-bapi-sign", "").encode()):
+        raise V5Error(10004, "Error sign, please check your signature generation algorithm.")
+    return account
+
+
+def authenticate_socket(venue: Venue, args: list[object], now_ns: int) -> Account:
+    """Check `[key, expires_ms, HMAC(secret, "GET/realtime" + expires)]`."""
+    if len(args) != 3:
+        raise V5Error(10001, "Params Error")
+    api_key, expires, signature = str(args[0]), str(args[1]), str(args[2])
+    account = account_of_key(venue, api_key)
+    if account is None:
+        raise V5Error(10003, "Invalid api_key")
+    if not expires.isdecimal() or int(expires) <= now_ns // 1_000_000:
+        raise V5Error(10002, "Params Error: expires is not in the future")
+    expected = _sign(account.api_secret, b"GET/realtime" + expires.encode())
+    if not hmac.compare_digest(expected.encode(), signature.encode()):
+        raise V5Error(10004, "Invalid sign")
+    return account

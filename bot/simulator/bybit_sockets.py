@@ -1,0 +1,235 @@
+"""The three kinds of Bybit V5 sockets, as sessions over text messages. Pure: a session is told what came in and when,
+and hands what goes out to `send`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from bot.simulator.accounts import Account
+from bot.simulator.bybit import TRADE_OPERATIONS, V5
+from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
+
+Send = Callable[[str], None]
+_ENCODER = msgspec.json.Encoder()
+REQUEST_IDS_KEPT = 10_000
+PRIVATE_TOPICS = frozenset(
+    {"order", "order.linear", "execution", "execution.linear", "position", "position.linear", "wallet"}
+)
+
+
+class _Frame(msgspec.Struct):
+    op: str = ""
+    args: list[object] = []
+    req_id: str = ""
+    reqId: str = ""
+    header: dict[str, object] = {}
+
+
+_FRAMES = msgspec.json.Decoder(_Frame)
+
+
+def encode(message: Mapping[str, object]) -> str:
+    return _ENCODER.encode(message).decode()
+
+
+class Session(Protocol):
+    """One socket. `receive` never raises for what a client can send."""
+
+    def receive(self, text: str, now_ns: int) -> None: ...
+
+
+def _frame(text: str) -> _Frame | None:
+    try:
+        return _FRAMES.decode(text)
+    except msgspec.MsgspecError:
+        return None
+
+
+class PublicSession:
+    """Subscriptions to market data. `subscribed` is told of each new topic, after the acknowledgement went out."""
+
+    def __init__(
+        self,
+        connection_id: str,
+        send: Send,
+        is_topic: Callable[[str], bool],
+        subscribed: Callable[[PublicSession, str], None],
+    ) -> None:
+        self.send = send
+        self.topics: dict[str, None] = {}
+        self._connection_id = connection_id
+        self._is_topic = is_topic
+        self._subscribed = subscribed
+
+    def receive(self, text: str, now_ns: int) -> None:
+        frame = _frame(text)
+        if frame is None:
+            self._reply("", "", "error:request format invalid")
+        elif frame.op == "ping":
+            self._reply("ping", frame.req_id, "pong", success=True)
+        elif frame.op == "subscribe":
+            self._subscribe(frame)
+        elif frame.op == "unsubscribe":
+            for topic in frame.args:
+                self.topics.pop(str(topic), None)
+            self._reply("unsubscribe", frame.req_id, "", success=True)
+        else:
+            self._reply(frame.op, frame.req_id, f"error:unknown op {frame.op[:40]!r}")
+
+    def _subscribe(self, frame: _Frame) -> None:
+        topics = [str(topic) for topic in frame.args]
+        for topic in topics:
+            if not self._is_topic(topic):
+                self._reply("subscribe", frame.req_id, f"error:handler not found,topic:{topic}")
+                return
+            if topic in self.topics:
+                self._reply("subscribe", frame.req_id, f"error:already subscribed,topic:{topic}")
+                return
+        if not topics:
+            self._reply("subscribe", frame.req_id, "error:no topic in args")
+            return
+        self._reply("subscribe", frame.req_id, "", success=True)
+        for topic in topics:
+            self.topics[topic] = None
+            self._subscribed(self, topic)
+
+    def _reply(self, op: str, req_id: str, message: str, *, success: bool = False) -> None:
+        reply = {"success": success, "ret_msg": message, "conn_id": self._connection_id, "req_id": req_id, "op": op}
+        self.send(encode(reply))
+
+
+class PrivateSession:
+    """An account's own stream: nothing before a successful `auth`."""
+
+    def __init__(self, connection_id: str, send: Send, face: V5) -> None:
+        self.send = send
+        self.account: Account | None = None
+        self.topics: dict[str, None] = {}
+        self._connection_id = connection_id
+        self._face = face
+
+    def receive(self, text: str, now_ns: int) -> None:
+        frame = _frame(text)
+        if frame is None:
+            self._reply("", "", "error:request format invalid")
+        elif frame.op == "ping":
+            pong = {"req_id": frame.req_id, "op": "pong", "args": [str(now_ns // 1_000_000)]}
+            self.send(encode({**pong, "conn_id": self._connection_id}))
+        elif frame.op == "auth":
+            self._authenticate(frame, now_ns)
+        elif frame.op == "subscribe":
+            self._subscribe(frame)
+        elif frame.op == "unsubscribe":
+            for topic in frame.args:
+                self.topics.pop(str(topic), None)
+            self._reply("unsubscribe", frame.req_id, "", success=True)
+        else:
+            self._reply(frame.op, frame.req_id, f"error:unknown op {frame.op[:40]!r}")
+
+    def _authenticate(self, frame: _Frame, now_ns: int) -> None:
+        try:
+            self.account = authenticate_socket(self._face.venue, frame.args, now_ns)
+        except V5Error as error:
+            self._reply("auth", frame.req_id, error.message)
+            return
+        self._reply("auth", frame.req_id, "", success=True)
+
+    def _subscribe(self, frame: _Frame) -> None:
+        topics = [str(topic) for topic in frame.args]
+        unknown = [topic for topic in topics if topic not in PRIVATE_TOPICS]
+        if self.account is None:
+            self._reply("subscribe", frame.req_id, "Request not authorized")
+        elif unknown or not topics:
+            self._reply("subscribe", frame.req_id, f"error:handler not found,topic:{','.join(unknown)}")
+        else:
+            self.topics.update(dict.fromkeys(topics))
+            self._reply("subscribe", frame.req_id, "", success=True)
+
+    def _reply(self, op: str, req_id: str, message: str, *, success: bool = False) -> None:
+        reply = {"success": success, "ret_msg": message, "op": op, "req_id": req_id, "conn_id": self._connection_id}
+        self.send(encode(reply))
+
+
+class TradeSession:
+    """Order entry by socket: same buckets, same checks and same answers as by REST."""
+
+    def __init__(self, connection_id: str, send: Send, face: V5, acted: Callable[[], None]) -> None:
+        self.send = send
+        self._connection_id = connection_id
+        self._face = face
+        self._acted = acted
+        self._account: Account | None = None
+        self._used_ids: dict[str, None] = {}
+
+    def receive(self, text: str, now_ns: int) -> None:
+        frame = _frame(text)
+        if frame is None:
+            self._reply(_Frame(), 10001, "request format invalid", now_ns)
+        elif frame.op == "ping":
+            pong = {"retCode": 0, "retMsg": "OK", "op": "pong", "data": [str(now_ns // 1_000_000)]}
+            self.send(encode({**pong, "connId": self._connection_id}))
+        elif frame.op == "auth":
+            self._authenticate(frame, now_ns)
+        elif frame.op not in TRADE_OPERATIONS:
+            self._reply(frame, 10404, f"op type {frame.op[:40]!r} is not found", now_ns)
+        elif self._account is None:
+            self._reply(frame, 10005, "Permission denied: authenticate first", now_ns)
+        else:
+            self._operate(self._account, frame, now_ns)
+
+    def _authenticate(self, frame: _Frame, now_ns: int) -> None:
+        code, message = 0, "OK"
+        try:
+            self._account = authenticate_socket(self._face.venue, frame.args, now_ns)
+        except V5Error as error:
+            code, message = error.code, error.message
+        self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))
+
+    def _operate(self, account: Account, frame: _Frame, now_ns: int) -> None:
+        if frame.reqId and frame.reqId in self._used_ids:
+            self._reply(frame, 20006, "reqId is duplicated", now_ns)
+            return
+        timestamp = str(frame.header.get("X-BAPI-TIMESTAMP", ""))
+        window = str(frame.header.get("X-BAPI-RECV-WINDOW", RECV_WINDOW_MS))
+        params = frame.args[0] if len(frame.args) == 1 else None
+        try:
+            check_timestamp(timestamp, window, now_ns)
+            if not isinstance(params, dict):
+                raise V5Error(10001, "params error: args must hold one object")
+        except V5Error as error:
+            self._reply(frame, error.code, error.message, now_ns)
+            return
+        self._used_ids[frame.reqId] = None
+        if len(self._used_ids) > REQUEST_IDS_KEPT:
+            del self._used_ids[next(iter(self._used_ids))]
+        named = {str(name): value for name, value in params.items()}
+        outcome = self._face.operate(account, TRADE_OPERATIONS[frame.op], named, now_ns)
+        headers = outcome.limit.headers() if outcome.limit else {}
+        if not outcome.lost:
+            self._reply(frame, outcome.code, outcome.message, now_ns, outcome.result, headers)
+        self._acted()
+
+    def _reply(
+        self,
+        frame: _Frame,
+        code: int,
+        message: str,
+        now_ns: int,
+        data: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        reply = {
+            "reqId": frame.reqId,
+            "retCode": code,
+            "retMsg": message,
+            "op": frame.op,
+            "data": data or {},
+            "retExtInfo": {},
+            "header": {**(headers or {}), "Timenow": str(now_ns // 1_000_000)},
+            "connId": self._connection_id,
+        }
+        self.send(encode(reply))

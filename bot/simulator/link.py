@@ -1,0 +1,265 @@
+"""The in-process mount: the venue's V5 face behind the adapter's `Transport`, in simulated time.
+
+The same face, sessions and bytes as on loopback; what differs is the way between: a message takes as long as `Latency`
+says, and `Fate` is asked what else becomes of it. All faults of the way live here: neither the adapter nor the venue
+knows of them. Nothing here encodes or decodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from bot.simulator.bybit import V5, Request
+from bot.simulator.bybit_sockets import PrivateSession, PublicSession, Session, TradeSession
+from bot.simulator.bybit_streams import Streams
+from bot.simulator.timeline import NS_PER_S, Timeline
+from bot.simulator.venue import Venue
+from bot.venues.bybit.hosts import BybitHosts
+from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
+
+Way = Literal["request", "answer", "push"]
+Kind = Literal["public", "private", "trade"]
+
+HOSTS = BybitHosts("http://link", "ws://link/v5/public/linear", "ws://link/v5/private", "ws://link/v5/trade")
+"""Addresses that lead to a link; no name of a machine."""
+
+_KINDS: Mapping[str, Kind] = {"/v5/public/linear": "public", "/v5/private": "private", "/v5/trade": "trade"}
+
+
+class Latency(NamedTuple):
+    """How long each way takes, nanoseconds. The odd digits keep different ways from ending at the same moment.
+
+    `push_ns` above `answer_ns`: confirmations usually follow the answer to their request, as on the real venue.
+    """
+
+    connect_ns: int = 2_000_003
+    request_ns: int = 4_000_037
+    answer_ns: int = 3_000_019
+    push_ns: int = 5_000_011
+
+
+class Fate(Protocol):
+    """What becomes of one message. Asked once for each, in the order in which they are sent."""
+
+    def of(self, way: Way, now_ns: int) -> int | None:
+        """Extra nanoseconds on the way; None: it never arrives. A push that never arrives is a gap in the stream."""
+
+
+class Unharmed:
+    """Every message arrives in its time."""
+
+    def of(self, way: Way, now_ns: int) -> int | None:
+        return 0
+
+
+class Harm(NamedTuple):
+    """Of one way: the share of messages that never arrive, and the longest extra time of the others."""
+
+    lost_pct: float = 0.0
+    jitter_ns: int = 0
+
+
+class SeededFate:
+    """Loses and delays messages at random under a seed; ways that are not named are unharmed."""
+
+    def __init__(self, seed: int, harms: Mapping[Way, Harm]) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - faults must repeat under their seed
+        self._harms = dict(harms)
+
+    def of(self, way: Way, now_ns: int) -> int | None:
+        harm = self._harms.get(way)
+        if harm is None:
+            return 0
+        if harm.lost_pct and self._random.random() * 100 < harm.lost_pct:
+            return None
+        return self._random.randrange(harm.jitter_ns) if harm.jitter_ns else 0
+
+
+class Link:
+    """A `Transport` to one venue. The venue's clock is the timeline's."""
+
+    def __init__(self, venue: Venue, timeline: Timeline, latency: Latency, fate: Fate) -> None:
+        self._venue = venue
+        self._timeline = timeline
+        self._latency = latency
+        self._fate = fate
+        self._face = V5(venue)
+        self._streams = Streams(venue)
+        self._sockets: dict[LinkSocket, Session] = {}
+        self._connections = 0
+
+    # ---- the market -------------------------------------------------------------------------------------------------
+
+    def start_market(self) -> None:
+        """From now on the market moves whenever it is due."""
+        self._timeline.call_at_ns(self._venue.next_at_ns(), self._move_market)
+
+    def _move_market(self) -> None:
+        now_ns = self._timeline.now_ns()
+        self._venue.advance(now_ns)
+        self._streams.distribute(now_ns, market_moved=True)
+        self._timeline.call_at_ns(self._venue.next_at_ns(), self._move_market)
+
+    # ---- requests ---------------------------------------------------------------------------------------------------
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> HttpAnswer:
+        timeline = self._timeline
+        path, _, query = url.removeprefix(HOSTS.rest_url).partition("?")
+        asked = Request(method, path, query, body, {name.lower(): value for name, value in headers.items()})
+        answered: asyncio.Future[HttpAnswer] = timeline.create_future()
+        now_ns = timeline.now_ns()
+        extra_ns = self._fate.of("request", now_ns)
+        if extra_ns is not None:
+            takes_ns = self._latency.request_ns + extra_ns + self._venue.faults.latency_ns()
+            timeline.call_at_ns(now_ns + takes_ns, self._arrive, asked, answered)
+        late = timeline.call_at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
+        try:
+            return await answered
+        finally:
+            late.cancel()
+
+    def _arrive(self, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
+        now_ns = self._timeline.now_ns()
+        answer = self._face.answer(asked, now_ns)
+        self._distribute()
+        extra_ns = None if answer.lost else self._fate.of("answer", now_ns)
+        if extra_ns is not None:
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            shown = HttpAnswer(answer.status, headers, answer.body)
+            self._timeline.call_at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
+
+    def _distribute(self) -> None:
+        self._streams.distribute(self._timeline.now_ns(), market_moved=False)
+
+    # ---- sockets ----------------------------------------------------------------------------------------------------
+
+    async def connect(self, url: str, timeout_s: float) -> LinkSocket:
+        kind = _KINDS.get(url.removeprefix("ws://link"))
+        if kind is None:
+            raise NotSent(f"no socket at {url}")
+        connected: asyncio.Future[None] = self._timeline.create_future()
+        now_ns = self._timeline.now_ns()
+        self._timeline.call_at_ns(now_ns + self._latency.connect_ns, connected.set_result, None)
+        await connected
+        self._connections += 1
+        socket = LinkSocket(self, kind)
+        self._sockets[socket] = self._session(kind, socket, f"link-{self._connections}")
+        return socket
+
+    def _session(self, kind: Kind, socket: LinkSocket, name: str) -> Session:
+        if kind == "private":
+            private = PrivateSession(name, socket.push, self._face)
+            self._streams.private[private] = None
+            return private
+        if kind == "trade":
+            return TradeSession(name, socket.push, self._face, self._distribute)
+        public = PublicSession(name, socket.push, self._streams.is_public_topic, self._subscribed)
+        self._streams.public[public] = None
+        return public
+
+    def _subscribed(self, session: PublicSession, topic: str) -> None:
+        self._streams.subscribed(session, topic, self._timeline.now_ns())
+
+    def send(self, socket: LinkSocket, text: str) -> None:
+        """Carry a client's message to its session."""
+        self._timeline.call_at_ns(self._timeline.now_ns() + self._latency.request_ns, self._hear, socket, text)
+
+    def _hear(self, socket: LinkSocket, text: str) -> None:
+        session = self._sockets.get(socket)
+        if session is not None:
+            session.receive(text, self._timeline.now_ns())
+
+    def push(self, socket: LinkSocket, text: str, not_before_ns: int) -> int:
+        """Carry a session's message to its client; returns when it arrives. One connection keeps its order."""
+        now_ns = self._timeline.now_ns()
+        extra_ns = self._fate.of("push", now_ns) if socket.kind == "public" else 0
+        if extra_ns is None:
+            return not_before_ns
+        at_ns = max(not_before_ns, now_ns + self._latency.push_ns + extra_ns)
+        self._timeline.call_at_ns(at_ns, socket.arrive, text)
+        return at_ns
+
+    def cut(self, kind: Kind | None = None) -> int:
+        """End the open sockets of one kind, or of all; returns how many those were."""
+        chosen = [socket for socket in self._sockets if kind in (None, socket.kind)]
+        for socket in chosen:
+            self.forget(socket)
+            socket.end("connection reset")
+        return len(chosen)
+
+    def forget(self, socket: LinkSocket) -> None:
+        """The socket is closed: its session ends."""
+        session = self._sockets.pop(socket, None)
+        if isinstance(session, PublicSession):
+            del self._streams.public[session]
+        elif isinstance(session, PrivateSession):
+            del self._streams.private[session]
+
+    async def close(self) -> None:
+        self.cut()
+
+
+class LinkSocket:
+    """One open connection as its client sees it."""
+
+    def __init__(self, link: Link, kind: Kind) -> None:
+        self.kind: Kind = kind
+        self._link = link
+        self._inbox: deque[str] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._ended = ""
+        self._last_push_ns = 0
+
+    async def send(self, text: str) -> None:
+        if self._ended:
+            raise SocketClosed(self._ended)
+        self._link.send(self, text)
+
+    async def receive(self) -> str:
+        while not self._inbox:
+            if self._ended:
+                raise SocketClosed(self._ended)
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return self._inbox.popleft()
+
+    async def close(self) -> None:
+        self._link.forget(self)
+        self.end("closed")
+
+    def push(self, text: str) -> None:
+        """The venue sends."""
+        self._last_push_ns = self._link.push(self, text, self._last_push_ns)
+
+    def arrive(self, text: str) -> None:
+        """What the venue sent is here. After the end it is lost."""
+        if not self._ended:
+            self._inbox.append(text)
+            self._wake()
+
+    def end(self, reason: str) -> None:
+        """Idempotent; whoever waits in `receive` is told."""
+        if not self._ended:
+            self._ended = reason
+            self._inbox.clear()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+def _give(answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:
+    if not answered.done():
+        answered.set_result(answer)
+
+
+def _give_up(answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
+    if not answered.done():
+        answered.set_exception(NoAnswer(f"no answer in {timeout_s} s"))

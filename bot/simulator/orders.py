@@ -1,0 +1,182 @@
+"""What the venue knows of an order, an execution and a refusal, in its own neutral words.
+
+The words of a real venue's dialect (codes, field names) are chosen in its face, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+from bot.domain.order import Side
+
+
+class TimeInForce(StrEnum):
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    POST_ONLY = "PostOnly"
+
+
+class Status(StrEnum):
+    """`NEW` and `PARTLY_FILLED` work in the book; the others are final."""
+
+    NEW = "new"
+    PARTLY_FILLED = "partly_filled"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        return self in (Status.NEW, Status.PARTLY_FILLED)
+
+
+class EndReason(StrEnum):
+    """Why an order ended other than by being filled."""
+
+    NONE = "none"
+    BY_REQUEST = "by_request"
+    POST_ONLY_WOULD_TAKE = "post_only_would_take"
+    NO_IMMEDIATE_QTY = "no_immediate_qty"
+    NOT_ALL_AT_ONCE = "not_all_at_once"
+    REDUCE_ONLY = "reduce_only"
+
+
+class Refusal(StrEnum):
+    """Why a request was refused: it did not and will not happen."""
+
+    SYMBOL_UNKNOWN = "symbol_unknown"
+    QTY_INVALID = "qty_invalid"
+    QTY_BELOW_MIN = "qty_below_min"
+    QTY_ABOVE_MAX = "qty_above_max"
+    NOTIONAL_BELOW_MIN = "notional_below_min"
+    PRICE_INVALID = "price_invalid"
+    PRICE_OUT_OF_RANGE = "price_out_of_range"
+    LINK_ID_INVALID = "link_id_invalid"
+    LINK_ID_DUPLICATE = "link_id_duplicate"
+    ORDER_NOT_FOUND = "order_not_found"
+    ORDER_UNCHANGED = "order_unchanged"
+    ORDERS_TOO_MANY = "orders_too_many"
+    REDUCE_ONLY = "reduce_only"
+    BALANCE_INSUFFICIENT = "balance_insufficient"
+    NO_LIQUIDITY = "no_liquidity"
+
+
+class Refused(Exception):
+    """A request the venue does not take. `detail` names the value and the allowed range; nothing was changed."""
+
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        super().__init__(detail)
+        self.refusal = refusal
+        self.detail = detail
+
+
+@dataclass(slots=True, frozen=True)
+class NewOrder:
+    """What a client asks for. `price_ticks` None: a market order. Decimals are converted by the face."""
+
+    link_id: str
+    side: Side
+    price_ticks: int | None
+    qty_lots: int
+    tif: TimeInForce
+    reduce_only: bool = False
+
+
+@dataclass(slots=True)
+class Order:
+    """One order of one account. `key` is its place in the sequence of all orders; `filled_cost` is Σ ticks x lots."""
+
+    key: int
+    order_id: str
+    link_id: str
+    account: str
+    side: Side
+    price_ticks: int
+    qty_lots: int
+    tif: TimeInForce
+    is_market: bool
+    reduce_only: bool
+    created_at_ns: int
+    updated_at_ns: int
+    status: Status = Status.NEW
+    filled_lots: int = 0
+    filled_cost: int = 0
+    fee_quote: Decimal = field(default_factory=Decimal)
+    end_reason: EndReason = EndReason.NONE
+
+    @property
+    def left_lots(self) -> int:
+        """What may still trade, lots; 0 once the order has ended."""
+        return self.qty_lots - self.filled_lots if self.status.is_open else 0
+
+
+@dataclass(slots=True, frozen=True)
+class Execution:
+    """One fill of one account's order. `fee_quote` positive = paid, negative = rebate."""
+
+    execution_id: str
+    sequence: int
+    account: str
+    order_id: str
+    link_id: str
+    side: Side
+    price_ticks: int
+    lots: int
+    fee_quote: Decimal
+    fee_rate: Decimal
+    is_maker: bool
+    is_market: bool
+    order_price_ticks: int
+    order_qty_lots: int
+    left_lots: int
+    closed_lots: int
+    realised_quote: Decimal
+    at_ns: int
+
+
+@dataclass(slots=True, frozen=True)
+class PublicTrade:
+    """One print of the market. `taker` is who crossed the spread."""
+
+    trade_id: str
+    sequence: int
+    taker: Side
+    price_ticks: int
+    lots: int
+    at_ns: int
+
+
+@dataclass(slots=True, frozen=True)
+class OrderChanged:
+    """`order` is a copy: what was true at that moment."""
+
+    account: str
+    order: Order
+
+
+@dataclass(slots=True, frozen=True)
+class Executed:
+    account: str
+    execution: Execution
+
+
+@dataclass(slots=True, frozen=True)
+class PositionChanged:
+    """Fires on every order operation, as on the real venue; read the account for the values."""
+
+    account: str
+
+
+@dataclass(slots=True, frozen=True)
+class WalletChanged:
+    account: str
+
+
+@dataclass(slots=True, frozen=True)
+class Printed:
+    trade: PublicTrade
+
+
+Happening = OrderChanged | Executed | PositionChanged | WalletChanged | Printed

@@ -1,0 +1,129 @@
+"""`mm-bot serve-venue`: the simulated venue as a process of its own. Any Bybit V5 client can drive it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from bot.domain.instrument import Instrument
+from bot.simulator.control import open_account
+from bot.simulator.loopback import Clock, LoopbackVenue
+from bot.simulator.market import GeneratedMarket, Market
+from bot.simulator.recorded import RecordedMarket, RecordUnreadable, load_record
+from bot.simulator.venue import Venue
+
+TOKEN_ENV = "SLIPWAY_SIM_CONTROL_TOKEN"  # noqa: S105 - the variable's name
+HOST = "127.0.0.1"
+START_EQUITY_QUOTE = Decimal(100_000)
+
+GENERATED = Instrument(
+    "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal("100"), Decimal("5")
+)
+RECORDED = Instrument(
+    "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), Decimal("0.00001"), Decimal("100"),
+    Decimal("5"),
+)  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _BadInput(message)
+
+
+class _BadInput(Exception):
+    pass
+
+
+def _whole(text: str, name: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise _BadInput(f"{name}: {text!r} is outside {low} to {high}")
+    return int(text)
+
+
+def _market(text: str, seed: int) -> tuple[Instrument, Market]:
+    if text == "generated":
+        return GENERATED, GeneratedMarket(seed)
+    kind, _, path = text.partition(":")
+    if kind != "recorded" or not path:
+        raise _BadInput(f"--market: {text!r} is not generated or recorded:PATH")
+    try:
+        record = load_record(Path(path))
+    except RecordUnreadable as error:
+        raise _BadInput(f"--market: {error}") from error
+    print(
+        f"record: {record.span_ms / 1000:.1f} s, {len(record.events)} events; "
+        f"its collector's clock was off by {record.clock_offset_ms} ms",
+        file=sys.stderr,
+    )
+    return RECORDED, RecordedMarket(record)
+
+
+async def _serve_until_signal(venue: Venue, clock: Clock, port: int, as_json: bool, accounts: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    opened = [open_account(venue, START_EQUITY_QUOTE, clock.now_ns()) for _ in range(accounts)]
+    server = LoopbackVenue(venue, os.environ.get(TOKEN_ENV, ""), clock)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    site = web.TCPSite(runner, HOST, port)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise _BadInput(f"--port: cannot listen on {HOST}:{port}: {error.strerror or error}") from error
+    bound: int = runner.addresses[0][1]
+    ready = {
+        "rest_url": f"http://{HOST}:{bound}",
+        "ws_public_url": f"ws://{HOST}:{bound}/v5/public/linear",
+        "ws_private_url": f"ws://{HOST}:{bound}/v5/private",
+        "ws_trade_url": f"ws://{HOST}:{bound}/v5/trade",
+        "accounts": [{"api_key": account.api_key, "api_secret": account.api_secret} for account in opened],
+    }
+    line = msgspec.json.encode(ready).decode() if as_json else f"simulated venue ready on {ready['rest_url']}"
+    print(line, flush=True)
+    market = asyncio.create_task(server.run_market())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((market, stopped), return_when=asyncio.FIRST_COMPLETED)
+    await runner.cleanup()
+    if market.done():
+        await market
+    market.cancel()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT; 0 then, 2 for input that cannot be used (one line on stderr)."""
+    parser = _Parser(prog="mm-bot serve-venue", description="A venue on loopback that matches and speaks Bybit V5.")
+    parser.add_argument(
+        "--market", default="generated", help="generated, or recorded:PATH (a capture or a folder of them)"
+    )
+    parser.add_argument("--port", default="0", help="0: any free one")
+    parser.add_argument("--json", action="store_true", help="the ready line as JSON, with keys of the accounts")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--accounts", default="1", help="accounts open from the start, sim-1, sim-2 …")
+    try:
+        args = parser.parse_args(argv)
+        port = _whole(args.port, "--port", 0, 65_535)
+        accounts = _whole(args.accounts, "--accounts", 0, 1_000)
+        seed = _whole(args.seed, "--seed", 0, 2**63 - 1)
+        instrument, market = _market(args.market, seed)
+        clock = Clock()
+        venue = Venue(instrument, market, seed=seed, now_ns=clock.now_ns())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve_until_signal(venue, clock, port, args.json, accounts))
+    except _BadInput as error:
+        print(f"serve-venue: {error}", file=sys.stderr)
+        return 2
+    return 0

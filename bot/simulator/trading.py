@@ -1,0 +1,212 @@
+"""Orders meet the book, and what follows for accounts: fills, fees, positions, endings. Pure.
+
+Everything that happens is appended to `happenings` in order. A fill of a resting order is settled before the next
+step of matching, so that a reduce-only order can be withdrawn in the middle of a sweep and never turns a position.
+"""
+
+from __future__ import annotations
+
+import random
+from copy import copy
+from uuid import UUID
+
+from bot.domain.instrument import Instrument
+from bot.domain.order import Side
+from bot.simulator.accounts import Account, Fees
+from bot.simulator.matching import BACKGROUND, Book, Match
+from bot.simulator.orders import (
+    EndReason,
+    Executed,
+    Execution,
+    Happening,
+    Order,
+    OrderChanged,
+    Printed,
+    PublicTrade,
+    Status,
+    TimeInForce,
+)
+
+RECENT_TRADES_KEPT = 1000
+
+
+class Trading:
+    """One book and all accounts that trade on it. `fixed_background`: takers leave the background as it was."""
+
+    def __init__(self, instrument: Instrument, fees: Fees, seed: int, *, fixed_background: bool) -> None:
+        self.instrument = instrument
+        self.fees = fees
+        self.book = Book()
+        self.accounts: dict[str, Account] = {}
+        self.happenings: list[Happening] = []
+        self.touched: dict[str, bool] = {}
+        """Accounts something happened to, in order; True where the wallet changed too."""
+        self.recent_trades: list[PublicTrade] = []
+        self.sequence = 1_000_000
+        self._fixed_background = fixed_background
+        self._orders: dict[int, Order] = {}
+        self._random = random.Random(seed)  # noqa: S311 - identifiers that repeat under the seed, not secrets
+
+    def new_id(self) -> str:
+        """An identifier that looks like the venue's and repeats under the seed."""
+        return str(UUID(int=self._random.getrandbits(128), version=4))
+
+    # ---- own orders ---------------------------------------------------------------------------------------------
+
+    def admit(self, account: Account, order: Order) -> None:
+        """Enter an accepted order into the account's and the venue's tables; it does not rest or match yet."""
+        self._orders[order.key] = account.open_orders[order.key] = account.by_id[order.order_id] = order
+        if order.link_id:
+            account.by_link[order.link_id] = order
+            account.link_ids.add(order.link_id)
+
+    def enter(self, account: Account, order: Order, now_ns: int, *, post_only_enforced: bool) -> None:
+        """Let an open order that does not rest meet the book: it takes, rests, or ends, as its terms say."""
+        post_only = order.tif is TimeInForce.POST_ONLY and post_only_enforced
+        if post_only and self.book.would_cross(order.side, order.price_ticks):
+            self.end(account, order, EndReason.POST_ONLY_WOULD_TAKE, now_ns)
+            return
+        if order.tif is TimeInForce.FOK:
+            available = self.book.available_lots(order.side, order.price_ticks)
+            if available < order.left_lots:
+                self.end(account, order, EndReason.NOT_ALL_AT_ONCE, now_ns)
+                return
+        self._take(account, order, now_ns)
+        if not order.status.is_open:
+            return
+        if order.tif in (TimeInForce.IOC, TimeInForce.FOK):
+            self.end(account, order, EndReason.NO_IMMEDIATE_QTY, now_ns)
+        else:
+            self.book.rest(order.key, order.side, order.price_ticks, order.left_lots)
+            self.tell(account, order)
+
+    def end(self, account: Account, order: Order, reason: EndReason, now_ns: int) -> None:
+        """End an open order without a fill, resting or not."""
+        if order.key in self.book:
+            self.book.remove(order.key)
+        order.status = Status.CANCELLED
+        order.end_reason = reason
+        order.updated_at_ns = now_ns
+        self._close(account, order)
+        self.tell(account, order)
+
+    def tell(self, account: Account, order: Order) -> None:
+        """Put the order as it now stands on record."""
+        self.happenings.append(OrderChanged(account.name, copy(order)))
+        self.touched.setdefault(account.name, False)
+
+    # ---- the market ---------------------------------------------------------------------------------------------
+
+    def market_takes(self, taker: Side, limit_ticks: int, lots: int, now_ns: int) -> None:
+        """Somebody outside takes from the best prices on, background and own orders alike; one print for a price."""
+        left, printing, printed = lots, 0, 0
+        while (match := self.book.next_match(taker, limit_ticks, left)) is not None:
+            left -= match.lots
+            self._settle_maker(match, now_ns)
+            if printed and match.price_ticks != printing:
+                self.print(taker, printing, printed, now_ns)
+                printed = 0
+            printing, printed = match.price_ticks, printed + match.lots
+        if printed:
+            self.print(taker, printing, printed, now_ns)
+
+    def recorded_trade(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
+        """A trade from a record: own orders at better prices fill first, then the queue at its price.
+
+        Afterwards the background at that price is what it would be without own orders: smaller by exactly `lots`.
+        """
+        side, left = taker.opposite, lots
+        background_after = max(0, self.book.background_lots(side, price_ticks) - lots)
+        while left and (match := self.book.next_own_through(side, price_ticks, left, at_price=False)) is not None:
+            left -= match.lots
+            self._settle_maker(match, now_ns)
+        while left and (match := self.book.match_at(side, price_ticks, left)) is not None:
+            left -= match.lots
+            self._settle_maker(match, now_ns)
+        self.book.set_background(side, price_ticks, background_after)
+        self.print(taker, price_ticks, lots, now_ns)
+
+    def fill_what_the_market_stands_through(self, now_ns: int) -> None:
+        """After the background moved: own orders at or beyond its best opposite price have all traded, as makers."""
+        for side in (Side.BUY, Side.SELL):
+            opposite = self.book.best_background(side.opposite)
+            while opposite is not None:
+                match = self.book.next_own_through(side, opposite, None, at_price=True)
+                if match is None:
+                    break
+                self._settle_maker(match, now_ns)
+                self.print(side.opposite, match.price_ticks, match.lots, now_ns)
+
+    def print(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
+        """A public trade."""
+        self.sequence += 1
+        trade = PublicTrade(self.new_id(), self.sequence, taker, price_ticks, lots, now_ns)
+        self.recent_trades.append(trade)
+        if len(self.recent_trades) > 2 * RECENT_TRADES_KEPT:
+            del self.recent_trades[:RECENT_TRADES_KEPT]
+        self.happenings.append(Printed(trade))
+
+    # ---- settlement ---------------------------------------------------------------------------------------------
+
+    def _take(self, account: Account, order: Order, now_ns: int) -> None:
+        taken: list[Match] = []
+        while order.left_lots:
+            if order.reduce_only and order.side.sign * account.position.lots >= 0:
+                self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
+                break
+            match = self.book.next_match(order.side, order.price_ticks, order.left_lots)
+            if match is None:
+                break
+            taken.append(match)
+            self._settle_maker(match, now_ns)
+            self._fill(account, order, match, now_ns, is_maker=False)
+            self.print(order.side, match.price_ticks, match.lots, now_ns)
+        if self._fixed_background:
+            for match in reversed(taken):
+                if match.maker == BACKGROUND:
+                    self.book.put_back(order.side.opposite, match.price_ticks, match.lots)
+
+    def _settle_maker(self, match: Match, now_ns: int) -> None:
+        if match.maker != BACKGROUND:
+            order = self._orders[match.maker]
+            self._fill(self.accounts[order.account], order, match, now_ns, is_maker=True)
+
+    def _fill(self, account: Account, order: Order, match: Match, now_ns: int, *, is_maker: bool) -> None:
+        rate = self.fees.maker if is_maker else self.fees.taker
+        closed_lots = min(match.lots, max(0, -order.side.sign * account.position.lots))
+        realised = account.quote(account.position.apply(order.side, match.price_ticks, match.lots))
+        fee = self.instrument.notional_quote(match.price_ticks, match.lots) * rate
+        account.wallet_quote += realised - fee
+        account.realised_quote += realised - fee
+        account.position_updated_at_ns = now_ns
+        order.filled_lots += match.lots
+        order.filled_cost += match.price_ticks * match.lots
+        order.fee_quote += fee
+        order.updated_at_ns = now_ns
+        left = order.qty_lots - order.filled_lots
+        order.status = Status.PARTLY_FILLED if left else Status.FILLED
+        self.sequence += 1
+        execution = Execution(
+            self.new_id(), self.sequence, account.name, order.order_id, order.link_id, order.side,
+            match.price_ticks, match.lots, fee, rate, is_maker, order.is_market, order.price_ticks, order.qty_lots,
+            left, closed_lots, realised, now_ns,
+        )  # fmt: skip
+        account.executions.append(execution)
+        account.executions_count += 1
+        self.happenings.append(Executed(account.name, execution))
+        if not left:
+            self._close(account, order)
+        self.tell(account, order)
+        self.touched[account.name] = True
+        self._trim_reduce_only(account, now_ns)
+
+    def _trim_reduce_only(self, account: Account, now_ns: int) -> None:
+        resting = [o for o in account.open_orders.values() if o.reduce_only and o.key in self.book]
+        for order in reversed(resting):
+            against = max(0, -order.side.sign * account.position.lots)
+            if account.open_lots(order.side, True) > against:
+                self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
+
+    def _close(self, account: Account, order: Order) -> None:
+        account.close_order(order)
+        self._orders.pop(order.key, None)

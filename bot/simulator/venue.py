@@ -1,0 +1,255 @@
+"""The venue's core: requests, the market and faults act on one book and its accounts. Pure: `now_ns` is an argument.
+
+A request changes state at once and returns, or raises `Refused` and changes nothing. What happened is collected and
+drained by whoever mounts the venue: that is why confirmations reach clients apart from the answer to their request.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from bot.domain.instrument import Instrument
+from bot.domain.order import Side
+from bot.simulator import admission
+from bot.simulator.accounts import Account, Fees
+from bot.simulator.faults import Fault, FaultPlan
+from bot.simulator.market import Action, BookChange, BookReset, BookShift, Market, MarketOrder, RecordedTrade
+from bot.simulator.matching import Book
+from bot.simulator.orders import (
+    EndReason,
+    Happening,
+    NewOrder,
+    Order,
+    PositionChanged,
+    PublicTrade,
+    Refusal,
+    Refused,
+    TimeInForce,
+    WalletChanged,
+)
+from bot.simulator.trading import Trading
+
+
+class Venue:
+    """One symbol, its market, all accounts trading on it, and the plan of what goes wrong."""
+
+    def __init__(
+        self, instrument: Instrument, market: Market, *, seed: int, now_ns: int, fees: Fees | None = None
+    ) -> None:
+        self.instrument = instrument
+        self.fees = fees or Fees()
+        self.faults = FaultPlan(seed)
+        self._market = market
+        self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
+        self._mark_half_ticks = 0
+        self._order_count = 0
+        self._apply(market.start(now_ns), now_ns)
+
+    # ---- time and reading ---------------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> Book:
+        return self._trading.book
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        return self._trading.accounts
+
+    @property
+    def sequence(self) -> int:
+        """Rises with every execution and print."""
+        return self._trading.sequence
+
+    @property
+    def recent_trades(self) -> list[PublicTrade]:
+        """Oldest first."""
+        return self._trading.recent_trades
+
+    @property
+    def mark_half_ticks(self) -> int:
+        """The mark: the middle between the background's best prices, in half ticks."""
+        return self._mark_half_ticks
+
+    def next_at_ns(self) -> int:
+        """When the market moves next."""
+        return self._market.next_at_ns()
+
+    def advance(self, now_ns: int) -> int:
+        """Let the market do everything that is due; returns how many steps that were."""
+        steps = 0
+        while (at_ns := self._market.next_at_ns()) <= now_ns:
+            for action in self._market.step():
+                self._apply(action, at_ns)
+            self._finish(at_ns)
+            steps += 1
+        return steps
+
+    def drain(self) -> list[Happening]:
+        """What happened since the last call, in order."""
+        happenings, self._trading.happenings = self._trading.happenings, []
+        return happenings
+
+    # ---- requests -----------------------------------------------------------------------------------------------
+
+    def open_account(self, api_key: str, api_secret: str, equity_quote: Decimal, now_ns: int) -> Account:
+        """A new account with this much in its wallet. Names are sim-1, sim-2 … in order."""
+        number = len(self.accounts) + 1
+        name = f"sim-{number}"
+        account = Account(name, 100_000 + number, api_key, api_secret, self.instrument, equity_quote, now_ns)
+        self.accounts[name] = account
+        return account
+
+    def create(self, account: Account, new: NewOrder, now_ns: int) -> Order:
+        """Take an order. A post-only order that would take is taken as well, and then ends for that reason."""
+        admission.check_link_id(account, new.link_id)
+        admission.check_lots(self.instrument, new.qty_lots)
+        is_market = new.price_ticks is None
+        if new.price_ticks is None:
+            if self.book.best(new.side.opposite) is None:
+                raise Refused(Refusal.NO_LIQUIDITY, "nothing stands on the side a market order would take from")
+            price = admission.market_limit_ticks(new.side, self._mark_half_ticks)
+        else:
+            price = new.price_ticks
+            admission.check_price(self.instrument, new.side, price, self._mark_half_ticks)
+        qty = new.qty_lots
+        if new.reduce_only:
+            qty = min(qty, account.reducible_lots(new.side))
+            if qty == 0:
+                raise Refused(Refusal.REDUCE_ONLY, "current position is zero, cannot fix reduce-only order qty")
+        else:
+            admission.check_notional(self.instrument, price, qty)
+            account.check_margin(new.side, qty, self._mark_half_ticks)
+        self._order_count += 1
+        order = Order(
+            self._order_count, self._trading.new_id(), new.link_id, account.name, new.side, price, qty,
+            TimeInForce.IOC if is_market else new.tif, is_market, new.reduce_only, now_ns, now_ns,
+        )  # fmt: skip
+        self._trading.admit(account, order)
+        self._enter(account, order, now_ns)
+        return order
+
+    def amend(self, account: Account, order: Order, price_ticks: int | None, qty_lots: int | None, now_ns: int) -> None:
+        """Change price or total quantity of an open order. It keeps its place only where nothing but size shrinks."""
+        price = order.price_ticks if price_ticks is None else price_ticks
+        qty = order.qty_lots if qty_lots is None else qty_lots
+        if not order.status.is_open:
+            raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to replace")
+        if (price, qty) == (order.price_ticks, order.qty_lots):
+            raise Refused(Refusal.ORDER_UNCHANGED, "The order remains unchanged as the parameters entered match")
+        admission.check_lots(self.instrument, qty)
+        if qty <= order.filled_lots:
+            raise Refused(Refusal.QTY_INVALID, f"qty of {qty} lots is not above the {order.filled_lots} lots filled")
+        admission.check_price(self.instrument, order.side, price, self._mark_half_ticks)
+        if order.reduce_only:
+            qty = min(qty, order.qty_lots + account.reducible_lots(order.side))
+        else:
+            admission.check_notional(self.instrument, price, qty)
+            account.check_margin(order.side, max(0, qty - order.qty_lots), self._mark_half_ticks)
+        keeps_place = price == order.price_ticks and qty < order.qty_lots
+        if not keeps_place:
+            self.book.remove(order.key)
+        order.price_ticks, order.qty_lots, order.updated_at_ns = price, qty, now_ns
+        if keeps_place:
+            self.book.shrink(order.key, order.left_lots)
+            self._trading.tell(account, order)
+            self._finish(now_ns)
+        else:
+            self._enter(account, order, now_ns)
+
+    def cancel(self, account: Account, order: Order, now_ns: int) -> None:
+        """Take an open order out. Raises Refused where it has already ended."""
+        if not order.status.is_open:
+            raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to cancel")
+        self._trading.end(account, order, EndReason.BY_REQUEST, now_ns)
+        self._finish(now_ns)
+
+    # ---- faults -------------------------------------------------------------------------------------------------
+
+    def arm(self, kind: str, account: str, parameters: dict[str, object], now_ns: int) -> Fault:
+        """Arm a fault and let those of the venue's core that are due fire. Raises FaultRefused."""
+        fault = self.faults.arm(kind, account, parameters, now_ns)
+        if kind == "foreign_order":
+            self._place_foreign(fault, now_ns)
+        self._finish(now_ns)
+        return fault
+
+    def _place_foreign(self, fault: Fault, now_ns: int) -> None:
+        side = Side(fault.parameters["side"])
+        away = 1 - side.sign * fault.number("distance_pct") / 100
+        price = int(self._mark_half_ticks * away / 2)
+        self.create(
+            self.accounts[fault.account],
+            NewOrder("", side, price, int(fault.number("qty_lots")), TimeInForce.POST_ONLY),
+            now_ns,
+        )
+
+    def _enter(self, account: Account, order: Order, now_ns: int) -> None:
+        enforced = True
+        if order.tif is TimeInForce.POST_ONLY:
+            fault = self.faults.fire("crossing", account.name, now_ns)
+            if fault is not None:
+                self._jump_through(order, int(fault.number("through_ticks")), now_ns)
+                enforced = False
+        self._trading.enter(account, order, now_ns, post_only_enforced=enforced)
+        self._finish(now_ns)
+
+    def _jump_through(self, order: Order, through_ticks: int, now_ns: int) -> None:
+        opposite = self.book.best_background(order.side.opposite)
+        if opposite is None:
+            return
+        target = order.price_ticks - order.side.sign * through_ticks
+        if (target - opposite) * order.side.sign < 0:
+            self._apply(self._market.jump(target - opposite), now_ns)
+
+    def _fire_losses(self, now_ns: int) -> bool:
+        for fault in self.faults.all_waiting("loss"):
+            account = self.accounts[fault.account]
+            lots = account.position.lots
+            notional = self.instrument.tick_size * self.instrument.lot_size * abs(lots) * self._mark_half_ticks / 2
+            if lots == 0 or notional < fault.number("position_quote_min"):
+                continue
+            fault.fired_at_ns = now_ns
+            ticks = int(self._mark_half_ticks * fault.number("jump_pct") / 200)
+            self._apply(self._market.jump(-ticks if lots > 0 else ticks), now_ns)
+            taker = Side.SELL if lots > 0 else Side.BUY
+            touch = self.book.best_background(taker.opposite)
+            if touch is not None:
+                self._trading.print(taker, touch, 1, now_ns)
+            return True
+        return False
+
+    # ---- the market ---------------------------------------------------------------------------------------------
+
+    def _apply(self, action: Action, now_ns: int) -> None:
+        trading, book = self._trading, self.book
+        match action:
+            case MarketOrder(taker, limit_ticks, lots):
+                trading.market_takes(taker, limit_ticks, lots, now_ns)
+            case RecordedTrade(taker, price_ticks, lots):
+                trading.recorded_trade(taker, price_ticks, lots, now_ns)
+            case BookChange(bids, asks):
+                for price, lots in bids:
+                    book.set_background(Side.BUY, price, lots)
+                for price, lots in asks:
+                    book.set_background(Side.SELL, price, lots)
+            case BookReset(bids_after, asks_after):
+                book.replace_background(Side.BUY, bids_after)
+                book.replace_background(Side.SELL, asks_after)
+            case BookShift(ticks):
+                for side in (Side.BUY, Side.SELL):
+                    moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
+                    book.replace_background(side, moved)
+        if not isinstance(action, MarketOrder | RecordedTrade):
+            trading.fill_what_the_market_stands_through(now_ns)
+            bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
+            if bid is not None and ask is not None:
+                self._mark_half_ticks = bid + ask
+
+    def _finish(self, now_ns: int) -> None:
+        while self._fire_losses(now_ns):
+            pass
+        for name, wallet_changed in self._trading.touched.items():
+            self._trading.happenings.append(PositionChanged(name))
+            if wallet_changed:
+                self._trading.happenings.append(WalletChanged(name))
+        self._trading.touched.clear()
