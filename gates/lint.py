@@ -1,0 +1,210 @@
+"""Refuses gates that cannot do their work: that cannot fail, that compare for themselves, that see another's bot.
+
+What one criterion's own numbers already contradict (no band, a FAIL out of reach, no `unknown_deadline_s`, unknown
+keys) does not even load; see `gates.criteria`. Here is what needs the catalogue, the checks or the plan to be seen.
+Every fault is one line: file, line, criterion, what, allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from bot.metrics import CATALOGUE, PIPELINE, TARGET_LABELS, Metric, exposed_names
+from bot.stores.sqlite import SCHEMA
+from gates import promql
+from gates.approvers import can_ever_sign_off, load_approvers
+from gates.criteria import CriteriaError, Criterion, load_criteria
+from gates.judge import Cause
+from gates.promql import Selector, Use
+from gates.sources import totals
+from gates.sources.checks import CHECKS
+from gates.sources.prometheus import Failed, PrometheusSource
+from gates.stages import ROOT, Plan, Stage, criteria_of, load_plan, plan_digest, under_root
+from gates.yaml_file import YamlFile
+
+_EXPOSED: Final = exposed_names()
+_SCRAPE_LABELS: Final = frozenset({*TARGET_LABELS, "job", "instance"})
+_PARTS: Final = ("_bucket", "_sum", "_count")
+
+Fault = tuple[str, str]
+"""(key of the criterion, what is wrong and what is allowed)"""
+
+
+def lint_file(path: Path) -> list[str]:
+    """The faults of a criteria file, each one line. Raises CriteriaError where it does not load."""
+    criteria = load_criteria(path)
+    file = YamlFile(path, CriteriaError)
+    return [
+        f"{path}:{file.line(('criteria', at, key))}: {criterion.id}.{key}: {said}"
+        for at, criterion in enumerate(criteria)
+        for key, said in criterion_faults(criterion)
+    ]
+
+
+def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
+    """The faults of a plan and of every criteria file that it uses, with its own numbers set over theirs.
+
+    Raises PlanError, CriteriaError or ApproversError where one of the files does not load.
+    """
+    plan = load_plan(path)
+    plan_digest(plan, root)
+    file = YamlFile(path, CriteriaError)
+    faults: list[str] = []
+    linted: set[Path] = set()
+    for at, stage in enumerate(plan.stages):
+        if stage.criteria is None:
+            continue
+        source = under_root(stage.criteria, root)
+        if source not in linted:
+            linted.add(source)
+            faults += lint_file(source)
+        for criterion in criteria_of(stage, root):
+            line = file.line(("stages", at, "overrides", criterion.id))
+            for key, said in stage_faults(criterion, stage):
+                faults.append(f"{path}:{line}: stage {stage.id}: {criterion.id}.{key}: {said}")
+        faults += [f"{path}:{file.line(('stages', at))}: {said}" for said in _sign_off_faults(plan, stage, root)]
+    return faults
+
+
+async def refused_queries(files: Sequence[Path], plans: Sequence[Path], url: str) -> list[str]:
+    """The PromQL queries that the Prometheus at `url` refuses, each a line with its own message."""
+    criteria = [(path, one) for path in files for one in load_criteria(path)]
+    for path in plans:
+        criteria += [(path, one) for stage in load_plan(path).stages for one in criteria_of(stage)]
+    faults: list[str] = []
+    now_s = time.time()
+    nobody = Selector("nobody", "nothing", "nowhere", now_s - 60)
+    async with PrometheusSource(url) as source:
+        for path, one in criteria:
+            if one.source == "promql":
+                query = promql.resolve(one.query or "", nobody, nobody.window_s(now_s, one.window_s))
+                answer = await source.query(query, now_s)
+                if isinstance(answer, Failed):
+                    faults.append(f"{path}: {one.id}.query: {answer.detail}")
+                    if answer.cause is Cause.SOURCE_UNREACHABLE:
+                        break
+    return faults
+
+
+def criterion_faults(criterion: Criterion) -> Iterator[Fault]:
+    """What is wrong with one criterion, whatever the stage."""
+    if criterion.unknown_deadline_s < criterion.every_s:
+        yield "unknown_deadline_s", f"{criterion.unknown_deadline_s:g}; allowed: at least every_s {criterion.every_s:g}"
+    if criterion.for_s and criterion.phase != "guard":
+        yield "for_s", f"{criterion.for_s:g} in phase {criterion.phase}, which looks once; allowed: 0, or phase guard"
+    if criterion.window_s is not None and not criterion.windowed:
+        yield (
+            "window_s",
+            f"{criterion.window_s:g}, but the query has no $window; allowed: null, or [$window] in the query",
+        )
+    if criterion.source == "promql":
+        yield from (("query", said) for said in _promql_faults(criterion.query or ""))
+    elif criterion.query is not None:
+        yield from (("query", said) for said in _table_faults(criterion.query))
+    elif criterion.source == "check":
+        yield from _check_faults(criterion)
+
+
+def stage_faults(criterion: Criterion, stage: Stage) -> Iterator[Fault]:
+    """What is wrong with one criterion in a stage that lasts `stage.lasts_s`."""
+    longest = f"allowed: at most the stage's {stage.lasts_s:g} s"
+    for key in ("window_s", "for_s", "every_s"):
+        value = getattr(criterion, key)
+        if value is not None and value > stage.lasts_s:
+            yield key, f"{value:g} s outlasts the stage, so it could never fail; {longest}"
+    if criterion.phase == "guard" and criterion.unknown_deadline_s > stage.lasts_s:
+        yield "unknown_deadline_s", f"{criterion.unknown_deadline_s:g} s outlasts the stage; {longest}"
+    for span_s in promql.ranges_s(criterion.query or "") if criterion.source == "promql" else ():
+        if span_s > stage.lasts_s:
+            yield "query", f"looks back {span_s:g} s; {longest}"
+
+
+def _promql_faults(query: str) -> Iterator[str]:
+    for name in promql.unknown_variables(query):
+        yield f"unknown variable ${name}; allowed: {', '.join('$' + known for known in promql.VARIABLES)}"
+    for word in dict.fromkeys(promql.words(query)):
+        if word in promql.COMPARISONS:
+            yield f"compares ({word}) inside the query; allowed: the number alone, the bands compare"
+        if word in promql.INVENTS_DATA:
+            yield f"{word!r} gives a value where there is no data; allowed: no data stays no data"
+    found = promql.uses(query)
+    if not found:
+        yield "reads no metric; allowed: at least one of the catalogue"
+    for use in found:
+        yield from _use_faults(use)
+
+
+def _use_faults(use: Use) -> Iterator[str]:
+    if use.metric not in _EXPOSED:
+        near = difflib.get_close_matches(use.metric, sorted(_EXPOSED), 1)
+        yield f"unknown metric {use.metric!r}; allowed: the catalogue" + (f" (did you mean {near[0]}?)" if near else "")
+        return
+    selected = {
+        matcher.value for matcher in use.matchers if matcher.operator == "=" and matcher.value == "$" + matcher.label
+    }
+    missing = [f'{name}="${name}"' for name in promql.SELECTED_BY if f"${name}" not in selected]
+    if missing:
+        yield f"{use.metric} is not selected by {', '.join(missing)}; allowed: all three, with ="
+    labels = _labels(use.metric)
+    for matcher in use.matchers:
+        if matcher.label not in labels:
+            yield f"label {matcher.label!r} of {use.metric}; allowed: {', '.join(sorted(labels))}"
+    edges = {str(edge) for edge in _edges(use.metric)} | {"+Inf"}
+    for matcher in use.matchers:
+        if matcher.label == "le" and matcher.operator == "=" and matcher.value not in edges:
+            yield f"le={matcher.value!r} of {use.metric} is no edge; allowed: {', '.join(sorted(edges))}"
+
+
+def _metric(name: str) -> Metric | None:
+    bare = {name, *(name.removesuffix(part) for part in _PARTS)}
+    return next((metric for metric in (*CATALOGUE, *PIPELINE) if metric.name in bare), None)
+
+
+def _labels(name: str) -> frozenset[str]:
+    metric = _metric(name)
+    own = set(metric.labels) if metric else set()
+    return _SCRAPE_LABELS | own | ({"le"} if name.endswith("_bucket") else set())
+
+
+def _edges(name: str) -> tuple[float, ...]:
+    metric = _metric(name)
+    return metric.edges if metric else ()
+
+
+def _table_faults(query: str) -> Iterator[str]:
+    if not query.lower().startswith("select "):
+        try:
+            totals.parse(query)
+        except totals.TotalsError as error:
+            yield str(error)
+        return
+    with sqlite3.connect(":memory:") as db:
+        db.executescript(SCHEMA)
+        try:
+            columns = db.execute(f"SELECT * FROM ({query}) LIMIT 0").description  # noqa: S608 - our own file's query
+            if len(columns) != 1:
+                yield f"gives {len(columns)} columns; allowed: one number"
+        except sqlite3.Error as error:
+            yield f"the journal's tables refuse it: {error}; allowed: one SELECT over them"
+
+
+def _check_faults(criterion: Criterion) -> Iterator[Fault]:
+    found = CHECKS.get(criterion.check or "")
+    if found is None:
+        yield "check", f"unknown check {criterion.check!r}; allowed: {', '.join(CHECKS)}"
+    elif found.unit != criterion.unit:
+        yield "unit", f"{criterion.unit} for check {criterion.check}; allowed: {found.unit}"
+
+
+def _sign_off_faults(plan: Plan, stage: Stage, root: Path) -> Iterator[str]:
+    people = load_approvers(under_root(plan.approvers, root)).people
+    for gate, wanted in (("entry", stage.entry_sign_offs), ("exit", stage.exit_sign_offs)):
+        missing = can_ever_sign_off(wanted, people, plan.author).missing
+        if missing:
+            lacking = ", ".join(missing)
+            yield f"stage {stage.id}: {gate}_sign_offs can never be complete: {plan.approvers} lacks {lacking}"

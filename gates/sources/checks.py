@@ -1,0 +1,175 @@
+"""Named checks: what neither a query nor a table can say, computed from facts that the guard has gathered.
+
+A check is a pure function of `CheckContext`; gathering (asking the process table, the bot, the journal, Prometheus)
+is the guard's. A fact that could not be had is None, and its check is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, NamedTuple, Protocol
+
+from gates.criteria import Criterion, Unit
+from gates.judge import Cause, Reading, Sample
+
+WITNESSED: Final = (
+    "mm_crossing_orders_total",
+    "mm_taker_fills_total",
+    "mm_filter_violations_total",
+    "mm_recon_divergence_total",
+    "mm_freeze_events_total",
+)
+"""Counters on which journal and Prometheus must agree: those that decide, and that do not move in a healthy run."""
+
+
+class CheckContext(Protocol):
+    """The facts. `*_error` says why a fact is None."""
+
+    @property
+    def process_alive(self) -> bool | None:
+        """Whether the launched process (PID and start time) still runs; None where the process table was unreadable."""
+
+    @property
+    def digest_signed(self) -> str:
+        """The settings digest that was signed."""
+
+    @property
+    def digest_reported(self) -> str | None:
+        """The digest the bot says it runs."""
+
+    @property
+    def version_signed(self) -> str:
+        """The code version that was signed."""
+
+    @property
+    def version_reported(self) -> str | None:
+        """The code version the bot says it runs."""
+
+    @property
+    def status_error(self) -> str:
+        """Why the bot's own word is missing, empty where it answered."""
+
+    @property
+    def grant_age_s(self) -> float | None:
+        """Since the bot last took a renewal, by the bot's clock; None where it holds no grant or did not answer."""
+
+    @property
+    def grant_ttl_s(self) -> float:
+        """How long a grant lasts."""
+
+    @property
+    def journal_totals(self) -> Mapping[str, int] | None:
+        """Totals of the present run by metric name, summed over labels; None where its journal could not be read."""
+
+    @property
+    def prometheus_totals(self) -> Mapping[str, Decimal] | None:
+        """The same by Prometheus; None where it could not be asked."""
+
+    @property
+    def witness_error(self) -> str:
+        """Why one of the two is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFacts:
+    """A `CheckContext` to fill. What is left out is unknown."""
+
+    digest_signed: str
+    version_signed: str
+    grant_ttl_s: float
+    process_alive: bool | None = None
+    digest_reported: str | None = None
+    version_reported: str | None = None
+    status_error: str = ""
+    grant_age_s: float | None = None
+    journal_totals: Mapping[str, int] | None = None
+    prometheus_totals: Mapping[str, Decimal] | None = None
+    witness_error: str = ""
+
+
+class Answer(NamedTuple):
+    """A check's value, or the cause why it has none."""
+
+    value: Decimal | None
+    failure: Cause | None = None
+    detail: str = ""
+
+
+class Check(NamedTuple):
+    """A check's function, the unit of its value, and what it says in one sentence."""
+
+    ask: Callable[[CheckContext], Answer]
+    unit: Unit
+    meaning: str
+
+
+def measure_checks(criteria: Sequence[Criterion], context: CheckContext, asked_at_ms: int) -> list[Reading]:
+    """One reading for each criterion of source `check`, in order. An unknown name is a source error."""
+    readings = []
+    for criterion in criteria:
+        if criterion.source == "check":
+            name = criterion.check or ""
+            found = CHECKS.get(name)
+            answer = found.ask(context) if found else Answer(None, Cause.SOURCE_ERROR, f"no check is named {name!r}")
+            samples = () if answer.value is None else (Sample(asked_at_ms, answer.value, {}),)
+            readings.append(Reading(criterion.id, asked_at_ms, 0, name, samples, answer.failure, answer.detail))
+    return readings
+
+
+def by_name(totals: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """A journal's totals summed over labels."""
+    summed: dict[str, int] = {}
+    for (name, _), value in totals.items():
+        summed[name] = summed.get(name, 0) + value
+    return summed
+
+
+def _flag(holds: bool, detail: str = "") -> Answer:
+    return Answer(Decimal(int(holds)), None, detail)
+
+
+def _process_up(context: CheckContext) -> Answer:
+    if context.process_alive is None:
+        return Answer(None, Cause.SOURCE_ERROR, "the process table could not be read")
+    return _flag(context.process_alive)
+
+
+def _digest_as_signed(context: CheckContext) -> Answer:
+    if context.digest_reported is None or context.version_reported is None:
+        return Answer(None, Cause.NO_DATA, context.status_error or "the bot reports no digest")
+    same = (context.digest_reported, context.version_reported) == (context.digest_signed, context.version_signed)
+    said = f"runs {context.version_reported} {context.digest_reported[:12]}, "
+    return _flag(same, said + f"signed {context.version_signed} {context.digest_signed[:12]}")
+
+
+def _grant_fresh(context: CheckContext) -> Answer:
+    if context.grant_age_s is None and context.status_error:
+        return Answer(None, Cause.NO_DATA, context.status_error)
+    fresh = context.grant_age_s is not None and context.grant_age_s <= context.grant_ttl_s
+    return _flag(fresh, "no grant held" if context.grant_age_s is None else f"{context.grant_age_s:.1f} s old")
+
+
+def _journal_agrees_with_prometheus(context: CheckContext) -> Answer:
+    """The greatest difference between the two witnesses over WITNESSED."""
+    journal, prometheus = context.journal_totals, context.prometheus_totals
+    if journal is None or prometheus is None:
+        return Answer(None, Cause.SOURCE_ERROR, context.witness_error or "one of the two witnesses is missing")
+    missing = [name for name in WITNESSED if name not in journal or name not in prometheus]
+    if missing:
+        return Answer(None, Cause.NO_DATA, f"not in both: {', '.join(missing)}")
+    gaps = {name: abs(Decimal(journal[name]) - prometheus[name]) for name in WITNESSED}
+    worst = max(gaps, key=lambda name: gaps[name])
+    return Answer(gaps[worst], None, f"{worst}: journal {journal[worst]}, Prometheus {prometheus[worst]}")
+
+
+CHECKS: Final[Mapping[str, Check]] = {
+    "process_up": Check(_process_up, "flag", "The process that was launched still runs."),
+    "digest_as_signed": Check(_digest_as_signed, "flag", "The bot runs the code and settings that were signed."),
+    "grant_fresh": Check(_grant_fresh, "flag", "The bot holds a grant that was renewed within its time to live."),
+    "journal_agrees_with_prometheus": Check(
+        _journal_agrees_with_prometheus, "count", "Journal and Prometheus count the hard-safety counters alike."
+    ),
+}
+"""Every check a criterion may name."""

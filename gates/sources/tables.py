@@ -1,0 +1,112 @@
+"""Readings from the journals of a stage's runs: totals, one SELECT, or the result of the data check.
+
+Hard-safety guards read here: a journal's totals survive restarts and are not lost between two scrapes. The value is the
+sum over all runs of the stage. A journal that is missing or cannot be read makes the whole reading UNKNOWN: never 0.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from bot.journal import JournalError, JournalReader
+from gates.criteria import Criterion
+from gates.judge import Cause, Reading, Sample
+from gates.sources import totals
+
+RESULT_SCHEMA: Final = 1
+"""Version of the data check's result file."""
+
+
+def measure_tables(
+    criteria: Sequence[Criterion], journals: Sequence[Path], asked_at_ms: int, data_check: Path | None = None
+) -> list[Reading]:
+    """One reading for each criterion of source `table`, in order.
+
+    `journals`: of every run of this stage on this account. `data_check`: the result file of
+    `python -m gates.sources.great_expectations_journal`, None where it has not been run. Never raises for their state.
+    """
+    return [
+        _timed(criterion, journals, asked_at_ms, data_check) for criterion in criteria if criterion.source == "table"
+    ]
+
+
+def _timed(criterion: Criterion, journals: Sequence[Path], asked_at_ms: int, data_check: Path | None) -> Reading:
+    began_ns = time.monotonic_ns()
+    if criterion.query is None:
+        value, failure, detail = _data_check(data_check)
+    elif not journals:
+        value, failure, detail = None, Cause.NO_DATA, "no run of this stage has a journal"
+    else:
+        value, failure, detail = _sum(criterion.query, journals)
+    samples = () if value is None else (Sample(asked_at_ms, value, {}),)
+    took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+    query = criterion.query or f"data check {data_check}"
+    return Reading(criterion.id, asked_at_ms, took_ms, query, samples, failure, detail)
+
+
+_Answer = tuple[Decimal | None, Cause | None, str]
+
+
+def _sum(query: str, journals: Sequence[Path]) -> _Answer:
+    whole = Decimal(0)
+    for path in journals:
+        value, failure, detail = _of_one(query, path)
+        if value is None:
+            return None, failure, detail
+        whole += value
+    return whole, None, ""
+
+
+def _of_one(query: str, path: Path) -> _Answer:
+    if not path.exists():
+        return None, Cause.NO_DATA, f"{path}: no such journal"
+    try:
+        with JournalReader(path) as reader:
+            if _is_select(query):
+                return _one_number(list(reader.rows(query)), path)
+            value = totals.evaluate(totals.parse(query), reader.totals())
+    except (JournalError, OSError, sqlite3.Error, totals.TotalsError) as error:
+        return None, Cause.SOURCE_ERROR, " ".join(str(error).split())
+    if value is None:
+        return None, Cause.NO_DATA, f"{path}: has no such total"
+    return Decimal(value), None, ""
+
+
+def _is_select(query: str) -> bool:
+    return query.lstrip().lower().startswith("select ")
+
+
+def _one_number(rows: list[tuple[Any, ...]], path: Path) -> _Answer:
+    if len(rows) != 1 or len(rows[0]) != 1:
+        return None, Cause.SOURCE_ERROR, f"{path}: the query gave {len(rows)} rows; one row with one number is wanted"
+    value = rows[0][0]
+    if value is None:
+        return None, Cause.NO_DATA, f"{path}: the query gave NULL"
+    if not isinstance(value, int | float):
+        return None, Cause.SOURCE_ERROR, f"{path}: the query gave {value!r}; a number is wanted"
+    number = Decimal(str(value))
+    return (number, None, "") if number.is_finite() else (None, Cause.NOT_FINITE, f"{path}: the query gave {value!r}")
+
+
+def _data_check(result: Path | None) -> _Answer:
+    """The count of failed expectations, from the result file."""
+    if result is None or not result.exists():
+        return None, Cause.NO_DATA, "the data check has not given a result"
+    try:
+        found = json.loads(result.read_text(encoding="utf-8"))
+        version, status, failed = found["schema_version"], found["status"], [str(name) for name in found["failed"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, Cause.SOURCE_ERROR, f"{result}: not a result of the data check ({error.__class__.__name__})"
+    if version != RESULT_SCHEMA:
+        return None, Cause.SOURCE_ERROR, f"{result}: schema_version {version!r}; allowed: {RESULT_SCHEMA}"
+    if status == "no_rows":
+        return None, Cause.NO_DATA, str(found.get("detail", "nothing to check"))
+    if status != "checked":
+        return None, Cause.SOURCE_ERROR, str(found.get("detail", f"status {status!r}"))
+    return Decimal(len(failed)), None, ", ".join(failed)

@@ -1,0 +1,163 @@
+"""Decisions: for how long, who was first, and whose fault it is."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from gate_parts import AT_MS, criterion, measured
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gates.criteria import Criterion
+from gates.decision import Action, GuardHistory, SignOffEnd, decide_final, decide_guard, decide_sign_off
+from gates.judge import Cause, verdict
+
+BAD = 2000
+Round = dict[str, Decimal | int | Cause]
+
+
+def _history(criteria: list[Criterion], *rounds: Round) -> GuardHistory:
+    """One round a second from AT_MS on."""
+    history = GuardHistory(AT_MS)
+    by_id = {one.id: one for one in criteria}
+    for second, values in enumerate(rounds):
+        at_ms = AT_MS + second * 1000
+        history = history.after(measured(by_id[name], value, at_ms) for name, value in values.items())
+    return history
+
+
+def test_a_fail_with_no_for_rolls_back_at_once_with_the_number_that_decided() -> None:
+    asked = [criterion("pnl")]
+    found = decide_guard(asked, _history(asked, {"pnl": 1}, {"pnl": BAD}), AT_MS + 1000)
+    assert (found.action, found.reason, found.criterion_id) == (Action.ROLL_BACK, "candidate", "pnl")
+    assert (found.value, found.limit, found.breached_at_ms) == (BAD, "go < 500, no-go > 1000", AT_MS + 1000)
+
+
+def test_a_fail_must_last_for_s_and_be_seen_to_last() -> None:
+    asked = [criterion("pnl", for_s=2)]
+    rounds: list[Round] = [{"pnl": BAD}, {"pnl": BAD}]
+    assert decide_guard(asked, _history(asked, *rounds), AT_MS + 5000).action is Action.CONTINUE
+    found = decide_guard(asked, _history(asked, *rounds, {"pnl": BAD}), AT_MS + 2000)
+    assert (found.action, found.breached_at_ms) == (Action.ROLL_BACK, AT_MS + 2000)
+
+
+def test_a_pass_in_between_begins_the_for_again_and_an_unknown_does_not() -> None:
+    asked = [criterion("pnl", for_s=2)]
+    healed = _history(asked, {"pnl": BAD}, {"pnl": 1}, {"pnl": BAD})
+    assert decide_guard(asked, healed, AT_MS + 2000).action is Action.CONTINUE
+    hidden = _history(asked, {"pnl": BAD}, {"pnl": Cause.STALE}, {"pnl": BAD})
+    assert decide_guard(asked, hidden, AT_MS + 2000).action is Action.ROLL_BACK
+
+
+def test_a_fault_of_the_environment_parks() -> None:
+    asked = [criterion("stale_book", on_no_go="environment")]
+    found = decide_guard(asked, _history(asked, {"stale_book": BAD}), AT_MS)
+    assert (found.action, found.reason) == (Action.PARK, "environment")
+
+
+@pytest.mark.parametrize(
+    ("cause", "action", "reason"),
+    [
+        (Cause.SOURCE_UNREACHABLE, Action.PARK, "environment"),
+        (Cause.SOURCE_ERROR, Action.PARK, "environment"),
+        (Cause.STALE, Action.PARK, "environment"),
+        (Cause.NOT_FINITE, Action.PARK, "environment"),
+        (Cause.SEVERAL_SERIES, Action.PARK, "environment"),
+        (Cause.PARTIAL_WINDOW, Action.PARK, "environment"),
+        (Cause.NO_DATA, Action.ROLL_BACK, "candidate"),
+    ],
+)
+def test_an_unknown_past_its_deadline_ends_by_its_cause(cause: Cause, action: Action, reason: str) -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10)]
+    history = _history(asked, {"pnl": 1}, {"pnl": cause})
+    assert decide_guard(asked, history, AT_MS + 10_999).action is Action.CONTINUE
+    found = decide_guard(asked, history, AT_MS + 11_000)
+    assert (found.action, found.reason, found.breached_at_ms) == (action, reason, AT_MS + 11_000)
+    assert found.limit == "known within 10 s"
+
+
+def test_what_is_not_measured_at_all_is_blindness_too() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10)]
+    assert decide_guard(asked, GuardHistory(AT_MS), AT_MS + 19_999).action is Action.CONTINUE
+    assert decide_guard(asked, GuardHistory(AT_MS), AT_MS + 20_000).reason == "environment"
+    once = _history(asked, {"pnl": 1})
+    assert decide_guard(asked, once, AT_MS + 10_000).sentence.startswith("UNKNOWN for 10.0 s (not measured since)")
+
+
+def test_what_was_never_known_since_the_launch_has_ten_seconds_more_and_no_longer() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10)]
+    history = _history(asked, {"pnl": Cause.STALE}, {"pnl": Cause.STALE})
+    assert decide_guard(asked, history, AT_MS + 19_999).action is Action.CONTINUE
+    found = decide_guard(asked, history, AT_MS + 20_000)
+    assert (found.action, found.limit, found.breached_at_ms) == (Action.PARK, "known within 20 s", AT_MS + 20_000)
+
+
+def test_an_inconclusive_value_is_known_and_goes_on() -> None:
+    asked = [criterion("pnl")]
+    assert decide_guard(asked, _history(asked, {"pnl": 700}), AT_MS).action is Action.CONTINUE
+
+
+def test_the_first_breached_decides_and_the_others_are_listed() -> None:
+    asked = [criterion("first"), criterion("second"), criterion("third", for_s=1)]
+    history = _history(asked, {"first": 1, "second": 1, "third": BAD}, {"first": BAD, "second": BAD, "third": BAD})
+    found = decide_guard(asked, history, AT_MS + 1000)
+    assert (found.criterion_id, found.others) == ("first", ("second", "third"))
+    slow = _history(asked, {"first": 1, "second": BAD, "third": 1}, {"first": BAD, "second": BAD, "third": 1})
+    found = decide_guard(asked, slow, AT_MS + 1000)
+    assert (found.criterion_id, found.others, found.breached_at_ms) == ("second", ("first",), AT_MS)
+
+
+def test_advisory_and_other_phases_decide_nothing() -> None:
+    asked = [criterion("shown", severity="advisory"), criterion("last", phase="final")]
+    history = _history(asked, {"shown": BAD, "last": BAD})
+    assert decide_guard(asked, history, AT_MS + 100_000).action is Action.CONTINUE
+
+
+def test_a_stall_parks_where_the_bot_froze_and_rolls_back_where_it_did_not() -> None:
+    asked = [
+        criterion("quotes_on_stale_book", go="<= 500", no_go=None),
+        criterion("stale_book", go="<= 1000", no_go=None, on_no_go="environment"),
+    ]
+    froze = _history(asked, {"quotes_on_stale_book": 0, "stale_book": 1001})
+    assert decide_guard(asked, froze, AT_MS).reason == "environment"
+    stood = _history(asked, {"quotes_on_stale_book": 1001, "stale_book": 1001})
+    found = decide_guard(asked, stood, AT_MS)
+    assert (found.action, found.reason, found.others) == (Action.ROLL_BACK, "candidate", ("stale_book",))
+
+
+@given(st.lists(st.sampled_from([1, 700, *Cause]), max_size=20))
+def test_without_a_fail_or_a_passed_deadline_the_guard_never_ends_anything(values: list[int | Cause]) -> None:
+    asked = [criterion("pnl", unknown_deadline_s=60)]
+    history = _history(asked, *({"pnl": value} for value in values))
+    assert decide_guard(asked, history, AT_MS + len(values) * 1000).action is Action.CONTINUE
+
+
+@given(st.lists(st.sampled_from([1, BAD, Cause.STALE]), max_size=20))
+def test_a_last_measurement_that_fails_always_ends_it(values: list[int | Cause]) -> None:
+    asked = [criterion("pnl")]
+    history = _history(asked, *({"pnl": value} for value in [*values, BAD]))
+    assert decide_guard(asked, history, AT_MS + len(values) * 1000).action is Action.ROLL_BACK
+
+
+def test_a_final_verdict_goes_on_prolongs_once_parks_or_rolls_back() -> None:
+    asked = [criterion("pnl", phase="final")]
+
+    def decided(value: int | Cause, prolonged: bool) -> tuple[Action, str | None]:
+        found = decide_final(verdict(asked, [measured(asked[0], value)]), prolonged, AT_MS)
+        return found.action, found.reason
+
+    assert decided(1, False) == (Action.CONTINUE, None)
+    assert decided(700, False) == (Action.PROLONG, None)
+    assert decided(700, True) == (Action.PARK, "environment")
+    assert decided(Cause.STALE, True) == (Action.PARK, "environment")
+    assert decided(BAD, False) == (Action.ROLL_BACK, "candidate")
+    assert decide_final(verdict([], []), True, AT_MS).action is Action.PARK
+
+
+def test_people_park_unless_their_no_go_names_the_candidate() -> None:
+    ends = {end: decide_sign_off(end, "exit", AT_MS) for end in SignOffEnd}
+    assert ends[SignOffEnd.EXPIRED].action is Action.PARK
+    assert ends[SignOffEnd.NO_GO].action is Action.PARK
+    assert ends[SignOffEnd.NO_GO_CANDIDATE].action is Action.ROLL_BACK
+    assert {found.reason for found in ends.values()} == {"people"}
