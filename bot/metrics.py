@@ -83,7 +83,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("mm_fill_rate", "gauge", "ratio", ("symbol",), "Orders filled / placed. Absent before the first fill."),
     Metric("mm_maker_taker_ratio", "gauge", "ratio", (), "Maker notional / all. Absent before the first fill."),
     Metric(
-        "mm_edge_bps", "gauge", "bps", ("symbol",), "Quoted half-spread - maker fee + rebate - expected adverse selection."
+        "mm_edge_bps",
+        "gauge",
+        "bps",
+        ("symbol",),
+        "Quoted half-spread - maker fee + rebate - expected adverse selection.",
     ),
     Metric("mm_markout_bps", "gauge", "bps", ("symbol", "horizon"), "EWMA of the mid's move after our fills, for us."),
     Metric("mm_net_bps", "gauge", "bps", (), "Net since start / traded notional. Absent before the first fill."),
@@ -92,10 +96,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("mm_position_drift_pct", "gauge", "percent", ("symbol",), "|own - venue| / max(|venue|, one lot)."),
     Metric("mm_margin_ratio", "gauge", "ratio", (), "Margin in use / equity. Absent where unknown."),
     Metric("mm_funding_quote_total", "gauge", "quote", (), "Funding received - paid. Signed, so a gauge."),
-    Metric("mm_quoting_seconds_total", "counter", "seconds", ("symbol", "sides"), "Time with none, one, two quotes out."),
     Metric(
-        "mm_may_quote_seconds_total", "counter", "seconds", ("symbol",), "Time in RUNNING with a grant: may quote."
+        "mm_quoting_seconds_total", "counter", "seconds", ("symbol", "sides"), "Time with none, one, two quotes out."
     ),
+    Metric("mm_may_quote_seconds_total", "counter", "seconds", ("symbol",), "Time in RUNNING with a grant: may quote."),
     Metric("mm_active_orders", "gauge", "orders", ("symbol",), "Own orders working, in flight or unknown."),
     Metric("mm_recon_divergence_total", "counter", "divergences", ("type",), "Differences counted by reconciliation."),
     Metric("mm_recon_runs_total", "counter", "runs", (), "Reconciliations finished."),

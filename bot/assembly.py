@@ -1,0 +1,182 @@
+"""The one place where the parts of a process are chosen and put together: real venue or simulated one, which store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from bot.config import BotConfig
+from bot.domain.events import Started
+from bot.engine.engine import Engine
+from bot.engine.parameters import EngineParameters
+from bot.journal import Journal, Segments
+from bot.modes import Mode, live_enabled
+from bot.resolution import Resolved
+from bot.runtime.clock import Clock
+from bot.runtime.exporter import Exporter, Sample
+from bot.runtime.grant import GrantHolder
+from bot.runtime.housekeeping import Housekeeping
+from bot.runtime.logs import JsonLog
+from bot.runtime.loop import Parts
+from bot.runtime.process import Http, Process, kill_switch_publisher
+from bot.runtime.process_metrics import ProcessMetrics
+from bot.runtime.secrets import MemorySecrets
+from bot.runtime.status import checks_of
+from bot.settings_file import ConfigError
+from bot.venues.bybit.adapter import BybitAdapter
+from bot.venues.bybit.hosts import hosts_for, override_hosts
+from bot.version import code_version
+
+
+class Place(NamedTuple):
+    """Where one run happens: names from the environment, folder and choices from the command line."""
+
+    account: str
+    run: str
+    state_dir: Path
+    grants_itself: bool
+    recover: bool
+
+
+def place_of(resolved: Resolved, flags: Mapping[str, object]) -> Place:
+    """Raises ConfigError for what is missing or contradicts the mode, before a file is written or a socket opened."""
+    environment, mode = resolved.environment, resolved.mode
+    if mode == "shadow":
+        raise ConfigError("mode shadow: not available in this version yet; it runs on testnet and live (--network)")
+    if not flags.get("durable_state"):
+        raise ConfigError(f"--durable-state: missing; mode {mode} sends no order that is not journaled first")
+    grants_itself = flags.get("grant") == "self"
+    if grants_itself and mode == "live" and not resolved.hosts_overridden:
+        raise ConfigError("--grant self: not allowed on live; allowed on testnet and on the simulated venue")
+    if not grants_itself:
+        for name in ("MM_ACCOUNT", "MM_GRANT_TOKEN"):
+            if not environment.get(name):
+                raise ConfigError(f"{name}: missing; a guard's grant needs it (or --grant self on the simulated venue)")
+        if not resolved.config.obs.enabled:
+            raise ConfigError("--obs: missing; the guard renews the grant over HTTP (or --grant self)")
+    run = environment.get("MM_RUN") or datetime.now(UTC).strftime("run-%Y%m%dT%H%M%SZ")
+    state_dir = Path(str(flags.get("state_dir", "artifacts/state")))
+    return Place(environment.get("MM_ACCOUNT") or "self", run, state_dir, grants_itself, bool(flags.get("recover")))
+
+
+def engine_parameters(config: BotConfig, mode: Mode) -> EngineParameters:
+    """The configuration as the engine takes it: fields of the same name. Raises ConfigError, one line."""
+    fields = set(EngineParameters.__struct_fields__)
+    values: dict[str, object] = {}
+    for section in (config.strategy, config.risk, config.stop, config.fees, config.venue, config.execution):
+        values.update({key: value for key, value in section.model_dump().items() if key in fields})
+    try:
+        return EngineParameters(mode=mode, requires_grant=mode != "shadow", **values)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(f"resolved configuration: {error}") from error
+
+
+def open_journal(place: Place, resolved: Resolved, log: JsonLog) -> Journal:
+    """The run's journal. Raises JournalError; ConfigError where one is there and was not asked for."""
+    settings, path = resolved.config.journal, place.state_dir / "journal.db"
+    if path.exists() and not place.recover:
+        raise ConfigError(
+            f"{path}: a journal is there already; --recover continues it, another --state-dir starts anew"
+        )
+    if place.recover and not path.exists():
+        log.write("INFO", "bot.journal", "recovery", {"found": False, "message": "no journal: starting fresh"})
+    segments = None
+    if settings.market_data:
+        segments = Segments(place.state_dir, settings.segment_mb * 1_000_000, settings.segments_kept)
+    meta = {
+        "account": place.account,
+        "run": place.run,
+        "config_digest": resolved.digest,
+        "version": code_version(),
+        "mode": resolved.mode,
+    }
+    journal = Journal(path, meta, segments=segments)
+    if journal.continued:
+        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
+    return journal
+
+
+def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock) -> Process:
+    """A whole bot on a real venue (or on the simulated one, where the hosts are overridden). Opens no socket."""
+    config, environment = resolved.config, resolved.environment
+    parameters = engine_parameters(config, resolved.mode)
+    secrets = MemorySecrets(environment)
+    adapter = BybitAdapter(
+        override_hosts(hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment),
+        secrets.get(config.venue.exchange, "api_key").reveal(),
+        secrets.get(config.venue.exchange, "api_secret").reveal(),
+        config.execution.symbols,
+        clock.now_ns,
+        category=config.venue.category,
+        recv_window_ms=config.venue.receive_window_ms,
+        seed=config.execution.seed,
+    )
+    engine = Engine(parameters)
+    metrics = ProcessMetrics(
+        adapter,
+        log.counts,
+        lambda: checks_of(engine.known),
+        version=code_version(),
+        digest=resolved.digest,
+        live_enabled=live_enabled(environment),
+    )
+    exporter = Exporter((EngineMetrics(engine), metrics), config.execution.symbols, clock.now_ns)
+    housekeeping = Housekeeping(
+        place.state_dir,
+        engine.known,
+        exporter,
+        metrics,
+        log,
+        disk_reserve_bytes=config.journal.disk_reserve_mb * 1_000_000,
+        export_interval_s=config.journal.export_interval_s,
+    )
+    housekeeping.drain(adapter.drain_observations)
+    housekeeping.drain(lambda: _without_wire_latency(engine.drain_observations()))
+    parts = Parts(
+        engine=engine,
+        port=adapter,
+        journal=journal,
+        clock=clock,
+        grant=GrantHolder(place.account, journal.last_epoch),
+        log=log,
+        metrics=metrics,
+        housekeeping=housekeeping,
+        started=Started(
+            clock.now_ns(), place.run, resolved.mode, resolved.digest, code_version(), config.execution.symbols
+        ),
+        iterations=config.execution.iterations,
+        heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
+        shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
+        publish_kill_switch=kill_switch_publisher(config.execution.symbols, place.state_dir, dict(environment)),
+    )
+    http = Http(
+        config.obs.host if config.obs.enabled else None,
+        config.obs.port,
+        environment.get("MM_GRANT_TOKEN", ""),
+        environment.get("APPROVE_TOKEN", ""),
+    )
+    return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
+
+
+def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The adapter measures a create on the wire; the engine's view of the same, by events, is not counted twice."""
+    return (sample for sample in samples if sample[0] != "mm_order_latency_ms")
+
+
+class EngineMetrics:
+    """The engine as a metric source: its totals in milliseconds are shown under the catalogue's names, in seconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def counts(self) -> dict[tuple[str, tuple[str, ...]], float]:
+        shown: dict[tuple[str, tuple[str, ...]], float] = {
+            key: count for key, count in self._engine.counts.items() if not key[0].endswith("_ms_total")
+        }
+        return shown | self._engine.seconds
+
+    def gauges(self, now_ns: int) -> Iterator[Sample]:
+        yield from self._engine.gauges(now_ns)

@@ -1,0 +1,92 @@
+"""The bot's command line as data: what can be typed, and one line for what cannot."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+
+USAGE_EXIT: Final = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with exact flags, one-line errors and exit code 2."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(USAGE_EXIT)
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Only flags that were given end up in the namespace: a default is no flag. Values are checked by the schema."""
+    text: Callable[..., object] = parser.add_argument
+    on_off = argparse.BooleanOptionalAction
+    text("--mode", choices=("shadow", "testnet", "live"), help="default: shadow")
+    for mode in ("shadow", "testnet", "live"):
+        text(f"--{mode}", action="store_true", help=f"mode {mode}")
+    text("--network", action=on_off, help="speak to the venue (default: no)")
+    text("--exchange", metavar="NAME", help="bybit")
+    text("--profile", metavar="NAME", help="paper, testnet or live")
+    text("--settings", metavar="FILE", help="the candidate's settings, YAML")
+    text("--symbols", metavar="A,B", help="default: BTCUSDT")
+    text("--symbol-filter", metavar="A,B", help="overrides --symbols")
+    text("--iterations", metavar="N", help="market updates of every symbol, 0: until stopped (default: 20)")
+    text("--maker-only", action=on_off, help="default: yes")
+    text("--post-only-offset-bps", metavar="BPS", help="default: 1.5")
+    text("--min-qty-pad", metavar="RATIO", help="default: 1.1")
+    text("--max-inv", metavar="QUOTE", help="inventory limit per symbol (default: 10000)")
+    text("--max-total", metavar="QUOTE", help="inventory limit in total (default: 50000)")
+    text("--edge-threshold", metavar="BPS", help="default: 1.5")
+    text("--fill-rate", metavar="RATIO", help="shadow only (default: 0.8)")
+    text("--latency-ms", metavar="MS", help="shadow only (default: 100)")
+    text("--durable-state", action="store_true", help="keep the journal (required on testnet and live)")
+    text("--state-dir", metavar="DIR", help="default: artifacts/state")
+    text("--recover", action="store_true", help="continue the journal in the state folder")
+    text("--recon-interval-s", metavar="S", help="default: 60")
+    text("--fee-maker-bps", metavar="BPS", help="default: 1.0")
+    text("--fee-taker-bps", metavar="BPS", help="default: 7.0")
+    text("--rebate-maker-bps", metavar="BPS", help="default: 2.0")
+    text("--fee-profile", metavar="NAME", help="VIP0 VIP1 VIP2 VIP3 MM_TIER_A")
+    text("--warmup-filters", action=on_off, help="read symbol filters first (testnet and live: always)")
+    text("--obs", action="store_true", help="serve health, metrics and the operator API")
+    text("--obs-host", metavar="HOST", help="default: 127.0.0.1")
+    text("--obs-port", metavar="PORT", help="0: any, printed (default: 8080)")
+    text("--report", metavar="FILE", help="where the run's report goes (default: stdout)")
+    text("--log-file", metavar="FILE", help="log here as well as on stderr")
+    text("--seed", metavar="N", help="default: 0")
+    text("--grant", choices=("guard", "self"), help="self: on the simulated venue and testnet only (default: guard)")
+
+
+def build_parser() -> Parser:
+    """The whole command line. Subcommands with a command line of their own take what follows as it is."""
+    parser = Parser(prog="mm-bot", description="A market maker that would rather do nothing than lose count.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    run = commands.add_parser("run", help="quote", argument_default=argparse.SUPPRESS)
+    _add_run_flags(run)
+    check = commands.add_parser(
+        "check-config", help="print the resolved configuration", argument_default=argparse.SUPPRESS
+    )
+    _add_run_flags(check)
+    trace = commands.add_parser("trace", help="everything the journal knows of one order")
+    trace.add_argument("order", metavar="ORDER")
+    trace.add_argument("--state-dir", default="artifacts/state", metavar="DIR")
+    for name, text in FORWARDED.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+FORWARDED: Final = {
+    "serve-venue": "the simulated venue on loopback",
+    "kill-switch": "cancel all own orders, and prove it",
+}
+"""Subcommands that parse their own flags."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The namespace; exits with code 2 and one line for what is not understood."""
+    return build_parser().parse_args(arguments)

@@ -1,0 +1,259 @@
+"""The write-ahead record of a run: every event in, every intent out, and every counter's total. Append-only.
+
+One writer, any number of readers. `Journal.event` and `Journal.intent` only gather; `Journal.commit` writes the batch
+and the totals in one durable transaction, and nothing is sent before it returns (group commit). Market data is not
+durable: where it is kept at all it goes to segment files, numbered in the same sequence, so that merging both by
+`seq` gives back exactly what the engine was told, in order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import msgspec
+
+from bot.domain.events import MARKET_DATA, Event
+from bot.domain.intent import Intent
+from bot.metrics import CATALOGUE
+from bot.stores import sqlite
+from bot.stores.sqlite import JournalDamaged, JournalError, JournalUnwritable, StateFolderTaken, StateLock
+
+__all__ = [
+    "Entry",
+    "Journal",
+    "JournalDamaged",
+    "JournalError",
+    "JournalReader",
+    "JournalUnwritable",
+    "StateFolderTaken",
+    "StateLock",
+    "label_text",
+]
+
+_LABELS = {metric.name: metric.labels for metric in CATALOGUE}
+_MS_SUFFIX = "_ms_total"
+
+
+@cache
+def label_text(name: str, values: tuple[str, ...]) -> str:
+    """`k=v,k=v` in catalogue order; empty for a metric without labels. KeyError for an unknown metric.
+
+    Time is totalled in whole milliseconds: `mm_x_ms_total` has the labels of the catalogue's `mm_x_seconds_total`.
+    """
+    labels = _LABELS[name] if name in _LABELS else _LABELS[name.removesuffix(_MS_SUFFIX) + "_seconds_total"]
+    return ",".join(f"{label}={value}" for label, value in zip(labels, values, strict=True))
+
+
+class Entry(NamedTuple):
+    """One row: `at_ns` nanoseconds since the epoch, `direction` in | out, `body` the event or intent as JSON."""
+
+    seq: int
+    at_ns: int
+    direction: str
+    kind: str
+    symbol: str
+    client_order_id: str
+    body: str
+
+
+class Segments:
+    """Market data in rotated files `market-<first seq>.jsonl`, one `[seq,event]` a line. Not durable."""
+
+    def __init__(self, folder: Path, bytes_max: int, files_max: int) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._files_max = files_max
+        self._file: TextIO | None = None
+        self._bytes = 0
+
+    def append(self, seq: int, event: Event) -> None:
+        if self._file is None or self._bytes >= self._bytes_max:
+            self._rotate(seq)
+        assert self._file is not None  # noqa: S101 - told to the type checker; _rotate has just opened it
+        line = f"[{seq},{msgspec.json.encode(event).decode()}]\n"
+        self._bytes += len(line)
+        self._file.write(line)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _rotate(self, seq: int) -> None:
+        self.close()
+        for old in sorted(self._folder.glob("market-*.jsonl"))[: -self._files_max + 1 or None]:
+            old.unlink()
+        self._file = (self._folder / f"market-{seq:015d}.jsonl").open("a", encoding="utf-8")
+        self._bytes = 0
+
+
+class Journal:
+    """The writer. `synchronous`: FULL live, NORMAL in simulated time. `segments`: where market data goes, if at all."""
+
+    def __init__(
+        self,
+        path: Path,
+        meta: dict[str, str],
+        *,
+        synchronous: str = "FULL",
+        segments: Segments | None = None,
+    ) -> None:
+        """Creates the journal or continues it. Raises JournalDamaged; JournalError where it is another account's."""
+        self.path = path
+        self.continued = path.exists()
+        if self.continued:
+            self._refuse_other_account(path, meta.get("account", ""))
+            self._db = sqlite.open_existing(path, synchronous)
+        else:
+            self._db = sqlite.create(path, meta, synchronous)
+        self._segments = segments
+        self._rows: list[Entry] = []
+        self.market_data_error = ""
+        """Why market data is no longer kept; empty while all is well. Whoever reports it empties it."""
+        self._totals: dict[tuple[str, str], int] = {}
+        self._base = self._read_totals()
+        self._seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0]
+
+    @property
+    def pending(self) -> bool:
+        """Whether something gathered is not committed yet."""
+        return bool(self._rows)
+
+    @property
+    def last_epoch(self) -> int:
+        """The highest epoch any grant in this journal carried, 0 without one. A new process must be given a higher."""
+        row = self._db.execute(
+            "SELECT coalesce(max(json_extract(body, '$.epoch')), 0) FROM entry WHERE kind = 'GrantReceived'"
+        ).fetchone()
+        return int(row[0])
+
+    def event(self, event: Event) -> None:
+        """Gathers an event for the next commit. Market data goes to the segments, or nowhere."""
+        if isinstance(event, MARKET_DATA):
+            self._keep_market_data(event)
+            return
+        self._gather("in", event)
+
+    def heartbeat(self, event: Event) -> None:
+        """Gathers one of the clock's events, so that the journal shows that the bot lived between two happenings."""
+        if self._segments is None:
+            self._gather("in", event)
+
+    def intent(self, intent: Intent) -> None:
+        """Gathers an intent. It may be acted upon only after the next commit."""
+        self._gather("out", intent)
+
+    def commit(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Writes what was gathered and the totals that changed, durably, in one transaction.
+
+        `counts` are this process's counters; totals are theirs added to what earlier processes of this run left.
+        Raises JournalUnwritable (disk full, I/O error); nothing of the batch is then written and all of it is kept.
+        """
+        changed = [(key, value) for key, value in counts.items() if self._totals.get(key) != value]
+        if not self._rows and not changed:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows)
+            self._db.executemany(
+                "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                [(name, labels, value + self._base.get((name, labels), 0)) for (name, labels), value in changed],
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalUnwritable(f"{self.path}: cannot write ({error})") from error
+        self._rows.clear()
+        self._totals.update(changed)
+
+    def close(self) -> None:
+        """Closes the file; what was gathered but not committed is not written."""
+        if self._segments is not None:
+            self._segments.close()
+        self._db.close()
+
+    def _keep_market_data(self, event: Event) -> None:
+        if self._segments is None:
+            return
+        self._seq += 1
+        try:
+            self._segments.append(self._seq, event)
+        except OSError as error:
+            self.market_data_error = str(error)
+            self._segments = None  # trading goes on without it; a segment with a hole would replay wrongly
+
+    def _gather(self, direction: str, item: Event | Intent) -> None:
+        self._seq += 1
+        order = getattr(item, "order", None)
+        symbol = getattr(item, "symbol", "") or (order.symbol if order is not None else "")
+        client_order_id = getattr(item, "client_order_id", "") or (order.client_order_id if order is not None else "")
+        body = msgspec.json.encode(item).decode()
+        self._rows.append(Entry(self._seq, item.at_ns, direction, type(item).__name__, symbol, client_order_id, body))
+
+    def _read_totals(self) -> dict[tuple[str, str], int]:
+        rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()
+        return {(name, labels): value for name, labels, value in rows}
+
+    @staticmethod
+    def _refuse_other_account(path: Path, account: str) -> None:
+        with JournalReader(path) as reader:
+            held = reader.meta().get("account", "")
+        if held != account:
+            raise JournalError(f"{path}: journal of account {held!r}, this run is for account {account!r}")
+
+
+class JournalReader:
+    """Reads a journal while its writer lives, and after it was killed. Never writes to it.
+
+    Every method raises JournalDamaged where the file turns out to be damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises JournalDamaged where there is no journal, or it is damaged or of another schema."""
+        self.path = path
+        self._db = sqlite.open_read_only(path)
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def meta(self) -> dict[str, str]:
+        """schema_version, account, run, config_digest, version."""
+        return {str(key): str(value) for key, value in self.rows("SELECT key, value FROM meta")}
+
+    def totals(self) -> dict[tuple[str, str], int]:
+        """(metric, `k=v,k=v`) to its value, as of the last commit."""
+        rows = self.rows("SELECT name, labels, value FROM total")
+        return {(str(name), str(labels)): int(value) for name, labels, value in rows}
+
+    def entries(self, *, after_seq: int = 0, kind: str = "", client_order_id: str = "") -> Iterator[Entry]:
+        """Entries in order, optionally of one kind or one order only."""
+        query = "SELECT seq, at_ns, direction, kind, symbol, client_order_id, body FROM entry WHERE seq > ?"
+        arguments: list[int | str] = [after_seq]
+        if kind:
+            query += " AND kind = ?"
+            arguments.append(kind)
+        if client_order_id:
+            query += " AND client_order_id = ?"
+            arguments.append(client_order_id)
+        for row in self.rows(query + " ORDER BY seq", arguments):
+            yield Entry(*row)
+
+    def rows(self, query: str, arguments: list[int | str] | tuple[int | str, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Any SELECT over the journal's tables and views."""
+        try:
+            yield from self._db.execute(query, arguments)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
+                raise  # a wrong query or a locked file is not damage
+            raise sqlite.damage(self.path, str(error)) from error

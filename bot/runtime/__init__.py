@@ -1,0 +1,1 @@
+"""What makes the pure engine a process: loop, exporter, operator API, logs, kill switch."""

@@ -1,0 +1,38 @@
+"""Cancelling without the engine, for the one case in which the engine itself has failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from bot.domain.instrument import Instrument
+from bot.venues.port import VenueError, VenuePort
+
+OWN_PREFIX: Final = "slw"
+RETRY_S: Final = 0.2
+
+
+async def cancel_and_prove(port: VenuePort, instruments: Mapping[str, Instrument], deadline_s: float) -> bool:
+    """Cancels all until a read that succeeded shows no own order of any symbol. False where that was not reached."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            standing = dict(instruments)
+            while standing:
+                for symbol, instrument in list(standing.items()):
+                    if await _none_open(port, symbol, instrument):
+                        del standing[symbol]
+                if standing:
+                    await asyncio.sleep(RETRY_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _none_open(port: VenuePort, symbol: str, instrument: Instrument) -> bool:
+    await port.cancel_all(symbol)
+    try:
+        orders = await port.open_orders(symbol, instrument)
+    except VenueError:
+        return False
+    return not any(order.client_order_id.startswith(OWN_PREFIX) for order in orders)

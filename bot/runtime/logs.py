@@ -1,0 +1,84 @@
+"""Logs for machines: one JSON object a line, keys sorted, secrets scrubbed, counted by level.
+
+Keys of every line: `ts_utc` (ISO 8601, microseconds), `lvl`, `name`, `component`, `event`, then the event's fields.
+What libraries say through the standard `logging` module comes out the same way, as event `library`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from bot.metrics import LOG_LEVELS
+from bot.runtime.secrets import Scrubber
+
+Field = str | int | float | bool | None
+
+
+class JsonLog:
+    """One process's log. `secrets` never appear in a line, wherever in it they would stand."""
+
+    def __init__(
+        self,
+        streams: Iterable[TextIO],
+        now_ns: Callable[[], int],
+        secrets: Iterable[str] = (),
+    ) -> None:
+        self._streams = tuple(streams)
+        self._now_ns = now_ns
+        self._scrubber = Scrubber(secrets)
+        self.counts: dict[str, int] = dict.fromkeys(LOG_LEVELS, 0)
+
+    def write(self, lvl: str, name: str, event: str, fields: dict[str, Field] | None = None) -> None:
+        """Writes one line. `lvl`: DEBUG INFO WARNING ERROR; `name`: dotted, its last part is the component."""
+        self.counts[lvl] += 1
+        seconds, nanoseconds = divmod(self._now_ns(), 1_000_000_000)
+        stamp = datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
+        record: dict[str, Field] = dict(fields or {})
+        record.update(
+            ts_utc=stamp.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            lvl=lvl,
+            name=name,
+            component=name.rpartition(".")[2],
+            event=event,
+        )
+        line = self._scrubber.scrub(json.dumps(record, sort_keys=True, ensure_ascii=False, default=str))
+        for stream in self._streams:
+            try:
+                stream.write(line + "\n")
+                stream.flush()
+            except (OSError, ValueError):  # a full disk or a closed pipe must not stop a stop
+                continue
+
+    def adopt_standard_logging(self) -> None:
+        """Sends the standard `logging` module's records (WARNING and above) through this log."""
+        root = logging.getLogger()
+        root.handlers[:] = [_Bridge(self)]
+        root.setLevel(logging.WARNING)
+
+
+def open_log(log_file: Path | None, now_ns: Callable[[], int], secrets: Iterable[str]) -> JsonLog:
+    """A log on stderr and, where given, appended to `log_file`. Raises OSError where that cannot be opened."""
+    streams: list[TextIO] = [sys.stderr]
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        streams.append(log_file.open("a", encoding="utf-8"))
+    return JsonLog(streams, now_ns, secrets)
+
+
+class _Bridge(logging.Handler):
+    def __init__(self, log: JsonLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lvl = "ERROR" if record.levelno >= logging.ERROR else "WARNING"
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            message += f" | {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        self._log.write(lvl, record.name, "library", {"message": " ".join(message.split())})

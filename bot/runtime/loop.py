@@ -1,0 +1,306 @@
+"""The bot as a process: events in, journal, engine, journal, send. One thread, and nothing in it waits.
+
+A turn: everything that arrived since the last one is decided at once, in order (`tell`); then what was gathered is
+committed durably in one transaction, and only then anything is sent (`_flush`). A commit that fails holds back what
+would add risk and lets cancels go: quoting stops before writing does. An exception that nobody expected is counted,
+logged, and ends the run with a non-zero code after all own orders were cancelled and a read has shown it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bot.domain.events import (
+    BookDelta,
+    BookSnapshot,
+    Event,
+    Filled,
+    InstrumentsRead,
+    ReadFailed,
+    ShutdownRequested,
+    Started,
+    StopRequested,
+    Ticked,
+)
+from bot.domain.instrument import Instrument
+from bot.domain.intent import CancelAll, Exit, Intent, Note, PublishKillSwitch
+from bot.engine.engine import Engine
+from bot.journal import Journal, JournalUnwritable, label_text
+from bot.runtime.clock import Clock
+from bot.runtime.grant import GrantHolder
+from bot.runtime.housekeeping import Housekeeping
+from bot.runtime.last_resort import cancel_and_prove
+from bot.runtime.logs import JsonLog
+from bot.runtime.process_metrics import ProcessMetrics
+from bot.runtime.sender import Sender
+from bot.venues.port import VenueError, VenuePort
+
+TICK_S: Final = 0.1
+CONNECT_RETRY_S: Final = 1.0
+SHUTDOWN_GRACE_S: Final = 5.0
+"""How long past the engine's own shutdown deadline the process waits before it ends without its word."""
+
+NAME: Final = "bot.runtime.loop"
+
+
+class Parts(NamedTuple):
+    """What the loop runs, put together once by `bot.assembly`."""
+
+    engine: Engine
+    port: VenuePort
+    journal: Journal
+    clock: Clock
+    grant: GrantHolder
+    log: JsonLog
+    metrics: ProcessMetrics
+    housekeeping: Housekeeping
+    started: Started
+    iterations: int
+    """0: until stopped."""
+    heartbeat_ns: int
+    shutdown_deadline_s: float
+    publish_kill_switch: Callable[[str], None]
+
+
+class Loop:
+    """One run, from `run()` to its exit code."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._engine = parts.engine
+        self._journal = parts.journal
+        self._log = parts.log
+        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed)
+        parts.housekeeping.drain(self.sender.drain_observations)
+        self._intents: list[Intent] = []
+        self._flush_is_due = False
+        self._unwritable = False
+        self._engine_broken = False
+        self._rescue: asyncio.Task[None] | None = None
+        self._ending: int | None = None
+        self._updates: dict[str, int] = dict.fromkeys(parts.started.symbols, 0)
+        self._heartbeat_at_ns = 0
+        self._done: asyncio.Future[int] | None = None
+
+    def now_ns(self) -> int:
+        """The clock of everything that the engine is told."""
+        return self._parts.clock.now_ns()
+
+    # ---- the door --------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Puts an event through the engine's door. What it decided is sent after the next commit, this turn."""
+        if self._engine_broken:
+            return
+        if isinstance(event, Filled):
+            if self.sender.known_execution(event):
+                return
+            self._parts.housekeeping.note_fill(event)
+        elif isinstance(event, InstrumentsRead):
+            self.sender.instruments[event.symbol] = _instrument(event)
+        try:
+            self._journal.event(event)
+            intents = self._engine.receive(event)
+            for intent in intents:
+                self._journal.intent(intent)
+        except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
+            self._engine_broken = True
+            self.failed(error, f"deciding on {type(event).__name__}")
+            return
+        if intents:
+            self.sender.decided(event, intents)
+            self._intents += intents
+        if isinstance(event, BookDelta | BookSnapshot):
+            self._count_iteration(event.symbol)
+        if self._intents or self._journal.pending:
+            self._flush_soon()
+
+    def failed(self, error: BaseException, where: str) -> None:
+        """Counts and logs an exception that nobody expected, and ends the run in order."""
+        self._parts.metrics.uncaught_exceptions += 1
+        detail = {"where": where, "kind": type(error).__name__, "message": " ".join(str(error).split())}
+        self._log.write("ERROR", NAME, "uncaught_exception", {**detail, "traceback": _where(error)})
+        ending_already, self._ending = self._ending == 1, 1
+        if self._engine_broken:
+            if self._rescue is None:
+                self._rescue = asyncio.get_running_loop().create_task(self._last_resort())
+                self._rescue.add_done_callback(self._after_last_resort)
+            return
+        if ending_already:
+            return
+        self.tell(StopRequested(self.now_ns(), "uncaught_exception", "fault", "people", "loop"))
+        self.shut_down("uncaught_exception")
+
+    def shut_down(self, reason: str) -> None:
+        """Cancel everything, prove it, end. Said once; repeats change nothing."""
+        self._log.write("INFO", NAME, "shutdown_requested", {"reason": reason})
+        self.tell(ShutdownRequested(self.now_ns(), reason))
+        deadline_s = self._parts.shutdown_deadline_s + SHUTDOWN_GRACE_S
+        asyncio.get_running_loop().call_later(deadline_s, self._finish, 1, "the shutdown was not proven in time")
+
+    # ---- the turn --------------------------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        intents, self._intents = self._intents, []
+        if not self._commit():
+            intents = self.sender.hold_back(intents, "the journal cannot be written")
+        for intent in intents:
+            match intent:
+                case Note():
+                    self._log.write(intent.level, "bot.engine", intent.event, dict(intent.fields))
+                case PublishKillSwitch():
+                    self._log.write("ERROR", NAME, "kill_switch_published", {"reason": intent.reason})
+                    self._parts.publish_kill_switch(intent.reason)
+                case Exit():
+                    self._finish(intent.code, intent.reason)
+                case CancelAll():
+                    self._log.write("INFO", NAME, "cancel_all_sent", {"key": intent.key, "reason": intent.reason})
+        self.sender.send(intents)
+
+    def _commit(self) -> bool:
+        try:
+            self._journal.commit(self._totals())
+        except JournalUnwritable as error:
+            if not self._unwritable:
+                self._unwritable = True
+                self._log.write("ERROR", NAME, "journal_unwritable", {"message": str(error)})
+                self.tell(StopRequested(self.now_ns(), "journal_unwritable", "fault", "people", "journal"))
+            return False
+        self._unwritable = False
+        return True
+
+    def _totals(self) -> dict[tuple[str, str], int]:
+        counts = {**self._engine.counts, **self._parts.metrics.counts}
+        return {(name, label_text(name, labels)): count for (name, labels), count in counts.items()}
+
+    def _count_iteration(self, symbol: str) -> None:
+        self._updates[symbol] = self._updates.get(symbol, 0) + 1
+        if self._parts.iterations and self._ending is None and min(self._updates.values()) >= self._parts.iterations:
+            self._ending = 0
+            self.shut_down("iterations done")
+
+    def _tick(self) -> None:
+        now_ns = self.now_ns()
+        event = Ticked(now_ns)
+        if now_ns - self._heartbeat_at_ns >= self._parts.heartbeat_ns:
+            self._heartbeat_at_ns = now_ns
+            self._journal.heartbeat(event)
+            self._parts.metrics.note_readiness()
+        self.tell(event)
+        if self._journal.market_data_error:
+            self._log.write("WARNING", NAME, "market_data_not_kept", {"message": self._journal.market_data_error})
+            self._journal.market_data_error = ""
+        stop = self._parts.housekeeping.turn(now_ns)
+        if stop:
+            self.tell(StopRequested(now_ns, stop, "fault", "people", "housekeeping"))
+
+    # ---- from start to end -----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Takes signals and tells the engine of the start. Before anything else can be told to it."""
+        loop = asyncio.get_running_loop()
+        self._done = loop.create_future()
+        loop.set_exception_handler(self._asyncio_failed)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.shut_down, signal.Signals(number).name)
+        self.tell(self._parts.started)
+
+    async def run(self) -> int:
+        """Runs until the engine says `Exit`, and returns the exit code. The journal is committed when it returns."""
+        assert self._done is not None, "begin() comes first"  # noqa: S101 - a mistake of the caller, not of a user
+        loop = asyncio.get_running_loop()
+        ticking = loop.create_task(self._tick_until_done())
+        connecting = loop.create_task(self._connect())
+        for task in (ticking, connecting):
+            task.add_done_callback(self._background_ended)
+        try:
+            code = await self._done
+        finally:
+            for task in (ticking, connecting):
+                task.cancel()
+            await asyncio.gather(ticking, connecting, return_exceptions=True)
+            await self.sender.close()
+            await self._parts.port.close()
+            self._commit()
+        return max(code, self._ending or 0)
+
+    async def _tick_until_done(self) -> None:
+        """On a fixed grid of the loop's clock: a late tick does not push the later ones."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            self._tick()
+            due = max(due + TICK_S, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    async def _connect(self) -> None:
+        """Until the venue has answered once; from then on the streams look after themselves."""
+        while True:
+            try:
+                await self._parts.port.start(self.tell)
+            except VenueError as error:
+                self._parts.metrics.filter_fetch_errors += 1
+                self._log.write("WARNING", NAME, "venue_not_ready", {"message": str(error)})
+                self.tell(ReadFailed(self.now_ns(), "instruments", "", str(error)))
+                await asyncio.sleep(CONNECT_RETRY_S)
+                continue
+            self._log.write("INFO", NAME, "filters_warmed", {"symbols": ",".join(self.sender.instruments)})
+            return
+
+    async def _last_resort(self) -> None:
+        """The engine cannot be asked any more: cancel and prove without it."""
+        self._log.write("ERROR", NAME, "last_resort_cancel", {})
+        deadline_s = self._parts.shutdown_deadline_s
+        proven = await cancel_and_prove(self._parts.port, self.sender.instruments, deadline_s)
+        self._log.write("INFO" if proven else "ERROR", NAME, "last_resort_done", {"proven": proven})
+
+    def _after_last_resort(self, task: asyncio.Task[None]) -> None:
+        self._background_ended(task)
+        self._finish(1, "uncaught exception")
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error, f"background task {task.get_name()}")
+
+    def _asyncio_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        shown = error if isinstance(error, BaseException) else RuntimeError(str(context.get("message")))
+        self.failed(shown, "a callback")
+
+    def _finish(self, code: int, reason: str) -> None:
+        if self._done is not None and not self._done.done():
+            self._log.write("INFO" if code == 0 else "ERROR", NAME, "exit", {"code": code, "reason": reason})
+            self._done.set_result(code)
+
+
+def _instrument(event: InstrumentsRead) -> Instrument:
+    return Instrument(
+        symbol=event.symbol,
+        category="spot" if event.category == "spot" else "linear",
+        base=event.base,
+        quote=event.quote,
+        tick_size=event.tick_size,
+        lot_size=event.lot_size,
+        qty_min=event.qty_min,
+        qty_max=event.qty_max,
+        notional_min_quote=event.notional_min_quote,
+    )
+
+
+def _where(error: BaseException) -> str:
+    """`file:line function` of every frame, innermost last; no values, which could be secret."""
+    frames, traceback = [], error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return " > ".join(frames)

@@ -1,0 +1,160 @@
+"""One bot process: the loop with its HTTP side, from the first line on stdout to the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from bot.domain.events import Event, ShutdownRequested
+from bot.engine.showing import positions
+from bot.engine.state import State
+from bot.runtime.exporter import Exporter
+from bot.runtime.grant import GrantHolder
+from bot.runtime.loop import Loop, Parts
+from bot.runtime.operator_api import Json, build_app
+from bot.runtime.status import checks_of, pnl_of, stop_of
+
+SELF_GRANT_TTL_S: Final = 5.0
+SELF_GRANT_EVERY_S: Final = 1.0
+
+
+class CannotListen(Exception):
+    """The HTTP address cannot be had. The message is one line that names it."""
+
+
+class Http(NamedTuple):
+    """The HTTP side; `tokens` never print. `host` None: no HTTP."""
+
+    host: str | None
+    port: int
+    grant_token: str
+    approve_token: str
+
+
+class Process:
+    """What the operator API sees, and what runs. `state`: the engine's, for reading."""
+
+    def __init__(self, parts: Parts, state: State, exporter: Exporter, http: Http, *, grants_itself: bool) -> None:
+        self._parts = parts
+        self.engine = parts.engine
+        self._state = state
+        self._exporter = exporter
+        self._http = http
+        self._grants_itself = grants_itself
+        self._loop = Loop(parts)
+        self.grant: GrantHolder = parts.grant
+
+    # ---- what the operator API needs -------------------------------------------------------------------------------
+
+    def now_ns(self) -> int:
+        return self._parts.clock.now_ns()
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, ShutdownRequested):
+            self._loop.shut_down(event.reason)
+        else:
+            self._loop.tell(event)
+
+    def checks(self) -> dict[str, bool]:
+        return checks_of(self._state)
+
+    def metrics(self) -> bytes:
+        self._parts.housekeeping.observe()
+        return self._exporter.render()
+
+    def status(self) -> Json:
+        state, started, now_ns = self._state, self._parts.started, self.now_ns()
+        return {
+            "state": state.view.value,
+            "stop": stop_of(state),
+            "epoch": self.grant.epoch,
+            "grant_age_s": self.grant.age_s(now_ns),
+            "active_orders": {symbol: state.orders.active(symbol) for symbol in started.symbols},
+            "positions": positions(state),
+            "pnl": pnl_of(state),
+            "digest": started.config_digest,
+            "version": started.version,
+            "run": started.run,
+            "mode": started.mode,
+        }
+
+    # ---- running ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """The exit code. Raises CannotListen; then nothing was started."""
+        runner, url = await self._serve()
+        self._loop.begin()
+        granting = asyncio.get_running_loop().create_task(self._grant_itself()) if self._grants_itself else None
+        if url:
+            print(json.dumps({"obs_url": url, "pid": os.getpid(), "run": self._parts.started.run}), flush=True)
+        try:
+            return await self._loop.run()
+        finally:
+            if granting is not None:
+                granting.cancel()
+            if runner is not None:
+                await runner.cleanup()
+            self._parts.housekeeping.write_exports(self.now_ns())
+
+    async def _serve(self) -> tuple[web.AppRunner | None, str]:
+        if self._http.host is None:
+            return None, ""
+        app = build_app(self, grant_token=self._http.grant_token, approve_token=self._http.approve_token)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
+        await runner.setup()
+        family = socket.AF_INET6 if ":" in self._http.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._http.host, self._http.port))
+        except OSError as error:
+            listener.close()
+            await runner.cleanup()
+            where = f"--obs-host {self._http.host} --obs-port {self._http.port}"
+            raise CannotListen(f"{where}: {error.strerror}; port 0 takes any that is free") from error
+        await web.SockSite(runner, listener).start()
+        host = f"[{self._http.host}]" if ":" in self._http.host else self._http.host
+        return runner, f"http://{host}:{listener.getsockname()[1]}"
+
+    async def _grant_itself(self) -> None:
+        """On the simulated venue and testnet alone: no guard, the configured limits, for trying things out."""
+        parameters, epoch = self._state.parameters, self.grant.epoch_floor + 1
+        while True:
+            event = self.grant.take(
+                self.grant.account,
+                epoch,
+                parameters.inventory_max_quote,
+                parameters.total_max_quote,
+                SELF_GRANT_TTL_S,
+                self.now_ns(),
+            )
+            self._loop.tell(event)
+            await asyncio.sleep(SELF_GRANT_EVERY_S)
+
+
+def kill_switch_publisher(symbols: tuple[str, ...], folder: Path, environment: dict[str, str]) -> Callable[[str], None]:
+    """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def publish(_reason: str) -> None:
+        if running and running[-1].poll() is None:
+            return
+        with (folder / "kill_switch.log").open("ab") as output:
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(symbols),
+                     "--report", str(folder / "kill_switch.json")],
+                    env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                )
+            )  # fmt: skip
+
+    return publish

@@ -1,0 +1,100 @@
+"""What the process around the engine counts and knows: logs, exceptions, sockets, REST answers, readiness, build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from bot.metrics import LOG_LEVELS
+
+Labels = tuple[str, ...]
+
+READINESS: Final = ("GREEN", "YELLOW", "RED")
+READINESS_REASONS: Final = ("exchange", "risk", "state")
+
+
+class VenueFigures(Protocol):
+    """What an adapter can tell of its connections."""
+
+    @property
+    def http_responses(self) -> Mapping[tuple[str, str], int]: ...
+
+    @property
+    def rate_limit_headroom(self) -> Mapping[str, float]: ...
+
+    @property
+    def ws_reconnects(self) -> int: ...
+
+    @property
+    def connections_open(self) -> Mapping[str, int]: ...
+
+    @property
+    def margin_ratio(self) -> float | None: ...
+
+
+class ProcessMetrics:
+    """A metric source beside the engine. `checks`: the readiness checks by name, as `/ready` shows them."""
+
+    def __init__(
+        self,
+        venue: VenueFigures,
+        log_counts: Mapping[str, int],
+        checks: Callable[[], Mapping[str, bool]],
+        *,
+        version: str,
+        digest: str,
+        live_enabled: bool,
+    ) -> None:
+        self._venue = venue
+        self._log_counts = log_counts
+        self._checks = checks
+        self._build = (version, digest)
+        self._live_enabled = live_enabled
+        self._lost: dict[str, int] = dict.fromkeys(READINESS_REASONS, 0)
+        self._last: dict[str, bool] = dict.fromkeys(READINESS_REASONS, False)
+        self.uncaught_exceptions = 0
+        self.filter_fetch_errors = 0
+        self.ws_drops_undetected = 0
+        self.exports_written_at_ns: int | None = None
+
+    @property
+    def counts(self) -> Mapping[tuple[str, Labels], int]:
+        counts: dict[tuple[str, Labels], int] = {
+            ("mm_uncaught_exceptions_total", ()): self.uncaught_exceptions,
+            ("mm_symbol_filters_fetch_errors_total", ()): self.filter_fetch_errors,
+            ("mm_ws_reconnects_total", ()): self._venue.ws_reconnects,
+            ("mm_ws_drops_undetected_total", ()): self.ws_drops_undetected,
+        }
+        counts.update({("mm_log_records_total", (lvl,)): self._log_counts[lvl] for lvl in LOG_LEVELS})
+        counts.update({("readiness_reason_total", (reason,)): n for reason, n in self._lost.items()})
+        counts.update({("mm_http_responses_total", key): n for key, n in self._venue.http_responses.items()})
+        return counts
+
+    def gauges(self, now_ns: int) -> Iterator[tuple[str, Labels, float]]:
+        yield "mm_build_info", self._build, 1.0
+        yield "mm_live_enable", (), float(self._live_enabled)
+        status = self.readiness()
+        for name in READINESS:
+            yield "readiness_status", (name,), float(name == status)
+        for endpoint, ratio in self._venue.rate_limit_headroom.items():
+            yield "mm_rate_limit_headroom_ratio", (endpoint,), ratio
+        for kind, count in self._venue.connections_open.items():
+            yield "mm_connections_open", (kind,), float(count)
+        if (margin := self._venue.margin_ratio) is not None:
+            yield "mm_margin_ratio", (), margin
+        if self.exports_written_at_ns is not None:
+            yield "mm_snapshot_age_seconds", (), (now_ns - self.exports_written_at_ns) / 1e9
+
+    def readiness(self) -> str:
+        """GREEN: every check holds. RED: the venue cannot be reached. YELLOW: anything else that is missing."""
+        checks = self._checks()
+        if all(checks.values()):
+            return "GREEN"
+        return "YELLOW" if checks.get("exchange") else "RED"
+
+    def note_readiness(self) -> None:
+        """Counts the checks that were lost since the last look."""
+        for reason, good in self._checks().items():
+            if self._last.get(reason) and not good:
+                self._lost[reason] += 1
+            self._last[reason] = good

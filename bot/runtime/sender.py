@@ -1,0 +1,292 @@
+"""Carries intents out through the venue port and turns what came of them into events.
+
+Each intent is a task of its own, so that a slow answer holds up neither market data nor another intent; cancels are
+started before anything that adds risk. A create or amend takes a second look at the grant at the moment of sending.
+A failed read becomes `ReadFailed`: it never looks like an empty answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Final
+
+from bot.domain.events import (
+    AmendAnswered,
+    CancelAllAnswered,
+    CancelAnswered,
+    Event,
+    Filled,
+    OpenOrdersRead,
+    OrderAccepted,
+    OrderNotFound,
+    OrderRefused,
+    OrderUncertain,
+    OrderUnreachable,
+    OrderUpdated,
+    PositionRead,
+    ReadFailed,
+)
+from bot.domain.instrument import Instrument, NotOnGrid
+from bot.domain.intent import (
+    AmendOrder,
+    CancelAll,
+    CancelOrder,
+    FlattenReduceOnly,
+    Intent,
+    PlaceOrder,
+    ProbeOrder,
+    ReadAccount,
+    ResyncBook,
+)
+from bot.runtime.grant import GrantHolder
+from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
+
+Work = Coroutine[object, object, None]
+
+EXECUTIONS_KEPT: Final = 10_000
+EXECUTIONS_OVERLAP_MS: Final = 10_000
+"""Executions are asked for from this long before the newest known one: late ones are caught, known ones dropped."""
+
+FIRST: Final = (CancelAll, CancelOrder)
+"""Cancels overtake everything else."""
+
+NO_GRANT: Final = "no unexpired grant of that epoch at the moment of sending"
+
+
+class Sender:
+    """`tell`: the engine's door; `failed`: told of an exception that nobody expected, and where."""
+
+    def __init__(
+        self,
+        port: VenuePort,
+        grant: GrantHolder,
+        now_ns: Callable[[], int],
+        tell: Callable[[Event], None],
+        failed: Callable[[BaseException, str], None],
+    ) -> None:
+        self._port = port
+        self._grant = grant
+        self._now_ns = now_ns
+        self._tell = tell
+        self._failed = failed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancel_alls: set[str] = set()
+        self._executions: dict[str, None] = {}
+        self._executions_since_ms: dict[str, int] = {}
+        self._observations: list[tuple[str, tuple[str, ...], float]] = []
+        self.instruments: dict[str, Instrument] = {}
+
+    def send(self, intents: Sequence[Intent]) -> None:
+        """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
+        for intent in sorted(intents, key=lambda i: not isinstance(i, FIRST)):
+            work = self._work(intent)
+            if work is not None:
+                self._start(work, type(intent).__name__)
+
+    def hold_back(self, intents: Sequence[Intent], why: str) -> list[Intent]:
+        """Answers everything that would add risk as not sent; what is left may go out."""
+        left: list[Intent] = []
+        for intent in intents:
+            if isinstance(intent, PlaceOrder | FlattenReduceOnly):
+                self._tell(OrderUnreachable(self._now_ns(), intent.client_order_id, why))
+            elif isinstance(intent, AmendOrder):
+                self._tell(_amend_answer(self._now_ns(), intent, Unreachable(why)))
+            else:
+                left.append(intent)
+        return left
+
+    def known_execution(self, fill: Filled) -> bool:
+        """Whether this execution was told before; remembers it."""
+        if fill.execution_id in self._executions:
+            return True
+        self._executions[fill.execution_id] = None
+        while len(self._executions) > EXECUTIONS_KEPT:
+            del self._executions[next(iter(self._executions))]
+        newest_ms = fill.venue_at_ns // 1_000_000
+        self._executions_since_ms[fill.symbol] = max(newest_ms, self._executions_since_ms.get(fill.symbol, 0))
+        return False
+
+    def decided(self, event: Event, intents: Sequence[Intent]) -> None:
+        """Measures tick_to_decision: from receiving an event to having decided on an order because of it."""
+        if any(isinstance(intent, PlaceOrder | AmendOrder) for intent in intents):
+            self._observe("tick_to_decision", event.at_ns)
+
+    def drain_observations(self) -> list[tuple[str, tuple[str, ...], float]]:
+        """Histogram samples since the last call."""
+        drained, self._observations = self._observations, []
+        return drained
+
+    def _observe(self, operation: str, since_ns: int) -> None:
+        took_s = (self._now_ns() - since_ns) / 1e9
+        self._observations.append(("mm_execution_latency_seconds", (operation,), took_s))
+
+    async def close(self) -> None:
+        """Abandons what is still under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Work, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error, f"sending {task.get_name()}")
+
+    def _work(self, intent: Intent) -> Work | None:
+        match intent:
+            case PlaceOrder():
+                return self._place(intent)
+            case AmendOrder():
+                return self._amend(intent)
+            case CancelOrder():
+                return self._cancel(intent)
+            case CancelAll():
+                if intent.key in self._cancel_alls:
+                    return None
+                self._cancel_alls.add(intent.key)
+                # tasks of their own already here: started inside the coroutine they would follow this turn's creates
+                loop = asyncio.get_running_loop()
+                calls = [loop.create_task(self._call(self._port.cancel_all(symbol))) for symbol in intent.symbols]
+                return self._cancel_all(intent, calls)
+            case FlattenReduceOnly():
+                return self._flatten(intent)
+            case ProbeOrder():
+                return self._probe(intent)
+            case ReadAccount():
+                return self._read_account(intent.symbol)
+            case ResyncBook():
+                self._port.resync(intent.symbol)
+        return None
+
+    # ---- mutations ------------------------------------------------------------------------------------------------
+
+    async def _place(self, intent: PlaceOrder) -> None:
+        if not self._grant.valid(intent.epoch, self._now_ns()):
+            self._tell(OrderUnreachable(self._now_ns(), intent.client_order_id, NO_GRANT))
+            return
+        self._observe("decision_to_send", intent.at_ns)
+        outcome = await self._port.place(intent, self.instruments[intent.symbol])
+        self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
+
+    async def _amend(self, intent: AmendOrder) -> None:
+        if not self._grant.valid(intent.epoch, self._now_ns()):
+            self._tell(_amend_answer(self._now_ns(), intent, Unreachable(NO_GRANT)))
+            return
+        outcome = await self._port.amend(intent, self.instruments[intent.symbol])
+        self._tell(_amend_answer(self._now_ns(), intent, outcome))
+
+    async def _cancel(self, intent: CancelOrder) -> None:
+        outcome = await self._port.cancel(intent)
+        word, detail = _word(outcome)
+        self._tell(CancelAnswered(self._now_ns(), intent.client_order_id, word, detail))
+
+    async def _cancel_all(self, intent: CancelAll, calls: Sequence[asyncio.Task[Outcome]]) -> None:
+        """All symbols at once; the answer is the worst of theirs."""
+        outcomes = await asyncio.gather(*calls)
+        words = [_word(outcome) for outcome in outcomes] or [("accepted", "")]
+        severity = ("accepted", "gone", "refused", "unreachable", "unknown")
+        word, detail = max(words, key=lambda pair: severity.index(pair[0]))
+        self._tell(CancelAllAnswered(self._now_ns(), intent.key, word, detail))
+
+    @staticmethod
+    async def _call(call: Awaitable[Outcome]) -> Outcome:
+        return await call
+
+    async def _flatten(self, intent: FlattenReduceOnly) -> None:
+        instrument = self.instruments[intent.symbol]
+        order = ImmediateOrder(
+            intent.client_order_id,
+            intent.symbol,
+            intent.side,
+            instrument.qty(intent.qty_lots),
+            instrument.price(intent.price_limit_ticks),
+        )
+        outcome = await self._port.place_immediate(order)
+        self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
+
+    # ---- reads ----------------------------------------------------------------------------------------------------
+
+    async def _probe(self, intent: ProbeOrder) -> None:
+        try:
+            order = await self._port.order(intent.symbol, intent.client_order_id, self.instruments[intent.symbol])
+        except (VenueError, NotOnGrid) as error:
+            self._tell(ReadFailed(self._now_ns(), "order", intent.symbol, str(error)))
+            return
+        if order is None:
+            self._tell(OrderNotFound(self._now_ns(), intent.client_order_id))
+        else:
+            self._tell(OrderUpdated(self._now_ns(), order))
+
+    async def _read_account(self, symbol: str) -> None:
+        """Executions, then open orders, then the position: whoever compares has heard of every fill before."""
+        await self._sweep_executions(symbol)
+        await self._read_open_orders(symbol)
+        await self._read_position(symbol)
+
+    async def _sweep_executions(self, symbol: str) -> None:
+        """The first time nothing is swept: what was executed before is part of the position that is taken over."""
+        since_ms = self._executions_since_ms.get(symbol)
+        try:
+            if since_ms is None:
+                self._executions_since_ms[symbol] = await self._port.server_time_ms() + EXECUTIONS_OVERLAP_MS
+                return
+            since_ms -= EXECUTIONS_OVERLAP_MS
+            fills = await self._port.executions(symbol, since_ms, self.instruments[symbol])
+        except (VenueError, NotOnGrid) as error:
+            self._tell(ReadFailed(self._now_ns(), "executions", symbol, str(error)))
+            return
+        for fill in fills:
+            self._tell(fill)
+
+    async def _read_open_orders(self, symbol: str) -> None:
+        asked_at_ns = self._now_ns()
+        try:
+            orders = await self._port.open_orders(symbol, self.instruments[symbol])
+        except (VenueError, NotOnGrid) as error:
+            self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
+            return
+        self._tell(OpenOrdersRead(self._now_ns(), symbol, asked_at_ns, tuple(orders)))
+
+    async def _read_position(self, symbol: str) -> None:
+        asked_at_ns = self._now_ns()
+        try:
+            position = await self._port.position(symbol)
+            qty_lots = self.instruments[symbol].lots(position.qty)
+        except (VenueError, NotOnGrid) as error:
+            self._tell(ReadFailed(self._now_ns(), "position", symbol, str(error)))
+            return
+        self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price))
+
+
+def _order_answer(now_ns: int, client_order_id: str, outcome: Outcome) -> Event:
+    match outcome:
+        case Accepted():
+            return OrderAccepted(now_ns, client_order_id, outcome.venue_order_id)
+        case Refused():
+            return OrderRefused(now_ns, client_order_id, outcome.code, outcome.reason, outcome.post_only)
+        case Unreachable():
+            return OrderUnreachable(now_ns, client_order_id, outcome.detail)
+        case _:
+            return OrderUncertain(now_ns, client_order_id, outcome.code, outcome.detail)
+
+
+def _amend_answer(now_ns: int, intent: AmendOrder, outcome: Outcome) -> Event:
+    word, detail = _word(outcome)
+    return AmendAnswered(now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail)
+
+
+def _word(outcome: Outcome) -> tuple[str, str]:
+    match outcome:
+        case Accepted():
+            return ("gone" if outcome.gone else "accepted"), ""
+        case Refused():
+            return "refused", f"{outcome.code} {outcome.reason}"
+        case Unreachable():
+            return "unreachable", outcome.detail
+        case _:
+            return "unknown", f"{outcome.code} {outcome.detail}"

@@ -1,0 +1,41 @@
+"""What the operator page is told about the engine. Reads the engine's state, changes nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from bot.engine.showing import pnl_total
+from bot.engine.state import State
+from bot.engine.stop import View
+from bot.metrics import PNL_KINDS
+
+
+def stop_of(state: State) -> dict[str, str] | None:
+    """The stop that shows, or None while none holds."""
+    held = state.stops.principal
+    if held is None:
+        return None
+    stop = held.stop
+    return {"reason": stop.reason, "class": stop.stop_class, "resume": stop.resume, "detail": held.detail}
+
+
+def pnl_of(state: State) -> dict[str, str]:
+    """Profit and loss of all symbols together by kind, quote, decimals as text."""
+    pnl = pnl_total(state)
+    return {kind: plain(getattr(pnl, kind)) for kind in PNL_KINDS}
+
+
+def checks_of(state: State) -> dict[str, bool]:
+    """exchange: both streams up and filters known; risk: no stop holds; state: everything for quoting was there."""
+    symbols = state.parameters.symbols
+    return {
+        "exchange": bool(state.public_up_since_ns and state.private_up_since_ns)
+        and all(symbol in state.instruments for symbol in symbols),
+        "risk": not state.stops.any,
+        "state": state.ready and state.view is not View.INIT,
+    }
+
+
+def plain(value: Decimal) -> str:
+    """Digits without exponent and without trailing zeros."""
+    return format(value.normalize(), "f") if value else "0"

@@ -1,0 +1,272 @@
+"""The journal: durable, append-only, readable beside its writer and after its death, and never repaired in silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bot.domain.events import BookDelta, Event, Filled, GrantReceived, StopRequested, Ticked
+from bot.domain.intent import FlattenReduceOnly, Note, PlaceOrder
+from bot.domain.order import Side
+from bot.journal import (
+    Journal,
+    JournalDamaged,
+    JournalError,
+    JournalReader,
+    JournalUnwritable,
+    Segments,
+    StateFolderTaken,
+    StateLock,
+    label_text,
+)
+
+META = {"account": "a1", "run": "r1", "config_digest": "d", "version": "v"}
+PLACE = PlaceOrder(10, "slwq-3-1", "BTCUSDT", Side.BUY, 500_000, 2, 3)
+FILL = Filled(20, "e1", "slwq-3-1", "v1", "BTCUSDT", Side.BUY, Decimal("50000.0"), 2, Decimal("-0.01"), True, 19)
+CROSSINGS = ("mm_crossing_orders_total", "symbol=BTCUSDT")
+
+
+def journal_at(folder: Path) -> Journal:
+    return Journal(folder / "journal.db", META)
+
+
+def filled_journal(folder: Path) -> Path:
+    journal = journal_at(folder)
+    for number in range(200):
+        journal.event(StopRequested(number, "reason " * 40, "fault", "people", "test"))
+    journal.commit({CROSSINGS: 4})
+    journal.close()
+    return folder / "journal.db"
+
+
+def test_what_was_committed_is_read_back_in_order_while_the_writer_lives(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    journal.intent(PLACE)
+    journal.event(FILL)
+    journal.commit({CROSSINGS: 0})
+    with JournalReader(journal.path) as reader:
+        entries = list(reader.entries())
+        assert [(entry.seq, entry.direction, entry.kind) for entry in entries] == [
+            (1, "out", "PlaceOrder"),
+            (2, "in", "Filled"),
+        ]
+        assert msgspec.json.decode(entries[1].body, type=Event) == FILL  # type: ignore[arg-type]
+        assert reader.totals() == {CROSSINGS: 0}
+        assert reader.meta() == {**META, "schema_version": "1"}
+        journal.event(FILL)
+        journal.commit({CROSSINGS: 1})
+        assert reader.totals() == {CROSSINGS: 1}
+        assert [entry.kind for entry in reader.entries(after_seq=2)] == ["Filled"]
+    journal.close()
+
+
+def test_nothing_is_written_before_the_commit(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    journal.intent(PLACE)
+    with JournalReader(journal.path) as reader:
+        assert list(reader.entries()) == []
+    assert journal.pending
+    journal.close()
+
+
+def test_the_views_show_fills_once_orders_and_stops(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    journal.intent(PLACE)
+    journal.intent(FlattenReduceOnly(15, "slwf-7-2", "BTCUSDT", Side.SELL, 2, 499_000))
+    journal.event(FILL)
+    journal.event(msgspec.structs.replace(FILL, at_ns=25))
+    fields: dict[str, str | int | float | bool] = {"reason": "drill", "stop_class": "planned", "resume": "auto"}
+    journal.intent(Note(30, "WARNING", "freeze_triggered", fields))
+    journal.commit({})
+    with JournalReader(journal.path) as reader:
+        assert list(reader.rows("SELECT * FROM fills")) == [
+            ("e1", 20, "slwq-3-1", "BTCUSDT", "buy", "50000.0", 2, "-0.01", 1)
+        ]
+        assert list(reader.rows("SELECT * FROM orders ORDER BY at_ns")) == [
+            ("slwq-3-1", 10, "BTCUSDT", "buy", 500_000, 2, 3),
+            ("slwf-7-2", 15, "BTCUSDT", "sell", 499_000, 2, 7),
+        ]
+        assert list(reader.rows("SELECT at_ns, reason, class, resume FROM stops")) == [(30, "drill", "planned", "auto")]
+    journal.close()
+
+
+def test_market_data_is_kept_only_where_asked_and_merges_by_sequence(tmp_path: Path) -> None:
+    delta = BookDelta(5, "BTCUSDT", ((1, 2),), (), 7, 4)
+    plain = journal_at(tmp_path)
+    plain.event(delta)
+    assert not plain.pending
+    plain.close()
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    journal = Journal(folder / "journal.db", META, segments=Segments(folder, 60, 2))
+    for event in (delta, FILL, delta, Ticked(9), delta):
+        journal.event(event)
+    journal.commit({})
+    journal.close()
+    segments = sorted(folder.glob("market-*.jsonl"))
+    lines = [msgspec.json.decode(line) for path in segments for line in path.read_bytes().splitlines()]
+    assert len(segments) == 2  # rotated by size, the oldest forgotten
+    with JournalReader(folder / "journal.db") as reader:
+        assert [entry.seq for entry in reader.entries()] == [2]
+    assert [seq for seq, _ in lines] == [3, 4, 5]
+
+
+def test_totals_of_a_continued_journal_go_on_from_where_they_were(tmp_path: Path) -> None:
+    path = filled_journal(tmp_path)
+    journal = Journal(path, META)
+    assert journal.continued
+    journal.commit({CROSSINGS: 1})
+    journal.close()
+    with JournalReader(path) as reader:
+        assert reader.totals() == {CROSSINGS: 5}
+
+
+def test_the_highest_epoch_of_earlier_processes_is_remembered(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    assert journal.last_epoch == 0
+    journal.event(GrantReceived(1, "a1", 12, Decimal(1), Decimal(2), 5.0))
+    journal.commit({})
+    assert journal.last_epoch == 12
+    journal.close()
+
+
+def test_a_journal_of_another_account_is_refused_by_name(tmp_path: Path) -> None:
+    path = filled_journal(tmp_path)
+    with pytest.raises(JournalError, match="journal of account 'a1', this run is for account 'b2'"):
+        Journal(path, {**META, "account": "b2"})
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _cut_to_a_stub(path: Path) -> None:
+    os.truncate(path, 50)
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"\x00\x01 this was never a database " * 200)
+
+
+def _scribbled(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+
+
+def _other_schema(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("UPDATE meta SET value = '7' WHERE key = 'schema_version'")
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_cut, "cut short"),
+        (_cut_to_a_stub, "not a SQLite file"),
+        (_empty, "not a SQLite file"),
+        (_garbage, "not a SQLite file"),
+        (_scribbled, "damaged journal"),
+        (_other_schema, "schema_version is 7, this version reads 1"),
+    ],
+)
+def test_a_damaged_journal_is_named_with_what_is_wrong_and_left_untouched(
+    tmp_path: Path, damage: object, said: str
+) -> None:
+    path = filled_journal(tmp_path)
+    damage(path)  # type: ignore[operator]
+    before = path.read_bytes()
+    with pytest.raises(JournalDamaged) as caught:
+        Journal(path, META)
+    message = str(caught.value)
+    assert str(path) in message
+    assert said in message
+    assert "\n" not in message
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_write_ahead_log_is_not_silently_ignored(tmp_path: Path) -> None:
+    path = filled_journal(tmp_path)
+    path.with_name("journal.db-wal").write_bytes(b"garbage" * 100)
+    with pytest.raises(JournalDamaged, match="not a write-ahead log"):
+        JournalReader(path)
+
+
+def test_a_missing_journal_is_not_created_by_reading(tmp_path: Path) -> None:
+    with pytest.raises(JournalDamaged, match="no such journal"):
+        JournalReader(tmp_path / "journal.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_commit_that_does_not_fit_is_kept_whole_and_written_later(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(500):
+        journal.event(StopRequested(number, "x" * 500, "fault", "people", "test"))
+    with pytest.raises(JournalUnwritable, match="cannot write"):
+        journal.commit({CROSSINGS: 1})
+    with JournalReader(journal.path) as reader:
+        assert list(reader.entries()) == []
+        assert reader.totals() == {}
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    journal.commit({CROSSINGS: 1})
+    with JournalReader(journal.path) as reader:
+        assert len(list(reader.entries())) == 500
+        assert reader.totals() == {CROSSINGS: 1}
+    journal.close()
+
+
+def test_a_killed_writer_leaves_everything_it_committed(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from bot.journal import Journal\n"
+        "from bot.domain.events import StopRequested\n"
+        "journal = Journal(Path(sys.argv[1]), {'account': 'a1'})\n"
+        "for n in range(50):\n"
+        "    journal.event(StopRequested(n, 'r', 'fault', 'people', 'test'))\n"
+        "    journal.commit({('mm_crossing_orders_total', 'symbol=BTCUSDT'): n + 1})\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+    )
+    path = tmp_path / "journal.db"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "ready\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate()
+    with JournalReader(path) as reader:
+        assert len(list(reader.entries())) == 50
+        assert reader.totals() == {CROSSINGS: 50}
+
+
+def test_two_processes_never_share_a_state_folder(tmp_path: Path) -> None:
+    with (
+        StateLock(tmp_path),
+        pytest.raises(StateFolderTaken, match=f"in use by another bot \\(process {os.getpid()}\\)"),
+    ):
+        StateLock(tmp_path).__enter__()
+    with StateLock(tmp_path):
+        pass
+
+
+def test_labels_are_written_in_catalogue_order() -> None:
+    assert label_text("mm_orders_placed_total", ("BTCUSDT", "buy")) == "symbol=BTCUSDT,side=buy"
+    assert label_text("mm_quoting_ms_total", ("BTCUSDT", "two")) == "symbol=BTCUSDT,sides=two"
+    assert label_text("mm_uncaught_exceptions_total", ()) == ""
+    with pytest.raises(KeyError):
+        label_text("mm_no_such_total", ())
