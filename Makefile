@@ -1,0 +1,47 @@
+# Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
+.DEFAULT_GOAL := help
+.PHONY: help setup rollout test unit lint bench status up down clean
+
+FAULT ?=
+SIGN ?=
+MARKET ?= generated
+PLAN ?= configs/rollout.smoke.yaml
+BIN := .venv/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## what is missing on this machine (once; offline the second time)
+	@infra/setup.sh
+
+rollout: setup ## a whole canary: [FAULT=crash|crossing|loss|orphan|stall|blind] [SIGN=me] [MARKET=recorded:PATH]
+	@$(BIN)/rollout demo --plan "$(PLAN)" --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(SIGN),--sign "$(SIGN)")
+
+up: setup ## the embedded stack alone
+	@$(BIN)/rollout up --plan "$(PLAN)" --market "$(MARKET)"
+
+down: ## stop trading with proof, then everything that runs
+	@if [ -x $(BIN)/rollout ]; then $(BIN)/rollout down; fi
+
+test: ## all set-up and the whole suite
+	@infra/setup.sh browser
+	@mkdir -p artifacts
+	@$(BIN)/python -m pytest --junitxml=artifacts/tests.xml
+
+unit: setup ## the unit tests: pure, in seconds
+	@$(BIN)/python -m pytest -q tests/unit
+
+lint: setup ## ruff, mypy --strict, the floor plan
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup ## freeze to no own order at the venue, over 200 freezes
+	@$(BIN)/python -m tests.bench.freeze
+
+status: ## docs/status.md from the last whole run of the tests
+	@$(BIN)/python -m tests.report.status artifacts/tests.xml
+
+clean: down ## removes environment, caches and the state folder, evidence included
+	@rm -rf .venv .bootstrap .slipway artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

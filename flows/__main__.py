@@ -1,0 +1,186 @@
+"""The console script `rollout`. Exit codes: 0 done or promoted, 1 failed, 2 bad input, 3 rolled back, 4 parked.
+
+Only argparse is imported at the start: `rollout --help` is instant, and each command loads what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flows.names import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, FAULTS, MARKET, SMOKE_PLAN
+
+if TYPE_CHECKING:
+    from tasks.record import Record
+    from tasks.state_folder import StateFolder
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="rollout", description="Takes a candidate from shadow to production size, one proven stage at a time."
+    )
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="bring the embedded stack up (everything on this machine, one folder)")
+    demo = commands.add_parser("demo", help="a whole canary on the simulated venue, told while it happens")
+    for one in (up, demo):
+        one.add_argument("--plan", default=SMOKE_PLAN, help=f"rollout plan (default {SMOKE_PLAN})")
+        one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
+    demo.add_argument("--fault", choices=FAULTS, help="make this happen a few seconds into the watch")
+    demo.add_argument(
+        "--sign", choices=("demo", "me"), default="demo", help="who signs: demo approvers, or you in the UI"
+    )
+    demo.add_argument("--json", action="store_true", help="the result as JSON on stdout, the story on stderr")
+
+    commands.add_parser("down", help="stop trading with proof, then everything else")
+    status = commands.add_parser("status", help="what runs, and how each rollout stands")
+    status.add_argument("--json", action="store_true")
+    stop = commands.add_parser("stop", help="end a rollout now (every open one, if none is named)")
+    stop.add_argument("rollout", nargs="?")
+    stop.add_argument("--reason", default="stopped by hand")
+    explain = commands.add_parser("explain", help="why the newest rollout is not promoted, or how it ended")
+    explain.add_argument("rollout", nargs="?")
+    code = commands.add_parser("code", help="a demo approver's one-time code, on the simulated venue alone")
+    code.add_argument("name")
+    code.add_argument("--plan", default=SMOKE_PLAN, help=argparse.SUPPRESS)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; what a person did wrong is one line on stderr and exit code 2."""
+    options = parser().parse_args(argv)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    from gates.approvers import ApproversError
+    from gates.stages import PlanError
+    from tasks.state_folder import StateFolder
+    from tasks.supervise.prometheus import PrometheusUnusable
+
+    folder = StateFolder.here()
+    try:
+        if options.command in ("up", "demo", "down"):
+            return _stack_command(folder, options)
+        return _record_command(folder, options)
+    except (PlanError, ApproversError, PrometheusUnusable) as error:
+        return _refuse(str(error))
+    except ValueError as error:  # a damaged stack.json, named
+        return _refuse(str(error))
+
+
+def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
+    from flows.stack import down
+    from tasks.supervise.client import StackError
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    if options.command == "down":
+        return 0 if down(folder, _who(), say) else EXIT_FAILED
+    from flows.stack import plan_of
+
+    plan, plan_file = plan_of(options.plan)
+    if plan.venue != "simulated":
+        asked = f"plan {plan.name}: venue {plan.venue}"
+        return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
+    if (wrong := _market_wrong(options)) is not None:
+        return _refuse(wrong)
+    try:
+        if options.command == "demo":
+            from flows.demo_command import run_demo
+
+            return run_demo(folder, options, plan, plan_file)
+        from flows.stack import from_another_shell, up
+
+        table = up(folder, plan_file, options.market, say)
+        say("a canary from any shell:")
+        say(f"  {from_another_shell(folder, table, 'canary', plan_file)}")
+    except StackError as error:
+        from tasks.bundle import save_bundle
+
+        print(f"rollout: {error}", file=sys.stderr)
+        print(f"bundle: {save_bundle(folder, str(error))}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _market_wrong(options: argparse.Namespace) -> str | None:
+    """Why the market cannot be used; None where it can. A recorded one is named absolutely from here on."""
+    from pathlib import Path
+
+    kind, _, path = str(options.market).partition(":")
+    if options.market == MARKET:
+        return None
+    if kind != "recorded" or not path:
+        return f"--market: {options.market!r}; allowed: generated, or recorded:PATH"
+    if not Path(path).exists():
+        return f"--market: {path}: no such file or folder; allowed: a capture or a folder of them"
+    options.market = f"recorded:{Path(path).resolve()}"
+    return None
+
+
+def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
+    from flows import status
+
+    if options.command == "code":
+        return _code(folder, options)
+    record = _record(folder)
+    try:
+        if options.command == "status":
+            return status.print_status(folder, record, as_json=options.json)
+        if record is None:
+            print("no rollout has been started yet")
+            return 0
+        if options.command == "stop":
+            return status.stop(folder, record, options.rollout, _who(), options.reason)
+        return status.explain(record, options.rollout)
+    finally:
+        if record is not None:
+            record.close()
+
+
+def _record(folder: StateFolder) -> Record | None:
+    """The record; None where none has been written yet."""
+    import os
+
+    if not folder.record.exists() and not os.environ.get("SLIPWAY_RECORD_URL"):
+        return None
+    from tasks.record import open_record
+
+    return open_record(folder.record_url)
+
+
+def _code(folder: StateFolder, options: argparse.Namespace) -> int:
+    from flows.stack import plan_of
+    from tasks.sign_off import SeedsError, current_code
+
+    plan, _ = plan_of(options.plan)
+    try:
+        print(current_code(folder.seeds, options.name, plan.venue))
+    except SeedsError as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        return "somebody"
+
+
+def _refuse(message: str) -> int:
+    print(f"rollout: {message}", file=sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The approvals of one stage run: starts one `approval` run for everybody who may sign, counts, ends what is left."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+from flows.shown import TIMEOUT_S, api_url
+from gates.approvers import Quorum, Signature, load_approvers, signed_off
+from gates.stages import Plan, under_root
+from tasks.record import Record
+
+DEPLOYMENT = "approval/person"
+REVIVE_EVERY_S = 15.0
+DEAD = ("FAILED", "CRASHED", "CANCELLED")
+
+
+class Approvals:
+    """Whom to ask, by the plan. Starting twice starts nothing twice: the runs have idempotency keys."""
+
+    def __init__(self, record: Record, stage_run_id: int, plan: Plan, link: str) -> None:
+        self._record = record
+        self._number = stage_run_id
+        self._plan = plan
+        self._link = link
+        self._people = load_approvers(under_root(plan.approvers)).people
+        self._runs: dict[tuple[str, str], UUID] = {}
+        self._looked_s = 0.0
+        stage = plan.stage(record.stage_run(stage_run_id).stage)
+        self._required = {"entry": stage.entry_sign_offs, "exit": stage.exit_sign_offs}
+
+    def start(self, gate: str) -> None:
+        """Starts an approval for each person who may sign here; at once, so that they get ready side by side."""
+        asked = self._asked(gate)
+        if not asked or any((gate, person) in self._runs for person in asked):
+            return
+        with get_client(sync_client=True) as client:
+            for person in asked:
+                self._runs[gate, person] = self._start_one(client, gate, person)
+        self._looked_s = time.monotonic()
+        get_run_logger().info("%s sign-off asked of %s", gate, ", ".join(asked))
+
+    def _asked(self, gate: str) -> list[str]:
+        required = self._required[gate]
+        if not required.people_count:
+            return []
+        people = [one for one in self._people if one.name != self._plan.author]
+        if required.people_count <= len(required.roles):  # nobody without one of the roles could help
+            people = [one for one in people if set(one.roles) & set(required.roles)]
+        return [one.name for one in people]
+
+    def _start_one(self, client: SyncPrefectClient, gate: str, person: str) -> UUID:
+        """A run that died before the person had signed is replaced by a new one, under the next key."""
+        deployment = client.read_deployment_by_name(DEPLOYMENT)
+        parameters = {"stage_run_id": self._number, "gate": gate, "person": person, "link": self._link}
+        number = 0
+        while True:
+            key = f"approval-{self._number}-{gate}-{person}-{number}"
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=key)
+            if run.state is None or run.state.type.value not in DEAD:
+                return run.id
+            number += 1
+
+    def revive(self, gate: str) -> None:
+        """Every 15 s: an approval that died while the person still has to sign is started again."""
+        if time.monotonic() - self._looked_s < REVIVE_EVERY_S:
+            return
+        self._looked_s = time.monotonic()
+        counted = self.quorum(gate).counted
+        try:
+            for (of, person), number in list(self._runs.items()):
+                if of != gate or person in counted:
+                    continue
+                told = httpx.get(f"{api_url()}/flow_runs/{number}", timeout=TIMEOUT_S, trust_env=False).json()
+                if told.get("state_type") in DEAD:
+                    get_run_logger().warning("the approval of %s died; asking again", person)
+                    with get_client(sync_client=True) as client:
+                        self._runs[of, person] = self._start_one(client, of, person)
+        except (httpx.HTTPError, ValueError):
+            return  # the server is away: looked at again later
+
+    def quorum(self, gate: str) -> Quorum:
+        """Who counts and what is missing, over the evidence as it is now. Shown only: the guard decides."""
+        run = self._record.stage_run(self._number)
+        digest = run.entry_digest if gate == "entry" else run.evidence_digest
+        signatures = [
+            Signature(row.person, "GO" if row.decision == "GO" else "NO-GO")
+            for row in self._record.sign_offs(self._number, gate, accepted=True)
+            if row.evidence_digest == digest
+        ]
+        return signed_off(self._required[gate], self._people, signatures, self._plan.author)
+
+    def end_all(self) -> None:
+        """Cancels approvals that still wait: the stage has ended. A server that is away costs nothing here."""
+        for number in self._runs.values():
+            end_approval(str(number))
+
+
+def end_approval(flow_run_id: str) -> None:
+    """Cancels a suspended approval; one that has ended keeps its state (a final state is not left)."""
+    url = f"{api_url()}/flow_runs/{flow_run_id}"
+    try:
+        told = httpx.get(url, timeout=TIMEOUT_S, trust_env=False).json()
+        if told.get("state_type") == "PAUSED":
+            state = {"type": "CANCELLED", "name": "Ended", "message": "The stage has ended; nothing to sign."}
+            httpx.post(f"{url}/set_state", json={"state": state}, timeout=TIMEOUT_S, trust_env=False)
+    except (httpx.HTTPError, ValueError):
+        return

@@ -1,0 +1,205 @@
+"""`rollout demo`: a whole canary on the simulated venue, with a fault if one is wished, told while it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flows.demo_approvers import DemoApprovers
+from flows.demo_faults import clear, inject
+from flows.demo_view import VERDICT, View
+from flows.names import EXIT_OF_STEP
+from flows.stack import from_another_shell, up
+from flows.status import stage_entry
+from flows.words import end_sentence
+from gates.stages import Plan
+from tasks.record import FINAL_STEPS, Record, open_record
+from tasks.record_tables import StageRun
+from tasks.simulated_account import VenueUnreachable
+from tasks.state_folder import StateFolder
+from tasks.supervise.table import Table
+
+STAGE = "canary"
+LOOK_EVERY_S = 0.25
+FAULT_AFTER_S = 5.0
+BEGIN_DEADLINE_S = 120.0
+SIGNED_BY_DEMO_S = 240.0
+"""On top of the stage's own time: how long a run may take that waits for no person."""
+FLOW_ENDED = ("FAILED", "CRASHED", "CANCELLED", "COMPLETED")
+
+
+class DemoFailed(Exception):
+    """The run could not be followed to its end; one line for people. A bundle is saved."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for on the command line. `signs_me`: the person signs in the UI, not the demo's approvers."""
+
+    plan: Plan
+    plan_file: Path
+    market: str
+    fault: str | None
+    signs_me: bool
+    as_json: bool
+
+
+class Demo:
+    """One run. `run` returns the exit code of its verdict."""
+
+    def __init__(self, folder: StateFolder, wish: Wish, view: View) -> None:
+        self.folder = folder
+        self.wish = wish
+        self.view = view
+        self.rollout = f"{STAGE}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        self._begun_s = time.monotonic()
+        self._injected = False
+
+    def run(self) -> int:
+        view, wish = self.view, self.wish
+        table = up(self.folder, wish.plan_file, wish.market, lambda text: view.line(text, "stack"))
+        record = open_record(self.folder.record_url)
+        try:
+            flow_run_id = self._trigger(table)
+            run = self._await_stage_run(record, table, flow_run_id)
+            ended = self._follow(record, table, run, flow_run_id)
+            return self._tell_end(record, table, ended, flow_run_id)
+        finally:
+            record.close()
+
+    # ---- start ----------------------------------------------------------------------------------------------------
+
+    def _trigger(self, table: Table) -> str:
+        api_url, view = table.endpoints["prefect_api"], self.view
+        waived = self.wish.plan.stage(STAGE).waive_predecessor
+        with httpx.Client(base_url=api_url, timeout=10.0, trust_env=False) as client:
+            deployment = client.get(f"/deployments/name/rollout/{STAGE}").raise_for_status().json()["id"]
+            parameters = {"stage": STAGE, "plan": str(self.wish.plan_file), "rollout": self.rollout, "account": None}
+            made = client.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": parameters})
+            flow_run_id = str(made.raise_for_status().json()["id"])
+        view.line(f"rollout/{STAGE}: rollout {self.rollout}, plan {self.wish.plan.name}", "demo")
+        if waived:
+            view.line("the plan waives the stages before (shadow, testnet): people sign before the launch", "demo")
+        view.line(f"follow it in the browser: {_page(table, flow_run_id)}", "demo")
+        view.line("the same from another shell:", "demo")
+        view.raw(f"  {from_another_shell(self.folder, table, STAGE, self.wish.plan_file)}")
+        return flow_run_id
+
+    def _await_stage_run(self, record: Record, table: Table, flow_run_id: str) -> StageRun:
+        end = time.monotonic() + BEGIN_DEADLINE_S
+        while time.monotonic() < end:
+            runs = record.stage_runs(rollout=self.rollout)
+            if runs:
+                return runs[-1]
+            state, message = _flow_state(table, flow_run_id)
+            if state in FLOW_ENDED:
+                raise DemoFailed(f"the flow ended before the stage began: {message or state}")
+            time.sleep(LOOK_EVERY_S)
+        raise DemoFailed(f"the flow did not begin the stage within {BEGIN_DEADLINE_S:.0f} s")
+
+    # ---- watch ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, record: Record, table: Table, run: StageRun, flow_run_id: str) -> StageRun:
+        number = run.id or 0
+        approvers = None
+        if self.wish.signs_me:
+            self._ask_person(table)
+        else:
+            approvers = DemoApprovers(
+                self.folder,
+                record,
+                table.endpoints["prefect_api"],
+                number,
+                lambda text: self.view.line(text, "sign-off"),
+            )
+            approvers.start()
+        try:
+            end = time.monotonic() + self._deadline_s()
+            while time.monotonic() < end:
+                run = record.stage_run(number)
+                self.view.follow(record, run)
+                if run.step in FINAL_STEPS:
+                    return run
+                self._inject_when_due(table, run)
+                self._check_flow(table, flow_run_id, run)
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            if approvers is not None:
+                approvers.stop()
+            self._clear(table)
+        raise DemoFailed(f"{self.rollout} did not end within {self._deadline_s():.0f} s; it is at {run.step}")
+
+    def _deadline_s(self) -> float:
+        stage = self.wish.plan.stage(STAGE)
+        waits_s = 2 * float(stage.sign_off_expiry_s) if self.wish.signs_me else SIGNED_BY_DEMO_S
+        return float(stage.lasts_s) * (1 + float(stage.prolong_share)) + waits_s
+
+    def _ask_person(self, table: Table) -> None:
+        view = self.view
+        view.line("you sign: in the Prefect UI open each run named 'entry sign-off by …', menu ⋮, Resume", "sign-off")
+        view.line(f"{table.endpoints['prefect_ui']}/runs", "sign-off")
+        view.line("a demo approver's code: rollout code NAME (30 s each, serves once)", "sign-off")
+        view.line("the evidence's digest: on the stage's run, under Artifacts", "sign-off")
+
+    def _inject_when_due(self, table: Table, run: StageRun) -> None:
+        if self._injected or self.wish.fault is None or run.step != "watch" or run.watch_from is None:
+            return
+        if time.time() - run.watch_from.timestamp() < FAULT_AFTER_S:
+            return
+        self._injected = True
+        self.view.line(f"{self.wish.fault}: {inject(self.wish.fault, self.folder, table, run)}", "FAULT")
+
+    def _check_flow(self, table: Table, flow_run_id: str, run: StageRun) -> None:
+        """A flow that died is no danger (the guard goes on), but nobody would promote: the demo has failed."""
+        if run.step in ("rolling_back", "rollback_failed"):
+            return
+        state, message = _flow_state(table, flow_run_id)
+        if state in FLOW_ENDED:
+            raise DemoFailed(f"the flow ended while the stage is at {run.step}: {message or state}")
+
+    def _clear(self, table: Table) -> None:
+        if self._injected and self.wish.fault == "stall":
+            try:
+                clear(self.folder, table)
+            except VenueUnreachable as error:
+                self.view.line(str(error), "venue")
+
+    # ---- end ------------------------------------------------------------------------------------------------------
+
+    def _tell_end(self, record: Record, table: Table, run: StageRun, flow_run_id: str) -> int:
+        view = self.view
+        view.criteria_table(record, run)
+        view.timeline(record, run)
+        if run.decided_others:
+            view.raw(f"Also broken: {', '.join(str(one) for one in run.decided_others)}")
+        view.raw("")
+        view.raw(f"Evidence  {run.evidence_dir or 'none'}")
+        view.raw(f"Prefect   {_page(table, flow_run_id)}")
+        view.raw("The stack stays up; `make down` (or `rollout down`) stops it.")
+        took_s = time.monotonic() - self._begun_s
+        if self.wish.as_json:
+            document: dict[str, Any] = {"rollouts": [stage_entry(record, run)], "endpoints": dict(table.endpoints)}
+            print(json.dumps({**document, "took_s": round(took_s, 1)}, indent=2), flush=True)
+        else:
+            view.raw(f"{VERDICT[run.step]} after {took_s:.0f} s: {run.rollout}. {end_sentence(run)}")
+        return EXIT_OF_STEP[run.step]
+
+
+def _page(table: Table, flow_run_id: str) -> str:
+    return f"{table.endpoints['prefect_ui']}/runs/flow-run/{flow_run_id}"
+
+
+def _flow_state(table: Table, flow_run_id: str) -> tuple[str, str]:
+    """Type and message of the flow run's state; both empty where the server does not answer."""
+    try:
+        url = f"{table.endpoints['prefect_api']}/flow_runs/{flow_run_id}"
+        state = httpx.get(url, timeout=2.0, trust_env=False).json().get("state") or {}
+    except (httpx.HTTPError, ValueError):
+        return "", ""
+    return str(state.get("type", "")), str(state.get("message") or "")

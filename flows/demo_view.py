@@ -1,0 +1,153 @@
+"""What the demo shows while it runs and at its end: plain lines of at most 80 columns; on a terminal with colour."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TextIO
+
+from flows.measured import measured_until_stopped
+from flows.words import end_sentence, needs, value_words
+from tasks.record import Record
+from tasks.record_tables import MeasurementLatest, StageRun
+
+WIDTH = 80
+SUMMARY_EVERY_S = 10.0
+_COLOUR = {"PASS": "32", "FAIL": "31;1", "UNKNOWN": "33", "INCONCLUSIVE": "33", "GO": "32;1", "NO-GO": "31;1"}
+VERDICT = {"promoted": "PROMOTED", "rolled_back": "ROLLED BACK", "parked": "PARKED FLAT"}
+
+
+class View:
+    """Writes the story of one run. Safe to call from several threads: each call writes whole lines."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._colour = self._stream.isatty()
+        self._step = ""
+        self._outcomes: dict[str, str] = {}
+        self._sign_offs = 0
+        self._next_summary_s = 0.0
+
+    def line(self, text: str, subject: str = "") -> None:
+        """One line with the time; what does not fit goes to lines below, indented."""
+        room = WIDTH - 19
+        words, rows, row = text.split(" "), [], ""
+        for word in words:
+            if row and len(row) + 1 + len(word) > room:
+                rows.append(row)
+                row = word
+            else:
+                row = f"{row} {word}" if row else word
+        rows.append(row)
+        head = f"{time.strftime('%H:%M:%S')}  {subject:<9}"
+        self.raw("\n".join(f"{head if not number else ' ' * 19}{row}" for number, row in enumerate(rows)))
+
+    def raw(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def paint(self, word: str, width: int = 0) -> str:
+        padded = f"{word:<{width}}"
+        code = _COLOUR.get(word)
+        return f"\x1b[{code}m{padded}\x1b[0m" if self._colour and code else padded
+
+    # ---- while it runs --------------------------------------------------------------------------------------------
+
+    def follow(self, record: Record, run: StageRun) -> None:
+        """Says what changed since the last call: the step, a criterion's outcome, a sign-off; sums up now and then."""
+        number = run.id or 0
+        measurements = record.measurements_latest(number)
+        if run.step != self._step:
+            self._step = run.step
+            self._enter(run)
+        if run.grant_revoked_at is None:  # afterwards the bot is being stopped, and what fails is no news
+            self._changes(measurements)
+        for row in record.sign_offs(number)[self._sign_offs :]:
+            self._sign_offs += 1
+            taken = "accepted" if row.accepted else f"refused: {row.refused_reason}"
+            self.line(f"{row.person} {row.decision} ({row.gate}): {taken}", "sign-off")
+        if run.step == "watch" and time.monotonic() >= self._next_summary_s:
+            self._next_summary_s = time.monotonic() + SUMMARY_EVERY_S
+            self.line(_watch_sentence(run, measurements), "watch")
+
+    def _enter(self, run: StageRun) -> None:
+        words = {
+            "requested": "the guard has opened the stage",
+            "preflight": "checking account, venue, Prometheus, disk, plan",
+            "ready": "preflight passed; waiting for the entry sign-offs",
+            "launching": "grant given, bot starting",
+            "warm_up": f"bot up (pid {run.pid}, epoch {run.epoch}), warming up",
+            "watch": "watching; the guard measures every criterion each second",
+            "watched": "watch over; judging",
+            "judged": f"verdict {(run.verdict or '').replace('_', '-')}; waiting for the exit sign-offs",
+            "promoting": "closing the stage flat, with proof",
+            "rolling_back": f"reason {run.reason}: {run.decided_criterion} {run.decided_value or ''}",
+        }
+        self.line(f"{run.step.replace('_', ' ')}: {words.get(run.step, end_sentence(run))}", run.stage)
+
+    def _changes(self, measurements: Sequence[MeasurementLatest]) -> None:
+        first = not self._outcomes
+        for one in measurements:
+            before = self._outcomes.get(one.criterion_id)
+            self._outcomes[one.criterion_id] = one.outcome
+            if one.outcome != before and not first and (before is not None or one.outcome == "FAIL"):
+                self.raw(f"  {self.criterion_row(one)}")
+
+    def criterion_row(self, one: MeasurementLatest) -> str:
+        value, mark = value_words(one)[:18], "" if one.severity == "critical" else " (advisory)"
+        outcome = "INCONCL." if one.outcome == "INCONCLUSIVE" else one.outcome
+        return f"{self.paint(outcome, 8)} {one.criterion_id[:26]:<26} {value:<18} needs {needs(one.limit)}{mark}"
+
+    # ---- at the end -----------------------------------------------------------------------------------------------
+
+    def criteria_table(self, record: Record, run: StageRun) -> None:
+        measurements = measured_until_stopped(record, run)
+        self.raw("")
+        for phase, title in (("preflight", "Preflight"), ("", "Criteria")):
+            rows = [one for one in measurements if (one.phase == "preflight") == bool(phase)]
+            if rows:
+                self.raw(f"{title}:")
+                for one in rows:
+                    self.raw(f"  {self.criterion_row(one)}")
+
+    def timeline(self, record: Record, run: StageRun) -> None:
+        """How fast it was stopped, counted from the breach, with the proof of every step."""
+        times = record.timeline(run.id or 0)
+        breach = times["breach"]
+        self.raw("")
+        if breach is not None:
+            self._from_breach(times, breach)
+        steps = record.rollback_steps(run.id or 0)
+        if steps:
+            self.raw("Closed, step by step:")
+        for step in steps:
+            proof = ", ".join(f"{name} {value}" for name, value in step.proof.items()) or step.error
+            self.raw(f"  {step.number} {step.name:<13} {step.state:<9} {proof[: WIDTH - 28]}")
+
+    def _from_breach(self, times: dict[str, str | None], breach: str) -> None:
+        self.raw(f"Timeline (UTC), breach at {breach[11:23]}:")
+        zero = datetime.fromisoformat(breach)
+        words = {
+            "seen": "seen and judged by the guard",
+            "grant_revoked": "grant revoked, launcher frozen",
+            "bot_gone": "bot proven gone",
+            "flat": "position proven flat",
+            "none_open": "no open order, on two reads (waits for the grant to expire)",
+        }
+        for name, meaning in words.items():
+            at = times[name]
+            if at is not None:
+                delay_s = (datetime.fromisoformat(at) - zero).total_seconds()
+                self.raw(f"  {at[11:23]}  +{delay_s:6.3f} s  {meaning}")
+
+
+def _watch_sentence(run: StageRun, measurements: Sequence[MeasurementLatest]) -> str:
+    counted = [one for one in measurements if one.phase != "preflight" and one.severity == "critical"]
+    counts = {word: sum(one.outcome == word for one in counted) for word in ("PASS", "FAIL", "INCONCLUSIVE", "UNKNOWN")}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    if run.watch_from is None or run.watch_until is None:
+        return said
+    whole_s = (run.watch_until - run.watch_from).total_seconds()
+    gone_s = min(whole_s, max(0.0, time.time() - run.watch_from.timestamp()))
+    return f"{gone_s:.0f} of {whole_s:.0f} s: {said}"

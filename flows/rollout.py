@@ -1,0 +1,128 @@
+"""Flow `rollout`: takes a candidate through one stage (or, as `full`, through all): asks people, shows, promotes.
+
+The guard owns the bot; this flow only asks it (launch, judge, promote) and asks people. It may die at any moment: a new
+run of the same deployment reads the record and goes on where the stage stands. The course itself is in `flows.stage`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun
+from prefect.flows import Flow
+
+from flows.stage import ASK_TIMEOUT_S, ASK_TRIES, Course, submit_stop, take_through
+from flows.states import Completed, Failed, State
+from flows.words import end_sentence
+from gates.course import Step
+from gates.stages import Plan, load_plan
+from tasks.ask import Refused, ask_guard, must
+from tasks.record import Record, open_record
+from tasks.resume import continued_run
+from tasks.simulated_account import open_account, retire_finished
+from tasks.state_folder import REPOSITORY, StateFolder
+
+
+def stop_what_was_cancelled(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+    """Cancelling the run in Prefect means stop. A second way only: the flow's own loop sees the wish too."""
+    parameters = flow_run.parameters
+    folder = StateFolder.here()
+    plan = load_plan(plan_path(parameters.get("plan")))
+    record = open_record(folder.record_url)
+    try:
+        found = continued_run(record, folder, str(parameters.get("stage")), plan.name, parameters.get("rollout"))
+        if found is not None:
+            submit_stop(record, found)
+    finally:
+        record.close()
+
+
+@flow(name="rollout", flow_run_name="{stage} {rollout}", on_cancellation=[stop_what_was_cancelled])
+def rollout(stage: str, plan: str | None = None, rollout: str | None = None, account: str | None = None) -> State:
+    """One stage, or `full`: every stage of the plan from the first that has not passed.
+
+    `plan`: path; None is the plan that `rollout up` recorded, else configs/rollout.yaml. `rollout`: a name; None
+    continues the newest unfinished one of stage and plan, else makes a new one. `account`: None on the simulated venue.
+    """
+    folder = StateFolder.here()
+    path = plan_path(plan)
+    loaded = load_plan(path)
+    record = open_record(folder.record_url)
+    try:
+        stages = [stage] if stage != "full" else [one.id for one in loaded.stages]
+        ended: State = Completed(name="Nothing", message="Every stage has passed already.")
+        for one in stages:
+            if stage == "full" and rollout is not None and _has_passed(record, rollout, one):
+                continue
+            ended = _run_stage(record, folder, path, loaded, one, rollout, account)
+            if not ended.is_completed():
+                break
+        return ended
+    finally:
+        record.close()
+
+
+def plan_path(given: str | None) -> Path:
+    """The plan to use, absolute. A relative path counts from the repository."""
+    path = Path(given or os.environ.get("SLIPWAY_PLAN") or "configs/rollout.yaml")
+    return path if path.is_absolute() else REPOSITORY / path
+
+
+def _has_passed(record: Record, rollout: str, stage: str) -> bool:
+    return any(run.stage == stage and run.step == Step.PROMOTED for run in record.stage_runs(rollout=rollout))
+
+
+def _run_stage(
+    record: Record, folder: StateFolder, path: Path, plan: Plan, stage: str, rollout: str | None, account: str | None
+) -> State:
+    plan.stage(stage)  # an unknown or unavailable stage is refused here, before anything is opened
+    try:
+        number = begin(_Beginning(record, folder, path, plan), stage, rollout, account)
+    except Refused as refusal:
+        return Failed(name="Refused", message=str(refusal))
+    link = f"{os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}/v2/runs/flow-run/{runtime.flow_run.id}"
+    ended = take_through(Course(record, number, plan, link))
+    if ended.step == Step.PROMOTED:
+        return Completed(name="Promoted", message=end_sentence(ended))
+    return Failed(name="RolledBack" if ended.step == Step.ROLLED_BACK else "Parked", message=end_sentence(ended))
+
+
+class _Beginning:
+    """What `begin` works with; one opaque object, so that Prefect does not look into it for futures."""
+
+    def __init__(self, record: Record, folder: StateFolder, path: Path, plan: Plan) -> None:
+        self.record, self.folder, self.path, self.plan = record, folder, path, plan
+
+
+@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=ASK_TIMEOUT_S, cache_policy=NO_CACHE)
+def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None) -> int:
+    """Continues the unfinished stage run or asks the guard for a new one; returns its number."""
+    record, plan = what.record, what.plan
+    found = continued_run(record, what.folder, stage, plan.name, rollout)
+    if found is not None and found.id is not None:
+        get_run_logger().info("continuing %s/%s, which is at %s", found.rollout, found.stage, found.step)
+        return found.id
+    # The name comes from the flow run, so that a repeated task asks for the same rollout again and not for a second.
+    name = rollout or f"{stage}-{runtime.flow_run.scheduled_start_time:%Y%m%d-%H%M%S}-{runtime.flow_run.id[:4]}"
+    simulated = plan.venue == "simulated"
+    if simulated and account is None:
+        retire_finished(what.folder, record)
+        account = open_account(what.folder, name)
+    if account is None:
+        known = ", ".join(sorted(path.stem for path in what.folder.accounts.glob("*.json"))) or "none is set up"
+        raise Refused(f"account: none given; plan {plan.name} trades on {plan.venue}, allowed: {known}")
+    payload = {
+        "rollout": name,
+        "stage": stage,
+        "plan": str(what.path),
+        "nonce": secrets.token_hex(4) if simulated else "",
+        "requested_by": f"prefect:{runtime.flow_run.name or runtime.flow_run.id}",
+    }
+    get_run_logger().info("rollout %s on account %s, plan %s", name, account, plan.name)
+    answer = ask_guard(record, account, "begin", payload, f"begin-{name}-{stage}-{runtime.flow_run.id}")
+    return int(must(answer)["stage_run_id"])

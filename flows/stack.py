@@ -1,0 +1,79 @@
+"""`rollout up` and `rollout down`: the embedded stack, its deployments, its demo approvers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from gates.approvers import load_approvers
+from gates.stages import Plan, load_plan, under_root
+from tasks.sign_off import enroll_demo
+from tasks.state_folder import REPOSITORY, StateFolder
+from tasks.supervise.client import bring_up, take_down
+from tasks.supervise.specs import prefect_environment
+from tasks.supervise.table import Table
+
+Say = Callable[[str], None]
+
+
+def up(folder: StateFolder, plan_file: Path, market: str, say: Say) -> Table:
+    """Brings the stack up or finds it up, writes what deployments differ, enrols the demo's people.
+
+    Raises PlanError and ApproversError for a plan that cannot be used, before anything is started.
+    """
+    plan = load_plan(plan_file)
+    people = load_approvers(under_root(plan.approvers))
+    table, was_up = bring_up(folder, plan_file, market, say)
+    api_url = table.endpoints["prefect_api"]
+    say(f"stack {'is up already' if was_up else 'is up'}, everything in {folder.root}")
+    if was_up and table.plan != str(plan_file):
+        say(f"it recorded the plan {table.plan}; `rollout down` first to record another")
+    say(f"Prefect UI {table.endpoints['prefect_ui']}")
+    say(f"Prometheus {table.endpoints['prometheus']}, venue {table.endpoints['venue_rest_url']} ({table.market})")
+    _deploy(folder, api_url, say)
+    if plan.venue == "simulated" and people.demo:
+        new = enroll_demo(folder.seeds, people, plan.venue)
+        names = ", ".join(f"{one.name} ({', '.join(one.roles)})" for one in people.people)
+        say(f"demo approvers {'enrolled' if new else 'are enrolled'}: {names}")
+    return table
+
+
+def _deploy(folder: StateFolder, api_url: str, say: Say) -> None:
+    from flows.deploy import deploy, set_environment
+
+    set_environment(prefect_environment(folder, api_url))
+    written = deploy(api_url)
+    say(f"deployed {', '.join(written)}" if written else "deployments stand as in prefect.yaml")
+
+
+def down(folder: StateFolder, who: str, say: Say) -> bool:
+    """Stops trading with proof, then every process. True where nothing is left."""
+    was_up = folder.table.exists()
+    clean = take_down(folder, who, "the stack is taken down", say)
+    if not was_up:
+        say("nothing is up")
+    elif clean:
+        say("everything is down: no process, no lock, no open order")
+    return clean
+
+
+def from_another_shell(folder: StateFolder, table: Table, stage: str, plan_file: Path) -> str:
+    """The exact line that starts the same run from another shell."""
+    settings = {
+        "PREFECT_API_URL": table.endpoints["prefect_api"],
+        "PREFECT_HOME": str(folder.prefect),
+    }
+    words = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
+    words += [shlex.quote(str(REPOSITORY / ".venv/bin/prefect")), "deployment", "run", f"rollout/{stage}"]
+    if table.plan != str(plan_file):
+        words += ["--param", shlex.quote(f"plan={plan_file}")]
+    return " ".join(words)
+
+
+def plan_of(given: str) -> tuple[Plan, Path]:
+    """The plan and its absolute path; a relative one counts from where the person stands, else from the repository."""
+    path = Path(given)
+    if not path.is_absolute():
+        path = path.resolve() if path.exists() else REPOSITORY / path
+    return load_plan(path), path

@@ -1,0 +1,175 @@
+"""`rollout status`, `stop`, `explain`, `code`: what the record says, in JSON or in words. No Prefect is loaded."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.names import EXIT_BAD_INPUT, EXIT_FAILED
+from flows.words import end_sentence, needs
+from tasks.record import FINAL_STEPS, Record, iso
+from tasks.record_tables import MeasurementLatest, Rollout, StageRun
+from tasks.state_folder import StateFolder
+from tasks.supervise.table import Table, read_table
+
+ROLLOUTS_SHOWN = 20
+
+
+def status_document(folder: StateFolder, record: Record | None) -> dict[str, Any]:
+    """The whole of `status --json`; rollouts newest first."""
+    table = read_table(folder.table)
+    up = table is not None and table.supervisor.identity.is_alive()
+    rollouts = [] if record is None else [rollout_entry(record, one) for one in record.rollouts(ROLLOUTS_SHOWN)]
+    processes = [] if table is None else [_process_entry(table, name) for name in (row.name for row in table.processes)]
+    return {
+        "rollouts": [entry for entry in rollouts if entry is not None],
+        "endpoints": dict(table.endpoints) if table is not None and up else {},
+        "stack": {"up": up, "state": table.state if table is not None and up else "down", "processes": processes},
+    }
+
+
+def _process_entry(table: Table, name: str) -> dict[str, Any]:
+    row = table.row(name)
+    assert row is not None  # noqa: S101 - the name comes from the same table
+    return {"name": name, "pid": row.pid, "alive": row.identity.is_alive(), "restarts": row.restarts, "log": row.log}
+
+
+def rollout_entry(record: Record, rollout: Rollout) -> dict[str, Any] | None:
+    """One rollout by its newest stage run; None where it has none. Times UTC, ISO 8601."""
+    runs = record.stage_runs(rollout=rollout.name)
+    return stage_entry(record, runs[-1]) if runs else None
+
+
+def stage_entry(record: Record, run: StageRun) -> dict[str, Any]:
+    decided = None
+    if run.decided_criterion:
+        decided = {"criterion": run.decided_criterion, "value": run.decided_value, "limit": run.decided_limit}
+    return {
+        "rollout": run.rollout,
+        "candidate": run.candidate,
+        "stage": run.stage,
+        "attempt": run.attempt,
+        "account": run.account,
+        "state": run.step,
+        "reason": run.reason,
+        "decided_by": decided,
+        "others": run.decided_others,
+        "timeline": record.timeline(run.id or 0),
+        "evidence": run.evidence_dir,
+        "started": iso(run.created_at),
+        "ended": iso(run.ended_at),
+    }
+
+
+def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -> int:
+    document = status_document(folder, record)
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return 0
+    stack = document["stack"]
+    print(f"stack: {stack['state']} ({folder.root})")
+    for row in stack["processes"] if stack["up"] else []:
+        print(
+            f"  {row['name']:<18} pid {row['pid']:<8} {'runs' if row['alive'] else 'DEAD'}, restarts {row['restarts']}"
+        )
+    for name in ("prefect_ui", "prometheus", "venue_rest_url"):
+        if name in document["endpoints"]:
+            print(f"  {name:<18} {document['endpoints'][name]}")
+    for entry in document["rollouts"]:
+        decided = entry["decided_by"]
+        why = f": {decided['criterion']} {decided['value']} (needs {needs(decided['limit'] or '')})" if decided else ""
+        print(f"{entry['rollout']}  {entry['stage']}  {entry['state']}  {entry['reason'] or ''}{why}".rstrip(" "))
+    if not document["rollouts"]:
+        print("no rollout has been started yet")
+    return 0
+
+
+def newest(record: Record, name: str | None) -> StageRun | None:
+    """The newest stage run of the named rollout, or of all."""
+    if name is not None:
+        runs = record.stage_runs(rollout=name)
+        return runs[-1] if runs else None
+    found = [run for one in record.rollouts(ROLLOUTS_SHOWN) for run in record.stage_runs(rollout=one.name)]
+    return max(found, key=lambda run: run.id or 0, default=None)
+
+
+def stop(folder: StateFolder, record: Record, name: str | None, who: str, reason: str) -> int:
+    """Ends the named rollout (or every open one) through its guard; waits for the proof."""
+    runs = [run for run in record.stage_runs(rollout=name) if run.step not in FINAL_STEPS]
+    runs = [run for run in runs if (folder.accounts / f"{run.account}.json").exists()]
+    if not runs:
+        print("nothing to stop: no stage is open" + (f" in rollout {name}" if name else ""))
+        return 0
+    for run in runs:
+        payload = {"stage_run_id": run.id, "who": who, "reason": reason}
+        record.submit(run.account, "stop", payload, f"stop-{run.id}-{time.time_ns()}")
+        print(f"{run.rollout}/{run.stage}: told the guard to stop; waiting for the proof")
+    return max(_await_end(record, run) for run in runs)
+
+
+def _await_end(record: Record, run: StageRun, deadline_s: float = 90.0) -> int:
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        now = record.stage_run(run.id or 0)
+        if now.step in FINAL_STEPS:
+            print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; bot gone, no open order, flat")
+            return 0
+        time.sleep(0.2)
+    print(f"{run.rollout}/{run.stage}: NOT proven within {deadline_s:.0f} s; the guard keeps trying")
+    return EXIT_FAILED
+
+
+def explain(record: Record, name: str | None) -> int:
+    """Why the newest stage does not promote (or how it ended), in a few sentences."""
+    run = newest(record, name)
+    if run is None:
+        print("no rollout has been started yet" if name is None else f"rollout {name}: not known")
+        return EXIT_BAD_INPUT if name is not None else 0
+    print("\n".join(explanation(record, run)))
+    return 0
+
+
+def explanation(record: Record, run: StageRun) -> list[str]:
+    where = f"{run.rollout}/{run.stage} is {run.step.replace('_', ' ')}."
+    if run.step in FINAL_STEPS:
+        return [where, end_sentence(run)]
+    lines = [where]
+    against = [_against(one) for one in record.measurements_latest(run.id or 0) if _counts_against(one)]
+    if against:
+        lines.append("Not promoting because " + "; ".join(against) + ".")
+    if run.step == "watch" and run.watch_until is not None:
+        lines.append(f"Earliest GO {run.watch_until:%A %H:%M:%S} UTC, when the watch is over.")
+    if run.step in ("ready", "judged"):
+        lines.append(f"Waiting for {_missing(record, run)}.")
+    if run.step in ("rolling_back", "rollback_failed"):
+        open_steps = [step.name for step in record.rollback_steps(run.id or 0) if step.verified_at is None]
+        lines.append(f"Being closed; not yet proven: {', '.join(open_steps) or 'nothing'}.")
+    return lines
+
+
+def _counts_against(one: MeasurementLatest) -> bool:
+    return one.severity == "critical" and one.outcome != "PASS"
+
+
+def _against(one: MeasurementLatest) -> str:
+    value = f"{one.value} {one.unit}".strip() if one.value is not None else f"unknown ({one.cause or 'not measured'})"
+    return f"{one.criterion_id} is {value} (needs {needs(one.limit)})"
+
+
+def _missing(record: Record, run: StageRun) -> str:
+    from gates.approvers import Signature, load_approvers, signed_off
+    from gates.stages import load_plan, under_root
+
+    plan = load_plan(Path(run.plan_path))
+    stage = plan.stage(run.stage)
+    gate, digest = ("entry", run.entry_digest) if run.step == "ready" else ("exit", run.evidence_digest)
+    rows = record.sign_offs(run.id or 0, gate, accepted=True)
+    quorum = signed_off(
+        stage.entry_sign_offs if gate == "entry" else stage.exit_sign_offs,
+        load_approvers(under_root(plan.approvers)).people,
+        [Signature(r.person, "GO" if r.decision == "GO" else "NO-GO") for r in rows if r.evidence_digest == digest],
+        plan.author,
+    )
+    return ", ".join(quorum.missing) or "the flow (`prefect deployment run rollout/" + run.stage + "` goes on)"

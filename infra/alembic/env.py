@@ -1,0 +1,21 @@
+"""Alembic's entry: the record's address comes from SLIPWAY_RECORD_URL alone."""
+
+from __future__ import annotations
+
+import os
+
+from alembic import context
+
+from tasks import record_tables
+from tasks.record import open_engine
+
+url = os.environ.get("SLIPWAY_RECORD_URL", "")
+if not url:
+    raise SystemExit("SLIPWAY_RECORD_URL is not set: it names the record, for example sqlite:////path/rollout.db")
+
+engine = open_engine(url)
+with engine.execution_options(slipway_write=True).connect() as connection:
+    context.configure(connection=connection, target_metadata=record_tables.SQLModel.metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+engine.dispose()

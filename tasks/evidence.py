@@ -1,0 +1,164 @@
+"""Writes the evidence of a stage run: `python -m tasks.evidence --stage-run N --out DIR [--ends promoted]`.
+
+A process of its own, because plots need what the guard must not load. It only reads the record, the journal and
+Prometheus; where Prometheus is gone the page says so and draws from the journal alone. Every file's SHA-256 stands in
+manifest.json; the SHA-256 of the manifest is the evidence's digest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import SQLModel
+
+from tasks.evidence_page import render_page
+from tasks.evidence_plots import draw_plots
+from tasks.evidence_process import MANIFEST, sha256_of
+from tasks.evidence_series import Series, read_series
+from tasks.record import Record, RecordError, iso, open_record
+from tasks.record_chain import ChainReport
+from tasks.record_tables import StageRun
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything the page and the files show."""
+
+    run: StageRun
+    ends: str
+    rollout: dict[str, Any]
+    latest: list[dict[str, Any]]
+    measurements: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]]
+    sign_offs: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+    timeline: dict[str, str | None]
+    entries: list[dict[str, Any]]
+    chain: ChainReport
+    data_check: dict[str, Any] | None
+    series: Series
+
+
+def gather(record: Record, stage_run_id: int, ends: str, prometheus_url: str) -> Gathered:
+    """Reads everything once. Raises RecordError where there is no such stage run."""
+    run = record.stage_run(stage_run_id)
+    rollout = record.rollout(run.rollout)
+    state_dir = Path(run.state_dir) if run.state_dir else None
+    return Gathered(
+        run=run,
+        ends=ends,
+        rollout=_plain(rollout) if rollout else {},
+        latest=_all(record.measurements_latest(stage_run_id)),
+        measurements=_all(record.measurements(stage_run_id)),
+        verdicts=_all(record.verdicts(stage_run_id)),
+        sign_offs=_all(record.sign_offs(stage_run_id)),
+        steps=_all(record.rollback_steps(stage_run_id)),
+        timeline=record.timeline(stage_run_id),
+        entries=_all(record.entries(run.account)),
+        chain=record.verify_chain(run.account),
+        data_check=_data_check(state_dir),
+        series=read_series(run, state_dir, prometheus_url),
+    )
+
+
+def write_evidence(out: Path, found: Gathered) -> str:
+    """Writes all files of the evidence; returns its digest. A repeat replaces them."""
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    plots = draw_plots(found.series)
+    contents = {
+        "record.json": _pretty({"chain": vars(found.chain), "entries": found.entries}),
+        "measurements.json": _pretty(found.measurements),
+        "verdict.json": _pretty(
+            {
+                "stage_run": _plain(found.run),
+                "rollout": found.rollout,
+                "timeline": found.timeline,
+                "verdicts": found.verdicts,
+                "sign_offs": found.sign_offs,
+                "rollback_steps": found.steps,
+            }
+        ),
+        "data_check.json": _pretty(found.data_check or {"status": "not run"}),
+        "index.html": render_page(found, plots),
+    }
+    for name, text in contents.items():
+        _replace(out / name, text)
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path != out / MANIFEST)
+    manifest = {
+        "stage_run": found.run.id,
+        "rollout": found.run.rollout,
+        "stage": found.run.stage,
+        "attempt": found.run.attempt,
+        "candidate": found.run.candidate,
+        "written_at": iso(datetime.now(UTC)),
+        "record_head": found.chain.head,
+        "files": {path.relative_to(out).as_posix(): sha256_of(path) for path in files},
+    }
+    text = _pretty(manifest)
+    _replace(out / MANIFEST, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _data_check(state_dir: Path | None) -> dict[str, Any] | None:
+    if state_dir is None:
+        return None
+    try:
+        found = json.loads((state_dir / "data_check.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _plain(row: SQLModel) -> dict[str, Any]:
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in row.model_dump().items()}
+
+
+def _all(rows: Sequence[SQLModel]) -> list[dict[str, Any]]:
+    return [_plain(row) for row in rows]
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(0o600)
+    temporary.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module's text. Exit 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="evidence", description="Writes the evidence of a stage run.")
+    parser.add_argument("--stage-run", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ends", default="", help="how the stage run ends, where that is decided but not yet written")
+    parser.add_argument("--record-url", default=os.environ.get("SLIPWAY_RECORD_URL", ""))
+    parser.add_argument("--prometheus-url", default=os.environ.get("SLIPWAY_PROMETHEUS_URL", ""))
+    chosen = parser.parse_args(arguments)
+    if not chosen.record_url:
+        print("evidence: SLIPWAY_RECORD_URL is not set and --record-url not given", file=sys.stderr)
+        return 2
+    try:
+        record = open_record(chosen.record_url)
+        found = gather(record, chosen.stage_run, chosen.ends, chosen.prometheus_url)
+    except RecordError as error:
+        print(f"evidence: {error}", file=sys.stderr)
+        return 2
+    print(write_evidence(chosen.out, found))
+    record.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

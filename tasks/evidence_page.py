@@ -1,0 +1,91 @@
+"""The evidence as one HTML page: readable offline, nothing loaded from anywhere, words instead of colours alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from tasks.evidence_plots import Plot
+
+if TYPE_CHECKING:
+    from tasks.evidence import Gathered
+
+TEMPLATE = Path(__file__).with_name("evidence_page.html.j2")
+ENDS = {
+    "promoted": "PROMOTED",
+    "rolled_back": "ROLLED BACK",
+    "parked": "PARKED FLAT",
+    "judged": "GO: waiting for sign-offs",
+}
+TIMELINE_WORDS = {
+    "breach": "a limit was broken",
+    "seen": "the guard judged it",
+    "grant_revoked": "permission taken away",
+    "bot_gone": "bot proven gone",
+    "none_open": "no own order on two reads",
+    "flat": "proven flat",
+}
+PHASES = (
+    ("guard", "Guards, measured all the time"),
+    ("final", "Judged at the end"),
+    ("preflight", "Before the grant"),
+)
+
+
+def render_page(found: Gathered, plots: list[Plot]) -> str:
+    """The page. Everything in it is escaped; the pictures are part of it."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    run = found.run
+    return template.render(
+        run=run,
+        rollout=found.rollout,
+        headline=ENDS.get(found.ends or run.step, (found.ends or run.step).upper().replace("_", " ")),
+        decided=_decided(found),
+        groups=[(title, [row for row in found.latest if row["phase"] == phase]) for phase, title in PHASES],
+        verdict=found.verdicts[-1] if found.verdicts else None,
+        sign_offs=found.sign_offs,
+        steps=[{**step, "shown": _proof(step["proof"])} for step in found.steps if step["number"] < 4],
+        timeline=_timeline(found.timeline),
+        plots=plots,
+        series=found.series,
+        data_check=found.data_check,
+        measurements=len(found.measurements),
+        chain=found.chain,
+    )
+
+
+def _decided(found: Gathered) -> dict[str, Any] | None:
+    run = found.run
+    if run.decided_criterion is None:
+        return None
+    return {
+        "criterion": run.decided_criterion,
+        "value": run.decided_value,
+        "limit": run.decided_limit,
+        "why": run.decided_why,
+        "reason": run.reason,
+        "others": ", ".join(str(one) for one in run.decided_others),
+    }
+
+
+def _timeline(times: dict[str, str | None]) -> list[dict[str, str]]:
+    """Each moment with the seconds since the breach (or the first known one)."""
+    known = [datetime.fromisoformat(at) for at in times.values() if at]
+    breach = times.get("breach")
+    first = datetime.fromisoformat(breach) if breach else min(known, default=None)
+    rows = []
+    for name, at in times.items():
+        after = ""
+        if at and first is not None:
+            after = f"{(datetime.fromisoformat(at) - first).total_seconds():+.2f} s"
+        rows.append({"name": name, "words": TIMELINE_WORDS.get(name, name), "at": at or "not (yet)", "after": after})
+    return rows
+
+
+def _proof(proof: dict[str, Any]) -> str:
+    return json.dumps(proof, indent=1, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,86 @@
+"""Starts `python -m tasks.evidence` and checks what it left. The guard itself never loads pandas or matplotlib."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.record import Record
+from tasks.record_tables import StageRun
+from tasks.state_folder import REPOSITORY, StateFolder
+
+DEADLINE_S = 90.0
+MANIFEST = "manifest.json"
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "SLIPWAY_STACK")
+
+
+class EvidenceFailed(Exception):
+    """The evidence could not be built. One line with the process's last words."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """`files`: path relative to `folder` → (SHA-256, bytes). `digest`: of the manifest, which names them all."""
+
+    folder: Path
+    digest: str
+    files: dict[str, tuple[str, int]]
+
+
+def evidence_folder(folder: StateFolder, row: StageRun) -> Path:
+    return folder.evidence / row.rollout / f"{row.stage}-{row.attempt}"
+
+
+async def build_evidence(folder: StateFolder, record: Record, row: StageRun, prometheus_url: str, ends: str) -> Built:
+    """`ends` judged: what people sign, in a folder of its own that nothing changes later. Else how the stage ends."""
+    whole = evidence_folder(folder, row)
+    target = whole / "judged" if ends == "judged" else whole
+    command = [sys.executable, "-m", "tasks.evidence", "--stage-run", str(row.id), "--out", str(target), "--ends", ends]
+    environment = {
+        **{name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
+        "SLIPWAY_RECORD_URL": record.engine.url.render_as_string(hide_password=False),
+        "SLIPWAY_PROMETHEUS_URL": prometheus_url,
+        "MPLCONFIGDIR": str(folder.root / "matplotlib"),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    except TimeoutError:
+        raise EvidenceFailed(f"evidence was not built within {DEADLINE_S:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        lines = said.decode(errors="replace").strip().splitlines() or ["no output"]
+        raise EvidenceFailed(f"evidence was not built: {lines[-1]}")
+    return read_built(target)
+
+
+def read_built(folder: Path) -> Built:
+    """What stands in the folder, hashed anew. Raises EvidenceFailed where the manifest is missing."""
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        raise EvidenceFailed(f"{manifest}: missing")
+    files = {
+        path.relative_to(folder).as_posix(): (sha256_of(path), path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return Built(folder, sha256_of(manifest), files)
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

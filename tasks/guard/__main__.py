@@ -1,0 +1,67 @@
+"""`python -m tasks.guard --account A`: the guard of one venue account.
+
+Exit 0 after SIGTERM, 1 after an error (start it again: it goes on where it stood), 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import re
+import sys
+import time
+
+from tasks.guard.exposition import Exposition
+from tasks.guard.process import AccountTaken, run_guard, take_account
+from tasks.guard.state import GuardState
+from tasks.guard.store import Store
+from tasks.record import RecordError
+from tasks.record_writer import open_writer
+from tasks.sign_off import Seeds
+from tasks.state_folder import StateFolder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(prog="guard", description="Owns the permission to trade of one venue account.")
+    parser.add_argument("--account", required=True)
+    account = str(parser.parse_args(arguments).account)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", account):
+        print(f"guard: account {account!r}: allowed are letters, digits, - _ .", file=sys.stderr)
+        return 2
+    _log_to_stderr()
+    folder = StateFolder.here()
+    prometheus_url = os.environ.get("SLIPWAY_PROMETHEUS_URL", "").rstrip("/")
+    if not prometheus_url:
+        print("guard: SLIPWAY_PROMETHEUS_URL is not set: the guard does not run blind", file=sys.stderr)
+        return 2
+    try:
+        record = open_writer(folder.record_url, account)
+        take_account(record)
+    except (RecordError, AccountTaken) as error:
+        print(f"guard: {error}", file=sys.stderr)
+        return 2
+    shown = Exposition(account, folder.targets)
+    shown.serve()
+    guard = GuardState(account, folder, prometheus_url, Store(record), shown, Seeds(folder.seeds))
+    try:
+        return asyncio.run(run_guard(guard))
+    finally:
+        shown.close()
+        guard.store.close()
+
+
+def _log_to_stderr() -> None:
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Opens a stage run for a candidate, or finds the one that is open, and does its preflight."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from bot.config import load_settings, settings_digest
+from bot.settings_file import ConfigError
+from bot.version import code_version
+from gates.approvers import ApproversError
+from gates.course import Happening, Step
+from gates.criteria import CriteriaError
+from gates.decision import Action, Decision
+from gates.judge import Outcome
+from gates.stages import Plan, PlanError, Stage, candidate_digest, load_plan, plan_digest, under_root
+from tasks.account_file import AccountFileError, load_account
+from tasks.guard.closing import end_stage
+from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms
+from tasks.preflight import Checked, Subject, entry_evidence, passed, preflight
+from tasks.record import RecordError
+from tasks.record_chain import canonical_json
+from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
+
+BAD_INPUT = (PlanError, CriteriaError, ApproversError, ConfigError, AccountFileError, RecordError)
+
+
+async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
+    """The inbox's `begin`: idempotent. Raises Refused."""
+    name, stage_id = _word(payload, "rollout"), _word(payload, "stage")
+    try:
+        known = await _known(guard, name, stage_id)
+        if known is not None:
+            return known
+        plan_path = Path(_word(payload, "plan"))
+        rollout, plan = await asyncio.to_thread(_candidate, guard, name, plan_path, payload)
+        stage = plan.stage(stage_id)
+        await _refuse_unfit(guard, rollout, plan, stage)
+        record = guard.store.record
+        await guard.store.call(record.know_account, plan.venue)
+        await guard.store.call(record.add_rollout, rollout)
+        attempts = [run.attempt for run in await guard.store.call(record.stage_runs, name) if run.stage == stage_id]
+        row = StageRun(
+            rollout=name,
+            account=guard.account,
+            stage=stage_id,
+            attempt=max(attempts, default=0) + 1,
+            step=Step.REQUESTED.value,
+            candidate=rollout.candidate,
+            plan_path=str(plan_path),
+        )
+        row = await guard.store.call(record.add_stage_run, row)
+        active = await asyncio.to_thread(load_active, guard.folder, row, rollout)
+    except BAD_INPUT as error:
+        raise Refused(str(error)) from error
+    guard.active = active
+    guard.spawn(do_preflight(guard, active), "preflight")
+    return {"stage_run_id": active.id, "step": active.row.step}
+
+
+async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] | None:
+    """The open run of that rollout and stage, or its promoted one. Refused where it was burnt, or others are here."""
+    record = guard.store.record
+    busy = guard.active
+    if busy is not None and busy.step not in (Step.PROMOTED, Step.ROLLED_BACK, Step.PARKED):
+        if (busy.row.rollout, busy.row.stage) == (name, stage_id):
+            return {"stage_run_id": busy.id, "step": busy.row.step}
+        raise Refused(f"account {guard.account} is taken by {busy.row.rollout}/{busy.row.stage} ({busy.row.step})")
+    earlier = [run for run in await guard.store.call(record.stage_runs, name) if run.stage == stage_id]
+    if not earlier:
+        return None
+    last = earlier[-1]
+    if last.step == Step.PROMOTED.value:
+        return {"stage_run_id": last.id, "step": last.step}
+    if last.step == Step.ROLLED_BACK.value:
+        raise Refused(f"candidate {last.candidate[:12]} is burnt: it was rolled back by {last.decided_criterion}")
+    return None
+
+
+def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str, Any]) -> tuple[Rollout, Plan]:
+    plan = load_plan(plan_path)
+    access = load_account(guard.folder.root, guard.account)
+    if access.venue != plan.venue:
+        raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")
+    signed, version = settings_digest(load_settings(under_root(plan.settings))), code_version()
+    whole, nonce = plan_digest(plan), str(payload.get("nonce", ""))
+    rollout = Rollout(
+        name=name,
+        account=guard.account,
+        plan_name=plan.name,
+        plan_path=str(plan_path),
+        plan_digest=whole,
+        code_version=version,
+        settings_digest=signed,
+        nonce=nonce,
+        candidate=candidate_digest(version, signed, whole, nonce),
+        author=plan.author,
+        requested_by=str(payload.get("requested_by", "")),
+    )
+    return rollout, plan
+
+
+async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> None:
+    if stage.env != "live" or plan.venue != "simulated":
+        asked = f"stage {stage.id} of {plan.name}: env {stage.env} at venue {plan.venue}"
+        raise Refused(f"{asked}; allowed in this version: env live at venue simulated")
+    runs = await guard.store.call(guard.store.record.stage_runs)
+    own = [run for run in runs if run.candidate == rollout.candidate]
+    burnt = [run for run in own if run.step == Step.ROLLED_BACK.value]
+    if burnt:
+        why = f"{burnt[0].rollout} was rolled back by {burnt[0].decided_criterion}"
+        raise Refused(f"candidate {rollout.candidate[:12]} is burnt: {why}")
+    if len([run for run in own if run.stage == stage.id and run.run]) >= plan.attempts_max:
+        raise Refused(f"candidate {rollout.candidate[:12]} has used its {plan.attempts_max} attempts at {stage.id}")
+    if not stage.waive_predecessor:
+        ids = [one.id for one in plan.stages]
+        passed_ones = {run.stage for run in own if run.step == Step.PROMOTED.value}
+        missing = [one for one in ids[: ids.index(stage.id)] if one not in passed_ones]
+        if missing:
+            raise Refused(f"stage {stage.id} needs {', '.join(missing)} passed with the same digest")
+
+
+async def do_preflight(guard: GuardState, active: Active) -> None:
+    """REQUESTED → PREFLIGHT → READY, or parked. Repeating it is safe: it only reads."""
+    if active.step is Step.REQUESTED:
+        await guard.move(active, Happening.PREFLIGHT_BEGUN)
+        guard.notice(active, "requested", f"stage {active.row.stage}, candidate {active.row.candidate[:12]}")
+    subject = Subject(
+        access=active.access,
+        plan=active.plan,
+        plan_path=Path(active.row.plan_path),
+        stage=active.stage,
+        settings_digest=active.rollout.settings_digest,
+        code_version=active.rollout.code_version,
+        prometheus_url=guard.prometheus_url,
+        disk=guard.folder.root,
+    )
+    rows = await preflight(subject)
+    await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
+    if active.step is not Step.PREFLIGHT:
+        return
+    if not passed(rows):
+        bad = next(row for row in rows if row.outcome is not Outcome.PASS)
+        said = f"{bad.title}: {bad.outcome.value} {bad.value} {bad.detail}".strip()
+        others = tuple(row.name for row in rows if row.outcome is not Outcome.PASS and row is not bad)
+        end_stage(
+            guard, active, Decision(Action.PARK, "environment", bad.name, None, bad.limit, others, now_ms(), said)
+        )
+        return
+    evidence = entry_evidence(active.rollout.plan_digest, active.rollout.candidate, rows)
+    digest = hashlib.sha256(canonical_json(dict(evidence)).encode()).hexdigest()
+    await guard.move(active, Happening.PREFLIGHT_PASSED, ready_at=utc_now(), entry_digest=digest)
+    if active.stage.entry_sign_offs.people_count:
+        guard.notice(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")
+
+
+def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], list[MeasurementLatest]]:
+    kept, latest = [], []
+    for ordinal, row in enumerate(rows):
+        common: dict[str, Any] = {
+            "stage_run_id": active.id,
+            "criterion_id": row.name,
+            "phase": "preflight",
+            "at_ms": now_ms(),
+            "outcome": row.outcome.value,
+            "value": row.value or None,
+            "limit": row.limit,
+            "reason": row.detail or row.title,
+        }
+        kept.append(MeasurementRow(**common))
+        latest.append(MeasurementLatest(**common, title=row.title, ordinal=ordinal - 1000))
+    return kept, latest
+
+
+def _word(payload: dict[str, Any], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise Refused(f"{name}: {value!r}, needs a word")
+    return value

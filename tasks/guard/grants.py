@@ -1,0 +1,122 @@
+"""The bot's permission: renewed every second on its own loop, revoked under an epoch that fences a late renewal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tasks.guard.state import Active, GuardState
+from tasks.launch import find_bots, is_alive, stop_bot
+from tasks.operate import GrantAnswer
+from tasks.record_writer import EpochLost
+
+log = logging.getLogger("slipway.guard.grants")
+RENEW_EVERY_S = 1.0
+EPOCH_PATIENCE_S = 0.5
+
+
+class Fenced(Exception):
+    """The bot belongs to somebody with a higher epoch: this guard has nothing to say to it any more."""
+
+
+async def renew_for_ever(guard: GuardState) -> None:
+    """The renewal loop. Depends on nothing but the bot's HTTP: no record, no Prometheus, no Prefect."""
+    told = ""
+    while True:
+        begun = time.monotonic()
+        active = guard.active
+        if guard.granting and active is not None and active.operator is not None:
+            answer = await renew_once(guard, active)
+            words = "" if answer.accepted else f"grant was not renewed: {answer.status} {answer.detail}"
+            if words and words != told:
+                log.warning("%s", words)
+            told = words
+        await asyncio.sleep(max(0.05, RENEW_EVERY_S - (time.monotonic() - begun)))
+
+
+async def renew_once(guard: GuardState, active: Active) -> GrantAnswer:
+    """One renewal under the epoch held. Raises Fenced where the bot refuses this guard."""
+    async with guard.granting_turn:
+        if not guard.granting or active.operator is None:
+            return GrantAnswer(0, detail="revoked meanwhile")
+        answer = await active.operator.grant(guard.account, guard.epoch, active.limits, active.plan.grant_ttl_s)
+    if answer.accepted:
+        guard.granted_at_s = time.monotonic()
+    elif answer.fenced:
+        guard.granting = False
+        raise Fenced(f"account {guard.account}: bot refuses epoch {guard.epoch}: {answer.detail}")
+    return answer
+
+
+async def next_epoch(guard: GuardState, why: str) -> int:
+    """Takes the account's next epoch by compare-and-swap. Raises EpochLost."""
+    record = guard.store.record
+    held = await guard.store.call(record.epoch)
+    guard.epoch = await guard.store.call(record.take_epoch, held, f"guard-{guard.account}", why)
+    return guard.epoch
+
+
+class BotPermission:
+    """Steps 0 and 1 of a closing: takes the grant away, and makes sure that the bot is gone."""
+
+    def __init__(self, guard: GuardState, active: Active, on_gone: Callable[[], None]) -> None:
+        self._guard = guard
+        self._active = active
+        self._on_gone = on_gone
+
+    async def revoke(self) -> tuple[bool, dict[str, Any]]:
+        guard, active = self._guard, self._active
+        guard.granting = False
+        if active.bot is None or not is_alive(active.bot.identity):
+            return True, {"how": "no bot lives that could hold a grant", "epoch": guard.epoch}
+        if active.operator is None:
+            return False, {"detail": "the bot has told no address yet"}
+        if await self._raise_epoch():
+            answer = await active.operator.revoke(guard.account, guard.epoch, active.limits)
+        else:  # no fence: a renewal still on its way must not arrive after the revoke
+            async with guard.granting_turn:
+                answer = await active.operator.revoke(guard.account, guard.epoch, active.limits)
+        if answer.accepted:
+            return True, {"how": "the bot answered 200", "epoch": guard.epoch, "state": answer.state}
+        if time.monotonic() - guard.granted_at_s > active.plan.grant_ttl_s:
+            return True, {"how": f"not renewed for {active.plan.grant_ttl_s:g} s: expired", "epoch": guard.epoch}
+        return False, {"detail": f"the bot did not take the revoke: {answer.status} {answer.detail}"}
+
+    async def _raise_epoch(self) -> bool:
+        try:
+            await asyncio.wait_for(next_epoch(self._guard, "revoke"), EPOCH_PATIENCE_S)
+            return True
+        except (TimeoutError, EpochLost, SQLAlchemyError) as error:
+            # Without the fence the revoke still holds: renewals have stopped and expire by themselves.
+            log.warning("revoking under the old epoch: %s", error)
+            return False
+
+    async def stop(self) -> tuple[bool, dict[str, Any]]:
+        active = self._active
+        proof: dict[str, Any] = {"by": "nothing was running"}
+        if active.bot is not None:
+            gone = await stop_bot(active.bot.identity, self._ask if active.operator is not None else None)
+            identity = active.bot.identity
+            proof = {"pid": identity.pid, "started_ticks": identity.started_ticks, "by": gone.by}
+            proof |= {"took_ms": gone.took_ms, "detail": gone.detail}
+            if not gone.gone:
+                return False, proof
+        others = find_bots(active.state_dir) if active.state_dir else []
+        for other in others:
+            # Somebody started a second one on the same state folder, or we died between starting and noting it.
+            gone = await stop_bot(other, None)
+            if not gone.gone:
+                return False, {"detail": f"pid {other.pid} on the same state folder does not end"}
+        self._on_gone()
+        return True, {**proof, "others_on_state_dir": [other.pid for other in others]}
+
+    async def _ask(self) -> str:
+        if self._active.operator is None:
+            return "no address"
+        told = await self._active.operator.shutdown("the guard closes this stage")
+        return "" if told.ok else told.detail

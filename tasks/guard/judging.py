@@ -1,0 +1,153 @@
+"""The judgement at the end of the watch: every source asked once more, the verdict written, the evidence built."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from gates.course import Happening, Step
+from gates.criteria import Criterion
+from gates.decision import Action, decide_final
+from gates.judge import Measurement, Verdict, plain, verdict
+from gates.sources.prometheus import PrometheusSource
+from tasks.evidence_process import EvidenceFailed, build_evidence
+from tasks.guard.closing import end_stage
+from tasks.guard.measuring import SOURCES, Kept, judged, store
+from tasks.guard.readings import data_check_file
+from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.record_tables import VerdictRow, utc_now
+from tasks.state_folder import REPOSITORY
+
+log = logging.getLogger("slipway.guard.judging")
+DATA_CHECK_DEADLINE_S = 60.0
+
+
+async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
+    """WATCHED → JUDGED, WATCH (prolonged once) or the end. Returns the verdict's word and the step reached."""
+    if active.step in (Step.JUDGED, Step.PROMOTING, Step.PROMOTED):
+        return {"word": active.row.verdict, "step": active.row.step}
+    if active.step is not Step.WATCHED:
+        raise Refused(f"there is nothing to judge yet: the stage is {active.row.step}, judged is what was watched")
+    if active.data_check is not None:
+        await asyncio.wait({active.data_check}, timeout=DATA_CHECK_DEADLINE_S)
+    found = await _measure_all(guard, active)
+    _only_while(active, Step.WATCHED)
+    decision = decide_final(found, active.prolonged, now_ms())
+    await _write(guard, active, found)
+    if decision.action is Action.CONTINUE:
+        await _pass(guard, active)
+    elif decision.action is Action.PROLONG:
+        await _prolong(guard, active)
+    elif active.step is Step.WATCHED:
+        end_stage(guard, active, decision)
+    return {"word": found.word.value, "step": active.row.step, "decided_by": decision.criterion_id}
+
+
+def _only_while(active: Active, step: Step) -> None:
+    if active.step is not step:
+        raise Refused(f"the stage became {active.row.step} meanwhile: {active.row.decided_why or 'stopped'}")
+
+
+async def _measure_all(guard: GuardState, active: Active) -> Verdict:
+    """One reading of every guard and final criterion, at one time, whatever the loops have measured."""
+    criteria = [one for one in active.criteria if one.phase in ("guard", "final")]
+    plan = active.plan
+    source = PrometheusSource(guard.prometheus_url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s)
+    measured: list[tuple[Criterion, Measurement]] = []
+    async with source:
+        for name, read in SOURCES.items():
+            chosen = [one for one in criteria if one.source == name]
+            if chosen:
+                measured += judged(chosen, await read(guard, active, chosen, source))
+    await store(guard, active, measured, Kept())
+    return verdict(criteria, [one for _, one in measured])
+
+
+async def _write(guard: GuardState, active: Active, found: Verdict) -> None:
+    worst = found.decided_by
+    body = {
+        "measurements": [
+            {
+                "criterion": one.criterion_id,
+                "outcome": one.outcome.value,
+                "value": None if one.value is None else plain(one.value),
+                "limit": one.limit,
+                "reason": one.reason,
+            }
+            for one in found.measurements
+        ],
+        "others": [one.criterion_id for one in found.others],
+    }
+    decided_by = worst.criterion_id if worst else None
+    row = VerdictRow(stage_run_id=active.id, word=found.word.value, decided_by=decided_by, body=body)
+    await guard.store.call(guard.store.record.add_verdict, row)
+    active.row.verdict = found.word.value
+
+
+async def _pass(guard: GuardState, active: Active) -> None:
+    """GO: the evidence that people will sign is built and hashed before they are asked."""
+    record = guard.store.record
+    try:
+        built = await build_evidence(guard.folder, record, active.row, guard.prometheus_url, "judged")
+    except EvidenceFailed as error:
+        raise Refused(f"the verdict is GO, but its evidence could not be built: {error}") from error
+    _only_while(active, Step.WATCHED)
+    await guard.store.call(record.add_evidence, active.id, built.files)
+    _only_while(active, Step.WATCHED)
+    await guard.move(
+        active,
+        Happening.JUDGED_GO,
+        verdict="GO",
+        judged_at=utc_now(),
+        reminded_at=None,
+        evidence_dir=str(built.folder.parent),
+        evidence_digest=built.digest,
+    )
+    guard.notice(active, "go", f"GO: every critical criterion passed; evidence {built.digest[:6]}")
+    if active.stage.exit_sign_offs.people_count:
+        guard.notice(active, "sign_off_wanted", "sign-offs wanted to promote", "exit")
+
+
+async def _prolong(guard: GuardState, active: Active) -> None:
+    """HOLD the first time: watched for a share longer, once, with a fresh data check."""
+    more_s = active.stage.lasts_s * float(active.stage.prolong_share)
+    active.prolonged = True
+    active.data_check = None
+    await guard.move(active, Happening.PROLONGED, verdict="HOLD", watch_until=utc_now() + timedelta(seconds=more_s))
+    guard.notice(active, "hold", f"HOLD: prolonged once by {more_s:g} s")
+
+
+async def run_data_check(active: Active) -> None:
+    """The Great Expectations check in a process of its own; its result file is what the criterion reads."""
+    out, state_dir = data_check_file(active), active.state_dir
+    if out is None or state_dir is None:
+        return
+    out.unlink(missing_ok=True)
+    begun = time.monotonic()
+    code = await _run_to_file(state_dir / "journal.db", out)
+    log.info("data check ended with %s after %.1f s", code, time.monotonic() - begun)
+
+
+async def _run_to_file(journal: Path, out: Path) -> int | None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gates.sources.great_expectations_journal", "--journal", str(journal), "--out", str(out)),
+        cwd=REPOSITORY,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return await asyncio.wait_for(process.wait(), DATA_CHECK_DEADLINE_S)
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,179 @@
+"""Starts the bot of a stage run under a new epoch, or adopts the one that runs. Never two on one account."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gates.course import Happening, Step
+from gates.decision import Action, Decision, GuardHistory
+from gates.stages import under_root
+from tasks.guard.closing import end_stage
+from tasks.guard.exposition import write_target
+from tasks.guard.grants import Fenced, next_epoch, renew_once
+from tasks.guard.state import Active, GuardState, now_ms
+from tasks.launch import (
+    BotProcess,
+    LaunchError,
+    Sizes,
+    belongs,
+    bot_command,
+    find_bots,
+    read_ready_line,
+    start_process,
+    wait_ready,
+)
+from tasks.operate import Operator
+from tasks.record_tables import utc_now
+from tasks.record_writer import EpochLost
+from tasks.supervise.identity import Identity
+
+log = logging.getLogger("slipway.guard.launching")
+FIRST_GRANT_S = 5.0
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK")
+
+
+def process_up_id(active: Active) -> str:
+    """The criterion that a dead bot breaks, by what it measures; its absence from the file changes nothing."""
+    named = [one.id for one in active.criteria if one.check in ("process_up", "bot_process", "bot_alive")]
+    return named[0] if named else "process_up"
+
+
+def bot_died(active: Active, words: str) -> Decision:
+    """An undrilled death of the bot on a networked stage is the candidate's NO-GO."""
+    name = process_up_id(active)
+    limit = next((one.limit for one in active.criteria if one.id == name), "the bot's process lives")
+    return Decision(Action.ROLL_BACK, "candidate", name, None, limit, (), now_ms(), words)
+
+
+async def launch(guard: GuardState, active: Active) -> None:
+    """LAUNCHING → WARM_UP, or the end of the stage. Continues a launch that a dead guard had begun."""
+    active.launching = True
+    try:
+        active.bot = await _start_or_find(guard, active)
+        await _take_over(guard, active, "launch")
+    except LaunchError as error:
+        limit = "ready and granted in time"
+        end_stage(
+            guard, active, Decision(Action.ROLL_BACK, "candidate", "launch", None, limit, (), now_ms(), str(error))
+        )
+        return
+    except (EpochLost, Fenced) as error:
+        limit = "one guard per account"
+        end_stage(guard, active, Decision(Action.PARK, "environment", "epoch", None, limit, (), now_ms(), str(error)))
+        return
+    finally:
+        active.launching = False
+    if active.step is Step.LAUNCHING:
+        await guard.move(active, Happening.BOT_UP, launched_at=utc_now(), epoch=guard.epoch)
+        guard.notice(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")
+
+
+async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
+    row = active.row
+    run = row.run or f"{row.rollout}-{row.stage}-{row.attempt}"
+    state_dir = Path(row.state_dir) if row.state_dir else guard.folder.runs / run
+    # Written before the process starts: a guard that dies in between finds the bot by its state folder.
+    await _keep(guard, active, run=run, state_dir=str(state_dir))
+    if row.replicas_frozen:
+        raise LaunchError("the launcher is frozen at zero: nothing may be started any more")
+    found = find_bots(state_dir)
+    if found:
+        identity = found[0]
+    else:
+        command = bot_command(_sizes(active), state_dir, under_root(active.plan.settings))
+        identity = start_process(command, state_dir, bot_environment(active, run))
+    await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
+    active.history = GuardHistory(now_ms())
+    active.bot = BotProcess(run, identity, state_dir, "")
+    return await wait_ready(run, identity, state_dir)
+
+
+async def _keep(guard: GuardState, active: Active, **changes: object) -> None:
+    await guard.store.call(guard.store.record.change_stage_run, active.id, "bot", **changes)
+    for name, value in changes.items():
+        setattr(active.row, name, value)
+
+
+async def _take_over(guard: GuardState, active: Active, why: str) -> None:
+    """A new epoch, the first grant accepted, the target written."""
+    bot = active.bot
+    if bot is None or active.row.replicas_frozen:
+        raise LaunchError("stopped while it was being launched")
+    active.operator = Operator(
+        bot.obs_url, grant_token=active.access.grant_token, approve_token=active.access.approve_token
+    )
+    await _keep(guard, active, obs_url=bot.obs_url)
+    labels = {"account": guard.account, "rollout": active.row.rollout, "stage": active.row.stage, "run": bot.run}
+    write_target(guard.folder.targets / f"{bot.run}.json", urlsplit(bot.obs_url).port or 0, labels)
+    await next_epoch(guard, why)
+    await _keep(guard, active, epoch=guard.epoch)
+    if active.row.replicas_frozen:
+        raise LaunchError("stopped while it was being launched")
+    guard.granting = True
+    until = time.monotonic() + FIRST_GRANT_S
+    while not (answer := await renew_once(guard, active)).accepted:
+        if time.monotonic() > until or not guard.granting:
+            raise LaunchError(f"the bot did not take its grant: {answer.status} {answer.detail}")
+        await asyncio.sleep(0.1)
+
+
+async def adopt(guard: GuardState, active: Active) -> None:
+    """After a restart of the guard: the same bot under epoch + 1, or the proof that it is dead."""
+    active.launching = True
+    try:
+        await _adopt(guard, active)
+    finally:
+        active.launching = False
+
+
+async def _adopt(guard: GuardState, active: Active) -> None:
+    row, state_dir = active.row, active.state_dir
+    active.history = GuardHistory(now_ms())
+    if row.pid is None or row.pid_started_ticks is None or state_dir is None or row.run is None:
+        end_stage(guard, active, bot_died(active, "no bot was noted for a stage that should have one"))
+        return
+    identity = Identity(row.pid, row.pid_started_ticks)
+    obs_url = row.obs_url or read_ready_line(state_dir, row.run) or ""
+    active.bot = BotProcess(row.run, identity, state_dir, obs_url)
+    if not belongs(identity, state_dir):
+        end_stage(guard, active, bot_died(active, f"pid {row.pid} was dead when the guard came back"))
+        return
+    try:
+        await _take_over(guard, active, "adopt")
+    except (LaunchError, EpochLost, Fenced) as error:
+        limit = "the bot is adopted"
+        end_stage(guard, active, Decision(Action.PARK, "environment", "adopt", None, limit, (), now_ms(), str(error)))
+        return
+    log.info("adopted pid %d of run %s under epoch %d", identity.pid, row.run, guard.epoch)
+    guard.notice(active, "adopted", f"the guard came back and adopted pid {identity.pid}", guard.epoch)
+
+
+def bot_environment(active: Active, run: str) -> dict[str, str]:
+    """What the bot may know: the venue's address and key, its tokens, and that it is armed. Nothing of the guard's."""
+    kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    return {
+        **kept,
+        **active.access.venue_environment(),
+        "MM_LIVE_ENABLE": "1",
+        "MM_RUN": run,
+        "MM_GRANT_TOKEN": active.access.grant_token,
+        "APPROVE_TOKEN": active.access.approve_token,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _sizes(active: Active) -> Sizes:
+    stage = active.stage
+    return Sizes(
+        symbols=stage.symbols,
+        inventory_max_quote=f"{stage.inventory_max_quote:f}",
+        total_max_quote=f"{stage.total_max_quote:f}",
+        edge_threshold_bps=f"{stage.edge_threshold_bps:f}",
+        post_only_offset_bps=f"{stage.post_only_offset_bps:f}",
+        min_qty_pad=f"{stage.min_qty_pad:f}",
+    )

@@ -1,0 +1,109 @@
+"""Gathers what the sources need: journals, the bot's own word, Prometheus. Every question has its time-out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from bot.journal import JournalError, JournalReader
+from gates.criteria import Criterion
+from gates.judge import Reading
+from gates.promql import Selector
+from gates.sources.checks import WITNESSED, CheckFacts, by_name, measure_checks
+from gates.sources.prometheus import Failed, PrometheusSource
+from gates.sources.tables import measure_tables
+from tasks.guard.state import Active, GuardState, now_ms
+from tasks.launch import is_alive
+
+
+def selector_of(active: Active) -> Selector:
+    """This stage run's series: nothing before its launch counts."""
+    since_ms = active.history.started_at_ms if active.history is not None else now_ms()
+    begun_s = active.row.launched_at.timestamp() if active.row.launched_at else since_ms / 1000
+    return Selector(active.row.account, active.row.rollout, active.row.stage, begun_s)
+
+
+def data_check_file(active: Active) -> Path | None:
+    """Where the data check leaves its result."""
+    return active.state_dir / "data_check.json" if active.state_dir else None
+
+
+async def read_prometheus(
+    guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
+) -> list[Reading]:
+    return await source.measure(criteria, selector_of(active), time.time())
+
+
+async def read_tables(
+    guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
+) -> list[Reading]:
+    journals = [active.state_dir / "journal.db"] if active.state_dir else []
+    return await asyncio.to_thread(measure_tables, criteria, journals, now_ms(), data_check_file(active))
+
+
+async def read_checks(
+    guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
+) -> list[Reading]:
+    return measure_checks(criteria, await _facts(active, criteria, source), now_ms())
+
+
+async def _facts(active: Active, criteria: Sequence[Criterion], source: PrometheusSource) -> CheckFacts:
+    witnesses = any(one.check == "journal_agrees_with_prometheus" for one in criteria)
+    status, witnessed = await asyncio.gather(
+        _status(active), _witnesses(active, source) if witnesses else _no_witnesses()
+    )
+    told, status_error = status
+    journal, prometheus, witness_error = witnessed
+    age = told.get("grant_age_s")
+    return CheckFacts(
+        digest_signed=active.rollout.settings_digest,
+        version_signed=active.rollout.code_version,
+        grant_ttl_s=active.plan.grant_ttl_s,
+        process_alive=None if active.bot is None else is_alive(active.bot.identity),
+        digest_reported=_text(told.get("digest")),
+        version_reported=_text(told.get("version")),
+        status_error=status_error,
+        grant_age_s=float(age) if isinstance(age, int | float) else None,
+        journal_totals=journal,
+        prometheus_totals=prometheus,
+        witness_error=witness_error,
+    )
+
+
+async def _status(active: Active) -> tuple[dict[str, Any], str]:
+    if active.operator is None:
+        return {}, "the bot has not told its address yet"
+    told = await active.operator.status()
+    return told.body, "" if told.ok else told.detail
+
+
+_Witnesses = tuple[Mapping[str, int] | None, Mapping[str, Decimal] | None, str]
+
+
+async def _no_witnesses() -> _Witnesses:
+    return None, None, "not asked"
+
+
+async def _witnesses(active: Active, source: PrometheusSource) -> _Witnesses:
+    answer = await source.totals(WITNESSED, selector_of(active), time.time())
+    prometheus, error = (None, answer.detail) if isinstance(answer, Failed) else (answer, "")
+    try:
+        journal = await asyncio.to_thread(_journal_totals, active.state_dir)
+    except (JournalError, OSError) as failure:
+        return None, prometheus, str(failure)
+    return journal, prometheus, error
+
+
+def _journal_totals(state_dir: Path | None) -> Mapping[str, int]:
+    if state_dir is None:
+        raise FileNotFoundError("no run of this stage has a state folder")
+    with JournalReader(state_dir / "journal.db") as reader:
+        return by_name(reader.totals())
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,187 @@
+"""What the guard knows while it runs. Everything here can be built again from the tables: see `tasks.guard.resume`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gates.approvers import Approvers, load_approvers
+from gates.course import Happening, Step, next_step
+from gates.criteria import Criterion
+from gates.decision import Decision, GuardHistory
+from gates.stages import Plan, Stage, load_plan, stage_criteria, under_root
+from tasks.account_file import AccountAccess, load_account
+from tasks.guard.exposition import Exposition
+from tasks.guard.store import Store
+from tasks.launch import BotProcess
+from tasks.operate import Limits, Operator
+from tasks.record import iso
+from tasks.record_tables import Rollout, StageRun
+from tasks.sign_off import Gate, Seeds, SignOffDesk
+from tasks.state_folder import StateFolder
+
+log = logging.getLogger("slipway.guard")
+
+
+class Refused(Exception):
+    """A request that the guard does not do. The message goes back to who asked."""
+
+
+@dataclass
+class Active:
+    """The stage run this guard is busy with, and what belongs to it."""
+
+    row: StageRun
+    rollout: Rollout
+    plan: Plan
+    stage: Stage
+    criteria: tuple[Criterion, ...]
+    approvers: Approvers
+    access: AccountAccess
+    history: GuardHistory | None = None
+    bot: BotProcess | None = None
+    operator: Operator | None = None
+    closing: asyncio.Task[None] | None = None
+    decision: Decision | None = None
+    launching: bool = False
+    bot_gone: bool = False
+    prolonged: bool = False
+    data_check: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> int:
+        assert self.row.id is not None  # noqa: S101 - told to the type checker; a stored row has its number
+        return self.row.id
+
+    @property
+    def step(self) -> Step:
+        return Step(self.row.step)
+
+    def at(self, *steps: Step) -> bool:
+        """Whether it stands at one of these steps now; what was true before an `await` may not be any more."""
+        return self.step in steps
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.stage.inventory_max_quote, self.stage.total_max_quote)
+
+    @property
+    def state_dir(self) -> Path | None:
+        return Path(self.row.state_dir) if self.row.state_dir else None
+
+    @property
+    def watched_over(self) -> bool:
+        """Whether guard criteria count now: from launch until the bot is proven stopped."""
+        return self.history is not None and not self.bot_gone
+
+    def gate(self, name: str) -> Gate:
+        """What is asked of people at `entry` or `exit`. Raises Refused where nothing is asked yet, or no more."""
+        open_at = {"entry": (Step.READY, self.row.entry_digest), "exit": (Step.JUDGED, self.row.evidence_digest)}
+        if name not in open_at:
+            raise Refused(f"gate {name!r}: allowed are entry and exit")
+        step, digest = open_at[name]
+        if self.step is not step or digest is None:
+            raise Refused(f"the {name} gate is open while the stage is {step.value}; it is {self.step.value}")
+        required = self.stage.entry_sign_offs if name == "entry" else self.stage.exit_sign_offs
+        return Gate(self.id, name, required, self.approvers, self.plan.author, digest)
+
+
+@dataclass
+class GuardState:
+    """One guard. `active` None: the account is free."""
+
+    account: str
+    folder: StateFolder
+    prometheus_url: str
+    store: Store
+    shown: Exposition
+    seeds: Seeds
+    active: Active | None = None
+    epoch: int = 0
+    granting: bool = False
+    granted_at_s: float = 0.0
+    course: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever moves the course forward; a stop never waits for it."""
+    granting_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a grant call is on its way: a renewal must not overtake a revoke."""
+    delivering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while due notices go out, so that none goes out twice."""
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def desk(self) -> SignOffDesk:
+        return SignOffDesk(self.store.record, self.seeds)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Runs `work` beside everything else; an exception in it is logged with its reason and counted."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s ended by %s: %s", task.get_name(), type(error).__name__, error, exc_info=error)
+
+    # ---- the course -----------------------------------------------------------------------------------------------
+
+    async def move(self, active: Active, happening: Happening, **changes: Any) -> None:
+        """One step forward, written before it counts. Raises IllegalStep. A stop that comes meanwhile outranks it."""
+        before = active.step
+        step = next_step(before, happening)
+        await self.store.call(self.store.record.change_stage_run, active.id, "step", step=step.value, **changes)
+        for name, value in changes.items():
+            setattr(active.row, name, value)
+        if active.step is before:
+            active.row.step = step.value
+            self._show(active)
+
+    def move_at_once(self, active: Active, happening: Happening, **changes: Any) -> None:
+        """A step that must not wait for the record: it counts now and is written as soon as the record takes it."""
+        step = next_step(active.step, happening)
+        for name, value in {"step": step.value, **changes}.items():
+            setattr(active.row, name, value)
+        record, number = self.store.record, active.id
+        self.store.tell(
+            f"step {step.value}", lambda: record.change_stage_run(number, "step", step=step.value, **changes)
+        )
+        self._show(active)
+
+    def _show(self, active: Active) -> None:
+        log.info("%s/%s is %s", active.row.rollout, active.row.stage, active.row.step)
+        self.shown.stage(active.row.stage, active.row.step)
+
+    def notice(self, active: Active, kind: str, text: str, turn: object = "") -> None:
+        """Queues a notice of a transition, once per (stage run, kind, turn). The chain's head goes with it."""
+        record = self.store.record
+        key = f"{active.id}:{kind}:{turn}"
+        line = f"[{active.row.rollout}/{active.row.stage}] {text}"
+        self.store.tell(kind, lambda: record.put_notice(key, kind, f"{line} (record {record.head()[:12]})"))
+
+
+def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:
+    """Everything that belongs to a stage run, from its files. Raises what the files' loaders raise."""
+    plan = load_plan(Path(row.plan_path))
+    return Active(
+        row=row,
+        rollout=rollout,
+        plan=plan,
+        stage=plan.stage(row.stage),
+        criteria=stage_criteria(plan, row.stage),
+        approvers=load_approvers(under_root(plan.approvers)),
+        access=load_account(folder.root, row.account),
+    )
+
+
+def now_ms() -> int:
+    """The wall clock, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+__all__ = ["Active", "GuardState", "Refused", "iso", "load_active", "now_ms"]

@@ -1,0 +1,82 @@
+"""The record, seen from the event loop: every call runs on one thread of its own, so no write can hold up a grant."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tasks.record_tables import RollbackStep
+from tasks.record_writer import RecordWriter
+
+log = logging.getLogger("slipway.guard.store")
+P = ParamSpec("P")
+T = TypeVar("T")
+RETRY_S = 0.5
+
+
+class Store:
+    """Calls on the record, one at a time and in order."""
+
+    def __init__(self, record: RecordWriter) -> None:
+        self.record = record
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="record")
+        self._told: asyncio.Queue[tuple[str, Callable[[], object]]] = asyncio.Queue()
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `function` on the record's thread. Raises what it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+    def tell(self, what: str, function: Callable[[], object]) -> None:
+        """Writes in the background, in the order told: a safety step never waits for the record. See `write_told`."""
+        self._told.put_nowait((what, function))
+
+    async def write_told(self) -> None:
+        """Runs for ever: each thing told is tried until the record takes it, then the next."""
+        while True:
+            what, function = await self._told.get()
+            warned = False
+            while True:
+                try:
+                    await self.call(function)
+                    break
+                except SQLAlchemyError as error:
+                    if not warned:
+                        log.error("record does not take %s: %s; trying on", what, str(error).splitlines()[0])
+                        warned = True
+                await asyncio.sleep(RETRY_S)
+            self._told.task_done()
+
+    async def settled(self) -> None:
+        """Returns when everything told so far is written."""
+        await self._told.join()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        self.record.close()
+
+
+class StepRecorder:
+    """Writes the steps of a closing and the times they prove, without holding the steps up."""
+
+    def __init__(self, store: Store, stage_run_id: int, on_step: Callable[[RollbackStep], None]) -> None:
+        self._store = store
+        self._stage_run_id = stage_run_id
+        self._on_step = on_step
+
+    async def write(self, row: RollbackStep, **times: datetime) -> None:
+        copy = RollbackStep(**row.model_dump(exclude={"id"}))
+        record = self._store.record
+
+        def write() -> None:
+            record.write_rollback_step(copy)
+            if times:
+                record.change_stage_run(self._stage_run_id, None, **times)
+
+        self._store.tell(f"step {row.name}", write)
+        self._on_step(copy)

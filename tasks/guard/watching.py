@@ -1,0 +1,133 @@
+"""What goes on by itself: the clock of the course, the bot's process, people's deadlines, the outbox, the beat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gates.course import Happening, Step
+from gates.decision import SignOffEnd, decide_sign_off
+from tasks.guard.closing import end_stage
+from tasks.guard.judging import run_data_check
+from tasks.guard.launching import bot_died
+from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.launch import how_it_ended, is_alive
+from tasks.notify import Deliver, again_in_s, deliverer
+from tasks.record_tables import utc_now
+
+log = logging.getLogger("slipway.guard.watching")
+BOT_EVERY_S = 0.1
+COURSE_EVERY_S = 0.2
+PEOPLE_EVERY_S = 1.0
+OUTBOX_EVERY_S = 0.5
+NETWORKED = ("testnet", "live")
+
+
+async def watch_bot(guard: GuardState) -> None:
+    """The bot's own process, ten times a second: an undrilled death is a NO-GO of the candidate."""
+    while True:
+        active = guard.active
+        if active is not None and active.bot is not None and active.closing is None and not active.launching:
+            identity = active.bot.identity
+            if not is_alive(identity) and active.stage.env in NETWORKED:
+                end_stage(guard, active, bot_died(active, how_it_ended(identity, active.bot.state_dir)))
+        await asyncio.sleep(BOT_EVERY_S)
+
+
+async def keep_course(guard: GuardState) -> None:
+    """Warm-up and watch end by the clock of the tables, so a guard that comes back goes on where it stood."""
+    while True:
+        active = guard.active
+        if active is not None and not active.launching:
+            try:
+                await _course_of(guard, active)
+            except SQLAlchemyError as error:
+                log.error("the course was not written: %s", str(error).splitlines()[0])
+        await asyncio.sleep(COURSE_EVERY_S)
+
+
+async def _course_of(guard: GuardState, active: Active) -> None:
+    row, stage = active.row, active.stage
+    now = utc_now()
+    if active.step is Step.WARM_UP and row.launched_at is not None:
+        warm_at = row.launched_at + timedelta(seconds=stage.warm_up_s)
+        if now >= warm_at:
+            until = now + timedelta(seconds=stage.lasts_s)
+            await guard.move(active, Happening.WARMED_UP, watch_from=now, watch_until=until)
+    elif active.step is Step.WATCH and row.watch_until is not None:
+        left_s = (row.watch_until - now).total_seconds()
+        wanted = any(one.check == "great_expectations" for one in active.criteria)
+        if wanted and active.data_check is None and left_s <= stage.lasts_s / 3:
+            active.data_check = guard.spawn(run_data_check(active), "data check")
+        if left_s <= 0:
+            await guard.move(active, Happening.WATCH_OVER)
+
+
+async def watch_people(guard: GuardState) -> None:
+    """Reminder and expiry of sign-offs. Silence parks: flat where the bot runs, before the grant otherwise."""
+    while True:
+        active = guard.active
+        if active is not None and active.closing is None and active.step in (Step.READY, Step.JUDGED):
+            try:
+                await _people_of(guard, active)
+            except SQLAlchemyError as error:
+                log.error("sign-offs could not be read: %s", str(error).splitlines()[0])
+        await asyncio.sleep(PEOPLE_EVERY_S)
+
+
+async def _people_of(guard: GuardState, active: Active) -> None:
+    name = "entry" if active.step is Step.READY else "exit"
+    asked_at = active.row.ready_at if name == "entry" else active.row.judged_at
+    try:
+        gate = active.gate(name)
+    except Refused:
+        return
+    if asked_at is None or not gate.required.people_count:
+        return
+    quorum = await guard.store.call(guard.desk.quorum, gate)
+    guard.shown.pending(sign_offs=len(quorum.missing))
+    waited_s = (utc_now() - asked_at).total_seconds()
+    if quorum.complete or active.closing is not None:
+        return
+    if waited_s >= active.stage.sign_off_expiry_s:
+        end_stage(guard, active, decide_sign_off(SignOffEnd.EXPIRED, name, now_ms()))
+    elif waited_s >= active.stage.sign_off_reminder_s:
+        guard.notice(active, "reminder", f"still waiting for {', '.join(quorum.missing)}", name)
+
+
+async def deliver_notices(guard: GuardState) -> None:
+    """The outbox: each notice until it is delivered, with back-off; nothing waits for it."""
+    deliver = deliverer()
+    while True:
+        try:
+            await deliver_due(guard, deliver)
+        except SQLAlchemyError as error:
+            log.error("outbox: %s", str(error).splitlines()[0])
+        await asyncio.sleep(OUTBOX_EVERY_S)
+
+
+async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
+    """One try of every notice that is due now."""
+    record = guard.store.record
+    async with guard.delivering:
+        due = await guard.store.call(record.due_notices)
+        guard.shown.pending(notices=len(due))
+        for notice in due:
+            came = await deliver(notice)
+            await guard.store.call(record.notice_tried, notice.id or 0, came.error, again_in_s(notice.attempts))
+
+
+async def say_last_words(guard: GuardState) -> None:
+    """Before an orderly end: what was told is written, what is due is delivered. The rest keeps for the next guard."""
+    await guard.store.settled()
+    await deliver_due(guard, deliverer())
+
+
+async def beat(guard: GuardState) -> None:
+    while True:
+        guard.shown.beat(time.time())
+        await asyncio.sleep(0.5)

@@ -1,0 +1,65 @@
+"""Delivers the outbox: to Slack where a webhook is set, else to the log. Each transition once; nothing waits for it.
+
+The text carries the head of the record's chain, so that a record cut off later shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tasks.record_tables import Outbox
+
+log = logging.getLogger("slipway.notify")
+TIMEOUT_S = 5
+BACK_OFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """`error` empty: delivered."""
+
+    error: str = ""
+
+
+Deliver = Callable[[Outbox], Awaitable[Delivery]]
+
+
+def deliverer() -> Deliver:
+    """Slack by SLIPWAY_SLACK_WEBHOOK, else the log."""
+    url = os.environ.get("SLIPWAY_SLACK_WEBHOOK", "")
+    return _slack(url) if url else _to_log
+
+
+async def _to_log(notice: Outbox) -> Delivery:
+    log.info("notice %s: %s", notice.kind, notice.text)
+    return Delivery()
+
+
+def _slack(url: str) -> Deliver:
+    from slack_sdk.webhook import WebhookClient
+
+    client = WebhookClient(url, timeout=TIMEOUT_S)
+
+    def send(text: str) -> Delivery:
+        try:
+            answer = client.send(text=text)
+        except OSError as error:
+            # The address of a webhook is a secret: only the kind of error is told.
+            return Delivery(f"Slack could not be reached: {type(error).__name__}")
+        if answer.status_code == 200:
+            return Delivery()
+        return Delivery(f"Slack answered HTTP {answer.status_code}: {answer.body[:100]}")
+
+    async def deliver(notice: Outbox) -> Delivery:
+        return await asyncio.to_thread(send, notice.text)
+
+    return deliver
+
+
+def again_in_s(attempts: int) -> float:
+    """The back-off after that many failed attempts."""
+    return BACK_OFF_S[min(attempts, len(BACK_OFF_S) - 1)]

@@ -1,0 +1,200 @@
+"""What must hold before a grant: the account, the venue, Prometheus, the disk, the plan, the candidate.
+
+Each check is a row with its value, its limit and PASS, FAIL or UNKNOWN; all must PASS. A check that could not be made
+is UNKNOWN, which is not a pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bot.config import load_settings, settings_digest
+from bot.settings_file import ConfigError
+from bot.version import code_version
+from gates.approvers import ApproversError
+from gates.criteria import CriteriaError
+from gates.judge import Outcome
+from gates.lint import lint_plan
+from gates.stages import Plan, PlanError, Stage, under_root
+from tasks.account_file import AccountAccess
+from tasks.rollback import DeskError
+from tasks.venue_desk import VenueDesk
+
+PROMETHEUS_OLDEST = (2, 39)
+SCRAPING_PATIENCE_S = 15.0
+DISK_FREE_MIN_BYTES = 1_000_000_000
+HTTP_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One row of the preflight. `value` as found, `limit` what is allowed, both in words."""
+
+    name: str
+    title: str
+    outcome: Outcome
+    value: str
+    limit: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked."""
+
+    access: AccountAccess
+    plan: Plan
+    plan_path: Path
+    stage: Stage
+    settings_digest: str
+    code_version: str
+    prometheus_url: str
+    disk: Path
+
+
+Check = Callable[[Subject, VenueDesk], Awaitable[tuple[bool, str]]]
+
+
+async def preflight(subject: Subject) -> list[Checked]:
+    """Every check in the order of the table, whatever the ones before it said."""
+    desk = VenueDesk(subject.access, subject.stage.symbols)
+    try:
+        return [await _one(name, title, limit, check, subject, desk) for name, title, limit, check in CHECKS]
+    finally:
+        desk.close()
+
+
+def passed(rows: Sequence[Checked]) -> bool:
+    return bool(rows) and all(row.outcome is Outcome.PASS for row in rows)
+
+
+async def _one(name: str, title: str, limit: str, check: Check, subject: Subject, desk: VenueDesk) -> Checked:
+    try:
+        good, value = await check(subject, desk)
+    except (DeskError, httpx.HTTPError, OSError, PlanError, CriteriaError, ApproversError, ConfigError) as error:
+        return Checked(name, title, Outcome.UNKNOWN, "", limit, " ".join(str(error).split()))
+    return Checked(name, title, Outcome.PASS if good else Outcome.FAIL, value, limit)
+
+
+# ---- the venue and the account ------------------------------------------------------------------------------------
+
+
+async def _clock(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    before_ms = time.time_ns() // 1_000_000
+    venue_ms = await desk.read(lambda client: client.server_time_ms())
+    after_ms = time.time_ns() // 1_000_000
+    skew_ms = venue_ms - (before_ms + after_ms) // 2
+    # The venue refuses what is more than a second ahead of it, or older than the receive window.
+    return abs(skew_ms) < min(1000, subject.plan.recv_window_ms), f"{skew_ms} ms"
+
+
+async def _key(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    found = await desk.read(lambda client: client.key_information())
+    granted = sorted(f"{group}:{name}" for group, names in found.permissions.items() for name in names)
+    trades = any(name.split(":")[0] in ("ContractTrade", "Spot", "Derivatives") for name in granted)
+    withdraws = any("withdraw" in name.lower() for name in granted)
+    said = "read only" if found.read_only else "reads and trades" if trades else "reads, does not trade"
+    return not found.read_only and trades and not withdraws, said + (", CAN WITHDRAW" if withdraws else "")
+
+
+async def _no_orders(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    found = await desk.read_open()
+    return found.own + found.foreign == 0, f"{found.own} own, {found.foreign} foreign"
+
+
+async def _flat(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    positions = await desk.read_positions()
+    return not any(positions.values()), ", ".join(f"{symbol} {qty:f}" for symbol, qty in positions.items())
+
+
+async def _listed(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    found = await desk.read(lambda client: [client.instrument(symbol) for symbol in subject.stage.symbols])
+    return True, ", ".join(f"{one.symbol} tick {one.tick_size} lot {one.lot_size}" for one in found)
+
+
+# ---- observation --------------------------------------------------------------------------------------------------
+
+
+async def _prometheus(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as http:
+        ready = await http.get(f"{subject.prometheus_url}/-/ready")
+        told = (await http.get(f"{subject.prometheus_url}/api/v1/status/buildinfo")).json()
+    version = str(told.get("data", {}).get("version", ""))
+    parts = re.match(r"(\d+)\.(\d+)", version)
+    new_enough = parts is not None and (int(parts[1]), int(parts[2])) >= PROMETHEUS_OLDEST
+    return ready.status_code == 200 and new_enough, version or "no version told"
+
+
+async def _scraping(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    """The guard's own metrics must arrive: that is the way the bot's will take."""
+    until = time.monotonic() + SCRAPING_PATIENCE_S
+    query = {"query": f'timestamp(up{{account="{subject.access.account}",run="guard"}} == 1)'}
+    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as http:
+        while True:
+            told = (await http.get(f"{subject.prometheus_url}/api/v1/query", params=query)).json()
+            found = told.get("data", {}).get("result", []) if isinstance(told, dict) else []
+            if found:
+                age_s = time.time() - float(found[0]["value"][1])
+                if age_s <= subject.plan.stale_after_s:
+                    return True, f"{max(age_s, 0):.1f} s old"
+            if time.monotonic() > until:
+                return False, f"the guard was not scraped within {SCRAPING_PATIENCE_S:g} s"
+            await asyncio.sleep(0.2)
+
+
+async def _disk(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    free = shutil.disk_usage(subject.disk).free
+    return free > DISK_FREE_MIN_BYTES, f"{free // 1_000_000} MB free"
+
+
+# ---- plan and candidate -------------------------------------------------------------------------------------------
+
+
+async def _lint(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    faults = await asyncio.to_thread(lint_plan, subject.plan_path)
+    return not faults, "; ".join(faults[:3]) or "no fault"
+
+
+async def _receive_window(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    """The proof of a rollback waits for the plan's window: an order must not live longer on its way than that."""
+    used_ms = load_settings(under_root(subject.plan.settings)).venue.receive_window_ms
+    return used_ms <= subject.plan.recv_window_ms, f"{used_ms} ms, the plan waits {subject.plan.recv_window_ms} ms"
+
+
+async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    digest = settings_digest(load_settings(under_root(subject.plan.settings)))
+    same = (digest, code_version()) == (subject.settings_digest, subject.code_version)
+    return same, f"{code_version()} {digest[:12]}"
+
+
+CHECKS: Sequence[tuple[str, str, str, Check]] = (
+    ("preflight_clock", "The venue answers and its clock agrees", "within 1 s and the receive window", _clock),
+    ("preflight_key", "The key reads, trades and cannot withdraw", "trades, no withdrawal", _key),
+    ("preflight_symbols", "Every symbol trades and its filters are known", "all listed", _listed),
+    ("preflight_no_orders", "No order of anybody stands on the account", "0 own, 0 foreign", _no_orders),
+    ("preflight_flat", "The account is flat", "0", _flat),
+    ("preflight_prometheus", "Prometheus is ready and new enough", ">= 2.39", _prometheus),
+    ("preflight_scraping", "Prometheus scrapes the guard", "fresh", _scraping),
+    ("preflight_disk", "There is room on the disk", "> 1000 MB", _disk),
+    ("preflight_plan", "Plan and criteria have no fault", "no fault", _lint),
+    ("preflight_window", "Orders expire within the plan's receive window", "at most the plan's", _receive_window),
+    ("preflight_candidate", "Code and settings are the candidate's", "as at the request", _candidate),
+)
+
+
+def entry_evidence(plan_digest: str, candidate: str, rows: Sequence[Checked]) -> Mapping[str, Any]:
+    """What people are shown before the grant, and what the entry digest covers."""
+    return {
+        "plan": plan_digest,
+        "candidate": candidate,
+        "preflight": [[row.name, row.outcome.value, row.value, row.limit] for row in rows],
+    }

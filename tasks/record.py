@@ -1,0 +1,295 @@
+"""The rollout's memory, for everybody: read it, and ask the guard by a row in the inbox.
+
+`open_record(url)` brings the tables to the newest revision and may be called by several processes at once. SQLite
+runs with WAL; any SQLAlchemy URL works. Only the guard uses `tasks.record_writer`, which adds the writing side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlmodel import Session, col, select
+
+from tasks.record_chain import ChainReport, check_chain
+from tasks.record_migrations import MigrationFailed, ensure_newest
+from tasks.record_tables import (
+    EvidenceFile,
+    Inbox,
+    MeasurementLatest,
+    MeasurementRow,
+    Outbox,
+    RecordEntry,
+    RollbackStep,
+    Rollout,
+    SignOff,
+    StageRun,
+    VerdictRow,
+    utc_now,
+)
+
+BUSY_TIMEOUT_MS = 10_000
+FINAL_STEPS = ("promoted", "rolled_back", "parked")
+"""Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
+INBOX_KINDS = ("begin", "launch", "judge", "promote", "sign_off", "stop")
+
+
+class RecordError(Exception):
+    """The record cannot be opened or does not hold what was asked for. One line for people."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The guard's answer to one inbox row. `state`: done | refused; `reason` says why it was refused."""
+
+    inbox_id: int
+    state: str
+    reason: str
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.state == "done"
+
+
+class Record:
+    """Read side of the record, and the two calls anybody may make of a guard: `submit` and `answer`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction that takes the write lock at its start, so that what it read still holds when it writes."""
+        bound = self.engine.execution_options(slipway_write=True)
+        with Session(bound, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    # ---- asking the guard -----------------------------------------------------------------------------------------
+
+    def submit(self, account: str, kind: str, payload: dict[str, Any], idempotency_key: str) -> int:
+        """Inserts a request for the account's guard; the same key again returns the first row. Answer: `answer(id)`."""
+        if kind not in INBOX_KINDS:
+            raise RecordError(f"inbox kind {kind!r}: allowed are {', '.join(INBOX_KINDS)}")
+        try:
+            with self.writing() as session:
+                row = Inbox(account=account, kind=kind, payload=payload, idempotency_key=idempotency_key)
+                session.add(row)
+                session.flush()
+                return _id(row.id)
+        except IntegrityError:
+            with self.reading() as session:
+                found = session.exec(select(Inbox).where(Inbox.idempotency_key == idempotency_key)).one()
+                if found.kind != kind or found.account != account:
+                    raise RecordError(
+                        f"idempotency key {idempotency_key!r} was already used for {found.kind} of {found.account}"
+                    ) from None
+                return _id(found.id)
+
+    def answer(self, inbox_id: int) -> Answer | None:
+        """None while the guard has not answered."""
+        with self.reading() as session:
+            row = session.get(Inbox, inbox_id)
+            if row is None:
+                raise RecordError(f"inbox {inbox_id}: no such row")
+            if row.state == "waiting":
+                return None
+            return Answer(inbox_id, row.state, row.reason, row.result)
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+
+    def rollout(self, name: str) -> Rollout | None:
+        with self.reading() as session:
+            return session.get(Rollout, name)
+
+    def rollouts(self, limit: int = 100) -> Sequence[Rollout]:
+        """Newest first."""
+        with self.reading() as session:
+            return session.exec(select(Rollout).order_by(col(Rollout.created_at).desc()).limit(limit)).all()
+
+    def stage_run(self, stage_run_id: int) -> StageRun:
+        with self.reading() as session:
+            row = session.get(StageRun, stage_run_id)
+            if row is None:
+                raise RecordError(f"stage run {stage_run_id}: no such row")
+            return row
+
+    def stage_runs(self, rollout: str | None = None, account: str | None = None) -> Sequence[StageRun]:
+        """Oldest first."""
+        query = select(StageRun).order_by(col(StageRun.id))
+        if rollout is not None:
+            query = query.where(StageRun.rollout == rollout)
+        if account is not None:
+            query = query.where(StageRun.account == account)
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def open_stage_run(self, rollout: str, stage: str) -> StageRun | None:
+        """The unfinished attempt of that stage; None where there is none."""
+        query = (
+            select(StageRun)
+            .where(StageRun.rollout == rollout, StageRun.stage == stage, col(StageRun.step).not_in(FINAL_STEPS))
+            .order_by(col(StageRun.id).desc())
+        )
+        with self.reading() as session:
+            return session.exec(query).first()
+
+    def open_on_account(self, account: str) -> StageRun | None:
+        """The one unfinished stage run of the account; None where there is none."""
+        query = (
+            select(StageRun)
+            .where(StageRun.account == account, col(StageRun.step).not_in(FINAL_STEPS))
+            .order_by(col(StageRun.id).desc())
+        )
+        with self.reading() as session:
+            return session.exec(query).first()
+
+    def newest_unfinished(self, stage: str, plan_name: str) -> StageRun | None:
+        """What a deployment started without a rollout's name continues: the newest unfinished one of stage and plan."""
+        query = (
+            select(StageRun)
+            .join(Rollout, col(Rollout.name) == col(StageRun.rollout))
+            .where(StageRun.stage == stage, Rollout.plan_name == plan_name, col(StageRun.step).not_in(FINAL_STEPS))
+            .order_by(col(StageRun.id).desc())
+        )
+        with self.reading() as session:
+            return session.exec(query).first()
+
+    def measurements_latest(self, stage_run_id: int) -> Sequence[MeasurementLatest]:
+        """The newest measurement of each criterion, in the order of the criteria file."""
+        query = (
+            select(MeasurementLatest)
+            .where(MeasurementLatest.stage_run_id == stage_run_id)
+            .order_by(col(MeasurementLatest.ordinal), col(MeasurementLatest.criterion_id))
+        )
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def measurements(self, stage_run_id: int) -> Sequence[MeasurementRow]:
+        query = select(MeasurementRow).where(MeasurementRow.stage_run_id == stage_run_id)
+        with self.reading() as session:
+            return session.exec(query.order_by(col(MeasurementRow.id))).all()
+
+    def sign_offs(self, stage_run_id: int, gate: str | None = None, accepted: bool | None = None) -> Sequence[SignOff]:
+        query = select(SignOff).where(SignOff.stage_run_id == stage_run_id).order_by(col(SignOff.id))
+        if gate is not None:
+            query = query.where(SignOff.gate == gate)
+        if accepted is not None:
+            query = query.where(SignOff.accepted == accepted)
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def rollback_steps(self, stage_run_id: int) -> Sequence[RollbackStep]:
+        query = select(RollbackStep).where(RollbackStep.stage_run_id == stage_run_id)
+        with self.reading() as session:
+            return session.exec(query.order_by(col(RollbackStep.number))).all()
+
+    def verdicts(self, stage_run_id: int) -> Sequence[VerdictRow]:
+        query = select(VerdictRow).where(VerdictRow.stage_run_id == stage_run_id).order_by(col(VerdictRow.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def evidence_files(self, stage_run_id: int) -> Sequence[EvidenceFile]:
+        query = select(EvidenceFile).where(EvidenceFile.stage_run_id == stage_run_id).order_by(col(EvidenceFile.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def notices(self, account: str) -> Sequence[Outbox]:
+        query = select(Outbox).where(Outbox.account == account).order_by(col(Outbox.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def timeline(self, stage_run_id: int) -> dict[str, str | None]:
+        """breach, seen, grant_revoked, bot_gone, none_open, flat: UTC ISO 8601, None where not (yet)."""
+        row = self.stage_run(stage_run_id)
+        return {
+            "breach": iso(row.breach_at),
+            "seen": iso(row.seen_at),
+            "grant_revoked": iso(row.grant_revoked_at),
+            "bot_gone": iso(row.bot_gone_at),
+            "none_open": iso(row.none_open_at),
+            "flat": iso(row.flat_at),
+        }
+
+    def entries(self, account: str) -> Sequence[RecordEntry]:
+        """The chain of an account in order."""
+        query = select(RecordEntry).where(RecordEntry.account == account).order_by(col(RecordEntry.seq))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def verify_chain(self, account: str) -> ChainReport:
+        """Recomputes the account's chain; names the first link that does not hold."""
+        return check_chain(account, self.entries(account))
+
+
+def iso(at: datetime | None) -> str | None:
+    """UTC, ISO 8601, milliseconds, ending in Z."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on the record with the settings it needs. Creates the folder of a SQLite file, not its tables."""
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def open_record(url: str) -> Record:
+    """Opens the record and brings its tables to the newest revision. Raises RecordError in one line."""
+    try:
+        engine = open_engine(url)
+        ensure_newest(engine, url)
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except (SQLAlchemyError, OSError) as error:
+        raise RecordError(f"record {url}: cannot be opened: {str(error).splitlines()[0]}") from error
+    except MigrationFailed as error:
+        raise RecordError(str(error)) from error
+    return Record(engine)
+
+
+def _on_sqlite_connect(connection: Any, _: object) -> None:
+    # The driver must not open transactions by itself: `begin` below chooses which kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes fails at once when another process wrote in between.
+    write = connection.get_execution_options().get("slipway_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _id(value: int | None) -> int:
+    if value is None:
+        raise RecordError("a row was stored without a number")
+    return value
+
+
+__all__ = ["FINAL_STEPS", "Answer", "Record", "RecordError", "iso", "open_record", "utc_now"]

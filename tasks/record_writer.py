@@ -1,0 +1,282 @@
+"""The writing side of the record: for the guard alone, one per account.
+
+Every method is one transaction. What belongs to the record's chain is appended in the same transaction as the row it
+tells of, so neither can exist without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select, update
+
+from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
+from tasks.record_chain import GENESIS, canonical_json, link_hash
+from tasks.record_tables import (
+    Account,
+    EvidenceFile,
+    Grant,
+    Inbox,
+    MeasurementLatest,
+    MeasurementRow,
+    Outbox,
+    RecordEntry,
+    RollbackStep,
+    Rollout,
+    SignOff,
+    StageRun,
+    UsedCode,
+    VerdictRow,
+    utc_now,
+)
+
+
+class EpochLost(Exception):
+    """Somebody else took the next epoch of this account first. Names account and both epochs."""
+
+
+class RecordWriter(Record):
+    """All writes of one account's guard."""
+
+    def __init__(self, record: Record, account: str) -> None:
+        super().__init__(record.engine)
+        self.account = account
+
+    # ---- the chain ------------------------------------------------------------------------------------------------
+
+    def append(self, kind: str, body: dict[str, Any]) -> str:
+        """Appends one link on its own. Returns the new head."""
+        with self.writing() as session:
+            return self._append(session, kind, body)
+
+    def _append(self, session: Session, kind: str, body: dict[str, Any]) -> str:
+        query = select(RecordEntry).where(RecordEntry.account == self.account)
+        last = session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first()
+        seq, prev = (last.seq + 1, last.hash) if last else (1, GENESIS)
+        at, text = str(iso(utc_now())), canonical_json(body)
+        head = link_hash(self.account, seq, prev, at, kind, text)
+        session.add(RecordEntry(account=self.account, seq=seq, prev_hash=prev, hash=head, at=at, kind=kind, body=text))
+        return head
+
+    def head(self) -> str:
+        """The last hash of the chain; it goes out with every notice, so that truncation shows."""
+        query = select(RecordEntry.hash).where(RecordEntry.account == self.account)
+        with self.reading() as session:
+            return session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first() or GENESIS
+
+    # ---- account and epoch ----------------------------------------------------------------------------------------
+
+    def know_account(self, venue: str) -> None:
+        """Registers account and its epoch row; repeats change nothing."""
+        with self.writing() as session:
+            if session.get(Account, self.account) is None:
+                session.add(Account(name=self.account, venue=venue))
+                self._append(session, "account", {"account": self.account, "venue": venue})
+            if session.get(Grant, self.account) is None:
+                session.add(Grant(account=self.account, epoch=0))
+
+    def epoch(self) -> int:
+        with self.reading() as session:
+            grant = session.get(Grant, self.account)
+            return grant.epoch if grant else 0
+
+    def take_epoch(self, expected: int, holder: str, why: str) -> int:
+        """Compare-and-swap `expected` → `expected + 1`. Raises EpochLost where the table holds another epoch."""
+        with self.writing() as session:
+            changed = session.exec(
+                update(Grant)
+                .where(col(Grant.account) == self.account, col(Grant.epoch) == expected)
+                .values(epoch=expected + 1, holder=holder, changed_at=utc_now())
+            )
+            if changed.rowcount != 1:
+                found = session.get(Grant, self.account)
+                held = found.epoch if found else "none"
+                raise EpochLost(f"account {self.account}: epoch is {held}, expected {expected}")
+            self._append(session, "epoch", {"epoch": expected + 1, "holder": holder, "why": why})
+        return expected + 1
+
+    # ---- rollouts and stage runs ----------------------------------------------------------------------------------
+
+    def add_rollout(self, rollout: Rollout) -> None:
+        """A repeat with the same candidate changes nothing; another candidate under the name raises RecordError."""
+        with self.writing() as session:
+            known = session.get(Rollout, rollout.name)
+            if known is not None:
+                if known.candidate != rollout.candidate:
+                    raise RecordError(
+                        f"rollout {rollout.name} belongs to candidate {known.candidate[:12]}, "
+                        f"asked for {rollout.candidate[:12]}: a changed candidate needs a new rollout"
+                    )
+                return
+            session.add(rollout)
+            self._append(
+                session,
+                "rollout",
+                {"rollout": rollout.name, "candidate": rollout.candidate, "plan": rollout.plan_digest},
+            )
+
+    def add_stage_run(self, row: StageRun) -> StageRun:
+        """Opens a stage run. Raises RecordError where the account has one that is not finished."""
+        with self.writing() as session:
+            query = select(StageRun).where(StageRun.account == self.account, col(StageRun.step).not_in(FINAL_STEPS))
+            other = session.exec(query).first()
+            if other is not None:
+                raise RecordError(f"account {self.account} is taken by {other.rollout}/{other.stage} ({other.step})")
+            session.add(row)
+            session.flush()
+            self._append(
+                session,
+                "stage_run",
+                {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt},
+            )
+            session.flush()
+            return row
+
+    def change_stage_run(self, stage_run_id: int, kind: str | None = None, /, **changes: Any) -> StageRun:
+        """Sets columns. With `kind`, a link of that kind tells of it in the chain."""
+        with self.writing() as session:
+            row = session.get(StageRun, stage_run_id)
+            if row is None:
+                raise RecordError(f"stage run {stage_run_id}: no such row")
+            for name, value in changes.items():
+                setattr(row, name, value)
+            session.add(row)
+            if kind is not None:
+                told = {k: iso(v) if isinstance(v, datetime) else v for k, v in changes.items()}
+                self._append(session, kind, {"stage_run": stage_run_id, **told})
+            session.flush()
+            return row
+
+    # ---- inbox ----------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> Sequence[Inbox]:
+        """Unanswered requests, oldest first."""
+        query = select(Inbox).where(Inbox.account == self.account, Inbox.state == "waiting")
+        with self.reading() as session:
+            return session.exec(query.order_by(col(Inbox.id))).all()
+
+    def reply(self, inbox_id: int, *, done: bool, reason: str = "", result: dict[str, Any] | None = None) -> None:
+        with self.writing() as session:
+            row = session.get(Inbox, inbox_id)
+            if row is None or row.state != "waiting":
+                return
+            row.state, row.reason = ("done" if done else "refused"), reason
+            row.result, row.answered_at = result or {}, utc_now()
+            if "code" in row.payload:  # a one-time code may still be good for a minute: it does not stay in a table
+                row.payload = {**row.payload, "code": "(not kept)"}
+            session.add(row)
+
+    # ---- measuring and judging ------------------------------------------------------------------------------------
+
+    def store_measurements(self, rows: Iterable[MeasurementRow], latest: Iterable[MeasurementLatest]) -> None:
+        """One transaction: rows worth keeping, and the newest of every criterion."""
+        with self.writing() as session:
+            session.add_all(list(rows))
+            for one in latest:
+                session.merge(one)
+
+    def add_verdict(self, row: VerdictRow) -> None:
+        with self.writing() as session:
+            session.add(row)
+            self._append(
+                session,
+                "verdict",
+                {"stage_run": row.stage_run_id, "word": row.word, "decided_by": row.decided_by, "body": row.body},
+            )
+
+    def add_evidence(self, stage_run_id: int, files: dict[str, tuple[str, int]]) -> None:
+        """`files`: path → (SHA-256 hex, bytes)."""
+        with self.writing() as session:
+            for path, (sha256, size) in sorted(files.items()):
+                session.add(EvidenceFile(stage_run_id=stage_run_id, path=path, sha256=sha256, size_bytes=size))
+            self._append(
+                session,
+                "evidence",
+                {"stage_run": stage_run_id, "files": {path: sha for path, (sha, _) in sorted(files.items())}},
+            )
+
+    # ---- rollback -------------------------------------------------------------------------------------------------
+
+    def write_rollback_step(self, row: RollbackStep) -> None:
+        """Inserts or updates by (stage run, number). Every change of state is told in the chain."""
+        with self.writing() as session:
+            query = select(RollbackStep).where(
+                RollbackStep.stage_run_id == row.stage_run_id, RollbackStep.number == row.number
+            )
+            known = session.exec(query).first()
+            told = known is None or known.state != row.state
+            if known is None:
+                known = RollbackStep(**row.model_dump(exclude={"id"}))
+            else:
+                known.state, known.attempts, known.error = row.state, row.attempts, row.error
+                known.verified_at, known.proof = row.verified_at, row.proof
+            session.add(known)
+            if told:
+                body = {"stage_run": row.stage_run_id, "number": row.number, "name": row.name, "state": row.state}
+                self._append(session, "rollback_step", {**body, "proof": row.proof, "error": row.error})
+
+    # ---- sign-offs ------------------------------------------------------------------------------------------------
+
+    def use_code(self, person: str, time_step: int) -> bool:
+        """True where this code of this person had not served yet; from now on it has."""
+        try:
+            with self.writing() as session:
+                session.add(UsedCode(person=person, time_step=time_step))
+            return True
+        except IntegrityError:
+            return False
+
+    def add_sign_off(self, row: SignOff) -> None:
+        with self.writing() as session:
+            session.add(row)
+            body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
+            self._append(session, "sign_off", body)
+
+    def wrong_codes(self, person: str, within_s: float) -> Sequence[datetime]:
+        """When this person gave a wrong code, newest first, whatever the stage run."""
+        since = utc_now() - timedelta(seconds=within_s)
+        query = select(SignOff.at).where(
+            SignOff.person == person, col(SignOff.counts_as_wrong_code).is_(True), col(SignOff.at) >= since
+        )
+        with self.reading() as session:
+            return session.exec(query.order_by(col(SignOff.at).desc())).all()
+
+    # ---- outbox ---------------------------------------------------------------------------------------------------
+
+    def put_notice(self, key: str, kind: str, text: str) -> bool:
+        """Queues a notice; the same key again changes nothing and returns False."""
+        try:
+            with self.writing() as session:
+                session.add(Outbox(key=key, account=self.account, kind=kind, text=text))
+            return True
+        except IntegrityError:
+            return False
+
+    def due_notices(self) -> Sequence[Outbox]:
+        query = select(Outbox).where(
+            Outbox.account == self.account, col(Outbox.delivered_at).is_(None), col(Outbox.next_at) <= utc_now()
+        )
+        with self.reading() as session:
+            return session.exec(query.order_by(col(Outbox.id)).limit(20)).all()
+
+    def notice_tried(self, notice_id: int, error: str, again_in_s: float) -> None:
+        """`error` empty: delivered."""
+        with self.writing() as session:
+            row = session.get(Outbox, notice_id)
+            if row is None:
+                return
+            row.attempts += 1
+            row.error = error
+            if error:
+                row.next_at = utc_now() + timedelta(seconds=again_in_s)
+            else:
+                row.delivered_at = utc_now()
+            session.add(row)
+
+
+def open_writer(url: str, account: str) -> RecordWriter:
+    """Opens the record for the guard of `account`."""
+    return RecordWriter(open_record(url), account)

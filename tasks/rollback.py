@@ -1,0 +1,285 @@
+"""Closes a stage, with proof: revoke, stop, cancel, flatten, bundle, tell. The same steps end a promotion.
+
+Every step is idempotent, retried with back-off and verified before it counts. A step that fails never delays the next
+safety step: they run beside each other and wait for one another only for a bounded time. What is not proven within
+its deadline is ROLLBACK_FAILED: it is told, it keeps trying for ever, and it never reports success.
+
+The waits of step 2 (grant TTL + the venue's receive window + two quote intervals) delay only the proof. Flattening
+starts once the bot is gone and the first cancel-all is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+from tasks.record import iso
+from tasks.record_tables import RollbackStep, utc_now
+
+Proof = TypeVar("Proof")
+
+STEPS = ("revoke_grant", "stop_bot", "cancel_all", "flatten", "bundle", "tell")
+"""Step number = position."""
+
+
+class DeskError(Exception):
+    """A call to the venue that failed. It says nothing about the account: neither flat nor empty."""
+
+
+@dataclass(frozen=True)
+class OpenOrders:
+    """A successful read of open orders, counted; `own` are ours by their prefix."""
+
+    own: int
+    foreign: int
+
+
+class AccountDesk(Protocol):
+    """What closing needs of the venue account, without the bot. Every call ends in time or raises DeskError."""
+
+    async def cancel_all(self) -> str:
+        """Cancels all own orders; returns what the venue answered, in words."""
+
+    async def read_open(self) -> OpenOrders: ...
+
+    async def flatten(self) -> str:
+        """Reduce-only slices inside a band until a read shows flat, or raises."""
+
+    async def read_positions(self) -> Mapping[str, Decimal]:
+        """Every symbol of the stage, signed quantity in base."""
+
+
+class Permission(Protocol):
+    """Step 0 and 1 as the guard can do them."""
+
+    async def revoke(self) -> tuple[bool, dict[str, Any]]:
+        """(revoked for sure, proof)."""
+
+    async def stop(self) -> tuple[bool, dict[str, Any]]:
+        """(gone for sure, proof)."""
+
+
+class StepLog(Protocol):
+    """Where steps are recorded. Failing to record never stops a step: the caller logs and goes on."""
+
+    async def write(self, row: RollbackStep, **times: datetime) -> None: ...
+
+
+@dataclass(frozen=True)
+class Waits:
+    """`proof_wait_s`: grant TTL + receive window + two quote intervals, counted from the revoke.
+
+    `patience_s`: how long a safety step waits for the one before it, `revoke_patience_s` for the revoke. `retry_s`: the
+    back-off, its last value for ever.
+    """
+
+    proof_wait_s: float
+    proof_deadline_s: float
+    patience_s: float = 6.0
+    revoke_patience_s: float = 1.0
+    between_reads_s: float = 0.25
+    retry_s: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass
+class Proven:
+    """What is proven so far. `flat` also where the stage does not flatten and the target is the position held."""
+
+    revoked_at: datetime | None = None
+    bot_gone_at: datetime | None = None
+    none_open_at: datetime | None = None
+    flat_at: datetime | None = None
+
+    @property
+    def all(self) -> bool:
+        return None not in (self.revoked_at, self.bot_gone_at, self.none_open_at, self.flat_at)
+
+
+@dataclass
+class Closing:
+    """One closing of one stage run. `run()` returns when steps 0 to 3 are proven, however long that takes."""
+
+    stage_run_id: int
+    permission: Permission
+    desk: AccountDesk
+    log: StepLog
+    waits: Waits
+    flatten: bool
+    on_failed: Callable[[str], Awaitable[None]]
+    proven: Proven = field(default_factory=Proven)
+    _cancelled_once: asyncio.Event = field(default_factory=asyncio.Event)
+    _gone: asyncio.Event = field(default_factory=asyncio.Event)
+    _revoked: asyncio.Event = field(default_factory=asyncio.Event)
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    _rows: dict[int, RollbackStep] = field(default_factory=dict)
+
+    async def run(self) -> Proven:
+        """Steps 0 to 3. Cancelling it loses nothing: the next run starts from the tables."""
+        steps = [asyncio.create_task(step) for step in (self._revoke(), self._stop(), self._cancel(), self._flatten())]
+        watch = asyncio.create_task(self._deadline())
+        try:
+            await asyncio.gather(*steps)
+        finally:
+            for task in (*steps, watch):
+                task.cancel()
+        return self.proven
+
+    async def _deadline(self) -> None:
+        await asyncio.sleep(self.waits.proof_deadline_s + self.waits.proof_wait_s)
+        missing = [name for name, row in zip(STEPS, self._in_order(), strict=False) if row is None or not _done(row)]
+        await self.on_failed(
+            f"not proven {self.waits.proof_deadline_s:g} s after the waits: {', '.join(missing)}; still trying"
+        )
+
+    def _in_order(self) -> list[RollbackStep | None]:
+        return [self._rows.get(number) for number in range(4)]
+
+    # ---- the steps ------------------------------------------------------------------------------------------------
+
+    async def _revoke(self) -> None:
+        await self._begin(0)
+
+        async def attempt() -> dict[str, Any]:
+            sure, proof = await self.permission.revoke()
+            if not sure:
+                raise DeskError(str(proof.get("detail", "not revoked")))
+            return proof
+
+        proof = await self._insist(0, attempt)
+        self.proven.revoked_at = self.proven.revoked_at or utc_now()
+        self._revoked.set()
+        await self._verified(0, proof, grant_revoked_at=self.proven.revoked_at)
+
+    async def _stop(self) -> None:
+        await _within(self._revoked.wait(), self.waits.revoke_patience_s)
+        await self._begin(1)
+
+        async def attempt() -> dict[str, Any]:
+            gone, proof = await self.permission.stop()
+            if not gone:
+                raise DeskError(str(proof.get("detail", "still there")))
+            return proof
+
+        proof = await self._insist(1, attempt)
+        self.proven.bot_gone_at = self.proven.bot_gone_at or utc_now()
+        self._gone.set()
+        await self._verified(1, proof, bot_gone_at=self.proven.bot_gone_at)
+
+    async def _cancel(self) -> None:
+        # Not after the stop but beside it: the grant is revoked, so nothing new can follow what is cancelled now.
+        await _within(self._revoked.wait(), self.waits.revoke_patience_s)
+        await self._begin(2)
+        answers = [await self._insist(2, self.desk.cancel_all)]
+        if self._gone.is_set():
+            self._cancelled_once.set()
+        else:
+            # What the bot had sent before it died may have come after the first one.
+            await _within(self._gone.wait(), self.waits.patience_s)
+            answers.append(await self._insist(2, self.desk.cancel_all))
+            self._cancelled_once.set()
+        proof = await self._insist(2, self._prove_none_open)
+        self.proven.none_open_at = utc_now()
+        await self._verified(2, {"answers": answers, **proof}, none_open_at=self.proven.none_open_at)
+        self._quiet.set()
+
+    async def _prove_none_open(self) -> dict[str, Any]:
+        """Two consecutive reads without an own order, the first after the wait, with the bot gone throughout."""
+        await self._gone.wait()
+        revoked_at = self.proven.revoked_at or utc_now()
+        earliest = revoked_at + timedelta(seconds=self.waits.proof_wait_s)
+        await asyncio.sleep(max(0.0, (earliest - utc_now()).total_seconds()))
+        reads = []
+        for turn in range(2):
+            if turn:
+                await asyncio.sleep(self.waits.between_reads_s)
+            found = await self.desk.read_open()
+            reads.append({"at": iso(utc_now()), "own_open": found.own, "foreign_open": found.foreign})
+            if found.own:
+                await self.desk.cancel_all()
+                raise DeskError(f"{found.own} own orders still open")
+        return {"reads": reads, "first_read_allowed_from": iso(earliest)}
+
+    async def _flatten(self) -> None:
+        await _within(self._gone.wait(), self.waits.patience_s)
+        await _within(self._cancelled_once.wait(), self.waits.patience_s)
+        await self._begin(3)
+        first = await self._insist(3, self._prove_flat)
+        flat_at = utc_now()
+        await self._verified(3, first, flat_at=flat_at)
+        await self._quiet.wait()
+        # An order that stood until the proof of step 2 may have filled after the first flat read.
+        again = await self._insist(3, self._prove_flat)
+        if again["traded"]:
+            flat_at = utc_now()
+        self.proven.flat_at = flat_at
+        await self._verified(3, {**first, "confirmed": again}, flat_at=flat_at)
+
+    async def _prove_flat(self) -> dict[str, Any]:
+        positions = await self.desk.read_positions()
+        traded = False
+        said = ""
+        if self.flatten and any(positions.values()):
+            traded = True
+            said = await self.desk.flatten()
+            positions = await self.desk.read_positions()
+            if any(positions.values()):
+                raise DeskError(f"not flat yet: {_shown(positions)}")
+        return {
+            "positions": _shown(positions),
+            "read_at": iso(utc_now()),
+            "traded": traded,
+            "flatten": said or ("was flat" if self.flatten else "not asked: the target is the position held"),
+        }
+
+    # ---- record and retry -----------------------------------------------------------------------------------------
+
+    async def _insist(self, number: int, attempt: Callable[[], Awaitable[Proof]]) -> Proof:
+        """Tries until it works: for ever, with back-off. Each failure is recorded with its words."""
+        tries, retry_s = 0, self.waits.retry_s
+        while True:
+            try:
+                return await attempt()
+            except DeskError as error:
+                row = self._rows[number]
+                row.attempts, row.state, row.error = row.attempts + 1, "failing", str(error)
+                if tries == 0:
+                    await self.log.write(row)
+            await asyncio.sleep(retry_s[min(tries, len(retry_s) - 1)])
+            tries += 1
+
+    async def _begin(self, number: int) -> None:
+        row = RollbackStep(stage_run_id=self.stage_run_id, number=number, name=STEPS[number], state="started")
+        self._rows[number] = row
+        await self.log.write(row)
+
+    async def _verified(self, number: int, proof: dict[str, Any], **times: datetime) -> None:
+        row = self._rows[number]
+        row.attempts, row.state, row.error = row.attempts + 1, "verified", ""
+        row.verified_at, row.proof = utc_now(), proof
+        await self.log.write(row, **times)
+
+
+def _done(row: RollbackStep) -> bool:
+    return row.state == "verified"
+
+
+def _shown(positions: Mapping[str, Decimal]) -> dict[str, str]:
+    return {symbol: f"{qty:f}" for symbol, qty in sorted(positions.items())}
+
+
+async def _within(waiting: Awaitable[Any], patience_s: float) -> bool:
+    """Waits, but not for ever. False where the time ran out."""
+    try:
+        await asyncio.wait_for(waiting, patience_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+def proof_wait_s(grant_ttl_s: float, recv_window_ms: int, quote_interval_s: float) -> float:
+    """How long after the revoke an order may still appear that was sent under the grant."""
+    return grant_ttl_s + recv_window_ms / 1000 + 2 * quote_interval_s

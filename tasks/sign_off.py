@@ -1,0 +1,207 @@
+"""Judges sign-offs by one-time code (RFC 6238, 30 s steps). Only the guard does: nobody else reads the seeds.
+
+The order of the checks matters. What needs no code is refused first, so that a slip costs no code; a locked person's
+code is not looked at; a right code is spent (a unique row) before the sign-off is accepted, so that no code serves
+twice, not even in two guards at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pyotp
+
+from gates.approvers import Approvers, Person, Quorum, Signature, SignOffs, signed_off
+from tasks.record_tables import SignOff, utc_now
+from tasks.record_writer import RecordWriter
+from tasks.state_folder import write_private
+
+STEP_S = 30
+STEPS_BACK = 1
+"""The current time step and this many before it are accepted."""
+WRONG_MAX = 5
+WRONG_WITHIN_S = 900.0
+PREFIX_LENGTH = 6
+DECISIONS = ("GO", "NO-GO")
+CANDIDATE_WORD = "candidate:"
+"""A NO-GO whose comment begins with this names the candidate: rolled back, not parked."""
+
+
+class SeedsError(Exception):
+    """The seeds cannot be read or written as they must be. One line; never a seed."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person sent. `names_candidate`: their NO-GO is about the candidate, not about the time or the place."""
+
+    person: str
+    gate: str
+    decision: str
+    code: str
+    evidence_prefix: str
+    comment: str = ""
+
+    @property
+    def names_candidate(self) -> bool:
+        return self.decision == "NO-GO" and self.comment.strip().lower().startswith(CANDIDATE_WORD)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`accepted`, or why not. `quorum`: who counts and what is missing after it."""
+
+    accepted: bool
+    reason: str
+    quorum: Quorum
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What is asked at one gate of one stage run. `digest`: of the evidence the person must have seen."""
+
+    stage_run_id: int
+    name: str
+    required: SignOffs
+    approvers: Approvers
+    author: str
+    digest: str
+
+
+class Seeds:
+    """`approvers/seeds.json`: person → base32 seed, mode 0600. Read at each use, so an enrolment counts at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, str]:
+        try:
+            mode = self._path.stat().st_mode & 0o777
+            text = self._path.read_text()
+        except FileNotFoundError:
+            return {}
+        if mode & 0o077:
+            raise SeedsError(f"{self._path}: mode {mode:04o}: it holds secrets, allowed is 0600")
+        try:
+            values = json.loads(text)
+        except ValueError:
+            raise SeedsError(f"{self._path}: is not JSON") from None
+        if not isinstance(values, dict):
+            raise SeedsError(f"{self._path}: is not an object of person → seed")
+        return {str(person): str(seed) for person, seed in values.items()}
+
+    def add(self, people: Sequence[str]) -> list[str]:
+        """Enrols those who have no seed yet; returns who they were."""
+        seeds = self.read()
+        new = [person for person in people if person not in seeds]
+        if new:
+            write_private(self._path, json.dumps({**seeds, **{person: pyotp.random_base32() for person in new}}))
+        return new
+
+    def matching_step(self, person: str, code: str, now_s: float) -> int | None:
+        """The time step whose code this is, the newest first; None where it is none of the accepted ones."""
+        seed = self.read().get(person)
+        digits = code.strip().replace(" ", "")
+        found: int | None = None
+        for back in range(STEPS_BACK + 1):
+            step = int(now_s) // STEP_S - back
+            # An unknown person costs the same time as a known one.
+            right = pyotp.TOTP(seed or "A" * 32).at(step * STEP_S)
+            if hmac.compare_digest(right.encode(), digits.encode()) and seed and found is None:
+                found = step
+        return found
+
+
+class SignOffDesk:
+    """Takes requests at a gate, one at a time (the guard is one process, and spends each code by a unique row)."""
+
+    def __init__(self, record: RecordWriter, seeds: Seeds) -> None:
+        self._record = record
+        self._seeds = seeds
+
+    def quorum(self, gate: Gate) -> Quorum:
+        """Who counts and what is missing, by what was signed over exactly this evidence."""
+        rows = self._record.sign_offs(gate.stage_run_id, gate.name, accepted=True)
+        signatures = [
+            Signature(row.person, "GO" if row.decision == "GO" else "NO-GO")
+            for row in rows
+            if row.evidence_digest == gate.digest
+        ]
+        return signed_off(gate.required, gate.approvers.people, signatures, gate.author)
+
+    def judge(self, request: Request, gate: Gate, now_s: float | None = None) -> Judged:
+        """Accepts or refuses; either way a row says so. Never raises for what a person can send."""
+        person = next((one for one in gate.approvers.people if one.name == request.person), None)
+        now_s = time.time() if now_s is None else now_s
+        reason = self._refusal_without_code(request, gate, person)
+        wrong_code = False
+        if not reason:
+            step = self._seeds.matching_step(request.person, request.code, now_s)
+            if step is None:
+                reason, wrong_code = "wrong code", True
+            elif not self._record.use_code(request.person, step):
+                reason = "this code has already served: wait for the next one"
+        self._record.add_sign_off(
+            SignOff(
+                stage_run_id=gate.stage_run_id,
+                gate=gate.name,
+                person=request.person[:80],
+                roles=list(person.roles) if person else [],
+                decision=request.decision[:20],
+                accepted=not reason,
+                counts_as_wrong_code=wrong_code,
+                refused_reason=reason,
+                evidence_digest=gate.digest,
+                comment=request.comment[:2000],
+            )
+        )
+        if wrong_code:
+            left = WRONG_MAX - len(self._record.wrong_codes(request.person, WRONG_WITHIN_S))
+            reason += f" ({left} tries left)" if left > 0 else ": locked for 15 minutes"
+        return Judged(not reason, reason, self.quorum(gate))
+
+    def _refusal_without_code(self, request: Request, gate: Gate, person: Person | None) -> str:
+        if request.decision not in DECISIONS:
+            return f"decision {request.decision!r}: allowed are GO and NO-GO"
+        if request.person == gate.author:
+            return f"{request.person} is the candidate's author, who signs nothing"
+        if person is None:
+            return f"{request.person!r} is not one of the approvers"
+        if request.evidence_prefix.strip().lower() != gate.digest[:PREFIX_LENGTH]:
+            return f"evidence {request.evidence_prefix!r} is not the evidence shown: give its first six characters"
+        if request.decision == "GO" and request.person in self.quorum(gate).counted:
+            return f"{request.person} has already signed GO here, and counts once"
+        if until := self._locked_until_words(request.person):
+            return until
+        return ""
+
+    def _locked_until_words(self, person: str) -> str:
+        wrong = self._record.wrong_codes(person, WRONG_WITHIN_S + WRONG_WITHIN_S)
+        for newest, oldest in zip(wrong, wrong[WRONG_MAX - 1 :], strict=False):
+            until = newest + timedelta(seconds=WRONG_WITHIN_S)
+            if newest - oldest <= timedelta(seconds=WRONG_WITHIN_S) and until > utc_now():
+                return f"{person} is locked until {until:%H:%M:%S} UTC: five wrong codes in 15 minutes"
+        return ""
+
+
+def enroll_demo(seeds_path: Path, approvers: Approvers, venue: str) -> list[str]:
+    """Gives the made-up people of a demo plan their seeds. Refused on anything but the simulated venue."""
+    if venue != "simulated" or not approvers.demo:
+        raise SeedsError(f"demo approvers are for the simulated venue alone: the plan's venue is {venue}")
+    return Seeds(seeds_path).add([person.name for person in approvers.people])
+
+
+def current_code(seeds_path: Path, person: str, venue: str, now_s: float | None = None) -> str:
+    """The one-time code of a demo approver, now. Refused on anything but the simulated venue."""
+    if venue != "simulated":
+        raise SeedsError(f"codes are shown on the simulated venue alone: the plan's venue is {venue}")
+    seed = Seeds(seeds_path).read().get(person)
+    if seed is None:
+        raise SeedsError(f"{person!r} is not enrolled")
+    return str(pyotp.TOTP(seed).at(time.time() if now_s is None else now_s))

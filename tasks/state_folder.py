@@ -1,0 +1,123 @@
+"""Where everything of one stack lives: the state folder (`SLIPWAY_HOME`, default `.slipway` beside the code).
+
+One folder holds the record, the logs, the journals and the keys of one stack, so that removing it removes everything,
+and two stacks (a user's and a test's) never meet. The folder and every file with a secret in it is its owner's alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The paths inside the state folder. Making the object touches nothing; `create` makes the folders."""
+
+    root: Path
+
+    @classmethod
+    def here(cls) -> StateFolder:
+        """The folder named by `SLIPWAY_HOME`, else `.slipway` in the repository."""
+        named = os.environ.get("SLIPWAY_HOME", "")
+        return cls(Path(named).expanduser().resolve() if named else REPOSITORY / ".slipway")
+
+    @property
+    def table(self) -> Path:
+        return self.root / "stack.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "rollout.db"
+
+    @property
+    def record_url(self) -> str:
+        return os.environ.get("SLIPWAY_RECORD_URL", "") or f"sqlite:///{self.record}"
+
+    @property
+    def prefect(self) -> Path:
+        return self.root / "prefect"
+
+    @property
+    def prometheus(self) -> Path:
+        return self.root / "prometheus"
+
+    @property
+    def targets(self) -> Path:
+        return self.prometheus / "targets"
+
+    @property
+    def accounts(self) -> Path:
+        return self.root / "accounts"
+
+    @property
+    def retired_accounts(self) -> Path:
+        """Simulated accounts whose rollouts have ended, or whose venue is gone. No guard is started for them."""
+        return self.accounts / "retired"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def evidence(self) -> Path:
+        return self.root / "evidence"
+
+    @property
+    def bundles(self) -> Path:
+        return self.root / "bundles"
+
+    @property
+    def seeds(self) -> Path:
+        return self.root / "approvers" / "seeds.json"
+
+    @property
+    def control_token(self) -> Path:
+        return self.root / "control_token"
+
+    @property
+    def suspended(self) -> Path:
+        """A file here named as a process suspends its supervision: it is not started again while the file stands."""
+        return self.root / "suspended"
+
+    def log(self, process: str) -> Path:
+        return self.logs / f"{process}.log"
+
+    def create(self) -> None:
+        """Makes the folder and its rooms, closed to everybody else."""
+        rooms = (self.logs, self.prefect, self.targets, self.accounts, self.retired_accounts, self.runs)
+        for room in (self.root, *rooms, self.evidence, self.bundles, self.seeds.parent, self.suspended):
+            room.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+
+
+def write_private(path: Path, content: str) -> None:
+    """Writes `content` so that a reader sees the old file or the new one, never half, and only its owner may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`; None where there is no such file or it does not hold one."""
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,70 @@
+"""`python -m tasks.supervise --home FOLDER --plan FILE --market MARKET`: the supervisor's process.
+
+SIGTERM or SIGINT: trading is stopped with proof, then everything else; exit 0. A second supervisor on the same folder
+ends at once with exit 3: the folder itself is the lock, and the kernel frees it with the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tasks.state_folder import StateFolder
+from tasks.supervise.prometheus import PrometheusUnusable
+from tasks.supervise.supervisor import LOG, StartFailed, Supervisor
+from tasks.supervise.table import read_table
+from tasks.supervise.takedown import retire_simulated_accounts, stop_processes, stop_trading
+
+EXIT_ALREADY_RUNNING = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.supervise")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--plan", required=True)
+    parser.add_argument("--market", required=True)
+    arguments = parser.parse_args()
+    folder = StateFolder(arguments.home)
+    folder.create()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    lock = os.open(folder.root, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        LOG.info("another supervisor owns %s", folder.root)
+        return EXIT_ALREADY_RUNNING
+    return _supervise(folder, arguments.plan, arguments.market)
+
+
+def _supervise(folder: StateFolder, plan: str, market: str) -> int:
+    left = read_table(folder.table)
+    if left is None:
+        retire_simulated_accounts(folder)
+    supervisor = Supervisor(folder, plan, market, left)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, supervisor.on_signal)
+    started = False
+    try:
+        supervisor.start()
+        started = True
+        supervisor.run()
+    except (StartFailed, PrometheusUnusable) as error:
+        LOG.error("%s", error)
+    supervisor.close()
+    stopped = stop_trading(folder, "supervisor", "the stack is taken down", LOG.info, 30.0, supervisor.turn)
+    ended = stop_processes(folder, supervisor.table, LOG.info)
+    retire_simulated_accounts(folder)
+    folder.table.unlink(missing_ok=True)
+    return 0 if started and stopped and ended else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

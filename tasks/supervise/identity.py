@@ -1,0 +1,122 @@
+"""Which process is meant: a PID alone is reused by the kernel, a PID with its start time is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "SLIPWAY_STACK"
+"""Set in the environment of every child of one supervisor, and so of its children's children: what a killed supervisor
+left is found by it."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process: its PID, and its start in clock ticks since boot (field 22 of /proc/PID/stat, proc(5))."""
+
+    pid: int
+    started_ticks: int
+
+    def is_alive(self) -> bool:
+        """True while exactly this process runs. A zombie is dead: it holds nothing any more."""
+        state = _stat(self.pid)
+        return state is not None and state[0] not in ("Z", "X") and state[1] == self.started_ticks
+
+    def send(self, signal_number: int) -> None:
+        """Signals the process' group (it leads a session of its own), if it still is this process."""
+        if not self.is_alive():
+            return
+        try:
+            os.killpg(self.pid, signal_number)
+        except ProcessLookupError:
+            return
+        except PermissionError:  # not a group leader of ours: the process alone
+            os.kill(self.pid, signal_number)
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()  # the name in brackets may hold spaces and brackets
+    return fields[0], int(fields[19])
+
+
+def identify(pid: int) -> Identity | None:
+    """The identity of the process that has this PID now; None where there is none (or only a zombie)."""
+    state = _stat(pid)
+    if state is None or state[0] in ("Z", "X"):
+        return None
+    return Identity(pid, state[1])
+
+
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path
+) -> subprocess.Popen[bytes]:
+    """Starts `command` in a session of its own, with both streams appended to `log` and nothing to read."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+
+
+def stop(identities: Sequence[Identity], grace_s: float) -> list[Identity]:
+    """SIGTERM to all, SIGKILL to what still lives after `grace_s`; returns those that live even after that."""
+    for identity in identities:
+        identity.send(signal.SIGTERM)
+    left = wait_gone(identities, grace_s)
+    for identity in left:
+        identity.send(signal.SIGKILL)
+    return wait_gone(left, 5.0)
+
+
+def wait_gone(identities: Sequence[Identity], deadline_s: float) -> list[Identity]:
+    """Waits until none lives or the deadline has passed; returns those that still do."""
+    end = time.monotonic() + deadline_s
+    left = [identity for identity in identities if identity.is_alive()]
+    while left and time.monotonic() < end:
+        time.sleep(0.02)
+        left = [identity for identity in left if identity.is_alive()]
+    return left
+
+
+def marked(mark: str) -> list[Identity]:
+    """Every live process whose environment carries this stack's mark, oldest first; never this one."""
+    found: list[Identity] = []
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+        if wanted in environment and (identity := identify(int(entry.name))) is not None:
+            found.append(identity)
+    return sorted(found, key=lambda identity: identity.started_ticks)
+
+
+def find_marked(mark: str, command: Sequence[str]) -> Identity | None:
+    """The live process of this stack that was started with exactly this command; None where there is none."""
+    wanted = b"\0".join(word.encode() for word in command)
+    for identity in marked(mark):
+        try:
+            found = Path(f"/proc/{identity.pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if found.rstrip(b"\0") == wanted:
+            return identity
+    return None

@@ -1,0 +1,111 @@
+"""What the embedded stack consists of: one row a process. Read this table to know what runs and what it dies with.
+
+| process | started again? | dies with |
+|---|---|---|
+| prometheus | yes, on a fresh data folder | the stack |
+| prefect-server | yes | the stack |
+| prefect-worker | yes | the stack; its flow runs die with it, the guards and the bots do not |
+| venue | no: a venue that comes back empty would hide what was open | the stack |
+| guard-ACCOUNT | yes, and it adopts the bot | the stack, or its account's retirement |
+
+Bots are no rows of this table: a bot belongs to its account's guard.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.state_folder import REPOSITORY, StateFolder
+from tasks.supervise.identity import MARK
+
+WORK_POOL = "slipway"
+PREFECT_WORKER_QUERY_S = 1
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How one process is started. `restarts`: whether the supervisor starts it again when it dies."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    restarts: bool = True
+
+
+def base_environment() -> dict[str, str]:
+    """What children see of the caller's environment: enough to run, nothing that could redirect them.
+
+    No proxy settings (everything is on loopback), no keys, no Prefect profile of the user's.
+    """
+    kept = {name: value for name in _KEPT if (value := os.environ.get(name)) is not None}
+    kept.update({name: value for name, value in os.environ.items() if name.startswith("LC_") or name == "LANG"})
+    kept["PYTHONUNBUFFERED"] = "1"
+    return kept
+
+
+def prefect_environment(folder: StateFolder, api_url: str) -> dict[str, str]:
+    """Prefect's settings of this stack, all by environment: a user's own Prefect profile is never read or written."""
+    return {
+        "PREFECT_HOME": str(folder.prefect),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_PROFILES_PATH": str(folder.prefect / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": str(PREFECT_WORKER_QUERY_S),
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "DO_NOT_TRACK": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+
+def stack_environment(folder: StateFolder, mark: str, plan: str, prometheus_url: str, api_url: str) -> dict[str, str]:
+    """The environment every child of the supervisor gets."""
+    environment = base_environment() | prefect_environment(folder, api_url)
+    environment |= {
+        "SLIPWAY_HOME": str(folder.root),
+        "SLIPWAY_PROMETHEUS_URL": prometheus_url,
+        "SLIPWAY_RECORD_URL": folder.record_url,
+        "SLIPWAY_PLAN": plan,
+        MARK: mark,
+    }
+    if webhook := os.environ.get("SLIPWAY_SLACK_WEBHOOK"):
+        environment["SLIPWAY_SLACK_WEBHOOK"] = webhook
+    return environment
+
+
+def prefect_server(port: int) -> Spec:
+    """The server without the wrapper of Prefect's command line, which would only start this as a second process."""
+    command = (sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app")
+    options = ("--host", "127.0.0.1", "--port", str(port), "--timeout-keep-alive", "5", "--log-level", "warning")
+    return Spec("prefect-server", (*command, *options))
+
+
+def prefect_worker() -> Spec:
+    command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process")
+    return Spec("prefect-worker", (*command, "--name", "slipway", "--install-policy", "never"))
+
+
+def venue(market: str, control_token: str) -> Spec:
+    command = (sys.executable, "-m", "bot", "serve-venue", "--market", market, "--port", "0", "--json")
+    return Spec("venue", command, {"SLIPWAY_SIM_CONTROL_TOKEN": control_token}, restarts=False)
+
+
+def guard(account: str) -> Spec:
+    return Spec(f"guard-{account}", (sys.executable, "-m", "tasks.guard", "--account", account))
+
+
+def accounts_with_a_guard(folder: StateFolder) -> list[str]:
+    """Every account that has a file: each wants exactly one guard."""
+    return sorted(path.stem for path in folder.accounts.glob("*.json") if not path.name.startswith("."))
+
+
+def working_directory() -> Path:
+    return REPOSITORY

@@ -1,0 +1,283 @@
+"""The supervisor: starts the stack, starts again what died, and takes it down in order.
+
+It is one process with one loop. What it knows stands in `stack.json` after every change, so a supervisor that was
+killed loses nothing: the next one adopts what still runs (same PID, same start time) and starts only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from tasks.state_folder import StateFolder, write_private
+from tasks.supervise import specs
+from tasks.supervise.identity import Identity, find_marked, identify, spawn
+from tasks.supervise.ports import usual_or_free
+from tasks.supervise.prometheus import find_prometheus, fresh_data_folder, prometheus_command
+from tasks.supervise.table import Row, Table, write_table
+
+LOG = logging.getLogger("slipway.supervisor")
+
+TURN_S = 0.2
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+SETTLED_AFTER_S = 30.0
+"""A process that lived this long is started again at once when it dies; one that dies sooner waits longer each time."""
+SERVER_READY_S = 60.0
+VENUE_READY_S = 20.0
+
+
+class StartFailed(Exception):
+    """The stack cannot be started; the message says which process, and where its log is."""
+
+
+@dataclass
+class Attempts:
+    """How often in a row a process died young, and when it may be started again (monotonic seconds)."""
+
+    count: int = 0
+    not_before_s: float = 0.0
+    started_s: float = 0.0
+
+
+class Supervisor:
+    """Holds the table of one stack. `start`, then `turn` again and again; `stopping` ends the loop of `run`."""
+
+    def __init__(self, folder: StateFolder, plan: str, market: str, left: Table | None) -> None:
+        self.folder = folder
+        self.stopping = False
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.attempts: dict[str, Attempts] = {}
+        self.specs: dict[str, specs.Spec] = {}
+        me = identify(os.getpid())
+        if me is None:
+            raise StartFailed("supervisor: /proc does not show this process")
+        now = _now()
+        row = Row("supervisor", me.pid, me.started_ticks, now, str(folder.log("supervisor")))
+        if left is None:
+            self.table = Table(secrets.token_hex(8), "starting", now, str(specs.working_directory()), plan, market, row)
+        else:
+            alive = tuple(old for old in left.processes if old.identity.is_alive())
+            self.table = replace(left, state="starting", plan=plan, supervisor=row, processes=alive)
+
+    # ---- start ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Brings up what is missing; returns when everything answers. StartFailed names what does not."""
+        self._choose_endpoints()
+        self.environment = specs.stack_environment(
+            self.folder,
+            self.table.mark,
+            self.table.plan,
+            self.table.endpoints["prometheus"],
+            self.table.endpoints["prefect_api"],
+        )
+        for spec in (self._prometheus_spec(), self._server_spec(), self._venue_spec()):
+            self._ensure(spec)
+        self._await_venue()
+        self._await_answer("prefect-server", f"{self.table.endpoints['prefect_api']}/health", SERVER_READY_S)
+        self._await_answer("prometheus", f"{self.table.endpoints['prometheus']}/-/ready", SERVER_READY_S)
+        self._create_work_pool()
+        self._ensure(specs.prefect_worker())
+        self._save(replace(self.table, state="ready"))
+        LOG.info("ready")
+
+    def _choose_endpoints(self) -> None:
+        if "prefect_api" in self.table.endpoints:
+            return
+        prefect, prometheus = usual_or_free(4200), usual_or_free(9090)
+        server = f"http://127.0.0.1:{prefect}"
+        self._save(
+            self.table.with_endpoints(
+                prefect_ui=f"{server}/v2", prefect_api=f"{server}/api", prometheus=f"http://127.0.0.1:{prometheus}"
+            )
+        )
+
+    def _prometheus_spec(self) -> specs.Spec:
+        port = int(self.table.endpoints["prometheus"].rpartition(":")[2])
+        command = prometheus_command(find_prometheus(), self.folder, port)
+        return specs.Spec("prometheus", tuple(command))
+
+    def _server_spec(self) -> specs.Spec:
+        port = int(self.table.endpoints["prefect_api"].removesuffix("/api").rpartition(":")[2])
+        return specs.prefect_server(port)
+
+    def _venue_spec(self) -> specs.Spec:
+        token = self.folder.control_token
+        if not token.exists():
+            write_private(token, secrets.token_hex(16) + "\n")
+        return specs.venue(self.table.market, token.read_text().strip())
+
+    def _ensure(self, spec: specs.Spec) -> None:
+        """Starts it unless it runs already (adopted from a supervisor that was killed)."""
+        self.specs[spec.name] = spec
+        self.attempts.setdefault(spec.name, Attempts(started_s=time.monotonic()))
+        row = self.table.row(spec.name)
+        if row is None and (identity := find_marked(self.table.mark, spec.command)) is not None:
+            # started by a supervisor that was killed before it wrote its table
+            row = Row(spec.name, identity.pid, identity.started_ticks, _now(), str(self.folder.log(spec.name)))
+            self._save(self.table.with_row(row))
+        if row is not None and row.identity.is_alive():
+            LOG.info("%s: adopted, pid %d", spec.name, row.pid)
+            return
+        _set_aside(self.folder.log(spec.name))
+        self._spawn(spec, restarts=0)
+
+    def _spawn(self, spec: specs.Spec, restarts: int) -> None:
+        log = self.folder.log(spec.name)
+        command = list(spec.command)
+        if spec.name == "prometheus":  # one fresh data folder at every start
+            command.append(f"--storage.tsdb.path={fresh_data_folder(self.folder)}")
+        child = spawn(command, {**self.environment, **spec.environment}, log, specs.working_directory())
+        identity = identify(child.pid) or Identity(child.pid, 0)
+        self.children[spec.name] = child
+        self.attempts[spec.name].started_s = time.monotonic()
+        self._save(self.table.with_row(Row(spec.name, child.pid, identity.started_ticks, _now(), str(log), restarts)))
+        LOG.info("%s: started, pid %d", spec.name, child.pid)
+
+    def _await_venue(self) -> None:
+        """Reads the one line the venue prints when it answers, and keeps its addresses."""
+        row = self.table.row("venue")
+        end = time.monotonic() + VENUE_READY_S
+        while row is not None and time.monotonic() < end:
+            ready = _ready_line(Path(row.log))
+            if ready is not None and row.identity.is_alive():
+                names = ("rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")
+                self._save(self.table.with_endpoints(**{f"venue_{name}": str(ready[name]) for name in names}))
+                return
+            if not row.identity.is_alive():
+                break
+            self._pause()
+        raise StartFailed(
+            f"venue: did not say it was ready within {VENUE_READY_S:.0f} s; see {self.folder.log('venue')}"
+        )
+
+    def _await_answer(self, name: str, url: str, deadline_s: float) -> None:
+        end = time.monotonic() + deadline_s
+        with httpx.Client(timeout=2.0, trust_env=False) as client:
+            while time.monotonic() < end:
+                try:
+                    if client.get(url).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    row = self.table.row(name)
+                    if row is None or not row.identity.is_alive():
+                        break
+                self._pause()
+        raise StartFailed(f"{name}: does not answer at {url} within {deadline_s:.0f} s; see {self.folder.log(name)}")
+
+    def _create_work_pool(self) -> None:
+        """The worker would make it too, but deployments are written at the same time and need it."""
+        url = f"{self.table.endpoints['prefect_api']}/work_pools/"
+        answer = httpx.post(url, json={"name": specs.WORK_POOL, "type": "process"}, timeout=10, trust_env=False)
+        if answer.status_code not in (200, 201, 409):
+            raise StartFailed(f"prefect-server: work pool {specs.WORK_POOL} refused ({answer.status_code}); {url}")
+
+    def _pause(self) -> None:
+        if self.stopping:
+            raise StartFailed("stopped while starting")
+        time.sleep(0.05)
+
+    # ---- watch ----------------------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """One look at everything: guards for every account, and again what died."""
+        wanted = {f"guard-{account}": account for account in specs.accounts_with_a_guard(self.folder)}
+        for name, account in wanted.items():
+            if name not in self.specs:
+                self._ensure(specs.guard(account))
+        for name in [name for name in self.specs if name.startswith("guard-") and name not in wanted]:
+            self._retire(name)
+        for name, spec in self.specs.items():
+            self._look_at(name, spec)
+
+    def _look_at(self, name: str, spec: specs.Spec) -> None:
+        child = self.children.get(name)
+        if child is not None:
+            child.poll()  # collects it when dead
+        row = self.table.row(name)
+        if row is None or row.identity.is_alive():
+            return
+        attempts = self.attempts[name]
+        now_s = time.monotonic()
+        if not row.note:
+            settled = now_s - attempts.started_s > SETTLED_AFTER_S
+            attempts.count = 0 if settled else attempts.count + 1
+            attempts.not_before_s = now_s + BACK_OFF_S[min(attempts.count, len(BACK_OFF_S) - 1)]
+            code = "?" if child is None else child.returncode
+            LOG.warning("%s: died (exit %s)%s", name, code, "" if spec.restarts else "; not started again")
+            self._save(self.table.with_row(replace(row, note=f"died, exit {code}")))
+        if not spec.restarts or (self.folder.suspended / name).exists() or now_s < attempts.not_before_s:
+            return
+        self._spawn(spec, restarts=row.restarts + 1)
+
+    def _retire(self, name: str) -> None:
+        row = self.table.row(name)
+        if row is not None:
+            row.identity.send(signal.SIGTERM)
+        self.specs.pop(name)
+        child = self.children.pop(name, None)
+        if child is not None:
+            try:
+                child.wait(5.0)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        self._save(self.table.without_row(name))
+        LOG.info("%s: its account is retired", name)
+
+    def _save(self, table: Table) -> None:
+        self.table = table
+        write_table(self.folder.table, table)
+
+    def close(self) -> None:
+        """Says in the table that the stack is going down, so that nobody starts work on it."""
+        self._save(replace(self.table, state="stopping"))
+
+    # ---- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Turns until somebody says stop."""
+        while not self.stopping:
+            self.turn()
+            time.sleep(TURN_S)
+
+    def on_signal(self, number: int, _: FrameType | None) -> None:
+        LOG.info("signal %s: stopping", signal.Signals(number).name)
+        self.stopping = True
+
+
+def _set_aside(log: Path) -> None:
+    """Keeps the log of the stack before as `NAME.log.1`, so that what is read here was written by this one."""
+    if log.exists():
+        log.replace(log.with_name(log.name + ".1"))
+
+
+def _ready_line(log: Path) -> dict[str, object] | None:
+    """The newest ready line in the venue's log; None while there is none."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        if line.startswith("{") and '"ws_trade_url"' in line:
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(found, dict) and "rest_url" in found:
+                return found
+    return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,94 @@
+"""The venue account as closing and preflight need it: the kill switch and plain reads, on threads, without the bot.
+
+The kill switch runs in the guard's process because starting one costs a second of the five a rollback has; the same
+code is `mm-bot kill-switch` for a watchdog or a person. A call that fails raises DeskError and says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeVar
+
+from bot.venues.port import VenueError
+from tasks.account_file import AccountAccess
+from tasks.rollback import DeskError, OpenOrders
+
+if TYPE_CHECKING:
+    from bot.venues.bybit.account_client import AccountClient
+
+T = TypeVar("T")
+CANCEL_DEADLINE_S = 3.0
+FLATTEN_DEADLINE_S = 5.0
+
+
+class VenueDesk:
+    """One account at one venue. `symbols`: those of the stage. Close it."""
+
+    def __init__(self, access: AccountAccess, symbols: Sequence[str]) -> None:
+        self._access = access
+        self._symbols = tuple(symbols)
+        self._client: AccountClient | None = None
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def cancel_all(self) -> str:
+        """Cancel-all of own orders, repeated until two reads show none. Returns how many the venue cancelled."""
+        return await self._kill_switch(flatten=False, deadline_s=CANCEL_DEADLINE_S)
+
+    async def flatten(self) -> str:
+        """The same, and reduce-only slices inside the band until two reads show flat."""
+        return await self._kill_switch(flatten=True, deadline_s=FLATTEN_DEADLINE_S)
+
+    async def read_open(self) -> OpenOrders:
+        from bot.runtime.kill_switch import OWN_PREFIX
+
+        orders = await self._read(lambda client: client.open_orders(self._symbols))
+        own = sum(order.client_order_id.startswith(OWN_PREFIX) for order in orders)
+        return OpenOrders(own=own, foreign=len(orders) - own)
+
+    async def read_positions(self) -> Mapping[str, Decimal]:
+        positions = await self._read(lambda client: client.positions(self._symbols))
+        found = {position.symbol: position.qty for position in positions}
+        return {symbol: found.get(symbol, Decimal(0)) for symbol in self._symbols}
+
+    async def read(self, ask: Callable[[AccountClient], T]) -> T:
+        """Any other read of the account client, for preflight. Raises DeskError."""
+        return await self._read(ask)
+
+    async def _kill_switch(self, *, flatten: bool, deadline_s: float) -> str:
+        from bot.runtime.kill_switch import KillSwitch
+
+        client = self._open()
+        offset_ns = time.time_ns() - time.monotonic_ns()
+
+        def work() -> str:
+            switch = KillSwitch(client, self._symbols)
+            report = switch.run(True, flatten, deadline_s, lambda: offset_ns + time.monotonic_ns(), time.sleep)
+            if report.status != "executed":
+                raise DeskError(f"kill switch: {'; '.join(report.errors)}")
+            return f"kill switch {report.status}: {report.cancelled} cancelled, {len(report.reads)} reads"
+
+        return await asyncio.to_thread(work)
+
+    async def _read(self, ask: Callable[[AccountClient], T]) -> T:
+        client = self._open()
+        try:
+            return await asyncio.to_thread(ask, client)
+        except VenueError as error:
+            raise DeskError(f"{type(error).__name__}: {error}") from error
+
+    def _open(self) -> AccountClient:
+        if self._client is None:
+            from bot.venues.bybit.account_client import AccountClient
+            from bot.venues.bybit.hosts import hosts_for, override_hosts
+
+            environment = {"MM_VENUE_REST_URL": self._access.rest_url} if self._access.venue == "simulated" else {}
+            hosts = override_hosts(hosts_for("live", "linear"), environment, rest_only=True)
+            self._client = AccountClient(hosts, self._access.api_key, self._access.api_secret)
+        return self._client

@@ -1,0 +1,21 @@
+"""Real processes for the integration tests, each test in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.guard_stack import GuardStack
+
+
+@pytest.fixture
+def guard_stack(tmp_path: Path) -> Iterator[GuardStack]:
+    """Venue, Prometheus and guard, running; nothing of them is left afterwards."""
+    stack = GuardStack(tmp_path / "home")
+    try:
+        stack.start_guard()
+        yield stack
+    finally:
+        stack.close()

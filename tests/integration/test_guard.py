@@ -1,0 +1,201 @@
+"""The guard with a real bot, venue and Prometheus, asked through the record's inbox as a flow would. No Prefect."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bot.domain.order import Side
+from bot.venues.bybit.account_client import AccountClient
+from bot.venues.bybit.hosts import hosts_for, override_hosts
+from tasks.account_file import load_account
+from tasks.record_tables import StageRun
+from tests.support.guard_stack import GuardStack
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+SAFETY_STEPS = ("revoke_grant", "stop_bot", "cancel_all", "flatten")
+
+
+def proofs(stack: GuardStack, run: StageRun) -> dict[str, dict[str, object]]:
+    """Every safety step verified, the venue clean by its own word, the chain whole; returns the proofs."""
+    steps = {step.name: step for step in stack.record.rollback_steps(run.id or 0)}
+    assert {name: steps[name].state for name in SAFETY_STEPS} == dict.fromkeys(SAFETY_STEPS, "verified")
+    assert stack.is_clean()
+    assert stack.bot(run) is None
+    assert stack.record.verify_chain(stack.account).ok
+    reads = steps["cancel_all"].proof["reads"]
+    assert [read["own_open"] for read in reads] == [0, 0]
+    revoked = datetime.fromisoformat(str(stack.record.timeline(run.id or 0)["grant_revoked"]))
+    first_read = datetime.fromisoformat(reads[0]["at"])
+    wait_s = stack.plan.grant_ttl_s + stack.plan.recv_window_ms / 1000 + 2 * stack.plan.quote_interval_ms / 1000
+    assert (first_read - revoked).total_seconds() >= wait_s - 0.01
+    return {name: step.proof for name, step in steps.items()}
+
+
+def seconds(stack: GuardStack, run: StageRun, first: str, last: str) -> float:
+    times = stack.record.timeline(run.id or 0)
+    return (datetime.fromisoformat(str(times[last])) - datetime.fromisoformat(str(times[first]))).total_seconds()
+
+
+def page(run: StageRun) -> str:
+    return (Path(str(run.evidence_dir)) / "index.html").read_text()
+
+
+def test_a_healthy_candidate_is_signed_promoted_and_left_flat(guard_stack: GuardStack) -> None:
+    stack = guard_stack
+    number = stack.begin("healthy")
+    assert stack.begin("healthy") == number, "a second begin opens no second stage run"
+    other = stack.ask("begin", {"rollout": "other", "stage": "canary", "plan": str(stack.plan_path)})
+    assert not other.done
+    assert "taken by healthy/canary" in other.reason
+    early = stack.ask("launch", {"stage_run_id": number})
+    assert "entry sign-offs are missing" in early.reason
+    _refusals(stack, number)
+    stack.sign_all(number, "entry")
+    assert stack.ask("launch", {"stage_run_id": number}).done
+    stack.wait_step(number, ("watch",), 30)
+    pid = stack.bot()
+    assert stack.ask("launch", {"stage_run_id": number}).done, "launching again changes nothing"
+    assert stack.bot() == pid
+    guard = psutil.Process(stack.processes["guard"].pid)
+    assert not [one for one in guard.memory_maps() if "pandas" in one.path or "matplotlib" in one.path]
+    stack.wait_step(number, ("watched",), 30)
+    assert guard.memory_info().rss < 100_000_000
+    answer = stack.ask("judge", {"stage_run_id": number}, 90)
+    assert answer.result["word"] == "GO", answer
+    assert "exit sign-offs are missing" in stack.ask("promote", {"stage_run_id": number}).reason
+    stack.sign_all(number, "exit")
+    assert stack.ask("promote", {"stage_run_id": number}).done
+    run = stack.wait_step(number, ("promoted",), 40)
+    proven = proofs(stack, run)
+    assert proven["stop_bot"]["by"] == "asked"
+    _evidence_holds(stack, run)
+
+
+def _refusals(stack: GuardStack, number: int) -> None:
+    """Wrong and used codes, the wrong evidence, a stranger: each refused with its reason."""
+    assert "wrong code" in stack.sign(number, "entry", "ada", code="000000").reason
+    assert "six characters" in stack.sign(number, "entry", "ada", evidence_prefix="zzzzzz").reason
+    assert "not one of the approvers" in stack.sign(number, "entry", "mallory", code="123456").reason
+    code = stack.fresh_code("ada")
+    assert stack.sign(number, "entry", "ada", code=code).result["counted"] == ["ada"]
+    assert "counts once" in stack.sign(number, "entry", "ada", code=code).reason
+    assert "already served" in stack.sign(number, "entry", "ada", "NO-GO", code=code).reason
+
+
+def _evidence_holds(stack: GuardStack, run: StageRun) -> None:
+    folder = Path(str(run.evidence_dir))
+    signed = folder / "judged" / "manifest.json"
+    assert hashlib.sha256(signed.read_bytes()).hexdigest() == run.evidence_digest
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, sha256 in manifest["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+    text = page(run)
+    assert "PROMOTED" in text
+    assert text.count("data:image/png;base64,") == 3
+    assert "http://" not in text.replace(stack.prometheus_url, ""), "the page must open without a network"
+    recorded = {entry.sha256 for entry in stack.record.evidence_files(run.id or 0)}
+    assert set(manifest["files"].values()) <= recorded
+
+
+FAULTS = {
+    "crash": ("rolled_back", "candidate", {"process_up"}),
+    "crossing": ("rolled_back", "candidate", {"crossing_orders", "taker_fills", "fault_freezes"}),
+    "loss": ("rolled_back", "candidate", {"loss_limit_halts", "pnl_guard", "halted", "fault_freezes"}),
+    "orphan": ("rolled_back", "candidate", {"recon_divergences", "fault_freezes"}),
+    "stall": ("parked", "environment", {"stale_book"}),
+    "blind": ("parked", "environment", None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_ends_as_the_table_says_with_proofs(guard_stack: GuardStack, fault: str) -> None:
+    step, reason, criteria = FAULTS[fault]
+    stack = guard_stack
+    number = stack.launch(fault)
+    _inject(stack, fault)
+    run = stack.wait_step(number, (step,), 60)
+    assert run.reason == reason
+    assert criteria is None or run.decided_criterion in criteria
+    proofs(stack, run)
+    assert seconds(stack, run, "breach", "grant_revoked") <= 2 * stack.plan.measure_every_s
+    assert seconds(stack, run, "breach", "flat") <= 5
+    text = page(run)
+    assert str(run.decided_criterion) in text
+    assert ("Observation was lost" in text) == (fault == "blind")
+    again = stack.ask("begin", {"rollout": fault, "stage": "canary", "plan": str(stack.plan_path), "nonce": fault})
+    assert again.done == (reason != "candidate"), "only a fault of the candidate burns its digest"
+
+
+def _inject(stack: GuardStack, fault: str) -> None:
+    if fault == "crash":
+        stack.kill_bot()
+    elif fault == "blind":
+        stack.kill("prometheus")
+    elif fault == "orphan":
+        _place_orphan(stack)
+    else:
+        stack.control("faults", {"kind": fault, "account": stack.account})
+
+
+def _place_orphan(stack: GuardStack) -> None:
+    access = load_account(stack.folder.root, stack.account)
+    hosts = override_hosts(hosts_for("live", "linear"), {"MM_VENUE_REST_URL": access.rest_url}, rest_only=True)
+    with AccountClient(hosts, access.api_key, access.api_secret) as client:
+        instrument = client.instrument("BTCUSDT")
+        far = instrument.price(instrument.ticks_floor(client.top_of_book("BTCUSDT").bid * Decimal("0.9")))
+        client.place_post_only("BTCUSDT", Side.BUY, instrument.qty_min, far, "slwq-0-1")
+
+
+def test_without_its_guard_the_bot_cancels_and_the_next_guard_adopts_it(guard_stack: GuardStack) -> None:
+    stack = guard_stack
+    number = stack.launch("orphaned")
+    bot, epoch = stack.bot(), stack.record.stage_run(number).epoch
+    stack.until("quotes stand", lambda: stack.truth()["orders"], 10)
+    stack.kill("guard")
+    killed = time.monotonic()
+    stack.until("no own order stands", lambda: not stack.truth()["orders"], 6.5)
+    assert time.monotonic() - killed <= 6
+    assert stack.bot() == bot
+    stack.start_guard()
+    stack.until("the bot is adopted", lambda: stack.record.stage_run(number).epoch == epoch + 1, 10)
+    assert stack.bot() == bot, "the same process"
+    # Nobody is left to see it die: the guard that comes back must find it dead and never start another.
+    stack.kill("guard")
+    stack.kill_bot()
+    stack.start_guard()
+    run = stack.wait_step(number, ("rolled_back",), 40)
+    assert (run.reason, run.decided_criterion) == ("candidate", "process_up")
+    proofs(stack, run)
+
+
+def test_a_rollback_that_loses_its_guard_is_continued_by_the_next(guard_stack: GuardStack) -> None:
+    stack = guard_stack
+    number = stack.launch("stopped")
+    answer = stack.ask("stop", {"rollout": "stopped", "who": "operator", "reason": "lunch"})
+    assert answer.result["step"] == "rolling_back"
+    stack.kill("guard")
+    assert stack.record.stage_run(number).step == "rolling_back"
+    stack.start_guard()
+    run = stack.wait_step(number, ("parked",), 40)
+    assert (run.reason, run.decided_why) == ("people", "operator: lunch")
+    proofs(stack, run)
+
+
+def test_one_account_has_one_guard(guard_stack: GuardStack) -> None:
+    stack = guard_stack
+    stack.until("it has started", lambda: list(stack.folder.targets.glob("*-guard.json")), 2)
+    first = stack.processes["guard"]
+    second = stack.start_guard()
+    assert second.wait(timeout=20) == 2
+    assert "already has a guard" in stack.tail("guard")
+    stack.processes["guard"] = first
+    assert first.poll() is None

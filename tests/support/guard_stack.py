@@ -1,0 +1,293 @@
+"""A real venue, a real Prometheus and a real guard in a folder of their own, without Prefect. For whoever tests them.
+
+`GuardStack` starts them on free ports, asks the guard through the record's inbox as a flow would, and leaves nothing
+behind: every process it started, and the bot that the guard started, is gone after `close`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from gates.approvers import load_approvers
+from gates.stages import load_plan, under_root
+from tasks.record import Answer, Record, open_record
+from tasks.record_tables import StageRun
+from tasks.sign_off import STEP_S, current_code, enroll_demo
+from tasks.state_folder import REPOSITORY, StateFolder, write_private
+from tasks.supervise.identity import Identity, identify
+from tasks.supervise.prometheus import find_prometheus, fresh_data_folder, prometheus_command
+
+T = TypeVar("T")
+PLAN = Path(__file__).with_name("plan.yaml")
+FINAL = ("promoted", "rolled_back", "parked")
+
+
+class NotInTime(AssertionError):
+    """What was waited for did not come; the message shows the guard's last words."""
+
+
+class GuardStack:
+    """One account, one guard. `plan`: the plan every rollout of it uses."""
+
+    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7) -> None:
+        self.folder = StateFolder(home)
+        self.folder.create()
+        self.plan_path = plan
+        self.plan = load_plan(plan)
+        self.approvers = load_approvers(under_root(self.plan.approvers))
+        self.token = secrets.token_hex(16)
+        self.environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+            "SLIPWAY_HOME": str(home),
+            "SLIPWAY_RECORD_URL": f"sqlite:///{self.folder.record}",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.venue = self._start_venue(seed)
+        self.prometheus_url = self._start_prometheus()
+        self.environment["SLIPWAY_PROMETHEUS_URL"] = self.prometheus_url
+        self.account, self._key = self._open_account()
+        enroll_demo(self.folder.seeds, self.approvers, self.plan.venue)
+        self.record: Record = open_record(self.environment["SLIPWAY_RECORD_URL"])
+        self._spent: set[tuple[str, int]] = set()
+        self._asked = 0
+
+    # ---- processes ------------------------------------------------------------------------------------------------
+
+    def start_guard(self) -> subprocess.Popen[bytes]:
+        """Starts (again) the guard of the account."""
+        return self._spawn("guard", [sys.executable, "-m", "tasks.guard", "--account", self.account])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and reaped."""
+        self.processes[name].kill()
+        self.processes[name].wait(timeout=5)
+
+    def kill_bot(self) -> None:
+        bot = self.bot()
+        assert bot is not None
+        os.kill(bot.pid, signal.SIGKILL)
+
+    def bot(self, run: StageRun | None = None) -> Identity | None:
+        """The living bot of the stage run; None where there is none."""
+        row = run or self.record.open_on_account(self.account)
+        if row is None or row.pid is None or row.pid_started_ticks is None:
+            return None
+        identity = Identity(row.pid, row.pid_started_ticks)
+        return identity if identity.is_alive() else None
+
+    def close(self) -> None:
+        """Ends everything that was started; bots are found by the run folders in their command lines."""
+        self.record.close()
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for pid in self._bots():
+            os.kill(pid, signal.SIGKILL)
+        for process in self.processes.values():
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(timeout=5)
+        for pid in self._bots():
+            os.kill(pid, signal.SIGKILL)
+
+    def _bots(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if str(self.folder.runs).encode() in command and identify(int(entry.name)) is not None:
+                    found.append(int(entry.name))
+        return found
+
+    def _spawn(self, name: str, command: list[str], **more: str) -> subprocess.Popen[bytes]:
+        with self.folder.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env={**self.environment, **more},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if name == "venue" else log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        return process
+
+    def _start_venue(self, seed: int) -> dict[str, Any]:
+        command = [sys.executable, "-m", "bot", "serve-venue", "--market", "generated", "--port", "0", "--json"]
+        process = self._spawn("venue", [*command, "--seed", str(seed)], SLIPWAY_SIM_CONTROL_TOKEN=self.token)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, f"the venue said nothing: {self.tail('venue')}"
+        told = json.loads(line)
+        assert isinstance(told, dict)
+        return told
+
+    def _start_prometheus(self) -> str:
+        port = _free_port()
+        command = prometheus_command(find_prometheus(), self.folder, port)
+        self._spawn("prometheus", [*command, f"--storage.tsdb.path={fresh_data_folder(self.folder)}"])
+        url = f"http://127.0.0.1:{port}"
+        self.until("Prometheus is ready", lambda: _ready(url), 15)
+        return url
+
+    def _open_account(self) -> tuple[str, str]:
+        told = self.control("accounts", {"equity_quote": "100000"})
+        account = str(told["account"])
+        urls = {name: self.venue[name] for name in ("rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")}
+        tokens = {"grant_token": secrets.token_hex(16), "approve_token": secrets.token_hex(16)}
+        keys = {"api_key": told["api_key"], "api_secret": told["api_secret"]}
+        content = {"account": account, "venue": "simulated", **urls, **keys, **tokens}
+        write_private(self.folder.accounts / f"{account}.json", json.dumps(content))
+        return account, str(told["api_key"])
+
+    # ---- the venue's own truth ------------------------------------------------------------------------------------
+
+    def control(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = httpx.post(
+            f"{self.venue['rest_url']}/sim/{call}", json=body, headers={"X-Sim-Token": self.token}, timeout=5
+        )
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert isinstance(told, dict)
+        return told
+
+    def truth(self) -> dict[str, Any]:
+        """Open orders, positions and executions as the venue itself has them."""
+        answer = httpx.get(
+            f"{self.venue['rest_url']}/sim/state",
+            params={"account": self.account},
+            headers={"X-Sim-Token": self.token},
+            timeout=5,
+        )
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert isinstance(told, dict)
+        return told
+
+    def is_clean(self) -> bool:
+        """No open order and no position, by the venue's own word."""
+        truth = self.truth()
+        return not truth["orders"] and all(float(one["qty"]) == 0 for one in truth["positions"])
+
+    # ---- asking the guard -----------------------------------------------------------------------------------------
+
+    def ask(self, kind: str, payload: dict[str, Any], within_s: float = 30) -> Answer:
+        """One request and its answer."""
+        self._asked += 1
+        number = self.record.submit(self.account, kind, payload, f"{kind}-{self._asked}-{secrets.token_hex(4)}")
+        return self.until(f"{kind} is answered", lambda: self.record.answer(number), within_s)
+
+    def begin(self, rollout: str) -> int:
+        """Opens the canary of a new rollout and waits for its preflight."""
+        payload = {"rollout": rollout, "stage": "canary", "plan": str(self.plan_path), "nonce": rollout}
+        answer = self.ask("begin", {**payload, "requested_by": "test"})
+        assert answer.done, answer.reason
+        number = int(answer.result["stage_run_id"])
+        self.wait_step(number, ("ready",), 30)
+        return number
+
+    def sign(self, number: int, gate: str, person: str, decision: str = "GO", **more: str) -> Answer:
+        """A sign-off with a code that has not served yet."""
+        run = self.record.stage_run(number)
+        digest = (run.entry_digest if gate == "entry" else run.evidence_digest) or ""
+        payload = {"stage_run_id": number, "gate": gate, "person": person, "decision": decision}
+        code = more.pop("code", None) or self.fresh_code(person)
+        payload |= {"code": code, "evidence_prefix": digest[:6], "comment": "", **more}
+        return self.ask("sign_off", payload)
+
+    def fresh_code(self, person: str) -> str:
+        """A right code that this person has not used yet; waits for the next time step where both are spent."""
+
+        def unspent() -> str | None:
+            now_s = time.time()
+            for back in (0, 1):
+                step = int(now_s) // STEP_S - back
+                about_to_expire = back == 1 and now_s % STEP_S > STEP_S - 3
+                if (person, step) not in self._spent and not about_to_expire:
+                    self._spent.add((person, step))
+                    return current_code(self.folder.seeds, person, "simulated", step * STEP_S)
+            return None
+
+        return self.until(f"a code of {person} that has not served", unspent, STEP_S)
+
+    def sign_all(self, number: int, gate: str) -> None:
+        """Everybody who has not signed GO yet does, until nobody is missing."""
+        done = {row.person for row in self.record.sign_offs(number, gate, accepted=True) if row.decision == "GO"}
+        for person in (one for one in self.approvers.people if one.name not in done):
+            answer = self.sign(number, gate, person.name)
+            assert answer.done, answer.reason
+            if not answer.result["missing"]:
+                return
+
+    def launch(self, rollout: str) -> int:
+        """Begin, sign, launch: returns once the bot is watched."""
+        number = self.begin(rollout)
+        self.sign_all(number, "entry")
+        answer = self.ask("launch", {"stage_run_id": number})
+        assert answer.done, answer.reason
+        self.wait_step(number, ("watch", "watched"), 30)
+        return number
+
+    # ---- waiting --------------------------------------------------------------------------------------------------
+
+    def wait_step(self, number: int, steps: tuple[str, ...], within_s: float) -> StageRun:
+        """Waits for one of `steps`; a final step that is not wanted fails at once."""
+
+        def arrived() -> StageRun | None:
+            run = self.record.stage_run(number)
+            if run.step in steps:
+                return run
+            if run.step in FINAL:
+                raise NotInTime(f"{run.step} by {run.decided_criterion}: {run.decided_why}\n{self.tail('guard')}")
+            return None
+
+        return self.until(f"step {' or '.join(steps)}", arrived, within_s)
+
+    def until(self, what: str, found: Callable[[], T | None], within_s: float) -> T:
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            value = found()
+            if value:
+                return value
+            time.sleep(0.05)
+        raise NotInTime(f"{what}: not within {within_s:g} s\n{self.tail('guard')}")
+
+    def tail(self, name: str, lines: int = 25) -> str:
+        path = self.folder.log(name)
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder.root, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/-/ready", timeout=1).status_code == 200
+    except httpx.HTTPError:
+        return False

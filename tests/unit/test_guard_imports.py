@@ -1,0 +1,17 @@
+"""What the guard's process loads, and what it must never load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+FORBIDDEN = ("prefect", "pandas", "matplotlib", "great_expectations", "alembic", "numpy", "bot.simulator", "aiohttp")
+
+
+def test_the_guard_loads_neither_prefect_nor_anything_heavy() -> None:
+    code = (
+        "import sys, tasks.guard.__main__, bot.venues.bybit.account_client, bot.runtime.kill_switch\n"
+        f"print([name for name in {FORBIDDEN!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,219 @@
+"""The record: its inbox, its epochs, and its chain in the same transaction as what it tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import SQLModel
+
+from tasks.record import Record, RecordError, open_engine
+from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun
+from tasks.record_writer import EpochLost, RecordWriter
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """An empty record with every table; that the migration makes the same ones is tested with real processes."""
+    made = f"sqlite:///{tmp_path}/rollout.db"
+    engine = open_engine(made)
+    SQLModel.metadata.create_all(engine)
+    engine.dispose()
+    return made
+
+
+@pytest.fixture
+def writer(url: str) -> Iterator[RecordWriter]:
+    made = RecordWriter(Record(open_engine(url)), "a")
+    made.know_account("simulated")
+    yield made
+    made.close()
+
+
+def rollout(name: str = "r", candidate: str = "c" * 64) -> Rollout:
+    return Rollout(
+        name=name,
+        account="a",
+        plan_name="p",
+        plan_path="/p",
+        plan_digest="d",
+        code_version="v",
+        settings_digest="s",
+        nonce="n",
+        candidate=candidate,
+        author="x",
+        requested_by="y",
+    )
+
+
+def stage_run(writer: RecordWriter, step: str = "watch", name: str = "r") -> StageRun:
+    writer.add_rollout(rollout(name))
+    row = StageRun(rollout=name, account="a", stage="canary", attempt=1, step=step, candidate="c" * 64, plan_path="/p")
+    return writer.add_stage_run(row)
+
+
+def test_a_request_is_answered_once_and_found_by_its_key(writer: RecordWriter) -> None:
+    number = writer.submit("a", "stop", {"who": "me"}, "key-1")
+    assert writer.submit("a", "stop", {"who": "me"}, "key-1") == number
+    assert writer.answer(number) is None
+    assert [row.id for row in writer.waiting()] == [number]
+    writer.reply(number, done=False, reason="no")
+    writer.reply(number, done=True, result={"late": True})
+    answer = writer.answer(number)
+    assert answer is not None
+    assert (answer.state, answer.reason, answer.result) == ("refused", "no", {})
+    assert not writer.waiting()
+
+
+def test_a_key_cannot_serve_two_kinds_of_request(writer: RecordWriter) -> None:
+    writer.submit("a", "stop", {}, "key")
+    with pytest.raises(RecordError, match="already used"):
+        writer.submit("a", "judge", {}, "key")
+
+
+def test_an_unknown_kind_is_refused_by_name(writer: RecordWriter) -> None:
+    with pytest.raises(RecordError, match=r"'sell'.*begin, launch"):
+        writer.submit("a", "sell", {}, "key")
+
+
+def test_two_who_want_the_same_epoch_get_it_once(url: str) -> None:
+    RecordWriter(Record(open_engine(url)), "a").know_account("simulated")
+
+    def take(holder: int) -> bool:
+        own = RecordWriter(Record(open_engine(url)), "a")
+        try:
+            return own.take_epoch(0, str(holder), "test") == 1
+        except EpochLost:
+            return False
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(take, range(4))) == [False, False, False, True]
+
+
+def test_a_lost_epoch_names_both(writer: RecordWriter) -> None:
+    writer.take_epoch(0, "me", "test")
+    with pytest.raises(EpochLost, match="epoch is 1, expected 0"):
+        writer.take_epoch(0, "other", "test")
+
+
+def test_what_happened_is_in_the_chain_and_a_change_of_it_shows(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    writer.change_stage_run(run.id or 0, "step", step="watched")
+    before = writer.verify_chain("a")
+    assert before.ok
+    assert [entry.kind for entry in writer.entries("a")] == ["account", "rollout", "stage_run", "step"]
+    with writer.writing() as session:
+        forged = "UPDATE record SET body = replace(body, 'watched', 'promoted') WHERE seq = 4"
+        session.connection().execute(text(forged))
+    report = writer.verify_chain("a")
+    assert (report.ok, report.broken_at_seq) == (False, 4)
+
+
+def test_two_writers_cannot_follow_the_same_link(writer: RecordWriter) -> None:
+    with writer.writing() as session:
+        insert = text(
+            "INSERT INTO record (account, seq, prev_hash, hash, at, kind, body) "
+            "SELECT account, 99, prev_hash, 'x', at, kind, body FROM record WHERE seq = 1"
+        )
+        with pytest.raises(Exception, match=r"UNIQUE constraint failed: record\.account, record\.prev_hash"):
+            session.connection().execute(insert)
+
+
+def test_one_account_has_one_unfinished_stage_run(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    with pytest.raises(RecordError, match="account a is taken by r/canary"):
+        stage_run(writer, name="r2")
+    writer.change_stage_run(run.id or 0, "step", step="parked")
+    assert stage_run(writer, name="r2").id != run.id
+
+
+def test_a_rollout_does_not_change_its_candidate(writer: RecordWriter) -> None:
+    writer.add_rollout(rollout())
+    writer.add_rollout(rollout())
+    with pytest.raises(RecordError, match="a changed candidate needs a new rollout"):
+        writer.add_rollout(rollout(candidate="e" * 64))
+
+
+def test_open_and_newest_unfinished_find_only_what_is_not_final(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    for found in (writer.open_stage_run("r", "canary"), writer.newest_unfinished("canary", "p")):
+        assert found is not None
+        assert found.id == run.id
+    assert writer.newest_unfinished("canary", "another-plan") is None
+    writer.change_stage_run(run.id or 0, "step", step="promoted")
+    assert writer.open_stage_run("r", "canary") is None
+    assert writer.newest_unfinished("canary", "p") is None
+
+
+def test_times_come_back_in_utc_and_a_naive_one_is_refused(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    at = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    writer.change_stage_run(run.id or 0, None, breach_at=at)
+    assert writer.stage_run(run.id or 0).breach_at == at
+    assert writer.timeline(run.id or 0)["breach"] == "2026-01-02T03:04:05.678Z"
+    with pytest.raises(Exception, match="has no zone"):
+        writer.change_stage_run(run.id or 0, None, breach_at=datetime(2026, 1, 2))  # noqa: DTZ001 - the point of it
+
+
+def test_a_code_serves_once(writer: RecordWriter) -> None:
+    assert [writer.use_code("ada", 7), writer.use_code("ada", 7), writer.use_code("bob", 7)] == [True, False, True]
+
+
+def test_a_notice_is_queued_once_and_kept_until_it_is_delivered(writer: RecordWriter) -> None:
+    assert [writer.put_notice("k", "go", "GO"), writer.put_notice("k", "go", "GO")] == [True, False]
+    (due,) = writer.due_notices()
+    writer.notice_tried(due.id or 0, "Slack is away", again_in_s=60)
+    assert not writer.due_notices()
+    (kept,) = writer.notices("a")
+    assert (kept.attempts, kept.error, kept.delivered_at) == (1, "Slack is away", None)
+
+
+def test_a_step_of_a_rollback_is_one_row_however_often_it_is_written(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    for state in ("started", "failing", "verified"):
+        row = RollbackStep(stage_run_id=run.id or 0, number=2, name="cancel_all", state=state, proof={"s": state})
+        writer.write_rollback_step(row)
+    (found,) = writer.rollback_steps(run.id or 0)
+    assert (found.state, found.proof) == ("verified", {"s": "verified"})
+    told = [entry for entry in writer.entries("a") if entry.kind == "rollback_step"]
+    assert len(told) == 3
+
+
+def test_the_newest_measurement_replaces_the_one_before(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    for at_ms, outcome in ((1, "PASS"), (2, "FAIL")):
+        one = MeasurementLatest(stage_run_id=run.id or 0, criterion_id="x", phase="guard", at_ms=at_ms, outcome=outcome)
+        writer.store_measurements([], [one])
+    assert [row.outcome for row in writer.measurements_latest(run.id or 0)] == ["FAIL"]
+
+
+def test_sign_offs_are_read_by_gate_and_acceptance(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    for gate, accepted in (("entry", True), ("exit", False)):
+        row = SignOff(
+            stage_run_id=run.id or 0,
+            gate=gate,
+            person="ada",
+            decision="GO",
+            accepted=accepted,
+            evidence_digest="e",
+            counts_as_wrong_code=not accepted,
+        )
+        writer.add_sign_off(row)
+    assert [one.gate for one in writer.sign_offs(run.id or 0, accepted=True)] == ["entry"]
+    assert len(writer.wrong_codes("ada", 900)) == 1
+
+
+def test_a_reader_does_not_wait_for_a_writer(url: str, writer: RecordWriter) -> None:
+    reader = Record(open_engine(url))
+    with writer.writing() as session:
+        session.add(Inbox(account="a", kind="stop", idempotency_key="open"))
+        session.flush()
+        assert reader.entries("a")
+    reader.close()

@@ -1,0 +1,191 @@
+"""Closing a stage with parts that fail on purpose: nothing unproven counts, nothing gives up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from tasks.record_tables import RollbackStep
+from tasks.rollback import Closing, DeskError, OpenOrders, Proven, Waits, proof_wait_s
+
+
+@dataclass
+class FakeDesk:
+    """An account in memory. Each `*_fails` counts down; a failed read raises, it never says empty or flat."""
+
+    own: int = 2
+    position: Decimal = Decimal("0.004")
+    cancel_fails: int = 0
+    read_fails: int = 0
+    flatten_fails: int = 0
+    late_orders: int = 0
+    calls: list[str] = field(default_factory=list)
+
+    async def cancel_all(self) -> str:
+        self.calls.append("cancel")
+        if self.cancel_fails:
+            self.cancel_fails -= 1
+            raise DeskError("the venue did not answer")
+        self.own = 0
+        return "cancelled"
+
+    async def read_open(self) -> OpenOrders:
+        self.calls.append("read")
+        if self.read_fails:
+            self.read_fails -= 1
+            raise DeskError("the read failed")
+        if self.late_orders:
+            self.late_orders -= 1
+            return OpenOrders(1, 0)
+        return OpenOrders(self.own, 0)
+
+    async def flatten(self) -> str:
+        self.calls.append("flatten")
+        if self.flatten_fails:
+            self.flatten_fails -= 1
+            raise DeskError("outside the band")
+        self.position = Decimal(0)
+        return "flattened"
+
+    async def read_positions(self) -> Mapping[str, Decimal]:
+        return {"BTCUSDT": self.position}
+
+
+@dataclass
+class FakePermission:
+    """A bot that may refuse the revoke, or not end, so many times."""
+
+    revoke_fails: int = 0
+    stop_fails: int = 0
+    order: list[str] = field(default_factory=list)
+
+    async def revoke(self) -> tuple[bool, dict[str, Any]]:
+        self.order.append("revoke")
+        if self.revoke_fails:
+            self.revoke_fails -= 1
+            return False, {"detail": "no answer"}
+        return True, {"how": "answered"}
+
+    async def stop(self) -> tuple[bool, dict[str, Any]]:
+        self.order.append("stop")
+        if self.stop_fails:
+            self.stop_fails -= 1
+            return False, {"detail": "still there"}
+        return True, {"by": "asked"}
+
+
+@dataclass
+class Log:
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    times: dict[str, datetime] = field(default_factory=dict)
+
+    async def write(self, row: RollbackStep, **times: datetime) -> None:
+        self.rows.append((row.name, row.state))
+        self.times.update(times)
+
+
+@dataclass
+class Ended:
+    proven: Proven
+    log: Log
+    failures: list[str]
+
+
+def close(desk: FakeDesk, permission: FakePermission, *, flatten: bool = True, deadline_s: float = 30.0) -> Ended:
+    log, failures = Log(), list[str]()
+
+    async def failed(words: str) -> None:
+        failures.append(words)
+
+    closing = Closing(1, permission, desk, log, Waits(0.03, deadline_s, 0.5, 0.05, 0.01, (0.01, 0.02)), flatten, failed)
+    proven = asyncio.run(asyncio.wait_for(closing.run(), 20))
+    return Ended(proven, log, failures)
+
+
+def test_every_step_is_proven_and_timed() -> None:
+    desk = FakeDesk()
+    ended = close(desk, FakePermission())
+    assert ended.proven.all
+    assert set(ended.log.times) == {"grant_revoked_at", "bot_gone_at", "none_open_at", "flat_at"}
+    verified = [name for name, state in ended.log.rows if state == "verified"]
+    assert set(verified) == {"revoke_grant", "stop_bot", "cancel_all", "flatten"}
+    assert (desk.own, desk.position) == (0, Decimal(0))
+    assert not ended.failures
+
+
+def test_none_open_needs_two_reads_in_a_row() -> None:
+    desk = FakeDesk(late_orders=1)
+    close(desk, FakePermission())
+    reads = [call for call in desk.calls if call == "read"]
+    assert len(reads) == 3, "one with an order in it, then two without"
+
+
+def test_a_failed_read_proves_nothing() -> None:
+    desk = FakeDesk(read_fails=2)
+    ended = close(desk, FakePermission())
+    assert desk.calls.count("read") == 4
+    assert ("cancel_all", "failing") in ended.log.rows
+    assert ended.proven.all
+
+
+def test_cancelling_and_flattening_do_not_wait_for_a_revoke_that_fails() -> None:
+    desk = FakeDesk()
+    permission = FakePermission(revoke_fails=12)
+    ended = close(desk, permission)
+    assert permission.order.index("stop") < len(permission.order) - 1, "the bot was stopped while revoking still failed"
+    assert ended.log.times["bot_gone_at"] < ended.log.times["grant_revoked_at"]
+    assert ended.proven.all
+
+
+def test_orders_are_cancelled_while_the_bot_still_refuses_to_die() -> None:
+    desk = FakeDesk()
+    ended = close(desk, FakePermission(stop_fails=3))
+    assert ended.log.rows.index(("cancel_all", "started")) < ended.log.rows.index(("stop_bot", "verified"))
+    assert desk.calls.count("cancel") >= 2, "once beside the stop, once more after it"
+
+
+def test_flattening_goes_on_until_a_read_shows_flat() -> None:
+    desk = FakeDesk(flatten_fails=3)
+    ended = close(desk, FakePermission())
+    assert desk.calls.count("flatten") == 4
+    assert ended.proven.all
+
+
+def test_a_stage_that_does_not_flatten_keeps_its_position() -> None:
+    desk = FakeDesk()
+    ended = close(desk, FakePermission(), flatten=False)
+    assert desk.position == Decimal("0.004")
+    assert "flatten" not in desk.calls
+    assert ended.proven.all
+
+
+def test_what_is_not_proven_in_time_is_told_once_and_still_tried() -> None:
+    desk = FakeDesk(flatten_fails=6)
+    ended = close(desk, FakePermission(), deadline_s=0.02)
+    assert len(ended.failures) == 1
+    assert "flatten" in ended.failures[0]
+    assert ended.proven.all, "it went on and got there"
+
+
+def test_a_position_that_comes_after_the_first_flat_read_is_flattened_again() -> None:
+    class LateFill(FakeDesk):
+        async def read_open(self) -> OpenOrders:
+            if self.calls.count("read") == 0:
+                self.position = Decimal("0.002")
+            return await super().read_open()
+
+    desk = LateFill(position=Decimal(0))
+    ended = close(desk, FakePermission())
+    assert desk.position == 0
+    assert desk.calls.count("flatten") == 1
+    assert ended.proven.flat_at is not None
+    assert ended.proven.none_open_at is not None
+    assert ended.proven.flat_at > ended.proven.none_open_at
+
+
+def test_the_wait_before_the_proof_is_ttl_window_and_two_intervals() -> None:
+    assert proof_wait_s(5.0, 2000, 0.25) == 7.5
