@@ -171,6 +171,7 @@ async def _receive_window(subject: Subject, desk: VenueDesk) -> tuple[bool, str]
 
 
 async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    code_version.cache_clear()  # the files as they are now, not as they were when this process first looked
     digest = settings_digest(load_settings(under_root(subject.plan.settings)))
     same = (digest, code_version()) == (subject.settings_digest, subject.code_version)
     return same, f"{code_version()} {digest[:12]}"

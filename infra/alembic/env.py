@@ -6,8 +6,8 @@ import os
 
 from alembic import context
 
-from tasks import record_tables
 from tasks.record import open_engine
+from tasks.record_tables import Account
 
 url = os.environ.get("SLIPWAY_RECORD_URL", "")
 if not url:
@@ -15,7 +15,7 @@ if not url:
 
 engine = open_engine(url)
 with engine.execution_options(slipway_write=True).connect() as connection:
-    context.configure(connection=connection, target_metadata=record_tables.SQLModel.metadata, render_as_batch=True)
+    context.configure(connection=connection, target_metadata=Account.metadata, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()
 engine.dispose()

@@ -84,6 +84,8 @@ def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str,
     access = load_account(guard.folder.root, guard.account)
     if access.venue != plan.venue:
         raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")
+    # The bot will be started from the files as they are now, whatever was there when this guard started.
+    code_version.cache_clear()
     signed, version = settings_digest(load_settings(under_root(plan.settings))), code_version()
     whole, nonce = plan_digest(plan), str(payload.get("nonce", ""))
     rollout = Rollout(

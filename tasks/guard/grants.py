@@ -56,9 +56,10 @@ async def renew_once(guard: GuardState, active: Active) -> GrantAnswer:
 async def next_epoch(guard: GuardState, why: str) -> int:
     """Takes the account's next epoch by compare-and-swap. Raises EpochLost."""
     record = guard.store.record
-    held = await guard.store.call(record.epoch)
-    guard.epoch = await guard.store.call(record.take_epoch, held, f"guard-{guard.account}", why)
-    return guard.epoch
+    async with guard.epoch_turn:
+        held = await guard.store.call(record.epoch)
+        guard.epoch = await guard.store.call(record.take_epoch, held, f"guard-{guard.account}", why)
+        return guard.epoch
 
 
 class BotPermission:

@@ -109,6 +109,8 @@ class GuardState:
     """Held by whoever moves the course forward; a stop never waits for it."""
     granting_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a grant call is on its way: a renewal must not overtake a revoke."""
+    epoch_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the next epoch is taken: an adoption and a revoke may want one at the same time."""
     delivering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while due notices go out, so that none goes out twice."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -59,6 +59,11 @@ def prefect_environment(folder: StateFolder, api_url: str) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
+        # Its SQLite refuses a write at once ("database is locked", HTTP 503) when two come together; clients try again,
+        # but a person in the browser has to. So what nobody here uses does not write: schedules, automations, events.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": str(PREFECT_WORKER_QUERY_S),
         "PREFECT_LOGGING_LEVEL": "INFO",
         "DO_NOT_TRACK": "1",
