@@ -41,6 +41,8 @@ class Decision:
     others: tuple[str, ...] = ()
     breached_at_ms: int | None = None
     sentence: str = ""
+    unknown_for_s: Decimal | None = None
+    """How long the deciding criterion was UNKNOWN, in seconds; None where a value decided."""
 
 
 CONTINUE: Final = Decision(Action.CONTINUE)
@@ -55,6 +57,9 @@ UNKNOWN_ENDS: Final[Mapping[Cause, tuple[Action, Fault]]] = {
     Cause.SOURCE_UNREACHABLE: (Action.PARK, "environment"),
 }
 """A guard criterion that stays UNKNOWN past its deadline, by cause."""
+
+BLIND: Final = "blind"
+"""The criterion that decides where we ourselves could not see: no single gate is to blame, so none is named first."""
 
 
 FIRST_ANSWER_S: Final = 10.0
@@ -127,7 +132,10 @@ def decide_guard(criteria: Sequence[Criterion], history: GuardHistory, at_ms: in
         return CONTINUE
     first = min(broken, key=lambda decision: decision.breached_at_ms or 0)
     others = tuple(one.criterion_id for one in broken if one is not first and one.criterion_id is not None)
-    return replace(first, others=others)
+    if first.unknown_for_s is None or first.action is not Action.PARK:
+        return replace(first, others=others)
+    unseen = (first.criterion_id, *others) if first.criterion_id is not None else others
+    return replace(first, criterion_id=BLIND, value=first.unknown_for_s, others=unseen)
 
 
 def _broken(criterion: Criterion, history: GuardHistory, at_ms: int) -> Decision | None:
@@ -163,8 +171,9 @@ def _blind(criterion: Criterion, streak: Streak | None, started_at_ms: int, at_m
         return None
     action, fault = UNKNOWN_ENDS[cause]
     limit = f"known within {patience_s:g} s"
-    sentence = f"UNKNOWN for {(at_ms - since_ms) / 1000:.1f} s ({said}); {limit}"
-    return Decision(action, fault, criterion.id, None, limit, (), breached_at_ms, sentence)
+    unknown_for_s = Decimal(at_ms - since_ms) / 1000
+    sentence = f"{criterion.id} UNKNOWN for {unknown_for_s:.1f} s ({said}); {limit}"
+    return Decision(action, fault, criterion.id, None, limit, (), breached_at_ms, sentence, unknown_for_s)
 
 
 def decide_final(judged: Verdict, prolonged: bool, at_ms: int) -> Decision:

@@ -82,7 +82,15 @@ def test_what_is_not_measured_at_all_is_blindness_too() -> None:
     assert decide_guard(asked, GuardHistory(AT_MS), AT_MS + 19_999).action is Action.CONTINUE
     assert decide_guard(asked, GuardHistory(AT_MS), AT_MS + 20_000).reason == "environment"
     once = _history(asked, {"pnl": 1})
-    assert decide_guard(asked, once, AT_MS + 10_000).sentence.startswith("UNKNOWN for 10.0 s (not measured since)")
+    assert decide_guard(asked, once, AT_MS + 10_000).sentence.startswith("pnl UNKNOWN for 10.0 s (not measured since)")
+
+
+def test_where_we_were_blind_no_single_gate_is_named_and_all_that_were_unseen_are_listed() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10), criterion("uptime", unknown_deadline_s=10)]
+    gone = {"pnl": Cause.SOURCE_UNREACHABLE, "uptime": Cause.SOURCE_UNREACHABLE}
+    found = decide_guard(asked, _history(asked, {"pnl": 1, "uptime": 1}, gone), AT_MS + 11_000)
+    assert (found.criterion_id, found.value, found.limit) == ("blind", 10, "known within 10 s")
+    assert found.others == ("pnl", "uptime")
 
 
 def test_what_was_never_known_since_the_launch_has_ten_seconds_more_and_no_longer() -> None:
