@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 USAGE_EXIT: Final = 2
 
@@ -16,6 +16,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse, but the parser that meets an unknown word names it itself, with the flags that it takes."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = sorted(flag for action in self._actions for flag in action.option_strings if flag.startswith("--"))
+            self.error(f"{unknown[0]!r} is not understood; allowed: {', '.join(flags)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}", file=sys.stderr)

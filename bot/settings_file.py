@@ -25,6 +25,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is not a word", problem_mark=key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
@@ -58,6 +60,10 @@ def read_yaml(path: Path) -> dict[str, object]:
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{path}{line}: {problem}") from error
+    except ValueError as error:  # a date that is none; YAML reads 2026-13-45 as one
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: not YAML: nested too deeply") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

@@ -27,16 +27,17 @@ class BookSide:
         self.lots = {price: qty for price, qty in levels if qty > 0}
         self.prices = sorted(self.lots)
 
-    def change(self, price_ticks: int, qty_lots: int) -> None:
-        """One level; 0 deletes it, and deleting what is not there changes nothing."""
-        known = price_ticks in self.lots
-        if qty_lots > 0:
-            self.lots[price_ticks] = qty_lots
-            if not known:
-                insort(self.prices, price_ticks)
-        elif known:
-            del self.lots[price_ticks]
-            del self.prices[bisect_left(self.prices, price_ticks)]
+    def change(self, levels: Iterable[Level]) -> None:
+        """Some levels; 0 deletes one, and deleting what is not there changes nothing."""
+        lots, prices = self.lots, self.prices
+        for price, qty in levels:
+            if qty > 0:
+                if price not in lots:
+                    insort(prices, price)
+                lots[price] = qty
+            elif price in lots:
+                del lots[price]
+                del prices[bisect_left(prices, price)]
 
 
 class Book:
@@ -67,10 +68,8 @@ class Book:
         if update_id != self.update_id + 1:
             self.lose()
             return False
-        for price, qty in bids:
-            self._bids.change(price, qty)
-        for price, qty in asks:
-            self._asks.change(price, qty)
+        self._bids.change(bids)
+        self._asks.change(asks)
         self._changed(update_id, at_ns)
         return True
 

@@ -133,7 +133,11 @@ class OrderTable:
 
     def active(self, symbol: str) -> int:
         """How many own orders are working, in flight or unknown."""
-        return sum(1 for order in self._counting[symbol].values() if order.live)
+        count = 0
+        for order in self._counting[symbol].values():
+            if order.state not in TERMINAL:
+                count += 1
+        return count
 
     def exposed_lots(self, symbol: str) -> tuple[int, int]:
         """(buys, sells) at their worst case, lots."""

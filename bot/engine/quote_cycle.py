@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.intent import AmendOrder, PlaceOrder, RiskNumber
-from bot.domain.order import OrderHappening, Side
+from bot.domain.order import OrderHappening, OrderState, Side
 from bot.engine.maker_policy import Blocked, MakerPolicy, crosses_ticks
-from bot.engine.order_plan import Amend, Cancel, Place, Tolerance, plan_side
+from bot.engine.order_plan import Amend, Cancel, Place, Tolerance, is_near_enough, plan_side
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX, UBPS_ONE, ubps
 from bot.engine.performance import Performance
@@ -20,6 +20,8 @@ from bot.engine.risk import Approved, Permission, Refusal, Risk, Standing, worst
 from bot.engine.state import State
 from bot.engine.stopping import Stopping, send_cancel
 
+_SIDES = (Side.BUY, Side.SELL)
+_ZERO = Decimal(0)
 _NEW_SHARE_PCT = 98
 """New size is fitted into this share of a limit, so that a small move of the mark makes nothing shrink again."""
 
@@ -35,12 +37,17 @@ class QuoteCycle:
         self._strategies: dict[str, Strategy] = {}
         self._policies: dict[str, MakerPolicy] = {}
         self._looked: dict[str, tuple[int, int, int]] = {}
+        self._quiet: dict[str, tuple[object, ...]] = {}
+        """symbol → all that the last look decided by, where it left both quotes as they stood and nothing waits"""
         self._blocked: dict[tuple[str, Side], str] = {}
         self._tolerance_ubps = ubps(state.parameters.requote_tolerance_bps)
+        self._edge_threshold_ubps = ubps(state.parameters.edge_threshold_bps)
+        self._requote_qty_pct = int(state.parameters.requote_qty_tolerance_pct)
 
     def learn(self, instrument: Instrument) -> None:
         """Filters of a symbol are known (again)."""
         parameters = self._state.parameters
+        self._quiet.pop(instrument.symbol, None)
         self._strategies[instrument.symbol] = SpreadAndSkew(parameters, instrument)
         self._policies[instrument.symbol] = MakerPolicy(
             instrument,
@@ -59,19 +66,35 @@ class QuoteCycle:
         if not unchanged_too and self._looked.get(symbol) == seen:
             return
         self._looked[symbol] = seen
+        if self._quiet and self._quiet.get(symbol) == self._decided_by(symbol, seen) and not self._low(symbol):
+            return  # the same again would keep the same quotes: no back-off and no interval ends with time
         quotes = self._shape(symbol, strategy, top)
+        self._quiet.pop(symbol, None)
         if not state.may_quote():
             return
         edge_ubps = self._performance.edge_ubps(symbol, state.now_ns)
-        if edge_ubps is not None and edge_ubps < ubps(state.parameters.edge_threshold_bps):
+        if edge_ubps is not None and edge_ubps < self._edge_threshold_ubps:
             self._stopping.enter("edge_below_threshold", f"{symbol} {edge_ubps / 1_000_000:.3f} bps")
             state.counters.add("mm_limit_breaches_total", "edge")
             return
-        for side in Side:
+        quiet = len(state.parameters.symbols) == 1  # with others, room depends on their prices too
+        for side in _SIDES:
             if not state.may_quote():
                 return
-            self._side(symbol, side, quotes.get(side), top)
-        self._looked[symbol] = (*top, state.orders.version[symbol])
+            quiet = self._side(symbol, side, quotes.get(side), top) and quiet
+        self._looked[symbol] = seen = (*top, state.orders.version[symbol])
+        if quiet:
+            self._quiet[symbol] = self._decided_by(symbol, seen)
+
+    def _decided_by(self, symbol: str, seen: tuple[int, int, int]) -> tuple[object, ...]:
+        """Everything besides the time that a look at a symbol with two standing quotes depends on."""
+        state = self._state
+        position = state.ledger.accounts[symbol].position_lots
+        return (*seen, position, state.inventory_max_quote, state.total_max_quote, state.may_quote())
+
+    def _low(self, symbol: str) -> bool:
+        edge_ubps = self._performance.edge_ubps(symbol, self._state.now_ns)
+        return edge_ubps is not None and edge_ubps < self._edge_threshold_ubps
 
     def _shape(self, symbol: str, strategy: Strategy, top: tuple[int, int]) -> dict[Side, Place | Blocked]:
         """What the policy makes of the strategy's quotes; both together say what we would earn."""
@@ -87,27 +110,30 @@ class QuoteCycle:
             self._performance.half_spread_ubps[symbol] = half
         return shaped
 
-    def _side(self, symbol: str, side: Side, shaped: Place | Blocked | None, top: tuple[int, int]) -> None:
+    def _side(self, symbol: str, side: Side, shaped: Place | Blocked | None, top: tuple[int, int]) -> bool:
+        """Bring one side to what is wanted. True where its quote stands near enough: then only a change changes it."""
         state = self._state
         live = state.orders.live_on(symbol, side)
         if state.now_ns < state.back_off[(symbol, side)].until_ns:
-            return
+            return False
         wanted, cap_lots = self._fit(symbol, side, shaped, live)
         price = wanted.price_ticks if wanted is not None else top[0]
         tolerance = Tolerance(
             max(state.parameters.requote_tolerance_ticks, price * self._tolerance_ubps // UBPS_ONE),
-            int(state.parameters.requote_qty_tolerance_pct),
+            self._requote_qty_pct,
             state.parameters.requote_interval_ms * NS_PER_MS,
         )
         actions = plan_side(wanted, cap_lots, live, tolerance, state.now_ns)
         if wanted is not None and live and not actions:
             self._blocked.pop((symbol, side), None)
+            return live[0].state is OrderState.WORKING and is_near_enough(live[0], wanted, cap_lots, tolerance)
         for action in actions:
             if isinstance(action, Cancel):
                 self._cancel(action.order)
             elif isinstance(action, Amend) or state.orders.active(symbol) < state.parameters.max_active_orders:
                 adjusted = isinstance(shaped, Place) and shaped.adjusted
                 self._ask_risk(symbol, action._replace(adjusted=adjusted) if isinstance(action, Place) else action)
+        return False
 
     def _fit(
         self, symbol: str, side: Side, shaped: Place | Blocked | None, live: list[OwnOrder]
@@ -199,7 +225,7 @@ class QuoteCycle:
         elif changed is not None:
             sells -= changed.exposed_lots
         mid2 = state.last_mid2[symbol]
-        others = Decimal(0)
+        others = _ZERO
         for other in state.parameters.symbols:
             if other != symbol and other in state.instruments and other in state.last_mid2:
                 lots = state.ledger.accounts[other].position_lots

@@ -64,12 +64,38 @@ class Permission(NamedTuple):
 
 
 class Room(NamedTuple):
-    """How many lots may be added on a side, and which limit says so with what numbers."""
+    """How many lots may be added on a side, and which limit says so.
+
+    `taken_units2`: what leans to that side already, twice ticks x lots; its value is worked out where it is told.
+    """
 
     lots: int
     limit: str
-    value: Decimal
-    allowed: Decimal
+    taken_units2: int
+    standing: Standing
+
+    @property
+    def value(self) -> Decimal:
+        """What of the limit is taken, quote."""
+        instrument = self.standing.instrument
+        taken = self.taken_units2 * (instrument.tick_size * instrument.lot_size / 2)
+        return taken if self.limit == "inventory" else taken + self.standing.others_quote
+
+    @property
+    def allowed(self) -> Decimal:
+        """The limit, quote."""
+        return self.standing.inventory_max_quote if self.limit == "inventory" else self.standing.total_max_quote
+
+
+class _Caps(NamedTuple):
+    """The limits of one share as whole units, and what they were worked out from."""
+
+    instrument: Instrument
+    inventory_max_quote: Decimal
+    total_max_quote: Decimal
+    others_quote: Decimal
+    inventory_units2: int
+    total_units2: int
 
 
 class Risk:
@@ -79,23 +105,41 @@ class Risk:
         self._parameters = parameters
         self._collar_ubps = ubps(parameters.price_collar_bps)
         self._edge_ubps = ubps(parameters.edge_threshold_bps)
+        self._caps_of: dict[tuple[str, int], _Caps] = {}
 
     def room(self, standing: Standing, side: Side, price_ticks: int, share_pct: int = 100) -> Room:
         """Room on a side at that price, within `share_pct` of the limits; 0 where there is none.
 
         Valued at the higher of mid and the price: a sell above mid opens its short at its own price.
         """
-        unit2 = standing.instrument.tick_size * standing.instrument.lot_size / 2
+        caps = self._caps(standing, share_pct)
         mark2 = max(standing.mid2_ticks, 2 * price_ticks)
         leaning = _leaning_lots(standing, side)
-        inventory = standing.inventory_max_quote * share_pct / 100
-        total = standing.total_max_quote * share_pct / 100 - standing.others_quote
-        room_inventory = int(inventory / unit2) // mark2 - leaning
-        room_total = int(max(total, Decimal(0)) / unit2) // mark2 - leaning
-        value = max(0, leaning) * mark2 * unit2
+        room_inventory = caps.inventory_units2 // mark2 - leaning
+        room_total = caps.total_units2 // mark2 - leaning
+        taken = leaning * mark2 if leaning > 0 else 0
         if room_inventory <= room_total:
-            return Room(max(room_inventory, 0, -leaning), "inventory", value, standing.inventory_max_quote)
-        return Room(max(room_total, 0, -leaning), "total", value + standing.others_quote, standing.total_max_quote)
+            return Room(max(room_inventory, 0, -leaning), "inventory", taken, standing)
+        return Room(max(room_total, 0, -leaning), "total", taken, standing)
+
+    def _caps(self, standing: Standing, share_pct: int) -> _Caps:
+        """Exact, and worked out again only where one of the values it comes from is another object."""
+        key = (standing.instrument.symbol, share_pct)
+        known = self._caps_of.get(key)
+        if (
+            known is not None
+            and known.instrument is standing.instrument
+            and known.inventory_max_quote is standing.inventory_max_quote
+            and known.total_max_quote is standing.total_max_quote
+            and known.others_quote is standing.others_quote
+        ):
+            return known
+        unit2 = standing.instrument.tick_size * standing.instrument.lot_size / 2
+        inventory = standing.inventory_max_quote * share_pct / 100
+        total = max(standing.total_max_quote * share_pct / 100 - standing.others_quote, Decimal(0))
+        limits = (standing.instrument, standing.inventory_max_quote, standing.total_max_quote, standing.others_quote)
+        self._caps_of[key] = caps = _Caps(*limits, int(inventory / unit2), int(total / unit2))
+        return caps
 
     def approve(self, action: Place | Amend, standing: Standing, permission: Permission) -> Approved | Refusal:
         """Approve a new order or an amend, or say which number decided against it."""

@@ -193,6 +193,10 @@ class Link:
             socket.end("connection reset")
         return len(chosen)
 
+    def cut_as(self, stream: str) -> int:
+        """As `cut`, by the word of a fault: public, private, trade or all."""
+        return self.cut(None if stream == "all" else _KINDS[f"/v5/{'public/linear' if stream == 'public' else stream}"])
+
     def forget(self, socket: LinkSocket) -> None:
         """The socket is closed: its session ends."""
         session = self._sockets.pop(socket, None)

@@ -120,6 +120,10 @@ _BANDS = ((10, 1, 250), (100, 5, 500), (700, 20, 900), (3_000, 100, 2_000), (9_0
 """(distance from the touch in ticks, every how many ticks a level stands, its mean size in lots)."""
 
 
+_NORMAL = 4 * math.exp(-0.5) / math.sqrt(2.0)
+"""Of Kinderman and Monahan's method, as the standard library draws normal variates."""
+
+
 class GeneratedMarket:
     """A seeded market: the same seed gives the same actions, whatever the venue's accounts do."""
 
@@ -208,19 +212,28 @@ class GeneratedMarket:
 
     def _side(self, before: dict[int, int], touch: int, away: int) -> dict[int, int]:
         levels: dict[int, int] = {}
+        size = self._size
         near = 0
         for far, every, mean in _BANDS:
             first = touch + away * near
             first += -first % every if away > 0 else -(first % every)
             for price in range(first, touch + away * far, away * every):
                 if price > 0:
-                    levels[price] = before.get(price) or self._size(mean)
+                    levels[price] = before.get(price) or size(mean)
             near = far
         prices = list(levels)
         for _ in range(self._p.redraws):
             rank = int(len(prices) * self._random.random() ** 2)
-            levels[prices[rank]] = self._size(max(1, levels[prices[rank]]))
+            levels[prices[rank]] = size(max(1, levels[prices[rank]]))
         return levels
 
     def _size(self, mean: int) -> int:
-        return 1 + int(min(6.0, max(0.15, self._random.lognormvariate(-0.2, 0.6))) * mean)
+        """Log-normal around `mean` and bounded; drawn as `random.lognormvariate(-0.2, 0.6)` does, without its calls."""
+        draw = self._random.random
+        while True:
+            first = draw()
+            second = 1.0 - draw()
+            z = _NORMAL * (first - 0.5) / second
+            if z * z / 4.0 <= -math.log(second):
+                break
+        return 1 + int(min(6.0, max(0.15, math.exp(-0.2 + z * 0.6))) * mean)

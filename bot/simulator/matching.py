@@ -66,6 +66,9 @@ class _Level:
             del self.entries[index]
 
     def cancel_background(self, lots: int) -> None:
+        if len(self.entries) == 1:
+            self.reduce(0, lots)
+            return
         before = self.background
         shares = [lots * e.lots // before if e.order == BACKGROUND else 0 for e in self.entries]
         rest = lots - sum(shares)
@@ -189,15 +192,21 @@ class Book:
         if lots > current:
             self._level(side, price_ticks).append(BACKGROUND, lots - current)
         elif level is not None and lots < current:
+            if lots == 0 and current == level.total:  # nobody's order stands here: the level is gone
+                self._drop(side, price_ticks)
+                return
             level.cancel_background(current - lots)
             self._drop_if_empty(side, price_ticks)
 
     def replace_background(self, side: Side, target: dict[int, int]) -> None:
         """Make the whole background of one side equal to `target` (price_ticks → lots)."""
+        levels = self._levels[side]
         for price in [p for p in self._prices[side] if p not in target]:
             self.set_background(side, price, 0)
         for price, lots in target.items():
-            self.set_background(side, price, lots)
+            level = levels.get(price)
+            if level is None or level.background != lots:  # most levels stay as they are
+                self.set_background(side, price, lots)
 
     def put_back(self, side: Side, price_ticks: int, lots: int) -> None:
         """Return background that was matched to the front of its queue (a market whose size must not change)."""
@@ -261,9 +270,12 @@ class Book:
 
     def _drop_if_empty(self, side: Side, price: int) -> None:
         if self._levels[side][price].total == 0:
-            del self._levels[side][price]
-            prices = self._prices[side]
-            del prices[bisect_left(prices, price)]
+            self._drop(side, price)
+
+    def _drop(self, side: Side, price: int) -> None:
+        del self._levels[side][price]
+        prices = self._prices[side]
+        del prices[bisect_left(prices, price)]
 
 
 def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:

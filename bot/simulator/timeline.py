@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from heapq import heappop, heappush
-from typing import Any, NoReturn
+from typing import Never, TypeVarTuple
 
 NS_PER_S = 1_000_000_000
+_Ts = TypeVarTuple("_Ts")
 
 
 class NothingLeft(RuntimeError):
@@ -33,7 +34,7 @@ class Timeline(asyncio.BaseEventLoop):
         self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
         self._timers_set = 0
         self._home = threading.get_ident()
-        self._signals: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
+        self._signals: dict[int, Callable[[], asyncio.Handle]] = {}
 
     def now_ns(self) -> int:
         """Nanoseconds since the epoch, simulated."""
@@ -42,17 +43,19 @@ class Timeline(asyncio.BaseEventLoop):
     def time(self) -> float:
         return (self._now_ns - self._start_ns) / NS_PER_S
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._turn.append(handle)
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self._set_timer(self.ns_at(when), asyncio.TimerHandle(when, callback, args, self, context))
 
-    def call_at_ns(self, when_ns: int, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+    def call_at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> asyncio.TimerHandle:
         """As `call_at`, at an exact time. A time that has passed means now, after everything already set for now."""
         when = (when_ns - self._start_ns) / NS_PER_S
         return self._set_timer(when_ns, asyncio.TimerHandle(when, callback, args, self))
@@ -89,22 +92,21 @@ class Timeline(asyncio.BaseEventLoop):
     # ---- what a process has and a simulation has not --------------------------------------------------------------
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
         if threading.get_ident() != self._home:
             raise RuntimeError("a thread cannot take part in simulated time")
         return self.call_soon(callback, *args, context=context)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:
+    def run_in_executor(self, executor: object, func: Callable[[*_Ts], object], *args: *_Ts) -> Never:
         raise RuntimeError(f"{func!r}: an executor cannot take part in simulated time")
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
-        self._signals[sig] = (callback, args)
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        self._signals[sig] = lambda: self.call_soon(callback, *args)
 
     def remove_signal_handler(self, sig: int) -> bool:
         return self._signals.pop(sig, None) is not None
 
     def deliver_signal(self, sig: int) -> None:
         """Run the handler that was added for that signal. Raises KeyError where there is none."""
-        callback, args = self._signals[sig]
-        self.call_soon(callback, *args)
+        self._signals[sig]()

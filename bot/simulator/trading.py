@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from copy import copy
-from uuid import UUID
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -48,8 +47,10 @@ class Trading:
         self._random = random.Random(seed)  # noqa: S311 - identifiers that repeat under the seed, not secrets
 
     def new_id(self) -> str:
-        """An identifier that looks like the venue's and repeats under the seed."""
-        return str(UUID(int=self._random.getrandbits(128), version=4))
+        """An identifier that looks like the venue's (a UUID of version 4) and repeats under the seed."""
+        digits = f"{self._random.getrandbits(128):032x}"
+        variant = "89ab"[int(digits[16], 16) & 3]
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
     # ---- own orders ---------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ RSS_MB_MAX = 80.0
 PACE_S = 0.3
 """Between two freezes, so that the bot's own runaway breaker and the venue's rate limits stay out of it."""
 
-SETTINGS_CHANGES = {"hysteresis_s: 30": "hysteresis_s: 0", "orders_per_min_max: 300": "orders_per_min_max: 600"}
+SETTINGS_CHANGES = {"hysteresis_s: 3": "hysteresis_s: 0", "orders_per_min_max: 300": "orders_per_min_max: 600"}
 
 
 def freeze_ms(venue: SimulatedVenue, bot: Bot) -> float:

@@ -13,6 +13,7 @@ from bot.domain.intent import Intent
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters
 from bot.simulation import Outcome, Scenario, run_kernel, run_wire
+from bot.simulator.link import Latency
 
 DEMO: dict[str, Any] = {
     "symbols": ("BTCUSDT",),
@@ -32,9 +33,17 @@ DEMO: dict[str, Any] = {
 }
 
 
+_OF_SCENARIO = ("granted_s", "faults_at_s", "fees", "fate", "market", "instrument")
+
+
 def demo(seed: int, span_s: int, **changes: Any) -> Scenario:
-    """The demo's settings; `changes` go to the engine's parameters."""
-    return Scenario(seed, span_s, EngineParameters(**(DEMO | changes)))
+    """The demo's settings; `changes` go to the scenario where it has such a field, else to the engine's parameters."""
+    scenario = {name: changes.pop(name) for name in _OF_SCENARIO if name in changes}
+    if "latency" in changes:
+        scenario["latency"] = Latency(*changes.pop("latency"))
+    decimals = {name for name, value in DEMO.items() if isinstance(value, Decimal)} | {"flatten_after_s"}
+    exact = {name: Decimal(str(value)) if name in decimals else value for name, value in changes.items()}
+    return Scenario(seed, span_s, EngineParameters(**(DEMO | exact)), **scenario)
 
 
 class Kept:

@@ -1,0 +1,262 @@
+"""The whole bot against the simulated venue, in simulated time: one scenario, two lanes.
+
+The *wire lane* is the process as it runs live: loop, sender, journal, log, adapter, signing and JSON, on a virtual
+clock. The *kernel lane* is engine and venue alone. Same engine, same matching, same market under the same seed:
+without faults both make the same orders and fills at the same nanosecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from bot.domain.events import Event, GrantReceived, ShutdownRequested, Started
+from bot.domain.instrument import Instrument
+from bot.domain.intent import Intent
+from bot.engine.engine import Engine
+from bot.engine.parameters import EngineParameters
+from bot.journal import Journal
+from bot.runtime.clock import Clock
+from bot.runtime.exporter import Exporter
+from bot.runtime.grant import GrantHolder
+from bot.runtime.housekeeping import Housekeeping
+from bot.runtime.logs import JsonLog
+from bot.runtime.loop import Loop, Parts
+from bot.runtime.process_metrics import ProcessMetrics
+from bot.runtime.status import checks_of
+from bot.simulator.accounts import Account, Fees
+from bot.simulator.kernel import Kernel
+from bot.simulator.link import HOSTS, Fate, Latency, Link, Unharmed
+from bot.simulator.market import GeneratedMarket, Market
+from bot.simulator.server import GENERATED
+from bot.simulator.timeline import NS_PER_S, Timeline
+from bot.simulator.venue import Venue
+from bot.venues.bybit.adapter import BybitAdapter
+from bot.version import code_version
+
+START_NS: Final = 1_767_225_600 * NS_PER_S
+"""2026-01-01T00:00:00Z: where simulated time begins."""
+
+ACCOUNT: Final = "sim-1"
+KERNEL_FAULTS: Final = frozenset({"crossing", "loss", "foreign_order"})
+"""Faults of the venue's core; all others happen at its face or on the way to it."""
+
+_API_KEY: Final = "simulated-key"
+_API_SECRET: Final = "simulated-secret"  # noqa: S105 - of a venue inside this process
+_GRANT_EVERY_NS: Final = NS_PER_S
+_GRANT_TTL_S: Final = 5.0
+_GRANT_FIRST_NS: Final = 50_000_021
+
+Watch = Callable[[Event, list[Intent], Engine], None]
+"""Told after every event that the engine took in: the event, what it decided, the engine."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything that decides how a run goes. `span_s`: simulated seconds until the shutdown is asked for.
+
+    `granted_s`: how long the grant is renewed; None: until the end. `faults_at_s`: second → (kind, parameters) of the
+    venue's own faults, which happen in both lanes; `fate` is the wire lane's alone.
+    """
+
+    seed: int
+    span_s: int
+    parameters: EngineParameters
+    market: Callable[[int], Market] = GeneratedMarket
+    instrument: Instrument = GENERATED
+    fees: Fees = field(default_factory=Fees)
+    equity_quote: Decimal = Decimal(100_000)
+    latency: Latency = field(default_factory=Latency)
+    fate: Callable[[int], Fate] = lambda _seed: Unharmed()
+    granted_s: int | None = None
+    faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
+
+    def venue(self) -> tuple[Venue, Account]:
+        """A fresh venue with the bot's account open."""
+        venue = Venue(self.instrument, self.market(self.seed), seed=self.seed, now_ns=START_NS, fees=self.fees)
+        return venue, venue.open_account(_API_KEY, _API_SECRET, self.equity_quote, START_NS)
+
+    def started(self) -> Started:
+        """The first event of the run."""
+        symbols = self.parameters.symbols
+        return Started(START_NS, f"sim-{self.seed}", self.parameters.mode, "simulated", code_version(), symbols)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to. `ended_ns`: simulated. The venue's account is the truth to compare the engine with."""
+
+    exit_code: int
+    engine: Engine
+    venue: Venue
+    account: Account
+    ended_ns: int
+
+    @property
+    def venue_equity_quote(self) -> Decimal:
+        """What the account is worth at the venue: fees included, marked at its middle."""
+        return self.account.equity_quote(self.venue.mark_half_ticks)
+
+
+class WatchedEngine(Engine):
+    """The engine, with somebody who looks at every step."""
+
+    def __init__(self, parameters: EngineParameters, watch: Watch) -> None:
+        super().__init__(parameters)
+        self._watch = watch
+
+    def receive(self, event: Event) -> list[Intent]:
+        intents = super().receive(event)
+        self._watch(event, intents, self)
+        return intents
+
+
+class SimulatedClock(Clock):
+    """The loop's clock, simulated."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self._timeline = timeline
+
+    def now_ns(self) -> int:
+        return self._timeline.now_ns()
+
+
+def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
+    """One run in the kernel lane. Raises ValueError for a fault or a fate that only the wire lane has."""
+    kinds = {kind for kind, _ in scenario.faults_at_s.values()}
+    if kinds - KERNEL_FAULTS or not isinstance(scenario.fate(scenario.seed), Unharmed):
+        named = ", ".join(sorted(kinds - KERNEL_FAULTS)) or "fate"
+        raise ValueError(f"{named}: only in the wire lane; the kernel lane has {', '.join(sorted(KERNEL_FAULTS))}")
+    venue, account = scenario.venue()
+    engine = _engine(scenario, watch)
+    kernel = Kernel(engine, venue, account, scenario.latency, START_NS)
+    grant = GrantHolder(ACCOUNT)
+
+    def renew(_: None) -> None:
+        kernel.tell(_granted(scenario, grant, kernel.now_ns))
+        if _renews(scenario, kernel.now_ns):
+            kernel.at(kernel.now_ns + _GRANT_EVERY_NS, renew)
+
+    def arm(fault: tuple[str, dict[str, object]]) -> None:
+        venue.arm(fault[0], ACCOUNT, fault[1], kernel.now_ns)
+
+    kernel.at(START_NS + _GRANT_FIRST_NS, renew)
+    for second, fault in scenario.faults_at_s.items():
+        kernel.at(START_NS + second * NS_PER_S, arm, fault)
+    kernel.at(_end_ns(scenario), lambda _: kernel.tell(ShutdownRequested(kernel.now_ns, "the span is over")))
+    code = kernel.run(scenario.started())
+    return Outcome(code, engine, venue, account, kernel.now_ns)
+
+
+def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) -> Outcome:
+    """One run in the wire lane; journal, log and exports are left in `state_dir`."""
+    timeline = Timeline(START_NS)
+    with asyncio.Runner(loop_factory=lambda: timeline) as runner:
+        return runner.run(_wire(scenario, state_dir, watch, timeline))
+
+
+async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeline: Timeline) -> Outcome:
+    venue, account = scenario.venue()
+    engine = _engine(scenario, watch)
+    link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
+    journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL")
+    try:
+        with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
+            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET])
+            parts = _parts(scenario, state_dir, engine, link, journal, log, timeline)
+            loop = Loop(parts)
+            link.start_market()
+            loop.begin()
+
+            def renew() -> None:
+                loop.tell(_granted(scenario, parts.grant, timeline.now_ns()))
+                if _renews(scenario, timeline.now_ns()):
+                    timeline.call_at_ns(timeline.now_ns() + _GRANT_EVERY_NS, renew)
+
+            timeline.call_at_ns(START_NS + _GRANT_FIRST_NS, renew)
+            for second, (kind, values) in scenario.faults_at_s.items():
+                timeline.call_at_ns(START_NS + second * NS_PER_S, _arm, link, venue, kind, values, timeline)
+            timeline.call_at_ns(_end_ns(scenario), loop.shut_down, "the span is over")
+            code = await loop.run()
+    finally:
+        journal.close()
+    return Outcome(code, engine, venue, account, timeline.now_ns())
+
+
+def _parts(
+    scenario: Scenario,
+    state_dir: Path,
+    engine: Engine,
+    link: Link,
+    journal: Journal,
+    log: JsonLog,
+    timeline: Timeline,
+) -> Parts:
+    parameters = scenario.parameters
+    adapter = BybitAdapter(
+        HOSTS,
+        _API_KEY,
+        _API_SECRET,
+        parameters.symbols,
+        timeline.now_ns,
+        recv_window_ms=parameters.receive_window_ms,
+        seed=scenario.seed,
+        transport=link,
+    )
+    metrics = ProcessMetrics(
+        adapter,
+        log.counts,
+        lambda: checks_of(engine.known),
+        version=code_version(),
+        digest="simulated",
+        live_enabled=False,
+    )
+    exporter = Exporter((metrics,), parameters.symbols, timeline.now_ns)
+    housekeeping = Housekeeping(
+        state_dir, engine.known, exporter, metrics, log, disk_reserve_bytes=0, export_interval_s=60
+    )
+    housekeeping.drain(adapter.drain_observations)
+    housekeeping.drain(lambda: [sample for sample in engine.drain_observations() if sample[0] != "mm_order_latency_ms"])
+    return Parts(
+        engine=engine,
+        port=adapter,
+        journal=journal,
+        clock=SimulatedClock(timeline),
+        grant=GrantHolder(ACCOUNT),
+        log=log,
+        metrics=metrics,
+        housekeeping=housekeeping,
+        started=scenario.started(),
+        iterations=0,
+        heartbeat_ns=NS_PER_S,
+        shutdown_deadline_s=float(parameters.shutdown_deadline_s),
+        publish_kill_switch=lambda _reason: None,
+    )
+
+
+def _engine(scenario: Scenario, watch: Watch | None) -> Engine:
+    return Engine(scenario.parameters) if watch is None else WatchedEngine(scenario.parameters, watch)
+
+
+def _end_ns(scenario: Scenario) -> int:
+    return START_NS + scenario.span_s * NS_PER_S + 1
+
+
+def _renews(scenario: Scenario, now_ns: int) -> bool:
+    return scenario.granted_s is None or now_ns < START_NS + scenario.granted_s * NS_PER_S
+
+
+def _granted(scenario: Scenario, grant: GrantHolder, now_ns: int) -> GrantReceived:
+    limits = scenario.parameters
+    return grant.take(ACCOUNT, 1, limits.inventory_max_quote, limits.total_max_quote, _GRANT_TTL_S, now_ns)
+
+
+def _arm(link: Link, venue: Venue, kind: str, values: dict[str, object], timeline: Timeline) -> None:
+    venue.arm(kind, ACCOUNT, values, timeline.now_ns())
+    if kind == "disconnect":
+        link.cut_as(str(values.get("stream", "all")))

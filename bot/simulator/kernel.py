@@ -1,0 +1,283 @@
+"""The kernel lane's mount: venue and engine meet as objects, from one heap of events. No adapter, no JSON, no asyncio.
+
+It keeps the times of the other lane to the nanosecond: what the adapter and the process around the engine would do
+between two messages (read the account in three steps, subscribe, keep a request's bucket) is done here in the same
+order, over the same `Latency`. There are no faults here; who wants them takes the wire lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from bot.domain import events as ev
+from bot.domain import intent as it
+from bot.engine.engine import Engine
+from bot.runtime.loop import TICK_S
+from bot.runtime.sender import FIRST
+from bot.simulator import kernel_words as words
+from bot.simulator.accounts import Account
+from bot.simulator.bybit import PRIVATE
+from bot.simulator.bybit_access import RateLimits, V5Error
+from bot.simulator.bybit_orders import v5_error
+from bot.simulator.depth import DepthView
+from bot.simulator.kernel_reads import KernelReads
+from bot.simulator.link import Latency
+from bot.simulator.orders import Executed, NewOrder, Order, OrderChanged, Printed, Refused, TimeInForce
+from bot.simulator.timeline import NS_PER_S
+from bot.simulator.venue import Venue
+from bot.venues.bybit import calls
+from bot.venues.bybit.public_stream import BOOK_DEPTH
+
+Act = Callable[[], object]
+Happened = Callable[[Any], None]
+
+GONE: Final = 110001
+_NS_PER_MS: Final = 1_000_000
+
+
+class Kernel:
+    """One engine on one venue. `run` goes on until the engine says `Exit`."""
+
+    def __init__(self, engine: Engine, venue: Venue, account: Account, latency: Latency, start_ns: int) -> None:
+        self._engine = engine
+        self.venue = venue
+        self.account = account
+        self.latency = latency
+        self._start_ns = self.now_ns = start_ns
+        self._heap: list[tuple[int, int, Happened, Any]] = []
+        self._set = 0
+        self._limits = RateLimits()
+        self._view = DepthView(BOOK_DEPTH)
+        self._subscribed = self._private = False
+        self._cancel_alls: set[str] = set()
+        self._reads = KernelReads(self)
+        self._tick_due_s = 0.0
+        self.exit_code: int | None = None
+        self.market_steps = 0
+
+    # ---- the heap ---------------------------------------------------------------------------------------------------
+
+    def at(self, when_ns: int, happened: Happened, what: Any = None) -> None:
+        """Let `happened(what)` be called then; equal times in the order of setting."""
+        self._set += 1
+        heappush(self._heap, (when_ns, self._set, happened, what))
+
+    def run(self, started: ev.Started) -> int:
+        """The whole run; returns the exit code. Raises IndexError where nothing is left that could happen."""
+        self.at(self.venue.next_at_ns(), self._move_market)
+        self.tell_all([started])
+        self._tick(None)
+        self._connect()
+        heap = self._heap
+        while self.exit_code is None:
+            self.now_ns, _, happened, what = heappop(heap)
+            happened(what)
+        return self.exit_code
+
+    def tell(self, event: ev.Event) -> None:
+        """One event of somebody outside venue and clock: a grant, a shutdown."""
+        self.tell_all([event])
+
+    def tell_all(self, events: list[Any]) -> None:
+        """One message: everything in it is decided before anything that was decided is sent, cancels first."""
+        intents: list[it.Intent] = []
+        for event in events:
+            if type(event) is ev.Filled and self._reads.known_execution(event):
+                continue
+            intents += self._engine.receive(event)
+        if intents:
+            if len(intents) > 1:
+                intents.sort(key=lambda intent: not isinstance(intent, FIRST))
+            for intent in intents:
+                send = _SENDERS.get(type(intent))
+                if send is not None:
+                    send(self, intent)
+
+    def _tick(self, _: None) -> None:
+        """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
+        self.tell_all([ev.Ticked(self.now_ns)])
+        now_s = (self.now_ns - self._start_ns) / NS_PER_S
+        self._tick_due_s = max(self._tick_due_s + TICK_S, now_s)
+        due_s = now_s + (self._tick_due_s - now_s)
+        self.at(self._start_ns + round(due_s * NS_PER_S), self._tick)
+
+    # ---- the venue's side -------------------------------------------------------------------------------------------
+
+    def _move_market(self, _: None) -> None:
+        self.venue.advance(self.now_ns)
+        self.market_steps += 1
+        self._distribute(market_moved=True)
+        self.at(self.venue.next_at_ns(), self._move_market)
+
+    def _distribute(self, *, market_moved: bool) -> None:
+        """Public trades, the book, then the account's messages, as the venue's streams group them."""
+        happenings = self.venue.drain()
+        if self._subscribed:
+            trades = [happening.trade for happening in happenings if type(happening) is Printed]
+            if trades:
+                self._push(words.trades, trades)
+            if market_moved:
+                message = self._view.publish(self.venue.book)
+                if message is not None:
+                    self._push(words.book, message)
+        if self._private and happenings:
+            for group in _grouped(happenings):
+                self._push(words.account, group)
+
+    def _push(self, say: words.Words, what: object) -> None:
+        self.at(self.now_ns + self.latency.push_ns, self._hear, (say, what, self.now_ns // _NS_PER_MS * _NS_PER_MS))
+
+    def _hear(self, pushed: tuple[words.Words, object, int]) -> None:
+        say, what, venue_at_ns = pushed
+        self.tell_all(say(self.now_ns, self.venue.instrument, what, venue_at_ns))
+
+    # ---- start ------------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """Clock, filters, two sockets: as the adapter starts."""
+        listed_ns = self.now_ns + 2 * (self.latency.request_ns + self.latency.answer_ns)
+        heard_ns = listed_ns + self.latency.connect_ns + self.latency.request_ns
+        self.at(listed_ns, lambda _: self.tell_all([words.filters(self.now_ns, self.venue.instrument)]))
+        self.at(heard_ns, self._subscribe_public)
+        self.at(heard_ns + self.latency.push_ns + self.latency.request_ns, self._subscribe_private)
+
+    def _subscribe_public(self, _: None) -> None:
+        self._push(words.stream_up, "public")
+        self._subscribed = True
+        self._resync(None)
+
+    def _resync(self, _: None) -> None:
+        self._view.publish(self.venue.book)
+        self._push(words.book, self._view.snapshot())
+
+    def _subscribe_private(self, _: None) -> None:
+        self._private = True
+        self._push(words.stream_up, "private")
+
+    # ---- requests ---------------------------------------------------------------------------------------------------
+
+    def request(self, act: Act, answered: Happened, path: str) -> None:
+        self.at(self.now_ns + self.latency.request_ns, self._arrive, (act, answered, path))
+
+    def _arrive(self, asked: tuple[Act, Happened, str]) -> None:
+        """At the venue: `answered` is told what `act` returned, or the V5Error it came to."""
+        act, answered, path = asked
+        answer: object
+        try:
+            entry = PRIVATE.get(("POST", path)) or PRIVATE[("GET", path)]
+            self._limits.spend(self.account.uid, path, entry.per_s, self.now_ns)
+            answer = act()
+        except V5Error as error:
+            answer = error
+        except Refused as refused:
+            answer = v5_error(refused)
+        self._distribute(market_moved=False)
+        self.at(self.now_ns + self.latency.answer_ns, answered, answer)
+
+    def _open_order(self, link_id: str, venue_order_id: str = "") -> Order:
+        account = self.account
+        order = account.by_id.get(venue_order_id) if venue_order_id else account.by_link.get(link_id)
+        if order is None:
+            raise V5Error(GONE, "order not exists or too late to cancel")
+        return order
+
+    def _place(self, intent: it.PlaceOrder) -> None:
+        new = NewOrder(
+            intent.client_order_id, intent.side, intent.price_ticks, intent.qty_lots, TimeInForce.POST_ONLY,
+            intent.reduce_only,
+        )  # fmt: skip
+        self._create(new)
+
+    def _flatten(self, intent: it.FlattenReduceOnly) -> None:
+        self._create(
+            NewOrder(
+                intent.client_order_id, intent.side, intent.price_limit_ticks, intent.qty_lots, TimeInForce.IOC, True
+            )
+        )
+
+    def _create(self, new: NewOrder) -> None:
+        def answered(answer: Order | V5Error) -> None:
+            self.tell_all([words.created(self.now_ns, new.link_id, answer)])
+
+        self.request(lambda: self.venue.create(self.account, new, self.now_ns), answered, calls.CREATE)
+
+    def _amend(self, intent: it.AmendOrder) -> None:
+        def act() -> None:
+            order = self._open_order(intent.client_order_id)
+            self.venue.amend(self.account, order, intent.price_ticks, intent.qty_lots, self.now_ns)
+
+        def answered(answer: V5Error | None) -> None:
+            word, detail = words.of_existing(answer)
+            self.tell_all([
+                ev.AmendAnswered(
+                    self.now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail
+                )
+            ])  # fmt: skip
+
+        self.request(act, answered, calls.AMEND)
+
+    def _cancel(self, intent: it.CancelOrder) -> None:
+        def act() -> None:
+            order = self._open_order(intent.client_order_id, intent.venue_order_id)
+            self.venue.cancel(self.account, order, self.now_ns)
+
+        def answered(answer: V5Error | None) -> None:
+            self.tell_all([ev.CancelAnswered(self.now_ns, intent.client_order_id, *words.of_existing(answer))])
+
+        self.request(act, answered, calls.CANCEL)
+
+    def _cancel_all(self, intent: it.CancelAll) -> None:
+        if intent.key in self._cancel_alls:
+            return
+        self._cancel_alls.add(intent.key)
+
+        def act() -> None:
+            for order in list(self.account.open_orders.values()):
+                self.venue.cancel(self.account, order, self.now_ns)
+
+        def answered(answer: V5Error | None) -> None:
+            self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, *words.of_existing(answer))])
+
+        self.request(act, answered, calls.CANCEL_ALL)
+
+    # ---- what is left of the process around the engine ---------------------------------------------------------------
+
+    def _ask_snapshot(self, _: it.ResyncBook) -> None:
+        self.at(self.now_ns + self.latency.request_ns, self._resync)
+
+    def _exit(self, intent: it.Exit) -> None:
+        self.exit_code = intent.code
+
+    def _probe(self, intent: it.ProbeOrder) -> None:
+        self._reads.probe(intent.client_order_id)
+
+    def _read_account(self, _: it.ReadAccount) -> None:
+        self._reads.account()
+
+
+_SENDERS: Final[dict[type, Callable[[Kernel, Any], None]]] = {
+    it.PlaceOrder: Kernel._place,
+    it.AmendOrder: Kernel._amend,
+    it.CancelOrder: Kernel._cancel,
+    it.CancelAll: Kernel._cancel_all,
+    it.FlattenReduceOnly: Kernel._flatten,
+    it.ProbeOrder: Kernel._probe,
+    it.ReadAccount: Kernel._read_account,
+    it.ResyncBook: Kernel._ask_snapshot,
+    it.Exit: Kernel._exit,
+}
+
+
+def _grouped(happenings: list[Any]) -> Iterator[list[OrderChanged | Executed]]:
+    """Neighbours of one kind are one message of the private stream."""
+    group: list[OrderChanged | Executed] = []
+    for happening in happenings:
+        if isinstance(happening, OrderChanged | Executed):
+            if group and type(group[0]) is not type(happening):
+                yield group
+                group = []
+            group.append(happening)
+    if group:
+        yield group

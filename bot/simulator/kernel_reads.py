@@ -1,0 +1,124 @@
+"""What the process around the engine reads of the account, in the kernel lane: the same questions at the same times."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from bot.domain import events as ev
+from bot.runtime.sender import EXECUTIONS_KEPT, EXECUTIONS_OVERLAP_MS
+from bot.simulator import kernel_words as words
+from bot.simulator.bybit_access import V5Error
+from bot.venues.bybit import calls
+
+if TYPE_CHECKING:
+    from bot.simulator.kernel import Kernel
+
+_NS_PER_MS = 1_000_000
+
+
+class KernelReads:
+    """Probes and whole reads of one account; remembers which executions were told."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._known: dict[str, None] = {}
+        self._since_ms: int | None = None
+
+    def known_execution(self, fill: ev.Filled) -> bool:
+        """Whether this execution was told before; remembers it."""
+        if fill.execution_id in self._known:
+            return True
+        self._known[fill.execution_id] = None
+        if len(self._known) > EXECUTIONS_KEPT:
+            del self._known[next(iter(self._known))]
+        self._since_ms = max(fill.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
+        return False
+
+    def probe(self, client_order_id: str) -> None:
+        kernel = self._kernel
+
+        def look() -> ev.VenueOrder | None:
+            order = kernel.account.by_link.get(client_order_id)
+            return None if order is None else words.venue_order(kernel.venue.instrument, order)
+
+        def answered(order: ev.VenueOrder | V5Error | None) -> None:
+            if isinstance(order, V5Error):
+                self._failed("order", calls.OPEN_ORDERS, order)
+            elif order is None:
+                kernel.request(look, in_history, calls.ORDER_HISTORY)
+            else:
+                kernel.tell_all([ev.OrderUpdated(kernel.now_ns, order)])
+
+        def in_history(order: ev.VenueOrder | V5Error | None) -> None:
+            if isinstance(order, V5Error):
+                self._failed("order", calls.ORDER_HISTORY, order)
+            else:
+                kernel.tell_all([ev.OrderNotFound(kernel.now_ns, client_order_id)])
+
+        kernel.request(look, answered, calls.OPEN_ORDERS)
+
+    def account(self) -> None:
+        """Executions, then open orders, then the position; the first time only the venue's clock is asked."""
+        kernel = self._kernel
+        if self._since_ms is None:
+            venue_ms = (kernel.now_ns + kernel.latency.request_ns) // _NS_PER_MS
+            kernel.at(kernel.now_ns + kernel.latency.request_ns + kernel.latency.answer_ns, self._clock_read, venue_ms)
+            return
+        since_ms = self._since_ms - EXECUTIONS_OVERLAP_MS
+        instrument = kernel.venue.instrument
+
+        def act() -> list[ev.Filled]:
+            recent = []
+            for execution in reversed(kernel.account.executions):
+                if execution.at_ns // _NS_PER_MS < since_ms:
+                    break
+                recent.append(words.fill(0, instrument, execution))
+            return sorted(recent, key=lambda fill: fill.venue_at_ns)
+
+        def answered(answer: list[ev.Filled] | V5Error) -> None:
+            if isinstance(answer, V5Error):
+                self._failed("executions", calls.EXECUTIONS, answer)
+            else:
+                kernel.tell_all([words.received(fill, kernel.now_ns) for fill in answer])
+            self._read_open_orders()
+
+        kernel.request(act, answered, calls.EXECUTIONS)
+
+    def _clock_read(self, venue_ms: int) -> None:
+        self._since_ms = venue_ms + EXECUTIONS_OVERLAP_MS
+        self._read_open_orders()
+
+    def _read_open_orders(self) -> None:
+        kernel = self._kernel
+        asked_at_ns, instrument = kernel.now_ns, kernel.venue.instrument
+
+        def act() -> tuple[ev.VenueOrder, ...]:
+            newest_first = reversed(kernel.account.open_orders.values())
+            return tuple(words.venue_order(instrument, order) for order in newest_first)
+
+        def answered(answer: tuple[ev.VenueOrder, ...] | V5Error) -> None:
+            if isinstance(answer, V5Error):
+                self._failed("open_orders", calls.OPEN_ORDERS, answer)
+            else:
+                kernel.tell_all([ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer)])
+            self._read_position()
+
+        kernel.request(act, answered, calls.OPEN_ORDERS)
+
+    def _read_position(self) -> None:
+        kernel = self._kernel
+        asked_at_ns = kernel.now_ns
+
+        def answered(answer: tuple[int, Decimal] | V5Error) -> None:
+            if isinstance(answer, V5Error):
+                self._failed("position", calls.POSITIONS, answer)
+            else:
+                kernel.tell_all([ev.PositionRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, *answer)])
+
+        kernel.request(lambda: words.position(kernel.account), answered, calls.POSITIONS)
+
+    def _failed(self, what: str, path: str, error: V5Error) -> None:
+        kernel, symbol = self._kernel, self._kernel.venue.instrument.symbol
+        detail = f"{path}: {error.code} {error.message}"
+        kernel.tell_all([ev.ReadFailed(kernel.now_ns, what, symbol, detail)])

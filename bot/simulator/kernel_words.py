@@ -1,0 +1,143 @@
+"""The venue's objects as the engine's events, without JSON between. The wire lane says the same by another road."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from bot.domain import events as ev
+from bot.domain.instrument import Instrument
+from bot.simulator.accounts import Account
+from bot.simulator.bybit_access import V5Error
+from bot.simulator.bybit_messages import REJECT_REASONS, text
+from bot.simulator.depth import DepthMessage
+from bot.simulator.orders import EndReason, Executed, Execution, Order, OrderChanged, PublicTrade, Status
+from bot.venues.bybit.codes import Meaning, meaning
+
+Words = Callable[[int, Instrument, Any, int], list[Any]]
+"""(received at, instrument, what, the venue's time in whole milliseconds) → events of one message."""
+
+_NS_PER_MS = 1_000_000
+_STATUSES = {
+    Status.NEW: ev.OrderStatus.WORKING,
+    Status.PARTLY_FILLED: ev.OrderStatus.WORKING,
+    Status.FILLED: ev.OrderStatus.FILLED,
+    Status.CANCELLED: ev.OrderStatus.CANCELLED,
+}
+
+
+def trades(at_ns: int, instrument: Instrument, what: list[PublicTrade], _venue_at_ns: int) -> list[ev.TradePrinted]:
+    symbol = instrument.symbol
+    return [
+        ev.TradePrinted(at_ns, symbol, t.price_ticks, t.lots, t.taker, t.at_ns // _NS_PER_MS * _NS_PER_MS) for t in what
+    ]
+
+
+def book(
+    at_ns: int, instrument: Instrument, what: DepthMessage, venue_at_ns: int
+) -> list[ev.BookSnapshot | ev.BookDelta]:
+    symbol = instrument.symbol
+    if what.is_snapshot:
+        bids, asks = tuple(sorted(what.bids, reverse=True)), tuple(sorted(what.asks))
+        return [ev.BookSnapshot(at_ns, symbol, bids, asks, what.update_id, venue_at_ns)]
+    return [ev.BookDelta(at_ns, symbol, tuple(what.bids), tuple(what.asks), what.update_id, venue_at_ns)]
+
+
+def account(
+    at_ns: int, instrument: Instrument, what: list[OrderChanged | Executed], _venue_at_ns: int
+) -> list[ev.OrderUpdated | ev.Filled]:
+    return [
+        fill(at_ns, instrument, happening.execution)
+        if isinstance(happening, Executed)
+        else ev.OrderUpdated(at_ns, venue_order(instrument, happening.order))
+        for happening in what
+    ]
+
+
+def stream_up(at_ns: int, _instrument: Instrument, what: str, _venue_at_ns: int) -> list[ev.StreamUp]:
+    return [ev.StreamUp(at_ns, what)]
+
+
+def filters(at_ns: int, instrument: Instrument) -> ev.InstrumentsRead:
+    return ev.InstrumentsRead(
+        at_ns,
+        symbol=instrument.symbol,
+        tick_size=instrument.tick_size,
+        lot_size=instrument.lot_size,
+        qty_min=instrument.qty_min,
+        qty_max=instrument.qty_max,
+        notional_min_quote=instrument.notional_min_quote,
+        category=instrument.category,
+        base=instrument.base,
+        quote=instrument.quote,
+        source="fetched",
+    )
+
+
+def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
+    would_take = order.end_reason is EndReason.POST_ONLY_WOULD_TAKE
+    reason = REJECT_REASONS[order.end_reason]
+    return ev.VenueOrder(
+        instrument.symbol,
+        order.link_id,
+        order.order_id,
+        order.side,
+        order.price_ticks,
+        order.qty_lots,
+        order.filled_lots,
+        ev.OrderStatus.REJECTED if would_take else _STATUSES[order.status],
+        "" if reason == "EC_NoError" else reason,
+        would_take,
+    )
+
+
+def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
+    return ev.Filled(
+        at_ns,
+        found.execution_id,
+        found.link_id,
+        found.order_id,
+        instrument.symbol,
+        found.side,
+        instrument.price(found.price_ticks),
+        found.lots,
+        found.fee_quote,
+        found.is_maker,
+        found.at_ns // _NS_PER_MS * _NS_PER_MS,
+    )
+
+
+def received(fill_: ev.Filled, at_ns: int) -> ev.Filled:
+    """The same execution, received then."""
+    values = {name: getattr(fill_, name) for name in ev.Filled.__struct_fields__}
+    return ev.Filled(**values | {"at_ns": at_ns})
+
+
+def position(account_: Account) -> tuple[int, Decimal]:
+    """(signed lots, entry price as the venue would print it)."""
+    lots = account_.position.lots
+    return lots, Decimal(text(account_.entry_price().normalize())) if lots else Decimal(0)
+
+
+def created(at_ns: int, client_order_id: str, answer: Order | V5Error) -> Any:
+    """What a create came to."""
+    if not isinstance(answer, V5Error):
+        return ev.OrderAccepted(at_ns, client_order_id, answer.order_id)
+    detail = f"{answer.code} {answer.message}"
+    if meaning(answer.code) is Meaning.REFUSED:
+        return ev.OrderRefused(at_ns, client_order_id, answer.code, detail)
+    return ev.OrderUncertain(at_ns, client_order_id, answer.code, detail)
+
+
+def of_existing(answer: V5Error | None) -> tuple[str, str]:
+    """(outcome, detail) of an amend, a cancel or a cancel-all."""
+    if answer is None:
+        return "accepted", ""
+    match meaning(answer.code):
+        case Meaning.GONE:
+            return "gone", ""
+        case Meaning.REFUSED:
+            return "refused", f"{answer.code} {answer.code} {answer.message}"
+        case _:
+            return "unknown", f"{answer.code} {answer.code} {answer.message}"

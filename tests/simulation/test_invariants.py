@@ -1,0 +1,65 @@
+"""Seeds x fault plans: the whole bot in simulated time, with everything that must always hold checked at every step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.simulation import run_kernel, run_wire
+from bot.simulator.link import Harm, SeededFate, Way
+from tests.support.invariants import Invariants, two_sided_share
+from tests.support.lanes import demo
+
+SPAN_S = 20
+MS = 1_000_000
+UPTIME_MIN = 0.75
+"""Two-sided, of the time in which it may quote. Short spans with a run of fills on one side stay above it."""
+
+
+def fated(**harms: Harm) -> dict[str, Any]:
+    by_way: dict[Way, Harm] = {way: harms[way] for way in ("request", "answer", "push") if way in harms}
+    return {"fate": lambda seed: SeededFate(seed, by_way)}
+
+
+PLANS: dict[str, dict[str, Any]] = {
+    "jitter": fated(request=Harm(jitter_ns=40 * MS), answer=Harm(jitter_ns=40 * MS), push=Harm(jitter_ns=40 * MS)),
+    "lost answers": fated(answer=Harm(lost_pct=5)),
+    "lost requests": fated(request=Harm(lost_pct=5)),
+    "gaps in the book": fated(push=Harm(lost_pct=2)),
+    "disconnects": {
+        "faults_at_s": {5: ("disconnect", {"stream": "private"}), 12: ("disconnect", {"stream": "public"})}
+    },
+    "stall": {"faults_at_s": {5: ("stall", {}), 11: ("unstall", {})}},
+    "crossing": {"faults_at_s": {6: ("crossing", {})}},
+    "price jump": {"faults_at_s": {6: ("loss", {"jump_pct": "2"})}},
+    "accepted, then silence": {"faults_at_s": {1: ("accept_then_timeout", {}), 8: ("accept_then_timeout", {})}},
+    "grant lost": {"granted_s": 6, "flatten_after_s": 5},
+}
+
+
+@pytest.mark.parametrize("seed", range(101, 121))
+def test_everything_holds_at_every_step_without_faults(seed: int) -> None:
+    watch = Invariants(f"seed {seed}")
+    outcome = run_kernel(demo(seed, SPAN_S), watch)
+    watch.check_end(outcome)
+    assert watch.quotes >= 2, f"seed {seed}: {watch.quotes} orders"
+    share = two_sided_share(outcome)
+    assert share >= UPTIME_MIN, f"seed {seed}: both sides out in {share:.3f} of the time"
+
+
+@pytest.mark.parametrize("seed", [201, 202])
+@pytest.mark.parametrize("plan", PLANS)
+def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, seed: int, tmp_path: Path) -> None:
+    watch = Invariants(f"plan {plan!r}, seed {seed}")
+    outcome = run_wire(demo(seed, SPAN_S, **PLANS[plan]), tmp_path, watch)
+    watch.check_end(outcome)
+    assert watch.quotes >= 2, f"plan {plan!r}, seed {seed}: {watch.quotes} orders"
+
+
+def test_a_bot_that_is_stuck_at_its_limit_is_found_out_by_its_uptime() -> None:
+    """A run may look fast because it does nothing."""
+    outcome = run_kernel(demo(7, SPAN_S, inventory_max_quote=150))
+    share = two_sided_share(outcome)
+    assert share < UPTIME_MIN, f"seed 7: {share:.3f}"

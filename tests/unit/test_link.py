@@ -1,0 +1,165 @@
+"""The way between bot and simulated venue: what is lost, late or cut there, and what its client is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from bot.simulator.bybit import V5, Request
+from bot.simulator.link import HOSTS, Fate, Harm, Latency, Link, LinkSocket, SeededFate, Unharmed, Way
+from bot.simulator.market import GeneratedMarket
+from bot.simulator.server import GENERATED
+from bot.simulator.timeline import Timeline
+from bot.simulator.venue import Venue
+from bot.venues.bybit.signing import rest_headers
+from bot.venues.transport import NoAnswer, NotSent, SocketClosed
+
+START_NS = 1_767_225_600_000_000_000
+KEY, SECRET = "key", "secret"
+CREATE = (
+    b'{"category":"linear","symbol":"BTCUSDT","side":"Buy","orderType":"Limit","qty":"0.002","price":"59000",'
+    b'"timeInForce":"PostOnly","orderLinkId":"slwq-1-1"}'
+)
+SUBSCRIBE = '{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}'
+
+Work = Callable[[Link, Venue, Timeline], Awaitable[Any]]
+
+
+class Always:
+    """One fate for one way."""
+
+    def __init__(self, way: Way, extra_ns: int | None) -> None:
+        self._way = way
+        self._extra_ns = extra_ns
+
+    def of(self, way: Way, now_ns: int) -> int | None:
+        return self._extra_ns if way == self._way else 0
+
+
+def play(work: Work, fate: Fate | None = None) -> Any:
+    timeline = Timeline(START_NS)
+    venue = Venue(GENERATED, GeneratedMarket(1), seed=1, now_ns=START_NS)
+    venue.open_account(KEY, SECRET, Decimal(100_000), START_NS)
+
+    async def whole() -> Any:
+        link = Link(venue, timeline, Latency(), Unharmed() if fate is None else fate)
+        link.start_market()
+        return await work(link, venue, timeline)
+
+    with asyncio.Runner(loop_factory=lambda: timeline) as runner:
+        return runner.run(whole())
+
+
+def signed(body: bytes, now_ns: int) -> dict[str, str]:
+    return rest_headers(KEY, SECRET, now_ns // 1_000_000, 5_000, body)
+
+
+async def create(link: Link, timeline: Timeline) -> bytes:
+    url = HOSTS.rest_url + "/v5/order/create"
+    return (await link.request("POST", url, signed(CREATE, timeline.now_ns()), CREATE, 2.0)).body
+
+
+def test_an_answer_is_the_face_s_own_bytes_and_takes_both_ways() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        url = HOSTS.rest_url + "/v5/market/instruments-info?category=linear&symbol=BTCUSDT"
+        answer = await link.request("GET", url, {}, b"", 2.0)
+        assert timeline.now_ns() - START_NS == Latency().request_ns + Latency().answer_ns
+        request = Request("GET", "/v5/market/instruments-info", "category=linear&symbol=BTCUSDT", b"", {})
+        assert answer.body == V5(venue).answer(request, START_NS + Latency().request_ns).body
+
+    play(work)
+
+
+def test_a_lost_request_did_not_happen_and_is_known_only_as_no_answer() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        with pytest.raises(NoAnswer):
+            await create(link, timeline)
+        assert timeline.now_ns() - START_NS == 2_000_000_000
+        assert not venue.accounts["sim-1"].open_orders
+
+    play(work, Always("request", None))
+
+
+def test_a_lost_answer_happened_all_the_same() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        with pytest.raises(NoAnswer):
+            await create(link, timeline)
+        assert len(venue.accounts["sim-1"].open_orders) == 1
+
+    play(work, Always("answer", None))
+
+
+def test_a_request_that_is_later_than_its_time_out_still_happens() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        with pytest.raises(NoAnswer):
+            await create(link, timeline)
+        assert not venue.accounts["sim-1"].open_orders
+        await asyncio.sleep(2)
+        assert len(venue.accounts["sim-1"].open_orders) == 1
+
+    play(work, Always("request", 3_000_000_000))
+
+
+async def opened(link: Link) -> LinkSocket:
+    socket = await link.connect(HOSTS.ws_public_url, 5.0)
+    await socket.send(SUBSCRIBE)
+    assert "success" in await socket.receive()
+    return socket
+
+
+def test_pushes_keep_their_order_however_unevenly_they_are_delayed() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        socket = await opened(link)
+        updates = [int((await socket.receive()).partition('"u":')[2].partition(",")[0]) for _ in range(40)]
+        assert updates == list(range(updates[0], updates[0] + 40))
+
+    play(work, SeededFate(3, {"push": Harm(jitter_ns=900_000_000)}))
+
+
+def test_a_push_that_is_lost_is_a_gap() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        socket = await link.connect(HOSTS.ws_public_url, 5.0)
+        await socket.send(SUBSCRIBE)
+        seen = [await socket.receive() for _ in range(40)]
+        updates = [int(text.partition('"u":')[2].partition(",")[0]) for text in seen if '"u":' in text]
+        assert updates[-1] - updates[0] > len(updates) - 1
+
+    play(work, SeededFate(3, {"push": Harm(lost_pct=20)}))
+
+
+def test_a_cut_socket_says_so_to_who_waits_and_to_who_sends() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        socket = await opened(link)
+        await socket.receive()
+        waiting = asyncio.create_task(socket.receive())
+        await asyncio.sleep(0)
+        assert link.cut("private") == 0
+        assert link.cut("public") == 1
+        with pytest.raises(SocketClosed):
+            await waiting
+        with pytest.raises(SocketClosed):
+            await socket.send(SUBSCRIBE)
+
+    play(work)
+
+
+def test_an_address_that_leads_nowhere_is_not_connected_to() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        with pytest.raises(NotSent, match="no socket at ws://link/v5/elsewhere"):
+            await link.connect("ws://link/v5/elsewhere", 5.0)
+
+    play(work)
+
+
+def test_a_seeded_fate_repeats() -> None:
+    def fates(seed: int) -> list[int | None]:
+        fate = SeededFate(seed, {"answer": Harm(lost_pct=10, jitter_ns=50)})
+        return [fate.of("answer", 0) for _ in range(200)]
+
+    assert fates(4) == fates(4)
+    assert fates(4) != fates(5)
+    assert None in fates(4)
