@@ -5,7 +5,7 @@
 FAULT ?=
 SIGN ?=
 MARKET ?= generated
-PLAN ?= configs/rollout.smoke.yaml
+PLAN ?=
 BIN := .venv/bin
 
 help: ## this list
@@ -15,10 +15,10 @@ setup: ## what is missing on this machine (once; offline the second time)
 	@infra/setup.sh
 
 rollout: setup ## a whole canary: [FAULT=crash|crossing|loss|orphan|stall|blind] [SIGN=me] [MARKET=recorded:PATH]
-	@$(BIN)/rollout demo --plan "$(PLAN)" --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(SIGN),--sign "$(SIGN)")
+	@$(BIN)/rollout demo $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(SIGN),--sign "$(SIGN)")
 
 up: setup ## the embedded stack alone
-	@$(BIN)/rollout up --plan "$(PLAN)" --market "$(MARKET)"
+	@$(BIN)/rollout up $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)"
 
 down: ## stop trading with proof, then everything that runs
 	@if [ -x $(BIN)/rollout ]; then $(BIN)/rollout down; fi

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flows.names import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, FAULTS, MARKET, SMOKE_PLAN
+from bot.command_line import Parser
+from flows.names import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, FAULTS, MARKET, RECORDED_PLAN, SMOKE_PLAN
 
 if TYPE_CHECKING:
     from tasks.record import Record
     from tasks.state_folder import StateFolder
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+def parser() -> Parser:
+    made = Parser(
         prog="rollout", description="Takes a candidate from shadow to production size, one proven stage at a time."
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -27,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="bring the embedded stack up (everything on this machine, one folder)")
     demo = commands.add_parser("demo", help="a whole canary on the simulated venue, told while it happens")
     for one in (up, demo):
-        one.add_argument("--plan", default=SMOKE_PLAN, help=f"rollout plan (default {SMOKE_PLAN})")
+        one.add_argument("--plan", help=f"rollout plan (default {SMOKE_PLAN}; on a recorded market {RECORDED_PLAN})")
         one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
     demo.add_argument("--fault", choices=FAULTS, help="make this happen a few seconds into the watch")
     demo.add_argument(
@@ -60,19 +62,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from bot.settings_file import ConfigError
     from gates.approvers import ApproversError
+    from gates.criteria import CriteriaError
     from gates.stages import PlanError
-    from tasks.state_folder import StateFolder
+    from tasks.notify import WebhookUnusable
+    from tasks.record import RecordError
+    from tasks.sign_off import SeedsError
+    from tasks.state_folder import StateFolder, StateFolderUnusable
     from tasks.supervise.prometheus import PrometheusUnusable
+    from tasks.supervise.table import TableDamaged
 
-    folder = StateFolder.here()
+    files = (
+        PlanError,
+        CriteriaError,
+        ApproversError,
+        ConfigError,
+        SeedsError,
+        RecordError,
+        TableDamaged,
+        WebhookUnusable,
+    )
     try:
+        folder = StateFolder.here()
         if options.command in ("up", "demo", "down"):
             return _stack_command(folder, options)
         return _record_command(folder, options)
-    except (PlanError, ApproversError, PrometheusUnusable) as error:
-        return _refuse(str(error))
-    except ValueError as error:  # a damaged stack.json, named
+    except (*files, PrometheusUnusable, StateFolderUnusable) as error:
         return _refuse(str(error))
 
 
@@ -87,7 +103,7 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         return 0 if down(folder, _who(), say) else EXIT_FAILED
     from flows.stack import plan_of
 
-    plan, plan_file = plan_of(options.plan)
+    plan, plan_file = plan_of(options.plan or (SMOKE_PLAN if options.market == MARKET else RECORDED_PLAN))
     if plan.venue != "simulated":
         asked = f"plan {plan.name}: venue {plan.venue}"
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
@@ -100,6 +116,7 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
             return run_demo(folder, options, plan, plan_file)
         from flows.stack import from_another_shell, up
 
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a start broken off leaves nothing
         table = up(folder, plan_file, options.market, say)
         say("a canary from any shell:")
         say(f"  {from_another_shell(folder, table, 'canary', plan_file)}")
@@ -121,8 +138,14 @@ def _market_wrong(options: argparse.Namespace) -> str | None:
         return None
     if kind != "recorded" or not path:
         return f"--market: {options.market!r}; allowed: generated, or recorded:PATH"
-    if not Path(path).exists():
-        return f"--market: {path}: no such file or folder; allowed: a capture or a folder of them"
+    captures = sorted(Path(path).glob("*.gz")) if Path(path).is_dir() else [Path(path)]
+    if not captures or not captures[0].exists():
+        found = "no .gz file in it" if Path(path).exists() else "no such file or folder"
+        return f"--market: {path}: {found}; allowed: a capture or a folder of them"
+    for capture in captures:
+        with capture.open("rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                return f"--market: {capture}: not a gzip file; allowed: captures, each compressed by gzip"
     options.market = f"recorded:{Path(path).resolve()}"
     return None
 
@@ -136,6 +159,9 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
     try:
         if options.command == "status":
             return status.print_status(folder, record, as_json=options.json)
+        if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
+            known = ", ".join(one.name for one in record.rollouts(status.ROLLOUTS_SHOWN)) if record else ""
+            return _refuse(f"rollout {options.rollout!r} is not known; allowed: {known or 'none has been started yet'}")
         if record is None:
             print("no rollout has been started yet")
             return 0
@@ -160,13 +186,12 @@ def _record(folder: StateFolder) -> Record | None:
 
 def _code(folder: StateFolder, options: argparse.Namespace) -> int:
     from flows.stack import plan_of
-    from tasks.sign_off import SeedsError, current_code
+    from gates.approvers import load_approvers
+    from gates.stages import under_root
+    from tasks.sign_off import demo_code
 
     plan, _ = plan_of(options.plan)
-    try:
-        print(current_code(folder.seeds, options.name, plan.venue))
-    except SeedsError as error:
-        return _refuse(str(error))
+    print(demo_code(folder.seeds, options.name, load_approvers(under_root(plan.approvers)), plan.venue))
     return 0
 
 

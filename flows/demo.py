@@ -14,7 +14,7 @@ import httpx
 from flows.demo_approvers import DemoApprovers
 from flows.demo_faults import clear, inject
 from flows.demo_view import VERDICT, View
-from flows.names import EXIT_OF_STEP
+from flows.names import EXIT_OF_STEP, MARKET
 from flows.stack import from_another_shell, up
 from flows.status import stage_entry
 from flows.words import end_sentence
@@ -23,6 +23,7 @@ from tasks.record import FINAL_STEPS, Record, open_record
 from tasks.record_tables import StageRun
 from tasks.simulated_account import VenueUnreachable
 from tasks.state_folder import StateFolder
+from tasks.supervise.client import take_down
 from tasks.supervise.table import Table
 
 STAGE = "canary"
@@ -62,8 +63,10 @@ class Demo:
         self._injected = False
 
     def run(self) -> int:
-        view, wish = self.view, self.wish
-        table = up(self.folder, wish.plan_file, wish.market, lambda text: view.line(text, "stack"))
+        wish = self.wish
+        if wish.market != MARKET:  # from its beginning, so that a repeated run sees the same market
+            take_down(self.folder, "rollout demo", "the record is played from its beginning", self._say_stack)
+        table = up(self.folder, wish.plan_file, wish.market, self._say_stack)
         record = open_record(self.folder.record_url)
         try:
             flow_run_id = self._trigger(table)
@@ -72,6 +75,9 @@ class Demo:
             return self._tell_end(record, table, ended, flow_run_id)
         finally:
             record.close()
+
+    def _say_stack(self, text: str) -> None:
+        self.view.line(text, "stack")
 
     # ---- start ----------------------------------------------------------------------------------------------------
 

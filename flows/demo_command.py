@@ -38,7 +38,8 @@ def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_
     """Runs it. Ctrl-C or SIGTERM: trading is stopped with proof and the stack taken down; exit 130."""
     wish = Wish(plan, plan_file, options.market, options.fault, options.sign == "me", options.json)
     view = View(sys.stderr if options.json else sys.stdout)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         return Demo(folder, wish, view).run()
     except KeyboardInterrupt:

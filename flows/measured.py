@@ -25,7 +25,7 @@ def _as_decided(
     one: MeasurementLatest, kept: MeasurementRow | None, run: StageRun, revoked_ms: int
 ) -> MeasurementLatest:
     if one.criterion_id == run.decided_criterion:  # what decided is shown as it was decided
-        decided = {"outcome": "UNKNOWN" if run.reason == "environment" else "FAIL", "value": run.decided_value}
+        decided = {"outcome": "UNKNOWN" if run.decided_value is None else "FAIL", "value": run.decided_value}
         return MeasurementLatest(**{**one.model_dump(), **(decided if one.outcome == "PASS" else {})})
     if one.at_ms <= revoked_ms or kept is None:
         return one

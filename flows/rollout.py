@@ -20,10 +20,11 @@ from flows.stage import ASK_TIMEOUT_S, ASK_TRIES, Course, submit_stop, take_thro
 from flows.states import Completed, Failed, State
 from flows.words import end_sentence
 from gates.course import Step
-from gates.stages import Plan, load_plan
+from gates.stages import Plan, PlanError, load_plan
 from tasks.ask import Refused, ask_guard, must
+from tasks.names import NameRefused, check_name
 from tasks.record import Record, open_record
-from tasks.resume import continued_run
+from tasks.resume import CannotResume, continued_run, resumed
 from tasks.simulated_account import open_account, retire_finished
 from tasks.state_folder import REPOSITORY, StateFolder
 
@@ -47,11 +48,15 @@ def rollout(stage: str, plan: str | None = None, rollout: str | None = None, acc
     """One stage, or `full`: every stage of the plan from the first that has not passed.
 
     `plan`: path; None is the plan that `rollout up` recorded, else configs/rollout.yaml. `rollout`: a name; None
-    continues the newest unfinished one of stage and plan, else makes a new one. `account`: None on the simulated venue.
+    continues the newest unfinished one of stage and plan, else makes a new one. A name that is known is resumed as the
+    candidate it is, on its own account: a parked stage begins its next attempt. `account`: None on the simulated venue.
     """
     folder = StateFolder.here()
     path = plan_path(plan)
-    loaded = load_plan(path)
+    try:
+        loaded = load_plan(path)
+    except PlanError as error:
+        return Failed(name="Refused", message=str(error))
     record = open_record(folder.record_url)
     try:
         stages = [stage] if stage != "full" else [one.id for one in loaded.stages]
@@ -80,10 +85,13 @@ def _has_passed(record: Record, rollout: str, stage: str) -> bool:
 def _run_stage(
     record: Record, folder: StateFolder, path: Path, plan: Plan, stage: str, rollout: str | None, account: str | None
 ) -> State:
-    plan.stage(stage)  # an unknown or unavailable stage is refused here, before anything is opened
     try:
+        plan.stage(stage)  # an unknown or unavailable stage is refused here, before anything is opened
+        for what, name in (("rollout", rollout), ("account", account)):
+            if name is not None:
+                check_name(what, name)
         number = begin(_Beginning(record, folder, path, plan), stage, rollout, account)
-    except Refused as refusal:
+    except (PlanError, Refused, NameRefused, CannotResume) as refusal:
         return Failed(name="Refused", message=str(refusal))
     link = f"{os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}/v2/runs/flow-run/{runtime.flow_run.id}"
     ended = take_through(Course(record, number, plan, link))
@@ -110,6 +118,11 @@ def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None
     # The name comes from the flow run, so that a repeated task asks for the same rollout again and not for a second.
     name = rollout or f"{stage}-{runtime.flow_run.scheduled_start_time:%Y%m%d-%H%M%S}-{runtime.flow_run.id[:4]}"
     simulated = plan.venue == "simulated"
+    known_as = resumed(record, what.folder, name, account)
+    if known_as is not None:
+        account, nonce = known_as
+    else:
+        nonce = secrets.token_hex(4) if simulated else ""
     if simulated and account is None:
         retire_finished(what.folder, record)
         account = open_account(what.folder, name)
@@ -120,7 +133,7 @@ def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None
         "rollout": name,
         "stage": stage,
         "plan": str(what.path),
-        "nonce": secrets.token_hex(4) if simulated else "",
+        "nonce": nonce,
         "requested_by": f"prefect:{runtime.flow_run.name or runtime.flow_run.id}",
     }
     get_run_logger().info("rollout %s on account %s, plan %s", name, account, plan.name)

@@ -6,11 +6,14 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from gates.approvers import load_approvers
-from gates.stages import Plan, load_plan, under_root
-from tasks.sign_off import enroll_demo
+from gates.approvers import Approvers, load_approvers
+from gates.lint import lint_plan
+from gates.stages import Plan, PlanError, load_plan, under_root
+from tasks.notify import check_webhook
+from tasks.sign_off import Seeds, enroll_demo
 from tasks.state_folder import REPOSITORY, StateFolder
 from tasks.supervise.client import bring_up, take_down
+from tasks.supervise.found import table_of_what_runs
 from tasks.supervise.specs import prefect_environment
 from tasks.supervise.table import Table
 
@@ -20,23 +23,44 @@ Say = Callable[[str], None]
 def up(folder: StateFolder, plan_file: Path, market: str, say: Say) -> Table:
     """Brings the stack up or finds it up, writes what deployments differ, enrols the demo's people.
 
-    Raises PlanError and ApproversError for a plan that cannot be used, before anything is started.
+    Raises PlanError, CriteriaError, ApproversError, ConfigError, SeedsError or WebhookUnusable for what cannot be used,
+    before anything is started.
     """
+    check_webhook()
     plan = load_plan(plan_file)
+    _refuse_faults(plan_file)
+    Seeds(folder.seeds).read()
     people = load_approvers(under_root(plan.approvers))
     table, was_up = bring_up(folder, plan_file, market, say)
-    api_url = table.endpoints["prefect_api"]
+    try:
+        _prepare(folder, table, was_up, plan, plan_file, people, say)
+    except BaseException:  # Ctrl-C and a failed start leave nothing; a stack that was up before stays
+        if not was_up:
+            take_down(folder, "rollout up", "its start did not succeed", say)
+        raise
+    return table
+
+
+def _prepare(
+    folder: StateFolder, table: Table, was_up: bool, plan: Plan, plan_file: Path, people: Approvers, say: Say
+) -> None:
+    """Says what runs, writes the deployments, enrols people."""
     say(f"stack {'is up already' if was_up else 'is up'}, everything in {folder.root}")
     if was_up and table.plan != str(plan_file):
         say(f"it recorded the plan {table.plan}; `rollout down` first to record another")
     say(f"Prefect UI {table.endpoints['prefect_ui']}")
     say(f"Prometheus {table.endpoints['prometheus']}, venue {table.endpoints['venue_rest_url']} ({table.market})")
-    _deploy(folder, api_url, say)
+    _deploy(folder, table.endpoints["prefect_api"], say)
     if plan.venue == "simulated" and people.demo:
         new = enroll_demo(folder.seeds, people, plan.venue)
         names = ", ".join(f"{one.name} ({', '.join(one.roles)})" for one in people.people)
         say(f"demo approvers {'enrolled' if new else 'are enrolled'}: {names}")
-    return table
+
+
+def _refuse_faults(plan_file: Path) -> None:
+    if faults := lint_plan(plan_file):
+        more = f" (and {len(faults) - 1} more: `gates lint --plan {plan_file}`)" if len(faults) > 1 else ""
+        raise PlanError(faults[0] + more)
 
 
 def _deploy(folder: StateFolder, api_url: str, say: Say) -> None:
@@ -49,7 +73,7 @@ def _deploy(folder: StateFolder, api_url: str, say: Say) -> None:
 
 def down(folder: StateFolder, who: str, say: Say) -> bool:
     """Stops trading with proof, then every process. True where nothing is left."""
-    was_up = folder.table.exists()
+    was_up = folder.table.exists() or table_of_what_runs(folder) is not None
     clean = take_down(folder, who, "the stack is taken down", say)
     if not was_up:
         say("nothing is up")

@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.names import EXIT_BAD_INPUT, EXIT_FAILED
+from flows.names import EXIT_FAILED
 from flows.words import end_sentence, needs
 from tasks.record import FINAL_STEPS, Record, iso
 from tasks.record_tables import MeasurementLatest, Rollout, StageRun
 from tasks.state_folder import StateFolder
+from tasks.supervise.found import table_of_what_runs
 from tasks.supervise.table import Table, read_table
 
 ROLLOUTS_SHOWN = 20
@@ -19,15 +20,23 @@ ROLLOUTS_SHOWN = 20
 
 def status_document(folder: StateFolder, record: Record | None) -> dict[str, Any]:
     """The whole of `status --json`; rollouts newest first."""
-    table = read_table(folder.table)
+    table = read_table(folder.table) or table_of_what_runs(folder)
     up = table is not None and table.supervisor.identity.is_alive()
     rollouts = [] if record is None else [rollout_entry(record, one) for one in record.rollouts(ROLLOUTS_SHOWN)]
     processes = [] if table is None else [_process_entry(table, name) for name in (row.name for row in table.processes)]
     return {
         "rollouts": [entry for entry in rollouts if entry is not None],
         "endpoints": dict(table.endpoints) if table is not None and up else {},
-        "stack": {"up": up, "state": table.state if table is not None and up else "down", "processes": processes},
+        "stack": {"up": up, "state": _state(table, up), "processes": processes},
     }
+
+
+def _state(table: Table | None, up: bool) -> str:
+    """`starting`, `ready`, `stopping`, `unsupervised` (what a killed supervisor left runs on) or `down`."""
+    if table is not None and up:
+        return table.state
+    left = table is not None and any(row.identity.is_alive() for row in table.processes)
+    return "unsupervised" if left else "down"
 
 
 def _process_entry(table: Table, name: str) -> dict[str, Any]:
@@ -69,8 +78,9 @@ def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -
         print(json.dumps(document, indent=2))
         return 0
     stack = document["stack"]
-    print(f"stack: {stack['state']} ({folder.root})")
-    for row in stack["processes"] if stack["up"] else []:
+    hint = "; `rollout up` takes it over, `rollout down` ends it" if stack["state"] == "unsupervised" else ""
+    print(f"stack: {stack['state']} ({folder.root}){hint}")
+    for row in stack["processes"] if stack["state"] != "down" else []:
         print(
             f"  {row['name']:<18} pid {row['pid']:<8} {'runs' if row['alive'] else 'DEAD'}, restarts {row['restarts']}"
         )
@@ -79,11 +89,16 @@ def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -
             print(f"  {name:<18} {document['endpoints'][name]}")
     for entry in document["rollouts"]:
         decided = entry["decided_by"]
-        why = f": {decided['criterion']} {decided['value']} (needs {needs(decided['limit'] or '')})" if decided else ""
+        why = f": {_decided_words(decided)}" if decided else ""
         print(f"{entry['rollout']}  {entry['stage']}  {entry['state']}  {entry['reason'] or ''}{why}".rstrip(" "))
     if not document["rollouts"]:
         print("no rollout has been started yet")
     return 0
+
+
+def _decided_words(decided: dict[str, str | None]) -> str:
+    value = f"{decided['criterion']} {decided['value'] or ''}".rstrip()
+    return f"{value} (needs {needs(decided['limit'])})" if decided["limit"] else value
 
 
 def newest(record: Record, name: str | None) -> StageRun | None:
@@ -125,8 +140,8 @@ def explain(record: Record, name: str | None) -> int:
     """Why the newest stage does not promote (or how it ended), in a few sentences."""
     run = newest(record, name)
     if run is None:
-        print("no rollout has been started yet" if name is None else f"rollout {name}: not known")
-        return EXIT_BAD_INPUT if name is not None else 0
+        print("no rollout has been started yet")
+        return 0
     print("\n".join(explanation(record, run)))
     return 0
 

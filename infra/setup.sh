@@ -16,6 +16,11 @@ if [ -z "${HOME:-}" ] || [ ! -d "${HOME:-/nonexistent}" ]; then
     mkdir -p "$HOME"
     export HOME
 fi
+# The machine's own certificates, where it has them: a company's proxy is trusted there and nowhere else.
+if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
+    export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
+    export PIP_CERT="${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
+fi
 unset VIRTUAL_ENV UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME || true
 
 as_root() {

@@ -39,7 +39,7 @@ def main() -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        LOG.info("another supervisor owns %s", folder.root)
+        LOG.error("another supervisor owns %s; `rollout down` ends it", folder.root)
         return EXIT_ALREADY_RUNNING
     return _supervise(folder, arguments.plan, arguments.market)
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.state_folder import StateFolder
+from tasks.supervise.found import table_of_what_runs
 from tasks.supervise.identity import MARK, identify, spawn, stop, wait_gone
 from tasks.supervise.prometheus import find_prometheus
 from tasks.supervise.specs import working_directory
-from tasks.supervise.table import Table, read_table
+from tasks.supervise.table import Table, TableDamaged, read_table
 from tasks.supervise.takedown import retire_simulated_accounts, stop_processes, stop_trading
 
 Say = Callable[[str], None]
@@ -100,14 +101,13 @@ def _last_line(log: Path) -> str:
 
 def take_down(folder: StateFolder, who: str, reason: str, say: Say) -> bool:
     """Stops trading with proof, then everything else. True where nothing is left; also when nothing was up."""
-    try:
-        table = read_table(folder.table)
-    except ValueError as error:
-        say(str(error))
-        folder.table.unlink(missing_ok=True)
-        table = None
-    if table is None:
+    table = _table_to_take_down(folder, say)
+    if table is None and not folder.table.exists():
         return True
+    if table is None:  # a damaged table, and nothing runs: what its bots left at the venue is cleaned up all the same
+        proven = _orphaned(folder, say)
+        folder.table.unlink(missing_ok=True)
+        return proven
     supervised = table.supervisor.identity.is_alive()
     proven = stop_trading(folder, who, reason, say) if supervised or _any_guard(table) else _orphaned(folder, say)
     if supervised:
@@ -116,6 +116,18 @@ def take_down(folder: StateFolder, who: str, reason: str, say: Say) -> bool:
     retire_simulated_accounts(folder)
     folder.table.unlink(missing_ok=True)
     return proven and ended
+
+
+def _table_to_take_down(folder: StateFolder, say: Say) -> Table | None:
+    """The table; where it is damaged or gone, one of what runs all the same."""
+    try:
+        if (table := read_table(folder.table)) is not None:
+            return table
+    except TableDamaged as error:
+        say(str(error))
+    if (table := table_of_what_runs(folder)) is not None:
+        say(f"what runs on {folder.root} was found without the table")
+    return table
 
 
 def _any_guard(table: Table) -> bool:

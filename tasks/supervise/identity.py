@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,15 +29,14 @@ class Identity:
         return state is not None and state[0] not in ("Z", "X") and state[1] == self.started_ticks
 
     def send(self, signal_number: int) -> None:
-        """Signals the process' group (it leads a session of its own), if it still is this process."""
+        """Signals the process' group where it leads one, else the process alone; if it still is this process."""
         if not self.is_alive():
             return
         try:
             os.killpg(self.pid, signal_number)
-        except ProcessLookupError:
-            return
-        except PermissionError:  # not a group leader of ours: the process alone
-            os.kill(self.pid, signal_number)
+        except (PermissionError, ProcessLookupError):  # it leads no group of ours: the process alone
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal_number)
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
@@ -107,6 +107,22 @@ def marked(mark: str) -> list[Identity]:
         if wanted in environment and (identity := identify(int(entry.name))) is not None:
             found.append(identity)
     return sorted(found, key=lambda identity: identity.started_ticks)
+
+
+def carrying(word: str, in_command: str) -> list[Identity]:
+    """Every live process with `word` in its environment whose command line holds `in_command`."""
+    found: list[Identity] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes()
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+        if word.encode() in environment and in_command.encode() in command:
+            found += [identity] if (identity := identify(int(entry.name))) is not None else []
+    return found
 
 
 def find_marked(mark: str, command: Sequence[str]) -> Identity | None:

@@ -156,7 +156,7 @@ class Supervisor:
                 self._save(self.table.with_endpoints(**{f"venue_{name}": str(ready[name]) for name in names}))
                 return
             if not row.identity.is_alive():
-                break
+                raise StartFailed(f"venue: {_last_line(Path(row.log))}")
             self._pause()
         raise StartFailed(
             f"venue: did not say it was ready within {VENUE_READY_S:.0f} s; see {self.folder.log('venue')}"
@@ -277,6 +277,11 @@ def _ready_line(log: Path) -> dict[str, object] | None:
             if isinstance(found, dict) and "rest_url" in found:
                 return found
     return None
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), f"ended without a word; see {log}")
 
 
 def _now() -> str:

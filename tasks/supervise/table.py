@@ -13,6 +13,10 @@ from tasks.supervise.identity import Identity
 SCHEMA_VERSION = 1
 
 
+class TableDamaged(Exception):
+    """`stack.json` cannot be read. One line for people; `rollout down` works without it."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One supervised process. `restarts` counts how often it was started again; `note` says why it does not run."""
@@ -66,18 +70,22 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path) -> Table | None:
-    """The table; None where there is none. A damaged one is a ValueError that names the file."""
+    """The table; None where there is none. Raises TableDamaged."""
     content = read_json(path)
     if content is None:
         if path.exists():
-            raise ValueError(f"{path}: not a table of processes (JSON object expected); `rollout down` clears it")
+            raise _damaged(path, "no JSON object")
         return None
     if content.pop("schema_version", None) != SCHEMA_VERSION:
-        raise ValueError(f"{path}: schema_version is not {SCHEMA_VERSION}; `rollout down` clears it")
+        raise _damaged(path, f"schema_version is not {SCHEMA_VERSION}")
     try:
         return _parse(content)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a table of processes ({error}); `rollout down` clears it") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, why: str) -> TableDamaged:
+    return TableDamaged(f"{path}: not a table of processes ({why}); `rollout down` takes down what runs, without it")
 
 
 def _parse(content: dict[str, Any]) -> Table:

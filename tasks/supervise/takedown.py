@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tasks.state_folder import StateFolder, read_json
-from tasks.supervise.identity import Identity, identify, marked, stop
+from tasks.account_file import AccountFileError, load_account
+from tasks.state_folder import REPOSITORY, StateFolder, read_json
+from tasks.supervise.found import table_as_it_is
+from tasks.supervise.identity import Identity, carrying, identify, marked, stop
 from tasks.supervise.specs import base_environment, working_directory
-from tasks.supervise.table import Table
+from tasks.supervise.table import Table, TableDamaged, read_table
 
 if TYPE_CHECKING:
     from tasks.record_tables import StageRun
@@ -26,6 +28,7 @@ Say = Callable[[str], None]
 Meanwhile = Callable[[], None]
 CLOSE_DEADLINE_S = 60.0
 """How long the guards have to close their stages with proof before the kill switch is used without them."""
+DEFAULT_PLAN = str(REPOSITORY / "configs" / "rollout.yaml")
 _ORDER = ("prefect-worker", "prefect-server", "prometheus", "venue")
 """After the guards. The venue goes last: until then its own word can be had on what is open."""
 
@@ -44,12 +47,21 @@ def stop_trading(
 ) -> bool:
     """Ends every open stage through its guard and waits for the proof. False where something could not be proven.
 
-    Where a guard does not close its stage in time, the bot is killed and the kill switch cleans up without it.
+    Where a guard does not close its stage in time, the bot is killed and the kill switch cleans up without it; where
+    the record cannot be read, on every account.
     `meanwhile` is called at each look: the supervisor keeps the guards alive by it.
     """
     proven = True
     if folder.record.exists():
-        proven = _close_stages(folder, who, reason, say, deadline_s, meanwhile)
+        from sqlalchemy.exc import DatabaseError
+
+        from tasks.record import RecordError
+
+        try:
+            proven = _close_stages(folder, who, reason, say, deadline_s, meanwhile)
+        except (RecordError, DatabaseError) as error:
+            say(f"{str(error).splitlines()[0]}; using the kill switch on every account")
+            proven = all([_without_record(folder, path.stem, say) for path in sorted(folder.accounts.glob("*.json"))])
     return _venue_shows_nothing(folder, say) and proven
 
 
@@ -87,18 +99,28 @@ def _close_stages(
 
 def _without_guard(folder: StateFolder, run: StageRun, say: Say) -> bool:
     """Kills the bot and cancels, flattens and proves by the kill switch. True only with its proof."""
-    from gates.stages import load_plan
-    from tasks.account_file import AccountFileError, load_account
-
     bot = identify(run.pid) if run.pid is not None else None
     if bot is not None and run.state_dir is not None and run.state_dir in _command_line(bot.pid):
         stop([bot], grace_s=2.0)
-    account = run.account
-    symbols = ",".join(load_plan(Path(run.plan_path)).stage(run.stage).symbols)
+    return _kill_switch(folder, run.account, run.plan_path, say)
+
+
+def _without_record(folder: StateFolder, account: str, say: Say) -> bool:
+    """Kills the bots of an account by what they carry themselves, and cleans up. True only with the proof."""
+    stop(carrying(f"MM_ACCOUNT={account}", f"{folder.runs}/"), grace_s=2.0)
+    table = table_as_it_is(folder)
+    return _kill_switch(folder, account, table.plan if table is not None and table.plan else DEFAULT_PLAN, say)
+
+
+def _kill_switch(folder: StateFolder, account: str, plan: str, say: Say) -> bool:
+    """Cancels and flattens every symbol that the plan names. True only with the proof."""
+    from gates.stages import PlanError, load_plan
+
     try:
+        symbols = ",".join(dict.fromkeys(symbol for one in load_plan(Path(plan)).stages for symbol in one.symbols))
         access = load_account(folder.root, account)
-    except AccountFileError as error:
-        say(str(error))
+    except (AccountFileError, PlanError) as error:
+        say(f"{account}: no kill switch without it: {error}")
         return False
     command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--flatten", "--symbols", symbols]
     environment = base_environment() | access.venue_environment()
@@ -113,29 +135,60 @@ def _without_guard(folder: StateFolder, run: StageRun, say: Say) -> bool:
 
 
 def _venue_shows_nothing(folder: StateFolder, say: Say) -> bool:
-    """The simulated venue's own word: no open order of any account we know. True also where no venue runs."""
+    """The simulated venue's own word: no open order of any account we know.
+
+    True also where no venue runs: it refuses the connection and its process is dead. No answer, or one without orders,
+    proves nothing and is said.
+    """
     try:
         token = folder.control_token.read_text().strip()
     except FileNotFoundError:
         return True
+    gone = _venue_is_dead(folder)
     clean = True
     for path in sorted(folder.accounts.glob("*.json")):
-        account = read_json(path) or {}
-        if account.get("venue") != "simulated":
+        try:
+            access = load_account(folder.root, path.stem)
+        except AccountFileError as error:
+            clean = False  # unknown is not no
+            say(f"{error}; so nobody knows whether an order of that account is open")
+            continue
+        if access.venue != "simulated":
             continue
         try:
-            answer = httpx.get(f"{account['rest_url']}/sim/state", params={"account": str(account["account"])},
+            answer = httpx.get(f"{access.rest_url}/sim/state", params={"account": access.account},
                                headers={"X-Sim-Token": token}, timeout=5.0, trust_env=False)  # fmt: skip
             state = answer.json()
-        except (httpx.TransportError, ValueError):
-            continue  # the venue is gone, and its orders with it
+        except httpx.ConnectError as error:
+            if gone:
+                continue  # and its orders with it
+            clean = False
+            say(f"{path.stem}: the venue's process lives and takes no connection ({type(error).__name__}): not proven")
+            continue
+        except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
+            clean = False
+            say(f"{path.stem}: the venue gave no answer that proves anything: {type(error).__name__}")
+            continue
         orders = state.get("orders") if isinstance(state, dict) else None
-        if orders:
+        if answer.status_code != 200 or not isinstance(orders, list):
+            clean = False
+            say(f"{path.stem}: the venue's answer (HTTP {answer.status_code}) does not tell its orders: not proven")
+        elif orders:
             clean = False
             say(f"{path.stem}: {len(orders)} order(s) still open at the venue")
-        elif orders is not None:
+        else:
             say(f"{path.stem}: the venue shows no open order")
     return clean
+
+
+def _venue_is_dead(folder: StateFolder) -> bool:
+    """Whether no process of the venue is known to live. A table that cannot be read names none."""
+    try:
+        table = read_table(folder.table)
+    except TableDamaged:
+        return True
+    row = table.row("venue") if table is not None else None
+    return row is None or not row.identity.is_alive()
 
 
 def stop_processes(folder: StateFolder, table: Table, say: Say) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -176,8 +177,8 @@ def test_down_on_nothing_says_so(stack: Stack) -> None:
 
 
 def test_a_start_that_fails_leaves_no_process_and_names_the_log(stack: Stack, tmp_path: Path) -> None:
-    damaged = tmp_path / "record.jsonl"
-    damaged.write_text("this is no capture\n")
+    damaged = tmp_path / "record.gz"
+    damaged.write_bytes(gzip.compress(b"this is no capture\n"))
     done = stack.rollout("up", "--market", f"recorded:{damaged}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "venue" in done.stderr

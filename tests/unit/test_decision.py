@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -10,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gates.criteria import Criterion
-from gates.decision import Action, GuardHistory, SignOffEnd, decide_final, decide_guard, decide_sign_off
-from gates.judge import Cause, verdict
+from gates.decision import (
+    Action,
+    GuardHistory,
+    SignOffEnd,
+    decide_final,
+    decide_guard,
+    decide_sign_off,
+    decide_unrecorded,
+)
+from gates.judge import Cause, Outcome, verdict
+from gates.stages import ROOT, load_plan, stage_criteria
 
 BAD = 2000
 Round = dict[str, Decimal | int | Cause]
@@ -77,6 +87,31 @@ def test_an_unknown_past_its_deadline_ends_by_its_cause(cause: Cause, action: Ac
     assert found.limit == "known within 10 s"
 
 
+def test_no_data_about_the_environment_past_its_deadline_parks() -> None:
+    asked = [criterion("stale_book", unknown_deadline_s=10, on_no_go="environment")]
+    history = _history(asked, {"stale_book": 1}, {"stale_book": Cause.NO_DATA})
+    found = decide_guard(asked, history, AT_MS + 11_000)
+    assert (found.action, found.reason) == (Action.PARK, "environment")
+
+
+def test_a_bot_whose_exporter_is_silent_is_the_candidates_whatever_else_has_no_data() -> None:
+    asked = list(stage_criteria(load_plan(ROOT / "configs" / "rollout.smoke.yaml"), "canary"))
+    guards = [one for one in asked if one.phase == "guard" and one.severity == "critical"]
+    silent = [one for one in guards if one.source == "promql"]
+    assert {one.on_no_go for one in silent} == {"candidate", "environment"}
+    history = GuardHistory(AT_MS)
+    for second in range(120):
+        at_ms = AT_MS + second * 1000
+        seen = [measured(one, Cause.NO_DATA, at_ms) for one in silent if second]
+        history = history.after([*seen, *(measured(one, _good(one), at_ms) for one in guards if one not in silent)])
+    found = decide_guard(asked, history, AT_MS + 119_000)
+    assert (found.action, found.reason) == (Action.ROLL_BACK, "candidate")
+
+
+def _good(one: Criterion) -> int:
+    return next(value for value in (0, 1, 60, 1000) if measured(one, value).outcome is Outcome.PASS)
+
+
 def test_what_is_not_measured_at_all_is_blindness_too() -> None:
     asked = [criterion("pnl", unknown_deadline_s=10)]
     assert decide_guard(asked, GuardHistory(AT_MS), AT_MS + 19_999).action is Action.CONTINUE
@@ -99,6 +134,47 @@ def test_what_was_never_known_since_the_launch_has_ten_seconds_more_and_no_longe
     assert decide_guard(asked, history, AT_MS + 19_999).action is Action.CONTINUE
     found = decide_guard(asked, history, AT_MS + 20_000)
     assert (found.action, found.limit, found.breached_at_ms) == (Action.PARK, "known within 20 s", AT_MS + 20_000)
+
+
+def test_a_guard_that_came_back_looks_once_before_it_calls_anything_unseen() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10)]
+    back_at_ms = AT_MS + 60_000
+    away = replace(_history(asked, {"pnl": 1}), resumed_at_ms=back_at_ms)
+    assert decide_guard(asked, away, back_at_ms + 9_999).action is Action.CONTINUE
+    assert decide_guard(asked, away, back_at_ms + 10_000).reason == "environment", "it has not looked in time"
+    looked = away.after([measured(asked[0], 1, back_at_ms + 500)])
+    assert decide_guard(asked, looked, back_at_ms + 10_000).action is Action.CONTINUE
+
+
+def test_what_the_guard_before_it_could_not_see_either_is_not_forgiven_once_it_has_looked() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10)]
+    blind = _history(asked, {"pnl": 1}, {"pnl": Cause.SOURCE_UNREACHABLE})
+    back = replace(blind, resumed_at_ms=AT_MS + 15_000)
+    assert decide_guard(asked, back, AT_MS + 15_100).action is Action.CONTINUE
+    looked = back.after([measured(asked[0], Cause.SOURCE_UNREACHABLE, AT_MS + 15_500)])
+    found = decide_guard(asked, looked, AT_MS + 15_500)
+    assert (found.reason, found.breached_at_ms) == ("environment", AT_MS + 11_000)
+
+
+def test_a_guard_that_comes_back_again_and_again_puts_no_decision_off_for_more_than_ten_minutes() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=10)]
+    once = _history(asked, {"pnl": 1})
+    late_ms = AT_MS + 600_000
+    assert decide_guard(asked, replace(once, resumed_at_ms=late_ms - 1), late_ms - 1).action is Action.CONTINUE
+    assert decide_guard(asked, replace(once, resumed_at_ms=late_ms), late_ms).reason == "environment"
+
+
+def test_a_record_that_takes_nothing_for_the_shortest_deadline_parks() -> None:
+    asked = [
+        criterion("slow", unknown_deadline_s=60),
+        criterion("pnl", unknown_deadline_s=10),
+        criterion("shown", unknown_deadline_s=1, severity="advisory"),
+        criterion("last", unknown_deadline_s=1, phase="final"),
+    ]
+    assert decide_unrecorded(asked, 9.9, AT_MS).action is Action.CONTINUE
+    found = decide_unrecorded(asked, 12.5, AT_MS)
+    assert (found.action, found.reason, found.criterion_id) == (Action.PARK, "environment", "blind")
+    assert (found.value, found.limit, found.breached_at_ms) == (Decimal("12.5"), "known within 10 s", AT_MS - 2500)
 
 
 def test_an_inconclusive_value_is_known_and_goes_on() -> None:

@@ -241,6 +241,15 @@ def test_shutdown_cancels_proves_and_exits_with_0_and_without_proof_with_1() -> 
 
 def test_a_stop_under_an_unknown_reason_holds() -> None:
     driver = Driver().start()
-    stop(driver, "journal_unwritable")
+    stop(driver, "a word of somebody else")
     assert driver.engine.view == "HELD"
     assert driver.count("mm_freeze_events_total", "external", "fault") == 1
+
+
+@pytest.mark.parametrize("reason", ["disk_full", "journal_unwritable"])
+def test_a_stop_by_the_machine_is_counted_under_its_own_reason(reason: str) -> None:
+    driver = Driver().start()
+    stop(driver, reason)
+    assert driver.engine.view == "HELD"
+    assert driver.count("mm_freeze_events_total", reason, "fault") == 1
+    assert driver.count("mm_freeze_events_total", "external", "fault") == 0

@@ -1,6 +1,6 @@
 """What a simulated event costs in both lanes, how much faster than real time they run, and what that weighs.
 
-    python -m tests.bench.bench_lanes [--span-s 120] [--rounds 3] [--profile]
+    python -m tests.bench.lanes [--span-s 120] [--rounds 3] [--profile]
 
 An event is one event through the engine's door; updates come ten a simulated second. CPU time of this process, medians
 of interleaved rounds. `heavy` quotes move on every change, `calm` ones beyond 5 ticks. `--profile` shows where it goes.
@@ -122,7 +122,7 @@ def profile(span_s: int) -> None:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench_lanes")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.lanes")
     parser.add_argument("--span-s", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true")

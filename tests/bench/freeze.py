@@ -1,6 +1,6 @@
 """Freeze → the venue shows no own order, and what the bot weighs: real venue, real bot, loopback.
 
-    python -m tests.bench.bench_freeze [--freezes 200]
+    python -m tests.bench.freeze [--freezes 200]
 
 Measured from outside: from sending the operator's freeze until a read of the venue's own state shows no order of the
 account. Exit code 1 where the 99th percentile or the memory is past its limit.
@@ -42,7 +42,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench_freeze")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.freeze")
     parser.add_argument("--freezes", type=int, default=200)
     freezes: int = parser.parse_args(argv).freezes
     with tempfile.TemporaryDirectory() as name:

@@ -1,0 +1,185 @@
+"""The whole embedded stack in a folder of its own, and the calls a person or a script would make of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from tasks.record import Record, open_record
+from tasks.record_tables import StageRun
+from tasks.sign_off import STEP_S, current_code
+from tasks.simulated_account import venue_truth
+from tasks.state_folder import StateFolder
+from tasks.supervise.identity import Identity
+from tasks.supervise.table import Table, read_table
+
+PLAN = Path(__file__).parents[1] / "support" / "plan.yaml"
+FINAL = ("promoted", "rolled_back", "parked")
+T = TypeVar("T")
+
+
+class PrefectStack:
+    """`rollout up` with the short plan; `close` is `rollout down`."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = StateFolder(home)
+        self.environment = {**os.environ, "SLIPWAY_HOME": str(home)}
+        self.environment.pop("SLIPWAY_RECORD_URL", None)
+        self._spent: dict[str, set[int]] = {}
+
+    def open(self) -> None:
+        done = self.rollout("up", "--plan", str(PLAN))
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.record: Record = open_record(self.folder.record_url)
+        self.api = httpx.Client(base_url=self.table().endpoints["prefect_api"], timeout=10, trust_env=False)
+
+    def close(self) -> subprocess.CompletedProcess[str]:
+        self.api.close()
+        self.record.close()
+        return self.rollout("down")
+
+    def rollout(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows", *words]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=180, check=False)
+
+    def table(self) -> Table:
+        table = read_table(self.folder.table)
+        assert table is not None
+        return table
+
+    def process(self, name: str) -> Identity:
+        row = self.table().row(name)
+        assert row is not None
+        return row.identity
+
+    # ---- Prefect --------------------------------------------------------------------------------------------------
+
+    def run_deployment(self, stage: str = "canary", rollout: str | None = None) -> str:
+        """What `prefect deployment run` does; returns the flow run's id."""
+        deployment = self.api.get(f"/deployments/name/rollout/{stage}").raise_for_status().json()["id"]
+        body = {"parameters": {"stage": stage, "rollout": rollout}}
+        return str(
+            self.api.post(f"/deployments/{deployment}/create_flow_run", json=body).raise_for_status().json()["id"]
+        )
+
+    def flow_run(self, flow_run_id: str) -> dict[str, Any]:
+        run = self.api.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
+        assert isinstance(run, dict)
+        return run
+
+    def until_ended(self, flow_run_id: str, within_s: float = 60) -> dict[str, Any]:
+        """The final state of the flow run."""
+        final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+        def look() -> dict[str, Any] | None:
+            state = self.flow_run(flow_run_id)["state"]
+            return dict(state) if state["type"] in final else None
+
+        return self.until("the flow ends", look, within_s)
+
+    def approval(self, number: int, gate: str, person: str, *, not_state: str = "") -> dict[str, Any]:
+        """The approval of that person, once it waits for its form (in another state than `not_state`)."""
+
+        def find() -> dict[str, Any] | None:
+            query = {"flows": {"name": {"any_": ["approval"]}}, "limit": 100, "sort": "START_TIME_DESC"}
+            for run in self.api.post("/flow_runs/filter", json=query).raise_for_status().json():
+                wanted = {"stage_run_id": number, "gate": gate, "person": person}
+                if wanted.items() <= run["parameters"].items() and run["state_type"] == "PAUSED":
+                    return run if run["state"]["id"] != not_state and self.question(run) else None
+            return None
+
+        return self.until(f"{person} is asked to sign ({gate})", find, 90)
+
+    def question(self, run: dict[str, Any]) -> str | None:
+        """The text above the form that the run waits for; None while it is not stored yet."""
+        keys = run["state"]["state_details"].get("run_input_keyset") or {}
+        answer = self.api.get(f"/flow_runs/{run['id']}/input/{keys.get('description')}")
+        return str(answer.json()) if answer.status_code == 200 else None
+
+    def send(self, run: dict[str, Any], **form: str) -> str:
+        """Sends the form as the UI does; returns ACCEPT, REJECT or ABORT."""
+
+        def post() -> str | None:
+            answer = self.api.post(f"/flow_runs/{run['id']}/resume", json={"run_input": {"comment": "", **form}})
+            return None if answer.status_code == 503 else str(answer.json()["status"])  # 503: its SQLite was busy
+
+        return self.until("the form is taken", post, 15)
+
+    def sign(self, number: int, gate: str, person: str) -> str:
+        """Signs GO with a right, fresh code by the form; returns the code."""
+        run = self.approval(number, gate, person)
+        code = self.fresh_code(person)
+        form = {"reviewer": person, "decision": "GO", "one_time_code": code, "evidence": self.prefix(number, gate)}
+        assert self.send(run, **form) == "ACCEPT"
+        return code
+
+    # ---- the rollout ----------------------------------------------------------------------------------------------
+
+    def stage_run(self, rollout: str) -> StageRun:
+        """The stage run of that rollout, once there is one."""
+
+        def find() -> StageRun | None:
+            runs = self.record.stage_runs(rollout=rollout)
+            return runs[-1] if runs else None
+
+        return self.until(f"{rollout} begins", find, 90)
+
+    def until_step(self, number: int, *steps: str, within_s: float = 90) -> StageRun:
+        def look() -> StageRun | None:
+            run = self.record.stage_run(number)
+            assert run.step in steps or run.step not in FINAL, f"{run.step}: {run.decided_criterion} {run.decided_why}"
+            return run if run.step in steps else None
+
+        return self.until(f"{' or '.join(steps)}", look, within_s)
+
+    def prefix(self, number: int, gate: str) -> str:
+        run = self.record.stage_run(number)
+        digest = run.entry_digest if gate == "entry" else run.evidence_digest
+        assert digest is not None
+        return digest[:6]
+
+    def fresh_code(self, person: str) -> str:
+        """A code that this person has not used: of this time step, or of the last while it serves some time yet."""
+        spent = self._spent.setdefault(person, set())
+
+        def look() -> int | None:
+            now_s = time.time()
+            steps = [int(now_s) // STEP_S] + ([int(now_s) // STEP_S - 1] if now_s % STEP_S < 10 else [])
+            return next((step for step in steps if step not in spent), None)
+
+        step = self.until("a fresh code", look, STEP_S + 1)
+        spent.add(step)
+        return current_code(self.folder.seeds, person, "simulated", step * STEP_S)
+
+    def truth(self, account: str) -> dict[str, Any]:
+        """What the venue itself holds of the account."""
+        return venue_truth(self.folder, self.table().endpoints["venue_rest_url"], account)
+
+    def bots(self) -> list[int]:
+        """The PIDs of all bots with a run folder of this stack."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            except OSError:
+                continue
+            if b"bot" in words and any(word.startswith(str(self.folder.runs).encode()) for word in words):
+                found.append(int(entry.name))
+        return found
+
+    @staticmethod
+    def until(what: str, look: Callable[[], T | None], within_s: float) -> T:
+        end = time.monotonic() + within_s
+        while True:
+            found = look()
+            if found is not None:
+                return found
+            assert time.monotonic() < end, f"not within {within_s:.0f} s: {what}"
+            time.sleep(0.1)

@@ -1,0 +1,98 @@
+"""A guard that comes back knows since when what fails has failed: the stored rows tell it the same history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from gate_parts import AT_MS, criterion, measured
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlmodel import SQLModel
+
+from gates.criteria import Criterion
+from gates.decision import GuardHistory
+from gates.judge import Cause, Measurement
+from tasks.guard.history import told_again
+from tasks.guard.measuring import Kept, latest_row, measurement_row
+from tasks.record import Record, open_engine
+from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun
+from tasks.record_writer import RecordWriter
+
+BACK_AT_MS = AT_MS + 1_000_000
+ASKED = criterion("pnl")
+VALUES = st.sampled_from([Decimal(1), Decimal(2), Decimal(700), Decimal(2000), Cause.STALE, Cause.SOURCE_ERROR])
+
+
+def _stored(rounds: list[Measurement], asked: Criterion = ASKED) -> tuple[list[MeasurementRow], MeasurementLatest]:
+    """What the guard would have written of them."""
+    kept = Kept()
+    rows = [measurement_row(1, asked, one) for one in rounds if kept.worth(1, one)]
+    return rows, latest_row(1, asked, rounds[-1], 0)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=30))
+def test_the_stored_rows_tell_the_same_streaks(values: list[Decimal | Cause]) -> None:
+    rounds = [measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)]
+    rows, latest = _stored(rounds)
+    lived = GuardHistory(AT_MS).after(rounds).streaks["pnl"]
+    told = told_again([ASKED], rows, [latest], AT_MS, BACK_AT_MS).streaks["pnl"]
+    assert (told.fail_since_ms, told.unknown_since_ms, told.ever_known, told.last.at_ms) == (
+        (lived.fail_since_ms, lived.unknown_since_ms, lived.ever_known, lived.last.at_ms)
+    )
+    assert (told.last.outcome, told.last.value, told.last.cause, told.last.reason) == (
+        (lived.last.outcome, lived.last.value, lived.last.cause, lived.last.reason)
+    )
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[RecordWriter]:
+    engine = open_engine(f"sqlite:///{tmp_path}/rollout.db")
+    SQLModel.metadata.create_all(engine)
+    made = RecordWriter(Record(engine), "a")
+    made.know_account("simulated")
+    words = ("plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce", "author")
+    told = dict.fromkeys((*words, "requested_by"), "x")
+    made.add_rollout(Rollout.model_validate({"name": "r", "account": "a", "candidate": "c", **told}))
+    made.add_stage_run(
+        StageRun(rollout="r", account="a", stage="canary", attempt=1, step="watch", candidate="c", plan_path="/p"),
+        {"name": "kept", "grant_ttl_s": 5.0},
+    )
+    yield made
+    made.close()
+
+
+def test_of_each_criterion_only_what_came_since_its_last_good_row_is_read(writer: RecordWriter) -> None:
+    other = criterion("never_good")
+    pnl: list[Decimal | int | Cause] = [1, 2000, 2, 2000, Cause.STALE]
+    for at, value in enumerate(pnl):
+        rows = [measurement_row(1, ASKED, measured(ASKED, value, AT_MS + at))]
+        rows.append(measurement_row(1, other, measured(other, 3000 + at, AT_MS + at)))
+        writer.store_measurements(rows, [])
+    final = criterion("last", phase="final")
+    writer.store_measurements([measurement_row(1, final, measured(final, 1))], [])
+    read = writer.measurements_since_good(1)
+    assert [(row.at_ms - AT_MS, row.outcome) for row in read if row.criterion_id == "pnl"] == [
+        (2, "PASS"),
+        (3, "FAIL"),
+        (4, "UNKNOWN"),
+    ]
+    assert len([row for row in read if row.criterion_id == "never_good"]) == len(pnl)
+    assert not [row for row in read if row.criterion_id == "last"]
+    streak = told_again([ASKED, other], read, [], AT_MS, BACK_AT_MS).streaks["pnl"]
+    assert (streak.fail_since_ms, streak.unknown_since_ms) == (AT_MS + 3, AT_MS + 4)
+
+
+def test_a_criterion_that_the_plan_no_longer_has_is_left_out() -> None:
+    rows, latest = _stored([measured(ASKED, 1)])
+    assert told_again([], rows, [latest], AT_MS, BACK_AT_MS) == replace(GuardHistory(AT_MS), resumed_at_ms=BACK_AT_MS)
+
+
+def test_the_plan_of_a_stage_run_is_kept_in_the_chain(writer: RecordWriter) -> None:
+    assert writer.plan_begun(writer.stage_run(1)) == {"name": "kept", "grant_ttl_s": 5.0}
+    assert writer.verify_chain("a").ok
+    other = writer.stage_run(1).model_copy(update={"id": 2})
+    assert writer.plan_begun(other) is None

@@ -1,0 +1,60 @@
+"""A guard that can neither go on with a stage nor close it stays, pages once and tries again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlmodel import SQLModel
+
+from tasks.guard import resume as resuming
+from tasks.guard.exposition import Exposition
+from tasks.guard.resume import CannotResume, resume, resume_later
+from tasks.guard.state import GuardState
+from tasks.guard.store import Store
+from tasks.record import Record, open_engine
+from tasks.record_tables import Rollout, StageRun
+from tasks.record_writer import RecordWriter
+from tasks.sign_off import Seeds
+from tasks.state_folder import StateFolder
+
+
+def _guard(home: Path) -> GuardState:
+    """Over a record with one stage in its watch, whose plan is gone and was never told to the chain."""
+    folder = StateFolder(home)
+    folder.create()
+    engine = open_engine(f"sqlite:///{folder.record}")
+    SQLModel.metadata.create_all(engine)
+    record = RecordWriter(Record(engine), "a")
+    record.know_account("simulated")
+    words = ("plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce", "author")
+    told = dict.fromkeys((*words, "requested_by"), "x")
+    record.add_rollout(Rollout.model_validate({"name": "r", "account": "a", "candidate": "c", **told}))
+    plan = str(home / "gone.yaml")
+    row = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="watch", candidate="c", plan_path=plan)
+    record.add_stage_run(row)
+    return GuardState("a", folder, "http://127.0.0.1:9", Store(record), Exposition("a", folder.targets), Seeds(home))
+
+
+def test_it_stays_pages_once_and_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "AGAIN_S", 0.01)
+
+    async def tried() -> list[str]:
+        guard = _guard(tmp_path / "home")
+        writing = asyncio.create_task(guard.store.write_told())
+        with pytest.raises(CannotResume) as caught:
+            await resume(guard)
+        assert guard.active is None
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(resume_later(guard, str(caught.value)), 0.5)
+        await guard.store.settled()
+        notices = [one.text for one in guard.store.record.notices("a")]
+        writing.cancel()
+        guard.store.close()
+        return notices
+
+    (page,) = asyncio.run(tried())
+    assert "r/canary" in page
+    assert "gone.yaml" in page
+    assert "keeps no plan" in page
