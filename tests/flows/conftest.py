@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tasks.bundle import save_bundle
 from tests.flows.prefect_stack import PrefectStack
 
 
@@ -19,13 +17,3 @@ def prefect_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectS
     yield stack
     down = stack.close()
     assert down.returncode == 0, down.stdout + down.stderr
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """A failed test saves a bundle of its stack and says where."""
-    report = yield
-    stack = getattr(item, "funcargs", {}).get("prefect_stack")
-    if report.failed and isinstance(stack, PrefectStack):
-        report.sections.append(("bundle", str(save_bundle(stack.folder, f"{item.nodeid}: {report.longreprtext}"))))
-    return report

@@ -1,0 +1,59 @@
+"""For every test: a failed one leaves a bundle; tests that share servers stay on one worker when two run at once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.bundle import save_bundle
+from tasks.state_folder import REPOSITORY, StateFolder
+
+BUNDLES = REPOSITORY / "artifacts" / "bundles"
+BYTES_EACH_MAX = 20_000_000
+ONE_STACK_EACH = {"test_guard"}
+"""Files whose tests each start servers of their own: every test of theirs may go to another worker."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for `--dist loadgroup`: the flows share one Prefect server, most files a module's servers."""
+    for item in items:
+        group = "prefect" if "flows" in item.path.parts else item.path.stem
+        if item.path.stem in ONE_STACK_EACH:
+            group = item.nodeid
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failed test saves logs, journals, tables and ports of its stack, else what its folder holds, and says where."""
+    report = yield
+    if report.failed:
+        saved = _saved(item, f"{item.nodeid}: {report.longreprtext}")
+        if saved is not None:
+            report.sections.append(("bundle", str(saved)))
+    return report
+
+
+def _saved(item: pytest.Item, why: str) -> Path | None:
+    values = getattr(item, "funcargs", {}).values()
+    BUNDLES.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.nodeid)[-120:]
+    for value in values:
+        folder = getattr(value, "folder", None)
+        if isinstance(folder, StateFolder):
+            return Path(shutil.move(save_bundle(folder, why), BUNDLES / f"{name}.tar.gz"))
+    own = getattr(item, "funcargs", {}).get("tmp_path")
+    files = [one for one in own.rglob("*") if one.is_file() and one.stat().st_size <= BYTES_EACH_MAX] if own else []
+    if not files:
+        return None
+    path = BUNDLES / f"{name}.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=3) as archive:
+        for one in files:
+            archive.add(one, str(one.relative_to(own)), recursive=False)
+    return path
