@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TextIO
 
-from flows.measured import measured_until_stopped
 from flows.words import end_sentence, needs, value_words
+from tasks.measured import measured_until_stopped
 from tasks.record import Record
 from tasks.record_tables import MeasurementLatest, StageRun
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 from prefect import runtime
 
-from flows.measured import measured_until_stopped
 from flows.words import criteria_rows, decision_note, evidence_note, sign_off_rows
+from tasks.measured import measured_until_stopped
 from tasks.record import Record
 
 TIMEOUT_S = 2.0

@@ -24,6 +24,7 @@ from tasks.evidence_page import render_page
 from tasks.evidence_plots import draw_plots
 from tasks.evidence_process import MANIFEST, sha256_of
 from tasks.evidence_series import Series, read_series
+from tasks.measured import measured_until_stopped
 from tasks.record import Record, RecordError, iso, open_record
 from tasks.record_chain import ChainReport
 from tasks.record_tables import StageRun
@@ -57,7 +58,7 @@ def gather(record: Record, stage_run_id: int, ends: str, prometheus_url: str) ->
         run=run,
         ends=ends,
         rollout=_plain(rollout) if rollout else {},
-        latest=_all(record.measurements_latest(stage_run_id)),
+        latest=_all(measured_until_stopped(record, run)),
         measurements=_all(record.measurements(stage_run_id)),
         verdicts=_all(record.verdicts(stage_run_id)),
         sign_offs=_all(record.sign_offs(stage_run_id)),
