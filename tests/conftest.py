@@ -1,4 +1,4 @@
-"""For every test: a failed one leaves a bundle; tests that share servers stay on one worker when two run at once."""
+"""For every test: a failed one leaves a bundle, and says where."""
 
 from __future__ import annotations
 
@@ -15,18 +15,6 @@ from tasks.state_folder import REPOSITORY, StateFolder
 
 BUNDLES = REPOSITORY / "artifacts" / "bundles"
 BYTES_EACH_MAX = 20_000_000
-ONE_STACK_EACH = {"test_guard"}
-"""Files whose tests each start servers of their own: every test of theirs may go to another worker."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for `--dist loadgroup`: the flows share one Prefect server, most files a module's servers."""
-    for item in items:
-        group = "prefect" if "flows" in item.path.parts else item.path.stem
-        if item.path.stem in ONE_STACK_EACH:
-            group = item.nodeid
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)
