@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Hashable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -25,6 +25,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is not a word", problem_mark=key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
@@ -58,6 +60,10 @@ def read_yaml(path: Path) -> dict[str, object]:
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{path}{line}: {problem}") from error
+    except ValueError as error:  # a date that is none; YAML reads 2026-13-45 as one
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: not YAML: nested too deeply") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -104,18 +110,29 @@ def _known_keys(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 
 def _section(model: type[BaseModel], loc: list[str]) -> type[BaseModel] | None:
+    """The model that a path of keys leads to; a mapping of models takes one key of its own on the way."""
     current: type[BaseModel] = model
-    for part in loc:
+    parts = iter(loc)
+    for part in parts:
         field = current.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        annotation = None if field is None else field.annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            next(parts, None)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return None
-        current = field.annotation
+        current = annotation
     return current
 
 
 def _bounds(model: type[BaseModel], loc: list[str]) -> str:
-    section = _section(model, loc[:1]) if len(loc) > 1 else model
-    field = section.model_fields.get(loc[1 if len(loc) > 1 else 0]) if section is not None and loc else None
+    """The range of the innermost field on the path; empty where it has none."""
+    field = None
+    for depth in range(len(loc), 0, -1):
+        section = _section(model, loc[: depth - 1])
+        field = section.model_fields.get(loc[depth - 1]) if section is not None else None
+        if field is not None:
+            break
     if field is None:
         return ""
     words = []
