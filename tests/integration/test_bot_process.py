@@ -255,9 +255,9 @@ def test_logs_are_json_lines_with_sorted_keys(venue: SimulatedVenue, tmp_path: P
     ("extra", "said"),
     [
         (("--max-inv", "-1"), "flag --max-inv: execution.inventory_max_quote: '-1' is not allowed"),
-        (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
+        (("--no-such-flag",), "'--no-such-flag' is not understood"),
         (("--settings", "none.yaml"), "none.yaml: cannot be read"),
-        (("--shadow",), "mode shadow: not available in this version yet"),
+        (("--shadow",), "--network with mode shadow"),
         (("--testnet",), "--testnet and --live contradict each other"),
     ],
 )
