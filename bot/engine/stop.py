@@ -59,6 +59,9 @@ STOPS: Final[dict[str, Stop]] = {
         # permission
         Stop("grant_expired", "fault", "auto", View.FROZEN),
         Stop("grant_revoked", "planned", "auto", View.FROZEN),
+        # the machine it runs on
+        Stop("disk_full", "fault", "people", View.HELD),
+        Stop("journal_unwritable", "fault", "people", View.HELD),
         # people
         Stop("drill", "planned", "auto", View.FROZEN),
         Stop("operator_cancel_all", "planned", "auto", View.FROZEN),
