@@ -135,7 +135,6 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise JournalDamaged(f"{path}: no such journal")
     _refuse_foreign(path)
-    _refuse_cut(path)
     uri = f"file:{_quoted(path)}?mode=ro"
     try:
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
@@ -155,29 +154,19 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 def damage(path: Path, detail: str) -> JournalDamaged:
     """SQLite's complaint as one line for a person, with the sizes where the file was cut short."""
-    size, expected = _sizes(path)
-    if size < expected:
-        return JournalDamaged(f"{path}: damaged journal, cut short: {size} bytes, its header says {expected}")
-    return JournalDamaged(f"{path}: damaged journal: {' '.join(detail.split())}")
-
-
-def _sizes(path: Path) -> tuple[int, int]:
-    """(bytes there are, bytes that the header promises; 0 where there is no whole header)."""
     with path.open("rb") as file:
         header = file.read(100)
-    if len(header) < 100:
-        return path.stat().st_size, 0
+    return _cut_short(path, header) or JournalDamaged(f"{path}: damaged journal: {' '.join(detail.split())}")
+
+
+def _cut_short(path: Path, header: bytes) -> JournalDamaged | None:
+    """SQLite's file format: page size at offset 16 (1 means 65536), number of pages at offset 28."""
+    size = path.stat().st_size
     page_bytes = int.from_bytes(header[16:18], "big")
-    page_bytes = 65536 if page_bytes == 1 else page_bytes
-    return path.stat().st_size, page_bytes * int.from_bytes(header[28:32], "big")
-
-
-def _refuse_cut(path: Path) -> None:
-    """SQLite reads what is missing at the end as zeroes. With a write-ahead log beside it a short file is no fault."""
-    wal = path.with_name(path.name + "-wal")
-    size, expected = _sizes(path)
-    if size < expected and not (wal.exists() and wal.stat().st_size):
-        raise damage(path, "cut short")
+    expected = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(header[28:32], "big")
+    if len(header) < 100 or size >= expected:
+        return None
+    return JournalDamaged(f"{path}: damaged journal, cut short: {size} bytes, its header says {expected}")
 
 
 def _connect_writer(path: Path, synchronous: str) -> sqlite3.Connection:
@@ -204,7 +193,11 @@ def _refuse_foreign(path: Path) -> None:
         with wal.open("rb") as file:
             magic = file.read(4)
     except FileNotFoundError:
-        return
+        magic = b""
+    # SQLite reads what is missing of the last page as zeros. With a write-ahead log beside it, a file may be shorter
+    # than its header says (killed while moving pages over); without one it is cut.
+    if not magic and (cut := _cut_short(path, header)) is not None:
+        raise cut
     if magic and magic not in {b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"}:
         raise JournalDamaged(f"{wal}: damaged journal: not a write-ahead log (begins {magic.hex(' ')})")
 
