@@ -13,13 +13,16 @@ from flows.approvals import Approvals
 from flows.shown import Board, cancel_asked
 from gates.course import FINAL, Step
 from gates.stages import Plan
-from tasks.ask import Refused, ask_guard
+from tasks.ask import GuardSilent, Refused, ask_guard
 from tasks.record import Record
 from tasks.record_tables import StageRun
 
 LOOK_EVERY_S = 0.25
 ASK_TRIES = 3
 ASK_TIMEOUT_S = 90
+PROMOTE_AGAIN_S = 1.0
+PROMOTE_AGAIN_MAX_S = 30.0
+"""A refused promotion is asked again after this long, at first and at most."""
 ASK_EXIT_EARLY_S = 10.0
 """Exit sign-offs are started this long before the watch ends: an approval takes some seconds until it can ask."""
 
@@ -117,10 +120,25 @@ def judge(course: Course) -> None:
     course.board.show_criteria(now=True)
 
 
-@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=ASK_TIMEOUT_S, cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE)
 def promote(course: Course) -> None:
-    """Asks the guard to promote. It checks verdict, digests and sign-offs again itself."""
-    course.ask("promote", Step.JUDGED)
+    """Asks the guard to promote until it does or the stage ends. It checks everything again itself, as of that moment.
+
+    What it cannot see just now it refuses by name: that may be there a moment later. People who stay away end the stage
+    by the guard's own clock, so this ends too.
+    """
+    told, wait_s = "", PROMOTE_AGAIN_S
+    while course.step() is Step.JUDGED:
+        try:
+            course.ask("promote", Step.JUDGED)
+        except (Refused, GuardSilent) as refusal:
+            if str(refusal) != told:
+                get_run_logger().warning("not promoted yet: %s", refusal)
+            told = str(refusal)
+            until = time.monotonic() + wait_s
+            while course.step() is Step.JUDGED and time.monotonic() < until:
+                course.pause()
+            wait_s = min(2 * wait_s, PROMOTE_AGAIN_MAX_S)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="close flat")

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from bot.command_line import Parser
+from bot.settings_file import ConfigError
 from gates.approvers import ApproversError
 from gates.criteria import CriteriaError, Criterion, load_criteria
 from gates.judge import Measurement, Verdict, Word, judge, plain, verdict
@@ -38,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.run(chosen))
-    except (CriteriaError, PlanError, ApproversError, InputError) as error:
+    except (CriteriaError, PlanError, ApproversError, ConfigError, InputError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gates", description="Criteria: refuse bad ones, judge once, show them.")
+def _parser() -> Parser:
+    parser = Parser(prog="gates", description="Criteria: refuse bad ones, judge once, show them.")
     commands = parser.add_subparsers(required=True, metavar="lint | evaluate | list")
     lint = commands.add_parser("lint", help="refuse gates that cannot do their work")
     lint.add_argument("files", nargs="*", type=Path, metavar="FILE", help="criteria files")

@@ -87,6 +87,12 @@ def load_approvers(path: Path) -> Approvers:
     return YamlFile(path, ApproversError).read(Approvers)
 
 
+def refuse_made_up_people(approvers: Approvers, venue: str) -> None:
+    """Demo approvers do not exist, so their signatures are worth nothing where money is. Raises ApproversError."""
+    if approvers.demo and venue != "simulated":
+        raise ApproversError(f"approvers: demo people at venue {venue}; allowed: real people, or venue simulated")
+
+
 def signed_off(
     required: SignOffs, people: Sequence[Person], signatures: Iterable[Signature], author: str | None = None
 ) -> Quorum:

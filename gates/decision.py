@@ -29,8 +29,10 @@ class Action(StrEnum):
 class Decision:
     """What to do and which number decided it.
 
-    `breached_at_ms` is when the deciding criterion was broken by its own `for` or deadline; `others` are the ids of
-    the further criteria that were broken too; `sentence` is for people.
+    `breached_at_ms` is when the deciding criterion was broken by its own `for` or deadline. For one without a `for`,
+    such as every hard-safety criterion, that is the time of the first measurement that failed: what it shows had
+    happened up to one measuring interval earlier. For a dead process it is when it was seen dead. `others` are the ids
+    of the further criteria that were broken too; `sentence` is for people.
     """
 
     action: Action
@@ -47,16 +49,19 @@ class Decision:
 
 CONTINUE: Final = Decision(Action.CONTINUE)
 
-UNKNOWN_ENDS: Final[Mapping[Cause, tuple[Action, Fault]]] = {
-    Cause.NO_DATA: (Action.ROLL_BACK, "candidate"),  # the source answers, the bot's own part of it is silent
-    Cause.STALE: (Action.PARK, "environment"),  # nobody has looked at the bot for too long
-    Cause.NOT_FINITE: (Action.PARK, "environment"),
-    Cause.SEVERAL_SERIES: (Action.PARK, "environment"),
-    Cause.PARTIAL_WINDOW: (Action.PARK, "environment"),
-    Cause.SOURCE_ERROR: (Action.PARK, "environment"),
-    Cause.SOURCE_UNREACHABLE: (Action.PARK, "environment"),
+UNKNOWN_ENDS: Final[Mapping[Cause, Fault | None]] = {
+    Cause.NO_DATA: None,  # the source answers, the bot's own part of it is silent: whose fault a FAIL would be
+    Cause.STALE: "environment",  # nobody has looked at the bot for too long
+    Cause.NOT_FINITE: "environment",
+    Cause.SEVERAL_SERIES: "environment",
+    Cause.PARTIAL_WINDOW: "environment",
+    Cause.SOURCE_ERROR: "environment",
+    Cause.SOURCE_UNREACHABLE: "environment",
 }
-"""A guard criterion that stays UNKNOWN past its deadline, by cause."""
+"""Whose fault it is that a guard criterion stays UNKNOWN past its deadline, by cause; None is what its `on_no_go` says.
+
+A bot that hangs, or whose exporter is silent while Prometheus answers, leaves every criterion without data at once: the
+first of them in the file decides, and that is one about the candidate."""
 
 BLIND: Final = "blind"
 """The criterion that decides where we ourselves could not see: no single gate is to blame, so none is named first."""
@@ -65,6 +70,15 @@ BLIND: Final = "blind"
 FIRST_ANSWER_S: Final = 10.0
 """What has never been known since the launch has this much longer: Prometheus looks for new targets every 5 s and
 hands them to its scraper every 5 s, whatever the refresh interval of the target files."""
+
+FORGIVEN_S: Final = 600.0
+"""A guard that was away looks once before it calls anything unseen, within FIRST_ANSWER_S of its return. A guard that
+comes back again and again without ever looking cannot put a decision off for longer than this: ten minutes blind end a
+stage at once."""
+
+BLIND_SHARE: Final = 0.2
+"""Blindness in slices: the UNKNOWN times of one criterion together may not exceed this share of what the stage lasts,
+or its `unknown_deadline_s` where that is longer. Each slice alone may be shorter than any deadline."""
 
 
 class SignOffEnd(StrEnum):
@@ -82,30 +96,52 @@ EXIT_CODES: Final[Mapping[str, int]] = {"promoted": 0, "rolled_back": 3, "parked
 @dataclass(frozen=True, slots=True)
 class Streak:
     """One criterion's recent past: when the present FAIL and UNKNOWN began (None where there is none), and whether it
-    was known at all since the launch."""
+    was known at all since the launch.
+
+    `blind_ms`: how long it was UNKNOWN since it was first known, all slices that have ended together. The present one
+    and what was never known have deadlines of their own.
+    """
 
     last: Measurement
     fail_since_ms: int | None = None
     unknown_since_ms: int | None = None
     ever_known: bool = False
+    blind_ms: int = 0
 
     def then(self, measurement: Measurement) -> Streak:
         """The streak after one more measurement. An UNKNOWN neither confirms nor ends a FAIL."""
         at_ms, outcome = measurement.at_ms, measurement.outcome
         if outcome is Outcome.UNKNOWN:
             since = self.unknown_since_ms if self.unknown_since_ms is not None else at_ms
-            return Streak(measurement, self.fail_since_ms, since, self.ever_known)
+            return Streak(measurement, self.fail_since_ms, since, self.ever_known, self.blind_ms)
+        slice_ended = self.ever_known and self.unknown_since_ms is not None
+        blind_ms = self.blind_ms + (at_ms - (self.unknown_since_ms or at_ms) if slice_ended else 0)
         if outcome is Outcome.FAIL:
-            return Streak(measurement, self.fail_since_ms if self.fail_since_ms is not None else at_ms, None, True)
-        return Streak(measurement, ever_known=True)
+            since = self.fail_since_ms if self.fail_since_ms is not None else at_ms
+            return Streak(measurement, since, None, True, blind_ms)
+        return Streak(measurement, ever_known=True, blind_ms=blind_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class GuardHistory:
-    """What guard criteria have shown since the bot was launched at `started_at_ms`. Immutable."""
+    """What guard criteria have shown since the bot was launched at `started_at_ms`. Immutable.
+
+    `resumed_at_ms`: since when the guard that asks has been there, where it is not the one that launched the bot; its
+    history is then the stored measurements told again (`after`), so that no streak begins anew with a guard.
+    `lasts_s`: how long the stage is to be watched, which says how much blindness in slices it bears. `blind_before_ms`:
+    of each criterion what an earlier guard had counted of that before what is told again here.
+    """
 
     started_at_ms: int
     streaks: Mapping[str, Streak] = field(default_factory=dict)
+    resumed_at_ms: int | None = None
+    lasts_s: float = 0.0
+    blind_before_ms: Mapping[str, int] = field(default_factory=dict)
+
+    def blind_ms(self, criterion_id: str) -> int:
+        """For how long this criterion was UNKNOWN since it was first known, all ended slices together, ms."""
+        streak = self.streaks.get(criterion_id)
+        return self.blind_before_ms.get(criterion_id, 0) + (0 if streak is None else streak.blind_ms)
 
     def after(self, measurements: Iterable[Measurement]) -> GuardHistory:
         """The history with one more round in it."""
@@ -120,7 +156,8 @@ def decide_guard(criteria: Sequence[Criterion], history: GuardHistory, at_ms: in
     """The first guard criterion broken decides; ties go by the order in the file; the others are listed.
 
     Broken is: FAIL for `for_s`, or UNKNOWN (or not measured at all) for `unknown_deadline_s`; what was never known
-    since the launch has FIRST_ANSWER_S more. Advisory ones and other phases decide nothing.
+    since the launch has FIRST_ANSWER_S more; or UNKNOWN in slices for more than BLIND_SHARE of the stage. Advisory ones
+    and other phases decide nothing.
     """
     broken = [
         decision
@@ -141,7 +178,7 @@ def decide_guard(criteria: Sequence[Criterion], history: GuardHistory, at_ms: in
 def _broken(criterion: Criterion, history: GuardHistory, at_ms: int) -> Decision | None:
     streak = history.streaks.get(criterion.id)
     failed = None if streak is None else _failed(criterion, streak)
-    return failed or _blind(criterion, streak, history.started_at_ms, at_ms)
+    return failed or _blind(criterion, streak, history, at_ms) or _blind_in_slices(criterion, history, at_ms)
 
 
 def _failed(criterion: Criterion, streak: Streak) -> Decision | None:
@@ -156,7 +193,26 @@ def _failed(criterion: Criterion, streak: Streak) -> Decision | None:
     return Decision(action, criterion.on_no_go, criterion.id, last.value, last.limit, (), breached_at_ms, last.reason)
 
 
-def _blind(criterion: Criterion, streak: Streak | None, started_at_ms: int, at_ms: int) -> Decision | None:
+def decide_unrecorded(criteria: Sequence[Criterion], away_s: float, at_ms: int) -> Decision:
+    """The record has taken nothing for `away_s`: past the shortest deadline of any guard criterion the stage parks.
+
+    A stage that leaves no record proves nothing, whatever it measures.
+    """
+    deadlines = [one.unknown_deadline_s for one in criteria if one.phase == "guard" and one.severity == "critical"]
+    patience_s = min(deadlines, default=FIRST_ANSWER_S)
+    if away_s < patience_s:
+        return CONTINUE
+    breached_at_ms = at_ms - _ms(away_s - patience_s)
+    unknown_for_s = round(Decimal(away_s), 3)
+    sentence = f"the record has taken nothing for {away_s:.1f} s"
+    limit = f"known within {patience_s:g} s"
+    return Decision(
+        Action.PARK, "environment", BLIND, unknown_for_s, limit, (), breached_at_ms, sentence, unknown_for_s
+    )
+
+
+def _blind(criterion: Criterion, streak: Streak | None, history: GuardHistory, at_ms: int) -> Decision | None:
+    started_at_ms = history.started_at_ms
     if streak is None:
         since_ms, cause, said = started_at_ms, Cause.STALE, "never measured"
     elif streak.unknown_since_ms is not None:
@@ -167,13 +223,35 @@ def _blind(criterion: Criterion, streak: Streak | None, started_at_ms: int, at_m
     if streak is None or not streak.ever_known:
         since_ms, patience_s = started_at_ms, patience_s + FIRST_ANSWER_S
     breached_at_ms = since_ms + _ms(patience_s)
-    if at_ms < breached_at_ms:
+    if at_ms < max(breached_at_ms, _looked_by_ms(streak, history, since_ms)):
         return None
-    action, fault = UNKNOWN_ENDS[cause]
+    fault = UNKNOWN_ENDS[cause] or criterion.on_no_go
+    action = Action.ROLL_BACK if fault == "candidate" else Action.PARK
     limit = f"known within {patience_s:g} s"
     unknown_for_s = Decimal(at_ms - since_ms) / 1000
     sentence = f"{criterion.id} UNKNOWN for {unknown_for_s:.1f} s ({said}); {limit}"
     return Decision(action, fault, criterion.id, None, limit, (), breached_at_ms, sentence, unknown_for_s)
+
+
+def _blind_in_slices(criterion: Criterion, history: GuardHistory, at_ms: int) -> Decision | None:
+    """UNKNOWN again and again, each time for less than its deadline: not much of the stage was seen all the same."""
+    allowed_s = max(criterion.unknown_deadline_s, history.lasts_s * BLIND_SHARE)
+    blind_ms = history.blind_ms(criterion.id)
+    if blind_ms <= _ms(allowed_s):
+        return None
+    limit = f"UNKNOWN for at most {allowed_s:g} s in all"
+    blind_s = Decimal(blind_ms) / 1000
+    sentence = f"blind in slices: {criterion.id} UNKNOWN for {blind_s:.1f} s in all; {limit}"
+    seen_at_ms = history.streaks[criterion.id].last.at_ms if criterion.id in history.streaks else at_ms
+    breached_at_ms = seen_at_ms - (blind_ms - _ms(allowed_s))
+    return Decision(Action.PARK, "environment", criterion.id, None, limit, (), breached_at_ms, sentence, blind_s)
+
+
+def _looked_by_ms(streak: Streak | None, history: GuardHistory, since_ms: int) -> int:
+    """Until when a guard that came back may take to look itself; `since_ms` where it has, or never was away."""
+    if history.resumed_at_ms is None or (streak is not None and streak.last.at_ms >= history.resumed_at_ms):
+        return since_ms
+    return min(history.resumed_at_ms + _ms(FIRST_ANSWER_S), since_ms + _ms(FORGIVEN_S))
 
 
 def decide_final(judged: Verdict, prolonged: bool, at_ms: int) -> Decision:
@@ -197,6 +275,12 @@ def decide_sign_off(end: SignOffEnd, gate: str, at_ms: int) -> Decision:
     """What silence or a NO-GO leads to. `gate` is entry or exit."""
     action = Action.ROLL_BACK if end is SignOffEnd.NO_GO_CANDIDATE else Action.PARK
     return Decision(action, "people", "sign_off", None, f"{gate} sign-offs", (), at_ms, end.value)
+
+
+def decide_unasked(what: str, within_s: float, at_ms: int) -> Decision:
+    """Nobody asked for the next step (launch, judge or promote) in time: people are away, and it parks."""
+    said = f"nobody asked to {what} within {within_s:g} s"
+    return Decision(Action.PARK, "people", what, None, f"asked within {within_s:g} s", (), at_ms, said)
 
 
 def _fault(word: str | None) -> Fault | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from bot.config import load_settings
 from bot.metrics import CATALOGUE, PIPELINE, TARGET_LABELS, Metric, exposed_names
 from bot.stores.sqlite import SCHEMA
 from gates import promql
@@ -49,10 +50,11 @@ def lint_file(path: Path) -> list[str]:
 def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
     """The faults of a plan and of every criteria file that it uses, with its own numbers set over theirs.
 
-    Raises PlanError, CriteriaError or ApproversError where one of the files does not load.
+    Raises PlanError, CriteriaError, ApproversError or ConfigError where one of the files does not load.
     """
     plan = load_plan(path)
     plan_digest(plan, root)
+    load_settings(under_root(plan.settings, root))
     file = YamlFile(path, CriteriaError)
     faults: list[str] = []
     linted: set[Path] = set()

@@ -1,7 +1,7 @@
 """The rollout plan: its stages, their sizes, durations and sign-offs. The schema of `configs/rollout*.yaml`.
 
 Paths in a plan are relative to the project's root folder, unless absolute. The plan's digest covers what it says and
-what its criteria and settings files say, so that none of them changes under a candidate that was signed.
+what its criteria, settings and approvers files say, so that none of them changes under a candidate that was signed.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Plan(_Part):
     """The whole plan. `venue` simulated: mode live with loopback host overrides, new account for every rollout.
 
     `measure_every_s` is the guard's round; `stale_after_s` the greatest age of a scrape that is believed;
-    `attempts_max` how often one digest may try a stage; `max_age_s` how long evidence of a stage is valid.
+    `attempts_max` how often one digest may try a stage. `max_age_s`: how old the preflight that people signed over may
+    be at the launch; past it no launch is accepted, and a stage that waits for one is parked. The age of an earlier
+    stage's evidence is not looked at.
     """
 
     schema_version: Literal[1]
@@ -153,11 +155,13 @@ def criteria_of(stage: Stage, root: Path = ROOT) -> tuple[Criterion, ...]:
 
 
 def plan_digest(plan: Plan, root: Path = ROOT) -> str:
-    """SHA-256 (hex) over the plan and the content of its criteria and settings files, as canonical JSON.
+    """SHA-256 (hex) over the plan and the content of its criteria, settings and approvers files, as canonical JSON.
 
     Comments and layout of the files do not count. Raises PlanError where one of them cannot be read.
     """
-    files = sorted({plan.settings, *(stage.criteria for stage in plan.stages if stage.criteria is not None)})
+    files = sorted(
+        {plan.settings, plan.approvers, *(stage.criteria for stage in plan.stages if stage.criteria is not None)}
+    )
     contents = {path.as_posix(): YamlFile(under_root(path, root), PlanError).content for path in files}
     return _digest({"plan": plan.model_dump(mode="json"), "files": contents})
 

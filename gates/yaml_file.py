@@ -41,11 +41,16 @@ class YamlFile:
             raise error(f"{path}:{line}: not YAML: {failure.problem}") from None
         except yaml.YAMLError as failure:
             raise error(f"{path}: not YAML: {' '.join(str(failure).split())}") from None
+        except ValueError as failure:  # a date that is none; YAML reads 2026-13-45 as one
+            raise error(f"{path}: not YAML: {failure}") from None
+        except RecursionError:
+            raise error(f"{path}: not YAML: nested too deeply, or holding itself") from None
 
     def read(self, model: type[Model]) -> Model:
         """The content as `model`. Raises the error class with one line for the first fault."""
         if not isinstance(self.content, dict):
-            raise self._error(f"{self.path}:1: holds {type(self.content).__name__}; allowed: keys and values")
+            held = "nothing" if self.content is None else f"a {type(self.content).__name__}"
+            raise self._error(f"{self.path}:1: holds {held}; allowed: keys and values")
         try:
             return model.model_validate(self.content)
         except ValidationError as failure:
@@ -95,6 +100,8 @@ class YamlFile:
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise self._error(f"{self.path}:{key.start_mark.line + 1}: a key is not a word; allowed: words")
                 if key.value in seen:
                     raise self._error(f"{self.path}:{key.start_mark.line + 1}: the key {key.value!r} stands twice")
                 seen.add(key.value)

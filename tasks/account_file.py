@@ -7,6 +7,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.names import NameRefused, check_name
+
 FIELDS = ("account", "venue", "rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")
 SECRETS = ("api_key", "api_secret", "grant_token", "approve_token")
 
@@ -45,6 +47,10 @@ class AccountAccess:
 
 def load_account(home: Path, account: str) -> AccountAccess:
     """Reads `accounts/<account>.json`. Raises AccountFileError."""
+    try:
+        check_name("account", account)
+    except NameRefused as error:
+        raise AccountFileError(str(error)) from None
     path = home / "accounts" / f"{account}.json"
     try:
         mode = stat.S_IMODE(path.stat().st_mode)

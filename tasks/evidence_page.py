@@ -51,6 +51,7 @@ def render_page(found: Gathered, plots: list[Plot]) -> str:
         sign_offs=found.sign_offs,
         steps=[{**step, "shown": _proof(step["proof"])} for step in found.steps if step["number"] < 4],
         timeline=_timeline(found.timeline),
+        since="the breach" if found.timeline.get("breach") else "the first",
         plots=plots,
         series=found.series,
         data_check=found.data_check,
@@ -74,12 +75,13 @@ def _decided(found: Gathered) -> dict[str, Any] | None:
 
 
 def _timeline(times: dict[str, str | None]) -> list[dict[str, str]]:
-    """Each moment with the seconds since the breach (or the first known one)."""
-    known = [datetime.fromisoformat(at) for at in times.values() if at]
-    breach = times.get("breach")
+    """Each moment with the seconds since the breach. Without one nothing was broken or seen: then since the first."""
+    shown = {name: at for name, at in times.items() if times.get("breach") or name not in ("breach", "seen")}
+    known = [datetime.fromisoformat(at) for at in shown.values() if at]
+    breach = shown.get("breach")
     first = datetime.fromisoformat(breach) if breach else min(known, default=None)
     rows = []
-    for name, at in times.items():
+    for name, at in shown.items():
         after = ""
         if at and first is not None:
             after = f"{(datetime.fromisoformat(at) - first).total_seconds():+.2f} s"

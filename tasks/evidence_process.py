@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -46,15 +47,18 @@ async def build_evidence(folder: StateFolder, record: Record, row: StageRun, pro
         "SLIPWAY_PROMETHEUS_URL": prometheus_url,
         "MPLCONFIGDIR": str(folder.root / "matplotlib"),
     }
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=REPOSITORY,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EvidenceFailed(f"the process that builds evidence did not start: {error.strerror}") from None
     try:
         _, said = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     except TimeoutError:
@@ -80,6 +84,25 @@ def read_built(folder: Path) -> Built:
         if path.is_file()
     }
     return Built(folder, sha256_of(manifest), files)
+
+
+def signed_evidence_fault(folder: Path, digest: str) -> str:
+    """Why what stands in the folder is not the evidence of that digest, naming the file; empty where it is."""
+    manifest = folder / MANIFEST
+    try:
+        if sha256_of(manifest) != digest:
+            return f"{manifest} does not have the digest {digest[:12]} that was signed"
+        named = dict(json.loads(manifest.read_text(encoding="utf-8"))["files"])
+        for name, sha256 in sorted(named.items()):
+            if sha256_of(folder / name) != sha256:
+                return f"{folder / name} is not what the manifest names"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{folder} cannot be read: {type(error).__name__}"
+    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    more = sorted(here - {*named, MANIFEST})
+    return f"{folder / more[0]} is not named in the manifest" if more else ""
 
 
 def sha256_of(path: Path) -> str:

@@ -26,7 +26,14 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 class LaunchError(Exception):
-    """The bot did not become ready. One line: what was awaited, how long, and the last words of its error stream."""
+    """The bot did not become ready. One line: what was awaited, how long, and the last words of its error stream.
+
+    By itself it blames nobody: the process may live, on a machine that is too slow.
+    """
+
+
+class BotEnded(LaunchError):
+    """It ended by itself before it was ready: that is the candidate's own doing."""
 
 
 @dataclass(frozen=True)
@@ -78,31 +85,34 @@ def start_process(command: Sequence[str], state_dir: Path, environment: Mapping[
         (state_dir / "stdout.log").open("ab") as out,
         (state_dir / "stderr.log").open("ab") as err,
     ):
-        child = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env=dict(environment),
-            cwd=REPO,
-            start_new_session=True,
-        )
+        try:
+            child = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=dict(environment),
+                cwd=REPO,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LaunchError(f"bot in {state_dir}: the machine did not start it: {error.strerror}") from None
     _children[child.pid] = child
     identity = identify(child.pid)
     if identity is None:
-        raise LaunchError(f"bot in {state_dir} ended at once: {last_words(state_dir)}")
+        raise BotEnded(f"bot in {state_dir} ended at once: {last_words(state_dir)}")
     return identity
 
 
 async def wait_ready(run: str, identity: Identity, state_dir: Path, deadline_s: float = READY_DEADLINE_S) -> BotProcess:
-    """Waits for the bot's ready line. Raises LaunchError where it dies first or the deadline passes."""
+    """Waits for the bot's ready line. Raises BotEnded where it dies first, LaunchError where the deadline passes."""
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
         ready = read_ready_line(state_dir, run)
         if ready is not None:
             return BotProcess(run, identity, state_dir, ready)
         if not is_alive(identity):
-            raise LaunchError(f"bot of run {run} ended before it was ready: {last_words(state_dir)}")
+            raise BotEnded(f"bot of run {run} ended before it was ready: {last_words(state_dir)}")
         await asyncio.sleep(POLL_S)
     raise LaunchError(f"bot of run {run} was not ready within {deadline_s:g} s: {last_words(state_dir)}")
 

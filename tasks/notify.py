@@ -10,12 +10,20 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.parse import urlsplit
 
 from tasks.record_tables import Outbox
 
 log = logging.getLogger("slipway.notify")
 TIMEOUT_S = 5
 BACK_OFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+WEBHOOK = "SLIPWAY_SLACK_WEBHOOK"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class WebhookUnusable(Exception):
+    """The webhook's address cannot be one. One line that names the variable and never its value, which is a secret."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +36,28 @@ class Delivery:
 Deliver = Callable[[Outbox], Awaitable[Delivery]]
 
 
+def check_webhook() -> None:
+    """Refuses an address that no notice could ever reach. Raises WebhookUnusable."""
+    url = os.environ.get(WEBHOOK, "")
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # an impossible port raises here
+        printable = url.isascii() and url.isprintable() and " " not in url
+        good = printable and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK))
+    except ValueError:
+        good = False
+    if not good:
+        raise WebhookUnusable(
+            f"{WEBHOOK}: is not the address of a webhook; allowed: https://HOST/PATH, http:// on this machine alone, "
+            "or unset (notices then go to the log)"
+        )
+
+
 def deliverer() -> Deliver:
     """Slack by SLIPWAY_SLACK_WEBHOOK, else the log."""
-    url = os.environ.get("SLIPWAY_SLACK_WEBHOOK", "")
+    url = os.environ.get(WEBHOOK, "")
     return _slack(url) if url else _to_log
 
 
@@ -42,6 +69,8 @@ async def _to_log(notice: Outbox) -> Delivery:
 def _slack(url: str) -> Deliver:
     from slack_sdk.webhook import WebhookClient
 
+    # Its own log lines carry what failed in full, the address among it; a failure is told by `send`.
+    logging.getLogger("slack_sdk").setLevel(logging.CRITICAL)
     client = WebhookClient(url, timeout=TIMEOUT_S)
 
     def send(text: str) -> Delivery:
@@ -50,6 +79,8 @@ def _slack(url: str) -> Deliver:
         except OSError as error:
             # The address of a webhook is a secret: only the kind of error is told.
             return Delivery(f"Slack could not be reached: {type(error).__name__}")
+        except (HTTPException, ValueError) as error:  # cut short, no HTTP, no UTF-8: what a proxy may answer
+            return Delivery(f"Slack's answer could not be read: {type(error).__name__}")
         if answer.status_code == 200:
             return Delivery()
         return Delivery(f"Slack answered HTTP {answer.status_code}: {answer.body[:100]}")

@@ -7,10 +7,11 @@ is UNKNOWN, which is not a pass.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from bot.version import code_version
 from gates.approvers import ApproversError
 from gates.criteria import CriteriaError
 from gates.judge import Outcome
-from gates.lint import lint_plan
-from gates.stages import Plan, PlanError, Stage, under_root
+from gates.lint import lint_plan, refused_queries
+from gates.stages import Plan, PlanError, Stage, load_plan, plan_digest, under_root
 from tasks.account_file import AccountAccess
 from tasks.rollback import DeskError
 from tasks.venue_desk import VenueDesk
 
+log = logging.getLogger("slipway.preflight")
 PROMETHEUS_OLDEST = (2, 39)
 SCRAPING_PATIENCE_S = 15.0
 DISK_FREE_MIN_BYTES = 1_000_000_000
@@ -57,6 +59,7 @@ class Subject:
     stage: Stage
     settings_digest: str
     code_version: str
+    plan_digest: str
     prometheus_url: str
     disk: Path
 
@@ -64,11 +67,12 @@ class Subject:
 Check = Callable[[Subject, VenueDesk], Awaitable[tuple[bool, str]]]
 
 
-async def preflight(subject: Subject) -> list[Checked]:
-    """Every check in the order of the table, whatever the ones before it said."""
-    desk = VenueDesk(subject.access, subject.stage.symbols)
+async def preflight(subject: Subject, names: Collection[str] | None = None) -> list[Checked]:
+    """Every check in the order of the table, whatever the ones before it said; only those of `names` where given."""
+    checks = [row for row in CHECKS if names is None or row[0] in names]
+    desk = VenueDesk(lambda: subject.access, subject.stage.symbols)
     try:
-        return [await _one(name, title, limit, check, subject, desk) for name, title, limit, check in CHECKS]
+        return [await _one(name, title, limit, check, subject, desk) for name, title, limit, check in checks]
     finally:
         desk.close()
 
@@ -81,7 +85,11 @@ async def _one(name: str, title: str, limit: str, check: Check, subject: Subject
     try:
         good, value = await check(subject, desk)
     except (DeskError, httpx.HTTPError, OSError, PlanError, CriteriaError, ApproversError, ConfigError) as error:
-        return Checked(name, title, Outcome.UNKNOWN, "", limit, " ".join(str(error).split()))
+        return Checked(name, title, Outcome.UNKNOWN, "", limit, " ".join(str(error).split()) or type(error).__name__)
+    except Exception as error:  # whatever stopped the check, it was not made: that is UNKNOWN and never a pass
+        log.error("%s could not be made: %s", name, type(error).__name__, exc_info=error)
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Checked(name, title, Outcome.UNKNOWN, "", limit, said[:300])
     return Checked(name, title, Outcome.PASS if good else Outcome.FAIL, value, limit)
 
 
@@ -127,8 +135,7 @@ async def _listed(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 async def _prometheus(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as http:
         ready = await http.get(f"{subject.prometheus_url}/-/ready")
-        told = (await http.get(f"{subject.prometheus_url}/api/v1/status/buildinfo")).json()
-    version = str(told.get("data", {}).get("version", ""))
+        version = str(_data(await http.get(f"{subject.prometheus_url}/api/v1/status/buildinfo")).get("version", ""))
     parts = re.match(r"(\d+)\.(\d+)", version)
     new_enough = parts is not None and (int(parts[1]), int(parts[2])) >= PROMETHEUS_OLDEST
     return ready.status_code == 200 and new_enough, version or "no version told"
@@ -140,8 +147,12 @@ async def _scraping(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     query = {"query": f'timestamp(up{{account="{subject.access.account}",run="guard"}} == 1)'}
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as http:
         while True:
-            told = (await http.get(f"{subject.prometheus_url}/api/v1/query", params=query)).json()
-            found = told.get("data", {}).get("result", []) if isinstance(told, dict) else []
+            try:
+                found = _data(await http.get(f"{subject.prometheus_url}/api/v1/query", params=query)).get("result", [])
+            except httpx.HTTPError:  # it may be starting
+                if time.monotonic() > until:
+                    raise
+                found = []
             if found:
                 age_s = time.time() - float(found[0]["value"][1])
                 if age_s <= subject.plan.stale_after_s:
@@ -149,6 +160,18 @@ async def _scraping(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
             if time.monotonic() > until:
                 return False, f"the guard was not scraped within {SCRAPING_PATIENCE_S:g} s"
             await asyncio.sleep(0.2)
+
+
+def _data(answer: httpx.Response) -> dict[str, Any]:
+    """What Prometheus told. Raises httpx.HTTPError with its status where it is no success with data in it."""
+    try:
+        told = answer.raise_for_status().json()
+    except ValueError:
+        told = None
+    data = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(data, dict):
+        raise httpx.HTTPError(f"Prometheus answered HTTP {answer.status_code} without data")
+    return data
 
 
 async def _disk(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
@@ -164,6 +187,12 @@ async def _lint(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     return not faults, "; ".join(faults[:3]) or "no fault"
 
 
+async def _queries(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    """A query that Prometheus refuses would only show as UNKNOWN, when the bot trades already."""
+    faults = await refused_queries((), (subject.plan_path,), subject.prometheus_url)
+    return not faults, "; ".join(faults[:3]) or "all taken"
+
+
 async def _receive_window(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     """The proof of a rollback waits for the plan's window: an order must not live longer on its way than that."""
     used_ms = load_settings(under_root(subject.plan.settings)).venue.receive_window_ms
@@ -173,8 +202,9 @@ async def _receive_window(subject: Subject, desk: VenueDesk) -> tuple[bool, str]
 async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     code_version.cache_clear()  # the files as they are now, not as they were when this process first looked
     digest = settings_digest(load_settings(under_root(subject.plan.settings)))
-    same = (digest, code_version()) == (subject.settings_digest, subject.code_version)
-    return same, f"{code_version()} {digest[:12]}"
+    plan = plan_digest(load_plan(subject.plan_path))
+    same = (digest, code_version(), plan) == (subject.settings_digest, subject.code_version, subject.plan_digest)
+    return same, f"{code_version()} {digest[:12]}, plan {plan[:12]}"
 
 
 CHECKS: Sequence[tuple[str, str, str, Check]] = (
@@ -187,9 +217,14 @@ CHECKS: Sequence[tuple[str, str, str, Check]] = (
     ("preflight_scraping", "Prometheus scrapes the guard", "fresh", _scraping),
     ("preflight_disk", "There is room on the disk", "> 1000 MB", _disk),
     ("preflight_plan", "Plan and criteria have no fault", "no fault", _lint),
+    ("preflight_queries", "Prometheus takes every query", "all taken", _queries),
     ("preflight_window", "Orders expire within the plan's receive window", "at most the plan's", _receive_window),
-    ("preflight_candidate", "Code and settings are the candidate's", "as at the request", _candidate),
+    ("preflight_candidate", "Code, settings and plan are the candidate's", "as at the request", _candidate),
 )
+AGAIN_AT_LAUNCH: frozenset[str] = frozenset(
+    {"preflight_clock", "preflight_no_orders", "preflight_flat", "preflight_candidate"}
+)
+"""What may have changed while people were signing, and what a grant must not be given without."""
 
 
 def entry_evidence(plan_digest: str, candidate: str, rows: Sequence[Checked]) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ runs with WAL; any SQLAlchemy URL works. Only the guard uses `tasks.record_write
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, case, create_engine, event, func, text
+from sqlalchemy import select as sql_select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
@@ -185,6 +187,53 @@ class Record:
         with self.reading() as session:
             return session.exec(query.order_by(col(MeasurementRow.id))).all()
 
+    def measurements_since_good(self, stage_run_id: int) -> Sequence[MeasurementRow]:
+        """Of each guard criterion the last row that was known and no FAIL, and what came after it, oldest first."""
+        of_run = (MeasurementRow.stage_run_id == stage_run_id, MeasurementRow.phase == "guard")
+        good = (
+            select(MeasurementRow.criterion_id, func.max(MeasurementRow.id).label("id"))
+            .where(*of_run, col(MeasurementRow.outcome).in_(("PASS", "INCONCLUSIVE")))
+            .group_by(MeasurementRow.criterion_id)
+            .subquery()
+        )
+        query = (
+            select(MeasurementRow)
+            .outerjoin(good, good.c.criterion_id == col(MeasurementRow.criterion_id))
+            .where(*of_run, col(MeasurementRow.id) >= func.coalesce(good.c.id, 0))
+            .order_by(col(MeasurementRow.id))
+        )
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def blind_before_good_ms(self, stage_run_id: int) -> dict[str, int]:
+        """Of each guard criterion the ms it stood UNKNOWN, from when it was first known to its last good row.
+
+        What came after that row `measurements_since_good` tells.
+        """
+        of_run = (col(MeasurementRow.stage_run_id) == stage_run_id, col(MeasurementRow.phase) == "guard")
+        named, good = col(MeasurementRow.criterion_id), col(MeasurementRow.outcome).in_(("PASS", "INCONCLUSIVE"))
+        at_ms, outcome, number = col(MeasurementRow.at_ms), col(MeasurementRow.outcome), col(MeasurementRow.id)
+        known_id, good_id = case((outcome != "UNKNOWN", number)), case((good, number))
+        spans = (
+            sql_select(
+                named.label("name"),
+                number.label("id"),
+                (at_ms - func.lag(at_ms).over(partition_by=named, order_by=number)).label("took_ms"),
+                func.lag(outcome).over(partition_by=named, order_by=number).label("was"),
+                func.min(known_id).over(partition_by=named).label("first_known"),
+                func.max(good_id).over(partition_by=named).label("last_good"),
+            )
+            .where(*of_run)
+            .subquery()
+        )
+        query = (
+            sql_select(spans.c.name, func.sum(spans.c.took_ms))
+            .where(spans.c.was == "UNKNOWN", spans.c.id > spans.c.first_known, spans.c.id <= spans.c.last_good)
+            .group_by(spans.c.name)
+        )
+        with self.reading() as session:
+            return {name: int(total) for name, total in session.connection().execute(query)}
+
     def sign_offs(self, stage_run_id: int, gate: str | None = None, accepted: bool | None = None) -> Sequence[SignOff]:
         query = select(SignOff).where(SignOff.stage_run_id == stage_run_id).order_by(col(SignOff.id))
         if gate is not None:
@@ -225,6 +274,14 @@ class Record:
             "none_open": iso(row.none_open_at),
             "flat": iso(row.flat_at),
         }
+
+    def plan_begun(self, row: StageRun) -> dict[str, Any] | None:
+        """The plan as it was when the stage run began, from the chain; None where none was told."""
+        query = select(RecordEntry.body).where(RecordEntry.account == row.account, RecordEntry.kind == "stage_run")
+        with self.reading() as session:
+            bodies = [json.loads(body) for body in session.exec(query.order_by(col(RecordEntry.seq).desc())).all()]
+        plan = next((body.get("plan") for body in bodies if body["stage_run"] == row.id), None)
+        return plan if isinstance(plan, dict) else None
 
     def entries(self, account: str) -> Sequence[RecordEntry]:
         """The chain of an account in order."""

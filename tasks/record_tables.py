@@ -133,6 +133,7 @@ class StageRun(SQLModel, table=True):
     launched_at: datetime | None = _time()
     watch_from: datetime | None = _time()
     watch_until: datetime | None = _time()
+    watched_at: datetime | None = _time()
     judged_at: datetime | None = _time()
     reminded_at: datetime | None = _time()
     breach_at: datetime | None = _time()
@@ -208,7 +209,10 @@ class VerdictRow(SQLModel, table=True):
 
 
 class SignOff(SQLModel, table=True):
-    """One attempt of a person to sign, accepted or refused. Never the code itself."""
+    """One attempt of a person to sign, accepted or refused. Never the code itself.
+
+    `inbox_id`: the request it answers, once each; None where it came another way.
+    """
 
     __tablename__ = "sign_off"
     id: int | None = _key()
@@ -222,6 +226,7 @@ class SignOff(SQLModel, table=True):
     refused_reason: str = ""
     evidence_digest: str
     comment: str = ""
+    inbox_id: int | None = Field(default=None, sa_type=BigInteger, unique=True, index=True)
     at: datetime = _now()
 
 

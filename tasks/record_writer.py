@@ -38,6 +38,10 @@ class EpochLost(Exception):
     """Somebody else took the next epoch of this account first. Names account and both epochs."""
 
 
+class _CodeServed(Exception):
+    """This code of this person is spent."""
+
+
 class RecordWriter(Record):
     """All writes of one account's guard."""
 
@@ -118,8 +122,11 @@ class RecordWriter(Record):
                 {"rollout": rollout.name, "candidate": rollout.candidate, "plan": rollout.plan_digest},
             )
 
-    def add_stage_run(self, row: StageRun) -> StageRun:
-        """Opens a stage run. Raises RecordError where the account has one that is not finished."""
+    def add_stage_run(self, row: StageRun, plan: dict[str, Any] | None = None) -> StageRun:
+        """Opens a stage run. Raises RecordError where the account has one that is not finished.
+
+        `plan`, as JSON, is kept in the chain: what was agreed on, and what closing goes by if its file is gone.
+        """
         with self.writing() as session:
             query = select(StageRun).where(StageRun.account == self.account, col(StageRun.step).not_in(FINAL_STEPS))
             other = session.exec(query).first()
@@ -130,7 +137,7 @@ class RecordWriter(Record):
             self._append(
                 session,
                 "stage_run",
-                {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt},
+                {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt, "plan": plan},
             )
             session.flush()
             return row
@@ -220,6 +227,20 @@ class RecordWriter(Record):
 
     # ---- sign-offs ------------------------------------------------------------------------------------------------
 
+    def sign(self, row: SignOff, time_step: int) -> bool:
+        """Spends the code and stores the accepted sign-off, both or neither. False where the code has served before."""
+        try:
+            with self.writing() as session:
+                session.add(UsedCode(person=row.person, time_step=time_step))
+                try:
+                    session.flush()
+                except IntegrityError as error:
+                    raise _CodeServed from error
+                self._add_sign_off(session, row)
+            return True
+        except _CodeServed:
+            return False
+
     def use_code(self, person: str, time_step: int) -> bool:
         """True where this code of this person had not served yet; from now on it has."""
         try:
@@ -231,9 +252,17 @@ class RecordWriter(Record):
 
     def add_sign_off(self, row: SignOff) -> None:
         with self.writing() as session:
-            session.add(row)
-            body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
-            self._append(session, "sign_off", body)
+            self._add_sign_off(session, row)
+
+    def _add_sign_off(self, session: Session, row: SignOff) -> None:
+        session.add(row)
+        body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
+        self._append(session, "sign_off", body)
+
+    def sign_off_of(self, inbox_id: int) -> SignOff | None:
+        """What became of that request; None while nothing has."""
+        with self.reading() as session:
+            return session.exec(select(SignOff).where(SignOff.inbox_id == inbox_id)).first()
 
     def wrong_codes(self, person: str, within_s: float) -> Sequence[datetime]:
         """When this person gave a wrong code, newest first, whatever the stage run."""

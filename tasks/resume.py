@@ -1,10 +1,15 @@
-"""Which unfinished stage run a new run of a deployment continues."""
+"""Which unfinished stage run a new run of a deployment continues, and as what a parked one is begun again."""
 
 from __future__ import annotations
 
 from tasks.record import Record
 from tasks.record_tables import StageRun
-from tasks.state_folder import StateFolder
+from tasks.state_folder import StateFolder, read_json
+from tasks.supervise.table import TableDamaged, read_table
+
+
+class CannotResume(Exception):
+    """A rollout that is known and cannot be begun again as it was. One line for people."""
 
 
 def continued_run(
@@ -19,3 +24,37 @@ def continued_run(
     if found is None or not (folder.accounts / f"{found.account}.json").exists():
         return None
     return found
+
+
+def resumed(record: Record, folder: StateFolder, name: str, account: str | None) -> tuple[str, str] | None:
+    """(account, nonce) under which a known rollout is begun again; None for one that is not known.
+
+    Another nonce would be another candidate, and another account one that its stages have not been judged on. The
+    account's file is put back where it was retired and its simulated venue is still the one that runs. Raises
+    CannotResume.
+    """
+    known = record.rollout(name)
+    if known is None:
+        return None
+    if account is not None and account != known.account:
+        raise CannotResume(f"account: {account}; rollout {name} is on {known.account}, allowed: that one, or none")
+    if not (folder.accounts / f"{known.account}.json").exists():
+        _put_back(folder, name, known.account)
+    return known.account, known.nonce
+
+
+def _put_back(folder: StateFolder, name: str, account: str) -> None:
+    retired = folder.retired_accounts / f"{account}.json"
+    try:
+        table = read_table(folder.table)
+    except TableDamaged as error:
+        raise CannotResume(str(error)) from None
+    here = table.endpoints.get("venue_rest_url") if table is not None else None
+    content = read_json(retired)
+    if content is None:
+        raise CannotResume(f"rollout {name}: its account {account} has no file any more; allowed: a new rollout")
+    if here is None or content.get("rest_url") != here:
+        raise CannotResume(
+            f"rollout {name}: its account {account} was on a simulated venue that is gone; allowed: a new rollout"
+        )
+    retired.replace(folder.accounts / retired.name)

@@ -11,6 +11,7 @@ starts once the bot is gone and the first cancel-all is answered.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from tasks.record import iso
 from tasks.record_tables import RollbackStep, utc_now
 
+log = logging.getLogger("slipway.rollback")
 Proof = TypeVar("Proof")
 
 STEPS = ("revoke_grant", "stop_bot", "cancel_all", "flatten", "bundle", "tell")
@@ -130,10 +132,17 @@ class Closing:
 
     async def _deadline(self) -> None:
         await asyncio.sleep(self.waits.proof_deadline_s + self.waits.proof_wait_s)
-        missing = [name for name, row in zip(STEPS, self._in_order(), strict=False) if row is None or not _done(row)]
-        await self.on_failed(
-            f"not proven {self.waits.proof_deadline_s:g} s after the waits: {', '.join(missing)}; still trying"
-        )
+        tries = 0
+        while True:
+            missing = [name for name, row in zip(STEPS, self._in_order(), strict=False) if not _done(row)]
+            words = f"not proven {self.waits.proof_deadline_s:g} s after the waits: {', '.join(missing)}; still trying"
+            try:
+                await self.on_failed(words)
+                return
+            except Exception as error:  # the page is what brings people: it is tried until it is out
+                log.error("ROLLBACK_FAILED could not be told: %s; trying on", in_words(error), exc_info=True)
+            await asyncio.sleep(self._back_off_s(tries))
+            tries += 1
 
     def _in_order(self) -> list[RollbackStep | None]:
         return [self._rows.get(number) for number in range(4)]
@@ -238,33 +247,57 @@ class Closing:
     # ---- record and retry -----------------------------------------------------------------------------------------
 
     async def _insist(self, number: int, attempt: Callable[[], Awaitable[Proof]]) -> Proof:
-        """Tries until it works: for ever, with back-off. Each failure is recorded with its words."""
-        tries, retry_s = 0, self.waits.retry_s
+        """Tries until it works: for ever, with back-off. Each failure is recorded with its words.
+
+        Whatever is raised is a failed try, also what nobody expected: a closing that ended by it would prove nothing
+        and page nobody.
+        """
+        tries = 0
         while True:
             try:
                 return await attempt()
             except DeskError as error:
-                row = self._rows[number]
-                row.attempts, row.state, row.error = row.attempts + 1, "failing", str(error)
-                if tries == 0:
-                    await self.log.write(row)
-            await asyncio.sleep(retry_s[min(tries, len(retry_s) - 1)])
+                said = in_words(error)
+            except Exception as error:
+                said = in_words(error)
+                log.error("step %s, try %d: %s", STEPS[number], tries + 1, said, exc_info=True)
+            row = self._rows[number]
+            row.attempts, row.state, row.error = row.attempts + 1, "failing", said
+            if tries == 0:
+                await self._note(row)
+            await asyncio.sleep(self._back_off_s(tries))
             tries += 1
+
+    def _back_off_s(self, tries: int) -> float:
+        return self.waits.retry_s[min(tries, len(self.waits.retry_s) - 1)]
+
+    async def _note(self, row: RollbackStep, **times: datetime) -> None:
+        """Records a step; a record that does not take it stops no step."""
+        try:
+            await self.log.write(row, **times)
+        except Exception as error:
+            log.error("step %s (%s) was not recorded: %s", row.name, row.state, in_words(error), exc_info=True)
 
     async def _begin(self, number: int) -> None:
         row = RollbackStep(stage_run_id=self.stage_run_id, number=number, name=STEPS[number], state="started")
         self._rows[number] = row
-        await self.log.write(row)
+        await self._note(row)
 
     async def _verified(self, number: int, proof: dict[str, Any], **times: datetime) -> None:
         row = self._rows[number]
         row.attempts, row.state, row.error = row.attempts + 1, "verified", ""
         row.verified_at, row.proof = utc_now(), proof
-        await self.log.write(row, **times)
+        await self._note(row, **times)
 
 
-def _done(row: RollbackStep) -> bool:
-    return row.state == "verified"
+def in_words(error: Exception) -> str:
+    """A failed try in one line: an expected one in its own words, any other with its kind before them."""
+    said = " ".join(str(error).split())[:300]
+    return said if isinstance(error, DeskError) else f"{type(error).__name__}: {said}".rstrip(": ")
+
+
+def _done(row: RollbackStep | None) -> bool:
+    return row is not None and row.state == "verified"
 
 
 def _shown(positions: Mapping[str, Decimal]) -> dict[str, str]:

@@ -25,6 +25,8 @@ from tasks.state_folder import write_private
 STEP_S = 30
 STEPS_BACK = 1
 """The current time step and this many before it are accepted."""
+STALE_S = 90.0
+"""A request that has waited longer than its code can have lived is refused unread: its person did nothing wrong."""
 WRONG_MAX = 5
 WRONG_WITHIN_S = 900.0
 PREFIX_LENGTH = 6
@@ -33,13 +35,21 @@ CANDIDATE_WORD = "candidate:"
 """A NO-GO whose comment begins with this names the candidate: rolled back, not parked."""
 
 
+def names_candidate(decision: str, comment: str) -> bool:
+    """Whether it is a NO-GO about the candidate."""
+    return decision == "NO-GO" and comment.strip().lower().startswith(CANDIDATE_WORD)
+
+
 class SeedsError(Exception):
     """The seeds cannot be read or written as they must be. One line; never a seed."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person sent. `names_candidate`: their NO-GO is about the candidate, not about the time or the place."""
+    """What a person sent. `names_candidate`: their NO-GO is about the candidate, not about the time or the place.
+
+    `asked_at_s`: when it was sent, wall clock; None where that is now. `inbox_id`: its row, to know it again by.
+    """
 
     person: str
     gate: str
@@ -47,10 +57,12 @@ class Request:
     code: str
     evidence_prefix: str
     comment: str = ""
+    asked_at_s: float | None = None
+    inbox_id: int | None = None
 
     @property
     def names_candidate(self) -> bool:
-        return self.decision == "NO-GO" and self.comment.strip().lower().startswith(CANDIDATE_WORD)
+        return names_candidate(self.decision, self.comment)
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,10 @@ class Seeds:
             raise SeedsError(f"{self._path}: is not JSON") from None
         if not isinstance(values, dict):
             raise SeedsError(f"{self._path}: is not an object of person → seed")
-        return {str(person): str(seed) for person, seed in values.items()}
+        for person, seed in values.items():
+            if not _is_seed(seed):
+                raise SeedsError(f"{self._path}: {person}: not a base32 seed; allowed: letters and digits 2 to 7")
+        return values
 
     def add(self, people: Sequence[str]) -> list[str]:
         """Enrols those who have no seed yet; returns who they were."""
@@ -118,6 +133,13 @@ class Seeds:
         return found
 
 
+def _is_seed(value: object) -> bool:
+    try:
+        return isinstance(value, str) and len(pyotp.TOTP(value).byte_secret()) > 0
+    except ValueError:
+        return False
+
+
 class SignOffDesk:
     """Takes requests at a gate, one at a time (the guard is one process, and spends each code by a unique row)."""
 
@@ -126,14 +148,23 @@ class SignOffDesk:
         self._seeds = seeds
 
     def quorum(self, gate: Gate) -> Quorum:
-        """Who counts and what is missing, by what was signed over exactly this evidence."""
+        """Who counts and what is missing, by what was signed over exactly this evidence. No GO outvotes a NO-GO."""
         rows = self._record.sign_offs(gate.stage_run_id, gate.name, accepted=True)
         signatures = [
             Signature(row.person, "GO" if row.decision == "GO" else "NO-GO")
             for row in rows
             if row.evidence_digest == gate.digest
         ]
-        return signed_off(gate.required, gate.approvers.people, signatures, gate.author)
+        found = signed_off(gate.required, gate.approvers.people, signatures, gate.author)
+        against = sorted({one.person for one in signatures if one.decision == "NO-GO"})
+        if not against:
+            return found
+        return found._replace(complete=False, missing=(*found.missing, f"{', '.join(against)} signed NO-GO"))
+
+    def standing_no_go(self, gate: Gate) -> SignOff | None:
+        """The first accepted NO-GO over exactly this evidence: it ends the stage, whoever has to do it."""
+        rows = self._record.sign_offs(gate.stage_run_id, gate.name, accepted=True)
+        return next((row for row in rows if row.decision == "NO-GO" and row.evidence_digest == gate.digest), None)
 
     def judge(self, request: Request, gate: Gate, now_s: float | None = None) -> Judged:
         """Accepts or refuses; either way a row says so. Never raises for what a person can send."""
@@ -142,25 +173,15 @@ class SignOffDesk:
         reason = self._refusal_without_code(request, gate, person)
         wrong_code = False
         if not reason:
+            reason = _too_old(request, now_s)
+        if not reason:
             step = self._seeds.matching_step(request.person, request.code, now_s)
             if step is None:
                 reason, wrong_code = "wrong code", True
-            elif not self._record.use_code(request.person, step):
+            elif not self._record.sign(_row(request, gate, person, "", False), step):
                 reason = "this code has already served: wait for the next one"
-        self._record.add_sign_off(
-            SignOff(
-                stage_run_id=gate.stage_run_id,
-                gate=gate.name,
-                person=request.person[:80],
-                roles=list(person.roles) if person else [],
-                decision=request.decision[:20],
-                accepted=not reason,
-                counts_as_wrong_code=wrong_code,
-                refused_reason=reason,
-                evidence_digest=gate.digest,
-                comment=request.comment[:2000],
-            )
-        )
+        if reason:
+            self._record.add_sign_off(_row(request, gate, person, reason, wrong_code))
         if wrong_code:
             left = WRONG_MAX - len(self._record.wrong_codes(request.person, WRONG_WITHIN_S))
             reason += f" ({left} tries left)" if left > 0 else ": locked for 15 minutes"
@@ -190,6 +211,30 @@ class SignOffDesk:
         return ""
 
 
+def _row(request: Request, gate: Gate, person: Person | None, refused: str, wrong_code: bool) -> SignOff:
+    """What is kept of a request; `refused` empty: accepted."""
+    return SignOff(
+        stage_run_id=gate.stage_run_id,
+        gate=gate.name,
+        person=request.person[:80],
+        roles=list(person.roles) if person else [],
+        decision=request.decision[:20],
+        accepted=not refused,
+        counts_as_wrong_code=wrong_code,
+        refused_reason=refused,
+        evidence_digest=gate.digest,
+        comment=request.comment[:2000],
+        inbox_id=request.inbox_id,
+    )
+
+
+def _too_old(request: Request, now_s: float) -> str:
+    waited_s = 0.0 if request.asked_at_s is None else now_s - request.asked_at_s
+    if waited_s <= STALE_S:
+        return ""
+    return f"sent {waited_s:.0f} s ago, and its code is worth nothing after {STALE_S:g} s: sign again with a new code"
+
+
 def enroll_demo(seeds_path: Path, approvers: Approvers, venue: str) -> list[str]:
     """Gives the made-up people of a demo plan their seeds. Refused on anything but the simulated venue."""
     if venue != "simulated" or not approvers.demo:
@@ -197,11 +242,25 @@ def enroll_demo(seeds_path: Path, approvers: Approvers, venue: str) -> list[str]
     return Seeds(seeds_path).add([person.name for person in approvers.people])
 
 
+def demo_code(seeds_path: Path, person: str, approvers: Approvers, venue: str) -> str:
+    """The code, now, of one of the plan's demo approvers. Nobody else's is ever shown. Raises SeedsError."""
+    if venue != "simulated":
+        raise SeedsError(f"codes are shown on the simulated venue alone: the plan's venue is {venue}")
+    if not approvers.demo:
+        raise SeedsError("codes are shown of demo approvers alone: the plan's approvers are real people")
+    names = sorted(one.name for one in approvers.people)
+    if person not in names:
+        raise SeedsError(f"{person[:80]!r} is not a demo approver of the plan; allowed: {', '.join(names)}")
+    return current_code(seeds_path, person, venue)
+
+
 def current_code(seeds_path: Path, person: str, venue: str, now_s: float | None = None) -> str:
     """The one-time code of a demo approver, now. Refused on anything but the simulated venue."""
     if venue != "simulated":
         raise SeedsError(f"codes are shown on the simulated venue alone: the plan's venue is {venue}")
-    seed = Seeds(seeds_path).read().get(person)
+    seeds = Seeds(seeds_path).read()
+    seed = seeds.get(person)
     if seed is None:
-        raise SeedsError(f"{person!r} is not enrolled")
+        allowed = ", ".join(sorted(seeds)) or "nobody yet, `rollout up` enrols the plan's people"
+        raise SeedsError(f"{person!r} is not enrolled; allowed: {allowed}")
     return str(pyotp.TOTP(seed).at(time.time() if now_s is None else now_s))

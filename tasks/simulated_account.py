@@ -11,7 +11,7 @@ import secrets
 import httpx
 
 from tasks.record import FINAL_STEPS, Record
-from tasks.state_folder import StateFolder, write_private
+from tasks.state_folder import StateFolder, read_json, write_private
 from tasks.supervise.table import read_table
 from tasks.supervise.takedown import retire_account
 
@@ -29,7 +29,7 @@ def open_account(folder: StateFolder, rollout: str) -> str:
     Asked again for the same rollout, it returns the account that is there.
     """
     for path in folder.accounts.glob("*.json"):
-        if json.loads(path.read_text()).get("rollout") == rollout:
+        if (read_json(path) or {}).get("rollout") == rollout:
             return path.stem
     table = read_table(folder.table)
     if table is None or "venue_rest_url" not in table.endpoints:
@@ -89,7 +89,7 @@ def venue_truth(folder: StateFolder, rest_url: str, account: str) -> dict[str, o
 def retire_finished(folder: StateFolder, record: Record) -> None:
     """Retires simulated accounts all of whose stage runs have ended: their guards have nothing left to do."""
     for path in folder.accounts.glob("*.json"):
-        if json.loads(path.read_text()).get("venue") != "simulated":
+        if (read_json(path) or {}).get("venue") != "simulated":
             continue
         runs = record.stage_runs(account=path.stem)
         if runs and all(run.step in FINAL_STEPS for run in runs):

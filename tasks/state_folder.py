@@ -16,6 +16,10 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+class StateFolderUnusable(Exception):
+    """Nothing can be kept in the folder that is to hold everything. One line for people."""
+
+
 @dataclass(frozen=True)
 class StateFolder:
     """The paths inside the state folder. Making the object touches nothing; `create` makes the folders."""
@@ -24,9 +28,15 @@ class StateFolder:
 
     @classmethod
     def here(cls) -> StateFolder:
-        """The folder named by `SLIPWAY_HOME`, else `.slipway` in the repository."""
+        """The folder named by `SLIPWAY_HOME`, else `.slipway` in the repository. Raises StateFolderUnusable."""
         named = os.environ.get("SLIPWAY_HOME", "")
-        return cls(Path(named).expanduser().resolve() if named else REPOSITORY / ".slipway")
+        try:
+            root = Path(named).expanduser().resolve() if named else REPOSITORY / ".slipway"
+            if root.exists() and not root.is_dir():
+                raise _unusable(root, "it is no folder")
+        except (OSError, RuntimeError) as error:  # a name too long, no way there, no such user's home
+            raise _unusable(Path(named), getattr(error, "strerror", None) or str(error)) from None
+        return cls(root)
 
     @property
     def table(self) -> Path:
@@ -94,11 +104,20 @@ class StateFolder:
         return self.logs / f"{process}.log"
 
     def create(self) -> None:
-        """Makes the folder and its rooms, closed to everybody else."""
+        """Makes the folder and its rooms, closed to everybody else. Raises StateFolderUnusable."""
         rooms = (self.logs, self.prefect, self.targets, self.accounts, self.retired_accounts, self.runs)
-        for room in (self.root, *rooms, self.evidence, self.bundles, self.seeds.parent, self.suspended):
-            room.mkdir(parents=True, exist_ok=True)
-        self.root.chmod(0o700)
+        try:
+            for room in (self.root, *rooms, self.evidence, self.bundles, self.seeds.parent, self.suspended):
+                room.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise _unusable(self.root, error.strerror or type(error).__name__) from None
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise _unusable(self.root, "it cannot be written")
+
+
+def _unusable(root: Path, why: str) -> StateFolderUnusable:
+    return StateFolderUnusable(f"SLIPWAY_HOME: {root}: {why}; allowed: a folder that you can write, or none")
 
 
 def write_private(path: Path, content: str) -> None:

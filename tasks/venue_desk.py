@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from bot.venues.port import VenueError
-from tasks.account_file import AccountAccess
+from tasks.account_file import AccountAccess, AccountFileError
 from tasks.rollback import DeskError, OpenOrders
 
 if TYPE_CHECKING:
@@ -25,9 +25,12 @@ FLATTEN_DEADLINE_S = 5.0
 
 
 class VenueDesk:
-    """One account at one venue. `symbols`: those of the stage. Close it."""
+    """One account at one venue. `symbols`: those of the stage. Close it.
 
-    def __init__(self, access: AccountAccess, symbols: Sequence[str]) -> None:
+    `access` is asked at the first call, and again after it raised AccountFileError: a file may be put back.
+    """
+
+    def __init__(self, access: Callable[[], AccountAccess], symbols: Sequence[str]) -> None:
         self._access = access
         self._symbols = tuple(symbols)
         self._client: AccountClient | None = None
@@ -88,7 +91,11 @@ class VenueDesk:
             from bot.venues.bybit.account_client import AccountClient
             from bot.venues.bybit.hosts import hosts_for, override_hosts
 
-            environment = {"MM_VENUE_REST_URL": self._access.rest_url} if self._access.venue == "simulated" else {}
+            try:
+                access = self._access()
+            except AccountFileError as error:
+                raise DeskError(str(error)) from error
+            environment = {"MM_VENUE_REST_URL": access.rest_url} if access.venue == "simulated" else {}
             hosts = override_hosts(hosts_for("live", "linear"), environment, rest_only=True)
-            self._client = AccountClient(hosts, self._access.api_key, self._access.api_secret)
+            self._client = AccountClient(hosts, access.api_key, access.api_secret)
         return self._client

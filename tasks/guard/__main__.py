@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import logging
 import os
-import re
 import sys
 import time
 
@@ -17,6 +16,8 @@ from tasks.guard.exposition import Exposition
 from tasks.guard.process import AccountTaken, run_guard, take_account
 from tasks.guard.state import GuardState
 from tasks.guard.store import Store
+from tasks.names import NameRefused, check_name
+from tasks.notify import WebhookUnusable, check_webhook
 from tasks.record import RecordError
 from tasks.record_writer import open_writer
 from tasks.sign_off import Seeds
@@ -28,9 +29,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="guard", description="Owns the permission to trade of one venue account.")
     parser.add_argument("--account", required=True)
     account = str(parser.parse_args(arguments).account)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", account):
-        print(f"guard: account {account!r}: allowed are letters, digits, - _ .", file=sys.stderr)
-        return 2
     _log_to_stderr()
     folder = StateFolder.here()
     prometheus_url = os.environ.get("SLIPWAY_PROMETHEUS_URL", "").rstrip("/")
@@ -38,9 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("guard: SLIPWAY_PROMETHEUS_URL is not set: the guard does not run blind", file=sys.stderr)
         return 2
     try:
+        check_name("account", account)
+        check_webhook()
         record = open_writer(folder.record_url, account)
         take_account(record)
-    except (RecordError, AccountTaken) as error:
+    except (NameRefused, WebhookUnusable, RecordError, AccountTaken) as error:
         print(f"guard: {error}", file=sys.stderr)
         return 2
     shown = Exposition(account, folder.targets)

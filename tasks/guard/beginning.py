@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
 from bot.config import load_settings, settings_digest
 from bot.settings_file import ConfigError
 from bot.version import code_version
-from gates.approvers import ApproversError
+from gates.approvers import ApproversError, load_approvers, refuse_made_up_people
 from gates.course import Happening, Step
 from gates.criteria import CriteriaError
 from gates.decision import Action, Decision
@@ -19,18 +20,21 @@ from gates.stages import Plan, PlanError, Stage, candidate_digest, load_plan, pl
 from tasks.account_file import AccountFileError, load_account
 from tasks.guard.closing import end_stage
 from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms
-from tasks.preflight import Checked, Subject, entry_evidence, passed, preflight
+from tasks.names import NameRefused, check_name
+from tasks.preflight import AGAIN_AT_LAUNCH, CHECKS, Checked, Subject, entry_evidence, passed, preflight
 from tasks.record import RecordError
 from tasks.record_chain import canonical_json
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
 
-BAD_INPUT = (PlanError, CriteriaError, ApproversError, ConfigError, AccountFileError, RecordError)
+log = logging.getLogger("slipway.guard.beginning")
+BAD_INPUT = (PlanError, CriteriaError, ApproversError, ConfigError, AccountFileError, RecordError, NameRefused)
 
 
 async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     """The inbox's `begin`: idempotent. Raises Refused."""
     name, stage_id = _word(payload, "rollout"), _word(payload, "stage")
     try:
+        check_name("rollout", name)
         known = await _known(guard, name, stage_id)
         if known is not None:
             return known
@@ -51,8 +55,9 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
             candidate=rollout.candidate,
             plan_path=str(plan_path),
         )
-        row = await guard.store.call(record.add_stage_run, row)
+        # Loaded first: a stage run whose files do not load would hold the account with nobody over it.
         active = await asyncio.to_thread(load_active, guard.folder, row, rollout)
+        active.row = await guard.store.call(record.add_stage_run, row, plan.model_dump(mode="json"))
     except BAD_INPUT as error:
         raise Refused(str(error)) from error
     guard.active = active
@@ -81,6 +86,7 @@ async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] 
 
 def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str, Any]) -> tuple[Rollout, Plan]:
     plan = load_plan(plan_path)
+    refuse_made_up_people(load_approvers(under_root(plan.approvers)), plan.venue)
     access = load_account(guard.folder.root, guard.account)
     if access.venue != plan.venue:
         raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")
@@ -126,20 +132,20 @@ async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: 
 
 async def do_preflight(guard: GuardState, active: Active) -> None:
     """REQUESTED → PREFLIGHT → READY, or parked. Repeating it is safe: it only reads."""
+    try:
+        await _preflight(guard, active)
+    except Exception as error:  # nobody waits for this task: a stage left at PREFLIGHT would stay there for ever
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        log.error("preflight of %s broke off: %s", active.row.rollout, said, exc_info=error)
+        limit = "every check is made"
+        end_stage(guard, active, Decision(Action.PARK, "environment", "preflight", None, limit, (), now_ms(), said))
+
+
+async def _preflight(guard: GuardState, active: Active) -> None:
     if active.step is Step.REQUESTED:
         await guard.move(active, Happening.PREFLIGHT_BEGUN)
         guard.notice(active, "requested", f"stage {active.row.stage}, candidate {active.row.candidate[:12]}")
-    subject = Subject(
-        access=active.access,
-        plan=active.plan,
-        plan_path=Path(active.row.plan_path),
-        stage=active.stage,
-        settings_digest=active.rollout.settings_digest,
-        code_version=active.rollout.code_version,
-        prometheus_url=guard.prometheus_url,
-        disk=guard.folder.root,
-    )
-    rows = await preflight(subject)
+    rows = await preflight(_subject(guard, active))
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     if active.step is not Step.PREFLIGHT:
         return
@@ -158,9 +164,42 @@ async def do_preflight(guard: GuardState, active: Active) -> None:
         guard.notice(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")
 
 
+def _subject(guard: GuardState, active: Active) -> Subject:
+    return Subject(
+        access=active.access,
+        plan=active.plan,
+        plan_path=Path(active.row.plan_path),
+        stage=active.stage,
+        settings_digest=active.rollout.settings_digest,
+        code_version=active.rollout.code_version,
+        plan_digest=active.rollout.plan_digest,
+        prometheus_url=guard.prometheus_url,
+        disk=guard.folder.root,
+    )
+
+
+async def refuse_what_changed(guard: GuardState, active: Active) -> None:
+    """Before a launch: what was signed is not too old, and account and candidate are still as preflight found them.
+
+    Raises Refused, by name; to be asked again, or never where it is too old.
+    """
+    ready_at, max_age_s = active.row.ready_at, active.plan.max_age_s
+    age_s = None if ready_at is None else (utc_now() - ready_at).total_seconds()
+    if age_s is None or age_s > max_age_s:
+        said = "of unknown age" if age_s is None else f"{age_s:.0f} s old"
+        raise Refused(f"the preflight that was signed is {said}, allowed: at most {max_age_s:g} s")
+    rows = await preflight(_subject(guard, active), AGAIN_AT_LAUNCH)
+    await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
+    bad = [row for row in rows if row.outcome is not Outcome.PASS]
+    if bad or len(rows) != len(AGAIN_AT_LAUNCH):
+        said = "; ".join(f"{row.name} {row.outcome.value} {row.value} {row.detail}".strip() for row in bad)
+        raise Refused(f"not launched, what preflight found holds no more: {said or 'a check was not made'}")
+
+
 def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], list[MeasurementLatest]]:
     kept, latest = [], []
-    for ordinal, row in enumerate(rows):
+    order = {check[0]: ordinal for ordinal, check in enumerate(CHECKS)}
+    for row in rows:
         common: dict[str, Any] = {
             "stage_run_id": active.id,
             "criterion_id": row.name,
@@ -172,7 +211,7 @@ def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], 
             "reason": row.detail or row.title,
         }
         kept.append(MeasurementRow(**common))
-        latest.append(MeasurementLatest(**common, title=row.title, ordinal=ordinal - 1000))
+        latest.append(MeasurementLatest(**common, title=row.title, ordinal=order.get(row.name, 0) - 1000))
     return kept, latest
 
 

@@ -6,28 +6,32 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from gates.course import Happening, Step
-from gates.decision import Action, Decision
+from gates.course import FINAL, Happening, Step
+from gates.decision import Action, Decision, SignOffEnd, decide_sign_off
 from gates.judge import plain
+from tasks.account_file import load_account
 from tasks.evidence_process import EvidenceFailed, build_evidence
 from tasks.guard.grants import BotPermission
+from tasks.guard.looking import last_look
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.guard.store import StepRecorder
+from tasks.launch import how_it_ended
 from tasks.record_tables import RollbackStep, utc_now
-from tasks.rollback import STEPS, Closing, Waits, proof_wait_s
+from tasks.rollback import STEPS, Closing, Waits, in_words, proof_wait_s
+from tasks.sign_off import names_candidate
 from tasks.venue_desk import VenueDesk
 
 log = logging.getLogger("slipway.guard.closing")
 SETTLE_S = 5.0
+CLOSE_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 
 
 def end_stage(guard: GuardState, active: Active, decision: Decision) -> None:
     """A guard's, a judge's or a person's end of the stage. Never waits; the first decision holds, a repeat is noted."""
-    if active.step in (Step.ROLLING_BACK, Step.ROLLBACK_FAILED):
+    if active.step in (Step.ROLLING_BACK, Step.ROLLBACK_FAILED, *FINAL):
         return
     guard.granting = False
     active.decision = decision
@@ -55,18 +59,63 @@ def continue_closing(guard: GuardState, active: Active) -> None:
 
 
 async def close(guard: GuardState, active: Active) -> None:
+    """Closes the stage. What ends a try unexpectedly is paged, and all of it begins anew: each step may be repeated."""
+    tries = 0
+    while active.step not in FINAL:
+        try:
+            await _close_once(guard, active)
+            return
+        except Exception as error:  # a closing that ends without proof would leave the account to nobody
+            said = in_words(error)
+            log.error("closing %s broke off: %s; beginning anew", active.row.rollout, said, exc_info=error)
+            guard.notice(active, "rollback_failed", f"ROLLBACK_FAILED: closing broke off: {said}; still trying", said)
+        await asyncio.sleep(CLOSE_AGAIN_S[min(tries, len(CLOSE_AGAIN_S) - 1)])
+        tries += 1
+    if guard.active is active:
+        guard.active = None
+
+
+def process_up_id(active: Active) -> str:
+    """The criterion that a dead bot breaks, by what it measures; its absence from the file changes nothing."""
+    named = [one.id for one in active.criteria if one.check in ("process_up", "bot_process", "bot_alive")]
+    return named[0] if named else "process_up"
+
+
+def bot_died(active: Active, words: str) -> Decision:
+    """An undrilled death of the bot on a networked stage is the candidate's NO-GO: it was looked for, and 0 live."""
+    name = process_up_id(active)
+    limit = next((one.limit for one in active.criteria if one.id == name), "the bot's process lives")
+    return Decision(Action.ROLL_BACK, "candidate", name, Decimal(0), limit, (), now_ms(), words)
+
+
+async def _close_once(guard: GuardState, active: Active) -> None:
     """Steps 0 to 3 until they are proven, then 4 and 5, then the final step of the course."""
     recorder = StepRecorder(guard.store, active.id, lambda row: _on_step(guard, active, row))
     if active.row.state_dir is None:
         await _nothing_to_close(active, recorder)
     else:
-        await _closing(guard, active, recorder).run()
+        await _prove(guard, active, recorder)
     _forget_bot(guard, active)
+    if active.step is Step.PROMOTING:
+        decision = await last_look(guard, active)
+        if decision.action is not Action.CONTINUE:
+            end_stage(guard, active, decision)
     await _bundle(guard, active, recorder)
     await _finish(guard, active, recorder)
 
 
-def _closing(guard: GuardState, active: Active, recorder: StepRecorder) -> Closing:
+async def _prove(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
+    # The account's file may be damaged or away: then each call says so, and works once it is back.
+    desk = VenueDesk(
+        lambda: active.known_access or load_account(guard.folder.root, guard.account), active.stage.symbols
+    )
+    try:
+        await _closing(guard, active, recorder, desk).run()
+    finally:
+        desk.close()
+
+
+def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: VenueDesk) -> Closing:
     plan, stage = active.plan, active.stage
     wait_s = proof_wait_s(plan.grant_ttl_s, plan.recv_window_ms, plan.quote_interval_ms / 1000)
 
@@ -78,8 +127,8 @@ def _closing(guard: GuardState, active: Active, recorder: StepRecorder) -> Closi
 
     return Closing(
         stage_run_id=active.id,
-        permission=BotPermission(guard, active, lambda: _on_gone(active)),
-        desk=VenueDesk(active.access, stage.symbols),
+        permission=BotPermission(guard, active, lambda: _on_gone(active), lambda: _on_dead(guard, active)),
+        desk=desk,
         log=recorder,
         waits=Waits(wait_s, stage.proof_deadline_s),
         flatten=stage.flatten,
@@ -104,6 +153,12 @@ def _on_gone(active: Active) -> None:
     active.bot_gone = True
 
 
+def _on_dead(guard: GuardState, active: Active) -> None:
+    """A promotion finds the bot dead that nobody has asked to stop; every other closing knows why it closes."""
+    if active.step is Step.PROMOTING and active.bot is not None:
+        end_stage(guard, active, bot_died(active, how_it_ended(active.bot.identity, active.bot.state_dir)))
+
+
 def _on_step(guard: GuardState, active: Active, row: RollbackStep) -> None:
     log.info("step %d %s %s %s", row.number, row.name, row.state, row.error)
     guard.shown.rollback_step(row.name, row.state == "verified")
@@ -114,7 +169,10 @@ def _on_step(guard: GuardState, active: Active, row: RollbackStep) -> None:
 def _forget_bot(guard: GuardState, active: Active) -> None:
     active.bot_gone = True
     if active.row.run:
-        (guard.folder.targets / f"{active.row.run}.json").unlink(missing_ok=True)
+        try:
+            (guard.folder.targets / f"{active.row.run}.json").unlink(missing_ok=True)
+        except OSError as error:  # a target too many is scraped in vain; it holds up no proof
+            log.error("the target of run %s stays: %s", active.row.run, error.strerror)
     if active.data_check is not None:
         active.data_check.cancel()
 
@@ -128,8 +186,9 @@ async def _bundle(guard: GuardState, active: Active, recorder: StepRecorder) -> 
         built = await build_evidence(
             guard.folder, guard.store.record, active.row, guard.prometheus_url, _end(active)[2]
         )
-    except (EvidenceFailed, SQLAlchemyError) as error:
-        row.state, row.error = "failing", str(error)
+    except Exception as error:  # also a process that could not be started: no memory, no disk, no right
+        row.state, row.error = "failing", str(error) if isinstance(error, EvidenceFailed) else in_words(error)
+        log.error("the bundle was not built: %s", row.error, exc_info=True)
         await recorder.write(row)
         return
     active.row.evidence_dir = str(built.folder)
@@ -168,10 +227,14 @@ def _end(active: Active) -> tuple[Happening, str, str]:
 
 
 async def _settled(guard: GuardState) -> None:
+    """Waits for the record, however long: what is proven is proven, but the end counts once it is written."""
+    written = asyncio.ensure_future(guard.store.settled())
     try:
-        await asyncio.wait_for(guard.store.settled(), SETTLE_S)
-    except TimeoutError:
-        log.error("the record is %g s behind; going on", SETTLE_S)
+        if not (await asyncio.wait({written}, timeout=SETTLE_S))[0]:
+            log.error("steps 0 to 3 are proven, but the record is %.0f s behind; waiting for it", guard.store.away_s())
+        await written
+    finally:
+        written.cancel()
 
 
 def _written(decision: Decision) -> dict[str, Any]:
@@ -193,3 +256,11 @@ def by_people(who: str, reason: str, *, candidate: bool = False) -> Decision:
     action = Action.ROLL_BACK if candidate else Action.PARK
     decision = Decision(action, "people", "stop", None, "nobody stops it", (), now_ms(), f"{who}: {reason}")
     return replace(decision, reason="candidate") if candidate else decision
+
+
+def by_no_go(gate: str, person: str, comment: str) -> Decision:
+    """A person's accepted NO-GO at a gate."""
+    candidate = names_candidate("NO-GO", comment)
+    decision = decide_sign_off(SignOffEnd.NO_GO_CANDIDATE if candidate else SignOffEnd.NO_GO, gate, now_ms())
+    said = f"{person} signed {decision.sentence}: {comment.strip() or 'without a comment'}"
+    return replace(decision, sentence=said)

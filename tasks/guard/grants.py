@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -10,14 +11,18 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gates.course import Step
 from tasks.guard.state import Active, GuardState
 from tasks.launch import find_bots, is_alive, stop_bot
 from tasks.operate import GrantAnswer
 from tasks.record_writer import EpochLost
+from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.grants")
 RENEW_EVERY_S = 1.0
 EPOCH_PATIENCE_S = 0.5
+DEMAND_PATIENCE_S = 1.0
+"""How long a promotion's stop waits until it is written that it is asked for."""
 
 
 class Fenced(Exception):
@@ -44,10 +49,11 @@ async def renew_once(guard: GuardState, active: Active) -> GrantAnswer:
     async with guard.granting_turn:
         if not guard.granting or active.operator is None:
             return GrantAnswer(0, detail="revoked meanwhile")
-        answer = await active.operator.grant(guard.account, guard.epoch, active.limits, active.plan.grant_ttl_s)
-    if answer.accepted:
-        guard.granted_at_s = time.monotonic()
-    elif answer.fenced:
+        try:
+            answer = await active.operator.grant(guard.account, guard.epoch, active.limits, active.plan.grant_ttl_s)
+        finally:  # also unanswered: until here it was on its way, and the bot may have taken it
+            guard.granted_at_s = time.monotonic()
+    if answer.fenced:
         guard.granting = False
         raise Fenced(f"account {guard.account}: bot refuses epoch {guard.epoch}: {answer.detail}")
     return answer
@@ -65,28 +71,34 @@ async def next_epoch(guard: GuardState, why: str) -> int:
 class BotPermission:
     """Steps 0 and 1 of a closing: takes the grant away, and makes sure that the bot is gone."""
 
-    def __init__(self, guard: GuardState, active: Active, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, guard: GuardState, active: Active, on_gone: Callable[[], None], on_dead: Callable[[], None]
+    ) -> None:
         self._guard = guard
         self._active = active
         self._on_gone = on_gone
+        self._on_dead = on_dead
 
     async def revoke(self) -> tuple[bool, dict[str, Any]]:
         guard, active = self._guard, self._active
         guard.granting = False
         if active.bot is None or not is_alive(active.bot.identity):
             return True, {"how": "no bot lives that could hold a grant", "epoch": guard.epoch}
-        if active.operator is None:
-            return False, {"detail": "the bot has told no address yet"}
-        if await self._raise_epoch():
-            answer = await active.operator.revoke(guard.account, guard.epoch, active.limits)
-        else:  # no fence: a renewal still on its way must not arrive after the revoke
-            async with guard.granting_turn:
-                answer = await active.operator.revoke(guard.account, guard.epoch, active.limits)
+        answer = await self._revoked()
         if answer.accepted:
             return True, {"how": "the bot answered 200", "epoch": guard.epoch, "state": answer.state}
         if time.monotonic() - guard.granted_at_s > active.plan.grant_ttl_s:
             return True, {"how": f"not renewed for {active.plan.grant_ttl_s:g} s: expired", "epoch": guard.epoch}
         return False, {"detail": f"the bot did not take the revoke: {answer.status} {answer.detail}"}
+
+    async def _revoked(self) -> GrantAnswer:
+        guard, active = self._guard, self._active
+        if active.operator is None:
+            return GrantAnswer(0, detail="the bot's address or its token is not known")
+        if await self._raise_epoch():
+            return await active.operator.revoke(guard.account, guard.epoch, active.limits)
+        async with guard.granting_turn:  # no fence: a renewal still on its way must not arrive after the revoke
+            return await active.operator.revoke(guard.account, guard.epoch, active.limits)
 
     async def _raise_epoch(self) -> bool:
         try:
@@ -94,13 +106,14 @@ class BotPermission:
             return True
         except (TimeoutError, EpochLost, SQLAlchemyError) as error:
             # Without the fence the revoke still holds: renewals have stopped and expire by themselves.
-            log.warning("revoking under the old epoch: %s", error)
+            log.warning("revoking under the old epoch: %s", error or "the record did not answer in time")
             return False
 
     async def stop(self) -> tuple[bool, dict[str, Any]]:
         active = self._active
         proof: dict[str, Any] = {"by": "nothing was running"}
         if active.bot is not None:
+            await self._demand(active.bot.identity)
             gone = await stop_bot(active.bot.identity, self._ask if active.operator is not None else None)
             identity = active.bot.identity
             proof = {"pid": identity.pid, "started_ticks": identity.started_ticks, "by": gone.by}
@@ -115,6 +128,21 @@ class BotPermission:
                 return False, {"detail": f"pid {other.pid} on the same state folder does not end"}
         self._on_gone()
         return True, {**proof, "others_on_state_dir": [other.pid for other in others]}
+
+    async def _demand(self, identity: Identity) -> None:
+        """Tells a bot that is to be stopped from one that has died before it was asked to.
+
+        A promotion first waits, for a moment, until its step is written: the next guard must not take this for a death.
+        """
+        active = self._active
+        if active.stop_asked:
+            return
+        if active.step is Step.PROMOTING and is_alive(identity):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._guard.store.written(), DEMAND_PATIENCE_S)
+        if not is_alive(identity):
+            self._on_dead()
+        active.stop_asked = True
 
     async def _ask(self) -> str:
         if self._active.operator is None:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gates.course import Happening, Step
-from gates.criteria import Criterion
 from gates.decision import Action, decide_final
-from gates.judge import Measurement, Verdict, plain, verdict
-from gates.sources.prometheus import PrometheusSource
+from gates.judge import Verdict, plain, verdict
 from tasks.evidence_process import EvidenceFailed, build_evidence
 from tasks.guard.closing import end_stage
-from tasks.guard.measuring import SOURCES, Kept, judged, store
+from tasks.guard.keeping import Kept, storing
+from tasks.guard.looking import measure_now
 from tasks.guard.readings import data_check_file
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record_tables import VerdictRow, utc_now
@@ -35,7 +34,10 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         raise Refused(f"there is nothing to judge yet: the stage is {active.row.step}, judged is what was watched")
     if active.data_check is not None:
         await asyncio.wait({active.data_check}, timeout=DATA_CHECK_DEADLINE_S)
-    found = await _measure_all(guard, active)
+    criteria = [one for one in active.criteria if one.phase in ("guard", "final")]
+    measured = await measure_now(guard, active, criteria)
+    await guard.store.call(storing(guard, active, measured, Kept()))
+    found = verdict(criteria, [one for _, one in measured])
     _only_while(active, Step.WATCHED)
     decision = decide_final(found, active.prolonged, now_ms())
     await _write(guard, active, found)
@@ -51,21 +53,6 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
 def _only_while(active: Active, step: Step) -> None:
     if active.step is not step:
         raise Refused(f"the stage became {active.row.step} meanwhile: {active.row.decided_why or 'stopped'}")
-
-
-async def _measure_all(guard: GuardState, active: Active) -> Verdict:
-    """One reading of every guard and final criterion, at one time, whatever the loops have measured."""
-    criteria = [one for one in active.criteria if one.phase in ("guard", "final")]
-    plan = active.plan
-    source = PrometheusSource(guard.prometheus_url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s)
-    measured: list[tuple[Criterion, Measurement]] = []
-    async with source:
-        for name, read in SOURCES.items():
-            chosen = [one for one in criteria if one.source == name]
-            if chosen:
-                measured += judged(chosen, await read(guard, active, chosen, source))
-    await store(guard, active, measured, Kept())
-    return verdict(criteria, [one for _, one in measured])
 
 
 async def _write(guard: GuardState, active: Active, found: Verdict) -> None:

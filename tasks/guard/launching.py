@@ -9,20 +9,26 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gates.course import Happening, Step
-from gates.decision import Action, Decision, GuardHistory
+from gates.criteria import Fault
+from gates.decision import BLIND, Action, Decision
 from gates.stages import under_root
-from tasks.guard.closing import end_stage
+from tasks.guard.closing import bot_died, end_stage, promote
 from tasks.guard.exposition import write_target
 from tasks.guard.grants import Fenced, next_epoch, renew_once
+from tasks.guard.history import restored_history
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.launch import (
+    BotEnded,
     BotProcess,
     LaunchError,
     Sizes,
     belongs,
     bot_command,
     find_bots,
+    is_alive,
     read_ready_line,
     start_process,
     wait_ready,
@@ -37,19 +43,6 @@ FIRST_GRANT_S = 5.0
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK")
 
 
-def process_up_id(active: Active) -> str:
-    """The criterion that a dead bot breaks, by what it measures; its absence from the file changes nothing."""
-    named = [one.id for one in active.criteria if one.check in ("process_up", "bot_process", "bot_alive")]
-    return named[0] if named else "process_up"
-
-
-def bot_died(active: Active, words: str) -> Decision:
-    """An undrilled death of the bot on a networked stage is the candidate's NO-GO."""
-    name = process_up_id(active)
-    limit = next((one.limit for one in active.criteria if one.id == name), "the bot's process lives")
-    return Decision(Action.ROLL_BACK, "candidate", name, None, limit, (), now_ms(), words)
-
-
 async def launch(guard: GuardState, active: Active) -> None:
     """LAUNCHING → WARM_UP, or the end of the stage. Continues a launch that a dead guard had begun."""
     active.launching = True
@@ -57,14 +50,14 @@ async def launch(guard: GuardState, active: Active) -> None:
         active.bot = await _start_or_find(guard, active)
         await _take_over(guard, active, "launch")
     except LaunchError as error:
-        limit = "ready and granted in time"
-        end_stage(
-            guard, active, Decision(Action.ROLL_BACK, "candidate", "launch", None, limit, (), now_ms(), str(error))
-        )
+        end_stage(guard, active, launch_failed(active, error))
         return
     except (EpochLost, Fenced) as error:
         limit = "one guard per account"
         end_stage(guard, active, Decision(Action.PARK, "environment", "epoch", None, limit, (), now_ms(), str(error)))
+        return
+    except SQLAlchemyError as error:
+        end_stage(guard, active, _unrecorded(error))
         return
     finally:
         active.launching = False
@@ -73,8 +66,17 @@ async def launch(guard: GuardState, active: Active) -> None:
         guard.notice(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")
 
 
+def launch_failed(active: Active, error: LaunchError) -> Decision:
+    """A bot that ended is the candidate's NO-GO. One that lives and was not ready in time may be a slow machine's."""
+    ended = isinstance(error, BotEnded) or (active.bot is not None and not is_alive(active.bot.identity))
+    action = Action.ROLL_BACK if ended else Action.PARK
+    reason: Fault = "candidate" if ended else "environment"
+    return Decision(action, reason, "launch", None, "ready and granted in time", (), now_ms(), str(error))
+
+
 async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
     row = active.row
+    active.history = await restored_history(guard, active)
     run = row.run or f"{row.rollout}-{row.stage}-{row.attempt}"
     state_dir = Path(row.state_dir) if row.state_dir else guard.folder.runs / run
     # Written before the process starts: a guard that dies in between finds the bot by its state folder.
@@ -88,7 +90,6 @@ async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
         command = bot_command(_sizes(active), state_dir, under_root(active.plan.settings))
         identity = start_process(command, state_dir, bot_environment(active, run))
     await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
-    active.history = GuardHistory(now_ms())
     active.bot = BotProcess(run, identity, state_dir, "")
     return await wait_ready(run, identity, state_dir)
 
@@ -122,18 +123,26 @@ async def _take_over(guard: GuardState, active: Active, why: str) -> None:
         await asyncio.sleep(0.1)
 
 
+def _unrecorded(error: SQLAlchemyError) -> Decision:
+    """A bot whose launch or adoption cannot be written does not trade."""
+    said = f"the record did not take it: {str(error).splitlines()[0]}"
+    return Decision(Action.PARK, "environment", BLIND, None, "the record takes what is done", (), now_ms(), said)
+
+
 async def adopt(guard: GuardState, active: Active) -> None:
     """After a restart of the guard: the same bot under epoch + 1, or the proof that it is dead."""
     active.launching = True
     try:
         await _adopt(guard, active)
+    except SQLAlchemyError as error:
+        end_stage(guard, active, _unrecorded(error))
     finally:
         active.launching = False
 
 
 async def _adopt(guard: GuardState, active: Active) -> None:
     row, state_dir = active.row, active.state_dir
-    active.history = GuardHistory(now_ms())
+    active.history = await restored_history(guard, active)
     if row.pid is None or row.pid_started_ticks is None or state_dir is None or row.run is None:
         end_stage(guard, active, bot_died(active, "no bot was noted for a stage that should have one"))
         return
@@ -147,6 +156,9 @@ async def _adopt(guard: GuardState, active: Active) -> None:
         await _take_over(guard, active, "adopt")
     except (LaunchError, EpochLost, Fenced) as error:
         limit = "the bot is adopted"
+        if active.step is Step.PROMOTING:  # it needs no bot any more: closing it is what is left to do
+            promote(guard, active)
+            return
         end_stage(guard, active, Decision(Action.PARK, "environment", "adopt", None, limit, (), now_ms(), str(error)))
         return
     log.info("adopted pid %d of run %s under epoch %d", identity.pid, row.run, guard.epoch)

@@ -15,10 +15,11 @@ import signal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.guard.grants import Fenced, renew_for_ever
-from tasks.guard.measuring import SOURCES, decide_for_ever, measure_for_ever
+from tasks.guard.grants import renew_for_ever
+from tasks.guard.looking import SOURCES
+from tasks.guard.measuring import decide_for_ever, measure_for_ever
 from tasks.guard.requests import answer_for_ever
-from tasks.guard.resume import CannotResume, resume
+from tasks.guard.resume import CannotResume, resume, resume_later
 from tasks.guard.state import GuardState
 from tasks.guard.watching import beat, deliver_notices, keep_course, say_last_words, watch_bot, watch_people
 from tasks.record_tables import Lock, utc_now
@@ -59,10 +60,8 @@ async def run_guard(guard: GuardState) -> int:
     writing = loop.create_task(guard.store.write_told(), name="record")
     try:
         await resume(guard)
-    except (CannotResume, Fenced) as error:
-        log.error("%s", error)
-        writing.cancel()
-        return 1
+    except CannotResume as error:
+        guard.spawn(resume_later(guard, str(error)), "resume")
     loops = [
         writing,
         loop.create_task(renew_for_ever(guard), name="grant"),

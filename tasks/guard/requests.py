@@ -10,22 +10,23 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from gates.approvers import Quorum
 from gates.course import Happening, IllegalStep, Step
-from gates.decision import Action as GuardAction
-from gates.decision import SignOffEnd, decide_guard, decide_sign_off
-from tasks.guard.beginning import begin
-from tasks.guard.closing import by_people, end_stage, promote
+from tasks.guard.beginning import begin, refuse_what_changed
+from tasks.guard.closing import by_no_go, by_people, end_stage
 from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
+from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record import FINAL_STEPS, RecordError
-from tasks.record_tables import Inbox
+from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
 
 log = logging.getLogger("slipway.guard.requests")
 EVERY_S = 0.2
+RECORD_AGAIN_S = 0.5
 AFTER_LAUNCH = (Step.LAUNCHING, Step.WARM_UP, Step.WATCH, Step.WATCHED, Step.JUDGED, Step.PROMOTING, Step.PROMOTED)
 
 
@@ -47,10 +48,19 @@ async def answer_for_ever(guard: GuardState) -> None:
 async def _answer(guard: GuardState, row: Inbox) -> None:
     number, record = row.id or 0, guard.store.record
     try:
-        result = await HANDLERS[row.kind](guard, row.payload)
+        # When it was asked is the record's word, not the payload's: a code that has waited here is no wrong code.
+        known = {"asked_at_s": row.created_at.timestamp(), "inbox_id": number}
+        result = await HANDLERS[row.kind](guard, {**row.payload, **known})
     except (Refused, IllegalStep, RecordError, SeedsError) as error:
         reason = str(error)
         log.info("refused %s: %s", row.kind, reason)
+        await guard.store.call(lambda: record.reply(number, done=False, reason=reason))
+    except OperationalError as error:  # the record is away or busy: the row waits, and is taken up again
+        log.error("inbox %d %s waits for the record: %s", number, row.kind, str(error).splitlines()[0])
+        await asyncio.sleep(RECORD_AGAIN_S)
+    except Exception as error:  # a row that nobody expected is answered once, and not tried for ever
+        reason = f"the guard could not handle it: {type(error).__name__}"
+        log.error("refused inbox %d %s: %s", number, row.kind, type(error).__name__, exc_info=error)
         await guard.store.call(lambda: record.reply(number, done=False, reason=reason))
     else:
         await guard.store.call(lambda: record.reply(number, done=True, result=result))
@@ -73,9 +83,11 @@ async def _launch(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         quorum = await guard.store.call(guard.desk.quorum, active.gate("entry"))
         if not quorum.complete:
             raise Refused(f"entry sign-offs are missing: {', '.join(quorum.missing)}")
+        await refuse_what_changed(guard, active)
         await guard.move(active, Happening.LAUNCH_ASKED)
-        active.launching = True
-        guard.spawn(launch(guard, active), "launch")
+        if active.at(Step.LAUNCHING):
+            active.launching = True
+            guard.spawn(launch(guard, active), "launch")
         return {"step": active.row.step}
 
 
@@ -88,33 +100,20 @@ async def _judge(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
 async def _promote(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     async with guard.course:
         active = await _named(guard, payload)
-        if isinstance(active, dict):
-            return active
-        if active.step in (Step.PROMOTING, Step.PROMOTED):
-            return {"step": active.row.step}
-        if not active.at(Step.JUDGED) or active.row.verdict != "GO":
-            raise Refused(f"only a stage with verdict GO is promoted: it is {active.row.step} ({active.row.verdict})")
-        quorum = await guard.store.call(guard.desk.quorum, active.gate("exit"))
-        if not quorum.complete:
-            raise Refused(f"exit sign-offs are missing: {', '.join(quorum.missing)}")
-        if active.history is not None:
-            decision = decide_guard(active.criteria, active.history, now_ms())
-            if decision.action is not GuardAction.CONTINUE:
-                end_stage(guard, active, decision)
-        if not active.at(Step.JUDGED):
-            raise Refused(f"the stage became {active.row.step} meanwhile")
-        await guard.move(active, Happening.PROMOTE_ASKED, replicas_frozen=True)
-        if active.at(Step.PROMOTING):
-            promote(guard, active)
-        return {"step": active.row.step}
+        return active if isinstance(active, dict) else await promote_stage(guard, active)
 
 
 async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
+    again = await guard.store.call(guard.store.record.sign_off_of, payload["inbox_id"])
+    if again is not None:
+        return await _signed_before(guard, again)
     active = await _named(guard, payload)
     if isinstance(active, dict):
         raise Refused(f"the stage is {active['step']}: nothing is signed any more")
-    words = {name: str(payload.get(name, "")) for name in ("person", "decision", "code", "evidence_prefix", "comment")}
-    request = Request(gate=str(payload.get("gate", "")), **words)
+    named = ("person", "decision", "code", "evidence_prefix", "comment")
+    words = {name: str(payload.get(name, "")).encode(errors="replace").decode() for name in named}  # half a surrogate
+    asked_at_s, inbox_id = payload["asked_at_s"], payload["inbox_id"]
+    request = Request(**words, gate=str(payload.get("gate", "")), asked_at_s=asked_at_s, inbox_id=inbox_id)
     gate = active.gate(request.gate)
     judged = await guard.store.call(guard.desk.judge, request, gate)
     guard.shown.pending(sign_offs=len(judged.quorum.missing))
@@ -122,9 +121,29 @@ async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any
         raise Refused(judged.reason)
     guard.notice(active, "signed", f"{request.person} signed {request.decision} ({gate.name})", now_ms())
     if request.decision == "NO-GO":
-        end = SignOffEnd.NO_GO_CANDIDATE if request.names_candidate else SignOffEnd.NO_GO
-        end_stage(guard, active, decide_sign_off(end, gate.name, now_ms()))
-    return {"accepted": True, "counted": list(judged.quorum.counted), "missing": list(judged.quorum.missing)}
+        end_stage(guard, active, by_no_go(gate.name, request.person, request.comment))
+        await guard.store.written()  # who is told that it is accepted may rely on it, whatever dies next
+    return _signed(judged.quorum)
+
+
+async def _signed_before(guard: GuardState, row: SignOff) -> dict[str, Any]:
+    """The same request again, whose answer got lost: what became of it the first time, and nothing is judged anew."""
+    if not row.accepted:
+        raise Refused(row.refused_reason)
+    active = guard.active
+    if active is None or active.id != row.stage_run_id:
+        return {"accepted": True, "counted": [row.person] if row.decision == "GO" else [], "missing": []}
+    if row.decision == "NO-GO":
+        end_stage(guard, active, by_no_go(row.gate, row.person, row.comment))
+        await guard.store.written()
+    try:
+        return _signed(await guard.store.call(guard.desk.quorum, active.gate(row.gate)))
+    except Refused:  # the gate has been passed since
+        return {"accepted": True, "counted": [row.person] if row.decision == "GO" else [], "missing": []}
+
+
+def _signed(quorum: Quorum) -> dict[str, Any]:
+    return {"accepted": True, "counted": list(quorum.counted), "missing": list(quorum.missing)}
 
 
 async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +153,7 @@ async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")
     who, reason = str(payload.get("who", "somebody")), str(payload.get("reason", "no reason given"))
     end_stage(guard, active, by_people(who, reason))
+    await guard.store.written()  # an acknowledged stop stands in the record, whatever dies next
     return {"step": active.row.step}
 
 

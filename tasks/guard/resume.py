@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from functools import partial
+
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Step
 from gates.decision import Action, Decision
+from gates.stages import Plan
 from tasks.guard.beginning import BAD_INPUT, do_preflight
-from tasks.guard.closing import continue_closing
+from tasks.guard.closing import by_no_go, continue_closing, end_stage
+from tasks.guard.history import restored_history
 from tasks.guard.launching import adopt, launch
-from tasks.guard.state import Active, GuardState, load_active
+from tasks.guard.state import Active, GuardState, PlanChanged, load_active, load_for_closing, now_ms
 from tasks.launch import BotProcess, find_bots, read_ready_line
 from tasks.operate import Operator
+from tasks.record_tables import Rollout, StageRun
+from tasks.rollback import STEPS
 from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.resume")
 WITH_BOT = (Step.WARM_UP, Step.WATCH, Step.WATCHED, Step.JUDGED)
-CLOSING = (Step.ROLLING_BACK, Step.ROLLBACK_FAILED, Step.PROMOTING)
+STOP_STEP = STEPS.index("stop_bot")
+AGAIN_S = 5.0
 
 
 class CannotResume(Exception):
-    """The open stage run's files do not load: a person must put them back. The bot's grant runs out meanwhile."""
+    """Neither the files nor the record say how to close the open stage run. The bot's grant runs out meanwhile."""
 
 
 async def resume(guard: GuardState) -> None:
@@ -35,13 +45,58 @@ async def resume(guard: GuardState) -> None:
         raise CannotResume(f"stage run {row.id} belongs to rollout {row.rollout}, which is not in the record")
     try:
         active = load_active(guard.folder, row, rollout)
+    except PlanChanged as error:
+        await _close_without_files(guard, row, rollout, str(error), "plan_as_signed")
+        return
     except BAD_INPUT as error:
-        raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {error}") from error
+        await _close_without_files(guard, row, rollout, str(error), "files")
+        return
     verdicts = await guard.store.call(record.verdicts, active.id)
     active.prolonged = any(one.word == "HOLD" for one in verdicts)
     guard.active = active
     log.info("taking up %s/%s at %s", row.rollout, row.stage, row.step)
     await _take_up(guard, active)
+
+
+async def resume_later(guard: GuardState, why: str) -> None:
+    """Pages once and tries until a person has put right what is missing: a guard that ends could not even page."""
+    record, said = guard.store.record, ""
+    while True:
+        if why != said:
+            log.error("%s", why)
+            text, said = f"account {guard.account} has no guard over it: {why}", why
+            guard.store.tell("page", partial(record.put_notice, f"page:{text}", "page", text))
+        await asyncio.sleep(AGAIN_S)
+        try:
+            await resume(guard)
+            return
+        except CannotResume as error:
+            why = str(error)
+        except SQLAlchemyError as error:
+            log.error("the record could not be read: %s", str(error).splitlines()[0])
+
+
+async def _close_without_files(guard: GuardState, row: StageRun, rollout: Rollout, why: str, criterion_id: str) -> None:
+    """What belongs to the stage run does not load any more, or is not what was signed: it is closed by the plan that
+    the record keeps, and never promoted."""
+    kept = await guard.store.call(guard.store.record.plan_begun, row)
+    try:
+        if kept is None:
+            raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {why}; the record keeps no plan of it")
+        active = load_for_closing(guard.folder, row, rollout, Plan.model_validate(kept))
+    except ValidationError as error:
+        said = f"the plan that the record keeps does not load: {error.errors()[0]['msg']}"
+        raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {why}; {said}") from error
+    guard.active = active
+    _know_bot(active)
+    log.error("%s/%s is closed by what the record keeps: %s", row.rollout, row.stage, why)
+    guard.notice(active, "page", f"closed by what the record keeps: {why}")
+    if active.step in (Step.ROLLING_BACK, Step.ROLLBACK_FAILED):
+        active.decision = _decision(active)
+        continue_closing(guard, active)
+    else:
+        limit = "plan, criteria, approvers and account load, as signed"
+        end_stage(guard, active, Decision(Action.PARK, "environment", criterion_id, None, limit, (), now_ms(), why))
 
 
 async def _take_up(guard: GuardState, active: Active) -> None:
@@ -55,12 +110,35 @@ async def _take_up(guard: GuardState, active: Active) -> None:
             _know_bot(active)
             guard.spawn(_finish_launch(guard, active), "launch")
     elif active.step in WITH_BOT:
+        if await _ended_by_people(guard, active):
+            return
         active.launching = True
         guard.spawn(adopt(guard, active), "adopt")
-    elif active.step in CLOSING:
+    elif active.step is Step.PROMOTING:
+        _know_bot(active)
+        steps = await guard.store.call(guard.store.record.rollback_steps, active.id)
+        active.stop_asked = any(step.number == STOP_STEP for step in steps)
+        active.history = await restored_history(guard, active)
+        continue_closing(guard, active)
+    elif active.step in (Step.ROLLING_BACK, Step.ROLLBACK_FAILED):
         _know_bot(active)
         active.decision = _decision(active)
         continue_closing(guard, active)
+    elif active.step is Step.READY:
+        await _ended_by_people(guard, active)
+
+
+async def _ended_by_people(guard: GuardState, active: Active) -> bool:
+    """A NO-GO that the guard before this one accepted and did not live to act on."""
+    if active.step not in (Step.READY, Step.JUDGED):
+        return False
+    gate = active.gate("entry" if active.step is Step.READY else "exit")
+    signed = await guard.store.call(guard.desk.standing_no_go, gate)
+    if signed is None:
+        return False
+    _know_bot(active)
+    end_stage(guard, active, by_no_go(signed.gate, signed.person, signed.comment))
+    return True
 
 
 async def _finish_launch(guard: GuardState, active: Active) -> None:
@@ -78,8 +156,8 @@ def _know_bot(active: Active) -> None:
         return
     obs_url = row.obs_url or read_ready_line(state_dir, row.run) or ""
     active.bot = BotProcess(row.run, Identity(row.pid, row.pid_started_ticks), state_dir, obs_url)
-    if obs_url:
-        access = active.access
+    access = active.known_access
+    if obs_url and access is not None:
         active.operator = Operator(obs_url, grant_token=access.grant_token, approve_token=access.approve_token)
 
 

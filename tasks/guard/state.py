@@ -14,8 +14,8 @@ from gates.approvers import Approvers, load_approvers
 from gates.course import Happening, Step, next_step
 from gates.criteria import Criterion
 from gates.decision import Decision, GuardHistory
-from gates.stages import Plan, Stage, load_plan, stage_criteria, under_root
-from tasks.account_file import AccountAccess, load_account
+from gates.stages import Plan, PlanError, Stage, load_plan, plan_digest, stage_criteria, under_root
+from tasks.account_file import AccountAccess, AccountFileError, load_account
 from tasks.guard.exposition import Exposition
 from tasks.guard.store import Store
 from tasks.launch import BotProcess
@@ -32,17 +32,24 @@ class Refused(Exception):
     """A request that the guard does not do. The message goes back to who asked."""
 
 
+class PlanChanged(PlanError):
+    """The plan, its criteria, settings or approvers are not what was signed any more."""
+
+
 @dataclass
 class Active:
-    """The stage run this guard is busy with, and what belongs to it."""
+    """The stage run this guard is busy with, and what belongs to it.
+
+    `known_access` and `approvers` are None where their files do not load any more: then the stage is only closed.
+    """
 
     row: StageRun
     rollout: Rollout
     plan: Plan
     stage: Stage
     criteria: tuple[Criterion, ...]
-    approvers: Approvers
-    access: AccountAccess
+    approvers: Approvers | None
+    known_access: AccountAccess | None
     history: GuardHistory | None = None
     bot: BotProcess | None = None
     operator: Operator | None = None
@@ -52,6 +59,12 @@ class Active:
     bot_gone: bool = False
     prolonged: bool = False
     data_check: asyncio.Task[None] | None = None
+    stop_asked: bool = False
+    """Whether the bot has been told to stop by us: from then on its end is no death."""
+    promoting_since_ms: int | None = None
+    """When every criterion was last seen to PASS before the promotion, by this guard."""
+    told: set[str] = field(default_factory=set)
+    """Faults that were recorded already: what is asked again and again is told once."""
 
     @property
     def id(self) -> int:
@@ -65,6 +78,13 @@ class Active:
     def at(self, *steps: Step) -> bool:
         """Whether it stands at one of these steps now; what was true before an `await` may not be any more."""
         return self.step in steps
+
+    @property
+    def access(self) -> AccountAccess:
+        """How to reach the account. Raises AccountFileError where its file does not load."""
+        if self.known_access is None:
+            raise AccountFileError(f"the file of account {self.row.account} does not load")
+        return self.known_access
 
     @property
     def limits(self) -> Limits:
@@ -85,6 +105,8 @@ class Active:
         if name not in open_at:
             raise Refused(f"gate {name!r}: allowed are entry and exit")
         step, digest = open_at[name]
+        if self.approvers is None:
+            raise Refused("the approvers file does not load: nobody can sign")
         if self.step is not step or digest is None:
             raise Refused(f"the {name} gate is open while the stage is {step.value}; it is {self.step.value}")
         required = self.stage.entry_sign_offs if name == "entry" else self.stage.exit_sign_offs
@@ -104,7 +126,9 @@ class GuardState:
     active: Active | None = None
     epoch: int = 0
     granting: bool = False
-    granted_at_s: float = 0.0
+    granted_at_s: float = field(default_factory=time.monotonic)
+    """When the last grant was on its way, monotonic, whether it was answered or not: the bot may have taken it. For a
+    guard that has sent none its start: the one before it may have granted until then."""
     course: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever moves the course forward; a stop never waits for it."""
     granting_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -168,8 +192,12 @@ class GuardState:
 
 
 def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:
-    """Everything that belongs to a stage run, from its files. Raises what the files' loaders raise."""
+    """Everything that belongs to a stage run, from its files. Raises what the files' loaders raise, and PlanChanged."""
     plan = load_plan(Path(row.plan_path))
+    found = plan_digest(plan)
+    if found != rollout.plan_digest:
+        said = f"{row.plan_path} and its files are {found[:12]}, signed was {rollout.plan_digest[:12]}"
+        raise PlanChanged(f"the plan changed under the signature: {said}")
     return Active(
         row=row,
         rollout=rollout,
@@ -177,8 +205,18 @@ def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:
         stage=plan.stage(row.stage),
         criteria=stage_criteria(plan, row.stage),
         approvers=load_approvers(under_root(plan.approvers)),
-        access=load_account(folder.root, row.account),
+        known_access=load_account(folder.root, row.account),
     )
+
+
+def load_for_closing(folder: StateFolder, row: StageRun, rollout: Rollout, plan: Plan) -> Active:
+    """What closing needs, from the plan as the record keeps it. The account's secrets stand in no table: its file is
+    read where it can be."""
+    try:
+        access = load_account(folder.root, row.account)
+    except AccountFileError:
+        access = None
+    return Active(row, rollout, plan, plan.stage(row.stage), criteria=(), approvers=None, known_access=access)
 
 
 def now_ms() -> int:
@@ -186,4 +224,4 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-__all__ = ["Active", "GuardState", "Refused", "iso", "load_active", "now_ms"]
+__all__ = ["Active", "GuardState", "PlanChanged", "Refused", "iso", "load_active", "load_for_closing", "now_ms"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -27,6 +28,7 @@ class Store:
         self.record = record
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="record")
         self._told: asyncio.Queue[tuple[str, Callable[[], object]]] = asyncio.Queue()
+        self._trying_since_s: float | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `function` on the record's thread. Raises what it raises."""
@@ -40,6 +42,7 @@ class Store:
         """Runs for ever: each thing told is tried until the record takes it, then the next."""
         while True:
             what, function = await self._told.get()
+            self._trying_since_s = time.monotonic()
             warned = False
             while True:
                 try:
@@ -50,7 +53,18 @@ class Store:
                         log.error("record does not take %s: %s; trying on", what, str(error).splitlines()[0])
                         warned = True
                 await asyncio.sleep(RETRY_S)
+            self._trying_since_s = None
             self._told.task_done()
+
+    def away_s(self) -> float:
+        """For how long what was told first has not been taken, whether the record refuses or does not answer."""
+        return 0.0 if self._trying_since_s is None else time.monotonic() - self._trying_since_s
+
+    async def written(self) -> None:
+        """Returns when everything told before this call is written; what is told later holds it up no longer."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        self.tell("what was told", lambda: loop.call_soon_threadsafe(done.set))
+        await done.wait()
 
     async def settled(self) -> None:
         """Returns when everything told so far is written."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
-from gates.decision import SignOffEnd, decide_sign_off
-from tasks.guard.closing import end_stage
+from gates.decision import SignOffEnd, decide_sign_off, decide_unasked
+from tasks.guard.closing import bot_died, end_stage
 from tasks.guard.judging import run_data_check
-from tasks.guard.launching import bot_died
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.launch import how_it_ended, is_alive
-from tasks.notify import Deliver, again_in_s, deliverer
+from tasks.notify import Deliver, Delivery, again_in_s, deliverer
 from tasks.record_tables import utc_now
 
 log = logging.getLogger("slipway.guard.watching")
@@ -25,17 +24,27 @@ COURSE_EVERY_S = 0.2
 PEOPLE_EVERY_S = 1.0
 OUTBOX_EVERY_S = 0.5
 NETWORKED = ("testnet", "live")
+WAITING = (Step.READY, Step.WATCHED, Step.JUDGED)
+"""Where a stage goes on only when somebody asks."""
 
 
 async def watch_bot(guard: GuardState) -> None:
-    """The bot's own process, ten times a second: an undrilled death is a NO-GO of the candidate."""
+    """The bot's own process, ten times a second: an undrilled death is a NO-GO of the candidate.
+
+    Also while it is promoted, until it is asked to stop.
+    """
     while True:
         active = guard.active
-        if active is not None and active.bot is not None and active.closing is None and not active.launching:
+        if active is not None and active.bot is not None and _must_live(active):
             identity = active.bot.identity
             if not is_alive(identity) and active.stage.env in NETWORKED:
                 end_stage(guard, active, bot_died(active, how_it_ended(identity, active.bot.state_dir)))
         await asyncio.sleep(BOT_EVERY_S)
+
+
+def _must_live(active: Active) -> bool:
+    closing = active.closing is not None and active.step is not Step.PROMOTING
+    return not (active.launching or active.stop_asked or active.bot_gone or closing)
 
 
 async def keep_course(guard: GuardState) -> None:
@@ -64,16 +73,21 @@ async def _course_of(guard: GuardState, active: Active) -> None:
         if wanted and active.data_check is None and left_s <= stage.lasts_s / 3:
             active.data_check = guard.spawn(run_data_check(active), "data check")
         if left_s <= 0:
-            await guard.move(active, Happening.WATCH_OVER)
+            await guard.move(active, Happening.WATCH_OVER, watched_at=now)
 
 
 async def watch_people(guard: GuardState) -> None:
-    """Reminder and expiry of sign-offs. Silence parks: flat where the bot runs, before the grant otherwise."""
+    """Reminder and expiry of sign-offs, and of a step that nobody asks for. Silence parks: flat where the bot runs,
+    before the grant otherwise."""
     while True:
         active = guard.active
-        if active is not None and active.closing is None and active.step in (Step.READY, Step.JUDGED):
+        if active is not None and active.closing is None and active.step in WAITING:
             try:
-                await _people_of(guard, active)
+                async with guard.course:  # a judgement or a promotion that is under way has been asked for
+                    if active.step is Step.WATCHED:
+                        _expire(guard, active, "judge", active.row.watched_at, active.stage.sign_off_expiry_s)
+                    elif active.step in WAITING:
+                        await _people_of(guard, active)
             except SQLAlchemyError as error:
                 log.error("sign-offs could not be read: %s", str(error).splitlines()[0])
         await asyncio.sleep(PEOPLE_EVERY_S)
@@ -86,27 +100,42 @@ async def _people_of(guard: GuardState, active: Active) -> None:
         gate = active.gate(name)
     except Refused:
         return
-    if asked_at is None or not gate.required.people_count:
+    if asked_at is None:
         return
     quorum = await guard.store.call(guard.desk.quorum, gate)
     guard.shown.pending(sign_offs=len(quorum.missing))
     waited_s = (utc_now() - asked_at).total_seconds()
-    if quorum.complete or active.closing is not None:
+    if active.closing is not None:
         return
-    if waited_s >= active.stage.sign_off_expiry_s:
+    if quorum.complete:
+        what, within_s = ("promote", active.stage.sign_off_expiry_s)
+        if name == "entry":
+            what, within_s = ("launch", active.plan.max_age_s)
+        _expire(guard, active, what, asked_at, within_s)
+    elif waited_s >= active.stage.sign_off_expiry_s:
         end_stage(guard, active, decide_sign_off(SignOffEnd.EXPIRED, name, now_ms()))
-    elif waited_s >= active.stage.sign_off_reminder_s:
-        guard.notice(active, "reminder", f"still waiting for {', '.join(quorum.missing)}", name)
+    elif waited_s >= active.stage.sign_off_reminder_s and active.row.reminded_at is None:
+        reminded_at = active.row.reminded_at = utc_now()
+        record, number = guard.store.record, active.id
+        guard.store.tell("reminder", lambda: record.change_stage_run(number, None, reminded_at=reminded_at))
+        guard.notice(active, "reminder", f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}", name)
+
+
+def _expire(guard: GuardState, active: Active, what: str, since: datetime | None, within_s: float) -> None:
+    if since is not None and (utc_now() - since).total_seconds() >= within_s and active.closing is None:
+        end_stage(guard, active, decide_unasked(what, within_s, now_ms()))
 
 
 async def deliver_notices(guard: GuardState) -> None:
-    """The outbox: each notice until it is delivered, with back-off; nothing waits for it."""
+    """The outbox: each notice until it is delivered, with back-off; nothing waits for it, and it ends nothing."""
     deliver = deliverer()
     while True:
         try:
             await deliver_due(guard, deliver)
         except SQLAlchemyError as error:
             log.error("outbox: %s", str(error).splitlines()[0])
+        except Exception as error:  # a notice is never worth the guard: what nobody expected is logged, and tried again
+            log.error("outbox: %s", type(error).__name__, exc_info=error)
         await asyncio.sleep(OUTBOX_EVERY_S)
 
 
@@ -117,7 +146,10 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
         due = await guard.store.call(record.due_notices)
         guard.shown.pending(notices=len(due))
         for notice in due:
-            came = await deliver(notice)
+            try:
+                came = await deliver(notice)
+            except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
+                came = Delivery(f"not delivered: {type(error).__name__}")
             await guard.store.call(record.notice_tried, notice.id or 0, came.error, again_in_s(notice.attempts))
 
 

@@ -36,6 +36,11 @@ def open_form(page: Page, ui_url: str, flow_run_id: str) -> Locator:
     return dialog
 
 
+def await_words(dialog: Locator, words: str) -> None:
+    """The form's description is rendered after its fields: waits until it says `words`, at most 15 s."""
+    dialog.get_by_text(words).first.wait_for(timeout=15_000)
+
+
 def fill_in(page: Page, dialog: Locator, code: str, evidence: str, decision: str = "GO") -> None:
     """Fills in the form as a person does and sends it."""
     dialog.get_by_label("Decision").click()

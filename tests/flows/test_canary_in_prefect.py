@@ -10,7 +10,7 @@ import pytest
 
 from tasks.sign_off import STEP_S
 from tests.flows.prefect_stack import PrefectStack
-from tests.flows.sign_off_page import browser_page, fill_in, open_form
+from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_form
 
 pytestmark = pytest.mark.integration
 USED = "this code has already served: wait for the next one"
@@ -26,14 +26,14 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
 
     with browser_page() as page:
         dialog = open_form(page, ui_url, asked["id"])
-        assert "preflight checks PASS" in dialog.inner_text()
+        await_words(dialog, "preflight checks PASS")
         assert "refused" not in dialog.inner_text()
         fill_in(page, dialog, "000000", stack.prefix(number, "entry"))
 
         # a wrong code: asked again, with the reason
         again = stack.approval(number, "entry", "ada", not_state=asked["state"]["id"])
         dialog = open_form(page, ui_url, again["id"])
-        assert "Your last answer was refused: wrong code (4 tries left)" in dialog.inner_text()
+        await_words(dialog, "Your last answer was refused: wrong code (4 tries left)")
 
         # the right one: accepted
         fill_in(page, dialog, stack.fresh_code("ada"), stack.prefix(number, "entry"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,31 +17,9 @@ from bot.venues.bybit.hosts import hosts_for, override_hosts
 from tasks.account_file import load_account
 from tasks.record_tables import StageRun
 from tests.support.guard_stack import GuardStack
+from tests.support.proofs import proofs, seconds
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
-
-SAFETY_STEPS = ("revoke_grant", "stop_bot", "cancel_all", "flatten")
-
-
-def proofs(stack: GuardStack, run: StageRun) -> dict[str, dict[str, object]]:
-    """Every safety step verified, the venue clean by its own word, the chain whole; returns the proofs."""
-    steps = {step.name: step for step in stack.record.rollback_steps(run.id or 0)}
-    assert {name: steps[name].state for name in SAFETY_STEPS} == dict.fromkeys(SAFETY_STEPS, "verified")
-    assert stack.is_clean()
-    assert stack.bot(run) is None
-    assert stack.record.verify_chain(stack.account).ok
-    reads = steps["cancel_all"].proof["reads"]
-    assert [read["own_open"] for read in reads] == [0, 0]
-    revoked = datetime.fromisoformat(str(stack.record.timeline(run.id or 0)["grant_revoked"]))
-    first_read = datetime.fromisoformat(reads[0]["at"])
-    wait_s = stack.plan.grant_ttl_s + stack.plan.recv_window_ms / 1000 + 2 * stack.plan.quote_interval_ms / 1000
-    assert (first_read - revoked).total_seconds() >= wait_s - 0.01
-    return {name: step.proof for name, step in steps.items()}
-
-
-def seconds(stack: GuardStack, run: StageRun, first: str, last: str) -> float:
-    times = stack.record.timeline(run.id or 0)
-    return (datetime.fromisoformat(str(times[last])) - datetime.fromisoformat(str(times[first]))).total_seconds()
 
 
 def page(run: StageRun) -> str:
@@ -100,6 +77,8 @@ def _evidence_holds(stack: GuardStack, run: StageRun) -> None:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
     text = page(run)
     assert "PROMOTED" in text
+    assert "after the first" in text
+    assert "a limit was broken" not in text
     assert text.count("data:image/png;base64,") == 3
     assert "http://" not in text.replace(stack.prometheus_url, ""), "the page must open without a network"
     recorded = {entry.sha256 for entry in stack.record.evidence_files(run.id or 0)}
@@ -128,10 +107,18 @@ def test_a_fault_ends_as_the_table_says_with_proofs(guard_stack: GuardStack, fau
     proofs(stack, run)
     assert seconds(stack, run, "breach", "grant_revoked") <= 2 * stack.plan.measure_every_s
     assert seconds(stack, run, "breach", "flat") <= 5
+    if fault == "crossing":
+        fired_ms = next(one["fired_at_ms"] for one in stack.truth()["faults"] if one["kind"] == fault)
+        revoked_ms = run.grant_revoked_at.timestamp() * 1000 if run.grant_revoked_at else 0
+        # Shown, not judged: on a busy machine a round may come late.
+        print(f"crossing: fired → grant revoked {(revoked_ms - fired_ms) / 1000:.2f} s")
     text = page(run)
     assert str(run.decided_criterion) in text
     assert ("Observation was lost" in text) == (fault == "blind")
     again = stack.ask("begin", {"rollout": fault, "stage": "canary", "plan": str(stack.plan_path), "nonce": fault})
+    if fault == "crash":
+        assert (run.decided_value, run.decided_limit) == ("0", "go == 1"), "a verified look found none alive"
+        assert "killed by SIGKILL" in str(run.decided_why)
     assert again.done == (reason != "candidate"), "only a fault of the candidate burns its digest"
 
 
@@ -168,12 +155,12 @@ def test_without_its_guard_the_bot_cancels_and_the_next_guard_adopts_it(guard_st
     stack.start_guard()
     stack.until("the bot is adopted", lambda: stack.record.stage_run(number).epoch == epoch + 1, 10)
     assert stack.bot() == bot, "the same process"
-    # Nobody is left to see it die: the guard that comes back must find it dead and never start another.
-    stack.kill("guard")
-    stack.kill_bot()
-    stack.start_guard()
-    run = stack.wait_step(number, ("rolled_back",), 40)
-    assert (run.reason, run.decided_criterion) == ("candidate", "process_up")
+    stack.until("it quotes again", lambda: stack.truth()["orders"], 10)
+    stack.wait_step(number, ("watched",), 30)
+    answer = stack.ask("judge", {"stage_run_id": number}, 90)
+    assert answer.result["decided_by"] == "watched_without_gap", answer
+    run = stack.wait_step(number, ("parked",), 40)
+    assert (run.reason, run.decided_criterion) == ("environment", "watched_without_gap")
     proofs(stack, run)
 
 

@@ -56,6 +56,8 @@ def _healthy(elapsed_s: float) -> str:
     return f"""
 {states}{buckets}
 mm_uncaught_exceptions_total 0
+mm_freeze_events_total{{reason="disk_full",class="fault"}} 0
+mm_freeze_events_total{{reason="journal_unwritable",class="fault"}} 0
 mm_pnl_quote{{symbol="A",kind="realized"}} 3
 mm_pnl_quote{{symbol="A",kind="net"}} 1.25
 mm_cancel_all_duration_seconds_bucket{{le="1.0"}} 2

@@ -72,6 +72,7 @@ def usual_ports_taken() -> Iterator[None]:
     held = []
     for port in (4200, 9090):
         taken = socket.socket()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port that was just left is free
         try:
             taken.bind(("127.0.0.1", port))
             taken.listen()

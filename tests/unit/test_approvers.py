@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gates.approvers import (
+    Approvers,
     ApproversError,
     Person,
     Role,
@@ -17,6 +18,7 @@ from gates.approvers import (
     SignOffs,
     can_ever_sign_off,
     load_approvers,
+    refuse_made_up_people,
     signed_off,
 )
 
@@ -109,3 +111,11 @@ def test_a_bad_file_is_one_line(tmp_path: Path) -> None:
     )
     with pytest.raises(ApproversError, match="people ada stand twice"):
         load_approvers(path)
+
+
+def test_made_up_people_are_refused_on_anything_but_the_simulated_venue() -> None:
+    demo = Approvers.model_validate({"schema_version": 1, "demo": True, "people": [{"name": "ada", "roles": [SRE]}]})
+    refuse_made_up_people(demo, "simulated")
+    refuse_made_up_people(demo.model_copy(update={"demo": False}), "bybit")
+    with pytest.raises(ApproversError, match="demo people at venue bybit"):
+        refuse_made_up_people(demo, "bybit")

@@ -177,6 +177,37 @@ def test_a_record_that_takes_nothing_for_the_shortest_deadline_parks() -> None:
     assert (found.value, found.limit, found.breached_at_ms) == (Decimal("12.5"), "known within 10 s", AT_MS - 2500)
 
 
+def _blinking(asked: Criterion, slices: int, lasts_s: float) -> GuardHistory:
+    """Known, then `slices` times UNKNOWN for two seconds and known for one."""
+    rounds = [1, *[Cause.STALE, Cause.STALE, 1] * slices]
+    return replace(_history([asked], *({asked.id: value} for value in rounds)), lasts_s=lasts_s)
+
+
+def test_blindness_in_slices_parks_past_the_deadline_or_a_fifth_of_the_stage_whichever_is_longer() -> None:
+    asked = criterion("pnl", unknown_deadline_s=10)
+    enough = AT_MS + 60_000
+    now_ms = AT_MS + 18_000
+    assert decide_guard([asked], _blinking(asked, 5, lasts_s=15), AT_MS + 15_000).action is Action.CONTINUE
+    found = decide_guard([asked], _blinking(asked, 6, lasts_s=15), now_ms)
+    assert (found.action, found.reason, found.criterion_id) == (Action.PARK, "environment", "blind")
+    assert (found.value, found.limit, found.others) == (12, "UNKNOWN for at most 10 s in all", ("pnl",))
+    assert found.sentence.startswith("blind in slices: pnl UNKNOWN for 12.0 s in all")
+    assert decide_guard([asked], _blinking(asked, 6, lasts_s=60), now_ms).action is Action.CONTINUE
+    earlier = replace(_blinking(asked, 3, lasts_s=60), blind_before_ms={"pnl": 6001})
+    found = decide_guard([asked], earlier, AT_MS + 9_000)
+    assert found.limit == "UNKNOWN for at most 12 s in all", "what an earlier guard could not see counts"
+    shown = criterion("pnl", unknown_deadline_s=10, severity="advisory")
+    assert decide_guard([shown], _blinking(shown, 9, lasts_s=15), enough).action is Action.CONTINUE
+
+
+def test_what_was_never_known_and_the_slice_that_goes_on_have_deadlines_of_their_own() -> None:
+    asked = criterion("pnl", unknown_deadline_s=10)
+    never = _history([asked], *({"pnl": Cause.STALE} for _ in range(9)), {"pnl": 1})
+    assert never.blind_ms("pnl") == 0
+    going_on = _history([asked], {"pnl": 1}, {"pnl": Cause.STALE}, {"pnl": BAD}, {"pnl": Cause.STALE})
+    assert going_on.blind_ms("pnl") == 1_000
+
+
 def test_an_inconclusive_value_is_known_and_goes_on() -> None:
     asked = [criterion("pnl")]
     assert decide_guard(asked, _history(asked, {"pnl": 700}), AT_MS).action is Action.CONTINUE

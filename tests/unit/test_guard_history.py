@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from gate_parts import AT_MS, criterion, measured
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlmodel import SQLModel
 
@@ -17,7 +18,7 @@ from gates.criteria import Criterion
 from gates.decision import GuardHistory
 from gates.judge import Cause, Measurement
 from tasks.guard.history import told_again
-from tasks.guard.measuring import Kept, latest_row, measurement_row
+from tasks.guard.keeping import Kept, latest_row, measurement_row
 from tasks.record import Record, open_engine
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun
 from tasks.record_writer import RecordWriter
@@ -50,7 +51,14 @@ def test_the_stored_rows_tell_the_same_streaks(values: list[Decimal | Cause]) ->
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[RecordWriter]:
-    engine = open_engine(f"sqlite:///{tmp_path}/rollout.db")
+    made = _writer(tmp_path)
+    yield made
+    made.close()
+
+
+def _writer(folder: Path) -> RecordWriter:
+    """A record with one stage run in its watch."""
+    engine = open_engine(f"sqlite:///{folder}/rollout.db")
     SQLModel.metadata.create_all(engine)
     made = RecordWriter(Record(engine), "a")
     made.know_account("simulated")
@@ -61,8 +69,7 @@ def writer(tmp_path: Path) -> Iterator[RecordWriter]:
         StageRun(rollout="r", account="a", stage="canary", attempt=1, step="watch", candidate="c", plan_path="/p"),
         {"name": "kept", "grant_ttl_s": 5.0},
     )
-    yield made
-    made.close()
+    return made
 
 
 def test_of_each_criterion_only_what_came_since_its_last_good_row_is_read(writer: RecordWriter) -> None:
@@ -84,6 +91,21 @@ def test_of_each_criterion_only_what_came_since_its_last_good_row_is_read(writer
     assert not [row for row in read if row.criterion_id == "last"]
     streak = told_again([ASKED, other], read, [], AT_MS, BACK_AT_MS).streaks["pnl"]
     assert (streak.fail_since_ms, streak.unknown_since_ms) == (AT_MS + 3, AT_MS + 4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(VALUES, min_size=1, max_size=30))
+def test_no_slice_of_blindness_is_lost_or_counted_twice_with_a_guard(values: list[Decimal | Cause]) -> None:
+    rounds = [measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)]
+    rows, latest = _stored(rounds)
+    with TemporaryDirectory() as folder:
+        made = _writer(Path(folder))
+        made.store_measurements(rows, [])
+        before, since = made.blind_before_good_ms(1), made.measurements_since_good(1)
+        made.close()
+    told = replace(told_again([ASKED], since, [latest], AT_MS, BACK_AT_MS), blind_before_ms=before)
+    lived = GuardHistory(AT_MS).after(rounds)
+    assert told.blind_ms("pnl") == lived.blind_ms("pnl")
 
 
 def test_a_criterion_that_the_plan_no_longer_has_is_left_out() -> None:

@@ -9,6 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from tasks.record_tables import RollbackStep
 from tasks.rollback import Closing, DeskError, OpenOrders, Proven, Waits, proof_wait_s
 
@@ -23,13 +25,14 @@ class FakeDesk:
     read_fails: int = 0
     flatten_fails: int = 0
     late_orders: int = 0
+    failure: Exception = field(default_factory=lambda: DeskError("the venue did not answer"))
     calls: list[str] = field(default_factory=list)
 
     async def cancel_all(self) -> str:
         self.calls.append("cancel")
         if self.cancel_fails:
             self.cancel_fails -= 1
-            raise DeskError("the venue did not answer")
+            raise self.failure
         self.own = 0
         return "cancelled"
 
@@ -37,7 +40,7 @@ class FakeDesk:
         self.calls.append("read")
         if self.read_fails:
             self.read_fails -= 1
-            raise DeskError("the read failed")
+            raise self.failure
         if self.late_orders:
             self.late_orders -= 1
             return OpenOrders(1, 0)
@@ -47,7 +50,7 @@ class FakeDesk:
         self.calls.append("flatten")
         if self.flatten_fails:
             self.flatten_fails -= 1
-            raise DeskError("outside the band")
+            raise self.failure
         self.position = Decimal(0)
         return "flattened"
 
@@ -153,6 +156,45 @@ def test_flattening_goes_on_until_a_read_shows_flat() -> None:
     ended = close(desk, FakePermission())
     assert desk.calls.count("flatten") == 4
     assert ended.proven.all
+
+
+@pytest.mark.parametrize("failure", [OSError(24, "Too many open files"), ValueError("no JSON"), RuntimeError()])
+def test_whatever_a_call_raises_is_a_failed_try_and_ends_nothing(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = FakeDesk(cancel_fails=2, read_fails=2, flatten_fails=2, failure=failure)
+    ended = close(desk, FakePermission())
+    assert ended.proven.all
+    assert (desk.own, desk.position) == (0, Decimal(0))
+    assert {("cancel_all", "failing"), ("flatten", "failing")} <= set(ended.log.rows)
+    assert type(failure).__name__ in caplog.text
+
+
+def test_the_deadline_is_told_whatever_fails_also_where_telling_fails_at_first() -> None:
+    desk, told = FakeDesk(flatten_fails=12, failure=OSError(5, "Input/output error")), list[str]()
+
+    async def failed(words: str) -> None:
+        told.append(words)
+        if len(told) == 1:
+            raise OSError(28, "No space left on device")
+
+    waits = Waits(0.03, 0.02, 0.5, 0.05, 0.01, (0.01, 0.02))
+    closing = Closing(1, FakePermission(), desk, Log(), waits, True, failed)
+    assert asyncio.run(asyncio.wait_for(closing.run(), 20)).all
+    assert len(told) == 2
+
+
+def test_a_record_that_takes_no_step_stops_no_step() -> None:
+    class Broken(Log):
+        async def write(self, row: RollbackStep, **times: datetime) -> None:
+            raise OSError(28, "No space left on device")
+
+    async def failed(words: str) -> None:
+        raise AssertionError(words)
+
+    waits = Waits(0.03, 30.0, 0.5, 0.05, 0.01, (0.01, 0.02))
+    closing = Closing(1, FakePermission(), FakeDesk(), Broken(), waits, True, failed)
+    assert asyncio.run(asyncio.wait_for(closing.run(), 20)).all
 
 
 def test_a_stage_that_does_not_flatten_keeps_its_position() -> None:

@@ -13,7 +13,7 @@ from gates.approvers import Approvers, SignOffs
 from tasks.record import Record, open_engine
 from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import RecordWriter
-from tasks.sign_off import Gate, Judged, Request, Seeds, SeedsError, SignOffDesk, current_code, enroll_demo
+from tasks.sign_off import Gate, Judged, Request, Seeds, SeedsError, SignOffDesk, current_code, demo_code, enroll_demo
 
 NOW_S = 1_700_000_010.0
 DIGEST = "abc123" + "0" * 58
@@ -73,8 +73,10 @@ class Desk:
         prefix: str = "abc123",
         now_s: float = NOW_S,
         comment: str = "",
+        asked_at_s: float | None = None,
     ) -> Judged:
-        request = Request(person, "entry", decision, self.code(person) if code is None else code, prefix, comment)
+        code = self.code(person) if code is None else code
+        request = Request(person, "entry", decision, code, prefix, comment, asked_at_s)
         return self.desk.judge(request, self.gate(), now_s)
 
 
@@ -185,3 +187,54 @@ def test_enrolling_again_keeps_the_seeds(desk: Desk) -> None:
     before = Seeds(desk.seeds).read()
     assert enroll_demo(desk.seeds, APPROVERS, "simulated") == []
     assert Seeds(desk.seeds).read() == before
+
+
+def test_a_request_that_waited_longer_than_its_code_lives_is_refused_as_stale_and_locks_nobody(desk: Desk) -> None:
+    for _ in range(6):
+        late = desk.sign("ada", desk.code("ada", 300), asked_at_s=NOW_S - 300)
+        assert not late.accepted
+        assert late.reason.startswith("sent 300 s ago")
+    assert desk.sign("ada", asked_at_s=NOW_S - 20).accepted
+
+
+def test_a_code_is_shown_of_the_plans_own_demo_approvers_alone(desk: Desk) -> None:
+    assert len(demo_code(desk.seeds, "ada", APPROVERS, "simulated")) == 6
+    Seeds(desk.seeds).add(["real.person"])
+    with pytest.raises(SeedsError, match=r"is not a demo approver of the plan; allowed: ada, grace, linus"):
+        demo_code(desk.seeds, "real.person", APPROVERS, "simulated")
+    with pytest.raises(SeedsError, match="real people"):
+        demo_code(desk.seeds, "ada", APPROVERS.model_copy(update={"demo": False}), "simulated")
+    with pytest.raises(SeedsError, match="the plan's venue is bybit"):
+        demo_code(desk.seeds, "ada", APPROVERS, "bybit")
+
+
+def test_no_go_of_one_is_never_outvoted_by_the_gos_of_others(desk: Desk) -> None:
+    assert desk.sign("ada", decision="NO-GO").accepted
+    assert desk.sign("grace").accepted
+    quorum = desk.sign("ada", desk.code("ada", back_s=30)).quorum
+    assert quorum.counted == ("ada", "grace"), "enough people of the right roles"
+    assert (quorum.complete, quorum.missing) == (False, ("ada signed NO-GO",))
+    standing = desk.desk.standing_no_go(desk.gate())
+    assert standing is not None
+    assert (standing.person, standing.decision) == ("ada", "NO-GO")
+    assert desk.desk.standing_no_go(desk.gate("f" * 64)) is None, "over other evidence nothing was signed"
+
+
+def test_a_code_is_spent_and_its_sign_off_stored_together_or_not_at_all(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk.record, "_append", None)  # the guard dies in the middle of it
+    with pytest.raises(TypeError):
+        desk.sign("ada", decision="NO-GO")
+    monkeypatch.undo()
+    assert not desk.record.sign_offs(desk.number)
+    assert desk.sign("ada", decision="NO-GO").accepted, "the same request again, with the same code"
+
+
+def test_what_became_of_a_request_is_found_by_its_number(desk: Desk) -> None:
+    request = Request("ada", "entry", "GO", desk.code("ada"), "abc123", inbox_id=7)
+    assert desk.desk.judge(request, desk.gate(), NOW_S).accepted
+    found = desk.record.sign_off_of(7)
+    assert found is not None
+    assert (found.person, found.accepted) == ("ada", True)
+    assert desk.record.sign_off_of(8) is None

@@ -138,6 +138,15 @@ def test_the_plans_digest_covers_plan_criteria_and_settings_and_not_their_commen
     assert len({before, changed_criteria, changed_settings, _digest(project)}) == 4
 
 
+def test_one_more_person_who_may_sign_is_another_candidate(project: Path) -> None:
+    before = _digest(project)
+    path = project / "configs" / "approvers.demo.yaml"
+    people = yaml.safe_load(path.read_text(encoding="utf-8"))
+    people["people"].append({"name": "mallory", "roles": ["Quant Lead", "SRE Lead", "Risk Manager"]})
+    path.write_text(yaml.safe_dump(people), encoding="utf-8")
+    assert _digest(project) != before
+
+
 def test_a_plan_whose_files_are_missing_has_no_digest(project: Path) -> None:
     (project / "configs" / "bot" / "demo.yaml").unlink()
     with pytest.raises(PlanError, match=r"demo\.yaml: cannot be read: No such file"):

@@ -155,6 +155,7 @@ def upgrade() -> None:
         sa.Column("launched_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("watch_from", sa.DateTime(timezone=True), nullable=True),
         sa.Column("watch_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("watched_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("judged_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reminded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("breach_at", sa.DateTime(timezone=True), nullable=True),
@@ -296,6 +297,7 @@ def upgrade() -> None:
         sa.Column("evidence_digest", sa.String(), nullable=False),
         sa.Column("comment", sa.String(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("inbox_id", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["stage_run_id"],
             ["stage_run.id"],
@@ -303,6 +305,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("sign_off", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_sign_off_inbox_id"), ["inbox_id"], unique=True)
         batch_op.create_index(batch_op.f("ix_sign_off_person"), ["person"], unique=False)
         batch_op.create_index(batch_op.f("ix_sign_off_stage_run_id"), ["stage_run_id"], unique=False)
 
@@ -332,6 +335,7 @@ def downgrade() -> None:
     with op.batch_alter_table("sign_off", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_sign_off_stage_run_id"))
         batch_op.drop_index(batch_op.f("ix_sign_off_person"))
+        batch_op.drop_index(batch_op.f("ix_sign_off_inbox_id"))
 
     op.drop_table("sign_off")
     with op.batch_alter_table("rollback_step", schema=None) as batch_op:

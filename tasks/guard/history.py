@@ -1,0 +1,78 @@
+"""The guard's history from the tables: a guard that comes back goes on counting where the one before it stood.
+
+Every change of value or outcome was stored with the samples it was judged from, so judging the stored rows again gives
+the same streaks, since-times included. Only the rows since a criterion's last good one matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from gates.criteria import Criterion
+from gates.decision import GuardHistory
+from gates.judge import Cause, Measurement, Reading, Sample, judge
+from tasks.guard.state import Active, GuardState, now_ms
+from tasks.record_tables import MeasurementLatest, MeasurementRow
+
+
+async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
+    """What guard criteria have shown since the launch, whichever guard measured it; empty before the launch."""
+    record, launched_at = guard.store.record, active.row.launched_at
+    rows = await guard.store.call(record.measurements_since_good, active.id)
+    blind_before_ms = await guard.store.call(record.blind_before_good_ms, active.id)
+    latest = await guard.store.call(record.measurements_latest, active.id)
+    at_ms = now_ms()
+    if launched_at is not None:
+        started_at_ms = round(launched_at.timestamp() * 1000)
+    else:
+        started_at_ms = min((row.at_ms for row in rows), default=at_ms)
+    history = told_again(active.criteria, rows, latest, started_at_ms, at_ms)
+    return replace(history, lasts_s=active.stage.lasts_s, blind_before_ms=blind_before_ms)
+
+
+def told_again(
+    criteria: Sequence[Criterion],
+    rows: Iterable[MeasurementRow],
+    latest: Iterable[MeasurementLatest],
+    started_at_ms: int,
+    resumed_at_ms: int,
+) -> GuardHistory:
+    """The history that `rows` (oldest first) tell; `latest` says when each was last measured without a change."""
+    by_id = {one.id: one for one in criteria}
+    history = GuardHistory(started_at_ms, resumed_at_ms=resumed_at_ms)
+    history = history.after(_measurement(by_id[row.criterion_id], row) for row in rows if row.criterion_id in by_id)
+    seen_at_ms = {one.criterion_id: one.at_ms for one in latest}
+    return history.after(_seen_again(history, seen_at_ms))
+
+
+def _seen_again(history: GuardHistory, seen_at_ms: Mapping[str, int]) -> list[Measurement]:
+    """An unchanged measurement leaves no row: the last one, at the time it was last made."""
+    lasts = (streak.last for streak in history.streaks.values())
+    return [
+        replace(last, at_ms=at_ms) for last in lasts if (at_ms := seen_at_ms.get(last.criterion_id, 0)) > last.at_ms
+    ]
+
+
+def _measurement(criterion: Criterion, row: MeasurementRow) -> Measurement:
+    return judge(criterion, stored_reading(row.criterion_id, row.raw), row.at_ms)
+
+
+def stored_reading(criterion_id: str, raw: Mapping[str, Any]) -> Reading:
+    """The reading that `raw_reading` stored."""
+    return Reading(
+        criterion_id=criterion_id,
+        asked_at_ms=raw["asked_at_ms"],
+        took_ms=raw["took_ms"],
+        query=raw["query"],
+        samples=tuple(
+            Sample(one["at_ms"], None if one["value"] is None else Decimal(one["value"]), one["labels"])
+            for one in raw["samples"]
+        ),
+        failure=Cause(raw["failure"]) if raw["failure"] else None,
+        detail=raw["detail"],
+        expected_samples=raw["expected_samples"],
+        observed_samples=raw["observed_samples"],
+    )

@@ -1,0 +1,77 @@
+"""Whether a judged and signed stage is promoted, asked at the moment of promotion: nothing is taken from before.
+
+Missing data is never a pass: a criterion that cannot be seen now refuses, by name, and who asks may ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from gates.course import Happening, Step
+from gates.decision import Action, decide_guard
+from gates.judge import Word, verdict
+from tasks.evidence_process import signed_evidence_fault
+from tasks.guard.closing import end_stage, promote
+from tasks.guard.keeping import Kept, storing
+from tasks.guard.looking import measure_now
+from tasks.guard.state import Active, GuardState, Refused, now_ms
+
+log = logging.getLogger("slipway.guard.promoting")
+
+
+async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
+    """JUDGED → PROMOTING. Raises Refused, by name of what is missing; the end of the stage where that is a NO-GO."""
+    if active.step in (Step.PROMOTING, Step.PROMOTED):
+        return {"step": active.row.step}
+    if not active.at(Step.JUDGED) or active.row.verdict != "GO":
+        raise Refused(f"only a stage with verdict GO is promoted: it is {active.row.step} ({active.row.verdict})")
+    if active.launching or active.history is None:
+        raise Refused("the guard has come back and is adopting the bot: ask again")
+    quorum = await guard.store.call(guard.desk.quorum, active.gate("exit"))
+    if not quorum.complete:
+        raise Refused(f"exit sign-offs are missing: {', '.join(quorum.missing)}")
+    await _signed_evidence_stands(guard, active)
+    await _all_pass_now(guard, active)
+    since_ms = now_ms()
+    await guard.move(active, Happening.PROMOTE_ASKED, replicas_frozen=True)
+    if active.at(Step.PROMOTING):
+        active.promoting_since_ms = since_ms
+        promote(guard, active)
+    return {"step": active.row.step}
+
+
+async def _signed_evidence_stands(guard: GuardState, active: Active) -> None:
+    """What people signed is what stands there still. Told and recorded once for each fault."""
+    folder = Path(active.row.evidence_dir or "") / "judged"
+    fault = await asyncio.to_thread(signed_evidence_fault, folder, active.row.evidence_digest or "")
+    if not fault:
+        return
+    if fault not in active.told:
+        active.told.add(fault)
+        record, body = guard.store.record, {"stage_run": active.id, "why": fault}
+        guard.store.tell("promotion refused", lambda: record.append("promotion_refused", body))
+        guard.notice(active, "evidence_changed", f"not promoted: {fault}", fault)
+    raise Refused(f"the evidence is not what was signed: {fault}")
+
+
+async def _all_pass_now(guard: GuardState, active: Active) -> None:
+    guards = [one for one in active.criteria if one.phase == "guard"]
+    measured = await measure_now(guard, active, guards)
+    await guard.store.call(storing(guard, active, measured, Kept()))
+    if active.history is not None and active.at(Step.JUDGED):
+        active.history = active.history.after(one for _, one in measured)
+        decision = decide_guard(active.criteria, active.history, now_ms())
+        if decision.action is not Action.CONTINUE:
+            end_stage(guard, active, decision)
+    if not active.at(Step.JUDGED):
+        raise Refused(f"the stage became {active.row.step} meanwhile: {active.row.decided_why or 'stopped'}")
+    found = verdict(guards, [one for _, one in measured])
+    if found.word is not Word.GO:
+        worst = found.decided_by
+        said = "no critical criterion" if worst is None else f"{worst.criterion_id} {worst.outcome.value}"
+        why = "" if worst is None else f" ({worst.reason})"
+        log.info("not promoted: %s%s", said, why)
+        raise Refused(f"every critical criterion must PASS at the moment of promotion: {said}{why}; ask again")

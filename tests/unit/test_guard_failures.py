@@ -1,0 +1,230 @@
+"""A guard in which something fails that nobody expected: it goes on, it says so, and nothing stands still for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from sqlmodel import SQLModel
+
+from gates.approvers import load_approvers
+from gates.decision import Action
+from gates.stages import ROOT, load_plan, stage_criteria, under_root
+from tasks.account_file import AccountAccess
+from tasks.guard import beginning, closing, requests, watching
+from tasks.guard.beginning import begin, do_preflight
+from tasks.guard.closing import end_stage
+from tasks.guard.exposition import Exposition
+from tasks.guard.launching import launch_failed
+from tasks.guard.state import Active, GuardState, Refused
+from tasks.guard.store import Store
+from tasks.launch import BotEnded, BotProcess, LaunchError
+from tasks.notify import Delivery
+from tasks.record import Record, open_engine
+from tasks.record_tables import Outbox, Rollout, StageRun
+from tasks.record_writer import RecordWriter
+from tasks.sign_off import Seeds
+from tasks.state_folder import StateFolder
+from tasks.supervise.identity import Identity
+
+PLAN = ROOT / "configs" / "rollout.smoke.yaml"
+URLS = ("http://127.0.0.1:9", "ws://127.0.0.1:9", "ws://127.0.0.1:9", "ws://127.0.0.1:9")
+DEAD = Identity(2**22 - 1, 1)
+
+
+def _guard(home: Path) -> tuple[GuardState, Active]:
+    """Over a record with one canary that was just asked for."""
+    folder = StateFolder(home)
+    folder.create()
+    engine = open_engine(f"sqlite:///{folder.record}")
+    SQLModel.metadata.create_all(engine)
+    record = RecordWriter(Record(engine), "a")
+    record.know_account("simulated")
+    words = ("plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce", "author")
+    told = dict.fromkeys((*words, "requested_by"), "x")
+    rollout = Rollout.model_validate({"name": "r", "account": "a", "candidate": "c", **told})
+    record.add_rollout(rollout)
+    plan = load_plan(PLAN)
+    row = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="requested", candidate="c", plan_path="/p")
+    row = record.add_stage_run(row, plan.model_dump(mode="json"))
+    people = load_approvers(under_root(plan.approvers))
+    access = AccountAccess("a", "simulated", *URLS, "key", "secret", "grant", "approve")
+    stage = plan.stage("canary")
+    active = Active(row, rollout, plan, stage, stage_criteria(plan, "canary"), people, access)
+    store, shown = Store(record), Exposition("a", folder.targets)
+    guard = GuardState("a", folder, "http://127.0.0.1:9", store, shown, Seeds(folder.seeds), active=active)
+    return guard, active
+
+
+def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]]) -> tuple[StageRun, list[Outbox]]:
+    """`work` with the record being written beside it; the stage run and the notices afterwards."""
+
+    async def run() -> tuple[StageRun, list[Outbox]]:
+        guard, active = _guard(home)
+        writing = asyncio.create_task(guard.store.write_told())
+        await asyncio.wait_for(work(guard, active), 15)
+        await guard.store.settled()
+        found = guard.store.record.stage_run(active.id), list(guard.store.record.notices("a"))
+        writing.cancel()
+        guard.store.close()
+        return found
+
+    return asyncio.run(run())
+
+
+async def _closed(active: Active) -> None:
+    assert active.closing is not None
+    await active.closing
+
+
+@pytest.fixture
+def no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(closing, "build_evidence", refused)
+
+
+@pytest.mark.usefixtures("no_evidence")
+def test_a_preflight_that_breaks_off_parks_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr(beginning, "preflight", broken)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await do_preflight(guard, active)
+        await _closed(active)
+
+    run, _ = _run(tmp_path / "home", work)
+    assert (run.step, run.reason, run.decided_criterion) == ("parked", "environment", "preflight")
+    assert run.decided_why == "RuntimeError: nobody expected this"
+
+
+@pytest.mark.usefixtures("no_evidence")
+def test_a_closing_that_breaks_off_pages_and_begins_anew_until_it_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = list[int]()
+    closes = closing._close_once
+
+    async def breaks_off(guard: GuardState, active: Active) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(24, "Too many open files")
+        await closes(guard, active)
+
+    monkeypatch.setattr(closing, "_close_once", breaks_off)
+    monkeypatch.setattr(closing, "CLOSE_AGAIN_S", (0.01,))
+
+    async def work(guard: GuardState, active: Active) -> None:
+        end_stage(guard, active, closing.by_people("test", "stop"))
+        await _closed(active)
+        assert guard.active is None
+
+    run, notices = _run(tmp_path / "home", work)
+    assert run.step == "parked"
+    assert len(tries) == 3
+    paged = [one.text for one in notices if one.kind == "rollback_failed"]
+    assert len(paged) == 1, "the same failure pages once"
+    assert "Too many open files" in paged[0]
+
+
+def test_the_outbox_goes_on_whatever_a_delivery_or_the_record_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "OUTBOX_EVERY_S", 0.01)
+    delivered, broken = list[str](), list[int]()
+
+    async def deliver(notice: Outbox) -> Delivery:
+        if notice.kind == "bad":
+            raise UnicodeError("https://hooks.slack.com/secret-path")
+        delivered.append(notice.text)
+        return Delivery()
+
+    monkeypatch.setattr(watching, "deliverer", lambda: deliver)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        due = guard.store.record.due_notices
+
+        def breaks_once() -> object:
+            broken.append(1)
+            if len(broken) == 1:
+                raise OSError(5, "Input/output error")
+            return due()
+
+        monkeypatch.setattr(guard.store.record, "due_notices", breaks_once)
+        guard.store.record.put_notice("k1", "bad", "first")
+        guard.store.record.put_notice("k2", "good", "second")
+        loop = asyncio.create_task(watching.deliver_notices(guard))
+        while not delivered:
+            assert not loop.done(), loop
+            await asyncio.sleep(0.01)
+        loop.cancel()
+
+    _, notices = _run(tmp_path / "home", work)
+    assert delivered == ["second"]
+    bad = next(one for one in notices if one.kind == "bad")
+    assert bad.error == "not delivered: UnicodeError"
+
+
+@pytest.mark.parametrize(
+    ("error", "bot", "action", "reason"),
+    [
+        (BotEnded("it ended before it was ready"), None, Action.ROLL_BACK, "candidate"),
+        (LaunchError("not ready within 20 s"), None, Action.PARK, "environment"),
+        (LaunchError("the bot did not take its grant"), DEAD, Action.ROLL_BACK, "candidate"),
+    ],
+)
+def test_a_launch_that_failed_blames_the_candidate_only_where_its_process_ended(
+    tmp_path: Path, error: LaunchError, bot: Identity | None, action: Action, reason: str
+) -> None:
+    async def work(guard: GuardState, active: Active) -> None:
+        active.bot = None if bot is None else BotProcess("run", bot, tmp_path, "")
+        found = launch_failed(active, error)
+        assert (found.action, found.reason) == (action, reason)
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "Upper", "a b"])
+def test_a_begin_under_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    async def work(guard: GuardState, active: Active) -> None:
+        with pytest.raises(Refused, match=r"^rollout: .*allowed: "):
+            await begin(guard, {"rollout": name, "stage": "canary", "plan": str(PLAN)})
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_begin_with_made_up_people_at_a_real_venue_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.read_text().replace("venue: simulated", "venue: bybit"))
+
+    async def work(guard: GuardState, active: Active) -> None:
+        guard.active = None
+        with pytest.raises(Refused, match="approvers: demo people at venue bybit"):
+            await begin(guard, {"rollout": "s", "stage": "canary", "plan": str(plan)})
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_sign_off_is_as_old_as_the_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[float]()
+
+    async def handler(guard: GuardState, payload: dict[str, float]) -> dict[str, float]:
+        asked.append(payload["asked_at_s"])
+        return {}
+
+    monkeypatch.setitem(requests.HANDLERS, "sign_off", handler)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        record = guard.store.record
+        number = record.submit("a", "sign_off", {"asked_at_s": 1.0}, "key")
+        (row,) = record.waiting()
+        await requests._answer(guard, row)
+        assert asked == [row.created_at.timestamp()]
+        assert record.answer(number) is not None
+
+    _run(tmp_path / "home", work)

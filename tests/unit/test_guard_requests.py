@@ -1,0 +1,232 @@
+"""What people say to the guard is neither lost, nor outvoted, nor answered before it is written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guard_parts import DIGEST, activate, guard_at, never_close, writing
+
+from gates.course import Step
+from gates.judge import Outcome
+from tasks.guard import beginning, requests, watching
+from tasks.guard.requests import answer_for_ever
+from tasks.guard.resume import resume
+from tasks.guard.state import GuardState
+from tasks.guard.watching import watch_people
+from tasks.preflight import AGAIN_AT_LAUNCH, Checked
+from tasks.record import Answer
+from tasks.record_tables import Inbox, SignOff, StageRun, utc_now
+from tasks.sign_off import current_code
+
+WITHIN_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_close(monkeypatch)
+    monkeypatch.setattr(requests, "EVERY_S", 0.01)
+    monkeypatch.setattr(watching, "PEOPLE_EVERY_S", 0.01)
+
+
+async def _until(found: Callable[[], Any], within_s: float = WITHIN_S) -> Any:
+    end = asyncio.get_running_loop().time() + within_s
+    while not (value := found()):
+        assert asyncio.get_running_loop().time() < end, "not in time"
+        await asyncio.sleep(0.01)
+    return value
+
+
+async def _answered(guard: GuardState, number: int) -> Answer:
+    """The guard takes up its inbox until that request is answered."""
+    task = asyncio.create_task(answer_for_ever(guard))
+    try:
+        answer = await _until(lambda: guard.store.record.answer(number))
+    finally:
+        task.cancel()
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def _signing(guard: GuardState, person: str, decision: str, comment: str = "") -> dict[str, Any]:
+    code = current_code(guard.folder.seeds, person, "simulated")
+    named = {"stage_run_id": 1, "gate": "entry", "person": person, "decision": decision, "comment": comment}
+    return {**named, "code": code, "evidence_prefix": DIGEST[:6]}
+
+
+def test_a_stop_is_acknowledged_once_it_is_written_and_not_before(tmp_path: Path) -> None:
+    async def asked() -> tuple[Answer | None, str, Answer, StageRun]:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        number = record.submit("a", "stop", {"stage_run_id": 1, "who": "ada", "reason": "lunch"}, "k")
+        answering = asyncio.create_task(answer_for_ever(guard))
+        await _until(lambda: guard.active is not None and guard.active.step is Step.ROLLING_BACK)
+        await asyncio.sleep(0.1)
+        early, stored = record.answer(number), record.stage_run(1).step
+        async with writing(guard):
+            answer = await _until(lambda: record.answer(number))
+            answering.cancel()
+            run = record.stage_run(1)
+        return early, stored, answer, run
+
+    early, stored, answer, run = asyncio.run(asked())
+    assert (early, stored) == (None, "watch"), "nothing was written, so nothing is promised"
+    assert answer.done
+    assert (run.step, run.decided_why) == ("rolling_back", "ada: lunch")
+
+
+def test_an_accepted_no_go_that_the_guard_did_not_live_to_act_on_ends_the_stage_when_it_is_back(tmp_path: Path) -> None:
+    async def back(digest: str) -> StageRun:
+        guard = guard_at(tmp_path / digest[:3], "ready")
+        signed = SignOff(
+            stage_run_id=1,
+            gate="entry",
+            person="ada",
+            decision="NO-GO",
+            accepted=True,
+            evidence_digest=digest,
+            comment="candidate: its spread is wrong",
+        )
+        guard.store.record.add_sign_off(signed)
+        async with writing(guard):
+            await resume(guard)
+            await guard.store.settled()
+            return guard.store.record.stage_run(1)
+
+    run = asyncio.run(back(DIGEST))
+    assert (run.step, run.end_wanted, run.reason) == ("rolling_back", "roll_back", "people")
+    assert "ada signed NO-GO naming the candidate: candidate: its spread" in str(run.decided_why)
+    assert asyncio.run(back("f" * 64)).step == "ready", "it was over other evidence"
+
+
+def test_the_same_request_again_gets_the_first_answer(tmp_path: Path) -> None:
+    async def asked() -> tuple[Answer, Answer, Answer, Answer]:
+        guard = guard_at(tmp_path / "home", "ready")
+        active, record = activate(guard), guard.store.record
+        async with writing(guard):
+            wrong = record.submit("a", "sign_off", {**_signing(guard, "barbara", "GO"), "code": "0"}, "wrong")
+            first_wrong = await _answered(guard, wrong)
+            number = record.submit("a", "sign_off", _signing(guard, "ada", "NO-GO"), "no-go")
+            first = await _answered(guard, number)
+            for again in (wrong, number):  # the guard died before its answer was written
+                _forget_answer(guard, again)
+            active.row.step = Step.PARKED.value
+            second_wrong, second = await _answered(guard, wrong), await _answered(guard, number)
+            assert len(record.sign_offs(1)) == 2, "nothing was judged again"
+        return first_wrong, second_wrong, first, second
+
+    first_wrong, second_wrong, first, second = asyncio.run(asked())
+    assert (first_wrong.done, second_wrong.done) == (False, False)
+    assert second_wrong.reason == "wrong code"
+    assert (first.done, second.done) == (True, True)
+
+
+def _forget_answer(guard: GuardState, number: int) -> None:
+    with guard.store.record.writing() as session:
+        row = session.get(Inbox, number)
+        assert row is not None
+        row.state = "waiting"
+        session.add(row)
+
+
+def test_a_row_that_nobody_expected_is_refused_once_and_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def asked() -> tuple[Answer, Answer]:
+        guard = guard_at(tmp_path / "home", "ready")
+        activate(guard)
+        record = guard.store.record
+        poison = record.submit("a", "launch", {"stage_run_id": 10**30}, "poison")
+        other = record.submit("a", "judge", {"stage_run_id": 1}, "other")
+        async with writing(guard):
+            return await _answered(guard, poison), await _answered(guard, other)
+
+    poison, other = asyncio.run(asked())
+    assert (poison.done, poison.reason) == (False, "the guard could not handle it: OverflowError")
+    assert "nothing to judge yet" in other.reason
+    assert len([one for one in caplog.records if "OverflowError" in one.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(("step", "what"), [("watched", "judge"), ("judged", "promote")])
+def test_a_step_that_nobody_asks_for_expires_and_parks(tmp_path: Path, step: str, what: str) -> None:
+    async def waited(ago_s: float) -> StageRun:
+        at = utc_now() - timedelta(seconds=ago_s)
+        guard = guard_at(tmp_path / f"{ago_s}", step, watched_at=at, judged_at=at)
+        activate(guard)
+        async with writing(guard):
+            people = asyncio.create_task(watch_people(guard))
+            await asyncio.sleep(0.2)
+            people.cancel()
+            await guard.store.settled()
+            return guard.store.record.stage_run(1)
+
+    run = asyncio.run(waited(5.1))
+    assert (run.step, run.end_wanted, run.reason) == ("rolling_back", "park", "people")
+    assert (run.decided_criterion, run.decided_why) == (what, f"nobody asked to {what} within 5 s")
+    assert asyncio.run(waited(1.0)).step == step
+
+
+def test_a_plan_that_changed_under_the_signature_is_never_granted_again(tmp_path: Path) -> None:
+    async def back() -> StageRun:
+        guard = guard_at(tmp_path / "home", "promoting")
+        plan = guard.folder.root / "plan.yaml"
+        plan.write_text(plan.read_text().replace("inventory_max_quote: 500", "inventory_max_quote: 501"))
+        async with writing(guard):
+            await resume(guard)
+            await guard.store.settled()
+            assert guard.active is not None
+            assert guard.active.stage.inventory_max_quote == 500, "closed by the plan that the record keeps"
+            assert not guard.granting
+            return guard.store.record.stage_run(1)
+
+    run = asyncio.run(back())
+    assert (run.step, run.end_wanted, run.reason) == ("rolling_back", "park", "environment")
+    assert run.decided_criterion == "plan_as_signed"
+    assert "changed under the signature" in str(run.decided_why)
+
+
+@pytest.mark.parametrize(
+    ("bad", "age_s", "said"),
+    [
+        ("preflight_flat", 0, "preflight_flat FAIL 0.004"),
+        ("preflight_no_orders", 0, "preflight_no_orders FAIL"),
+        ("", 31 * 86_400, "31 d"),
+        ("", 0, ""),
+    ],
+)
+def test_what_changed_since_preflight_refuses_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str, age_s: int, said: str
+) -> None:
+    launched: list[int] = []
+
+    async def preflight(subject: object, names: frozenset[str]) -> list[Checked]:
+        return [
+            Checked(name, name, Outcome.FAIL if name == bad else Outcome.PASS, "0.004", "0") for name in sorted(names)
+        ]
+
+    async def launch(guard: GuardState, active: object) -> None:
+        launched.append(1)
+
+    monkeypatch.setattr(beginning, "preflight", preflight)
+    monkeypatch.setattr(requests, "launch", launch)
+
+    async def asked() -> tuple[Answer, str]:
+        guard = guard_at(tmp_path / "home", "ready", ready_at=utc_now() - timedelta(seconds=age_s))
+        activate(guard)
+        record = guard.store.record
+        async with writing(guard):
+            signed = record.submit("a", "sign_off", _signing(guard, "ada", "GO"), "sign")
+            assert (await _answered(guard, signed)).done
+            answer = await _answered(guard, record.submit("a", "launch", {"stage_run_id": 1}, "launch"))
+        return answer, record.stage_run(1).step
+
+    answer, step = asyncio.run(asked())
+    assert {"preflight_flat", "preflight_no_orders", "preflight_clock", "preflight_candidate"} <= AGAIN_AT_LAUNCH
+    assert said.replace("31 d", "2678400 s old") in answer.reason
+    assert answer.done is not bool(said)
+    assert (step, launched) == (("ready", []) if said else ("launching", [1]))
