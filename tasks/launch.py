@@ -22,6 +22,7 @@ from tasks.supervise.identity import Identity, identify
 
 READY_DEADLINE_S = 20.0
 POLL_S = 0.02
+REAPED_WITHIN_S = 0.5
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -156,11 +157,15 @@ def how_it_ended(identity: Identity, state_dir: Path) -> str:
 
 def is_alive(identity: Identity) -> bool:
     """True while exactly this process runs. A zombie is dead; a child of ours is reaped here."""
-    child = _children.get(identity.pid)
-    if child is not None and child.poll() is not None:
-        _exit_codes[identity.pid] = int(child.returncode)
-        del _children[identity.pid]
-    return identity.is_alive()
+    alive = identity.is_alive()
+    child = None if alive else _children.get(identity.pid)
+    if child is not None:
+        try:  # its first thread shows as dead a moment before the kernel hands out how the whole process ended
+            _exit_codes[identity.pid] = child.wait(REAPED_WITHIN_S)
+            del _children[identity.pid]
+        except subprocess.TimeoutExpired:
+            pass
+    return alive
 
 
 def belongs(identity: Identity, state_dir: Path) -> bool:
