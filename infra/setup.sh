@@ -67,10 +67,15 @@ fi
 
 # ---- the locked environment ----------------------------------------------------------------------------------------
 
-stamp=$( { cat uv.lock pyproject.toml; python3 -V; pwd; } | sha256sum | cut -d' ' -f1)
+# An environment keeps its interpreter: another python3 first on PATH must not rebuild it, least of all without a network.
+python=$(command -v python3)
+if [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    python="$root/.venv/bin/python"
+fi
+stamp=$( { cat uv.lock pyproject.toml; "$python" -V; pwd; } | sha256sum | cut -d' ' -f1)
 if [ ! -x .venv/bin/python ] || [ "$(cat .venv/.synced 2>/dev/null)" != "$stamp" ]; then
     say "setup: the locked environment in .venv (about 550 MB the first time)"
-    UV_PYTHON_DOWNLOADS=never UV_PYTHON="$(command -v python3)" .bootstrap/bin/uv sync --locked --quiet ||
+    UV_PYTHON_DOWNLOADS=never UV_PYTHON="$python" .bootstrap/bin/uv sync --locked --quiet ||
         refuse "uv sync --locked failed (is the network there? does uv.lock fit pyproject.toml?)"
     printf '%s' "$stamp" >.venv/.synced
 fi
