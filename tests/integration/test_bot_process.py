@@ -104,7 +104,7 @@ def test_a_lapsed_grant_freezes_within_6_s_and_a_higher_epoch_resumes(venue: Sim
         start_quoting(venue, bot)
         bot.lapse()
         since = time.monotonic()
-        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=8)
+        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=20)
         assert time.monotonic() - since < 6.0
         status = bot.status()
         assert status["state"] == "FROZEN"
@@ -123,7 +123,7 @@ def test_a_revoke_is_a_planned_stop(venue: SimulatedVenue, tmp_path: Path) -> No
         start_quoting(venue, bot)
         bot.lapse()
         assert bot.grant(1, ttl_s=0).json()["expires_in_s"] == 0
-        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=2)
+        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=10)
         assert bot.status()["stop"]["class"] == "planned"
         assert bot.metrics()['mm_freeze_events_total{class="fault",reason="grant_expired"}'] == 0
 
@@ -166,7 +166,7 @@ def test_an_operators_calls_stop_and_are_journaled_with_who_and_why(venue: Simul
     with running_bot(venue, tmp_path) as bot:
         start_quoting(venue, bot)
         assert bot.order("hold", "looks odd").json()["state"] == "HELD"
-        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=2)
+        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=10)
         assert bot.order("shutdown", "enough").status_code == 200
         assert bot.process.wait(10) == 0
         with JournalReader(bot.state_dir / "journal.db") as reader:

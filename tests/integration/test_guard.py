@@ -179,7 +179,7 @@ def test_a_rollback_that_loses_its_guard_is_continued_by_the_next(guard_stack: G
 
 def test_one_account_has_one_guard(guard_stack: GuardStack) -> None:
     stack = guard_stack
-    stack.until("it has started", lambda: list(stack.folder.targets.glob("*-guard.json")), 2)
+    stack.until("it has started", lambda: list(stack.folder.targets.glob("*-guard.json")), 20)
     first = stack.processes["guard"]
     second = stack.start_guard()
     assert second.wait(timeout=20) == 2

@@ -156,7 +156,7 @@ def test_a_record_that_is_away_past_the_deadline_parks_the_stage_before_it_is_ba
     with _locked(stack.folder.record):
         since = time.monotonic()
         stack.until("the bot is gone", lambda: not bot.is_alive(), 10)
-        stack.until("none open and flat", stack.is_clean, 5)
+        stack.until("none open and flat", stack.is_clean, 20)
         assert time.monotonic() - since >= 4, "not before the deadline"
         assert stack.record.stage_run(number).step in ("watch", "watched"), "nobody could write"
     run = stack.wait_step(number, ("parked",), 30)

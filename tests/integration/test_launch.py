@@ -63,7 +63,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ready(room: Room, identity: Identity, deadline_s: float = 5.0) -> str:
+def ready(room: Room, identity: Identity, deadline_s: float = 20.0) -> str:
     return asyncio.run(wait_ready("r", identity, room.state_dir, deadline_s)).obs_url
 
 

@@ -132,7 +132,7 @@ class Stream:
     async def send(self, message: Json) -> None:
         await self.socket.send_str(json.dumps(message))
 
-    async def until(self, wanted: Callable[[Json], bool], deadline_s: float = 5.0) -> Json:
+    async def until(self, wanted: Callable[[Json], bool], deadline_s: float = 15.0) -> Json:
         """The next message that is wanted; those before it are kept in `seen`."""
         async with asyncio.timeout(deadline_s):
             while True:
@@ -478,7 +478,7 @@ def test_sockets_are_cut_on_demand(venue: Json) -> None:
     async def use(client: Client) -> None:
         stream = await _private(client)
         await client.control("POST", "/sim/faults", {"kind": "disconnect", "stream": "private"})
-        message = await asyncio.wait_for(stream.socket.receive(), 5)
+        message = await asyncio.wait_for(stream.socket.receive(), 15)
         assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR)
 
     _with_account(venue, use)

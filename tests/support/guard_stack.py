@@ -74,7 +74,7 @@ class GuardStack:
     def kill(self, name: str) -> None:
         """SIGKILL, and reaped."""
         self.processes[name].kill()
-        self.processes[name].wait(timeout=5)
+        self.processes[name].wait(timeout=15)
 
     def kill_bot(self) -> None:
         bot = self.bot()
@@ -99,10 +99,10 @@ class GuardStack:
             os.kill(pid, signal.SIGKILL)
         for process in self.processes.values():
             try:
-                process.wait(timeout=5)
+                process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(timeout=5)
+                process.wait(timeout=15)
         for pid in self._bots():
             os.kill(pid, signal.SIGKILL)
 
