@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ STAGE = "canary"
 LOOK_EVERY_S = 0.25
 FAULT_AFTER_S = 5.0
 BEGIN_DEADLINE_S = 120.0
+BUSY_DEADLINE_S = 60.0
 SIGNED_BY_DEMO_S = 240.0
 """On top of the stage's own time: how long a run may take that waits for no person."""
 FLOW_ENDED = ("FAILED", "CRASHED", "CANCELLED", "COMPLETED")
@@ -84,11 +86,12 @@ class Demo:
     def _trigger(self, table: Table) -> str:
         api_url, view = table.endpoints["prefect_api"], self.view
         waived = self.wish.plan.stage(STAGE).waive_predecessor
+        parameters = {"stage": STAGE, "plan": str(self.wish.plan_file), "rollout": self.rollout, "account": None}
+        asked = {"parameters": parameters, "idempotency_key": self.rollout}  # asked twice, it runs once
         with httpx.Client(base_url=api_url, timeout=10.0, trust_env=False) as client:
-            deployment = client.get(f"/deployments/name/rollout/{STAGE}").raise_for_status().json()["id"]
-            parameters = {"stage": STAGE, "plan": str(self.wish.plan_file), "rollout": self.rollout, "account": None}
-            made = client.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": parameters})
-            flow_run_id = str(made.raise_for_status().json()["id"])
+            deployment = _patiently(lambda: client.get(f"/deployments/name/rollout/{STAGE}"))["id"]
+            url = f"/deployments/{deployment}/create_flow_run"
+            flow_run_id = str(_patiently(lambda: client.post(url, json=asked))["id"])
         view.line(f"rollout/{STAGE}: rollout {self.rollout}, plan {self.wish.plan.name}", "demo")
         if waived:
             view.line("the plan waives the stages before (shadow, testnet): people sign before the launch", "demo")
@@ -199,6 +202,21 @@ class Demo:
 
 def _page(table: Table, flow_run_id: str) -> str:
     return f"{table.endpoints['prefect_ui']}/runs/flow-run/{flow_run_id}"
+
+
+def _patiently(ask: Callable[[], httpx.Response]) -> dict[str, Any]:
+    """The answer of Prefect's server; asked again where it is too busy to answer (503, or no answer in time)."""
+    end = time.monotonic() + BUSY_DEADLINE_S
+    while True:
+        try:
+            answer = ask()
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() >= end:
+                found: dict[str, Any] = answer.raise_for_status().json()
+                return found
+        except httpx.TransportError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(LOOK_EVERY_S)
 
 
 def _flow_state(table: Table, flow_run_id: str) -> tuple[str, str]:

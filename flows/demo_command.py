@@ -41,9 +41,14 @@ def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored
         signal.signal(number, signal.default_int_handler)
     try:
-        return Demo(folder, wish, view).run()
+        return _run(folder, wish, view)
     except KeyboardInterrupt:
         return _interrupted(folder, view)
+
+
+def _run(folder: StateFolder, wish: Wish, view: View) -> int:
+    try:
+        return Demo(folder, wish, view).run()
     except FAILURES as error:
         return _failed(folder, view, str(error) or type(error).__name__)
 

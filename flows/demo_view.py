@@ -95,9 +95,13 @@ class View:
                 self.raw(f"  {self.criterion_row(one)}")
 
     def criterion_row(self, one: MeasurementLatest) -> str:
-        value, mark = value_words(one)[:18], "" if one.severity == "critical" else " (advisory)"
+        name, mark = one.criterion_id, "" if one.severity == "critical" else " (advisory)"
+        name_width, value_width = 26, 18
+        if one.phase == "preflight":
+            name, name_width, value_width = name.removeprefix("preflight_"), 11, 24
         outcome = "INCONCL." if one.outcome == "INCONCLUSIVE" else one.outcome
-        return f"{self.paint(outcome, 8)} {one.criterion_id[:26]:<26} {value:<18} needs {needs(one.limit)}{mark}"
+        cells = f"{_cut(name, name_width):<{name_width}} {_cut(value_words(one), value_width):<{value_width}}"
+        return f"{self.paint(outcome, 8)} {cells} needs {needs(one.limit)}{mark}"
 
     # ---- at the end -----------------------------------------------------------------------------------------------
 
@@ -151,3 +155,7 @@ def _watch_sentence(run: StageRun, measurements: Sequence[MeasurementLatest]) ->
     whole_s = (run.watch_until - run.watch_from).total_seconds()
     gone_s = min(whole_s, max(0.0, time.time() - run.watch_from.timestamp()))
     return f"{gone_s:.0f} of {whole_s:.0f} s: {said}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

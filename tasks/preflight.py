@@ -196,7 +196,7 @@ async def _queries(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 async def _receive_window(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     """The proof of a rollback waits for the plan's window: an order must not live longer on its way than that."""
     used_ms = load_settings(under_root(subject.plan.settings)).venue.receive_window_ms
-    return used_ms <= subject.plan.recv_window_ms, f"{used_ms} ms, the plan waits {subject.plan.recv_window_ms} ms"
+    return used_ms <= subject.plan.recv_window_ms, f"{used_ms} ms of {subject.plan.recv_window_ms} ms"
 
 
 async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
@@ -208,7 +208,7 @@ async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 
 
 CHECKS: Sequence[tuple[str, str, str, Check]] = (
-    ("preflight_clock", "The venue answers and its clock agrees", "within 1 s and the receive window", _clock),
+    ("preflight_clock", "The venue answers and its clock agrees", "within 1 s and the window", _clock),
     ("preflight_key", "The key reads, trades and cannot withdraw", "trades, no withdrawal", _key),
     ("preflight_symbols", "Every symbol trades and its filters are known", "all listed", _listed),
     ("preflight_no_orders", "No order of anybody stands on the account", "0 own, 0 foreign", _no_orders),

@@ -59,8 +59,8 @@ def prefect_environment(folder: StateFolder, api_url: str) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
-        # Its SQLite refuses a write at once ("database is locked", HTTP 503) when two come together; clients try again,
-        # but a person in the browser has to. So what nobody here uses does not write: schedules, automations, events.
+        # Writers wait for one another at its SQLite; so what nobody here uses does not write: schedules, automations,
+        # events.
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
@@ -88,7 +88,7 @@ def stack_environment(folder: StateFolder, mark: str, plan: str, prometheus_url:
 
 def prefect_server(port: int) -> Spec:
     """The server without the wrapper of Prefect's command line, which would only start this as a second process."""
-    command = (sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app")
+    command = (sys.executable, "-m", "uvicorn", "--factory", "flows.prefect_server:create_app")
     options = ("--host", "127.0.0.1", "--port", str(port), "--timeout-keep-alive", "5", "--log-level", "warning")
     return Spec("prefect-server", (*command, *options))
 

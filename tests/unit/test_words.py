@@ -7,6 +7,7 @@ import io
 from flows.demo_view import WIDTH, View
 from flows.status import _against
 from flows.words import approval_question, end_sentence, markdown_table, needs
+from tasks.preflight import CHECKS
 from tasks.record_tables import MeasurementLatest, StageRun
 
 
@@ -83,4 +84,8 @@ def test_no_line_of_the_demo_is_wider_than_a_terminal() -> None:
         view.raw(
             f"  {view.criterion_row(measured('a_criterion_with_a_very_long_name', outcome, '0.12345678901234567'))}"
         )
+    for name, _, limit, _ in CHECKS:
+        row = measured(name, "FAIL", "one value that is far too long for its column", "preflight")
+        row.limit = limit
+        view.raw(f"  {view.criterion_row(row)}")
     assert max(len(line) for line in stream.getvalue().splitlines()) <= WIDTH

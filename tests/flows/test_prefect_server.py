@@ -1,0 +1,93 @@
+"""The embedded Prefect server with everybody writing at once: whoever comes second waits, and nobody is refused."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks.state_folder import StateFolder
+from tasks.supervise import specs
+
+pytestmark = pytest.mark.integration
+WRITERS, REQUESTS_EACH = 6, 8
+HOLD_S = 0.05
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The server as the supervisor starts it; its API's URL and its database."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder, api_url = StateFolder(tmp_path), f"http://127.0.0.1:{port}/api"
+    environment = specs.base_environment() | specs.prefect_environment(folder, api_url)
+    with (tmp_path / "server.log").open("w") as log:
+        command = list(specs.prefect_server(port).command)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=specs.working_directory())
+    try:
+        _await_health(process, api_url, tmp_path / "server.log")
+        yield api_url, folder.prefect / "prefect.db"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _await_health(process: subprocess.Popen[bytes], api_url: str, log: Path) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if httpx.get(f"{api_url}/health", timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-2000:])
+
+
+def test_whoever_writes_second_waits_and_is_not_refused(server: tuple[str, Path]) -> None:
+    api_url, database = server
+    over = threading.Event()
+
+    def another_writer() -> int:
+        """Writes between the others' reads and writes, as workers, flow runs and events do."""
+        written = 0
+        with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as own:
+            own.execute("CREATE TABLE IF NOT EXISTS somebody_else (n INTEGER)")
+            while not over.is_set():
+                own.execute("BEGIN IMMEDIATE")
+                own.execute("INSERT INTO somebody_else VALUES (1)")
+                time.sleep(HOLD_S)
+                own.execute("COMMIT")
+                written += 1
+                time.sleep(HOLD_S / 10)
+        return written
+
+    one_each = httpx.Limits(max_keepalive_connections=0)  # a kept connection may close just as it is used again
+    with httpx.Client(base_url=api_url, timeout=60, trust_env=False, limits=one_each) as client:
+        flow = client.post("/flows/", json={"name": "busy"}).raise_for_status().json()["id"]
+        made = client.post("/deployments/", json={"name": "one", "flow_id": flow}).raise_for_status().json()["id"]
+
+        def ask(_: int) -> list[int]:
+            url = f"/deployments/{made}/create_flow_run"
+            return [client.post(url, json={}).status_code for _ in range(REQUESTS_EACH)]
+
+        with ThreadPoolExecutor(WRITERS + 1) as pool:
+            disturbing = pool.submit(another_writer)
+            try:
+                answers = [status for each in pool.map(ask, range(WRITERS)) for status in each]
+            finally:
+                over.set()
+            assert disturbing.result() > WRITERS, "nobody disturbed anybody: this shows nothing"
+        assert answers == [201] * (WRITERS * REQUESTS_EACH)
+        found = client.post("/flow_runs/count", json={"deployments": {"id": {"any_": [made]}}}).json()
+    assert found == WRITERS * REQUESTS_EACH
