@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from flows.demo_approvers import DemoApprovers
-from flows.demo_faults import clear, inject
+from flows.demo_faults import ENDED_BY, clear, inject
 from flows.demo_view import VERDICT, View
 from flows.names import EXIT_OF_STEP, MARKET
 from flows.stack import from_another_shell, up
@@ -173,9 +173,9 @@ class Demo:
             raise DemoFailed(f"the flow ended while the stage is at {run.step}: {message or state}")
 
     def _clear(self, table: Table) -> None:
-        if self._injected and self.wish.fault == "stall":
+        if self._injected and self.wish.fault in ENDED_BY:
             try:
-                clear(self.folder, table)
+                clear(self.folder, table, self.wish.fault)
             except VenueUnreachable as error:
                 self.view.line(str(error), "venue")
 

@@ -38,9 +38,13 @@ def inject(name: str, folder: StateFolder, table: Table, run: StageRun) -> str:
         raise FaultNotInjected(f"fault {name}: could not be injected: {error}") from None
 
 
-def clear(folder: StateFolder, table: Table) -> None:
-    """Lets market data flow again after a stall, for whoever uses the venue next."""
-    control(folder, table.endpoints["venue_rest_url"], "faults", {"kind": "unstall"})
+ENDED_BY = {"stall": "unstall", "loss": "loss_over"}
+"""Faults that stay in the market, and what ends them."""
+
+
+def clear(folder: StateFolder, table: Table, fault: str) -> None:
+    """Takes out of the market what a fault left there, for whoever uses the venue next."""
+    control(folder, table.endpoints["venue_rest_url"], "faults", {"kind": ENDED_BY[fault]})
 
 
 def _crash(folder: StateFolder, table: Table, run: StageRun) -> str:

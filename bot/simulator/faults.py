@@ -66,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
         fires_at_once=False,
         parameters={"jump_pct": _number("30", "0.01", "90"), "position_quote_min": _number("0", "0", "1000000000")},
     ),
+    "loss_over": Kind("the market returns to where it would stand without the jumps of all losses", False, True),
     "stall": Kind("public sockets stay connected and carry no data until unstall", False, True),
     "unstall": Kind("public sockets carry data again, from a fresh snapshot on", False, True),
     "latency_ms": Kind(
@@ -102,7 +103,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(slots=True)
 class Fault:
-    """One armed fault. `fired_at_ns` None: its moment has not come."""
+    """One armed fault. `fired_at_ns` None: its moment has not come. `moved_ticks`: how far it holds the market away."""
 
     fault_id: int
     kind: str
@@ -110,6 +111,7 @@ class Fault:
     parameters: Mapping[str, str]
     armed_at_ns: int
     fired_at_ns: int | None = None
+    moved_ticks: int = 0
 
     def number(self, name: str) -> Decimal:
         return Decimal(self.parameters[name])

@@ -170,6 +170,8 @@ class Venue:
         fault = self.faults.arm(kind, account, parameters, now_ns)
         if kind == "foreign_order":
             self._place_foreign(fault, now_ns)
+        elif kind == "loss_over":
+            self._end_losses(now_ns)
         self._finish(now_ns)
         return fault
 
@@ -210,13 +212,22 @@ class Venue:
                 continue
             fault.fired_at_ns = now_ns
             ticks = int(self._mark_half_ticks * fault.number("jump_pct") / 200)
-            self._apply(self._market.jump(-ticks if lots > 0 else ticks), now_ns)
+            fault.moved_ticks = -ticks if lots > 0 else ticks
+            self._apply(self._market.jump(fault.moved_ticks), now_ns)
             taker = Side.SELL if lots > 0 else Side.BUY
             touch = self.book.best_background(taker.opposite)
             if touch is not None:
                 self._trading.print(taker, touch, 1, now_ns)
             return True
         return False
+
+    def _end_losses(self, now_ns: int) -> None:
+        losses = self.faults.of_kind("loss")
+        back = -sum(fault.moved_ticks for fault in losses)
+        for fault in losses:
+            fault.moved_ticks = 0
+        if back:
+            self._apply(self._market.jump(back), now_ns)
 
     # ---- the market ---------------------------------------------------------------------------------------------
 

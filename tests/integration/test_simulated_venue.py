@@ -490,7 +490,7 @@ def test_the_control_api_needs_its_token_and_names_what_it_does_not_know(venue: 
         status, error = await client.control("POST", "/sim/faults", {"kind": "quake", "account": client.name})
         assert status == 400
         assert "quake" in error["error"]
-        assert "crossing, loss, stall, unstall" in error["error"]
+        assert "crossing, loss, loss_over, stall, unstall" in error["error"]
         assert (await client.control("GET", "/sim/state?account=nobody"))[0] == 404
         assert (await client.control("POST", "/sim/accounts", {"equity_quote": "-1"}))[0] == 400
 

@@ -264,11 +264,14 @@ def test_loss_waits_for_a_position_then_jumps_once_against_it_and_stays(side: Si
     assert desk.venue.mark_half_ticks / 2 == mark
     closing = desk.create(side.opposite, int(mark * (1 - side.sign * 0.01)), 10, TimeInForce.IOC, reduce_only=True)
     assert (closing.status, desk.account.position.lots) == (Status.FILLED, 0)
+    for _ in range(2):  # the second time there is nothing left to undo
+        desk.venue.arm("loss_over", "", {}, 2)
+        assert desk.venue.mark_half_ticks / 2 == 600_000
 
 
 def test_a_fault_that_does_not_exist_is_refused_by_name_with_what_is_allowed() -> None:
     desk = Desk()
-    with pytest.raises(FaultRefused, match=r"kind: 'nope' is not one of crossing, loss, stall, unstall"):
+    with pytest.raises(FaultRefused, match=r"kind: 'nope' is not one of crossing, loss, loss_over, stall, unstall"):
         desk.venue.arm("nope", "sim-1", {}, 1)
     with pytest.raises(FaultRefused, match=r"speed: unknown parameter of loss; allowed are account, jump_pct"):
         desk.venue.arm("loss", "sim-1", {"speed": 1}, 1)
