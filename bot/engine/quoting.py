@@ -37,7 +37,9 @@ class SpreadAndSkew:
     """A fixed half-spread around mid, both quotes moved against the inventory.
 
     With s = skew x position / inventory limit (within ±skew): bid = mid x (1 - half - s), ask = mid x (1 + half - s);
-    the bid rounded down, the ask up. Size is one notional at mid, rounded down to the lot.
+    the bid rounded down, the ask up. Neither passes mid, however hard the skew leans: the reducing quote would cross
+    there and be refused, and with the other side at its limit nothing could ever reduce the position. Size is one
+    notional at mid, rounded down to the lot.
     """
 
     def __init__(self, parameters: EngineParameters, instrument: Instrument) -> None:
@@ -51,8 +53,8 @@ class SpreadAndSkew:
         mid2 = market.mid2_ticks
         skew = self._skew_ubps * market.position_lots * mid2 // self._inventory_units2
         skew = max(-self._skew_ubps, min(self._skew_ubps, skew))
-        bid = mid2 * (UBPS_ONE - self._half_ubps - skew) // (2 * UBPS_ONE)
-        ask = -(-mid2 * (UBPS_ONE + self._half_ubps - skew) // (2 * UBPS_ONE))
+        bid = min(mid2 * (UBPS_ONE - self._half_ubps - skew) // (2 * UBPS_ONE), mid2 // 2)
+        ask = max(-(-mid2 * (UBPS_ONE + self._half_ubps - skew) // (2 * UBPS_ONE)), -(-mid2 // 2))
         lots = self._size_units2 // mid2
         return (Quote(Side.BUY, bid, lots), Quote(Side.SELL, ask, lots))
 
