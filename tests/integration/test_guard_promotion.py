@@ -77,7 +77,7 @@ def test_a_plan_that_changed_under_the_signature_parks_what_runs(stack: GuardSta
     epoch = stack.record.stage_run(number).epoch
     stack.kill("guard")
     text = stack.plan_path.read_text()
-    stack.plan_path.write_text(text.replace("inventory_max_quote: 1000", "inventory_max_quote: 1100"))
+    stack.plan_path.write_text(text.replace("inventory_max_quote: 500", "inventory_max_quote: 600"))
     stack.start_guard()
     run = stack.wait_step(number, ("parked",), 30)
     stack.plan_path.write_text(text)
