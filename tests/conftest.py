@@ -1,4 +1,4 @@
-"""For every test: a failed one leaves a bundle, and says where."""
+"""For every test: a failed one leaves a bundle, and says where; and which worker runs what, where there are two."""
 
 from __future__ import annotations
 
@@ -9,12 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tasks.bundle import save_bundle
 from tasks.state_folder import REPOSITORY, StateFolder
 
 BUNDLES = REPOSITORY / "artifacts" / "bundles"
 BYTES_EACH_MAX = 20_000_000
+
+
+ONE_AFTER_ANOTHER = ("tests/flows/", "tests/integration/test_supervisor.py")
+"""Each starts a Prefect server, on the usual ports where they are free: two at once would starve, and race for them."""
+
+
+class PrefectOnOneWorker(LoadScopeScheduling):
+    """Every test goes to whichever worker is free, but all that start a Prefect server to one and the same.
+
+    xdist's own grouping by marker does nothing under this pytest: it renames tests, and pytest no longer looks.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "prefect" if nodeid.startswith(ONE_AFTER_ANOTHER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PrefectOnOneWorker:
+    """Asked only where xdist distributes."""
+    return PrefectOnOneWorker(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
