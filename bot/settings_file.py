@@ -19,8 +19,8 @@ class ConfigError(Exception):
     """A configuration that cannot be used. The message is one line: where, which key, its value, what is allowed."""
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with exact decimals; a key given twice is an error, not the second value."""
+class _Loader(yaml.CSafeLoader):
+    """The safe loader with exact decimals; a key given twice is an error, not the second value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
+def _decimal(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> Decimal:
     text = str(loader.construct_scalar(node)).replace("_", "")
     try:
         return Decimal(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -54,10 +54,10 @@ def read_yaml(path: Path) -> dict[str, object]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason})") from error
     try:
-        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader of our own, see above
+        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader of our own, see above
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
+        line = f":{min(mark.line + 1, len(text.splitlines()))}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{path}{line}: {problem}") from error
     except ValueError as error:  # a date that is none; YAML reads 2026-13-45 as one

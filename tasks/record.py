@@ -11,16 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, case, create_engine, event, func, text
+from sqlalchemy import Engine, case, func, text
 from sqlalchemy import select as sql_select
-from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
 
 from tasks.record_chain import ChainReport, check_chain
+from tasks.record_engine import open_engine
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_tables import (
     EvidenceFile,
@@ -37,7 +36,6 @@ from tasks.record_tables import (
     utc_now,
 )
 
-BUSY_TIMEOUT_MS = 10_000
 FINAL_STEPS = ("promoted", "rolled_back", "parked")
 """Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
 INBOX_KINDS = ("begin", "launch", "judge", "promote", "sign_off", "stop")
@@ -301,17 +299,6 @@ def iso(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def open_engine(url: str) -> Engine:
-    """An engine on the record with the settings it needs. Creates the folder of a SQLite file, not its tables."""
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _on_sqlite_connect)
-        event.listen(engine, "begin", _on_sqlite_begin)
-    return engine
-
-
 def open_record(url: str) -> Record:
     """Opens the record and brings its tables to the newest revision. Raises RecordError in one line."""
     try:
@@ -324,23 +311,6 @@ def open_record(url: str) -> Record:
     except MigrationFailed as error:
         raise RecordError(str(error)) from error
     return Record(engine)
-
-
-def _on_sqlite_connect(connection: Any, _: object) -> None:
-    # The driver must not open transactions by itself: `begin` below chooses which kind.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _on_sqlite_begin(connection: Connection) -> None:
-    # A deferred transaction that reads and then writes fails at once when another process wrote in between.
-    write = connection.get_execution_options().get("slipway_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def _id(value: int | None) -> int:

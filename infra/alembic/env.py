@@ -6,7 +6,7 @@ import os
 
 from alembic import context
 
-from tasks.record import open_engine
+from tasks.record_engine import open_engine
 from tasks.record_tables import Account
 
 url = os.environ.get("SLIPWAY_RECORD_URL", "")

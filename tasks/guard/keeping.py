@@ -60,15 +60,7 @@ def storing(
 def measurement_row(stage_run_id: int, criterion: Criterion, one: Measurement) -> MeasurementRow:
     """The row to keep of a measurement; `tasks.guard.history` reads it back."""
     return MeasurementRow(
-        stage_run_id=stage_run_id,
-        criterion_id=one.criterion_id,
-        phase=criterion.phase,
-        at_ms=one.at_ms,
-        outcome=one.outcome.value,
-        cause=one.cause.value if one.cause else None,
-        value=None if one.value is None else plain(one.value),
-        limit=one.limit,
-        unit=one.unit,
+        **_measured(stage_run_id, criterion, one),
         window_s="" if one.window_s is None else f"{one.window_s:g}",
         sample_count=one.sample_count,
         coverage="" if one.coverage is None else plain(one.coverage),
@@ -99,17 +91,23 @@ def raw_reading(reading: Reading) -> dict[str, Any]:
 def latest_row(stage_run_id: int, criterion: Criterion, one: Measurement, ordinal: int) -> MeasurementLatest:
     """The row that is replaced each time; `ordinal` is the criterion's place in its file."""
     return MeasurementLatest(
-        stage_run_id=stage_run_id,
-        criterion_id=one.criterion_id,
-        phase=criterion.phase,
-        at_ms=one.at_ms,
-        outcome=one.outcome.value,
-        cause=one.cause.value if one.cause else None,
-        value=None if one.value is None else plain(one.value),
-        limit=one.limit,
-        unit=one.unit,
+        **_measured(stage_run_id, criterion, one),
         severity=criterion.severity,
         title=criterion.title,
         reason=one.reason,
         ordinal=ordinal,
     )
+
+
+def _measured(stage_run_id: int, criterion: Criterion, one: Measurement) -> dict[str, Any]:
+    return {
+        "stage_run_id": stage_run_id,
+        "criterion_id": one.criterion_id,
+        "phase": criterion.phase,
+        "at_ms": one.at_ms,
+        "outcome": one.outcome.value,
+        "cause": one.cause.value if one.cause else None,
+        "value": None if one.value is None else plain(one.value),
+        "limit": one.limit,
+        "unit": one.unit,
+    }

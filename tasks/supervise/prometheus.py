@@ -51,8 +51,8 @@ def find_prometheus() -> Path:
     return Path(found)
 
 
-def prometheus_command(binary: Path, folder: StateFolder, port: int) -> list[str]:
-    """The command line but for its data folder, with the configuration written.
+def prometheus_command(binary: Path, folder: StateFolder, port: int, path: str = "") -> list[str]:
+    """The command line but for its data folder, with the configuration written. It answers below `path` alone.
 
     The look-back of 5 s lets a target that died be absent after five missed scrapes, not after five minutes.
     """
@@ -64,6 +64,7 @@ def prometheus_command(binary: Path, folder: StateFolder, port: int) -> list[str
         "--storage.tsdb.retention.time=15d",
         "--query.lookback-delta=5s",
         f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.route-prefix={path or '/'}",
         "--log.level=warn",
     ]
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -97,15 +98,13 @@ class Supervisor:
             return
         prefect, prometheus = usual_or_free(4200), usual_or_free(9090)
         server = f"http://127.0.0.1:{prefect}"
-        self._save(
-            self.table.with_endpoints(
-                prefect_ui=f"{server}/v2", prefect_api=f"{server}/api", prometheus=f"http://127.0.0.1:{prometheus}"
-            )
-        )
+        # A path of its own: another stack's Prometheus, on the port of one that died, must not be taken for ours.
+        ours = f"http://127.0.0.1:{prometheus}/slipway-{secrets.token_hex(4)}"
+        self._save(self.table.with_endpoints(prefect_ui=f"{server}/v2", prefect_api=f"{server}/api", prometheus=ours))
 
     def _prometheus_spec(self) -> specs.Spec:
-        port = int(self.table.endpoints["prometheus"].rpartition(":")[2])
-        command = prometheus_command(find_prometheus(), self.folder, port)
+        url = urlsplit(self.table.endpoints["prometheus"])
+        command = prometheus_command(find_prometheus(), self.folder, url.port or 0, url.path)
         return specs.Spec("prometheus", tuple(command))
 
     def _server_spec(self) -> specs.Spec:

@@ -12,7 +12,8 @@ import pytest
 from sqlmodel import SQLModel
 
 from tasks.evidence import gather, write_evidence
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun, utc_now
 from tasks.record_writer import RecordWriter
 

@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from tasks.state_folder import StateFolder
@@ -89,9 +91,12 @@ def test_a_stack_comes_up_heals_is_adopted_and_goes_down_without_a_trace(stack: 
     first = stack.rollout("up")
     assert first.returncode == 0, first.stdout + first.stderr
     table = stack.table()
-    ports = [url.removesuffix("/api").rpartition(":")[2] for name, url in table.endpoints.items() if "_ui" not in name]
-    assert "4200" not in ports
-    assert "9090" not in ports
+    ports = {urlsplit(url).port for url in table.endpoints.values()}
+    assert not ports & {4200, 9090, None}
+    ours = urlsplit(table.endpoints["prometheus"])
+    for path, status in ((ours.path, 200), ("", 404), ("/slipway-another", 404)):  # who comes after us on our port
+        answer = httpx.get(f"http://{ours.netloc}{path}/api/v1/query", params={"query": "1"})
+        assert answer.status_code == status, path
     assert table.endpoints["prefect_ui"] in first.stdout
     assert "prefect deployment run rollout/canary" in first.stdout
 

@@ -144,9 +144,9 @@ class GuardStack:
 
     def _start_prometheus(self) -> str:
         port = _free_port()
-        command = prometheus_command(find_prometheus(), self.folder, port)
+        command = prometheus_command(find_prometheus(), self.folder, port, "/guard-stack")
         self._spawn("prometheus", [*command, f"--storage.tsdb.path={fresh_data_folder(self.folder)}"])
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}/guard-stack"
         self.until("Prometheus is ready", lambda: _ready(url), 15)
         return url
 

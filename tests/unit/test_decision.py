@@ -6,7 +6,6 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from gate_parts import AT_MS, criterion, measured
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from gates.decision import (
 )
 from gates.judge import Cause, Outcome, verdict
 from gates.stages import ROOT, load_plan, stage_criteria
+from tests.support.gate_parts import AT_MS, criterion, measured
 
 BAD = 2000
 Round = dict[str, Decimal | int | Cause]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from gate_parts import AT_MS, criterion, measured, reading
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gates.judge import SEVERITY, Cause, Outcome, judge
+from tests.support.gate_parts import AT_MS, criterion, measured, reading
 
 VALUES = st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-5000, max_value=5000)
 

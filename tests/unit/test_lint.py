@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gate_parts import criterion
 
 from gates import promql
 from gates.__main__ import main
 from gates.lint import criterion_faults, lint_file, lint_plan, stage_faults
 from gates.sources import totals
 from gates.stages import ROOT, load_plan
+from tests.support.gate_parts import criterion
 
 CANARY = ROOT / "configs" / "criteria" / "canary.yaml"
 PLANS = [ROOT / "configs" / "rollout.smoke.yaml", ROOT / "configs" / "rollout.yaml"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlmodel import SQLModel
 
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.resume import CannotResume, continued_run, resumed

@@ -127,19 +127,3 @@ def test_captures_that_cannot_be_played_are_refused_with_place_and_reason(tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordUnreadable, match=r"holds no \.gz"):
         load_record(tmp_path / "empty")
-
-
-def test_the_real_capture_plays_for_its_whole_span_and_is_never_crossed() -> None:
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "spot"
-    if not folder.is_dir():
-        pytest.skip("the real captures are not beside this checkout")
-    record = load_record(folder / "btcusdt_20240808.gz")
-    assert -1_400 < record.clock_offset_ms < -1_200
-    venue = Venue(RECORDED, RecordedMarket(record), seed=1, now_ns=0)
-    while venue.next_at_ns() < record.span_ms * 1_000_000:
-        venue.advance(venue.next_at_ns())
-        venue.drain()
-        bid, ask = venue.book.best(Side.BUY), venue.book.best(Side.SELL)
-        assert bid is not None
-        assert ask is not None
-        assert bid < ask

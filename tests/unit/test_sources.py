@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from gate_parts import AT_MS, criterion
 
 from bot.journal import Journal
 from gates.judge import Cause, Measurement, Outcome, judge
 from gates.sources.checks import WITNESSED, CheckFacts, by_name, measure_checks
 from gates.sources.tables import measure_tables
+from tests.support.gate_parts import AT_MS, criterion
 
 FACTS = CheckFacts(
     digest_signed="d" * 64,
@@ -127,12 +124,3 @@ def test_an_unknown_check_is_a_source_error() -> None:
 def test_totals_by_name_are_summed_over_labels() -> None:
     held = {("a", "x=1"): 1, ("a", "x=2"): 2, ("b", ""): 4}
     assert by_name(held) == {"a": 3, "b": 4}
-
-
-def test_the_gates_load_nothing_heavy() -> None:
-    code = (
-        "import sys, gates.lint, gates.decision, gates.course, gates.sources.checks, gates.__main__;"
-        "print([m for m in ('pandas', 'numpy', 'great_expectations', 'prefect', 'sqlmodel') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert done.stdout.strip() == "[]"

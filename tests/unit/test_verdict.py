@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from gate_parts import criterion, measured
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gates.judge import SEVERITY, Cause, Measurement, Outcome, Word, verdict
+from tests.support.gate_parts import criterion, measured
 
 RANK = {Word.GO: 0, Word.HOLD: 1, Word.NO_GO: 2}
 FILE = tuple(criterion(name) for name in ("first", "second", "third"))

@@ -22,7 +22,8 @@ from tasks.guard.state import Active, GuardState, Refused
 from tasks.guard.store import Store
 from tasks.launch import BotEnded, BotProcess, LaunchError
 from tasks.notify import Delivery
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import Outbox, Rollout, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import Seeds

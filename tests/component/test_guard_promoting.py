@@ -10,8 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gate_parts import measured
-from guard_parts import activate, guard_at, looks, never_close, value_of, writing
 
 from gates.course import Step
 from gates.decision import Action
@@ -25,6 +23,8 @@ from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.launch import BotProcess
 from tasks.supervise.identity import identify
+from tests.support.gate_parts import measured
+from tests.support.guard_parts import activate, guard_at, looks, never_close, value_of, writing
 
 
 @pytest.fixture(autouse=True)

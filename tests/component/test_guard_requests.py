@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guard_parts import DIGEST, activate, guard_at, never_close, writing
 
 from gates.course import Step
 from gates.judge import Outcome
@@ -22,6 +21,7 @@ from tasks.preflight import AGAIN_AT_LAUNCH, Checked
 from tasks.record import Answer
 from tasks.record_tables import Inbox, SignOff, StageRun, utc_now
 from tasks.sign_off import current_code
+from tests.support.guard_parts import DIGEST, activate, guard_at, never_close, writing
 
 WITHIN_S = 5.0
 

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 from typing import cast
 
-from guard_parts import activate, guard_at, writing
-
 from tasks.guard.grants import renew_once
 from tasks.operate import GrantAnswer, Operator
+from tests.support.guard_parts import activate, guard_at, writing
 
 
 class SilentBot:

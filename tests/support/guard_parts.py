@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_parts import measured
 from sqlmodel import SQLModel
 
 from gates.approvers import load_approvers
@@ -22,11 +21,13 @@ from tasks.guard import closing
 from tasks.guard.exposition import Exposition
 from tasks.guard.state import Active, GuardState, load_active, now_ms
 from tasks.guard.store import Store
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import Rollout, StageRun, utc_now
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import Seeds, enroll_demo
 from tasks.state_folder import StateFolder, write_private
+from tests.support.gate_parts import measured
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 DIGEST = "abc123" + "0" * 58

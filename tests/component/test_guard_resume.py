@@ -13,7 +13,8 @@ from tasks.guard.exposition import Exposition
 from tasks.guard.resume import CannotResume, resume, resume_later
 from tasks.guard.state import GuardState
 from tasks.guard.store import Store
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import Seeds

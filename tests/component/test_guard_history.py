@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from gate_parts import AT_MS, criterion, measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlmodel import SQLModel
@@ -19,9 +18,11 @@ from gates.decision import GuardHistory
 from gates.judge import Cause, Measurement
 from tasks.guard.history import told_again
 from tasks.guard.keeping import Kept, latest_row, measurement_row
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun
 from tasks.record_writer import RecordWriter
+from tests.support.gate_parts import AT_MS, criterion, measured
 
 BACK_AT_MS = AT_MS + 1_000_000
 ASKED = criterion("pnl")

@@ -10,7 +10,8 @@ import pytest
 from sqlmodel import SQLModel
 
 from gates.approvers import Approvers, SignOffs
-from tasks.record import Record, open_engine
+from tasks.record import Record
+from tasks.record_engine import open_engine
 from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import Gate, Judged, Request, Seeds, SeedsError, SignOffDesk, current_code, demo_code, enroll_demo

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
-from tasks.record import Record, RecordError, open_engine
+from tasks.record import Record, RecordError
+from tasks.record_engine import open_engine
 from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun
 from tasks.record_writer import EpochLost, RecordWriter
 
