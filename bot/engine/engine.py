@@ -272,8 +272,7 @@ class Engine:
             self._reconciliation.read_soon(told.symbol)
 
     def _filled(self, event: ev.Filled) -> None:
-        if self._state.ledger.knows(event.execution_id):
-            self._reconciliation.heard(event.execution_id)
+        self._reconciliation.filled(event)
         self._answers.filled(event)
         self._conditions.losses()
 

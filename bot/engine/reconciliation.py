@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from bot.domain.events import ExecutionsSwept, OpenOrdersRead, OrderStatus, PositionRead, VenueOrder
+from bot.domain.events import ExecutionsSwept, Filled, OpenOrdersRead, OrderStatus, PositionRead, VenueOrder
 from bot.domain.instrument import Instrument
 from bot.domain.intent import CancelOrder, ReadAccount
 from bot.domain.order import OrderHappening, OrderState
@@ -47,11 +47,14 @@ class Mismatch(msgspec.Struct):
 
 
 class Sweep(msgspec.Struct):
-    """An execution that a read told and the private stream had not. `first_ns`: when that read was asked."""
+    """An execution that a read told and the private stream had not.
+
+    `first_ns`: when that read was asked, or the first one after the latest execution since; `up_since_ns`: the stream's.
+    """
 
     symbol: str
     first_ns: int
-    counted: bool = False
+    up_since_ns: int
 
 
 class Reconciliation:
@@ -66,6 +69,8 @@ class Reconciliation:
         parameters = state.parameters
         self._interval_ns = seconds_ns(min(parameters.recon_interval_s, parameters.position_check_s))
         self._swept: dict[str, Sweep] = {}
+        self._told_ns: dict[str, int] = {}
+        """symbol → when the private stream last told an execution"""
         self._foreign: dict[str, int] = {}
         self._answers: dict[str, set[str]] = {symbol: set() for symbol in state.parameters.symbols}
         self.drift_pct: dict[str, Decimal] = {}
@@ -198,26 +203,43 @@ class Reconciliation:
     # ---- executions ----
 
     def swept(self, event: ExecutionsSwept) -> None:
-        """Executions that came by a read. The stream may be late; what it has not told by a second sweep is counted.
+        """Executions that came by a read, accounted for at once. Under load a read overtakes the stream: late is not lost.
 
-        What happened while the private stream was down is no divergence: catching up is what the read is for.
+        What the stream has still not told by a second read, with no execution between, is counted. What happened while
+        the stream was down, or before it broke, is no divergence: catching up is what the read is for.
         """
         state = self._state
         confirm_ns = seconds_ns(state.parameters.recon_confirm_s)
         for execution_id, sweep in list(self._swept.items()):
-            if sweep.symbol == event.symbol and event.asked_at_ns - sweep.first_ns >= confirm_ns:
-                del self._swept[execution_id]
-                self._count("unrecorded_fills", event.symbol, execution_id)
-                self._stopping.enter("recon_divergence", f"unrecorded_fills {execution_id}")
+            if sweep.symbol == event.symbol:
+                self._doubt_stream(execution_id, sweep, event.asked_at_ns, confirm_ns)
         for execution_id, venue_at_ns in event.executions:
             up_since_ns = state.private_up_since_ns
             if up_since_ns and venue_at_ns > up_since_ns and not state.ledger.knows(execution_id):
-                self._swept[execution_id] = Sweep(event.symbol, event.asked_at_ns)
+                self._swept[execution_id] = Sweep(event.symbol, event.asked_at_ns, up_since_ns)
                 self.read_soon(event.symbol, confirm_ns)
 
-    def heard(self, execution_id: str) -> None:
-        """The private stream told that execution after all."""
-        self._swept.pop(execution_id, None)
+    def _doubt_stream(self, execution_id: str, sweep: Sweep, asked_at_ns: int, confirm_ns: int) -> None:
+        """A later read, and the stream has not told that execution yet."""
+        if sweep.up_since_ns != self._state.private_up_since_ns:
+            del self._swept[execution_id]
+            return
+        if self._told_ns.get(sweep.symbol, 0) >= sweep.first_ns:
+            sweep.first_ns = asked_at_ns
+        wait_ns = sweep.first_ns + confirm_ns - asked_at_ns
+        if wait_ns > 0:
+            self.read_soon(sweep.symbol, wait_ns)
+            return
+        del self._swept[execution_id]
+        self._count("unrecorded_fills", sweep.symbol, execution_id)
+        self._stopping.enter("recon_divergence", f"unrecorded_fills {execution_id}")
+
+    def filled(self, event: Filled) -> None:
+        """Call before a fill is accounted for: the stream told it, after all or first; unless it follows its read."""
+        told_by_read = event.execution_id in self._swept and not self._state.ledger.knows(event.execution_id)
+        if not told_by_read:
+            self._swept.pop(event.execution_id, None)
+            self._told_ns[event.symbol] = self._state.now_ns
 
     # ---- position ----
 

@@ -119,9 +119,10 @@ class Loop:
         if self._engine_broken:
             return
         if isinstance(event, Filled):
-            if self.sender.known_execution(event) and not self.sender.heard_after_sweep(event):
+            if not self.sender.known_execution(event):
+                self._parts.housekeeping.note_fill(event)
+            elif not self.sender.heard_after_sweep(event):
                 return
-            self._parts.housekeeping.note_fill(event)
         elif isinstance(event, InstrumentsRead):
             self.sender.instruments[event.symbol] = _instrument(event)
         try:

@@ -135,7 +135,10 @@ class Sender:
 
     def heard_after_sweep(self, fill: Filled) -> bool:
         """Whether a read told this execution and the private stream tells it now, for the first time."""
-        return self._swept.pop(fill.execution_id, None) is not None
+        if fill.execution_id not in self._swept:
+            return False
+        del self._swept[fill.execution_id]
+        return True
 
     def decided(self, event: Event, intents: Sequence[Intent]) -> None:
         """Measures tick_to_decision: from receiving an event to having decided on an order because of it."""

@@ -38,7 +38,10 @@ class KernelReads:
 
     def heard_after_sweep(self, fill: ev.Filled) -> bool:
         """Whether a read told this execution and the private stream tells it now, for the first time."""
-        return self._swept.pop(fill.execution_id, None) is not None
+        if fill.execution_id not in self._swept:
+            return False
+        del self._swept[fill.execution_id]
+        return True
 
     def probe(self, client_order_id: str) -> None:
         kernel = self._kernel
@@ -84,9 +87,10 @@ class KernelReads:
         def answered(answer: list[ev.Filled] | V5Error) -> None:
             if isinstance(answer, V5Error):
                 self._failed("executions", calls.EXECUTIONS, answer)
+                self._read_open_orders()
             else:
+                self._read_open_orders()  # asked before what the fills decide is sent, as the process's task goes on
                 self._tell_swept(answer, asked_at_ns)
-            self._read_open_orders()
 
         kernel.request(act, answered, calls.EXECUTIONS)
 

@@ -252,6 +252,34 @@ def test_an_execution_that_the_stream_never_tells_is_accounted_at_once_and_count
     assert driver.engine.view == "HELD"
 
 
+def test_a_missed_execution_is_counted_only_after_two_reads_with_no_execution_between() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed_fill(driver)
+    driver.wait(1500 * MS)
+    driver.fill(driver.quotes[Side.SELL].client_order_id, 1, execution="told")
+    driver.wait(S)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+    driver.wait(1900 * MS)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+    driver.wait(200 * MS)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 1
+
+
+def test_an_execution_swept_shortly_before_the_stream_broke_is_no_divergence() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed_fill(driver)
+    driver.tell(ev.StreamDown(driver.now, "private", "reset"))
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.wait(3 * S)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+
+
 def test_a_late_stream_and_what_happened_while_it_was_down_are_no_divergence() -> None:
     driver = Driver().start()
     driver.wait(S)
