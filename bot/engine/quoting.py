@@ -98,9 +98,13 @@ class AvellanedaStoikov:
 
 
 def _around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[Quote, ...]:
-    """Both quotes: bid = mid x (1 - half - skew) rounded down, ask = mid x (1 + half - skew) rounded up."""
-    bid = mid2 * (UBPS_ONE - half_ubps - skew_ubps) // (2 * UBPS_ONE)
-    ask = -(-mid2 * (UBPS_ONE + half_ubps - skew_ubps) // (2 * UBPS_ONE))
+    """Both quotes: bid = mid x (1 - half - skew) rounded down, ask = mid x (1 + half - skew) rounded up.
+
+    Neither passes mid, however hard the skew leans. The quote that reduces would cross there and be refused; with the
+    other side at its limit nothing would stand then, and nothing could ever reduce the position.
+    """
+    bid = min(mid2 * (UBPS_ONE - half_ubps - skew_ubps) // (2 * UBPS_ONE), mid2 // 2)
+    ask = max(-(-mid2 * (UBPS_ONE + half_ubps - skew_ubps) // (2 * UBPS_ONE)), -(-mid2 // 2))
     return (Quote(Side.BUY, bid, lots), Quote(Side.SELL, ask, lots))
 
 

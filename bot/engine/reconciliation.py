@@ -49,7 +49,7 @@ class Mismatch(msgspec.Struct):
 class Sweep(msgspec.Struct):
     """An execution that a read told and the private stream had not.
 
-    `first_ns`: when that read was asked, or the first one after the latest execution since; `up_since_ns`: the stream's.
+    `first_ns`: when that read was asked, or the first after the latest execution since; `up_since_ns`: the stream's.
     """
 
     symbol: str
@@ -203,7 +203,7 @@ class Reconciliation:
     # ---- executions ----
 
     def swept(self, event: ExecutionsSwept) -> None:
-        """Executions that came by a read, accounted for at once. Under load a read overtakes the stream: late is not lost.
+        """Executions that came by a read, accounted for at once. Under load a read overtakes the stream: late only.
 
         What the stream has still not told by a second read, with no execution between, is counted. What happened while
         the stream was down, or before it broke, is no divergence: catching up is what the read is for.

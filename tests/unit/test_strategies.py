@@ -69,6 +69,28 @@ def test_prices_stay_prices_never_cross_each_other_and_move_no_further_than_the_
         assert max(after[0] - bid, after[1] - ask) <= furthest
 
 
+@given(
+    st.sampled_from(["spread_and_skew", "avellaneda_stoikov"]), st.integers(-10**6, 10**6), st.integers(0, 10**20),
+    st.integers(1_000, 10**9), st.integers(1, 50), st.integers(1, 400), st.integers(0, 400),
+)  # fmt: skip
+def test_however_hard_it_leans_the_quote_that_reduces_stays_on_its_side_of_mid(
+    name: str, position: int, variance: int, bid: int, spread: int, half_bps: int, skew_bps: int
+) -> None:
+    """Refused as crossing it would leave nothing standing: the side that adds is at its limit then."""
+    leaning = parameters(strategy=name, half_spread_bps=D(half_bps), inventory_skew_bps=D(skew_bps))
+    strategy = strategy_of(leaning, INSTRUMENT)
+    quotes = prices(strategy, Market(bid, bid + spread, 2 * bid + spread, position, variance))
+    assert 2 * quotes[0] <= 2 * bid + spread <= 2 * quotes[1]
+    assert quotes[0] < bid + spread
+    assert quotes[1] > bid
+
+
+def test_beyond_its_half_spread_a_lean_moves_only_the_side_that_adds() -> None:
+    strategy = SpreadAndSkew(parameters(half_spread_bps=D(10), inventory_skew_bps=D(13)), INSTRUMENT)
+    assert prices(strategy, market(position=10)) == (498_850, 500_000)
+    assert prices(strategy, market(position=-10)) == (500_000, 501_150)
+
+
 @given(st.lists(st.integers(400_000, 600_000), min_size=2, max_size=50), st.integers(1, 600))
 def test_volatility_is_exact_and_never_below_its_floor(mids2: list[int], memory_s: int) -> None:
     one, two = Volatility(memory_s, D("0.1")), Volatility(memory_s, D("0.1"))
