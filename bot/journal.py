@@ -8,6 +8,7 @@ durable: where it is kept at all it goes to segment files, numbered in the same 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -36,6 +37,11 @@ __all__ = [
 
 _LABELS = {metric.name: metric.labels for metric in CATALOGUE}
 _MS_SUFFIX = "_ms_total"
+
+TAIL_BYTES = 1_000_000
+"""The end of a segment is looked for its newest line in this much; a line is far shorter."""
+
+SEGMENT_LINE = re.compile(rb"\[\d+,\{.*\]$")
 
 
 @cache
@@ -78,6 +84,21 @@ class Segments:
         self._bytes += len(line)
         self._file.write(line)
 
+    def flush(self) -> None:
+        """Hands what was written to the system, so that a killed process has left it; a lost machine may not have."""
+        if self._file is not None:
+            self._file.flush()
+
+    def last_seq(self) -> int:
+        """The number of the newest line that is whole, 0 without one."""
+        for segment in sorted(self._folder.glob("market-*.jsonl"), reverse=True):
+            with segment.open("rb") as file:
+                file.seek(max(0, segment.stat().st_size - TAIL_BYTES))
+                lines = [line for line in file.read().split(b"\n")[:-1] if SEGMENT_LINE.match(line)]
+            if lines:
+                return int(lines[-1][1:].partition(b",")[0])
+        return 0
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -117,6 +138,9 @@ class Journal:
         self._totals: dict[tuple[str, str], int] = {}
         self._base = self._read_totals()
         self._seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0]
+        if segments is not None:
+            self._seq = max(self._seq, segments.last_seq())
+        self._first_seq = self._seq
 
     @property
     def pending(self) -> bool:
@@ -130,6 +154,17 @@ class Journal:
             "SELECT coalesce(max(json_extract(body, '$.epoch')), 0) FROM entry WHERE kind = 'GrantReceived'"
         ).fetchone()
         return int(row[0])
+
+    @property
+    def execution_count(self) -> int:
+        """How many executions this journal knows."""
+        return int(self._db.execute("SELECT count(*) FROM fills").fetchone()[0])
+
+    @property
+    def last_ns(self) -> int:
+        """When the newest entry of earlier processes was written, 0 in a journal without entries."""
+        row = self._db.execute("SELECT coalesce(max(at_ns), 0) FROM entry WHERE seq <= ?", (self._first_seq,))
+        return int(row.fetchone()[0])
 
     def event(self, event: Event) -> None:
         """Gathers an event for the next commit. Market data goes to the segments, or nowhere."""
@@ -156,6 +191,7 @@ class Journal:
         changed = [(key, value) for key, value in counts.items() if self._totals.get(key) != value]
         if not self._rows and not changed:
             return
+        self._flush_market_data()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows)
@@ -186,6 +222,16 @@ class Journal:
         except OSError as error:
             self.market_data_error = str(error)
             self._segments = None  # trading goes on without it; a segment with a hole would replay wrongly
+
+    def _flush_market_data(self) -> None:
+        """Before the entries that were decided on it, so that a journal never knows more than its segments."""
+        if self._segments is None:
+            return
+        try:
+            self._segments.flush()
+        except OSError as error:
+            self.market_data_error = str(error)
+            self._segments = None
 
     def _gather(self, direction: str, item: Event | Intent) -> None:
         self._seq += 1

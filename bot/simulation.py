@@ -14,6 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bot.domain.events import Event, GrantReceived, ShutdownRequested, Started
 from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent
@@ -82,8 +84,11 @@ class Scenario:
 
     def started(self) -> Started:
         """The first event of the run."""
-        symbols = self.parameters.symbols
-        return Started(START_NS, f"sim-{self.seed}", self.parameters.mode, "simulated", code_version(), symbols)
+        parameters = self.parameters
+        text = msgspec.json.encode(parameters).decode()
+        return Started(
+            START_NS, f"sim-{self.seed}", parameters.mode, "simulated", code_version(), parameters.symbols, text
+        )
 
 
 @dataclass(frozen=True)

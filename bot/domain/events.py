@@ -33,6 +33,8 @@ class Started(_Event, frozen=True, tag=True):
     config_digest: str
     version: str
     symbols: tuple[str, ...]
+    parameters: str = ""
+    """The engine's parameters as JSON, so that a journal replays without the configuration it ran under."""
 
 
 class Ticked(_Event, frozen=True, tag=True):
@@ -55,25 +57,53 @@ class GrantReceived(_Event, frozen=True, tag=True):
 
 
 class StopRequested(_Event, frozen=True, tag=True):
-    """Somebody or something outside the engine wants quoting to stop (operator API, signal, kill switch, journal)."""
+    """Somebody or something outside the engine wants quoting to stop (operator API, signal, kill switch, journal).
+
+    `key`: idempotency key of whoever asked, empty without one: the same key again does nothing and is counted.
+    """
 
     reason: str
     stop_class: str
     resume: str
     who: str
+    key: str = ""
 
 
 class ResumeRequested(_Event, frozen=True, tag=True):
-    """People confirmed that a HELD bot may quote again."""
+    """People confirmed that a HELD bot may quote again. `key` as in StopRequested."""
 
     reason: str
     who: str
+    key: str = ""
+
+
+class RearmRequested(_Event, frozen=True, tag=True):
+    """People confirmed that a HALTED bot may quote again: at least two different ones, or nothing happens."""
+
+    reason: str
+    people: tuple[str, ...]
+    key: str = ""
 
 
 class ShutdownRequested(_Event, frozen=True, tag=True):
     """SIGTERM, Ctrl-C or the operator API: cancel everything, then end."""
 
     reason: str
+
+
+class Thresholds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When quoting freezes, of one symbol (or `*`: of all that are not named). None: as the run was started with."""
+
+    edge_threshold_bps: Decimal | None = None
+    stale_after_ms: int | None = None
+    venue_slow_ms: int | None = None
+
+
+class ThresholdsReloaded(_Event, frozen=True, tag=True):
+    """The thresholds file as it reads now, whole. Tightening holds at once; loosening not while a grant is held."""
+
+    source: str
+    thresholds: dict[str, Thresholds]
 
 
 # ---- market data --------------------------------------------------------------------------------------------------
@@ -233,6 +263,60 @@ class Filled(_Event, frozen=True, tag=True):
     venue_at_ns: int
 
 
+class FundingPaid(_Event, frozen=True, tag=True):
+    """One funding settlement of one symbol. `funding_id` is its identity: the same id again changes nothing.
+
+    `amount_quote` is signed: positive was received, negative paid.
+    """
+
+    funding_id: str
+    symbol: str
+    amount_quote: Decimal
+    venue_at_ns: int
+
+
+class ExecutionsSwept(_Event, frozen=True, tag=True):
+    """A read of executions that found some the private stream had not told; their `Filled` follow at once.
+
+    `executions`: (execution id, the venue's time in ns) of each.
+    """
+
+    symbol: str
+    asked_at_ns: int
+    executions: tuple[tuple[str, int], ...]
+
+
+class FeesRead(_Event, frozen=True, tag=True):
+    """Fee rates as the venue states them for this account. `maker_bps` is net of rebates, so it may be negative.
+
+    `source`: `api:<exchange>:<symbol>`. A read that failed is `ReadFailed` with what = fees.
+    """
+
+    symbol: str
+    maker_bps: Decimal
+    taker_bps: Decimal
+    source: str
+
+
+class WalletRead(_Event, frozen=True, tag=True):
+    """The account as the venue states it, quote. `transfers_quote`: net paid in since any fixed moment, cumulative."""
+
+    equity_quote: Decimal
+    margin_used_quote: Decimal
+    transfers_quote: Decimal = Decimal(0)
+
+
+class EquityCarried(_Event, frozen=True, tag=True):
+    """The last 24 hours of this account under an earlier run, so that loss limits do not begin anew with a new one.
+
+    `samples`: (at_ns, net result in quote), oldest first, last one newest; `peak_quote` on the same scale.
+    """
+
+    account: str
+    samples: tuple[tuple[int, Decimal], ...]
+    peak_quote: Decimal
+
+
 class OpenOrdersRead(_Event, frozen=True, tag=True):
     """A successful read of all open orders of one symbol. A failed read is `ReadFailed`, never an empty one."""
 
@@ -290,7 +374,9 @@ Event = (
     | GrantReceived
     | StopRequested
     | ResumeRequested
+    | RearmRequested
     | ShutdownRequested
+    | ThresholdsReloaded
     | BookSnapshot
     | BookDelta
     | BookLost
@@ -305,6 +391,11 @@ Event = (
     | OrderUpdated
     | OrderNotFound
     | Filled
+    | FundingPaid
+    | ExecutionsSwept
+    | FeesRead
+    | WalletRead
+    | EquityCarried
     | OpenOrdersRead
     | PositionRead
     | ReadFailed

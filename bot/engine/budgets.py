@@ -51,7 +51,10 @@ class CancelBudget:
 
     def may_plan(self, at_ns: int) -> bool:
         """Whether the order plan may cancel now."""
-        return self._rate.room(at_ns) > self._reserve
+        if self._rate.room(at_ns) <= self._reserve:
+            return False
+        self._refusing = False
+        return True
 
     def refuse(self, at_ns: int) -> bool:
         """Count a wanted cancel that found no room. True where that begins a new breach."""
@@ -63,7 +66,6 @@ class CancelBudget:
 
     def spend(self, at_ns: int) -> None:
         """Count a cancel, planned or not."""
-        self._refusing = False
         self._rate.spend(at_ns)
 
     def broken(self, at_ns: int) -> bool:

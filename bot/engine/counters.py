@@ -31,6 +31,13 @@ LIMITS: Final = (
     "daily_loss",
     "drawdown",
     "position_drift",
+    "open_positions",
+    "leverage",
+    "daily_loss_cap",
+    "strategy_budget",
+    "margin_ratio",
+    "kill_caps",
+    "fees",
 )
 
 _SECONDS_OF: Final = {
@@ -67,6 +74,11 @@ class Counters:
 
     def get(self, name: str, *labels: str) -> int:
         return self.counts[(name, labels)]
+
+    def reset(self) -> None:
+        """Back to birth: what an earlier process counted stands in the journal's totals already."""
+        for key in self.counts:
+            self.counts[key] = 0
 
     @property
     def seconds(self) -> dict[Key, float]:
@@ -107,3 +119,4 @@ def _label_sets(symbols: tuple[str, ...]) -> Iterable[Key]:
     for source in FILTER_SOURCES:
         yield "mm_symbol_filters_source_total", (source,)
     yield "mm_recon_runs_total", ()
+    yield "mm_duplicate_operations_total", ()

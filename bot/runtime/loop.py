@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from bot.domain.events import (
     BookDelta,
     BookSnapshot,
+    EquityCarried,
     Event,
     Filled,
     InstrumentsRead,
@@ -36,6 +37,8 @@ from bot.runtime.last_resort import cancel_and_prove
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.sender import Sender
+from bot.runtime.thresholds import ThresholdsFile
+from bot.tally import Tally
 from bot.venues.port import VenueError, VenuePort
 
 TICK_S: Final = 0.1
@@ -63,6 +66,15 @@ class Parts(NamedTuple):
     heartbeat_ns: int
     shutdown_deadline_s: float
     publish_kill_switch: Callable[[str], None]
+    earlier_fills: tuple[Filled, ...] = ()
+    """Executions that the journal knew before this process, oldest first."""
+    carried: EquityCarried | None = None
+    """The 24 hours of this account before a fresh journal."""
+    accounted_since_ns: Mapping[str, int] = {}
+    """Symbol to when an earlier process took over its position."""
+    earlier_instruments: Mapping[str, Instrument] = {}
+    """Filters as the journal had them, for probes that are due before they were read again."""
+    thresholds: ThresholdsFile | None = None
 
 
 class Loop:
@@ -74,6 +86,11 @@ class Loop:
         self._journal = parts.journal
         self._log = parts.log
         self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed)
+        self.sender.instruments.update(parts.earlier_instruments)
+        for fill in parts.earlier_fills:
+            self.sender.known_execution(fill)
+        for symbol, since_ns in parts.accounted_since_ns.items():
+            self.sender.sweep_from(symbol, since_ns // 1_000_000)
         parts.housekeeping.drain(self.sender.drain_observations)
         self._intents: list[Intent] = []
         self._flush_is_due = False
@@ -81,6 +98,7 @@ class Loop:
         self._engine_broken = False
         self._rescue: asyncio.Task[None] | None = None
         self._ending: int | None = None
+        self.tally = Tally(parts.started.symbols, lambda: parts.engine.counts)
         self._updates: dict[str, int] = dict.fromkeys(parts.started.symbols, 0)
         self._heartbeat_at_ns = 0
         self._done: asyncio.Future[int] | None = None
@@ -89,6 +107,11 @@ class Loop:
         """The clock of everything that the engine is told."""
         return self._parts.clock.now_ns()
 
+    @property
+    def iterations(self) -> int:
+        """Market updates that every symbol has had."""
+        return min(self._updates.values())
+
     # ---- the door --------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
@@ -96,9 +119,10 @@ class Loop:
         if self._engine_broken:
             return
         if isinstance(event, Filled):
-            if self.sender.known_execution(event):
+            if not self.sender.known_execution(event):
+                self._parts.housekeeping.note_fill(event)
+            elif not self.sender.heard_after_sweep(event):
                 return
-            self._parts.housekeeping.note_fill(event)
         elif isinstance(event, InstrumentsRead):
             self.sender.instruments[event.symbol] = _instrument(event)
         try:
@@ -110,6 +134,7 @@ class Loop:
             self._engine_broken = True
             self.failed(error, f"deciding on {type(event).__name__}")
             return
+        self.tally.note(event, intents)
         if intents:
             self.sender.decided(event, intents)
             self._intents += intents
@@ -196,12 +221,23 @@ class Loop:
             self._journal.heartbeat(event)
             self._parts.metrics.note_readiness()
         self.tell(event)
+        self._read_thresholds(now_ns)
         if self._journal.market_data_error:
             self._log.write("WARNING", NAME, "market_data_not_kept", {"message": self._journal.market_data_error})
             self._journal.market_data_error = ""
         stop = self._parts.housekeeping.turn(now_ns)
         if stop:
             self.tell(StopRequested(now_ns, stop, "fault", "people", "housekeeping"))
+
+    def _read_thresholds(self, now_ns: int) -> None:
+        """The thresholds file where it changed; one that cannot be used is refused and what held goes on holding."""
+        if self._parts.thresholds is None:
+            return
+        found = self._parts.thresholds.turn(now_ns)
+        if isinstance(found, str):
+            self._log.write("WARNING", NAME, "thresholds_refused", {"message": found})
+        elif found is not None:
+            self.tell(found)
 
     # ---- from start to end -----------------------------------------------------------------------------------------
 
@@ -213,6 +249,8 @@ class Loop:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.shut_down, signal.Signals(number).name)
         self.tell(self._parts.started)
+        if self._parts.carried is not None:
+            self.tell(self._parts.carried)
 
     async def run(self) -> int:
         """Runs until the engine says `Exit`, and returns the exit code. The journal is committed when it returns."""
@@ -230,8 +268,8 @@ class Loop:
             await asyncio.gather(ticking, connecting, return_exceptions=True)
             await self.sender.close()
             await self._parts.port.close()
-            self._commit()
-        return max(code, self._ending or 0)
+            written = self._commit()
+        return max(code, self._ending or 0, 0 if written else 1)
 
     async def _tick_until_done(self) -> None:
         """On a fixed grid of the loop's clock: a late tick does not push the later ones."""

@@ -16,6 +16,7 @@ from bot.domain.events import (
     CancelAllAnswered,
     CancelAnswered,
     Event,
+    ExecutionsSwept,
     Filled,
     OpenOrdersRead,
     OrderAccepted,
@@ -34,10 +35,12 @@ from bot.domain.intent import (
     CancelOrder,
     FlattenReduceOnly,
     Intent,
+    Mutation,
     PlaceOrder,
     ProbeOrder,
     ReadAccount,
     ResyncBook,
+    key_of,
 )
 from bot.runtime.grant import GrantHolder
 from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
@@ -47,6 +50,9 @@ Work = Coroutine[object, object, None]
 EXECUTIONS_KEPT: Final = 10_000
 EXECUTIONS_OVERLAP_MS: Final = 10_000
 """Executions are asked for from this long before the newest known one: late ones are caught, known ones dropped."""
+
+KEYS_KEPT: Final = 20_000
+"""Idempotency keys of mutations that are remembered."""
 
 FIRST: Final = (CancelAll, CancelOrder)
 """Cancels overtake everything else."""
@@ -71,18 +77,34 @@ class Sender:
         self._tell = tell
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._cancel_alls: set[str] = set()
         self._executions: dict[str, None] = {}
         self._executions_since_ms: dict[str, int] = {}
+        self._swept: dict[str, None] = {}
+        self._keys: dict[str, None] = {}
+        self.duplicate_operations = 0
         self._observations: list[tuple[str, tuple[str, ...], float]] = []
         self.instruments: dict[str, Instrument] = {}
 
     def send(self, intents: Sequence[Intent]) -> None:
         """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
         for intent in sorted(intents, key=lambda i: not isinstance(i, FIRST)):
+            if isinstance(intent, Mutation) and self._sent_before(key_of(intent)):
+                continue
             work = self._work(intent)
             if work is not None:
                 self._start(work, type(intent).__name__)
+
+    def _sent_before(self, key: str) -> bool:
+        """Whether a mutation under that key was carried out (or is): its first result stands, nothing is sent."""
+        if not key:
+            return False
+        if key in self._keys:
+            self.duplicate_operations += 1
+            return True
+        self._keys[key] = None
+        while len(self._keys) > KEYS_KEPT:
+            del self._keys[next(iter(self._keys))]
+        return False
 
     def hold_back(self, intents: Sequence[Intent], why: str) -> list[Intent]:
         """Answers everything that would add risk as not sent; what is left may go out."""
@@ -106,6 +128,17 @@ class Sender:
         newest_ms = fill.venue_at_ns // 1_000_000
         self._executions_since_ms[fill.symbol] = max(newest_ms, self._executions_since_ms.get(fill.symbol, 0))
         return False
+
+    def sweep_from(self, symbol: str, since_ms: int) -> None:
+        """From when on executions are ours to account for, where an earlier process knew and told of none."""
+        self._executions_since_ms.setdefault(symbol, since_ms + EXECUTIONS_OVERLAP_MS)
+
+    def heard_after_sweep(self, fill: Filled) -> bool:
+        """Whether a read told this execution and the private stream tells it now, for the first time."""
+        if fill.execution_id not in self._swept:
+            return False
+        del self._swept[fill.execution_id]
+        return True
 
     def decided(self, event: Event, intents: Sequence[Intent]) -> None:
         """Measures tick_to_decision: from receiving an event to having decided on an order because of it."""
@@ -146,9 +179,6 @@ class Sender:
             case CancelOrder():
                 return self._cancel(intent)
             case CancelAll():
-                if intent.key in self._cancel_alls:
-                    return None
-                self._cancel_alls.add(intent.key)
                 # tasks of their own already here: started inside the coroutine they would follow this turn's creates
                 loop = asyncio.get_running_loop()
                 calls = [loop.create_task(self._call(self._port.cancel_all(symbol))) for symbol in intent.symbols]
@@ -212,6 +242,9 @@ class Sender:
     # ---- reads ----------------------------------------------------------------------------------------------------
 
     async def _probe(self, intent: ProbeOrder) -> None:
+        if intent.symbol not in self.instruments:
+            self._tell(ReadFailed(self._now_ns(), "order", intent.symbol, "filters not known yet"))
+            return
         try:
             order = await self._port.order(intent.symbol, intent.client_order_id, self.instruments[intent.symbol])
         except (VenueError, NotOnGrid) as error:
@@ -224,13 +257,16 @@ class Sender:
 
     async def _read_account(self, symbol: str) -> None:
         """Executions, then open orders, then the position: whoever compares has heard of every fill before."""
+        if symbol not in self.instruments:
+            self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, "filters not known yet"))
+            return
         await self._sweep_executions(symbol)
         await self._read_open_orders(symbol)
         await self._read_position(symbol)
 
     async def _sweep_executions(self, symbol: str) -> None:
         """The first time nothing is swept: what was executed before is part of the position that is taken over."""
-        since_ms = self._executions_since_ms.get(symbol)
+        since_ms, asked_at_ns = self._executions_since_ms.get(symbol), self._now_ns()
         try:
             if since_ms is None:
                 self._executions_since_ms[symbol] = await self._port.server_time_ms() + EXECUTIONS_OVERLAP_MS
@@ -240,8 +276,13 @@ class Sender:
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "executions", symbol, str(error)))
             return
-        for fill in fills:
+        new = [fill for fill in fills if fill.execution_id not in self._executions]
+        self._tell(ExecutionsSwept(self._now_ns(), symbol, asked_at_ns, tuple(_identity(fill) for fill in new)))
+        for fill in new:
             self._tell(fill)
+            self._swept[fill.execution_id] = None
+        while len(self._swept) > EXECUTIONS_KEPT:
+            del self._swept[next(iter(self._swept))]
 
     async def _read_open_orders(self, symbol: str) -> None:
         asked_at_ns = self._now_ns()
@@ -261,6 +302,10 @@ class Sender:
             self._tell(ReadFailed(self._now_ns(), "position", symbol, str(error)))
             return
         self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price))
+
+
+def _identity(fill: Filled) -> tuple[str, int]:
+    return fill.execution_id, fill.venue_at_ns
 
 
 def _order_answer(now_ns: int, client_order_id: str, outcome: Outcome) -> Event:

@@ -15,7 +15,7 @@ from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.engine.engine import Engine
 from bot.runtime.loop import TICK_S
-from bot.runtime.sender import FIRST
+from bot.runtime.sender import FIRST, KEYS_KEPT
 from bot.simulator import kernel_words as words
 from bot.simulator.accounts import Account
 from bot.simulator.bybit import PRIVATE
@@ -51,7 +51,7 @@ class Kernel:
         self._limits = RateLimits()
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
-        self._cancel_alls: set[str] = set()
+        self._keys: dict[str, None] = {}
         self._reads = KernelReads(self)
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
@@ -84,7 +84,11 @@ class Kernel:
         """One message: everything in it is decided before anything that was decided is sent, cancels first."""
         intents: list[it.Intent] = []
         for event in events:
-            if type(event) is ev.Filled and self._reads.known_execution(event):
+            if (
+                type(event) is ev.Filled
+                and self._reads.known_execution(event)
+                and not self._reads.heard_after_sweep(event)
+            ):
                 continue
             intents += self._engine.receive(event)
         if intents:
@@ -92,8 +96,19 @@ class Kernel:
                 intents.sort(key=lambda intent: not isinstance(intent, FIRST))
             for intent in intents:
                 send = _SENDERS.get(type(intent))
-                if send is not None:
+                if send is not None and not (isinstance(intent, it.Mutation) and self._sent_before(it.key_of(intent))):
                     send(self, intent)
+
+    def _sent_before(self, key: str) -> bool:
+        """Whether a mutation under that key was carried out (or is): as the process's sender drops it."""
+        if not key:
+            return False
+        if key in self._keys:
+            return True
+        self._keys[key] = None
+        if len(self._keys) > KEYS_KEPT:
+            del self._keys[next(iter(self._keys))]
+        return False
 
     def _tick(self, _: None) -> None:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
@@ -229,10 +244,6 @@ class Kernel:
         self.request(act, answered, calls.CANCEL)
 
     def _cancel_all(self, intent: it.CancelAll) -> None:
-        if intent.key in self._cancel_alls:
-            return
-        self._cancel_alls.add(intent.key)
-
         def act() -> None:
             for order in list(self.account.open_orders.values()):
                 self.venue.cancel(self.account, order, self.now_ns)

@@ -18,11 +18,12 @@ _NS_PER_MS = 1_000_000
 
 
 class KernelReads:
-    """Probes and whole reads of one account; remembers which executions were told."""
+    """Probes and whole reads of one account; remembers which executions were told, and by whom."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._known: dict[str, None] = {}
+        self._swept: dict[str, None] = {}
         self._since_ms: int | None = None
 
     def known_execution(self, fill: ev.Filled) -> bool:
@@ -34,6 +35,13 @@ class KernelReads:
             del self._known[next(iter(self._known))]
         self._since_ms = max(fill.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
         return False
+
+    def heard_after_sweep(self, fill: ev.Filled) -> bool:
+        """Whether a read told this execution and the private stream tells it now, for the first time."""
+        if fill.execution_id not in self._swept:
+            return False
+        del self._swept[fill.execution_id]
+        return True
 
     def probe(self, client_order_id: str) -> None:
         kernel = self._kernel
@@ -65,7 +73,7 @@ class KernelReads:
             venue_ms = (kernel.now_ns + kernel.latency.request_ns) // _NS_PER_MS
             kernel.at(kernel.now_ns + kernel.latency.request_ns + kernel.latency.answer_ns, self._clock_read, venue_ms)
             return
-        since_ms = self._since_ms - EXECUTIONS_OVERLAP_MS
+        since_ms, asked_at_ns = self._since_ms - EXECUTIONS_OVERLAP_MS, kernel.now_ns
         instrument = kernel.venue.instrument
 
         def act() -> list[ev.Filled]:
@@ -79,11 +87,24 @@ class KernelReads:
         def answered(answer: list[ev.Filled] | V5Error) -> None:
             if isinstance(answer, V5Error):
                 self._failed("executions", calls.EXECUTIONS, answer)
+                self._read_open_orders()
             else:
-                kernel.tell_all([words.received(fill, kernel.now_ns) for fill in answer])
-            self._read_open_orders()
+                self._read_open_orders()  # asked before what the fills decide is sent, as the process's task goes on
+                self._tell_swept(answer, asked_at_ns)
 
         kernel.request(act, answered, calls.EXECUTIONS)
+
+    def _tell_swept(self, fills: list[ev.Filled], asked_at_ns: int) -> None:
+        kernel = self._kernel
+        new = [words.received(fill, kernel.now_ns) for fill in fills if fill.execution_id not in self._known]
+        identities = tuple((fill.execution_id, fill.venue_at_ns) for fill in new)
+        kernel.tell_all(
+            [ev.ExecutionsSwept(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, identities), *new]
+        )
+        for fill in new:
+            self._swept[fill.execution_id] = None
+        while len(self._swept) > EXECUTIONS_KEPT:
+            del self._swept[next(iter(self._swept))]
 
     def _clock_read(self, venue_ms: int) -> None:
         self._since_ms = venue_ms + EXECUTIONS_OVERLAP_MS

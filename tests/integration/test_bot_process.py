@@ -99,7 +99,7 @@ def test_without_a_grant_no_order_leaves(venue: SimulatedVenue, tmp_path: Path) 
 
 def test_a_lapsed_grant_freezes_within_6_s_and_a_higher_epoch_resumes(venue: SimulatedVenue, tmp_path: Path) -> None:
     settings = tmp_path / "candidate.yaml"
-    settings.write_text(DEMO_SETTINGS.read_text().replace("hysteresis_s: 3", "hysteresis_s: 1"))
+    settings.write_text(DEMO_SETTINGS.read_text().replace("hysteresis_s: 30", "hysteresis_s: 1"))
     with running_bot(venue, tmp_path, settings=settings) as bot:
         start_quoting(venue, bot)
         bot.lapse()
@@ -255,9 +255,9 @@ def test_logs_are_json_lines_with_sorted_keys(venue: SimulatedVenue, tmp_path: P
     ("extra", "said"),
     [
         (("--max-inv", "-1"), "flag --max-inv: execution.inventory_max_quote: '-1' is not allowed"),
-        (("--no-such-flag",), "--no-such-flag"),
+        (("--no-such-flag",), "'--no-such-flag' is not understood"),
         (("--settings", "none.yaml"), "none.yaml: cannot be read"),
-        (("--shadow",), "mode shadow: not available in this version yet"),
+        (("--shadow",), "--network with mode shadow"),
         (("--testnet",), "--testnet and --live contradict each other"),
     ],
 )
