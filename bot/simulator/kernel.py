@@ -134,7 +134,7 @@ class Kernel:
             if trades:
                 self._push(words.trades, trades)
             if market_moved:
-                message = self._view.publish(self.venue.book)
+                message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
                 if message is not None:
                     self._push(words.book, message)
         if self._private and happenings:

@@ -111,6 +111,32 @@ class Trading:
         if printed:
             self.print(taker, printing, printed, now_ns)
 
+    def market_passes(self, taker: Side, limit_ticks: int, most_lots: int | None, now_ns: int) -> None:
+        """As `market_takes`, but the background taken stands again at once behind what is left; None: all there is."""
+        book, side, left = self.book, taker.opposite, 1 << 62 if most_lots is None else most_lots
+        for price in book.prices_to(side, limit_ticks):
+            if left <= 0:
+                return
+            if book.has_own(side, price):
+                printed = self._pass_queue(side, price, left, now_ns)
+            else:
+                printed = min(left, book.lots_at(side, price))
+            left -= printed
+            if printed:
+                self.print(taker, price, printed, now_ns)
+
+    def _pass_queue(self, side: Side, price_ticks: int, most_lots: int, now_ns: int) -> int:
+        """The level at which own orders stand; returns what traded there, lots."""
+        book, left, background = self.book, most_lots, 0
+        while (match := book.match_at(side, price_ticks, left)) is not None:
+            left -= match.lots
+            if match.maker == BACKGROUND:
+                background += match.lots
+            self._settle_maker(match, now_ns)
+        if background:
+            book.set_background(side, price_ticks, book.background_lots(side, price_ticks) + background)
+        return most_lots - left
+
     def recorded_trade(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
         """A trade from a record: own orders at better prices fill first, then the queue at its price.
 

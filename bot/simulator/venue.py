@@ -13,7 +13,7 @@ from bot.domain.order import Side
 from bot.simulator import admission
 from bot.simulator.accounts import Account, Fees
 from bot.simulator.faults import Fault, FaultPlan
-from bot.simulator.market import Action, BookChange, BookReset, BookShift, Market, MarketOrder, RecordedTrade
+from bot.simulator.market import Action, BookChange, BookReset, BookShift, Market, MarketOrder, PassingOrder, RecordedTrade
 from bot.simulator.matching import Book
 from bot.simulator.orders import (
     EndReason,
@@ -223,15 +223,16 @@ class Venue:
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
         match action:
+            case PassingOrder(taker, limit_ticks, most_lots):
+                trading.market_passes(taker, limit_ticks, most_lots, now_ns)
+                return
             case MarketOrder(taker, limit_ticks, lots):
                 trading.market_takes(taker, limit_ticks, lots, now_ns)
             case RecordedTrade(taker, price_ticks, lots):
                 trading.recorded_trade(taker, price_ticks, lots, now_ns)
             case BookChange(bids, asks):
-                for price, lots in bids:
-                    book.set_background(Side.BUY, price, lots)
-                for price, lots in asks:
-                    book.set_background(Side.SELL, price, lots)
+                book.change_background(Side.BUY, bids)
+                book.change_background(Side.SELL, asks)
             case BookReset(bids_after, asks_after):
                 book.replace_background(Side.BUY, bids_after)
                 book.replace_background(Side.SELL, asks_after)

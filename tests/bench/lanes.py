@@ -82,7 +82,7 @@ def market_alone(wanted: Scenario) -> None:
     for _ in range(wanted.span_s * 10):
         venue.advance(venue.next_at_ns())
         venue.drain()
-        view.publish(venue.book)
+        view.publish(venue.book, venue.book.drain_changes())
 
 
 def rss_mb() -> float:
