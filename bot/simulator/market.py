@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol
 
+import msgspec
+
 from bot.domain.order import Side
 
 
-@dataclass(frozen=True, slots=True)
-class MarketOrder:
+class MarketOrder(msgspec.Struct, frozen=True):
     """Somebody takes at most `lots` down (or up) to `limit_ticks`, from background and own orders alike."""
 
     taker: Side
@@ -31,8 +32,7 @@ class MarketOrder:
     lots: int
 
 
-@dataclass(frozen=True, slots=True)
-class PassingOrder:
+class PassingOrder(msgspec.Struct, frozen=True):
     """As MarketOrder, but the background it took stands again at once, at the back of its queue.
 
     `lots` None: everything down to the limit.
@@ -43,31 +43,27 @@ class PassingOrder:
     lots: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class BookReset:
+class BookReset(msgspec.Struct, frozen=True):
     """The whole background becomes this (price_ticks → lots). Own orders it stands through are filled first."""
 
     bids: dict[int, int]
     asks: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class BookChange:
+class BookChange(msgspec.Struct, frozen=True):
     """Some levels of the background become these absolute sizes; 0 deletes."""
 
     bids: tuple[tuple[int, int], ...]
     asks: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BookShift:
+class BookShift(msgspec.Struct, frozen=True):
     """The whole background moves by `ticks`: one price jump."""
 
     ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedTrade:
+class RecordedTrade(msgspec.Struct, frozen=True):
     """A trade that really happened: it reaches own orders by their place in the queue, and the book by its record."""
 
     taker: Side

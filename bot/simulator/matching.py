@@ -200,6 +200,11 @@ class Book:
         """Whether an own order rests here."""
         return order in self._own
 
+    @property
+    def any_own(self) -> bool:
+        """Whether any own order rests here."""
+        return bool(self._own)
+
     def has_own(self, side: Side, price_ticks: int) -> bool:
         """Whether an own order rests at that price."""
         return price_ticks in self._half(side).queues

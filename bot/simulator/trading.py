@@ -7,7 +7,6 @@ step of matching, so that a reduce-only order can be withdrawn in the middle of 
 from __future__ import annotations
 
 import random
-from copy import copy
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -93,7 +92,7 @@ class Trading:
 
     def tell(self, account: Account, order: Order) -> None:
         """Put the order as it now stands on record."""
-        self.happenings.append(OrderChanged(account.name, copy(order)))
+        self.happenings.append(OrderChanged(account.name, order.__copy__()))
         self.touched.setdefault(account.name, False)
 
     # ---- the market ---------------------------------------------------------------------------------------------
@@ -228,6 +227,8 @@ class Trading:
         self._trim_reduce_only(account, now_ns)
 
     def _trim_reduce_only(self, account: Account, now_ns: int) -> None:
+        if not account.open_orders:
+            return
         resting = [o for o in account.open_orders.values() if o.reduce_only and o.key in self.book]
         for order in reversed(resting):
             against = max(0, -order.side.sign * account.position.lots)

@@ -241,16 +241,20 @@ class Venue:
                     moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
                     book.replace_background(side, moved)
         if not isinstance(action, MarketOrder | RecordedTrade):
-            trading.fill_what_the_market_stands_through(now_ns)
+            if book.any_own:
+                trading.fill_what_the_market_stands_through(now_ns)
             bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
             if bid is not None and ask is not None:
                 self._mark_half_ticks = bid + ask
 
     def _finish(self, now_ns: int) -> None:
-        while self._fire_losses(now_ns):
-            pass
-        for name, wallet_changed in self._trading.touched.items():
-            self._trading.happenings.append(PositionChanged(name))
-            if wallet_changed:
-                self._trading.happenings.append(WalletChanged(name))
-        self._trading.touched.clear()
+        if self.faults.armed:
+            while self._fire_losses(now_ns):
+                pass
+        touched = self._trading.touched
+        if touched:
+            for name, wallet_changed in touched.items():
+                self._trading.happenings.append(PositionChanged(name))
+                if wallet_changed:
+                    self._trading.happenings.append(WalletChanged(name))
+            touched.clear()
