@@ -66,7 +66,7 @@ class Exports:
         """Call on every turn of the clock: markouts are taken at the newest mid, and a day that ends is closed."""
         if now_ns // DAY_NS != self._day:
             self._turn_day(state, now_ns)
-        if not self._markouts.waiting:
+        if not self._markouts.due(now_ns):
             return
         mids = {symbol: state.mark(symbol) for symbol in state.parameters.symbols}
         self._sampled += self._markouts.sample(mids, now_ns)

@@ -47,6 +47,9 @@ ACCOUNT: Final = "sim-1"
 KERNEL_FAULTS: Final = frozenset({"crossing", "loss", "foreign_order"})
 """Faults of the venue's core; all others happen at its face or on the way to it."""
 
+JOURNAL_ROWS_MIN: Final = 512
+"""Rows of one transaction in simulated time: there is no machine to be lost between two of them."""
+
 _API_KEY: Final = "simulated-key"
 _API_SECRET: Final = "simulated-secret"  # noqa: S105 - of a venue inside this process
 _GRANT_EVERY_NS: Final = NS_PER_S
@@ -169,7 +172,7 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
     link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
-    journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL")
+    journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN)
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
             log = JsonLog([log_file], timeline.now_ns, [_API_SECRET])
