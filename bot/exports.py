@@ -73,7 +73,7 @@ class Exports:
 
     def write(self, state: State, now_ns: int) -> None:
         """Brings every file up to date."""
-        self._write_fills(state)
+        self._write_fills(state, now_ns)
         self._write_markouts()
         self._write_minutes(state, now_ns)
         self._write_orders(state, now_ns)
@@ -84,7 +84,7 @@ class Exports:
         self._sampled += self._markouts.rest()
         self.write(state, now_ns)
 
-    def _write_fills(self, state: State) -> None:
+    def _write_fills(self, state: State, now_ns: int) -> None:
         waiting: list[Filled] = []
         for fill in self._fills:
             instrument = state.instruments.get(fill.symbol)
@@ -104,6 +104,7 @@ class Exports:
                 )
             )  # fmt: skip
         self._fills = waiting
+        self._ledger.forget_executions(now_ns - DAY_NS)
         self._append("fills.csv", FILL_COLUMNS, self._rows)
         self._rows.clear()
 

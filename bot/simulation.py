@@ -175,7 +175,7 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
     journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN)
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
-            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET])
+            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET], flush=False)
             parts = _parts(scenario, state_dir, engine, link, journal, log, timeline)
             loop = Loop(parts)
             link.start_market()

@@ -7,7 +7,7 @@ fills, even where a share of the cost does not divide evenly.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final
@@ -21,6 +21,7 @@ from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
 ZERO: Final = Decimal(0)
 _STEP: Final = Decimal("0.000000000001")
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+EXECUTIONS_KEPT: Final = 10_000
 DAY_NS: Final = 24 * 3600 * NS_PER_S
 _SAMPLE_NS: Final = 60 * NS_PER_S
 
@@ -62,7 +63,7 @@ class Ledger:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self.accounts: dict[str, Account] = {symbol: Account() for symbol in symbols}
-        self._seen: dict[str, int] = {}
+        self._seen: OrderedDict[str, int] = OrderedDict()  # its oldest is found at once however many have left
         self.version = 0
         """Rises with every fill, funding settlement and position taken over."""
 
@@ -99,12 +100,13 @@ class Ledger:
         account.cost_quote = instrument.qty(position_lots) * entry_price
 
     def forget_executions(self, before_ns: int) -> None:
-        """Execution ids older than that no longer guard against repeats."""
-        while self._seen:
-            oldest = next(iter(self._seen))
-            if self._seen[oldest] >= before_ns:
+        """Execution ids older than that, and all but the newest `EXECUTIONS_KEPT`, no longer guard against repeats."""
+        seen = self._seen
+        while seen:
+            oldest, at_ns = next(iter(seen.items()))
+            if at_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
                 return
-            del self._seen[oldest]
+            seen.popitem(last=False)
 
     @property
     def execution_count(self) -> int:

@@ -7,6 +7,7 @@ order, over the same `Latency`. There are no faults here; who wants them takes t
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any, Final
@@ -51,7 +52,7 @@ class Kernel:
         self._limits = RateLimits()
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
-        self._keys: dict[str, None] = {}
+        self._keys: OrderedDict[str, None] = OrderedDict()
         self._reads = KernelReads(self)
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
@@ -107,7 +108,7 @@ class Kernel:
             return True
         self._keys[key] = None
         if len(self._keys) > KEYS_KEPT:
-            del self._keys[next(iter(self._keys))]
+            self._keys.popitem(last=False)
         return False
 
     def _tick(self, _: None) -> None:

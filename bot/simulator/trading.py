@@ -7,6 +7,7 @@ step of matching, so that a reduce-only order can be withdrawn in the middle of 
 from __future__ import annotations
 
 import random
+from copy import copy
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -92,7 +93,7 @@ class Trading:
 
     def tell(self, account: Account, order: Order) -> None:
         """Put the order as it now stands on record."""
-        self.happenings.append(OrderChanged(account.name, order.__copy__()))
+        self.happenings.append(OrderChanged(account.name, copy(order)))
         self.touched.setdefault(account.name, False)
 
     # ---- the market ---------------------------------------------------------------------------------------------
