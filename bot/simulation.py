@@ -172,7 +172,9 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
     link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
-    journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN)
+    journal = Journal(
+        state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
+    )
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
             log = JsonLog([log_file], timeline.now_ns, [_API_SECRET], flush=False)

@@ -103,7 +103,7 @@ class Ledger:
         """Execution ids older than that, and all but the newest `EXECUTIONS_KEPT`, no longer guard against repeats."""
         seen = self._seen
         while seen:
-            oldest, at_ns = next(iter(seen.items()))
+            at_ns = next(iter(seen.values()))
             if at_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
                 return
             seen.popitem(last=False)

@@ -68,10 +68,7 @@ class Streams:
                 session.send(text)
 
     def _wanted(self, topic: str) -> bool:
-        for session in self.public:
-            if topic in session.topics:
-                return True
-        return False
+        return any(topic in session.topics for session in self.public)
 
     def _resume(self, now_ns: int) -> None:
         for topic, view in self._views.items():

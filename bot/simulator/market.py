@@ -135,7 +135,7 @@ Each spacing divides the next, so that a move of the touch changes levels only a
 """
 
 _FRONTIERS = _BANDS[1:]
-_SPACINGS_AFTER = tuple(every for _, every, _ in _BANDS[2:]) + (0,)
+_SPACINGS_AFTER = (*(every for _, every, _ in _BANDS[2:]), 0)
 _GRID = _BANDS[1][1]
 _MOVE_MAX_TICKS = 500
 """A longer move of the touch is a new book."""
@@ -293,9 +293,9 @@ class GeneratedMarket:
         self._impact *= self._fading
 
     def _touch_trade(self) -> PassingOrder:
-        buys = self._draw() < 0.5
-        lots = 1 + int(self._random.expovariate(1 / self._p.touch_trade_lots))
-        return PassingOrder(Side.BUY, self._asks.touch, lots) if buys else PassingOrder(Side.SELL, self._bids.touch, lots)
+        taker = Side.BUY if self._draw() < 0.5 else Side.SELL
+        touch = self._asks.touch if taker is Side.BUY else self._bids.touch
+        return PassingOrder(taker, touch, 1 + int(self._random.expovariate(1 / self._p.touch_trade_lots)))
 
     def _sweep(self) -> PassingOrder:
         draw = self._draw

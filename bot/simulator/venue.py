@@ -13,7 +13,16 @@ from bot.domain.order import Side
 from bot.simulator import admission
 from bot.simulator.accounts import Account, Fees
 from bot.simulator.faults import Fault, FaultPlan
-from bot.simulator.market import Action, BookChange, BookReset, BookShift, Market, MarketOrder, PassingOrder, RecordedTrade
+from bot.simulator.market import (
+    Action,
+    BookChange,
+    BookReset,
+    BookShift,
+    Market,
+    MarketOrder,
+    PassingOrder,
+    RecordedTrade,
+)
 from bot.simulator.matching import Book
 from bot.simulator.orders import (
     EndReason,

@@ -1,4 +1,4 @@
-"""The published book: whoever follows the deltas has the best levels of the book, and an unchanged book says nothing."""
+"""The published book: whoever follows the deltas has its best levels, and an unchanged book says nothing."""
 
 from hypothesis import given
 from hypothesis import strategies as st
