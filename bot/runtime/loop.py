@@ -75,6 +75,8 @@ class Parts(NamedTuple):
     earlier_instruments: Mapping[str, Instrument] = {}
     """Filters as the journal had them, for probes that are due before they were read again."""
     thresholds: ThresholdsFile | None = None
+    tick_s: float = TICK_S
+    """How often the clock turns; slower than live only in simulated time."""
 
 
 class Loop:
@@ -282,7 +284,7 @@ class Loop:
         due = loop.time()
         while True:
             self._tick()
-            due = max(due + TICK_S, loop.time())
+            due = max(due + self._parts.tick_s, loop.time())
             await asyncio.sleep(due - loop.time())
 
     async def _connect(self) -> None:

@@ -38,12 +38,13 @@ class _Shown:
         before, prices = self.prices, book.best_prices(side, self._depth)
         if changed is None:
             changed = shown.keys() | set(prices)
+        sizes = book.sizes(side)
         full = len(prices) == self._depth
         edge = prices[-1] * away if full else 0
         delta: dict[int, int] = {}
         for price in changed:
             if not full or price * away <= edge:
-                lots = book.lots_at(side, price)
+                lots = sizes.get(price, 0)
                 if lots != shown.get(price, 0):
                     delta[price] = lots
         if full:  # pushed out beyond the last level
@@ -56,7 +57,7 @@ class _Shown:
             for price in reversed(prices):
                 if price * away <= edge_before:
                     break
-                delta[price] = book.lots_at(side, price)
+                delta[price] = sizes[price]
         for price, lots in delta.items():
             if lots:
                 shown[price] = lots

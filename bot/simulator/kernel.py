@@ -41,7 +41,16 @@ _NS_PER_MS: Final = 1_000_000
 class Kernel:
     """One engine on one venue. `run` goes on until the engine says `Exit`."""
 
-    def __init__(self, engine: Engine, venue: Venue, account: Account, latency: Latency, start_ns: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        venue: Venue,
+        account: Account,
+        latency: Latency,
+        start_ns: int,
+        *,
+        tick_s: float = TICK_S,
+    ) -> None:
         self._engine = engine
         self.venue = venue
         self.account = account
@@ -54,6 +63,7 @@ class Kernel:
         self._subscribed = self._private = False
         self._keys: OrderedDict[str, None] = OrderedDict()
         self._reads = KernelReads(self)
+        self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
         self.market_steps = 0
@@ -115,7 +125,7 @@ class Kernel:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
         self.tell_all([ev.Ticked(self.now_ns)])
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
-        self._tick_due_s = max(self._tick_due_s + TICK_S, now_s)
+        self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
         due_s = now_s + (self._tick_due_s - now_s)
         self.at(self._start_ns + round(due_s * NS_PER_S), self._tick)
 

@@ -16,7 +16,7 @@ two steps, for example to withdraw a reduce-only order whose position has just b
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -176,9 +176,9 @@ class Book:
             return prices[bisect_left(prices, limit_ticks) :][::-1]
         return prices[: bisect_right(prices, limit_ticks)]
 
-    def lots_at(self, side: Side, price_ticks: int) -> int:
-        """Everything at one price, own orders included, lots; 0 where there is nothing."""
-        return self._half(side).lots.get(price_ticks, 0)
+    def sizes(self, side: Side) -> Mapping[int, int]:
+        """Everything of one side, own orders included: price_ticks → lots. To look at only; it changes as the book."""
+        return self._half(side).lots
 
     def drain_changes(self) -> Changes:
         """The prices whose size may have changed since the last call."""

@@ -114,13 +114,15 @@ class Trading:
     def market_passes(self, taker: Side, limit_ticks: int, most_lots: int | None, now_ns: int) -> None:
         """As `market_takes`, but the background taken stands again at once behind what is left; None: all there is."""
         book, side, left = self.book, taker.opposite, 1 << 62 if most_lots is None else most_lots
+        sizes = book.sizes(side)
         for price in book.prices_to(side, limit_ticks):
             if left <= 0:
                 return
             if book.has_own(side, price):
                 printed = self._pass_queue(side, price, left, now_ns)
             else:
-                printed = min(left, book.lots_at(side, price))
+                there = sizes.get(price, 0)
+                printed = there if there < left else left
             left -= printed
             if printed:
                 self.print(taker, price, printed, now_ns)
@@ -167,7 +169,9 @@ class Trading:
     def print(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
         """A public trade."""
         self.sequence += 1
-        trade = PublicTrade(self.new_id(), self.sequence, taker, price_ticks, lots, now_ns)
+        trade = PublicTrade(
+            f"00000000-0000-4000-8000-{self.sequence:012x}", self.sequence, taker, price_ticks, lots, now_ns
+        )
         self.recent_trades.append(trade)
         if len(self.recent_trades) > 2 * RECENT_TRADES_KEPT:
             del self.recent_trades[:RECENT_TRADES_KEPT]
