@@ -76,7 +76,6 @@ class Parts(NamedTuple):
     """Filters as the journal had them, for probes that are due before they were read again."""
     thresholds: ThresholdsFile | None = None
     tick_s: float = TICK_S
-    """How often the clock turns; slower than live only in simulated time."""
 
 
 class Loop:

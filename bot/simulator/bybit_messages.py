@@ -14,11 +14,10 @@ from bot.simulator.accounts import LEVERAGE, Account
 from bot.simulator.admission import PRICE_MAX
 from bot.simulator.depth import DepthMessage, Levels
 from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, Status
+from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
 Json = dict[str, object]
-
-TEXTS_KEPT = 20_000
 
 SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
 STATUSES = {
@@ -45,32 +44,6 @@ def text(value: Decimal) -> str:
 
 def ms(at_ns: int) -> str:
     return str(at_ns // 1_000_000)
-
-
-class _Texts(dict[int, str]):
-    """Multiples of one step as text; remembers them, because a market repeats itself."""
-
-    def __init__(self, step: Decimal) -> None:
-        super().__init__()
-        self._step = step
-
-    def __missing__(self, count: int) -> str:
-        if len(self) >= TEXTS_KEPT:
-            self.clear()
-        written = self[count] = format(self._step * count, "f")
-        return written
-
-
-_texts: dict[str, _Texts] = {}
-
-
-def texts(step: Decimal) -> _Texts:
-    """Number of steps → the value as the venue prints it."""
-    name = str(step)  # as it is written: 0.1 and 0.10 are equal, and their multiples print differently
-    known = _texts.get(name)
-    if known is None:
-        known = _texts[name] = _Texts(step)
-    return known
 
 
 def levels(instrument: Instrument, pairs: Levels) -> list[tuple[str, str]]:

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from bot.domain.order import Side
+from bot.simulator.queue import BACKGROUND, Entry, Queue
 
-BACKGROUND = 0
-"""The key of size that belongs to nobody's account."""
+__all__ = ["BACKGROUND", "Book", "Changes", "Match"]
 
 
 class Match(NamedTuple):
@@ -34,64 +33,6 @@ class Match(NamedTuple):
     maker: int
 
 
-@dataclass(slots=True)
-class _Entry:
-    order: int
-    lots: int
-
-
-class _Queue:
-    """The queue at a price where own orders stand, front first."""
-
-    __slots__ = ("background", "entries", "total")
-
-    def __init__(self, background: int) -> None:
-        self.entries: list[_Entry] = [_Entry(BACKGROUND, background)] if background else []
-        self.total = background
-        self.background = background
-
-    def append(self, order: int, lots: int) -> None:
-        last = self.entries[-1] if self.entries else None
-        if order == BACKGROUND and last is not None and last.order == BACKGROUND:
-            last.lots += lots
-        else:
-            self.entries.append(_Entry(order, lots))
-        self.total += lots
-        if order == BACKGROUND:
-            self.background += lots
-
-    def reduce(self, index: int, lots: int) -> None:
-        entry = self.entries[index]
-        entry.lots -= lots
-        self.total -= lots
-        if entry.order == BACKGROUND:
-            self.background -= lots
-        if entry.lots == 0:
-            del self.entries[index]
-
-    def cancel_background(self, lots: int) -> None:
-        if len(self.entries) == 1:
-            self.reduce(0, lots)
-            return
-        before = self.background
-        shares = [lots * e.lots // before if e.order == BACKGROUND else 0 for e in self.entries]
-        rest = lots - sum(shares)
-        for index in range(len(self.entries) - 1, -1, -1):
-            entry = self.entries[index]
-            if entry.order != BACKGROUND:
-                continue
-            extra = min(rest, entry.lots - shares[index])
-            rest -= extra
-            if shares[index] + extra:
-                self.reduce(index, shares[index] + extra)
-
-    def find(self, order: int) -> int:
-        for index, entry in enumerate(self.entries):
-            if entry.order == order:
-                return index
-        raise KeyError(order)
-
-
 class _Half:
     """One side. `lots`: everything at a price; `queues`: only where own orders stand; `prices` ascending."""
 
@@ -100,7 +41,7 @@ class _Half:
     def __init__(self) -> None:
         self.lots: dict[int, int] = {}
         self.prices: list[int] = []
-        self.queues: dict[int, _Queue] = {}
+        self.queues: dict[int, Queue] = {}
         self.changed: set[int] = set()
 
     def set(self, price: int, lots: int) -> None:
@@ -119,7 +60,7 @@ class _Half:
         queue = self.queues.get(price)
         return self.lots.get(price, 0) if queue is None else queue.background
 
-    def settle(self, price: int, queue: _Queue) -> None:
+    def settle(self, price: int, queue: Queue) -> None:
         """After a queue changed: its total, and no queue any more where the last own order has left it."""
         self.set(price, queue.total)
         if queue.total == queue.background:
@@ -240,7 +181,7 @@ class Book:
         half = self._half(side)
         queue = half.queues.get(price_ticks)
         if queue is None:
-            queue = half.queues[price_ticks] = _Queue(half.lots.get(price_ticks, 0))
+            queue = half.queues[price_ticks] = Queue(half.lots.get(price_ticks, 0))
         queue.append(order, lots)
         half.set(price_ticks, queue.total)
         self._own[order] = (side, price_ticks)
@@ -321,7 +262,7 @@ class Book:
         if queue.entries[0].order == BACKGROUND:
             queue.entries[0].lots += lots
         else:
-            queue.entries.insert(0, _Entry(BACKGROUND, lots))
+            queue.entries.insert(0, Entry(BACKGROUND, lots))
         queue.total += lots
         queue.background += lots
         half.set(price_ticks, queue.total)
