@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from bot.domain.counts import Counts
 from bot.metrics import LOG_LEVELS
 from bot.runtime.secrets import Scrubber
 
@@ -39,7 +40,7 @@ class JsonLog:
         self._second = (-1, "")
         self._now_ns = now_ns
         self._scrubber = Scrubber(secrets)
-        self.counts: dict[str, int] = dict.fromkeys(LOG_LEVELS, 0)
+        self.counts = Counts(LOG_LEVELS)
 
     def write(self, lvl: str, name: str, event: str, fields: dict[str, Field] | None = None) -> None:
         """Writes one line. `lvl`: DEBUG INFO WARNING ERROR; `name`: dotted, its last part is the component."""
