@@ -66,14 +66,14 @@ class Exports:
         """Call on every turn of the clock: markouts are taken at the newest mid, and a day that ends is closed."""
         if now_ns // DAY_NS != self._day:
             self._turn_day(state, now_ns)
-        if not self._markouts.waiting:
+        if not self._markouts.due(now_ns):
             return
         mids = {symbol: state.mark(symbol) for symbol in state.parameters.symbols}
         self._sampled += self._markouts.sample(mids, now_ns)
 
     def write(self, state: State, now_ns: int) -> None:
         """Brings every file up to date."""
-        self._write_fills(state)
+        self._write_fills(state, now_ns)
         self._write_markouts()
         self._write_minutes(state, now_ns)
         self._write_orders(state, now_ns)
@@ -84,7 +84,7 @@ class Exports:
         self._sampled += self._markouts.rest()
         self.write(state, now_ns)
 
-    def _write_fills(self, state: State) -> None:
+    def _write_fills(self, state: State, now_ns: int) -> None:
         waiting: list[Filled] = []
         for fill in self._fills:
             instrument = state.instruments.get(fill.symbol)
@@ -104,6 +104,7 @@ class Exports:
                 )
             )  # fmt: skip
         self._fills = waiting
+        self._ledger.forget_executions(now_ns - DAY_NS)
         self._append("fills.csv", FILL_COLUMNS, self._rows)
         self._rows.clear()
 

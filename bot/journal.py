@@ -38,6 +38,10 @@ __all__ = [
 _LABELS = {metric.name: metric.labels for metric in CATALOGUE}
 _MS_SUFFIX = "_ms_total"
 
+_encode = msgspec.json.Encoder().encode
+_SHAPES: dict[type, tuple[bool, bool, bool]] = {}
+"""Kind of entry to whether it has a symbol, a client order id, or an order with both."""
+
 TAIL_BYTES = 1_000_000
 """The end of a segment is looked for its newest line in this much; a line is far shorter."""
 
@@ -122,8 +126,13 @@ class Journal:
         *,
         synchronous: str = "FULL",
         segments: Segments | None = None,
+        rows_min: int = 1,
     ) -> None:
-        """Creates the journal or continues it. Raises JournalDamaged; JournalError where it is another account's."""
+        """Creates the journal or continues it. Raises JournalDamaged; JournalError where it is another account's.
+
+        `rows_min`: a commit waits for this many rows and `close` writes the rest. Above 1 in simulated time alone,
+        where nothing is sent that a lost machine could have forgotten.
+        """
         self.path = path
         self.continued = path.exists()
         if self.continued:
@@ -133,6 +142,9 @@ class Journal:
             self._db = sqlite.create(path, meta, synchronous)
         self._segments = segments
         self._rows: list[Entry] = []
+        self._rows_min = rows_min
+        self._due_rows = 0
+        self._due_totals: dict[tuple[str, str], int] = {}
         self.market_data_error = ""
         """Why market data is no longer kept; empty while all is well. Whoever reports it empties it."""
         self._totals: dict[tuple[str, str], int] = {}
@@ -145,7 +157,7 @@ class Journal:
     @property
     def pending(self) -> bool:
         """Whether something gathered is not committed yet."""
-        return bool(self._rows)
+        return len(self._rows) > self._due_rows
 
     @property
     def last_epoch(self) -> int:
@@ -185,16 +197,24 @@ class Journal:
     def commit(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Writes what was gathered and the totals that changed, durably, in one transaction.
 
-        `counts` are this process's counters; totals are theirs added to what earlier processes of this run left.
-        Raises JournalUnwritable (disk full, I/O error); nothing of the batch is then written and all of it is kept.
+        `counts` are this process's counters, those that did not change may be left out; totals are theirs added to
+        what earlier processes of this run left. Raises JournalUnwritable (disk full, I/O error); nothing of the batch
+        is then written and all of it is kept.
         """
-        changed = [(key, value) for key, value in counts.items() if self._totals.get(key) != value]
-        if not self._rows and not changed:
-            return
+        for key, value in counts.items():
+            if self._totals.get(key) != value:
+                self._due_totals[key] = value
+        self._due_rows = len(self._rows)
+        if self._due_rows >= self._rows_min or (self._rows_min == 1 and self._due_totals):
+            self._write()
+
+    def _write(self) -> None:
+        """What is due, in one transaction."""
+        changed, count, self._due_rows = list(self._due_totals.items()), self._due_rows, 0
         self._flush_market_data()
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows)
+            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows[:count])
             self._db.executemany(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 [(name, labels, value + self._base.get((name, labels), 0)) for (name, labels), value in changed],
@@ -204,11 +224,14 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise JournalUnwritable(f"{self.path}: cannot write ({error})") from error
-        self._rows.clear()
+        del self._rows[:count]
+        self._due_totals.clear()
         self._totals.update(changed)
 
     def close(self) -> None:
         """Closes the file; what was gathered but not committed is not written."""
+        if self._rows_min > 1:
+            self._write()
         if self._segments is not None:
             self._segments.close()
         self._db.close()
@@ -235,11 +258,16 @@ class Journal:
 
     def _gather(self, direction: str, item: Event | Intent) -> None:
         self._seq += 1
-        order = getattr(item, "order", None)
-        symbol = getattr(item, "symbol", "") or (order.symbol if order is not None else "")
-        client_order_id = getattr(item, "client_order_id", "") or (order.client_order_id if order is not None else "")
-        body = msgspec.json.encode(item).decode()
-        self._rows.append(Entry(self._seq, item.at_ns, direction, type(item).__name__, symbol, client_order_id, body))
+        kind = type(item)
+        shape = _SHAPES.get(kind)
+        if shape is None:
+            fields = kind.__struct_fields__
+            shape = _SHAPES[kind] = ("symbol" in fields, "client_order_id" in fields, "order" in fields)
+        holder: Any = item.order if shape[2] else item  # type: ignore[union-attr]  # the shape says that it has one
+        symbol = holder.symbol if shape[0] or shape[2] else ""
+        client_order_id = holder.client_order_id if shape[1] or shape[2] else ""
+        body = _encode(item).decode()
+        self._rows.append(Entry(self._seq, item.at_ns, direction, kind.__name__, symbol, client_order_id, body))
 
     def _read_totals(self) -> dict[tuple[str, str], int]:
         rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()

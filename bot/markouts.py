@@ -39,17 +39,24 @@ class Markouts:
     def __init__(self) -> None:
         self._waiting: deque[Sampled] = deque()
         self._seen: set[str] = set()
+        self._due_ns = 0
 
     @property
     def waiting(self) -> bool:
         """Whether any fill waits for a sample."""
         return bool(self._waiting)
 
+    def due(self, now_ns: int) -> bool:
+        """Whether a sample is due."""
+        return bool(self._waiting) and now_ns >= self._due_ns
+
     def filled(self, fill: Filled, instrument: Instrument, quoted: Decimal | None, mid: Decimal | None) -> None:
         """A fill; `quoted`: the price its order asked for, None where that is not known. Without a mid: no row."""
         if mid is None or fill.execution_id in self._seen:
             return
         self._seen.add(fill.execution_id)
+        if not self._waiting or fill.at_ns + HORIZONS_NS[0] < self._due_ns:
+            self._due_ns = fill.at_ns + HORIZONS_NS[0]
         self._waiting.append(Sampled(fill, instrument.qty(fill.qty_lots), quoted, [mid]))
 
     def sample(self, mids: Mapping[str, Decimal | None], now_ns: int) -> list[Sampled]:
@@ -68,6 +75,9 @@ class Markouts:
         while self._waiting and len(self._waiting[0].mids) > len(HORIZONS_NS):
             done.append(self._waiting.popleft())
             self._seen.discard(done[-1].fill.execution_id)
+        last = len(HORIZONS_NS) - 1
+        dues = [one.fill.at_ns + HORIZONS_NS[min(last, len(one.mids) - 1)] for one in self._waiting]
+        self._due_ns = min(dues, default=0)
         return done
 
     def rest(self) -> list[Sampled]:

@@ -27,7 +27,7 @@ from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
-from bot.runtime.loop import Loop, Parts
+from bot.runtime.loop import TICK_S, Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.status import checks_of
 from bot.simulator.accounts import Account, Fees
@@ -47,6 +47,9 @@ ACCOUNT: Final = "sim-1"
 KERNEL_FAULTS: Final = frozenset({"crossing", "loss", "foreign_order"})
 """Faults of the venue's core; all others happen at its face or on the way to it."""
 
+JOURNAL_ROWS_MIN: Final = 512
+"""Rows of one transaction in simulated time: there is no machine to be lost between two of them."""
+
 _API_KEY: Final = "simulated-key"
 _API_SECRET: Final = "simulated-secret"  # noqa: S105 - of a venue inside this process
 _GRANT_EVERY_NS: Final = NS_PER_S
@@ -61,8 +64,9 @@ Watch = Callable[[Event, list[Intent], Engine], None]
 class Scenario:
     """Everything that decides how a run goes. `span_s`: simulated seconds until the shutdown is asked for.
 
-    `granted_s`: how long the grant is renewed; None: until the end. `faults_at_s`: second → (kind, parameters) of the
-    venue's own faults, which happen in both lanes; `fate` is the wire lane's alone.
+    `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
+    alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
+    parameters) of the venue's own faults, which happen in both lanes; `fate` is the wire lane's alone.
     """
 
     seed: int
@@ -75,6 +79,7 @@ class Scenario:
     latency: Latency = field(default_factory=Latency)
     fate: Callable[[int], Fate] = lambda _seed: Unharmed()
     granted_s: int | None = None
+    tick_s: float = TICK_S
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
 
     def venue(self) -> tuple[Venue, Account]:
@@ -139,7 +144,7 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
         raise ValueError(f"{named}: only in the wire lane; the kernel lane has {', '.join(sorted(KERNEL_FAULTS))}")
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
-    kernel = Kernel(engine, venue, account, scenario.latency, START_NS)
+    kernel = Kernel(engine, venue, account, scenario.latency, START_NS, tick_s=scenario.tick_s)
     grant = GrantHolder(ACCOUNT)
 
     def renew(_: None) -> None:
@@ -169,10 +174,12 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
     link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
-    journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL")
+    journal = Journal(
+        state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
+    )
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
-            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET])
+            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET], flush=False)
             parts = _parts(scenario, state_dir, engine, link, journal, log, timeline)
             loop = Loop(parts)
             link.start_market()
@@ -241,6 +248,7 @@ def _parts(
         heartbeat_ns=NS_PER_S,
         shutdown_deadline_s=float(parameters.shutdown_deadline_s),
         publish_kill_switch=lambda _reason: None,
+        tick_s=scenario.tick_s,
     )
 
 

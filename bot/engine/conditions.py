@@ -36,6 +36,7 @@ class Conditions:
         self.budgets = Budgets(state.parameters, state.own)
         self._cap_told = False
         self._noted_quote = Decimal(0)
+        self._clear_for: object = None
 
     def tick(self) -> None:
         """All of them."""
@@ -61,8 +62,10 @@ class Conditions:
         """How slow the newest answer to a create was, empty where it was fast enough or is long ago."""
         state = self._state
         took_ms, at_ns = state.last_latency
-        allowed_ms = min(held.slow_ms for held in state.thresholds.held.values())
-        if took_ms <= allowed_ms or state.now_ns - at_ns > _SLOW_FORGOTTEN_NS:
+        if state.now_ns - at_ns > _SLOW_FORGOTTEN_NS:
+            return ""
+        allowed_ms = min([held.slow_ms for held in state.thresholds.held.values()])
+        if took_ms <= allowed_ms:
             return ""
         return f"an answer took {took_ms} ms, {allowed_ms} ms allowed"
 
@@ -80,7 +83,7 @@ class Conditions:
     def _market(self, reason: str, cause: str) -> None:
         if cause:
             self._stopping.enter(reason, cause)
-        else:
+        elif self._state.stops.any:
             self._state.stops.cause_gone(reason, self._state.now_ns)
 
     def _edge(self) -> None:
@@ -134,11 +137,16 @@ class Conditions:
     def losses(self) -> None:
         """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
         state, parameters = self._state, self._state.parameters
+        given = self._given()
+        if given == self._clear_for and state.now_ns < state.equity.changes_at_ns:
+            return  # nothing of what it goes by has changed since it found everything in order
+        self._clear_for = given
         nets = net_by_symbol(state)
         if nets is None:
             return  # a position that cannot be marked yet says nothing about profit or loss
         net, curve, venue = sum(nets.values(), Decimal(0)), state.equity, state.venue_equity
-        moved = abs(net - self._noted_quote) * _NOTE_EVERY >= state.total_max_quote
+        total_max_quote = state.total_max_quote
+        moved = abs(net - self._noted_quote) * _NOTE_EVERY >= total_max_quote
         if curve.note(net, state.now_ns) or moved:
             self._noted_quote = net
             state.note("DEBUG", "equity_sample", net_quote=str(net), peak_quote=str(curve.peak_quote))
@@ -148,13 +156,15 @@ class Conditions:
             ("daily_loss", loss, parameters.daily_loss_pct_hard),
             ("drawdown", drawdown, parameters.drawdown_pct_hard),
         ):
-            allowed = state.total_max_quote * pct / 100
+            allowed = total_max_quote * pct / 100
             if lost and lost >= allowed:
                 self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
         cap = parameters.kill_loss_max_quote
         if cap is not None and max(loss, -net) > cap:
             self._breach("kill_caps", f"lost {max(loss, -net):.2f} quote, {cap} is the cap")
         self._daily_cap(loss)
+        if self.budgets.limited:
+            self._clear_for = None  # a budget's day ends by the clock
         detail = self.budgets.look(nets, state.ledger, state.now_ns)
         for strategy, start in self.budgets.drain_fresh():
             state.note(
@@ -163,6 +173,16 @@ class Conditions:
             )  # fmt: skip
         if detail:
             self._breach("strategy_budget", detail)
+
+    def _given(self) -> object:
+        """All that a look at losses goes by, but time; a symbol that is flat has no mark."""
+        state = self._state
+        marks: list[object] = []
+        for symbol, account in state.ledger.accounts.items():
+            if account.position_lots:
+                marks += (state.last_mid2.get(symbol), state.instruments.get(symbol))
+        venue = state.venue_equity
+        return (state.ledger.version, state.limits_version, venue.loss_24h_quote, venue.drawdown_quote, marks)
 
     def _daily_cap(self, loss: Decimal) -> None:
         """The cap on losing in 24 hours that holds, bars or only tells, as it is configured."""
@@ -185,6 +205,7 @@ class Conditions:
     def _breach(self, reason: str, detail: str) -> None:
         """Enter a stop and count the limit behind it, once while it holds."""
         state = self._state
+        self._clear_for = None
         if not state.stops.holds(reason):
             state.counters.add("mm_limit_breaches_total", reason)
             self._stopping.enter(reason, detail)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from bot.domain.counts import Counts
 from bot.domain.order import Side
 from bot.engine.stop import STOPS
 from bot.metrics import BLOCK_REASONS, DIVERGENCE_TYPES, FILTER_SOURCES, QUOTING_SIDES
@@ -65,7 +66,7 @@ class Counters:
     """`counts[(metric name, label values in catalogue order)]`."""
 
     def __init__(self, symbols: Iterable[str]) -> None:
-        self.counts: dict[Key, int] = dict.fromkeys(_label_sets(tuple(symbols)), 0)
+        self.counts: Counts[Key] = Counts(_label_sets(tuple(symbols)))
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Raises KeyError for a label set that was not born at 0: a counter must not appear at 1."""

@@ -11,8 +11,8 @@ from typing import Final
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import OrderState, Side
-from bot.engine.maker_policy import MakerPolicy
-from bot.engine.order_plan import Tolerance
+from bot.engine.maker_policy import Blocked, MakerPolicy
+from bot.engine.order_plan import Place, Tolerance
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, UBPS_ONE, EngineParameters, ubps
 from bot.engine.quoting import Quote, strategy_of
@@ -31,6 +31,7 @@ class Desk:
         "_qty_pct",
         "_tolerance_ticks",
         "_tolerance_ubps",
+        "_tolerance_was",
         "ask_max",
         "ask_min",
         "bid_max",
@@ -43,6 +44,9 @@ class Desk:
         "parameters",
         "pieces_max",
         "policy",
+        "settled_for",
+        "shaped",
+        "shaped_for",
         "slack_ticks",
         "strategy",
         "symbol",
@@ -72,6 +76,13 @@ class Desk:
         self.kept_version = -1
         self.bid_min = self.bid_max = self.ask_min = self.ask_max = 0
         self.slack_ticks = 0
+        self.shaped_for: object = None
+        """what strategy and policy were last asked: (top, position, variance)"""
+        self.shaped: tuple[Place | Blocked | None, Place | Blocked | None] = (None, None)
+        """what they answered, buy and sell; both are pure, so the same question need not be asked again"""
+        self.settled_for: object = None
+        """what both sides were last kept in: (top, version of the orders, variance, version of the limits)"""
+        self._tolerance_was: tuple[int, Tolerance] | None = None
         self._tolerance_ubps = ubps(parameters.requote_tolerance_bps)
         self._tolerance_ticks = parameters.requote_tolerance_ticks
         self._qty_pct = int(parameters.requote_qty_tolerance_pct)
@@ -80,7 +91,9 @@ class Desk:
     def tolerance(self, price_ticks: int) -> Tolerance:
         """What is near enough at that price."""
         ticks = max(self._tolerance_ticks, price_ticks * self._tolerance_ubps // UBPS_ONE)
-        return Tolerance(ticks, self._qty_pct, self._interval_ns)
+        if self._tolerance_was is None or self._tolerance_was[0] != ticks:
+            self._tolerance_was = (ticks, Tolerance(ticks, self._qty_pct, self._interval_ns))
+        return self._tolerance_was[1]
 
     def inside_band(self, top: tuple[int, int], version: int) -> bool:
         """Whether nothing can have to be done at that top of the book."""
@@ -93,6 +106,7 @@ class Desk:
     def begin_look(self) -> None:
         """Nothing is known to be near enough yet."""
         self.kept_version = -1
+        self.settled_for = None
         self.slack_ticks = BAND_MAX_TICKS
 
     def kept(self, live: list[OwnOrder], wanted: Quote | None, tolerance_ticks: int) -> None:

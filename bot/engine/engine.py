@@ -283,6 +283,10 @@ class Engine:
         """Every counter of the engine, whole numbers. Time is under `_ms` names; see `seconds`."""
         return self._state.counters.counts
 
+    def drain_changed_counts(self) -> list[tuple[tuple[str, tuple[str, ...]], int]]:
+        """The counters that changed since the last call; at first all of them."""
+        return self._state.counters.counts.drain()
+
     @property
     def seconds(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """The time counters under the catalogue's names, in seconds."""

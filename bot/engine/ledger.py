@@ -7,7 +7,7 @@ fills, even where a share of the cost does not divide evenly.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final
@@ -21,6 +21,7 @@ from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
 ZERO: Final = Decimal(0)
 _STEP: Final = Decimal("0.000000000001")
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+EXECUTIONS_KEPT: Final = 10_000
 DAY_NS: Final = 24 * 3600 * NS_PER_S
 _SAMPLE_NS: Final = 60 * NS_PER_S
 
@@ -62,13 +63,16 @@ class Ledger:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self.accounts: dict[str, Account] = {symbol: Account() for symbol in symbols}
-        self._seen: dict[str, int] = {}
+        self._seen: OrderedDict[str, int] = OrderedDict()  # its oldest is found at once however many have left
+        self.version = 0
+        """Rises with every fill, funding settlement and position taken over."""
 
     def record(self, fill: Filled, instrument: Instrument) -> bool:
         """Account for a fill. False where its execution id is known: then nothing changes."""
         if fill.execution_id in self._seen:
             return False
         self._seen[fill.execution_id] = fill.at_ns
+        self.version += 1
         with localcontext(_EXACT):
             _apply(self.accounts[fill.symbol], fill, instrument)
         return True
@@ -79,6 +83,7 @@ class Ledger:
         if identity in self._seen:
             return False
         self._seen[identity] = paid.at_ns
+        self.version += 1
         with localcontext(_EXACT):
             self.accounts[paid.symbol].funding_quote += paid.amount_quote
         return True
@@ -90,16 +95,18 @@ class Ledger:
     def adopt(self, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument) -> None:
         """Take over the venue's position as it stands; the difference in cost is nobody's profit or loss."""
         account = self.accounts[symbol]
+        self.version += 1
         account.position_lots = position_lots
         account.cost_quote = instrument.qty(position_lots) * entry_price
 
     def forget_executions(self, before_ns: int) -> None:
-        """Execution ids older than that no longer guard against repeats."""
-        while self._seen:
-            oldest = next(iter(self._seen))
-            if self._seen[oldest] >= before_ns:
+        """Execution ids older than that, and all but the newest `EXECUTIONS_KEPT`, no longer guard against repeats."""
+        seen = self._seen
+        while seen:
+            at_ns = next(iter(seen.values()))
+            if at_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
                 return
-            del self._seen[oldest]
+            seen.popitem(last=False)
 
     @property
     def execution_count(self) -> int:
@@ -109,10 +116,7 @@ class Ledger:
     def pnl(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Pnl:
         """Marked at `mark`; without one (no book yet) an open position counts at its cost."""
         account = self.accounts[symbol]
-        unrealized = ZERO
-        if mark is not None and instrument is not None and account.position_lots:
-            with localcontext(_EXACT):
-                unrealized = instrument.qty(account.position_lots) * mark - account.cost_quote
+        unrealized = _unrealized(account, mark, instrument)
         return Pnl(
             account.realized_quote,
             unrealized,
@@ -121,6 +125,11 @@ class Ledger:
             account.funding_quote,
             account.net_realized_quote + unrealized,
         )
+
+    def net_quote(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
+        """`pnl(…).net` alone."""
+        account = self.accounts[symbol]
+        return account.net_realized_quote + _unrealized(account, mark, instrument)
 
     @property
     def maker_notional_quote(self) -> Decimal:
@@ -140,6 +149,13 @@ class Ledger:
     @property
     def fills(self) -> int:
         return sum(account.fills for account in self.accounts.values())
+
+
+def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
+    if mark is None or instrument is None or not account.position_lots:
+        return ZERO
+    qty = _EXACT.multiply(instrument.lot_size, account.position_lots)
+    return _EXACT.subtract(_EXACT.multiply(qty, mark), account.cost_quote)
 
 
 def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
@@ -181,6 +197,8 @@ class EquityCurve:
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, Decimal]] = deque()
+        self.changes_at_ns = 0
+        """From when on the same net result, told again, would change something."""
         self.peak_quote: Decimal | None = None
         self.loss_24h_quote = ZERO
         self.drawdown_quote = ZERO
@@ -193,6 +211,9 @@ class EquityCurve:
             samples.append((at_ns, net_quote))
         while len(samples) > 1 and samples[1][0] <= at_ns - DAY_NS:
             samples.popleft()
+        self.changes_at_ns = samples[-1][0] + _SAMPLE_NS
+        if len(samples) > 1:
+            self.changes_at_ns = min(self.changes_at_ns, samples[1][0] + DAY_NS)
         if self.peak_quote is None or net_quote > self.peak_quote:
             self.peak_quote = net_quote
         self.loss_24h_quote = max(ZERO, samples[0][1] - net_quote)
@@ -214,6 +235,7 @@ class EquityCurve:
         offset = earlier[-1][1]
         own = list(self._samples)
         self._samples = deque([(at_ns, net - offset) for at_ns, net in earlier] + own)
+        self.changes_at_ns = 0
         peak = peak_quote - offset
         self.peak_quote = peak if self.peak_quote is None else max(peak, self.peak_quote)
         newest = self._samples[-1][1]

@@ -19,7 +19,7 @@ def net_by_symbol(state: State) -> dict[str, Decimal] | None:
         mark = state.mark(symbol)
         if mark is None and state.ledger.accounts[symbol].position_lots:
             return None
-        nets[symbol] = state.ledger.pnl(symbol, mark, state.instruments.get(symbol)).net
+        nets[symbol] = state.ledger.net_quote(symbol, mark, state.instruments.get(symbol))
     return nets
 
 
@@ -40,6 +40,7 @@ class Budgets:
         self._symbols: dict[str, list[str]] = {}
         for symbol, parameter in own.items():
             self._symbols.setdefault(parameter.strategy, []).append(symbol)
+        self.limited = self._loss_max is not None or self._turnover_max is not None
         self.starts: dict[str, DayStart] = {}
         self._fresh: list[tuple[str, DayStart]] = []
 
@@ -50,7 +51,7 @@ class Budgets:
 
     def look(self, nets: Mapping[str, Decimal], ledger: Ledger, at_ns: int) -> str:
         """Which strategy has spent its budget, empty where none has."""
-        if self._loss_max is None and self._turnover_max is None:
+        if not self.limited:
             return ""
         day, found = at_ns // DAY_NS, ""
         for strategy, symbols in self._symbols.items():

@@ -182,6 +182,8 @@ class OrderTable:
 
     def forget_finished(self, before_ns: int) -> None:
         """Orders that finished before that leave memory, unless executions of theirs are still owed."""
+        if not self._finished or next(iter(self._finished.values())) >= before_ns:
+            return
         for client_order_id, finished_at_ns in list(self._finished.items()):
             if finished_at_ns >= before_ns:
                 return

@@ -49,7 +49,27 @@ class QuoteCycle:
             if top is not None:
                 desk.volatility.sample(top[0] + top[1], state.now_ns)
         for symbol in state.parameters.symbols:
-            self.look(symbol, unchanged_too=True)
+            if not self._settled(symbol):
+                self.look(symbol, unchanged_too=True)
+
+    def _settled(self, symbol: str) -> bool:
+        """Whether a look would find what the last one found: both sides near enough, and nothing else to go by.
+
+        Of all that a look goes by only the edge changes with time alone.
+        """
+        state, desk = self._state, self._desks.get(symbol)
+        if desk is None or desk.settled_for is None or desk.settled_for != self._given(desk):
+            return False
+        edge_ubps = self._performance.edge_ubps(symbol, state.now_ns)
+        return edge_ubps is not None and edge_ubps >= state.thresholds.held[symbol].edge_ubps and state.may_quote()
+
+    def _given(self, desk: Desk) -> object:
+        """All that decides whether a quote is near enough, but time; None where other symbols have a say as well."""
+        state, symbol = self._state, desk.symbol
+        if len(state.parameters.symbols) > 1:
+            return None
+        version = state.orders.version[symbol]
+        return (state.books[symbol].top, version, desk.volatility.variance_ubps2, state.limits_version)
 
     def look(self, symbol: str, *, unchanged_too: bool) -> None:
         """Re-decide one symbol. With `unchanged_too` false, only where something can have to be done."""
@@ -74,10 +94,14 @@ class QuoteCycle:
         if state.may_quote():
             self._side(desk, Side.SELL, ask, top)
             desk.end_look(top, state.orders.version[symbol])
+            desk.settled_for = self._given(desk) if desk.slack_ticks > 0 else None
 
     def _shape(self, desk: Desk, top: tuple[int, int]) -> tuple[Place | Blocked | None, Place | Blocked | None]:
         """What the policy makes of the strategy's quotes, buy and sell; together they say what we would earn."""
         position = self._state.ledger.accounts[desk.symbol].position_lots
+        question = (top, position, desk.volatility.variance_ubps2)
+        if question == desk.shaped_for:
+            return desk.shaped
         market = Market(top[0], top[1], top[0] + top[1], position, desk.volatility.variance_ubps2)
         bid: Place | Blocked | None = None
         ask: Place | Blocked | None = None
@@ -91,7 +115,8 @@ class QuoteCycle:
         if isinstance(bid, Place) and isinstance(ask, Place):
             half = half_spread_ubps(bid.quote.price_ticks, ask.quote.price_ticks)
             self._performance.half_spread_ubps[desk.symbol] = half
-        return bid, ask
+        desk.shaped_for, desk.shaped = question, (bid, ask)
+        return desk.shaped
 
     def _side(self, desk: Desk, side: Side, shaped: Place | Blocked | None, top: tuple[int, int]) -> None:
         state, symbol = self._state, desk.symbol

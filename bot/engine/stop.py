@@ -180,6 +180,8 @@ class StopBoard:
     @property
     def principal(self) -> Holding | None:
         """The stop that shows: worst view, then the one entered first."""
+        if not self._holding:
+            return None
         worst: Holding | None = None
         for held in self._holding.values():
             if worst is None or _SEVERITY[held.stop.view] > _SEVERITY[worst.stop.view]:
@@ -192,10 +194,11 @@ class StopBoard:
 
     def view(self, *, ready: bool) -> View:
         """The view of the whole: a stop outranks INIT and RUNNING."""
+        if not self._holding:
+            return View.RUNNING if ready else View.INIT
         worst = self.principal
-        if worst is not None:
-            return worst.stop.view
-        return View.RUNNING if ready else View.INIT
+        assert worst is not None  # noqa: S101 - told to the type checker; something holds
+        return worst.stop.view
 
 
 def _cause_is_there(held: Holding) -> bool:

@@ -75,6 +75,7 @@ class Parts(NamedTuple):
     earlier_instruments: Mapping[str, Instrument] = {}
     """Filters as the journal had them, for probes that are due before they were read again."""
     thresholds: ThresholdsFile | None = None
+    tick_s: float = TICK_S
 
 
 class Loop:
@@ -95,6 +96,7 @@ class Loop:
         self._intents: list[Intent] = []
         self._flush_is_due = False
         self._unwritable = False
+        self._unsaved: dict[tuple[str, str], int] = {}
         self._engine_broken = False
         self._rescue: asyncio.Task[None] | None = None
         self._ending: int | None = None
@@ -193,7 +195,7 @@ class Loop:
 
     def _commit(self) -> bool:
         try:
-            self._journal.commit(self._totals())
+            self._journal.commit(self._changed_totals())
         except JournalUnwritable as error:
             if not self._unwritable:
                 self._unwritable = True
@@ -201,11 +203,16 @@ class Loop:
                 self.tell(StopRequested(self.now_ns(), "journal_unwritable", "fault", "people", "journal"))
             return False
         self._unwritable = False
+        self._unsaved.clear()
         return True
 
-    def _totals(self) -> dict[tuple[str, str], int]:
-        counts = {**self._engine.counts, **self._parts.metrics.counts}
-        return {(name, label_text(name, labels)): count for (name, labels), count in counts.items()}
+    def _changed_totals(self) -> dict[tuple[str, str], int]:
+        """Counters that changed since a commit last succeeded; at first all of them."""
+        unsaved = self._unsaved
+        for source in (self._engine, self._parts.metrics):
+            for (name, labels), count in source.drain_changed_counts():
+                unsaved[name, label_text(name, labels)] = count
+        return unsaved
 
     def _count_iteration(self, symbol: str) -> None:
         self._updates[symbol] = self._updates.get(symbol, 0) + 1
@@ -277,7 +284,7 @@ class Loop:
         due = loop.time()
         while True:
             self._tick()
-            due = max(due + TICK_S, loop.time())
+            due = max(due + self._parts.tick_s, loop.time())
             await asyncio.sleep(due - loop.time())
 
     async def _connect(self) -> None:

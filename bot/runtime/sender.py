@@ -8,6 +8,7 @@ A failed read becomes `ReadFailed`: it never looks like an empty answer.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
@@ -77,10 +78,10 @@ class Sender:
         self._tell = tell
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._executions: dict[str, None] = {}
+        self._executions: OrderedDict[str, None] = OrderedDict()
         self._executions_since_ms: dict[str, int] = {}
         self._swept: dict[str, None] = {}
-        self._keys: dict[str, None] = {}
+        self._keys: OrderedDict[str, None] = OrderedDict()
         self.duplicate_operations = 0
         self._observations: list[tuple[str, tuple[str, ...], float]] = []
         self.instruments: dict[str, Instrument] = {}
@@ -103,7 +104,7 @@ class Sender:
             return True
         self._keys[key] = None
         while len(self._keys) > KEYS_KEPT:
-            del self._keys[next(iter(self._keys))]
+            self._keys.popitem(last=False)
         return False
 
     def hold_back(self, intents: Sequence[Intent], why: str) -> list[Intent]:
@@ -124,7 +125,7 @@ class Sender:
             return True
         self._executions[fill.execution_id] = None
         while len(self._executions) > EXECUTIONS_KEPT:
-            del self._executions[next(iter(self._executions))]
+            self._executions.popitem(last=False)
         newest_ms = fill.venue_at_ns // 1_000_000
         self._executions_since_ms[fill.symbol] = max(newest_ms, self._executions_since_ms.get(fill.symbol, 0))
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bot.simulator.accounts import Account
 from bot.simulator.venue import Venue
@@ -25,8 +25,7 @@ class V5Error(Exception):
         self.limit = limit
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """What is left of a bucket, for the answer's headers."""
 
     allowed: int

@@ -14,6 +14,7 @@ from bot.simulator.accounts import LEVERAGE, Account
 from bot.simulator.admission import PRICE_MAX
 from bot.simulator.depth import DepthMessage, Levels
 from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, Status
+from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
 Json = dict[str, object]
@@ -47,8 +48,8 @@ def ms(at_ns: int) -> str:
 
 def levels(instrument: Instrument, pairs: Levels) -> list[tuple[str, str]]:
     """Price and size strings; size "0" deletes."""
-    tick, lot = instrument.tick_size, instrument.lot_size
-    return [(format(tick * price, "f"), format(lot * lots, "f") if lots else "0") for price, lots in pairs]
+    prices, sizes = texts(instrument.tick_size), texts(instrument.lot_size)
+    return [(prices[price], sizes[lots] if lots else "0") for price, lots in pairs]
 
 
 def mark_price(venue: Venue) -> Decimal:
@@ -123,8 +124,8 @@ def public_trade(instrument: Instrument, trade: PublicTrade) -> Json:
         "T": trade.at_ns // 1_000_000,
         "s": instrument.symbol,
         "S": SIDES[trade.taker],
-        "v": text(instrument.qty(trade.lots)),
-        "p": text(instrument.price(trade.price_ticks)),
+        "v": texts(instrument.lot_size)[trade.lots],
+        "p": texts(instrument.tick_size)[trade.price_ticks],
         "L": "ZeroPlusTick",
         "i": trade.trade_id,
         "BT": False,
@@ -156,24 +157,24 @@ def depth(venue: Venue, message: DepthMessage, depth_asked: int, at_ns: int) -> 
 def order(instrument: Instrument, found: Order) -> Json:
     value = instrument.tick_size * instrument.lot_size * found.filled_cost
     average = instrument.tick_size * found.filled_cost / found.filled_lots if found.filled_lots else None
-    left = instrument.qty(found.left_lots)
-    price = instrument.price(found.price_ticks)
+    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
+    left_value = instrument.qty(found.left_lots) * instrument.price(found.price_ticks)
     return {
         "symbol": instrument.symbol,
         "orderId": found.order_id,
         "orderLinkId": found.link_id,
         "side": SIDES[found.side],
         "orderType": "Market" if found.is_market else "Limit",
-        "price": text(price),
-        "qty": text(instrument.qty(found.qty_lots)),
+        "price": prices[found.price_ticks],
+        "qty": sizes[found.qty_lots],
         "timeInForce": found.tif.value,
         "orderStatus": STATUSES[found.status],
         "cancelType": CANCEL_TYPES.get(found.end_reason, "UNKNOWN"),
         "rejectReason": REJECT_REASONS[found.end_reason],
         "reduceOnly": found.reduce_only,
-        "leavesQty": text(left),
-        "leavesValue": text(left * price),
-        "cumExecQty": text(instrument.qty(found.filled_lots)),
+        "leavesQty": sizes[found.left_lots],
+        "leavesValue": text(left_value),
+        "cumExecQty": sizes[found.filled_lots],
         "cumExecValue": text(value),
         "cumExecFee": text(found.fee_quote),
         "avgPrice": text(average.quantize(Decimal("0.00000001")).normalize()) if average is not None else "",
@@ -207,19 +208,20 @@ def order(instrument: Instrument, found: Order) -> Json:
 
 
 def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
+    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
     return {
         "symbol": instrument.symbol,
         "orderId": found.order_id,
         "orderLinkId": found.link_id,
         "side": SIDES[found.side],
         "orderType": "Market" if found.is_market else "Limit",
-        "orderPrice": text(instrument.price(found.order_price_ticks)),
-        "orderQty": text(instrument.qty(found.order_qty_lots)),
-        "leavesQty": text(instrument.qty(found.left_lots)),
+        "orderPrice": prices[found.order_price_ticks],
+        "orderQty": sizes[found.order_qty_lots],
+        "leavesQty": sizes[found.left_lots],
         "execId": found.execution_id,
         "execType": "Trade",
-        "execPrice": text(instrument.price(found.price_ticks)),
-        "execQty": text(instrument.qty(found.lots)),
+        "execPrice": prices[found.price_ticks],
+        "execQty": sizes[found.lots],
         "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
         "execFee": text(found.fee_quote),
         "feeRate": text(found.fee_rate),
@@ -227,7 +229,7 @@ def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
         "execTime": ms(found.at_ns),
         "execPnl": text(found.realised_quote),
         "isMaker": found.is_maker,
-        "closedSize": text(instrument.qty(found.closed_lots)),
+        "closedSize": sizes[found.closed_lots],
         "markPrice": text(mark),
         "indexPrice": "",
         "underlyingPrice": "",

@@ -57,7 +57,8 @@ class Streams:
                 self._distribute_books(now_ns)
                 self._distribute_ticker(now_ns)
         self._was_stalled = stalled
-        self._distribute_private(happenings, now_ns)
+        if happenings:
+            self._distribute_private(happenings, now_ns)
 
     # ---- public -------------------------------------------------------------------------------------------------
 
@@ -83,9 +84,10 @@ class Streams:
         self._to_topic(self._trades_topic, text)
 
     def _distribute_books(self, now_ns: int) -> None:
+        changes = self._venue.book.drain_changes()
         for topic, view in self._views.items():
-            if self._wanted(topic):
-                message = view.publish(self._venue.book)
+            if self._wanted(topic):  # a view that nobody wants looks at the whole book when somebody does
+                message = view.publish(self._venue.book, changes)
                 if message is not None:
                     self._to_topic(topic, encode(messages.depth(self._venue, message, view.depth, now_ns)))
 

@@ -145,6 +145,11 @@ class FaultPlan:
             self._take_effect(fault)
         return fault
 
+    @property
+    def armed(self) -> bool:
+        """Whether any fault was ever armed."""
+        return bool(self._faults)
+
     def waiting(self, kind: str, account: str) -> Fault | None:
         """The oldest armed fault of that kind for that account, still to fire."""
         for fault in self._faults:

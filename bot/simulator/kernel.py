@@ -7,6 +7,7 @@ order, over the same `Latency`. There are no faults here; who wants them takes t
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any, Final
@@ -40,7 +41,16 @@ _NS_PER_MS: Final = 1_000_000
 class Kernel:
     """One engine on one venue. `run` goes on until the engine says `Exit`."""
 
-    def __init__(self, engine: Engine, venue: Venue, account: Account, latency: Latency, start_ns: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        venue: Venue,
+        account: Account,
+        latency: Latency,
+        start_ns: int,
+        *,
+        tick_s: float = TICK_S,
+    ) -> None:
         self._engine = engine
         self.venue = venue
         self.account = account
@@ -51,8 +61,9 @@ class Kernel:
         self._limits = RateLimits()
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
-        self._keys: dict[str, None] = {}
+        self._keys: OrderedDict[str, None] = OrderedDict()
         self._reads = KernelReads(self)
+        self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
         self.market_steps = 0
@@ -107,14 +118,14 @@ class Kernel:
             return True
         self._keys[key] = None
         if len(self._keys) > KEYS_KEPT:
-            del self._keys[next(iter(self._keys))]
+            self._keys.popitem(last=False)
         return False
 
     def _tick(self, _: None) -> None:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
         self.tell_all([ev.Ticked(self.now_ns)])
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
-        self._tick_due_s = max(self._tick_due_s + TICK_S, now_s)
+        self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
         due_s = now_s + (self._tick_due_s - now_s)
         self.at(self._start_ns + round(due_s * NS_PER_S), self._tick)
 
@@ -134,7 +145,7 @@ class Kernel:
             if trades:
                 self._push(words.trades, trades)
             if market_moved:
-                message = self._view.publish(self.venue.book)
+                message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
                 if message is not None:
                     self._push(words.book, message)
         if self._private and happenings:

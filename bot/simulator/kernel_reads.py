@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ class KernelReads:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._known: dict[str, None] = {}
+        self._known: OrderedDict[str, None] = OrderedDict()
         self._swept: dict[str, None] = {}
         self._since_ms: int | None = None
 
@@ -32,7 +33,7 @@ class KernelReads:
             return True
         self._known[fill.execution_id] = None
         if len(self._known) > EXECUTIONS_KEPT:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         self._since_ms = max(fill.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
         return False
 

@@ -13,7 +13,16 @@ from bot.domain.order import Side
 from bot.simulator import admission
 from bot.simulator.accounts import Account, Fees
 from bot.simulator.faults import Fault, FaultPlan
-from bot.simulator.market import Action, BookChange, BookReset, BookShift, Market, MarketOrder, RecordedTrade
+from bot.simulator.market import (
+    Action,
+    BookChange,
+    BookReset,
+    BookShift,
+    Market,
+    MarketOrder,
+    PassingOrder,
+    RecordedTrade,
+)
 from bot.simulator.matching import Book
 from bot.simulator.orders import (
     EndReason,
@@ -234,15 +243,16 @@ class Venue:
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
         match action:
+            case PassingOrder(taker, limit_ticks, most_lots):
+                trading.market_passes(taker, limit_ticks, most_lots, now_ns)
+                return
             case MarketOrder(taker, limit_ticks, lots):
                 trading.market_takes(taker, limit_ticks, lots, now_ns)
             case RecordedTrade(taker, price_ticks, lots):
                 trading.recorded_trade(taker, price_ticks, lots, now_ns)
             case BookChange(bids, asks):
-                for price, lots in bids:
-                    book.set_background(Side.BUY, price, lots)
-                for price, lots in asks:
-                    book.set_background(Side.SELL, price, lots)
+                book.change_background(Side.BUY, bids)
+                book.change_background(Side.SELL, asks)
             case BookReset(bids_after, asks_after):
                 book.replace_background(Side.BUY, bids_after)
                 book.replace_background(Side.SELL, asks_after)
@@ -251,16 +261,20 @@ class Venue:
                     moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
                     book.replace_background(side, moved)
         if not isinstance(action, MarketOrder | RecordedTrade):
-            trading.fill_what_the_market_stands_through(now_ns)
+            if book.any_own:
+                trading.fill_what_the_market_stands_through(now_ns)
             bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
             if bid is not None and ask is not None:
                 self._mark_half_ticks = bid + ask
 
     def _finish(self, now_ns: int) -> None:
-        while self._fire_losses(now_ns):
-            pass
-        for name, wallet_changed in self._trading.touched.items():
-            self._trading.happenings.append(PositionChanged(name))
-            if wallet_changed:
-                self._trading.happenings.append(WalletChanged(name))
-        self._trading.touched.clear()
+        if self.faults.armed:
+            while self._fire_losses(now_ns):
+                pass
+        touched = self._trading.touched
+        if touched:
+            for name, wallet_changed in touched.items():
+                self._trading.happenings.append(PositionChanged(name))
+                if wallet_changed:
+                    self._trading.happenings.append(WalletChanged(name))
+            touched.clear()

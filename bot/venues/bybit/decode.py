@@ -90,8 +90,17 @@ class Grid:
             self._lots[text] = known
         return known
 
+    def has_seen(self, price: str) -> bool:
+        """Whether that text was a price before."""
+        return price in self._ticks
+
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
+        ticks, lots = self._ticks, self._lots
+        try:
+            return tuple([(ticks[price], lots[size]) for price, size in rows])
+        except KeyError:  # something new
+            pass
         return tuple([(self.ticks(price, field), self.lots(size, field)) for price, size in rows])
 
 
@@ -207,17 +216,21 @@ def is_post_only_refusal(row: wire.OrderRow) -> bool:
     return row.reject_reason == POST_ONLY_REASON
 
 
-def venue_order(row: wire.OrderRow, instrument: Instrument) -> VenueOrder:
-    """An order as the venue shows it. An empty price (market orders have none) is 0 ticks."""
-    priceless = row.price == "" or not decimal(row.price, "price")
+def venue_order(row: wire.OrderRow, instrument: Instrument, grid: Grid | None = None) -> VenueOrder:
+    """An order as the venue shows it. An empty price (market orders have none) is 0 ticks.
+
+    `grid`: of that instrument, where one is kept: what it has seen need not be worked out again.
+    """
+    grid = grid or Grid(instrument)
+    priceless = row.price == "" or not (grid.has_seen(row.price) or decimal(row.price, "price"))
     return VenueOrder(
         symbol=row.symbol,
         client_order_id=row.order_link_id,
         venue_order_id=row.order_id,
         side=side(row.side, "side"),
-        price_ticks=0 if priceless else price_ticks(row.price, "price", instrument),
-        qty_lots=qty_lots(row.qty, "qty", instrument),
-        filled_lots=qty_lots(row.cum_exec_qty, "cumExecQty", instrument),
+        price_ticks=0 if priceless else grid.ticks(row.price, "price"),
+        qty_lots=grid.lots(row.qty, "qty"),
+        filled_lots=grid.lots(row.cum_exec_qty, "cumExecQty"),
         status=order_status(row),
         reason="" if row.reject_reason == "EC_NoError" else row.reject_reason,
         post_only_refused=is_post_only_refusal(row),

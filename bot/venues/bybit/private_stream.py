@@ -79,7 +79,7 @@ class PrivateStream(Stream):
         for row in wire.decode_rows(wire.OrderRow, push.data, push.topic):
             grid = self._ours(row.symbol, row.category)
             if grid is not None:
-                self._sink(OrderUpdated(self._now_ns(), venue_order(row, grid.instrument)))
+                self._sink(OrderUpdated(self._now_ns(), venue_order(row, grid.instrument, grid)))
 
     def _take_executions(self, push: wire.Push) -> None:
         for row in wire.decode_rows(wire.ExecutionRow, push.data, push.topic):
