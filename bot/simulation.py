@@ -62,7 +62,7 @@ class Scenario:
     """Everything that decides how a run goes. `span_s`: simulated seconds until the shutdown is asked for.
 
     `granted_s`: how long the grant is renewed; None: until the end. `faults_at_s`: second → (kind, parameters) of the
-    venue's own faults, which happen in both lanes; `fate` is the wire lane's alone.
+    venue's own faults, which happen in both lanes; `fate` and `link` are the wire lane's alone: what becomes of messages, and the mount itself.
     """
 
     seed: int
@@ -74,6 +74,7 @@ class Scenario:
     equity_quote: Decimal = Decimal(100_000)
     latency: Latency = field(default_factory=Latency)
     fate: Callable[[int], Fate] = lambda _seed: Unharmed()
+    link: Callable[[Venue, Timeline, Latency, Fate], Link] = Link
     granted_s: int | None = None
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
 
@@ -168,7 +169,7 @@ def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) ->
 async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeline: Timeline) -> Outcome:
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
-    link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
+    link = scenario.link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
     journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL")
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
