@@ -36,6 +36,7 @@ Levels = list[tuple[int, int]]
 """(price_ticks, lots); lots 0 deletes."""
 
 DEPTH = 50
+EVERYTHING_LOTS = 1 << 40
 STEP_NS = 100_000_000
 MARKET = MarketParameters(step_ns=STEP_NS, volatility_bps=0.1, sweep_rate=0.1, impact_share=1.0)
 FORMAT = 1
@@ -104,9 +105,7 @@ class _Tapped:
         self.last: list[Action] = []
 
     def start(self, now_ns: int) -> BookReset:
-        first = self._market.start(now_ns)
-        self.last = [first]
-        return first
+        return self._market.start(now_ns)
 
     def next_at_ns(self) -> int:
         return self._market.next_at_ns()
@@ -124,31 +123,31 @@ def make(seed: int, updates: int, parameters: MarketParameters = MARKET) -> Feed
     market = _Tapped(GeneratedMarket(seed, parameters))
     venue = Venue(GENERATED, market, seed=seed, now_ns=0)
     view = DepthView(DEPTH)
-    first = _reset(market.last)
     view.publish(venue.book)
     shown = view.snapshot()
+    bids, asks = venue.book.background(Side.BUY), venue.book.background(Side.SELL)
     feed = Feed(
-        str(GENERATED.tick_size), str(GENERATED.lot_size), parameters.step_ns, list(first.bids.items()),
-        list(first.asks.items()), (shown.bids, shown.asks), [],
+        str(GENERATED.tick_size), str(GENERATED.lot_size), parameters.step_ns, list(bids.items()), list(asks.items()),
+        (shown.bids, shown.asks), [],
     )  # fmt: skip
-    before = first
     for _ in range(updates):
         venue.advance(venue.next_at_ns())
         venue.drain()
-        orders = [(one.taker.sign, one.limit_ticks, one.lots) for one in market.last if isinstance(one, MarketOrder)]
-        after = _reset(market.last)
-        bids = _changes(before.bids, after.bids, [limit for sign, limit, _ in orders if sign < 0], 1)
-        asks = _changes(before.asks, after.asks, [limit for sign, limit, _ in orders if sign > 0], -1)
-        feed.updates.append(Update(orders, bids, asks, _levels(view.publish(venue.book))))
-        before = after
+        orders = [order for action in market.last if (order := _taking(action)) is not None]
+        bids_after, asks_after = venue.book.background(Side.BUY), venue.book.background(Side.SELL)
+        changed_bids = _changes(bids, bids_after, [limit for sign, limit, _ in orders if sign < 0], 1)
+        changed_asks = _changes(asks, asks_after, [limit for sign, limit, _ in orders if sign > 0], -1)
+        feed.updates.append(Update(orders, changed_bids, changed_asks, _levels(view.publish(venue.book))))
+        bids, asks = bids_after, asks_after
     return feed
 
 
-def _reset(actions: list[Action]) -> BookReset:
-    reset = actions[-1]
-    if not isinstance(reset, BookReset):
-        raise TypeError(f"a step that ends in {type(reset).__name__}; a feed is made of whole books")
-    return reset
+def _taking(action: Action) -> tuple[int, int, int] | None:
+    """Any kind of order that takes, as (sign, limit_ticks, lots); one without a size takes all down to its limit."""
+    fields = {name: getattr(action, name, None) for name in ("taker", "limit_ticks", "lots")}
+    if fields["taker"] is None or fields["limit_ticks"] is None:
+        return None
+    return fields["taker"].sign, fields["limit_ticks"], fields["lots"] or EVERYTHING_LOTS
 
 
 def _levels(message: DepthMessage | None) -> tuple[Levels, Levels]:

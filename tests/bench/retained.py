@@ -29,6 +29,7 @@ _NOT_THE_BOT = ("bot.simulator", "bot.simulation", "tests.", "__main__", "asynci
 
 def running_loop() -> Loop:
     """The one bot in this process. Raises LookupError where there is none or more."""
+    gc.collect()  # bots of earlier runs may still wait for it
     found = [one for one in gc.get_objects() if type(one) is Loop]
     if len(found) != 1:
         raise LookupError(f"{len(found)} bots in this process, expected one")
