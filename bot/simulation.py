@@ -62,7 +62,8 @@ class Scenario:
     """Everything that decides how a run goes. `span_s`: simulated seconds until the shutdown is asked for.
 
     `granted_s`: how long the grant is renewed; None: until the end. `faults_at_s`: second → (kind, parameters) of the
-    venue's own faults, which happen in both lanes; `fate` and `link` are the wire lane's alone: what becomes of messages, and the mount itself.
+    venue's own faults, which happen in both lanes. `fate` and `link` are the wire lane's alone: what becomes of
+    messages on the way, and the mount itself.
     """
 
     seed: int
