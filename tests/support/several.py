@@ -14,6 +14,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import Never
 
 import msgspec
 
@@ -114,6 +115,11 @@ class SeveralSockets(LinkSocket):
             self._news.clear()
             await self._news.wait()
         return str(self._came.popleft())
+
+    async def hand_over(self, take: Callable[[bytes | str], None]) -> Never:
+        """Gives every message from now on to `take`. Raises SocketClosed, and what `take` raises."""
+        while True:
+            take(await self.receive())
 
     async def close(self) -> None:
         for pump in self._pumps:
