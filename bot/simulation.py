@@ -66,7 +66,8 @@ class Scenario:
 
     `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
     alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
-    parameters) of the venue's own faults, which happen in both lanes; `fate` is the wire lane's alone.
+    parameters) of the venue's own faults, which happen in both lanes. `fate` and `link` are the wire lane's alone: what
+    becomes of messages on the way, and the mount itself.
     """
 
     seed: int
@@ -78,6 +79,7 @@ class Scenario:
     equity_quote: Decimal = Decimal(100_000)
     latency: Latency = field(default_factory=Latency)
     fate: Callable[[int], Fate] = lambda _seed: Unharmed()
+    link: Callable[[Venue, Timeline, Latency, Fate], Link] = Link
     granted_s: int | None = None
     tick_s: float = TICK_S
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
@@ -173,7 +175,7 @@ def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) ->
 async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeline: Timeline) -> Outcome:
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
-    link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
+    link = scenario.link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
     journal = Journal(
         state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
     )
