@@ -39,7 +39,7 @@ def test_yaml_and_json_are_read_per_symbol_and_exactly(tmp_path: Path, text: str
         ("# one\n\n'*':\n  stale_after_ms: 9\n", r"yaml:4: \*.stale_after_ms: 9 is not allowed"),
         ("BTCUSDT: {}\nbtc: {}\n", r"yaml:2: btc: 'btc' is not allowed"),
         ("BTCUSDT: {edge_threshold_bps: .nan}\n", r"yaml:1: BTCUSDT.edge_threshold_bps"),
-        ("BTCUSDT: [1\n", r"yaml:2: "),
+        ("BTCUSDT: [1\n", r"yaml:1: "),
         ("BTCUSDT: 3\n", r"yaml:1: BTCUSDT: 3 is not allowed"),
     ],
 )
