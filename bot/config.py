@@ -93,17 +93,6 @@ class StrategySettings(Section):
     markout_memory_s: int = Field(default=600, ge=1, le=86_400)
     markout_weight_pct: Percent = Decimal("10")
 
-    @model_validator(mode="after")
-    def _the_skew_leaves_a_quote(self) -> StrategySettings:
-        # At its inventory limit only the reducing quote is left; beyond mid it crosses, is refused, and nothing is
-        # quoted until the position is closed by hand.
-        if self.inventory_skew_bps > self.half_spread_bps:
-            raise ValueError(
-                f"inventory_skew_bps {self.inventory_skew_bps} must not exceed half_spread_bps {self.half_spread_bps}:"
-                " at its inventory limit the bot would quote across mid, and so not at all"
-            )
-        return self
-
 
 class SymbolRisk(Section):
     """Limits of one symbol (or `*`). Environment: MAX_POSITION_USDT__SYMBOL, MAX_OPEN_ORDERS__SYMBOL."""

@@ -31,7 +31,6 @@ def settings_of(tmp_path: Path, text: str) -> Path:
         ("strategy: {half_spread_bps: -3}", "strategy.half_spread_bps: -3 is not allowed"),
         ("strategy: {half_spread_bps: -3}", "allowed: > 0 and < 10000"),
         ("strategy: {half_spread_bps: .inf}", "finite number"),
-        ("strategy: {half_spread_bps: 10, inventory_skew_bps: 13}", "skew_bps 13 must not exceed half_spread_bps 10"),
         ("strategy: {order_notional_quote: .nan}", "finite number"),
         ("risk: {orders_per_min_max: 0}", "allowed: >= 1 and <= 10000"),
         ("risk: {cancel_budget_reserve: 70}", "cancel_budget_reserve 70 must be below cancel_budget_per_min 50"),
@@ -59,7 +58,7 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
 
 
 def test_decimals_of_a_settings_file_never_pass_through_a_float(tmp_path: Path) -> None:
-    text = "strategy: {half_spread_bps: 0.100001, inventory_skew_bps: 0, order_notional_quote: 123456.78901234567}"
+    text = "strategy: {half_spread_bps: 0.100001, order_notional_quote: 123456.78901234567}"
     settings = load_settings(settings_of(tmp_path, text))
     assert settings.strategy.half_spread_bps == Decimal("0.100001")
     assert settings.strategy.order_notional_quote == Decimal("123456.78901234567")

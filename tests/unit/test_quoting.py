@@ -27,12 +27,12 @@ LINEAR = Instrument(
 
 @given(
     half_bps=st.decimals(min_value=Decimal("0.01"), max_value=100, places=2),
-    skew_pct=st.integers(0, 100),
+    skew_pct=st.integers(0, 400),
     bid=st.integers(1_000, 10_000_000),
     spread=st.integers(1, 50),
     lots=st.integers(-(10**6), 10**6),
 )
-def test_no_quote_crosses_at_any_inventory_while_the_skew_is_no_more_than_the_half_spread(
+def test_no_quote_crosses_at_any_inventory_however_hard_the_skew_leans(
     half_bps: Decimal, skew_pct: int, bid: int, spread: int, lots: int
 ) -> None:
     strategy = SpreadAndSkew(parameters(half_spread_bps=half_bps, inventory_skew_bps=half_bps * skew_pct / 100), LINEAR)
