@@ -96,6 +96,8 @@ class Outcome(NamedTuple):
     limit: Limit | None
     lost: bool = False
     extra: Mapping[str, object] = {}
+    status: int = 200
+    """Of HTTP; anything but 200 has no envelope."""
 
 
 class V5:
@@ -121,6 +123,8 @@ class V5:
         if public is None and key not in self._private and not is_batch:
             return Answer(404, b"")
         outcome = self._read(public, request, now_ns) if public else self._signed(request, now_ns)
+        if outcome.status != 200:
+            return Answer(outcome.status, b"")
         headers = {**self.trace(now_ns), **(outcome.limit.headers() if outcome.limit else {})}
         return Answer(200, envelope(outcome, now_ns), headers, outcome.lost)
 
@@ -161,6 +165,9 @@ class V5:
 
     def _act(self, account: Account, path: str, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
         """Do one thing, with what the plan of faults has for it."""
+        refuse = self.venue.faults.fire("refuse", account.name, now_ns, request=path.removeprefix("/v5/order/"))
+        if refuse is not None:
+            raise V5Error(int(refuse.number("code")), "refused by an injected fault")
         if path == "/v5/order/create":
             fate.lost |= self._create_faults(account, now_ns)
         return self._private[("POST", path)].act(self.venue, account, params, now_ns)
@@ -180,6 +187,9 @@ class V5:
         try:
             signed = request.body if is_post else request.query.encode()
             account = authenticate(self.venue, request.headers, signed, now_ns)
+            broken = self.venue.faults.fire("http_error", account.name, now_ns)
+            if broken is not None:
+                return Outcome(0, "", {}, None, status=int(broken.number("status")))
             if is_post:
                 return self.operate(account, request.path, _body(request), now_ns)
             entry = self._private[(request.method, request.path)]
