@@ -1,4 +1,4 @@
-"""The objects of Bybit V5 as the venue writes them: its own encoder, sharing nothing with any client's decoder.
+"""The private objects of Bybit V5 as the venue writes them: its own encoder, sharing nothing with any client's decoder.
 
 Field names and their order follow the public V5 documentation; what this venue has no notion of carries the value the
 documentation shows for "none". Numbers are strings, except where the documentation says otherwise.
@@ -11,9 +11,8 @@ from decimal import Decimal
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import LEVERAGE, Account
-from bot.simulator.admission import PRICE_MAX
-from bot.simulator.depth import DepthMessage, Levels
-from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, Status
+from bot.simulator.depth import Levels
+from bot.simulator.orders import EndReason, Execution, Order, Status
 from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
@@ -54,104 +53,6 @@ def levels(instrument: Instrument, pairs: Levels) -> list[tuple[str, str]]:
 
 def mark_price(venue: Venue) -> Decimal:
     return venue.instrument.tick_size * venue.mark_half_ticks / 2
-
-
-# ---- public ---------------------------------------------------------------------------------------------------------
-
-
-def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
-    qty_max = text(instrument.qty_max)
-    return {
-        "symbol": instrument.symbol,
-        "contractType": "LinearPerpetual",
-        "status": "Trading",
-        "baseCoin": instrument.base,
-        "quoteCoin": instrument.quote,
-        "launchTime": str(launched_ms),
-        "deliveryTime": "0",
-        "deliveryFeeRate": "",
-        "priceScale": str(max(0, -int(instrument.tick_size.as_tuple().exponent))),
-        "leverageFilter": {"minLeverage": "1", "maxLeverage": str(LEVERAGE) + ".00", "leverageStep": "0.01"},
-        "priceFilter": {
-            "minPrice": text(instrument.tick_size),
-            "maxPrice": text(PRICE_MAX),
-            "tickSize": text(instrument.tick_size),
-        },
-        "lotSizeFilter": {
-            "maxOrderQty": qty_max,
-            "minOrderQty": text(instrument.qty_min),
-            "qtyStep": text(instrument.lot_size),
-            "postOnlyMaxOrderQty": qty_max,
-            "maxMktOrderQty": qty_max,
-            "minNotionalValue": text(instrument.notional_min_quote),
-        },
-        "unifiedMarginTrade": True,
-        "fundingInterval": 480,
-        "settleCoin": instrument.quote,
-        "copyTrading": "none",
-        "upperFundingRate": "0.005",
-        "lowerFundingRate": "-0.005",
-        "isPreListing": False,
-        "preListingInfo": None,
-        "displayName": "",
-        "symbolType": "",
-        "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
-    }
-
-
-def ticker(venue: Venue) -> Json:
-    instrument, book = venue.instrument, venue.book
-    bids, asks = book.depth(Side.BUY, 1), book.depth(Side.SELL, 1)
-    mark = mark_price(venue)
-    last = instrument.price(venue.recent_trades[-1].price_ticks) if venue.recent_trades else mark
-    return {
-        "symbol": instrument.symbol,
-        "lastPrice": text(last),
-        "indexPrice": text(mark),
-        "markPrice": text(mark),
-        "bid1Price": text(instrument.price(bids[0][0])) if bids else "",
-        "bid1Size": text(instrument.qty(bids[0][1])) if bids else "",
-        "ask1Price": text(instrument.price(asks[0][0])) if asks else "",
-        "ask1Size": text(instrument.qty(asks[0][1])) if asks else "",
-        "fundingRate": "0",
-        "fundingIntervalHour": "8",
-    }
-
-
-def public_trade(instrument: Instrument, trade: PublicTrade) -> Json:
-    """As the publicTrade topic shows it."""
-    return {
-        "T": trade.at_ns // 1_000_000,
-        "s": instrument.symbol,
-        "S": SIDES[trade.taker],
-        "v": texts(instrument.lot_size)[trade.lots],
-        "p": texts(instrument.tick_size)[trade.price_ticks],
-        "L": "ZeroPlusTick",
-        "i": trade.trade_id,
-        "BT": False,
-        "RPI": False,
-        "seq": trade.sequence,
-    }
-
-
-def depth(venue: Venue, message: DepthMessage, depth_asked: int, at_ns: int) -> Json:
-    """As the orderbook topic shows it."""
-    return {
-        "topic": f"orderbook.{depth_asked}.{venue.instrument.symbol}",
-        "type": "snapshot" if message.is_snapshot else "delta",
-        "ts": at_ns // 1_000_000,
-        "data": {
-            "s": venue.instrument.symbol,
-            "b": levels(venue.instrument, message.bids),
-            "a": levels(venue.instrument, message.asks),
-            "u": message.update_id,
-            "seq": venue.sequence,
-        },
-        "cts": at_ns // 1_000_000,
-    }
-
-
-# ---- private --------------------------------------------------------------------------------------------------------
 
 
 def order(instrument: Instrument, found: Order) -> Json:
@@ -245,6 +146,14 @@ def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
     }
 
 
+FAST = ("category", "symbol", "execId", "execPrice", "execQty", "orderId", "isMaker", "side", "execTime", "seq")
+
+
+def fast_execution(row: Json) -> Json:
+    """An execution as `execution.fast` shows it: little of it, and of a maker's fill without the client's id."""
+    return {**{name: row[name] for name in FAST}, "orderLinkId": "" if row["isMaker"] else row["orderLinkId"]}
+
+
 def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
     """`entry_field`: `avgPrice` in the answer to a query, `entryPrice` on the stream."""
     instrument, held = venue.instrument, account.position
@@ -269,7 +178,9 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
         "liqPrice": "",
         "bustPrice": "",
         "positionIM": text(value / LEVERAGE),
+        "positionIMByMp": text(value / LEVERAGE),
         "positionMM": text(value / 200),
+        "positionMMByMp": text(value / 200),
         "positionBalance": "0",
         "tpslMode": "Full",
         "takeProfit": "",
@@ -289,7 +200,8 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
     }
 
 
-def wallet(venue: Venue, account: Account) -> Json:
+def wallet(venue: Venue, account: Account, coins: str = "") -> Json:
+    """`coins`: names with commas between them, of which alone rows are shown; empty: of all."""
     half = venue.mark_half_ticks
     equity = account.equity_quote(half)
     used = account.margin_used_quote(half)
@@ -300,7 +212,9 @@ def wallet(venue: Venue, account: Account) -> Json:
     return {
         "accountType": "UNIFIED",
         "accountIMRate": rate,
+        "accountIMRateByMp": rate,
         "accountMMRate": "0",
+        "accountMMRateByMp": "0",
         "accountLTV": "0",
         "totalEquity": text(equity),
         "totalWalletBalance": held,
@@ -308,7 +222,9 @@ def wallet(venue: Venue, account: Account) -> Json:
         "totalAvailableBalance": text(max(Decimal(0), equity - used)),
         "totalPerpUPL": unrealised,
         "totalInitialMargin": text(used),
+        "totalInitialMarginByMp": text(used),
         "totalMaintenanceMargin": maintenance,
+        "totalMaintenanceMarginByMp": maintenance,
         "coin": [
             {
                 "coin": venue.instrument.quote,
@@ -328,6 +244,10 @@ def wallet(venue: Venue, account: Account) -> Json:
                 "availableToBorrow": "",
                 "marginCollateral": True,
                 "collateralSwitch": True,
+                "spotHedgingQty": "0",
+                "spotBorrow": "0",
             }
-        ],
+        ]
+        if not coins or venue.instrument.quote in coins.split(",")
+        else [],
     }
