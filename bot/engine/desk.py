@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from bot.domain.instrument import Instrument
-from bot.domain.order import OrderState, Side
+from bot.domain.order import Side
 from bot.engine.maker_policy import Blocked, MakerPolicy
-from bot.engine.order_plan import Place, Tolerance
+from bot.engine.order_plan import Place, Tolerance, is_near_enough
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, UBPS_ONE, EngineParameters, ubps
 from bot.engine.quoting import Quote, strategy_of
@@ -109,12 +109,15 @@ class Desk:
         self.settled_for = None
         self.slack_ticks = BAND_MAX_TICKS
 
-    def kept(self, live: list[OwnOrder], wanted: Quote | None, tolerance_ticks: int) -> None:
-        """One side was looked at and nothing had to be done: how much of its tolerance is left."""
-        if wanted is None or len(live) != 1 or live[0].state is not OrderState.WORKING:
+    def kept(self, live: list[OwnOrder], wanted: Quote | None, cap_lots: int, tolerance: Tolerance) -> None:
+        """One side was looked at and nothing had to be done: how much of its tolerance is left.
+
+        None is left where it stands only because its interval is not over: then time alone changes what is to do.
+        """
+        if wanted is None or len(live) != 1 or not is_near_enough(live[0], wanted, cap_lots, tolerance):
             self.slack_ticks = 0
             return
-        left = tolerance_ticks - abs(live[0].price_ticks - wanted.price_ticks)
+        left = tolerance.price_ticks - abs(live[0].price_ticks - wanted.price_ticks)
         self.slack_ticks = min(self.slack_ticks, left)
 
     def end_look(self, top: tuple[int, int], version: int) -> None:

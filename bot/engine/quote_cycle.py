@@ -141,7 +141,7 @@ class QuoteCycle:
         else:
             actions = plan_side(wanted, cap_lots, live, tolerance, state.now_ns)
         if not actions:
-            desk.kept(live, wanted, tolerance.price_ticks)
+            desk.kept(live, wanted, cap_lots, tolerance)
             if wanted is not None and live:
                 desk.blocked.pop(side, None)
             return

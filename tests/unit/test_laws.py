@@ -148,6 +148,68 @@ def test_the_band_spares_nearly_every_look_of_a_calm_market(monkeypatch: pytest.
     assert len(looks) < 20
 
 
+def test_a_quote_too_small_to_be_kept_is_brought_up_once_its_interval_is_over_in_a_market_that_stands_still() -> None:
+    driver = Driver(requote_tolerance_ticks=200, requote_interval_ms=1000, inventory_skew_bps=D(0)).start()
+    bid = driver.quotes[Side.BUY]
+    driver.fill(bid.client_order_id, bid.qty_lots - 1)
+    driver.sent.clear()
+    driver.wait(500 * MS)
+    assert of(it.AmendOrder, driver.sent) == []
+    driver.wait(S)
+    assert [amend.client_order_id for amend in of(it.AmendOrder, driver.sent)] == [bid.client_order_id]
+
+
+happenings = st.sampled_from(["up", "down", "part", "whole", "grant", "looser", "refuse", "wallet", "filters", "wait"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(happenings, st.integers(1, 9)), max_size=25),
+    st.sampled_from([0, 40, 400]),
+    st.sampled_from([0, 250, 2000]),
+    st.sampled_from([None, D("0.006"), D(3)]),
+)
+def test_a_turn_of_the_clock_that_is_spared_would_have_done_nothing(
+    plan: list[tuple[str, int]], ticks: int, interval_ms: int, leverage: Decimal | None
+) -> None:
+    changes = {
+        "requote_tolerance_ticks": ticks, "requote_interval_ms": interval_ms, "edge_threshold_bps": D(2),
+        "leverage_max": leverage, "stale_after_ms": 60_000,
+    }  # fmt: skip
+    sparing, thorough = Driver(**changes).start(), Driver(**changes).start()
+    thorough.engine._cycle._settled = lambda symbol: False  # type: ignore[method-assign]
+    for driver in (sparing, thorough):
+        driver.tell(ev.WalletRead(driver.now, D(100_000), D(0)))
+        driver.wait(300 * MS)
+    for what, number in plan:
+        for driver in (sparing, thorough):
+            happen(driver, what, number)
+            driver.wait(200 * MS * number)
+        assert sparing.sent == thorough.sent
+
+
+def happen(driver: Driver, what: str, number: int) -> None:
+    """One thing that a look at a symbol may depend on."""
+    top, order = driver.engine.state.books[SYMBOL].top, next(iter(driver.venue.values()), None)
+    if what in ("up", "down") and top is not None:
+        moved = number * 7 if what == "up" else -number * 7
+        driver.book(top[0] + moved, top[1] + moved)
+    elif what in ("part", "whole") and order is not None:
+        open_lots = order.qty_lots - order.filled_lots
+        driver.fill(order.client_order_id, open_lots if what == "whole" or open_lots < 2 else open_lots - 1)
+    elif what == "grant":
+        driver.tell(ev.GrantReceived(driver.now, "acct", 1, D(20 * number), D(60 * number), 5.0))
+    elif what == "looser":
+        driver.epoch = 1
+        driver.grant()
+    elif what == "refuse" and order is not None:
+        driver.tell(ev.AmendAnswered(driver.now, order.client_order_id, 1, 1, "refused"))
+    elif what == "wallet":
+        driver.tell(ev.WalletRead(driver.now, D(30_000 * number), D(0)))
+    elif what == "filters":
+        driver.tell(filters(driver.now))
+
+
 # ---- stops ----
 
 
