@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tasks.bundle import save_bundle
 from tasks.state_folder import REPOSITORY, StateFolder
 
 BUNDLES = REPOSITORY / "artifacts" / "bundles"
 BYTES_EACH_MAX = 20_000_000
+
+settings.register_profile("laws", deadline=None)  # how long one example takes is the machine's load, not a law
+settings.load_profile("laws")
 
 
 @pytest.hookimpl(wrapper=True)

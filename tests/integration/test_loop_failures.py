@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bot.domain.counts import Counts
 from bot.domain.events import (
     BookLost,
     Event,
@@ -103,7 +104,7 @@ class ScriptedEngine:
     def __init__(self, answers: dict[type, Sequence[Intent] | Exception]) -> None:
         self._answers = answers
         self.told: list[Event] = []
-        self.counts: dict[tuple[str, tuple[str, ...]], int] = {("mm_crossing_orders_total", ("BTCUSDT",)): 0}
+        self.counts = Counts([("mm_crossing_orders_total", ("BTCUSDT",))])
 
     def receive(self, event: Event) -> list[Intent]:
         self.told.append(event)
@@ -113,6 +114,9 @@ class ScriptedEngine:
         if isinstance(answer, Exception):
             raise answer
         return list(answer)
+
+    def drain_changed_counts(self) -> list[tuple[tuple[str, tuple[str, ...]], int]]:
+        return self.counts.drain()
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.told if isinstance(event, kind)]

@@ -210,6 +210,52 @@ def happen(driver: Driver, what: str, number: int) -> None:
         driver.tell(filters(driver.now))
 
 
+steps = st.tuples(
+    st.sampled_from(["mark", "mark", "buy", "sell", "funding", "wallet", "grant", "rearm", "clock", "clock"]),
+    st.integers(-9, 9),
+    st.sampled_from([100 * MS, 30 * S, 61 * S, 3600 * S, 7 * 3600 * S]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(steps, max_size=30), st.booleans())
+def test_a_look_at_losses_that_is_spared_would_have_found_the_same(
+    plan: list[tuple[str, int, int]], auto_hold: bool
+) -> None:
+    changes = {
+        "daily_loss_cap_quote": D(25), "enforce_daily_loss_cap": True, "daily_loss_cap_auto_hold": auto_hold,
+        "kill_loss_max_quote": D(150), "budget_loss_quote": None if auto_hold else D(90), "leverage_max": D(3),
+    }  # fmt: skip
+    sparing, thorough = Driver(**changes).start(), Driver(**changes).start()
+    thorough.engine._conditions._given = object  # type: ignore[method-assign]  # never the same twice
+    for number, (what, amount, passed_ns) in enumerate(plan):
+        for driver in (sparing, thorough):
+            driver.now += passed_ns
+            move_money(driver, what, amount, f"x{number}")
+            driver.tell(ev.Ticked(driver.now))
+            driver.tell(ev.Ticked(driver.now + 100 * MS))
+        assert sparing.sent == thorough.sent
+        assert sparing.engine.state.barred == thorough.engine.state.barred
+
+
+def move_money(driver: Driver, what: str, amount: int, name: str) -> None:
+    """One thing that the result, or a limit on losing, depends on."""
+    if what == "mark":
+        driver.book(BID + 500 * amount, ASK + 500 * amount)
+    elif what in ("buy", "sell"):
+        side = Side.BUY if what == "buy" else Side.SELL
+        price = D(BID + 300 * amount) / 10
+        driver.tell(ev.Filled(driver.now, name, "slwf-1-9", "v", SYMBOL, side, price, 7, D(0), True, driver.now))
+    elif what == "funding":
+        driver.tell(ev.FundingPaid(driver.now, name, SYMBOL, D(amount * 3), driver.now))
+    elif what == "wallet":
+        driver.tell(ev.WalletRead(driver.now, D(10_000 + 6 * amount), D(0)))
+    elif what == "grant":
+        driver.tell(ev.GrantReceived(driver.now, "acct", 1, D(500), D(2000 - 190 * abs(amount)), 60.0))
+    elif what == "rearm":
+        driver.tell(ev.RearmRequested(driver.now, "*", ("ann", "bob")))
+
+
 # ---- stops ----
 
 
