@@ -6,7 +6,7 @@ each kind of event does is the table `_handlers`; after it the consequences are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bot.domain import events as ev
@@ -17,8 +17,7 @@ from bot.engine.account_events import AccountEvents
 from bot.engine.answers import Answers
 from bot.engine.conditions import Conditions
 from bot.engine.flatten import Flatten
-from bot.engine.ledger import DAY_NS, Pnl
-from bot.engine.orders import OwnOrder
+from bot.engine.ledger import DAY_NS
 from bot.engine.parameters import NS_PER_S, OWN_PREFIX, EngineParameters
 from bot.engine.performance import Performance
 from bot.engine.permission import check_grant, receive_grant
@@ -28,25 +27,25 @@ from bot.engine.reconciliation import Reconciliation
 from bot.engine.recovery import Recovery, instrument_of
 from bot.engine.requests import Requests
 from bot.engine.restoring import Restoring
-from bot.engine.showing import gauges, pnl_total, positions
-from bot.engine.state import Observation, State
-from bot.engine.stop import RESTART, Stop, View
+from bot.engine.shown import Shown
+from bot.engine.state import State
+from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
 
 _RESYNC_NS = NS_PER_S
 """A lost book is asked for at most this often."""
 
 
-class Engine:
+class Engine(Shown):
     """One account at one venue. See `receive`; everything else only shows."""
 
     def __init__(self, parameters: EngineParameters) -> None:
         state = State(parameters)
-        self._state = state
-        self._performance = Performance(parameters)
+        performance = Performance(parameters)
         self._stopping = Stopping(state)
-        self._answers = Answers(state, self._stopping, self._performance)
         self._reconciliation = Reconciliation(state, self._stopping)
+        super().__init__(state, performance, self._reconciliation.drift_pct)
+        self._answers = Answers(state, self._stopping, self._performance)
         self._recovery = Recovery(state)
         self._conditions = Conditions(state, self._stopping, self._performance, self._recovery)
         self._flatten = Flatten(state)
@@ -275,80 +274,3 @@ class Engine:
         self._reconciliation.filled(event)
         self._answers.filled(event)
         self._conditions.losses()
-
-    # ---- what it shows ----
-
-    @property
-    def counts(self) -> dict[tuple[str, tuple[str, ...]], int]:
-        """Every counter of the engine, whole numbers. Time is under `_ms` names; see `seconds`."""
-        return self._state.counters.counts
-
-    def drain_changed_counts(self) -> list[tuple[tuple[str, tuple[str, ...]], int]]:
-        """The counters that changed since the last call; at first all of them."""
-        return self._state.counters.counts.drain()
-
-    @property
-    def seconds(self) -> dict[tuple[str, tuple[str, ...]], float]:
-        """The time counters under the catalogue's names, in seconds."""
-        return self._state.counters.seconds
-
-    def gauges(self, now_ns: int) -> Iterator[tuple[str, tuple[str, ...], float]]:
-        """Every gauge that has a value now; one that is not known is absent."""
-        return gauges(self._state, self._performance, self._reconciliation.drift_pct, now_ns)
-
-    def drain_observations(self) -> list[Observation]:
-        """Histogram samples since the last call."""
-        observations, self._state.observations = self._state.observations, []
-        return observations
-
-    @property
-    def known(self) -> State:
-        """Everything the engine knows, for exports, status and report. To look at only."""
-        return self._state
-
-    @property
-    def state(self) -> State:
-        """Everything the engine knows. To look at only."""
-        return self._state
-
-    @property
-    def view(self) -> View:
-        """INIT | RUNNING | FROZEN | HELD | HALTED | SHUTDOWN."""
-        return self._state.view
-
-    @property
-    def stop(self) -> Stop | None:
-        """The stop that shows, the worst of those that hold."""
-        principal = self._state.stops.principal
-        return None if principal is None else principal.stop
-
-    @property
-    def stops(self) -> list[Stop]:
-        """All that hold, in the order in which they were entered."""
-        return [held.stop for held in self._state.stops.all]
-
-    @property
-    def epoch(self) -> int:
-        """The highest epoch seen; 0 before the first grant."""
-        return self._state.epoch
-
-    def grant_age_s(self, now_ns: int) -> float | None:
-        """Since the grant was last renewed; None without one."""
-        grant = self._state.grant
-        return None if grant is None or now_ns >= grant.expires_at_ns else (now_ns - grant.renewed_at_ns) / NS_PER_S
-
-    def active_orders(self) -> dict[str, int]:
-        """Symbol → own orders working, in flight or unknown."""
-        return {symbol: self._state.orders.active(symbol) for symbol in self._state.parameters.symbols}
-
-    def live_orders(self) -> list[OwnOrder]:
-        """Own orders that may be at the venue. To look at only."""
-        return list(self._state.orders.all_live())
-
-    def positions(self) -> dict[str, dict[str, str]]:
-        """Symbol → {"qty": base, signed; "notional_quote": at mid, signed}, decimals as text."""
-        return positions(self._state)
-
-    def pnl(self) -> Pnl:
-        """All symbols together, quote."""
-        return pnl_total(self._state)

@@ -29,6 +29,7 @@ from bot.domain.events import (
 from bot.domain.instrument import Instrument
 from bot.domain.intent import CancelAll, Exit, Intent, Note, PublishKillSwitch
 from bot.engine.engine import Engine
+from bot.engine.recovery import instrument_of
 from bot.journal import Journal, JournalUnwritable, label_text
 from bot.runtime.clock import Clock
 from bot.runtime.grant import GrantHolder
@@ -125,11 +126,11 @@ class Loop:
                 self._parts.housekeeping.note_fill(event)
             elif not self.sender.heard_after_sweep(event):
                 return
-        elif isinstance(event, InstrumentsRead):
-            self.sender.instruments[event.symbol] = _instrument(event)
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)
+            if isinstance(event, InstrumentsRead):
+                self.sender.instruments[event.symbol] = instrument_of(event)
             for intent in intents:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
@@ -325,20 +326,6 @@ class Loop:
         if self._done is not None and not self._done.done():
             self._log.write("INFO" if code == 0 else "ERROR", NAME, "exit", {"code": code, "reason": reason})
             self._done.set_result(code)
-
-
-def _instrument(event: InstrumentsRead) -> Instrument:
-    return Instrument(
-        symbol=event.symbol,
-        category="spot" if event.category == "spot" else "linear",
-        base=event.base,
-        quote=event.quote,
-        tick_size=event.tick_size,
-        lot_size=event.lot_size,
-        qty_min=event.qty_min,
-        qty_max=event.qty_max,
-        notional_min_quote=event.notional_min_quote,
-    )
 
 
 def _where(error: BaseException) -> str:
