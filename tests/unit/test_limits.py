@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of, parameters
 
 from bot.domain import events as ev
 from bot.domain import intent as it
@@ -18,6 +17,7 @@ from bot.engine.order_plan import Amend, Cancel, Place, Tolerance, plan_pieces, 
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import SymbolParameters
 from bot.engine.quoting import Quote
+from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of, parameters
 
 D = Decimal
 

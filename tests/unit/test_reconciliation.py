@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
-from engine_driver import MS, SYMBOL, Driver, S, of
 
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import OrderState, Side
+from tests.support.engine_driver import MS, SYMBOL, Driver, S, of
 
 D = Decimal
 ORPHAN = "slwq-0-1"

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_driver import ASK, BID, MS, SYMBOL, Driver, S, of, parameters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from bot.engine.engine import Engine
 from bot.engine.ledger import DAY_NS
 from bot.journal import Journal, JournalError, JournalReader, Segments
 from bot.replaying import replay, restore
+from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, of, parameters
 
 D = Decimal
 ENTRIES = msgspec.json.Decoder(ev.Event | it.Intent)

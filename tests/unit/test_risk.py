@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from engine_driver import parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from bot.engine.order_plan import Place
 from bot.engine.parameters import UBPS
 from bot.engine.quoting import Quote
 from bot.engine.risk import Approved, Permission, Refusal, Risk, Standing, limits_of, worst_quote
+from tests.support.engine_driver import parameters
 
 D = Decimal
 INSTRUMENT = Instrument("BTCUSDT", "linear", "BTC", "USDT", D("0.1"), D("0.001"), D("0.001"), D(100), D(5))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from engine_driver import BID, SYMBOL, Driver, S, of, parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from bot.domain.order import Side
 from bot.engine.parameters import UBPS, SymbolParameters
 from bot.engine.quoting import AvellanedaStoikov, Market, SpreadAndSkew, Strategy, half_spread_ubps, strategy_of
 from bot.engine.volatility import Volatility
+from tests.support.engine_driver import BID, SYMBOL, Driver, S, of, parameters
 
 D = Decimal
 INSTRUMENT = Instrument("BTCUSDT", "linear", "BTC", "USDT", D("0.1"), D("0.001"), D("0.001"), D(100), D(5))

@@ -6,7 +6,6 @@ from decimal import Decimal
 from random import Random
 
 import pytest
-from engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from bot.domain import intent as it
 from bot.domain.book import Book
 from bot.domain.order import Side
 from bot.engine.desk import Desk
+from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of
 
 D = Decimal
 levels = st.lists(st.tuples(st.integers(90, 110), st.integers(0, 3)), max_size=4)
