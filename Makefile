@@ -28,7 +28,7 @@ down: ## stop trading with proof, then everything that runs
 test: ## all set-up and the whole suite
 	@infra/setup.sh browser
 	@mkdir -p artifacts
-	@$(BIN)/python -m pytest --junitxml=artifacts/tests.xml
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --junitxml=artifacts/tests.xml
 
 unit: setup ## the unit tests: pure, in seconds
 	@$(BIN)/python -m pytest -q tests/unit

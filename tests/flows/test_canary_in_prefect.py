@@ -12,7 +12,7 @@ from tasks.sign_off import STEP_S
 from tests.flows.prefect_stack import PrefectStack
 from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_form
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
 USED = "this code has already served: wait for the next one"
 
 

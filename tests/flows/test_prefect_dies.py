@@ -12,7 +12,7 @@ import pytest
 from tasks.supervise.identity import Identity, identify
 from tests.flows.prefect_stack import PrefectStack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
 
 
 def test_the_guard_rolls_back_alone_and_a_new_run_continues_what_was_left(prefect_stack: PrefectStack) -> None:

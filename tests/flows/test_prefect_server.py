@@ -18,7 +18,7 @@ import pytest
 from tasks.state_folder import StateFolder
 from tasks.supervise import specs
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
 WRITERS, REQUESTS_EACH = 6, 8
 HOLD_S = 0.05
 

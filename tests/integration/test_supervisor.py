@@ -21,7 +21,7 @@ from tasks.state_folder import StateFolder
 from tasks.supervise.identity import identify, marked
 from tasks.supervise.table import Table, read_table
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
 ROLLOUT = [sys.executable, "-m", "flows"]
 
 
