@@ -26,6 +26,7 @@ from bot.engine.quote_cycle import QuoteCycle
 from bot.engine.quoting_time import QuotingTime
 from bot.engine.reconciliation import Reconciliation
 from bot.engine.recovery import Recovery, instrument_of
+from bot.engine.releasing import Releasing
 from bot.engine.requests import Requests
 from bot.engine.restoring import Restoring
 from bot.engine.showing import gauges, pnl_total, positions
@@ -54,6 +55,7 @@ class Engine:
         self._time = QuotingTime(state)
         self._restored = 0
         requests = Requests(state, self._stopping, self._reconciliation)
+        self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions)
         self._handlers: dict[type, Callable[[Any], object]] = {
             ev.Started: self._started,
@@ -62,6 +64,8 @@ class Engine:
             ev.StopRequested: requests.stop,
             ev.ResumeRequested: requests.resume,
             ev.RearmRequested: requests.rearm,
+            ev.ReleaseAsked: self._releasing.ask,
+            ev.ReleaseConfirmed: self._releasing.confirm,
             ev.ThresholdsReloaded: requests.reload_thresholds,
             ev.ShutdownRequested: lambda event: self._stopping.enter("shutdown", event.reason),
             ev.BookLost: self._book_lost,
@@ -203,6 +207,7 @@ class Engine:
         for book in state.books.values():
             book.lose()
         state.stops.carry()
+        self._releasing.forget()
         for order in state.orders.all_live():
             if order.state is not OrderState.UNKNOWN:
                 state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)
