@@ -199,6 +199,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
+        reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),

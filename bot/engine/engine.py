@@ -264,6 +264,8 @@ class Engine:
                 self._reconciliation.position_read(event)
 
     def _read_failed(self, event: ev.ReadFailed) -> None:
+        if event.what in ("wallet", "fees"):
+            return  # says nothing of orders and positions; the reader asks again by itself
         self._stopping.read_failed(event.symbol)
         self._recovery.failed(event.symbol)
 

@@ -235,6 +235,11 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         for name in self.per_symbol:
             self.of(name)  # what a symbol has otherwise is held to the same bounds
 
+    @property
+    def needs_fees(self) -> bool:
+        """Whether the venue has to be asked for its fees."""
+        return self.fee_mode == "auto" or self.require_fee_resolution
+
     def of(self, symbol: str) -> EngineParameters:
         """The parameters of one symbol: `per_symbol["*"]` over these, then the symbol's own over both."""
         changes: dict[str, object] = {}

@@ -62,7 +62,7 @@ class Kernel:
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
         self._keys: OrderedDict[str, None] = OrderedDict()
-        self._reads = KernelReads(self)
+        self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
         self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
@@ -100,6 +100,8 @@ class Kernel:
                 and self._reads.known_execution(event)
                 and not self._reads.heard_after_sweep(event)
             ):
+                continue
+            if type(event) is ev.FundingPaid and self._reads.known_execution(event):
                 continue
             intents += self._engine.receive(event)
         if intents:

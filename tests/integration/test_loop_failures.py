@@ -41,7 +41,7 @@ from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.venues.bybit.adapter import instruments_read
-from bot.venues.port import Accepted, Outcome, Position
+from bot.venues.port import Accepted, Outcome, Position, Wallet
 
 BTC = Instrument(
     "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5)
@@ -96,6 +96,9 @@ class FakeVenue:
     async def position(self, symbol: str) -> Position:
         return Position(symbol, Decimal(0), Decimal(0))
 
+    async def wallet(self, _instrument: Instrument) -> Wallet:
+        return Wallet(Decimal(1000), Decimal(0), Decimal(1000))
+
 
 class ScriptedEngine:
     """Answers each kind of event as told, and remembers what it was told."""
@@ -113,6 +116,9 @@ class ScriptedEngine:
         if isinstance(answer, Exception):
             raise answer
         return list(answer)
+
+    def drain_changed_counts(self) -> list[tuple[tuple[str, tuple[str, ...]], int]]:
+        return list(self.counts.items())
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.told if isinstance(event, kind)]
