@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +101,10 @@ def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, re
         journal.close()
     span = Span(started_ns, clock.now_ns(), process.iterations, network=True, warmed=True, recovered=journal.continued)
     _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log)
+    if code:
+        why = ", ".join(stop.reason for stop in process.engine.stops if stop.reason != "shutdown") or "failed"
+        with suppress(OSError):  # where not even that can be written the code alone tells
+            print(f"mm-bot: {why}: the run ended with code {code}, see the log", file=sys.stderr, flush=True)
     return code
 
 
