@@ -35,6 +35,7 @@ Act = Callable[[], object]
 Happened = Callable[[Any], None]
 
 GONE: Final = 110001
+_EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -95,13 +96,7 @@ class Kernel:
         """One message: everything in it is decided before anything that was decided is sent, cancels first."""
         intents: list[it.Intent] = []
         for event in events:
-            if (
-                type(event) is ev.Filled
-                and self._reads.known_execution(event)
-                and not self._reads.heard_after_sweep(event)
-            ):
-                continue
-            if type(event) is ev.FundingPaid and self._reads.known_execution(event):
+            if type(event) in _EXECUTIONS and self._reads.is_repeat(event):
                 continue
             intents += self._engine.receive(event)
         if intents:

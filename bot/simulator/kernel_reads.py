@@ -34,6 +34,12 @@ class KernelReads:
         self._swept: dict[str, None] = {}
         self._since_ms: int | None = None
 
+    def is_repeat(self, execution: ev.Filled | ev.FundingPaid) -> bool:
+        """Whether it was told before, by stream or read, and the process would drop it."""
+        if not self.known_execution(execution):
+            return False
+        return isinstance(execution, ev.FundingPaid) or not self.heard_after_sweep(execution)
+
     def known_execution(self, execution: ev.Filled | ev.FundingPaid) -> bool:
         """Whether this execution was told before; remembers it."""
         number = identity_of(execution)

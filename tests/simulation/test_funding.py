@@ -18,11 +18,12 @@ from bot.simulator.market import GeneratedMarket, MarketParameters
 from bot.simulator.orders import NewOrder, TimeInForce
 from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
-from tests.support.lanes import Kept, at_one_a_second, both, demo
+from tests.support.lanes import Kept, both, demo
 
 D = Decimal
 SLOW = partial(GeneratedMarket, parameters=MarketParameters(step_ns=60_000_000_000))
 """A step a minute: a day is short."""
+FIVE_S = partial(GeneratedMarket, parameters=MarketParameters(step_ns=5_000_000_000))
 HOUR_NS = 3_600_000_000_000
 
 
@@ -98,7 +99,7 @@ def test_both_lanes_agree_where_funding_is_paid_every_few_seconds(seed: int, tmp
 
 def test_it_is_paid_every_eighth_hour_of_the_venue_s_clock() -> None:
     kept = Kept()
-    outcome = run_kernel(demo(4, 8 * 3600 + 60, market=at_one_a_second, tick_s=1.0), kept)
+    outcome = run_kernel(demo(4, 8 * 3600 + 60, market=FIVE_S, tick_s=5.0, stale_after_ms=60_000), kept)
     times = [found.at_ns for found in outcome.account.fundings]
     assert set(times) <= {START_NS + 8 * HOUR_NS}
     assert times, "it never held anything at a funding hour"
