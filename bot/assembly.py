@@ -27,6 +27,7 @@ from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Parts
+from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_operators
 from bot.runtime.process import Process, kill_switch_publisher
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.secrets import MemorySecrets
@@ -198,6 +199,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
+        reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
@@ -208,6 +210,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         config.obs.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
+        operators_of(resolved),
     )
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
 
@@ -285,8 +288,20 @@ def assemble_shadow(
         config.obs.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
+        operators_of(resolved),
     )
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
+
+
+def operators_of(resolved: Resolved) -> Operators:
+    """Who may release a stop, and whether the process is armed for re-arming. Raises ConfigError."""
+    environment = resolved.environment
+    others = [environment[name] for name in ("MM_GRANT_TOKEN", "APPROVE_TOKEN") if environment.get(name)]
+    try:
+        people = read_operators(environment.get(OPERATORS, ""), others)
+    except OperatorsRefused as error:
+        raise ConfigError(str(error)) from error
+    return Operators(people, armed=resolved.mode != "live" or live_enabled(environment))
 
 
 class NoVenue:

@@ -145,6 +145,7 @@ class StopSettings(Section):
     stale_after_ms: int = Field(default=30_000, ge=100, le=600_000)
     venue_slow_ms: int = Field(default=5_000, ge=10, le=600_000)
     hysteresis_s: Decimal = Field(default=Decimal("30"), ge=0, le=3_600)
+    release_expires_s: int = Field(default=300, ge=1, le=3_600)
     cancel_all_retry_ms: int = Field(default=500, ge=50, le=10_000)
     shutdown_deadline_s: Decimal = Field(default=Decimal("10"), gt=0, le=120)
     flatten_after_s: Decimal = Field(default=Decimal("30"), ge=0, le=3_600)

@@ -6,12 +6,13 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import uvloop
 
-from bot.assembly import Place, assemble, open_journal, place_of
+from bot.assembly import Place, assemble, open_journal, operators_of, place_of
 from bot.journal import JournalError, StateLock
 from bot.modes import live_enabled
 from bot.report import Span, as_text, frozen_at_ns, report
@@ -64,6 +65,7 @@ def _run_shadow(resolved: Resolved, flags: Mapping[str, object], report_file: Pa
 def _open_log(resolved: Resolved, flags: Mapping[str, object], clock: Clock) -> JsonLog:
     log_file = Path(str(flags["log_file"])) if "log_file" in flags else None
     secrets = [resolved.environment.get(name, "") for name in SECRET_VARIABLES]
+    secrets += operators_of(resolved).tokens.values()
     try:
         log = open_log(log_file, clock.now_ns, secrets)
     except OSError as error:
@@ -99,6 +101,10 @@ def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, re
         journal.close()
     span = Span(started_ns, clock.now_ns(), process.iterations, network=True, warmed=True, recovered=journal.continued)
     _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log)
+    if code:
+        why = ", ".join(stop.reason for stop in process.engine.stops if stop.reason != "shutdown") or "failed"
+        with suppress(OSError):  # where not even that can be written the code alone tells
+            print(f"mm-bot: {why}: the run ended with code {code}, see the log", file=sys.stderr, flush=True)
     return code
 
 

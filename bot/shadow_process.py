@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from bot.domain.events import Event, ShutdownRequested, Started
+from bot.engine.state import Release
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
 from bot.runtime.operator_api import Json
@@ -67,6 +68,13 @@ class ShadowProcess:
 
     def status(self) -> Json:
         return status_of(self.shadow.engine.known, self.grant, self._started, self.now_ns())
+
+    def release(self, release_id: str) -> Release | None:
+        return self.shadow.engine.known.releases.get(release_id)
+
+    @property
+    def release_expires_s(self) -> int:
+        return self.shadow.engine.known.parameters.release_expires_s
 
     # ---- running ----
 

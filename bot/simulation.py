@@ -31,6 +31,7 @@ from bot.runtime.loop import TICK_S, Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.status import checks_of
 from bot.simulator.accounts import Account, Fees
+from bot.simulator.funding import FUNDING_NS
 from bot.simulator.kernel import Kernel
 from bot.simulator.link import HOSTS, Fate, Latency, Link, Unharmed
 from bot.simulator.market import GeneratedMarket, Market
@@ -82,11 +83,19 @@ class Scenario:
     link: Callable[[Venue, Timeline, Latency, Fate], Link] = Link
     granted_s: int | None = None
     tick_s: float = TICK_S
+    funding_ns: int = FUNDING_NS
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
 
     def venue(self) -> tuple[Venue, Account]:
         """A fresh venue with the bot's account open."""
-        venue = Venue(self.instrument, self.market(self.seed), seed=self.seed, now_ns=START_NS, fees=self.fees)
+        venue = Venue(
+            self.instrument,
+            self.market(self.seed),
+            seed=self.seed,
+            now_ns=START_NS,
+            fees=self.fees,
+            funding_ns=self.funding_ns,
+        )
         return venue, venue.open_account(_API_KEY, _API_SECRET, self.equity_quote, START_NS)
 
     def started(self) -> Started:
@@ -251,6 +260,7 @@ def _parts(
         shutdown_deadline_s=float(parameters.shutdown_deadline_s),
         publish_kill_switch=lambda _reason: None,
         tick_s=scenario.tick_s,
+        reads_fees=parameters.needs_fees,
     )
 
 

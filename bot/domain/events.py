@@ -148,6 +148,30 @@ class RearmRequested(Told, frozen=True, tag=True):
     key: str = ""
 
 
+class ReleaseAsked(Told, frozen=True, tag=True):
+    """A first person asks that a stop be released; a second one has to confirm it under the same `release_id`.
+
+    `kind`: resume (what people may release) | re-arm (what HALTED). `reason`: of the stop, or `*`. `consent`: this
+    person said so in so many words, and the process was armed for it; only re-arming asks for it.
+    """
+
+    release_id: str
+    kind: str
+    reason: str
+    who: str
+    why: str
+    consent: bool = False
+
+
+class ReleaseConfirmed(Told, frozen=True, tag=True):
+    """A second person confirms. The fields as in ReleaseAsked."""
+
+    release_id: str
+    who: str
+    why: str
+    consent: bool = False
+
+
 class ShutdownRequested(Told, frozen=True, tag=True):
     """SIGTERM, Ctrl-C or the operator API: cancel everything, then end."""
 
@@ -216,6 +240,8 @@ Event = (
     | StopRequested
     | ResumeRequested
     | RearmRequested
+    | ReleaseAsked
+    | ReleaseConfirmed
     | ShutdownRequested
     | ThresholdsReloaded
     | BookSnapshot

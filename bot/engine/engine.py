@@ -25,6 +25,7 @@ from bot.engine.quote_cycle import QuoteCycle
 from bot.engine.quoting_time import QuotingTime
 from bot.engine.reconciliation import Reconciliation
 from bot.engine.recovery import Recovery, instrument_of
+from bot.engine.releasing import Releasing
 from bot.engine.requests import Requests
 from bot.engine.restoring import Restoring
 from bot.engine.shown import Shown
@@ -53,6 +54,7 @@ class Engine(Shown):
         self._time = QuotingTime(state)
         self._restored = 0
         requests = Requests(state, self._stopping, self._reconciliation)
+        self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions)
         self._handlers: dict[type, Callable[[Any], object]] = {
             ev.Started: self._started,
@@ -61,6 +63,8 @@ class Engine(Shown):
             ev.StopRequested: requests.stop,
             ev.ResumeRequested: requests.resume,
             ev.RearmRequested: requests.rearm,
+            ev.ReleaseAsked: self._releasing.ask,
+            ev.ReleaseConfirmed: self._releasing.confirm,
             ev.ThresholdsReloaded: requests.reload_thresholds,
             ev.ShutdownRequested: lambda event: self._stopping.enter("shutdown", event.reason),
             ev.BookLost: self._book_lost,
@@ -202,6 +206,7 @@ class Engine(Shown):
         for book in state.books.values():
             book.lose()
         state.stops.carry()
+        self._releasing.forget()
         for order in state.orders.all_live():
             if order.state is not OrderState.UNKNOWN:
                 state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)
@@ -258,6 +263,8 @@ class Engine(Shown):
                 self._reconciliation.position_read(event)
 
     def _read_failed(self, event: ev.ReadFailed) -> None:
+        if event.what in ("wallet", "fees"):
+            return  # says nothing of orders and positions; the reader asks again by itself
         self._stopping.read_failed(event.symbol)
         self._recovery.failed(event.symbol)
 

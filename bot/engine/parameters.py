@@ -153,6 +153,8 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """A create's answer that took longer, and none faster since: the venue is slow."""
     hysteresis_s: Decimal = Decimal("30")
     """An auto-resuming stop is released when its cause has been gone this long."""
+    release_expires_s: int = 300
+    """A request to release a stop is confirmed by a second person within this long, or not at all."""
     daily_loss_pct_hard: Decimal = Decimal("3")
     """Rolling-24 h loss in percent of `total_max_quote` that halts."""
     drawdown_pct_hard: Decimal = Decimal("5")
@@ -233,6 +235,11 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         for name in self.per_symbol:
             self.of(name)  # what a symbol has otherwise is held to the same bounds
 
+    @property
+    def needs_fees(self) -> bool:
+        """Whether the venue has to be asked for its fees."""
+        return self.fee_mode == "auto" or self.require_fee_resolution
+
     def of(self, symbol: str) -> EngineParameters:
         """The parameters of one symbol: `per_symbol["*"]` over these, then the symbol's own over both."""
         changes: dict[str, object] = {}
@@ -254,6 +261,7 @@ _POSITIVE: Final = (
     "volatility_min_bps", "max_open_positions", "max_total_notional_quote", "position_max_quote", "leverage_max",
     "margin_ratio_max", "daily_loss_cap_quote", "budget_loss_quote", "budget_turnover_quote", "kill_total_max_quote",
     "kill_orders_per_min_max", "kill_loss_max_quote", "position_check_s", "venue_slow_ms",
+    "release_expires_s",
 )  # fmt: skip
 _NOT_NEGATIVE: Final = (
     "inventory_skew_bps", "requote_tolerance_bps", "requote_tolerance_ticks", "requote_qty_tolerance_pct",

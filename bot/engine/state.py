@@ -41,6 +41,23 @@ class Wallet(msgspec.Struct, frozen=True):
     margin_used_quote: Decimal
 
 
+class Release(msgspec.Struct):
+    """A request of a first person to release stops. `word`: pending | released | refused.
+
+    `covers`: the stops that held when it was asked. `refusal`: why the last word on it did not count, named in front.
+    """
+
+    kind: str
+    reason: str
+    asked_by: str
+    why: str
+    asked_ns: int
+    covers: tuple[str, ...] = ()
+    word: str = "pending"
+    refusal: str = ""
+    released: tuple[str, ...] = ()
+
+
 class BackOff(msgspec.Struct):
     """Waiting after refusals: doubled at each one, forgotten at the first success."""
 
@@ -107,6 +124,8 @@ class State:
         """(ms, at_ns) of the newest answer to a create"""
         self.operations: dict[str, None] = {}
         """idempotency keys of requests from outside, oldest first"""
+        self.releases: dict[str, Release] = {}
+        """requests to release stops by their ids, oldest first, of this process alone"""
         self.ready = False
         """True from the first time that everything needed for quoting was there"""
         self.taker_fills = 0

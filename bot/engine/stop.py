@@ -3,10 +3,11 @@
     INIT → RUNNING → FROZEN | HELD | HALTED → SHUTDOWN
 
 Rules, told once. Several stops may hold at the same time; the worst view shows, and quoting needs that none holds.
-`auto`: released when its cause has been gone for `hysteresis_s`. `people`: released by a ResumeRequested that names it
-(or `*`). `re-arm`: HALTED is released by a RearmRequested of two different people, and by nothing else. SHUTDOWN is
-never released. Midnight releases nothing, and a restart releases only what time may release. A stop that already holds
-is not entered again: nothing is counted, noted or cancelled a second time.
+`auto`: released when its cause has been gone for `hysteresis_s`. `people`: released by a person's ReleaseAsked that
+names it (or `*`) and another person's ReleaseConfirmed (see `releasing`), or by a ResumeRequested of a driver that has
+asked people itself. `re-arm`: HALTED is released by two different people, and by nothing else. SHUTDOWN is never
+released. Midnight releases nothing, and a restart releases only what time may release. A stop that already holds is
+not entered again: nothing is counted, noted or cancelled a second time.
 """
 
 from __future__ import annotations

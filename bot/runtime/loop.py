@@ -19,6 +19,7 @@ from bot.domain.events import (
     EquityCarried,
     Event,
     Filled,
+    FundingPaid,
     InstrumentsRead,
     ReadFailed,
     ShutdownRequested,
@@ -76,6 +77,8 @@ class Parts(NamedTuple):
     earlier_instruments: Mapping[str, Instrument] = {}
     """Filters as the journal had them, for probes that are due before they were read again."""
     thresholds: ThresholdsFile | None = None
+    reads_fees: bool = False
+    """Whether decisions go by the venue's own word on fees."""
     tick_s: float = TICK_S
 
 
@@ -87,7 +90,7 @@ class Loop:
         self._engine = parts.engine
         self._journal = parts.journal
         self._log = parts.log
-        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed)
+        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed, reads_fees=parts.reads_fees)
         self.sender.instruments.update(parts.earlier_instruments)
         for fill in parts.earlier_fills:
             self.sender.known_execution(fill)
@@ -126,6 +129,8 @@ class Loop:
                 self._parts.housekeeping.note_fill(event)
             elif not self.sender.heard_after_sweep(event):
                 return
+        elif isinstance(event, FundingPaid) and self.sender.known_execution(event):
+            return
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.domain.events import Event, ShutdownRequested
-from bot.engine.state import State
+from bot.engine.state import Release, State
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
 from bot.runtime.loop import Loop, Parts
@@ -63,6 +63,13 @@ class Process:
 
     def status(self) -> Json:
         return status_of(self._state, self.grant, self._parts.started, self.now_ns())
+
+    def release(self, release_id: str) -> Release | None:
+        return self._state.releases.get(release_id)
+
+    @property
+    def release_expires_s(self) -> int:
+        return self._state.parameters.release_expires_s
 
     # ---- running ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from bot.domain.events import (
     Event,
     ExecutionsSwept,
     Filled,
+    FundingPaid,
     OpenOrdersRead,
     OrderAccepted,
     OrderNotFound,
@@ -44,6 +45,7 @@ from bot.domain.intent import (
     key_of,
 )
 from bot.runtime.grant import GrantHolder
+from bot.runtime.statement import StatementReader
 from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
 
 Work = Coroutine[object, object, None]
@@ -71,12 +73,15 @@ class Sender:
         now_ns: Callable[[], int],
         tell: Callable[[Event], None],
         failed: Callable[[BaseException, str], None],
+        *,
+        reads_fees: bool = False,
     ) -> None:
         self._port = port
         self._grant = grant
         self._now_ns = now_ns
         self._tell = tell
         self._failed = failed
+        self._statement = StatementReader(port, now_ns, tell, reads_fees=reads_fees)
         self._tasks: set[asyncio.Task[None]] = set()
         self._executions: OrderedDict[str, None] = OrderedDict()
         self._executions_since_ms: dict[str, int] = {}
@@ -119,15 +124,16 @@ class Sender:
                 left.append(intent)
         return left
 
-    def known_execution(self, fill: Filled) -> bool:
+    def known_execution(self, execution: Filled | FundingPaid) -> bool:
         """Whether this execution was told before; remembers it."""
-        if fill.execution_id in self._executions:
+        number = identity_of(execution)
+        if number in self._executions:
             return True
-        self._executions[fill.execution_id] = None
+        self._executions[number] = None
         while len(self._executions) > EXECUTIONS_KEPT:
             self._executions.popitem(last=False)
-        newest_ms = fill.venue_at_ns // 1_000_000
-        self._executions_since_ms[fill.symbol] = max(newest_ms, self._executions_since_ms.get(fill.symbol, 0))
+        newest_ms = execution.venue_at_ns // 1_000_000
+        self._executions_since_ms[execution.symbol] = max(newest_ms, self._executions_since_ms.get(execution.symbol, 0))
         return False
 
     def sweep_from(self, symbol: str, since_ms: int) -> None:
@@ -257,13 +263,14 @@ class Sender:
             self._tell(OrderUpdated(self._now_ns(), order))
 
     async def _read_account(self, symbol: str) -> None:
-        """Executions, then open orders, then the position: whoever compares has heard of every fill before."""
+        """Executions, open orders, position, statement: whoever compares has heard of every fill before."""
         if symbol not in self.instruments:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, "filters not known yet"))
             return
         await self._sweep_executions(symbol)
         await self._read_open_orders(symbol)
         await self._read_position(symbol)
+        await self._statement.read(self.instruments[symbol])
 
     async def _sweep_executions(self, symbol: str) -> None:
         """The first time nothing is swept: what was executed before is part of the position that is taken over."""
@@ -273,15 +280,19 @@ class Sender:
                 self._executions_since_ms[symbol] = await self._port.server_time_ms() + EXECUTIONS_OVERLAP_MS
                 return
             since_ms -= EXECUTIONS_OVERLAP_MS
-            fills = await self._port.executions(symbol, since_ms, self.instruments[symbol])
+            found = await self._port.executions(symbol, since_ms, self.instruments[symbol])
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "executions", symbol, str(error)))
             return
-        new = [fill for fill in fills if fill.execution_id not in self._executions]
+        unknown = [one for one in found if identity_of(one) not in self._executions]
+        new = [one for one in unknown if isinstance(one, Filled)]
         self._tell(ExecutionsSwept(self._now_ns(), symbol, asked_at_ns, tuple(_identity(fill) for fill in new)))
         for fill in new:
             self._tell(fill)
             self._swept[fill.execution_id] = None
+        for paid in unknown:
+            if isinstance(paid, FundingPaid):
+                self._tell(paid)
         while len(self._swept) > EXECUTIONS_KEPT:
             del self._swept[next(iter(self._swept))]
 
@@ -303,6 +314,11 @@ class Sender:
             self._tell(ReadFailed(self._now_ns(), "position", symbol, str(error)))
             return
         self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price))
+
+
+def identity_of(execution: Filled | FundingPaid) -> str:
+    """What a fill or a funding settlement is known by; the two never share one."""
+    return execution.execution_id if isinstance(execution, Filled) else f"funding {execution.funding_id}"
 
 
 def _identity(fill: Filled) -> tuple[str, int]:

@@ -17,6 +17,7 @@ def status_of(state: State, grant: GrantHolder, started: Started, now_ns: int) -
     return {
         "state": state.view.value,
         "stop": stop_of(state),
+        "releases": releases_of(state),
         "epoch": grant.epoch,
         "grant_age_s": grant.age_s(now_ns),
         "active_orders": {symbol: state.orders.active(symbol) for symbol in started.symbols},
@@ -36,6 +37,21 @@ def stop_of(state: State) -> dict[str, str] | None:
         return None
     stop = held.stop
     return {"reason": stop.reason, "class": stop.stop_class, "resume": stop.resume, "detail": held.detail}
+
+
+def releases_of(state: State) -> list[dict[str, object]]:
+    """Requests to release stops that wait for a second person, oldest first."""
+    return [
+        {
+            "request_id": release_id,
+            "kind": release.kind,
+            "covers": list(release.covers),
+            "asked_by": release.asked_by,
+            "why": release.why,
+        }
+        for release_id, release in state.releases.items()
+        if release.word == "pending"
+    ]
 
 
 def pnl_of(state: State) -> dict[str, str]:

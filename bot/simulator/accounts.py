@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
+from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order, Refusal, Refused
 
 COST_SCALE = 10**8
@@ -124,6 +125,7 @@ class Account:
     closed_orders: deque[Order] = field(default_factory=deque)
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
+    fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
 
     def quote(self, scaled: int) -> Decimal:
         """Ticks x lots x COST_SCALE to quote, exact."""

@@ -12,6 +12,7 @@ from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import LEVERAGE, Account
 from bot.simulator.depth import Levels
+from bot.simulator.funding import Funding
 from bot.simulator.orders import EndReason, Execution, Order, Status
 from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
@@ -108,7 +109,9 @@ def order(instrument: Instrument, found: Order) -> Json:
     }
 
 
-def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
+def execution(instrument: Instrument, found: Execution | Funding, mark: Decimal) -> Json:
+    if isinstance(found, Funding):
+        return _funding(instrument, found)
     sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
     return {
         "symbol": instrument.symbol,
@@ -141,6 +144,45 @@ def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
         "isLeverage": "0",
         "marketUnit": "",
         "createType": "CreateByUser",
+        "extraFees": "",
+        "seq": found.sequence,
+    }
+
+
+def _funding(instrument: Instrument, found: Funding) -> Json:
+    """Funding as an execution: of the position, at the mark, of no order; the fee is what was paid."""
+    mark, qty = instrument.tick_size * found.mark_half_ticks / 2, instrument.qty(found.lots)
+    return {
+        "symbol": instrument.symbol,
+        "orderId": found.execution_id,
+        "orderLinkId": "",
+        "side": SIDES[found.side],
+        "orderType": "UNKNOWN",
+        "orderPrice": "0",
+        "orderQty": "0",
+        "leavesQty": "0",
+        "execId": found.execution_id,
+        "execType": "Funding",
+        "execPrice": text(mark),
+        "execQty": text(qty),
+        "execValue": text(mark * qty),
+        "execFee": text(found.paid_quote),
+        "feeRate": text(found.rate),
+        "feeCurrency": instrument.quote,
+        "execTime": ms(found.at_ns),
+        "execPnl": "0",
+        "isMaker": False,
+        "closedSize": "0",
+        "markPrice": text(mark),
+        "indexPrice": "",
+        "underlyingPrice": "",
+        "markIv": "",
+        "tradeIv": "",
+        "blockTradeId": "",
+        "stopOrderType": "UNKNOWN",
+        "isLeverage": "0",
+        "marketUnit": "",
+        "createType": "",
         "extraFees": "",
         "seq": found.sequence,
     }

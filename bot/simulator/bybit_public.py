@@ -14,7 +14,7 @@ from bot.simulator.orders import PublicTrade
 from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
-FUNDING_NS = 8 * 3_600 * 1_000_000_000
+_HOUR_NS = 3_600 * 1_000_000_000
 
 
 def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
@@ -60,6 +60,7 @@ def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
 def ticker(venue: Venue, now_ns: int) -> Json:
     """What the real venue says of 24 h is said here of the prints that are remembered: `recent_trades`."""
     instrument, book = venue.instrument, venue.book
+    next_funding_ns = venue.funding.next_ns(now_ns)
     bids, asks = book.depth(Side.BUY, 1), book.depth(Side.SELL, 1)
     mark = mark_price(venue)
     trades = venue.recent_trades
@@ -87,9 +88,9 @@ def ticker(venue: Venue, now_ns: int) -> Json:
         "bid1Size": text(instrument.qty(bids[0][1])) if bids else "",
         "ask1Price": text(instrument.price(asks[0][0])) if asks else "",
         "ask1Size": text(instrument.qty(asks[0][1])) if asks else "",
-        "fundingRate": "0",
-        "nextFundingTime": ms((now_ns // FUNDING_NS + 1) * FUNDING_NS),
-        "fundingIntervalHour": "8",
+        "fundingRate": text(venue.funding.rate(next_funding_ns)),
+        "nextFundingTime": ms(next_funding_ns),
+        "fundingIntervalHour": str(max(1, venue.funding.interval_ns // _HOUR_NS)),
         "fundingCap": "0.005",
         "predictedDeliveryPrice": "",
         "basisRate": "",

@@ -15,13 +15,14 @@ from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_orders import Params, check_category, check_symbol
+from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order
 from bot.simulator.venue import Venue
 
 HERE = "linear"
 """The one category this venue trades."""
 CATEGORIES = ("linear", "spot", "inverse", "option")
-_Row = TypeVar("_Row", Order, Execution)
+_Row = TypeVar("_Row")
 
 
 # ---- public ---------------------------------------------------------------------------------------------------------
@@ -126,12 +127,12 @@ def order_history(venue: Venue, account: Account, params: Params) -> Json:
 def executions(venue: Venue, account: Account, params: Params) -> Json:
     if (category := _category_listed(params)) != HERE:
         return _nothing(category)
-    wanted_type = params.get("execType")
-    rows = [
-        found
-        for found in account.executions
-        if _wanted(params, found.order_id, found.link_id, found.at_ns) and wanted_type in (None, "", "Trade")
-    ]
+    wanted_type = params.get("execType") or ""
+    rows: list[Execution | Funding] = []
+    if wanted_type in ("", "Trade"):
+        rows += [one for one in account.executions if _wanted(params, one.order_id, one.link_id, one.at_ns)]
+    if wanted_type in ("", "Funding"):
+        rows += [one for one in account.fundings if _wanted(params, one.execution_id, "", one.at_ns)]
     rows = [] if _other_symbol(venue, params) else rows
     page, cursor = _page(rows, [found.sequence for found in rows], params, default=50, most=100)
     mark = messages.mark_price(venue)

@@ -161,4 +161,8 @@ class Streams:
                     head = {"id": identity, "topic": subscribed, "creationTime": now_ns // 1_000_000}
                     session.send(encode({**head, "data": rows}))
         if topic == "execution":
-            self._to_account((name, "execution.fast"), [messages.fast_execution(row) for row in rows], now_ns)
+            self._to_account(
+                (name, "execution.fast"),
+                [messages.fast_execution(row) for row in rows if row["execType"] == "Trade"],
+                now_ns,
+            )

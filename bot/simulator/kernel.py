@@ -35,6 +35,7 @@ Act = Callable[[], object]
 Happened = Callable[[Any], None]
 
 GONE: Final = 110001
+_EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -62,7 +63,7 @@ class Kernel:
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
         self._keys: OrderedDict[str, None] = OrderedDict()
-        self._reads = KernelReads(self)
+        self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
         self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
@@ -95,11 +96,7 @@ class Kernel:
         """One message: everything in it is decided before anything that was decided is sent, cancels first."""
         intents: list[it.Intent] = []
         for event in events:
-            if (
-                type(event) is ev.Filled
-                and self._reads.known_execution(event)
-                and not self._reads.heard_after_sweep(event)
-            ):
+            if type(event) in _EXECUTIONS and self._reads.is_repeat(event):
                 continue
             intents += self._engine.receive(event)
         if intents:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from bot.domain.order import Side
+from bot.simulator.funding import Funding
 
 
 class TimeInForce(StrEnum):
@@ -158,8 +159,10 @@ class OrderChanged(msgspec.Struct, frozen=True):
 
 
 class Executed(msgspec.Struct, frozen=True):
+    """A fill, or a funding settlement: both are executions to the account."""
+
     account: str
-    execution: Execution
+    execution: Execution | Funding
 
 
 class PositionChanged(msgspec.Struct, frozen=True):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from copy import copy
+from decimal import Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import Account, Fees
+from bot.simulator.funding import Funding
 from bot.simulator.matching import BACKGROUND, Book, Match
 from bot.simulator.orders import (
     EndReason,
@@ -230,6 +232,25 @@ class Trading:
         self.tell(account, order)
         self.touched[account.name] = True
         self._trim_reduce_only(account, now_ns)
+
+    def settle_funding(self, rate: Decimal, mark_half_ticks: int, at_ns: int) -> None:
+        """Who is long pays that rate of the position's value, who is short receives it (a rate below zero: turned)."""
+        for account in self.accounts.values():
+            lots = account.position.lots
+            if not lots:
+                continue
+            value = self.instrument.tick_size * self.instrument.lot_size * lots * mark_half_ticks / 2
+            paid = value * rate
+            account.wallet_quote -= paid
+            account.realised_quote -= paid
+            self.sequence += 1
+            side = Side.BUY if lots > 0 else Side.SELL
+            found = Funding(
+                self.new_id(), self.sequence, account.name, side, abs(lots), mark_half_ticks, rate, paid, at_ns
+            )
+            account.fundings.append(found)
+            self.happenings.append(Executed(account.name, found))
+            self.touched[account.name] = True
 
     def _trim_reduce_only(self, account: Account, now_ns: int) -> None:
         if not account.open_orders:

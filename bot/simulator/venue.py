@@ -13,6 +13,7 @@ from bot.domain.order import Side
 from bot.simulator import admission
 from bot.simulator.accounts import Account, Fees
 from bot.simulator.faults import Fault, FaultPlan
+from bot.simulator.funding import FUNDING_NS, FundingSchedule
 from bot.simulator.market import (
     Action,
     BookChange,
@@ -43,11 +44,19 @@ class Venue:
     """One symbol, its market, all accounts trading on it, and the plan of what goes wrong."""
 
     def __init__(
-        self, instrument: Instrument, market: Market, *, seed: int, now_ns: int, fees: Fees | None = None
+        self,
+        instrument: Instrument,
+        market: Market,
+        *,
+        seed: int,
+        now_ns: int,
+        fees: Fees | None = None,
+        funding_ns: int = FUNDING_NS,
     ) -> None:
         self.instrument = instrument
         self.fees = fees or Fees()
         self.faults = FaultPlan(seed)
+        self.funding = FundingSchedule(seed, funding_ns, now_ns)
         self._market = market
         self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
         self._mark_half_ticks = 0
@@ -87,11 +96,18 @@ class Venue:
         """Let the market do everything that is due; returns how many steps that were."""
         steps = 0
         while (at_ns := self._market.next_at_ns()) <= now_ns:
+            while at_ns >= self.funding.due_ns:
+                self._settle_funding(self.funding.due_ns)
             for action in self._market.step():
                 self._apply(action, at_ns)
             self._finish(at_ns)
             steps += 1
         return steps
+
+    def _settle_funding(self, at_ns: int) -> None:
+        self._trading.settle_funding(self.funding.rate(at_ns), self._mark_half_ticks, at_ns)
+        self.funding.due_ns = self.funding.next_ns(at_ns)
+        self._finish(at_ns)
 
     def drain(self) -> list[Happening]:
         """What happened since the last call, in order."""

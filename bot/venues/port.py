@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from bot.domain.events import Event, Filled, VenueOrder
+from bot.domain.events import Event, Filled, FundingPaid, VenueOrder
 from bot.domain.instrument import Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
 from bot.domain.order import Side
@@ -95,6 +95,22 @@ class Position(msgspec.Struct, frozen=True):
     entry_price: Decimal
 
 
+class Wallet(msgspec.Struct, frozen=True):
+    """The account as the venue states it, quote. `transfers_quote`: net paid in since any fixed moment."""
+
+    equity_quote: Decimal
+    margin_used_quote: Decimal
+    transfers_quote: Decimal
+
+
+class FeeRates(msgspec.Struct, frozen=True):
+    """Of one symbol, bps of notional; `maker_bps` below zero is a rebate. `source`: `api:<exchange>:<symbol>`."""
+
+    maker_bps: Decimal
+    taker_bps: Decimal
+    source: str
+
+
 class TopOfBook(msgspec.Struct, frozen=True):
     """Best bid and ask as a REST read gives them, quote per base; `at_ms` is the venue's time."""
 
@@ -150,7 +166,14 @@ class VenuePort(Protocol):
     async def open_orders(self, symbol: str, instrument: Instrument) -> list[VenueOrder]:
         """All pages. Raises VenueError; never an empty list for a read that failed."""
 
-    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled]: ...
+    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled | FundingPaid]:
+        """Fills and funding settlements since then, oldest first. Raises VenueError."""
+
+    async def wallet(self, instrument: Instrument) -> Wallet:
+        """The account's statement in that instrument's quote currency. Raises VenueError."""
+
+    async def fee_rates(self, symbol: str) -> FeeRates:
+        """This account's fees. Raises VenueError."""
 
     async def position(self, symbol: str) -> Position: ...
 

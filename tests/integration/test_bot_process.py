@@ -7,14 +7,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bot.journal import JournalReader
+from bot.replaying import replay
 from tests.support.bot_rig import (
     DEMO_SETTINGS,
     GUARD_TOKEN,
     LIMITS,
     OPERATOR_TOKEN,
+    PEOPLE,
     Bot,
     SimulatedVenue,
     refused_start,
@@ -274,3 +277,33 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert stderr.count("\n") == 1
     assert said in stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_two_people_release_a_hold_and_the_journal_replays_the_same(venue: SimulatedVenue, tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, "journal:\n  market_data: true\n")
+    with running_bot(venue, tmp_path, settings=settings) as bot:
+        start_quoting(venue, bot)
+        bot.order("hold", "somebody looks").raise_for_status()
+        wait_for("HELD", lambda: bot.state() == "HELD" and not venue.own_open(bot.account))
+        asked = bot.release("resume", "ada", reason="operator_hold", why="looked")
+        assert asked.status_code == 202, asked.text
+        number = asked.json()["request_id"]
+        assert [one["request_id"] for one in bot.status()["releases"]] == [number]
+        assert bot.release("resume/confirm", "ada", request_id=number, why="again").status_code == 409
+        assert bot.state() == "HELD"
+
+        def confirmed() -> httpx.Response | None:
+            answer = bot.release("resume/confirm", "grace", request_id=number, why="so did I")
+            return answer if answer.is_success else None
+
+        assert wait_for("the release", confirmed).json()["released"] == ["operator_hold"]
+        wait_for("two quotes again", lambda: quotes_two_sides(venue, bot))
+        assert bot.stop() == 0
+        text = (bot.state_dir / "bot.log").read_text()
+        assert [token for token in PEOPLE.values() if token in text] == []
+        with JournalReader(bot.state_dir / "journal.db") as journal:
+            (told,) = journal.entries(kind="ReleaseAsked")
+            words = [row.body for row in journal.entries(kind="ReleaseConfirmed")]
+        assert "looked" in str(told.body)
+        assert any("grace" in str(body) for body in words)
+    assert replay(bot.state_dir / "journal.db").difference == ""

@@ -68,7 +68,7 @@ def test_book_ticker_and_trades_agree_with_one_another(judged_venue: JudgedVenue
         assert ticker["baseVolume"] >= trades[0]["amount"] > 0
         assert ticker["low"] * 0.999 < ticker["vwap"] < ticker["high"] * 1.001
         assert {trade["side"] for trade in trades} <= {"buy", "sell"}
-        assert (await exchange.fetch_funding_rate(MARKET))["fundingRate"] == 0
+        assert 0 < abs((await exchange.fetch_funding_rate(MARKET))["fundingRate"]) <= 0.0003
 
     judge(judged_venue, use)
 

@@ -42,7 +42,7 @@ from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.venues.bybit.adapter import instruments_read
-from bot.venues.port import Accepted, Outcome, Position
+from bot.venues.port import Accepted, Outcome, Position, Wallet
 
 BTC = Instrument(
     "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5)
@@ -96,6 +96,9 @@ class FakeVenue:
 
     async def position(self, symbol: str) -> Position:
         return Position(symbol, Decimal(0), Decimal(0))
+
+    async def wallet(self, _instrument: Instrument) -> Wallet:
+        return Wallet(Decimal(1000), Decimal(0), Decimal(1000))
 
 
 class ScriptedEngine:

@@ -34,7 +34,7 @@ DEMO: dict[str, Any] = {
 }
 
 
-_OF_SCENARIO = ("granted_s", "faults_at_s", "fees", "fate", "market", "instrument", "tick_s")
+_OF_SCENARIO = ("granted_s", "faults_at_s", "fees", "fate", "market", "instrument", "tick_s", "funding_ns")
 
 
 def demo(seed: int, span_s: int, **changes: Any) -> Scenario:

@@ -143,8 +143,12 @@ class PositionPage(_Wire, frozen=True, rename="camel"):
 
 
 class CoinRow(_Wire, frozen=True, rename="camel"):
+    """Amounts of that coin."""
+
     coin: str
     equity: str
+    wallet_balance: str = ""
+    cum_realised_pnl: str = ""
 
 
 class WalletRow(_Wire, frozen=True, rename="camel"):
@@ -157,6 +161,18 @@ class WalletRow(_Wire, frozen=True, rename="camel"):
 
 class WalletList(_Wire, frozen=True, rename="camel"):
     rows: list[WalletRow] = msgspec.field(name="list")
+
+
+class FeeRateRow(_Wire, frozen=True, rename="camel"):
+    """Fractions of notional; a maker rate below zero is a rebate."""
+
+    symbol: str
+    taker_fee_rate: str
+    maker_fee_rate: str
+
+
+class FeeRatePage(_Wire, frozen=True, rename="camel"):
+    rows: list[FeeRateRow] = msgspec.field(name="list")
 
 
 class KeyInformation(_Wire, frozen=True, rename="camel"):
