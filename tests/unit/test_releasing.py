@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from engine_driver import SYMBOL, Driver, S
 
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.engine.engine import Engine
+from tests.support.engine_driver import SYMBOL, Driver, S
 
 
 def stopped(reason: str) -> Driver:
