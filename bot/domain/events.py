@@ -18,7 +18,9 @@ Level = tuple[int, int]
 """(price_ticks, qty_lots); qty_lots 0 deletes the level."""
 
 
-class _Event(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class _Event(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """`gc=False`: an event refers to nothing that could refer back, so the collector of cycles need not look at it."""
+
     at_ns: int
 
 
@@ -218,7 +220,7 @@ class OrderStatus(StrEnum):
     REJECTED = "rejected"
 
 
-class VenueOrder(msgspec.Struct, frozen=True):
+class VenueOrder(msgspec.Struct, frozen=True, gc=False):
     """An order as the venue shows it. `client_order_id` is empty for orders entered without one."""
 
     symbol: str

@@ -37,6 +37,7 @@ class Desk:
         "bid_max",
         "bid_min",
         "blocked",
+        "fitted",
         "instrument",
         "kept_version",
         "limits",
@@ -76,6 +77,8 @@ class Desk:
         self.kept_version = -1
         self.bid_min = self.bid_max = self.ask_min = self.ask_max = 0
         self.slack_ticks = 0
+        self.fitted: dict[Side, tuple[object, tuple[Quote | None, int]]] = {}
+        """what risk's room was last asked for a side, and what came of it where the quote went in"""
         self.shaped_for: object = None
         """what strategy and policy were last asked: (top, position, variance)"""
         self.shaped: tuple[Place | Blocked | None, Place | Blocked | None] = (None, None)
@@ -87,6 +90,11 @@ class Desk:
         self._tolerance_ticks = parameters.requote_tolerance_ticks
         self._qty_pct = int(parameters.requote_qty_tolerance_pct)
         self._interval_ns = parameters.requote_interval_ms * NS_PER_MS
+
+    @property
+    def variance_ubps2(self) -> int:
+        """What the strategy goes by; 0 where it does not."""
+        return self.volatility.variance_ubps2 if self.strategy.goes_by_variance else 0
 
     def tolerance(self, price_ticks: int) -> Tolerance:
         """What is near enough at that price."""

@@ -113,7 +113,7 @@ class Engine:
         kind = type(event)
         if kind is ev.BookDelta or kind is ev.BookSnapshot:
             self._book_changed(event)  # type: ignore[arg-type]  # `kind is` is half the price of isinstance
-        elif isinstance(event, ev.TradePrinted):
+        elif kind is ev.TradePrinted:
             if event.symbol in state.books:
                 state.last_trade[event.symbol] = (event.price_ticks, state.now_ns)
         else:
@@ -126,6 +126,11 @@ class Engine:
     def _settle(self) -> None:
         """Consequences of anything that is not market data."""
         state = self._state
+        if state.ready and self._stopping.proven and state.has_grant and not state.stops.any:
+            # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
+            for symbol in state.parameters.symbols:
+                self._cycle.look(symbol, unchanged_too=False)
+            return
         before = state.view
         check_grant(state, self._stopping)
         if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():

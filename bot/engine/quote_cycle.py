@@ -69,7 +69,7 @@ class QuoteCycle:
         if len(state.parameters.symbols) > 1:
             return None
         version = state.orders.version[symbol]
-        return (state.books[symbol].top, version, desk.volatility.variance_ubps2, state.limits_version)
+        return (state.books[symbol].top, version, desk.variance_ubps2, state.limits_version)
 
     def look(self, symbol: str, *, unchanged_too: bool) -> None:
         """Re-decide one symbol. With `unchanged_too` false, only where something can have to be done."""
@@ -99,10 +99,11 @@ class QuoteCycle:
     def _shape(self, desk: Desk, top: tuple[int, int]) -> tuple[Place | Blocked | None, Place | Blocked | None]:
         """What the policy makes of the strategy's quotes, buy and sell; together they say what we would earn."""
         position = self._state.ledger.accounts[desk.symbol].position_lots
-        question = (top, position, desk.volatility.variance_ubps2)
+        variance = desk.variance_ubps2
+        question = (top, position, variance)
         if question == desk.shaped_for:
             return desk.shaped
-        market = Market(top[0], top[1], top[0] + top[1], position, desk.volatility.variance_ubps2)
+        market = Market(top[0], top[1], top[0] + top[1], position, variance)
         bid: Place | Blocked | None = None
         ask: Place | Blocked | None = None
         for quote in desk.strategy.quotes(market):
@@ -133,7 +134,7 @@ class QuoteCycle:
             if order.state is not OrderState.WORKING:  # the plan would wait for it: nothing to work out
                 desk.slack_ticks = 0
                 return
-        wanted, cap_lots, standing = self._fit(desk, side, shaped, live)
+        wanted, cap_lots, standing = self._fitted(desk, side, shaped, live)
         tolerance = desk.tolerance(wanted.price_ticks if wanted is not None else top[0])
         if wanted is not None and wanted.qty_lots > desk.policy.max_lots:
             pieces = split(wanted, desk.policy.max_lots, desk.pieces_max)
@@ -161,6 +162,34 @@ class QuoteCycle:
         for order in live:
             if order.unwanted and order.state in CANCELLABLE:
                 send_cancel(self._state, order)
+
+    def _fitted(
+        self, desk: Desk, side: Side, shaped: Place | Blocked | None, live: list[OwnOrder]
+    ) -> tuple[Quote | None, int, Standing | None]:
+        """As `_fit`, but not worked out again while nothing that it goes by has changed.
+
+        Looks come with every confirmation and turn of the clock; most find the market and the room as they were.
+        """
+        state, symbol = self._state, desk.symbol
+        if not isinstance(shaped, Place):
+            return self._fit(desk, side, shaped, live)
+        exposed = state.orders.exposed_lots(symbol)[0 if side is Side.BUY else 1]
+        open_lots = 0
+        for order in live:
+            open_lots += order.remaining_lots
+            exposed -= order.exposed_lots
+        others = state.exposure.others_pico(symbol) if len(state.parameters.symbols) > 1 else 0
+        question = (
+            shaped.quote, state.ledger.accounts[symbol].position_lots, exposed, open_lots, state.last_mid2[symbol],
+            state.limits_version, others,
+        )  # fmt: skip
+        known = desk.fitted.get(side)
+        if known is not None and known[0] == question:
+            return *known[1], None
+        wanted, cap_lots, standing = self._fit(desk, side, shaped, live)
+        if wanted is not None:  # what is refused is refused anew each time: it is told when it becomes news
+            desk.fitted[side] = (question, (wanted, cap_lots))
+        return wanted, cap_lots, standing
 
     def _fit(
         self, desk: Desk, side: Side, shaped: Place | Blocked | None, live: list[OwnOrder]
