@@ -113,7 +113,7 @@ class Engine:
         kind = type(event)
         if kind is ev.BookDelta or kind is ev.BookSnapshot:
             self._book_changed(event)  # type: ignore[arg-type]  # `kind is` is half the price of isinstance
-        elif kind is ev.TradePrinted:
+        elif isinstance(event, ev.TradePrinted):
             if event.symbol in state.books:
                 state.last_trade[event.symbol] = (event.price_ticks, state.now_ns)
         else:

@@ -90,11 +90,23 @@ class QuoteCycle:
             self._stopping.enter("edge_below_threshold", f"{symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
             state.counters.add("mm_limit_breaches_total", "edge")
             return
-        self._side(desk, Side.BUY, bid, top)
+        sides = ((Side.BUY, bid), (Side.SELL, ask))
+        first, second = sides[::-1] if self._sell_waited_longer(symbol) else sides
+        self._side(desk, *first, top)
         if state.may_quote():
-            self._side(desk, Side.SELL, ask, top)
+            self._side(desk, *second, top)
             desk.end_look(top, state.orders.version[symbol])
             desk.settled_for = self._given(desk) if desk.slack_ticks > 0 else None
+
+    def _sell_waited_longer(self, symbol: str) -> bool:
+        """Whether the sell side goes first: it does where one amend is left and its quote is the older one."""
+        state = self._state
+        if state.amend_pace.room(state.now_ns) != 1:
+            return False
+        buys, sells = (
+            min((order.amended_at_ns for order in state.orders.live_on(symbol, side)), default=0) for side in Side
+        )
+        return 0 < sells < buys
 
     def _shape(self, desk: Desk, top: tuple[int, int]) -> tuple[Place | Blocked | None, Place | Blocked | None]:
         """What the policy makes of the strategy's quotes, buy and sell; together they say what we would earn."""
@@ -151,7 +163,9 @@ class QuoteCycle:
             if isinstance(action, Cancel):
                 self._cancel(action.order)
             elif isinstance(action, Amend):
-                self._ask_risk(desk, action, standing if len(live) == 1 else None)
+                takes_back = action.order.remaining_lots > cap_lots
+                if state.amend_pace.may(state.now_ns, takes_back=takes_back):  # else the clock looks again
+                    self._ask_risk(desk, action, standing if len(live) == 1 else None)
             elif state.orders.active(symbol) < desk.parameters.max_active_orders:
                 adjusted = isinstance(shaped, Place) and shaped.adjusted
                 known = standing if not live and len(actions) == 1 else None
@@ -268,6 +282,7 @@ class QuoteCycle:
         order.sent_at_ns = order.amended_at_ns = state.now_ns
         order.answered_at_ns = None
         state.orders.recount(order)
+        state.amend_pace.spend(state.now_ns)
         name, key = order.client_order_id, order.next_key("a")
         state.emit(AmendOrder(state.now_ns, name, order.symbol, quote.price_ticks, total_lots, state.epoch, key))
         state.note("INFO", "order_amended", **_terms(order.client_order_id, order.symbol, quote))
