@@ -45,9 +45,9 @@ class AmendPace:
         self._rate = Rate(per_s, NS_PER_S)
         self._reserve = per_s - max(1, per_s * (100 - reserve_pct) // 100)
 
-    def room(self, at_ns: int) -> int:
-        """How many more amends may follow the market now; negative where the reserve is in use."""
-        return self._rate.room(at_ns) - self._reserve
+    def is_last(self, at_ns: int) -> bool:
+        """Whether just one more may follow the market now."""
+        return self._rate.room(at_ns) - self._reserve == 1
 
     def may(self, at_ns: int, *, takes_back: bool) -> bool:
         """Whether an amend may leave now."""

@@ -93,7 +93,7 @@ class QuoteCycle:
         sides = ((Side.BUY, bid), (Side.SELL, ask))
         first, second = sides[::-1] if self._sell_waited_longer(symbol) else sides
         self._side(desk, *first, top)
-        if state.may_quote():
+        if not state.stops.any:
             self._side(desk, *second, top)
             desk.end_look(top, state.orders.version[symbol])
             desk.settled_for = self._given(desk) if desk.slack_ticks > 0 else None
@@ -101,7 +101,7 @@ class QuoteCycle:
     def _sell_waited_longer(self, symbol: str) -> bool:
         """Whether the sell side goes first: it does where one amend is left and its quote is the older one."""
         state = self._state
-        if state.amend_pace.room(state.now_ns) != 1:
+        if not state.amend_pace.is_last(state.now_ns):
             return False
         buys, sells = (
             min((order.amended_at_ns for order in state.orders.live_on(symbol, side)), default=0) for side in Side

@@ -141,9 +141,10 @@ class Kernel:
         """Public trades, the book, then the account's messages, as the venue's streams group them."""
         happenings = self.venue.drain()
         if self._subscribed:
-            trades = [happening.trade for happening in happenings if type(happening) is Printed]
-            if trades:
-                self._push(words.trades, trades)
+            for happening in reversed(happenings):
+                if type(happening) is Printed:
+                    self._push(words.trade, happening.trade)
+                    break
             if market_moved:
                 message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
                 if message is not None:

@@ -142,12 +142,16 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
 class PublicTrade(msgspec.Struct, frozen=True, gc=False):
     """One print of the market. `taker` is who crossed the spread."""
 
-    trade_id: str
     sequence: int
     taker: Side
     price_ticks: int
     lots: int
     at_ns: int
+
+    @property
+    def trade_id(self) -> str:
+        """Looks like the venue's; made when somebody asks, for most prints nobody does."""
+        return f"00000000-0000-4000-8000-{self.sequence:012x}"
 
 
 class OrderChanged(msgspec.Struct, frozen=True, gc=False):
