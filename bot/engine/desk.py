@@ -44,6 +44,8 @@ class Desk:
         "limits_version",
         "parameters",
         "pieces_max",
+        "planned",
+        "planned_for",
         "policy",
         "settled_for",
         "shaped",
@@ -83,6 +85,10 @@ class Desk:
         """what strategy and policy were last asked: (top, position, variance)"""
         self.shaped: tuple[Place | Blocked | None, Place | Blocked | None] = (None, None)
         """what they answered, buy and sell; both are pure, so the same question need not be asked again"""
+        self.planned: dict[Side, tuple[int, int]] = {}
+        """what the last look kept or asked for: (price, open lots) of a side's one quote, nothing for a side at odds"""
+        self.planned_for: object = None
+        """what that was decided in: (top, position, variance, version of the limits)"""
         self.settled_for: object = None
         """what both sides were last kept in: (top, version of the orders, variance, version of the limits)"""
         self._tolerance_was: tuple[int, Tolerance] | None = None
@@ -114,7 +120,8 @@ class Desk:
     def begin_look(self) -> None:
         """Nothing is known to be near enough yet."""
         self.kept_version = -1
-        self.settled_for = None
+        self.settled_for = self.planned_for = None
+        self.planned.clear()
         self.slack_ticks = BAND_MAX_TICKS
 
     def kept(self, live: list[OwnOrder], wanted: Quote | None, cap_lots: int, tolerance: Tolerance) -> None:
@@ -125,6 +132,7 @@ class Desk:
         if wanted is None or len(live) != 1 or not is_near_enough(live[0], wanted, cap_lots, tolerance):
             self.slack_ticks = 0
             return
+        self.planned[wanted.side] = (live[0].price_ticks, live[0].remaining_lots)
         left = tolerance.price_ticks - abs(live[0].price_ticks - wanted.price_ticks)
         self.slack_ticks = min(self.slack_ticks, left)
 

@@ -58,7 +58,9 @@ class QuoteCycle:
         Of all that a look goes by only the edge changes with time alone.
         """
         state, desk = self._state, self._desks.get(symbol)
-        if desk is None or desk.settled_for is None or desk.settled_for != self._given(desk):
+        if desk is None:
+            return False
+        if (desk.settled_for is None or desk.settled_for != self._given(desk)) and not self._as_planned(desk):
             return False
         edge_ubps = self._performance.edge_ubps(symbol, state.now_ns)
         return edge_ubps is not None and edge_ubps >= state.thresholds.held[symbol].edge_ubps and state.may_quote()
@@ -71,6 +73,34 @@ class QuoteCycle:
         version = state.orders.version[symbol]
         return (state.books[symbol].top, version, desk.variance_ubps2, state.limits_version)
 
+    def _planning(self, desk: Desk) -> object:
+        """All that decides what is wanted of both sides, but our own orders; None as in `_given`."""
+        state, symbol = self._state, desk.symbol
+        if len(state.parameters.symbols) > 1:
+            return None
+        position = state.ledger.accounts[symbol].position_lots
+        return (state.books[symbol].top, position, desk.variance_ubps2, state.limits_version)
+
+    def _as_planned(self, desk: Desk) -> bool:
+        """Whether the last look's plan stands and our orders are on their way to it or there: nothing is to do.
+
+        So a confirmation of what was asked for needs no look of its own.
+        """
+        if desk.planned_for is None or desk.planned_for != self._planning(desk):
+            return False
+        state, sides = self._state, 0
+        for order in state.orders.live(desk.symbol):
+            planned = desk.planned.get(order.side)
+            if planned is None or order.unwanted:
+                return False
+            if order.state is OrderState.WORKING and planned != (order.price_ticks, order.remaining_lots):
+                return False
+            sides += 1
+        if sides != len(desk.planned) or state.orders.owing(desk.symbol):
+            return False
+        desk.version = state.orders.version[desk.symbol]  # seen
+        return True
+
     def look(self, symbol: str, *, unchanged_too: bool) -> None:
         """Re-decide one symbol. With `unchanged_too` false, only where something can have to be done."""
         state = self._state
@@ -78,7 +108,9 @@ class QuoteCycle:
         if top is None or desk is None:
             return
         version = state.orders.version[symbol]
-        if not unchanged_too and ((top == desk.top and version == desk.version) or desk.inside_band(top, version)):
+        if not unchanged_too and (
+            (top == desk.top and version == desk.version) or desk.inside_band(top, version) or self._as_planned(desk)
+        ):
             return
         desk.begin_look()
         bid, ask = self._shape(desk, top)
@@ -97,6 +129,7 @@ class QuoteCycle:
             self._side(desk, *second, top)
             desk.end_look(top, state.orders.version[symbol])
             desk.settled_for = self._given(desk) if desk.slack_ticks > 0 else None
+            desk.planned_for = self._planning(desk) if len(desk.planned) == len(sides) else None
 
     def _sell_waited_longer(self, symbol: str) -> bool:
         """Whether the sell side goes first: it does where one amend is left and its quote is the older one."""
@@ -255,8 +288,10 @@ class QuoteCycle:
             price = state.instruments[symbol].price(quote.price_ticks)
             self._block(desk, Blocked(quote, "cross_price", price, price))
         elif isinstance(action, Place):
+            desk.planned[quote.side] = (quote.price_ticks, quote.qty_lots)
             self._place(symbol, action)
         else:
+            desk.planned[quote.side] = (quote.price_ticks, quote.qty_lots)
             self._amend(action.order, quote)
 
     def _place(self, symbol: str, action: Place) -> None:
