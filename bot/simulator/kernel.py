@@ -124,6 +124,7 @@ class Kernel:
     def _tick(self, _: None) -> None:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
         self.tell_all([ev.Ticked(self.now_ns)])
+        self._engine.drain_observations()  # histograms are the process's: here nobody would ever take them
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
         self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
         due_s = now_s + (self._tick_due_s - now_s)
