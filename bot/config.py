@@ -126,6 +126,8 @@ class RiskSettings(Section):
     cancels_per_min_max: int = Field(default=150, ge=1, le=10_000)
     cancel_budget_per_min: int = Field(default=50, ge=1, le=10_000)
     cancel_budget_reserve: int = Field(default=10, ge=0, le=9_999)
+    amends_per_s_max: int = Field(default=10, ge=1, le=10_000)
+    amends_reserve_pct: int = Field(default=20, ge=0, le=99)
     daily_loss_pct_hard: Percent = Decimal("3")
     drawdown_pct_hard: Percent = Decimal("5")
 

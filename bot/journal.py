@@ -208,6 +208,13 @@ class Journal:
         if self._due_rows >= self._rows_min or (self._rows_min == 1 and self._due_totals):
             self._write()
 
+    def puts_off(self) -> bool:
+        """True where a commit would only wait for more rows (`rows_min`): then nobody need add up the totals for it."""
+        if len(self._rows) >= self._rows_min or self._rows_min == 1:
+            return False
+        self._due_rows = len(self._rows)
+        return True
+
     def _write(self) -> None:
         """What is due, in one transaction."""
         changed, count, self._due_rows = list(self._due_totals.items()), self._due_rows, 0

@@ -8,7 +8,9 @@ without faults both make the same orders and fills at the same nanosecond.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -50,6 +52,9 @@ KERNEL_FAULTS: Final = frozenset({"crossing", "loss", "foreign_order"})
 
 JOURNAL_ROWS_MIN: Final = 512
 """Rows of one transaction in simulated time: there is no machine to be lost between two of them."""
+
+COLLECT_EVERY: Final = 10_000
+"""Objects more than fewer after which the collector of cycles looks again: events and intents are none of them."""
 
 _API_KEY: Final = "simulated-key"
 _API_SECRET: Final = "simulated-secret"  # noqa: S105 - of a venue inside this process
@@ -170,14 +175,15 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
     for second, fault in scenario.faults_at_s.items():
         kernel.at(START_NS + second * NS_PER_S, arm, fault)
     kernel.at(_end_ns(scenario), lambda _: kernel.tell(ShutdownRequested(kernel.now_ns, "the span is over")))
-    code = kernel.run(scenario.started())
+    with _collecting_seldom():
+        code = kernel.run(scenario.started())
     return Outcome(code, engine, venue, account, kernel.now_ns)
 
 
 def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) -> Outcome:
     """One run in the wire lane; journal, log and exports are left in `state_dir`."""
     timeline = Timeline(START_NS)
-    with asyncio.Runner(loop_factory=lambda: timeline) as runner:
+    with _collecting_seldom(), asyncio.Runner(loop_factory=lambda: timeline) as runner:
         return runner.run(_wire(scenario, state_dir, watch, timeline))
 
 
@@ -262,6 +268,16 @@ def _parts(
         tick_s=scenario.tick_s,
         reads_fees=parameters.needs_fees,
     )
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _engine(scenario: Scenario, watch: Watch | None) -> Engine:

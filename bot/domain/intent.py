@@ -13,7 +13,9 @@ import msgspec
 from bot.domain.order import Side
 
 
-class _Intent(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class _Intent(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """`gc=False` as of events: no intent is part of a cycle."""
+
     at_ns: int
 
 

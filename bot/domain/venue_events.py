@@ -82,7 +82,7 @@ class OrderStatus(StrEnum):
     REJECTED = "rejected"
 
 
-class VenueOrder(msgspec.Struct, frozen=True):
+class VenueOrder(msgspec.Struct, frozen=True, gc=False):
     """An order as the venue shows it. `client_order_id` is empty for orders entered without one."""
 
     symbol: str

@@ -37,12 +37,15 @@ class Desk:
         "bid_max",
         "bid_min",
         "blocked",
+        "fitted",
         "instrument",
         "kept_version",
         "limits",
         "limits_version",
         "parameters",
         "pieces_max",
+        "planned",
+        "planned_for",
         "policy",
         "settled_for",
         "shaped",
@@ -76,10 +79,16 @@ class Desk:
         self.kept_version = -1
         self.bid_min = self.bid_max = self.ask_min = self.ask_max = 0
         self.slack_ticks = 0
+        self.fitted: dict[Side, tuple[object, tuple[Quote | None, int]]] = {}
+        """what risk's room was last asked for a side, and what came of it where the quote went in"""
         self.shaped_for: object = None
         """what strategy and policy were last asked: (top, position, variance)"""
         self.shaped: tuple[Place | Blocked | None, Place | Blocked | None] = (None, None)
         """what they answered, buy and sell; both are pure, so the same question need not be asked again"""
+        self.planned: dict[Side, tuple[int, int]] = {}
+        """what the last look kept or asked for: (price, open lots) of a side's one quote, nothing for a side at odds"""
+        self.planned_for: object = None
+        """what that was decided in: (top, position, variance, version of the limits)"""
         self.settled_for: object = None
         """what both sides were last kept in: (top, version of the orders, variance, version of the limits)"""
         self._tolerance_was: tuple[int, Tolerance] | None = None
@@ -87,6 +96,11 @@ class Desk:
         self._tolerance_ticks = parameters.requote_tolerance_ticks
         self._qty_pct = int(parameters.requote_qty_tolerance_pct)
         self._interval_ns = parameters.requote_interval_ms * NS_PER_MS
+
+    @property
+    def variance_ubps2(self) -> int:
+        """What the strategy goes by; 0 where it does not."""
+        return self.volatility.variance_ubps2 if self.strategy.goes_by_variance else 0
 
     def tolerance(self, price_ticks: int) -> Tolerance:
         """What is near enough at that price."""
@@ -106,7 +120,8 @@ class Desk:
     def begin_look(self) -> None:
         """Nothing is known to be near enough yet."""
         self.kept_version = -1
-        self.settled_for = None
+        self.settled_for = self.planned_for = None
+        self.planned.clear()
         self.slack_ticks = BAND_MAX_TICKS
 
     def kept(self, live: list[OwnOrder], wanted: Quote | None, cap_lots: int, tolerance: Tolerance) -> None:
@@ -117,6 +132,7 @@ class Desk:
         if wanted is None or len(live) != 1 or not is_near_enough(live[0], wanted, cap_lots, tolerance):
             self.slack_ticks = 0
             return
+        self.planned[wanted.side] = (live[0].price_ticks, live[0].remaining_lots)
         left = tolerance.price_ticks - abs(live[0].price_ticks - wanted.price_ticks)
         self.slack_ticks = min(self.slack_ticks, left)
 

@@ -129,6 +129,11 @@ class Engine(Shown):
     def _settle(self) -> None:
         """Consequences of anything that is not market data."""
         state = self._state
+        if state.ready and self._stopping.proven and state.has_grant and not state.stops.any:
+            # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
+            for symbol in state.parameters.symbols:
+                self._cycle.look(symbol, unchanged_too=False)
+            return
         before = state.view
         check_grant(state, self._stopping)
         if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():

@@ -181,6 +181,10 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Single cancels of the order plan; amends and cancel-alls apart."""
     cancel_budget_reserve: int = 10
     """Part of the cancel budget that only stopping and clean-up may use."""
+    amends_per_s_max: int = 10
+    """What the venue takes of amends in a second; one more is answered as an unknown outcome and has to be probed."""
+    amends_reserve_pct: int = 20
+    """Part of that which quotes leave unused; amends that take size back may use it."""
     cancel_all_retry_ms: int = 500
     """A cancel-all that is not proven is tried again after this, doubled up to 5 s."""
     shutdown_deadline_s: Decimal = Decimal("10")
@@ -232,6 +236,8 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(
                 f"cancel_budget_reserve: {self.cancel_budget_reserve} is not below {self.cancel_budget_per_min}"
             )
+        if self.amends_reserve_pct >= 100:
+            raise ValueError(f"amends_reserve_pct: {self.amends_reserve_pct} is not below 100")
         for name in self.per_symbol:
             self.of(name)  # what a symbol has otherwise is held to the same bounds
 
@@ -255,7 +261,8 @@ _POSITIVE: Final = (
     "back_off_max_ms", "inventory_max_quote", "total_max_quote", "order_notional_max_quote", "price_collar_bps",
     "mark_max_age_s", "markout_memory_s", "markout_weight_pct", "stale_after_ms", "daily_loss_pct_hard",
     "drawdown_pct_hard", "position_drift_pct_max", "orders_per_min_max", "cancels_per_min_max",
-    "cancel_budget_per_min", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s", "recon_confirm_s",
+    "cancel_budget_per_min", "amends_per_s_max", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s",
+    "recon_confirm_s",
     "receive_window_ms", "not_found_margin_ms", "confirm_timeout_ms", "ack_timeout_s", "finished_kept_s",
     "flatten_interval_s", "risk_aversion_per_bps", "fill_decay_per_bps", "horizon_s", "volatility_memory_s",
     "volatility_min_bps", "max_open_positions", "max_total_notional_quote", "position_max_quote", "leverage_max",
@@ -266,7 +273,7 @@ _POSITIVE: Final = (
 _NOT_NEGATIVE: Final = (
     "inventory_skew_bps", "requote_tolerance_bps", "requote_tolerance_ticks", "requote_qty_tolerance_pct",
     "requote_interval_ms", "post_only_offset_bps", "fee_maker_bps", "fee_taker_bps", "rebate_maker_bps",
-    "hysteresis_s", "cancel_budget_reserve", "flatten_after_s", "flatten_band_bps",
+    "hysteresis_s", "cancel_budget_reserve", "amends_reserve_pct", "flatten_after_s", "flatten_band_bps",
 )  # fmt: skip
 
 

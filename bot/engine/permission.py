@@ -62,6 +62,6 @@ def check_grant(state: State, stopping: Stopping) -> None:
         state.grant_lost_ns = grant.expires_at_ns
         state.note("WARNING", "grant_changed", change="expired", epoch=grant.epoch)
         stopping.enter("grant_expired")
-    if state.grant is not None:
+    if state.grant is not None and state.stops.any:
         for reason in ("grant_expired", "grant_revoked"):
             state.stops.cause_gone(reason, state.now_ns)

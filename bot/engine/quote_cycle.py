@@ -58,7 +58,9 @@ class QuoteCycle:
         Of all that a look goes by only the edge changes with time alone.
         """
         state, desk = self._state, self._desks.get(symbol)
-        if desk is None or desk.settled_for is None or desk.settled_for != self._given(desk):
+        if desk is None:
+            return False
+        if (desk.settled_for is None or desk.settled_for != self._given(desk)) and not self._as_planned(desk):
             return False
         edge_ubps = self._performance.edge_ubps(symbol, state.now_ns)
         return edge_ubps is not None and edge_ubps >= state.thresholds.held[symbol].edge_ubps and state.may_quote()
@@ -69,7 +71,35 @@ class QuoteCycle:
         if len(state.parameters.symbols) > 1:
             return None
         version = state.orders.version[symbol]
-        return (state.books[symbol].top, version, desk.volatility.variance_ubps2, state.limits_version)
+        return (state.books[symbol].top, version, desk.variance_ubps2, state.limits_version)
+
+    def _planning(self, desk: Desk) -> object:
+        """All that decides what is wanted of both sides, but our own orders; None as in `_given`."""
+        state, symbol = self._state, desk.symbol
+        if len(state.parameters.symbols) > 1:
+            return None
+        position = state.ledger.accounts[symbol].position_lots
+        return (state.books[symbol].top, position, desk.variance_ubps2, state.limits_version)
+
+    def _as_planned(self, desk: Desk) -> bool:
+        """Whether the last look's plan stands and our orders are on their way to it or there: nothing is to do.
+
+        So a confirmation of what was asked for needs no look of its own.
+        """
+        if desk.planned_for is None or desk.planned_for != self._planning(desk):
+            return False
+        state, sides = self._state, 0
+        for order in state.orders.live(desk.symbol):
+            planned = desk.planned.get(order.side)
+            if planned is None or order.unwanted:
+                return False
+            if order.state is OrderState.WORKING and planned != (order.price_ticks, order.remaining_lots):
+                return False
+            sides += 1
+        if sides != len(desk.planned) or state.orders.owing(desk.symbol):
+            return False
+        desk.version = state.orders.version[desk.symbol]  # seen
+        return True
 
     def look(self, symbol: str, *, unchanged_too: bool) -> None:
         """Re-decide one symbol. With `unchanged_too` false, only where something can have to be done."""
@@ -78,7 +108,9 @@ class QuoteCycle:
         if top is None or desk is None:
             return
         version = state.orders.version[symbol]
-        if not unchanged_too and ((top == desk.top and version == desk.version) or desk.inside_band(top, version)):
+        if not unchanged_too and (
+            (top == desk.top and version == desk.version) or desk.inside_band(top, version) or self._as_planned(desk)
+        ):
             return
         desk.begin_look()
         bid, ask = self._shape(desk, top)
@@ -90,19 +122,33 @@ class QuoteCycle:
             self._stopping.enter("edge_below_threshold", f"{symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
             state.counters.add("mm_limit_breaches_total", "edge")
             return
-        self._side(desk, Side.BUY, bid, top)
-        if state.may_quote():
-            self._side(desk, Side.SELL, ask, top)
+        sides = ((Side.BUY, bid), (Side.SELL, ask))
+        first, second = sides[::-1] if self._sell_waited_longer(symbol) else sides
+        self._side(desk, *first, top)
+        if not state.stops.any:
+            self._side(desk, *second, top)
             desk.end_look(top, state.orders.version[symbol])
             desk.settled_for = self._given(desk) if desk.slack_ticks > 0 else None
+            desk.planned_for = self._planning(desk) if len(desk.planned) == len(sides) else None
+
+    def _sell_waited_longer(self, symbol: str) -> bool:
+        """Whether the sell side goes first: it does where one amend is left and its quote is the older one."""
+        state = self._state
+        if not state.amend_pace.is_last(state.now_ns):
+            return False
+        buys, sells = (
+            min((order.amended_at_ns for order in state.orders.live_on(symbol, side)), default=0) for side in Side
+        )
+        return 0 < sells < buys
 
     def _shape(self, desk: Desk, top: tuple[int, int]) -> tuple[Place | Blocked | None, Place | Blocked | None]:
         """What the policy makes of the strategy's quotes, buy and sell; together they say what we would earn."""
         position = self._state.ledger.accounts[desk.symbol].position_lots
-        question = (top, position, desk.volatility.variance_ubps2)
+        variance = desk.variance_ubps2
+        question = (top, position, variance)
         if question == desk.shaped_for:
             return desk.shaped
-        market = Market(top[0], top[1], top[0] + top[1], position, desk.volatility.variance_ubps2)
+        market = Market(top[0], top[1], top[0] + top[1], position, variance)
         bid: Place | Blocked | None = None
         ask: Place | Blocked | None = None
         for quote in desk.strategy.quotes(market):
@@ -133,7 +179,7 @@ class QuoteCycle:
             if order.state is not OrderState.WORKING:  # the plan would wait for it: nothing to work out
                 desk.slack_ticks = 0
                 return
-        wanted, cap_lots, standing = self._fit(desk, side, shaped, live)
+        wanted, cap_lots, standing = self._fitted(desk, side, shaped, live)
         tolerance = desk.tolerance(wanted.price_ticks if wanted is not None else top[0])
         if wanted is not None and wanted.qty_lots > desk.policy.max_lots:
             pieces = split(wanted, desk.policy.max_lots, desk.pieces_max)
@@ -150,7 +196,9 @@ class QuoteCycle:
             if isinstance(action, Cancel):
                 self._cancel(action.order)
             elif isinstance(action, Amend):
-                self._ask_risk(desk, action, standing if len(live) == 1 else None)
+                takes_back = action.order.remaining_lots > cap_lots
+                if state.amend_pace.may(state.now_ns, takes_back=takes_back):  # else the clock looks again
+                    self._ask_risk(desk, action, standing if len(live) == 1 else None)
             elif state.orders.active(symbol) < desk.parameters.max_active_orders:
                 adjusted = isinstance(shaped, Place) and shaped.adjusted
                 known = standing if not live and len(actions) == 1 else None
@@ -161,6 +209,34 @@ class QuoteCycle:
         for order in live:
             if order.unwanted and order.state in CANCELLABLE:
                 send_cancel(self._state, order)
+
+    def _fitted(
+        self, desk: Desk, side: Side, shaped: Place | Blocked | None, live: list[OwnOrder]
+    ) -> tuple[Quote | None, int, Standing | None]:
+        """As `_fit`, but not worked out again while nothing that it goes by has changed.
+
+        Looks come with every confirmation and turn of the clock; most find the market and the room as they were.
+        """
+        state, symbol = self._state, desk.symbol
+        if not isinstance(shaped, Place):
+            return self._fit(desk, side, shaped, live)
+        exposed = state.orders.exposed_lots(symbol)[0 if side is Side.BUY else 1]
+        open_lots = 0
+        for order in live:
+            open_lots += order.remaining_lots
+            exposed -= order.exposed_lots
+        others = state.exposure.others_pico(symbol) if len(state.parameters.symbols) > 1 else 0
+        question = (
+            shaped.quote, state.ledger.accounts[symbol].position_lots, exposed, open_lots, state.last_mid2[symbol],
+            state.limits_version, others,
+        )  # fmt: skip
+        known = desk.fitted.get(side)
+        if known is not None and known[0] == question:
+            return *known[1], None
+        wanted, cap_lots, standing = self._fit(desk, side, shaped, live)
+        if wanted is not None:  # what is refused is refused anew each time: it is told when it becomes news
+            desk.fitted[side] = (question, (wanted, cap_lots))
+        return wanted, cap_lots, standing
 
     def _fit(
         self, desk: Desk, side: Side, shaped: Place | Blocked | None, live: list[OwnOrder]
@@ -212,8 +288,10 @@ class QuoteCycle:
             price = state.instruments[symbol].price(quote.price_ticks)
             self._block(desk, Blocked(quote, "cross_price", price, price))
         elif isinstance(action, Place):
+            desk.planned[quote.side] = (quote.price_ticks, quote.qty_lots)
             self._place(symbol, action)
         else:
+            desk.planned[quote.side] = (quote.price_ticks, quote.qty_lots)
             self._amend(action.order, quote)
 
     def _place(self, symbol: str, action: Place) -> None:
@@ -239,6 +317,7 @@ class QuoteCycle:
         order.sent_at_ns = order.amended_at_ns = state.now_ns
         order.answered_at_ns = None
         state.orders.recount(order)
+        state.amend_pace.spend(state.now_ns)
         name, key = order.client_order_id, order.next_key("a")
         state.emit(AmendOrder(state.now_ns, name, order.symbol, quote.price_ticks, total_lots, state.epoch, key))
         state.note("INFO", "order_amended", **_terms(order.client_order_id, order.symbol, quote))

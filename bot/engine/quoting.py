@@ -42,6 +42,9 @@ class Strategy(Protocol):
     cycle relies on it when it keeps quotes without asking again.
     """
 
+    goes_by_variance: bool
+    """Whether `variance_ubps2` decides anything: without it a new estimate is no reason to look again."""
+
     def quotes(self, market: Market) -> tuple[Quote, ...]: ...
 
 
@@ -51,6 +54,8 @@ class SpreadAndSkew:
     With s = skew x position / inventory limit (within ±skew): bid = mid x (1 - half - s), ask = mid x (1 + half - s);
     the bid rounded down, the ask up. Size is one notional at mid, rounded down to the lot.
     """
+
+    goes_by_variance = False
 
     def __init__(self, parameters: EngineParameters, instrument: Instrument) -> None:
         unit = instrument.tick_size * instrument.lot_size
@@ -74,6 +79,8 @@ class AvellanedaStoikov:
     never below `half_spread_bps`. The logarithm is taken once, in exact decimals; the rest is whole micro basis points,
     the shift rounded towards mid, the half-spread up. The shift is bounded by ±50 % of mid: a price stays a price.
     """
+
+    goes_by_variance = True
 
     def __init__(self, parameters: EngineParameters, instrument: Instrument) -> None:
         unit = instrument.tick_size * instrument.lot_size

@@ -10,7 +10,7 @@ from bot.domain.book import Book
 from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent, Note, RiskNumber
 from bot.domain.order import Side
-from bot.engine.budgets import CancelBudget, Rate
+from bot.engine.budgets import AmendPace, CancelBudget, Rate
 from bot.engine.counters import Counters
 from bot.engine.exposure import Exposure
 from bot.engine.ledger import EquityCurve, Ledger
@@ -133,6 +133,7 @@ class State:
         self.order_rate = Rate(parameters.orders_per_min_max)
         self.cancel_rate = Rate(parameters.cancels_per_min_max)
         self.cancel_budget = CancelBudget(parameters.cancel_budget_per_min, parameters.cancel_budget_reserve)
+        self.amend_pace = AmendPace(parameters.amends_per_s_max, parameters.amends_reserve_pct)
         self.limits_version = 0
         """rises when something that limits are made of has changed"""
 

@@ -199,7 +199,10 @@ class Loop:
                     self._log.write("INFO", NAME, "cancel_all_sent", {"key": intent.key, "reason": intent.reason})
         self.sender.send(intents)
 
-    def _commit(self) -> bool:
+    def _commit(self, *, last: bool = False) -> bool:
+        """`last`: nothing comes after it, so nothing is put off."""
+        if not last and self._journal.puts_off():
+            return True
         try:
             self._journal.commit(self._changed_totals())
         except JournalUnwritable as error:
@@ -281,7 +284,7 @@ class Loop:
             await asyncio.gather(ticking, connecting, return_exceptions=True)
             await self.sender.close()
             await self._parts.port.close()
-            written = self._commit()
+            written = self._commit(last=True)
         return max(code, self._ending or 0, 0 if written else 1)
 
     async def _tick_until_done(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -126,6 +126,8 @@ class Account:
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
     fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
+    _wallet_units: tuple[Decimal, int] | None = None
+    """(wallet, the same in whole ticks x lots, rounded down), kept while the wallet is that object"""
 
     def quote(self, scaled: int) -> Decimal:
         """Ticks x lots x COST_SCALE to quote, exact."""
@@ -163,13 +165,24 @@ class Account:
     def check_margin(self, side: Side, more_lots: int, mark_half_ticks: int) -> None:
         """Raise Refused where the worst case after `more_lots` more of `side` needs more than the equity."""
         worst = side.sign * self.position.lots + self.open_lots(side, False) + more_lots
+        if worst <= 0 or self._clearly_affords(worst, mark_half_ticks):
+            return
         needed = self._notional_quote(worst, mark_half_ticks) / LEVERAGE
         equity = self.equity_quote(mark_half_ticks)
-        if worst > 0 and needed > equity:
+        if needed > equity:
             raise Refused(
                 Refusal.BALANCE_INSUFFICIENT,
                 f"needs {needed.normalize():f} quote of margin at leverage {LEVERAGE}, equity is {equity:f}",
             )
+
+    def _clearly_affords(self, lots: int, mark_half_ticks: int) -> bool:
+        """Whether the margin fits into the equity with the wallet rounded down: then no decimal has to decide."""
+        wallet = self.wallet_quote
+        if self._wallet_units is None or self._wallet_units[0] is not wallet:
+            unit = self.instrument.tick_size * self.instrument.lot_size
+            self._wallet_units = (wallet, int((wallet / unit).to_integral_value(ROUND_FLOOR)))
+        equity = self._wallet_units[1] * COST_SCALE + self.position.unrealised(mark_half_ticks)
+        return lots * mark_half_ticks * COST_SCALE <= 2 * LEVERAGE * equity
 
     def reducible_lots(self, side: Side) -> int:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""

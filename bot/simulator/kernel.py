@@ -121,6 +121,7 @@ class Kernel:
     def _tick(self, _: None) -> None:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
         self.tell_all([ev.Ticked(self.now_ns)])
+        self._engine.drain_observations()  # histograms are the process's: here nobody would ever take them
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
         self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
         due_s = now_s + (self._tick_due_s - now_s)
@@ -138,9 +139,10 @@ class Kernel:
         """Public trades, the book, then the account's messages, as the venue's streams group them."""
         happenings = self.venue.drain()
         if self._subscribed:
-            trades = [happening.trade for happening in happenings if type(happening) is Printed]
-            if trades:
-                self._push(words.trades, trades)
+            for happening in reversed(happenings):
+                if type(happening) is Printed:
+                    self._push(words.trade, happening.trade)
+                    break
             if market_moved:
                 message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
                 if message is not None:

@@ -31,11 +31,10 @@ _STATUSES = {
 }
 
 
-def trades(at_ns: int, instrument: Instrument, what: list[PublicTrade], _venue_at_ns: int) -> list[ev.TradePrinted]:
-    symbol = instrument.symbol
-    return [
-        ev.TradePrinted(at_ns, symbol, t.price_ticks, t.lots, t.taker, t.at_ns // _NS_PER_MS * _NS_PER_MS) for t in what
-    ]
+def trade(at_ns: int, instrument: Instrument, last: PublicTrade, _venue_at_ns: int) -> list[ev.TradePrinted]:
+    """The newest print of a message, as the adapter tells it."""
+    venue_at_ns = last.at_ns // _NS_PER_MS * _NS_PER_MS
+    return [ev.TradePrinted(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, venue_at_ns)]
 
 
 def book(

@@ -24,7 +24,7 @@ import msgspec
 from bot.domain.order import Side
 
 
-class MarketOrder(msgspec.Struct, frozen=True):
+class MarketOrder(msgspec.Struct, frozen=True, gc=False):
     """Somebody takes at most `lots` down (or up) to `limit_ticks`, from background and own orders alike."""
 
     taker: Side
@@ -32,7 +32,7 @@ class MarketOrder(msgspec.Struct, frozen=True):
     lots: int
 
 
-class PassingOrder(msgspec.Struct, frozen=True):
+class PassingOrder(msgspec.Struct, frozen=True, gc=False):
     """As MarketOrder, but the background it took stands again at once, at the back of its queue.
 
     `lots` None: everything down to the limit.
@@ -43,27 +43,27 @@ class PassingOrder(msgspec.Struct, frozen=True):
     lots: int | None
 
 
-class BookReset(msgspec.Struct, frozen=True):
+class BookReset(msgspec.Struct, frozen=True, gc=False):
     """The whole background becomes this (price_ticks → lots). Own orders it stands through are filled first."""
 
     bids: dict[int, int]
     asks: dict[int, int]
 
 
-class BookChange(msgspec.Struct, frozen=True):
+class BookChange(msgspec.Struct, frozen=True, gc=False):
     """Some levels of the background become these absolute sizes; 0 deletes."""
 
     bids: tuple[tuple[int, int], ...]
     asks: tuple[tuple[int, int], ...]
 
 
-class BookShift(msgspec.Struct, frozen=True):
+class BookShift(msgspec.Struct, frozen=True, gc=False):
     """The whole background moves by `ticks`: one price jump."""
 
     ticks: int
 
 
-class RecordedTrade(msgspec.Struct, frozen=True):
+class RecordedTrade(msgspec.Struct, frozen=True, gc=False):
     """A trade that really happened: it reaches own orders by their place in the queue, and the book by its record."""
 
     taker: Side

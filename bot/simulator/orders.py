@@ -78,7 +78,7 @@ class Refused(Exception):
         self.detail = detail
 
 
-class NewOrder(msgspec.Struct, frozen=True):
+class NewOrder(msgspec.Struct, frozen=True, gc=False):
     """What a client asks for. `price_ticks` None: a market order. Decimals are converted by the face."""
 
     link_id: str
@@ -89,7 +89,7 @@ class NewOrder(msgspec.Struct, frozen=True):
     reduce_only: bool = False
 
 
-class Order(msgspec.Struct):
+class Order(msgspec.Struct, gc=False):
     """One order of one account. `key` is its place in the sequence of all orders; `filled_cost` is Σ ticks x lots."""
 
     key: int
@@ -117,7 +117,7 @@ class Order(msgspec.Struct):
         return self.qty_lots - self.filled_lots if status is Status.NEW or status is Status.PARTLY_FILLED else 0
 
 
-class Execution(msgspec.Struct, frozen=True):
+class Execution(msgspec.Struct, frozen=True, gc=False):
     """One fill of one account's order. `fee_quote` positive = paid, negative = rebate."""
 
     execution_id: str
@@ -140,42 +140,46 @@ class Execution(msgspec.Struct, frozen=True):
     at_ns: int
 
 
-class PublicTrade(msgspec.Struct, frozen=True):
+class PublicTrade(msgspec.Struct, frozen=True, gc=False):
     """One print of the market. `taker` is who crossed the spread."""
 
-    trade_id: str
     sequence: int
     taker: Side
     price_ticks: int
     lots: int
     at_ns: int
 
+    @property
+    def trade_id(self) -> str:
+        """Looks like the venue's; made when somebody asks, for most prints nobody does."""
+        return f"00000000-0000-4000-8000-{self.sequence:012x}"
 
-class OrderChanged(msgspec.Struct, frozen=True):
+
+class OrderChanged(msgspec.Struct, frozen=True, gc=False):
     """`order` is a copy: what was true at that moment."""
 
     account: str
     order: Order
 
 
-class Executed(msgspec.Struct, frozen=True):
+class Executed(msgspec.Struct, frozen=True, gc=False):
     """A fill, or a funding settlement: both are executions to the account."""
 
     account: str
     execution: Execution | Funding
 
 
-class PositionChanged(msgspec.Struct, frozen=True):
+class PositionChanged(msgspec.Struct, frozen=True, gc=False):
     """Fires on every order operation, as on the real venue; read the account for the values."""
 
     account: str
 
 
-class WalletChanged(msgspec.Struct, frozen=True):
+class WalletChanged(msgspec.Struct, frozen=True, gc=False):
     account: str
 
 
-class Printed(msgspec.Struct, frozen=True):
+class Printed(msgspec.Struct, frozen=True, gc=False):
     trade: PublicTrade
 
 

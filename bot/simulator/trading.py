@@ -171,9 +171,7 @@ class Trading:
     def print(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
         """A public trade."""
         self.sequence += 1
-        trade = PublicTrade(
-            f"00000000-0000-4000-8000-{self.sequence:012x}", self.sequence, taker, price_ticks, lots, now_ns
-        )
+        trade = PublicTrade(self.sequence, taker, price_ticks, lots, now_ns)
         self.recent_trades.append(trade)
         if len(self.recent_trades) > 2 * RECENT_TRADES_KEPT:
             del self.recent_trades[:RECENT_TRADES_KEPT]

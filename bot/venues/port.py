@@ -53,7 +53,7 @@ class VenueGarbled(VenueError):
     """An answer that does not decode; the message names the field."""
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The venue took the request. `gone`: a cancel or amend of an order that had already ended (a cancel: success)."""
 
     venue_order_id: str = ""
@@ -62,7 +62,7 @@ class Accepted(msgspec.Struct, frozen=True):
     """cancel_all: how many orders the venue says it cancelled."""
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """Definite. `post_only`: it would have taken. `scope`: what has to stop: order | symbol | account."""
 
     code: int
@@ -71,13 +71,13 @@ class Refused(msgspec.Struct, frozen=True):
     scope: str = "order"
 
 
-class Unreachable(msgspec.Struct, frozen=True):
+class Unreachable(msgspec.Struct, frozen=True, gc=False):
     """It did not happen."""
 
     detail: str
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """It may have happened."""
 
     code: int
@@ -87,7 +87,7 @@ class Unknown(msgspec.Struct, frozen=True):
 Outcome = Accepted | Refused | Unreachable | Unknown
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """One position; `qty` signed in base, + long, - short."""
 
     symbol: str
@@ -111,7 +111,7 @@ class FeeRates(msgspec.Struct, frozen=True):
     source: str
 
 
-class TopOfBook(msgspec.Struct, frozen=True):
+class TopOfBook(msgspec.Struct, frozen=True, gc=False):
     """Best bid and ask as a REST read gives them, quote per base; `at_ms` is the venue's time."""
 
     symbol: str
@@ -120,7 +120,7 @@ class TopOfBook(msgspec.Struct, frozen=True):
     at_ms: int
 
 
-class ImmediateOrder(msgspec.Struct, frozen=True):
+class ImmediateOrder(msgspec.Struct, frozen=True, gc=False):
     """A reduce-only immediate-or-cancel order of the flatten class; never a quote."""
 
     client_order_id: str

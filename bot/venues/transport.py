@@ -28,7 +28,7 @@ class SocketClosed(Exception):
     """The socket ended; the message says how."""
 
 
-class HttpAnswer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
     """`headers`: names in lower case."""
 
     status: int

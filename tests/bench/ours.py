@@ -49,6 +49,7 @@ def scenario(feed: Feed, tolerance_ticks: int) -> Scenario:
         "requote_tolerance_ticks": tolerance_ticks,
         "requote_interval_ms": feed.step_ns // 1_000_000,
         "orders_per_min_max": 10_000,
+        "amends_per_s_max": limits.PER_S,
         "recon_interval_s": 60,
         "market": lambda _seed: FeedMarket(feed),
     }

@@ -17,7 +17,7 @@ from bot.venues.port import VenueGarbled, VenueUnknown
 T = TypeVar("T")
 
 
-class _Wire(msgspec.Struct, frozen=True, rename="camel"):
+class _Wire(msgspec.Struct, frozen=True, rename="camel", gc=False):
     pass
 
 
@@ -186,7 +186,7 @@ class KeyInformation(_Wire, frozen=True, rename="camel"):
     deadline_day: int | None = None
 
 
-class BookRows(msgspec.Struct, frozen=True):
+class BookRows(msgspec.Struct, frozen=True, gc=False):
     """A book by REST or on `orderbook.*`. Rows are (price, size); `ts`, `cts` in ms, on the topic beside `data`."""
 
     s: str
@@ -200,7 +200,7 @@ class BookRows(msgspec.Struct, frozen=True):
 # ---- streams --------------------------------------------------------------------------------------------------------
 
 
-class Push(msgspec.Struct, frozen=True):
+class Push(msgspec.Struct, frozen=True, gc=False):
     """Anything a socket says: data (`topic` set) or the answer to an operation (`op` set). Times in ms."""
 
     topic: str = ""
@@ -213,7 +213,7 @@ class Push(msgspec.Struct, frozen=True):
     ret_msg: str = ""
 
 
-class TradeRow(msgspec.Struct, frozen=True):
+class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """A public trade: time in ms, symbol, taker's side, size, price."""
 
     T: int
