@@ -1,11 +1,13 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup rollout test unit lint bench status up down clean
+.PHONY: help setup peers rollout test unit lint bench soak status up down clean
 
 FAULT ?=
 SIGN ?=
 MARKET ?= generated
 PLAN ?=
+HOURS ?=
+STYLE ?= calm
 BIN := .venv/bin
 
 help: ## this list
@@ -37,8 +39,17 @@ lint: setup ## ruff, mypy --strict, the floor plan
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup ## freeze to no own order at the venue, over 200 freezes
+peers: setup # the engines of others, in an environment of their own (about 1.2 GB the first time)
+	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
+		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
+
+bench: peers ## freezes, both lanes against nautilus and hftbacktest, and the cost of more symbols
 	@$(BIN)/python -m tests.bench.freeze
+	@$(BIN)/python -m tests.bench.engine
+	@$(BIN)/python -m tests.bench.linearity
+
+soak: setup ## two simulated days of the whole bot: docs/soak.md [HOURS=0.5] [STYLE=heavy]
+	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
 
 status: ## docs/status.md from the last whole run of the tests
 	@$(BIN)/python -m tests.report.status artifacts/tests.xml

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
-from bot.command_line import FORWARDED, USAGE_EXIT, parse
+from bot.command_line import FORWARDED, NOT_BUILT, USAGE_EXIT, parse
+
+Shown = tuple[dict[str, object], str]
+"""The same as JSON and as text for people."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,9 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in FORWARDED:
         return _forward(arguments[0], arguments[1:])
+    if arguments and arguments[0] in NOT_BUILT:
+        return _refuse(f"{arguments[0]}: not built yet")
     options = parse(arguments)
-    if options.command == "trace":
-        return _trace(options)
+    if options.command == "replay" or options.command in READING:
+        return _read(options)
     return _with_configuration(options)
 
 
@@ -44,6 +51,10 @@ def _with_configuration(options: argparse.Namespace) -> int:
 
             print(report(resolved))
             return 0
+        if options.command == "rehearse":
+            from bot.commands.rehearse import rehearse
+
+            return rehearse(resolved, flags)
         from bot.running import run
 
         return run(resolved, flags)
@@ -51,19 +62,56 @@ def _with_configuration(options: argparse.Namespace) -> int:
         return _refuse(str(error))
 
 
-def _trace(options: argparse.Namespace) -> int:
-    from bot.journal import JournalError, JournalReader
+def _read(options: argparse.Namespace) -> int:
+    """Commands that read a state folder and change nothing."""
+    from bot.journal import JournalError
+    from bot.settings_file import ConfigError
 
     try:
-        with JournalReader(Path(options.state_dir) / "journal.db") as reader:
-            entries = list(reader.entries(client_order_id=options.order))
-    except JournalError as error:
+        if options.command == "replay":
+            return _replay(options)
+        document, text = READING[options.command](options)
+    except (JournalError, ConfigError) as error:
         return _refuse(str(error))
-    if not entries:
-        return _refuse(f"{options.order}: the journal knows no such order")
-    for entry in entries:
-        print(f"{entry.seq} {entry.at_ns} {entry.direction:3} {entry.kind} {entry.body}")
+    print(json.dumps(document, sort_keys=True, indent=2) if options.json else text)
     return 0
+
+
+def _trace(options: argparse.Namespace) -> Shown:
+    from bot.commands import trace
+
+    found = trace.trace(Path(options.state_dir), options.order)
+    return found, trace.as_table(found)
+
+
+def _risk(options: argparse.Namespace) -> Shown:
+    from bot.commands import risk_view
+
+    found = risk_view.risk_view(Path(options.state_dir))
+    return found, risk_view.as_table(found)
+
+
+def _edge_report(options: argparse.Namespace) -> Shown:
+    from bot.commands import edge_report
+
+    found = edge_report.edge_report(Path(options.state_dir))
+    return found, edge_report.as_table(found)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from bot.commands import replay
+
+    path = Path(options.file)
+    found = replay.replay_file(path)
+    print(json.dumps(replay.as_json(path, found), sort_keys=True) if options.json else replay.as_line(found))
+    return 1 if found.difference else 0
+
+
+READING: Final[dict[str, Callable[[argparse.Namespace], Shown]]] = {
+    "trace": _trace,
+    "risk": _risk,
+    "edge-report": _edge_report,
+}
 
 
 def _refuse(message: str) -> int:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from bot.carrying import carried_equity
 from bot.config import BotConfig
-from bot.domain.events import Started
+from bot.domain.events import EquityCarried, Started
+from bot.domain.fees import FeeProfile, fee_profile
+from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
-from bot.engine.parameters import EngineParameters
+from bot.engine.parameters import EngineParameters, SymbolParameters
 from bot.journal import Journal, Segments
 from bot.modes import Mode, live_enabled
+from bot.replaying import restore
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
 from bot.runtime.exporter import Exporter, Sample
@@ -20,11 +27,17 @@ from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Parts
-from bot.runtime.process import Http, Process, kill_switch_publisher
+from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_operators
+from bot.runtime.process import Process, kill_switch_publisher
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.secrets import MemorySecrets
+from bot.runtime.serving import Http
 from bot.runtime.status import checks_of
+from bot.runtime.thresholds import ThresholdsFile
 from bot.settings_file import ConfigError
+from bot.shadow import Parts as ShadowParts
+from bot.shadow import Shadow, SimulatedClock
+from bot.shadow_process import ShadowProcess
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import hosts_for, override_hosts
 from bot.version import code_version
@@ -44,7 +57,7 @@ def place_of(resolved: Resolved, flags: Mapping[str, object]) -> Place:
     """Raises ConfigError for what is missing or contradicts the mode, before a file is written or a socket opened."""
     environment, mode = resolved.environment, resolved.mode
     if mode == "shadow":
-        raise ConfigError("mode shadow: not available in this version yet; it runs on testnet and live (--network)")
+        raise ValueError("shadow has a place of its own")
     if not flags.get("durable_state"):
         raise ConfigError(f"--durable-state: missing; mode {mode} sends no order that is not journaled first")
     grants_itself = flags.get("grant") == "self"
@@ -63,17 +76,44 @@ def place_of(resolved: Resolved, flags: Mapping[str, object]) -> Place:
 
 def engine_parameters(config: BotConfig, mode: Mode) -> EngineParameters:
     """The configuration as the engine takes it: fields of the same name. Raises ConfigError, one line."""
-    fields = set(EngineParameters.__struct_fields__)
+    fields = set(EngineParameters.__struct_fields__) - {"per_symbol"}
     values: dict[str, object] = {}
-    for section in (config.strategy, config.risk, config.stop, config.fees, config.venue, config.execution):
+    sections = (config.strategy, config.risk, config.stop, config.fees, config.venue, config.execution, config.safety)
+    for section in sections:
         values.update({key: value for key, value in section.model_dump().items() if key in fields})
+    caps = config.kill_caps
+    values.update(
+        strategy=config.strategy.name,
+        per_symbol=_per_symbol(config),
+        kill_total_max_quote=caps.total_max_quote,
+        kill_orders_per_min_max=caps.orders_per_min_max,
+        kill_loss_max_quote=caps.loss_max_quote,
+    )
     try:
         return EngineParameters(mode=mode, requires_grant=mode != "shadow", **values)  # type: ignore[arg-type]
     except ValueError as error:
         raise ConfigError(f"resolved configuration: {error}") from error
 
 
-def open_journal(place: Place, resolved: Resolved, log: JsonLog) -> Journal:
+def _per_symbol(config: BotConfig) -> dict[str, SymbolParameters]:
+    """What differs per symbol, of strategy, risk and fees together."""
+    found: dict[str, dict[str, object]] = {}
+    for symbol, strategy in config.strategy.per_symbol.items():
+        values = strategy.model_dump(exclude_none=True)
+        if "name" in values:
+            values["strategy"] = values.pop("name")
+        found.setdefault(symbol, {}).update(values)
+    for symbol, limits in config.risk.per_symbol.items():
+        found.setdefault(symbol, {}).update(limits.model_dump(exclude_none=True))
+    for symbol, profile in config.fees.per_symbol.items():
+        fees = fee_profile(profile)
+        found.setdefault(symbol, {}).update(
+            fee_maker_bps=fees.maker_bps, fee_taker_bps=fees.taker_bps, rebate_maker_bps=fees.rebate_bps
+        )
+    return {symbol: SymbolParameters(**values) for symbol, values in found.items()}  # type: ignore[arg-type]
+
+
+def open_journal(place: Place, resolved: Resolved, log: JsonLog, synchronous: str = "FULL") -> Journal:
     """The run's journal. Raises JournalError; ConfigError where one is there and was not asked for."""
     settings, path = resolved.config.journal, place.state_dir / "journal.db"
     if path.exists() and not place.recover:
@@ -92,7 +132,7 @@ def open_journal(place: Place, resolved: Resolved, log: JsonLog) -> Journal:
         "version": code_version(),
         "mode": resolved.mode,
     }
-    journal = Journal(path, meta, segments=segments)
+    journal = Journal(path, meta, synchronous=synchronous, segments=segments)
     if journal.continued:
         log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
     return journal
@@ -114,6 +154,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         seed=config.execution.seed,
     )
     engine = Engine(parameters)
+    restored = restore(engine, journal.path) if journal.continued else None
     metrics = ProcessMetrics(
         adapter,
         log.counts,
@@ -131,6 +172,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         log,
         disk_reserve_bytes=config.journal.disk_reserve_mb * 1_000_000,
         export_interval_s=config.journal.export_interval_s,
+        last_ns=journal.last_ns,
     )
     housekeeping.drain(adapter.drain_observations)
     housekeeping.drain(lambda: _without_wire_latency(engine.drain_observations()))
@@ -144,8 +186,20 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         metrics=metrics,
         housekeeping=housekeeping,
         started=Started(
-            clock.now_ns(), place.run, resolved.mode, resolved.digest, code_version(), config.execution.symbols
+            clock.now_ns(),
+            place.run,
+            resolved.mode,
+            resolved.digest,
+            code_version(),
+            config.execution.symbols,
+            msgspec.json.encode(parameters).decode(),
         ),
+        earlier_fills=() if restored is None else restored.last_fills,
+        carried=None if journal.continued else _yesterday(place, clock, log),
+        accounted_since_ns=dict(engine.known.adopted_ns),
+        earlier_instruments=dict(engine.known.instruments),
+        thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
+        reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
@@ -156,8 +210,116 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         config.obs.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
+        operators_of(resolved),
     )
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
+
+
+def assemble_shadow(
+    resolved: Resolved,
+    place: Place | None,
+    journal: Journal | None,
+    left: Mapping[str, tuple[int, Decimal]],
+    log: JsonLog,
+    clock: SimulatedClock,
+) -> ShadowProcess:
+    """Deterministic shadow. `left`: symbol to (signed lots, entry price) that the account holds already."""
+    from bot.simulator.draws import DrawnVenue
+    from bot.simulator.scripted import INTERVAL_NS, ScriptedMarket
+
+    config, symbols = resolved.config, resolved.config.execution.symbols
+    execution, fees = config.execution, config.fees
+    parameters = engine_parameters(config, "shadow")
+    engine = Engine(parameters)
+    if journal is not None and journal.continued:
+        restore(engine, journal.path)
+    instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
+    profile = FeeProfile(fees.fee_maker_bps, fees.fee_taker_bps, fees.rebate_maker_bps)
+    executions = 0 if journal is None else journal.execution_count
+    venue = DrawnVenue(instruments.values(), execution.fill_rate, profile, execution.seed, executions)
+    for symbol in symbols:
+        if symbol in left:
+            venue.take_over(symbol, *left[symbol])
+    metrics = ProcessMetrics(
+        NoVenue(),
+        log.counts,
+        lambda: checks_of(engine.known),
+        version=code_version(),
+        digest=resolved.digest,
+        live_enabled=live_enabled(resolved.environment),
+    )
+    exporter = Exporter((EngineMetrics(engine), metrics), symbols, clock.now_ns)
+    housekeeping = None
+    if place is not None and journal is not None:
+        housekeeping = Housekeeping(
+            place.state_dir,
+            engine.known,
+            exporter,
+            metrics,
+            log,
+            disk_reserve_bytes=config.journal.disk_reserve_mb * 1_000_000,
+            export_interval_s=config.journal.export_interval_s,
+            last_ns=journal.last_ns,
+        )
+        housekeeping.drain(engine.drain_observations)
+    run = f"shadow-{execution.seed}" if place is None else place.run
+    limits = msgspec.json.encode(parameters).decode()
+    started = Started(clock.now_ns(), run, "shadow", resolved.digest, code_version(), symbols, limits)
+    shadow = Shadow(
+        ShadowParts(
+            engine=engine,
+            venue=venue,
+            markets={symbol: ScriptedMarket(instruments[symbol], execution.seed) for symbol in symbols},
+            instruments=instruments,
+            clock=clock,
+            log=log,
+            metrics=metrics,
+            journal=journal,
+            housekeeping=housekeeping,
+            started=started,
+            latency_ns=execution.latency_ms * 1_000_000,
+            interval_ns=INTERVAL_NS,
+            warm=execution.warmup_filters,
+        )
+    )
+    environment = resolved.environment
+    http = Http(
+        config.obs.host if config.obs.enabled else None,
+        config.obs.port,
+        environment.get("MM_GRANT_TOKEN", ""),
+        environment.get("APPROVE_TOKEN", ""),
+        operators_of(resolved),
+    )
+    return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
+
+
+def operators_of(resolved: Resolved) -> Operators:
+    """Who may release a stop, and whether the process is armed for re-arming. Raises ConfigError."""
+    environment = resolved.environment
+    others = [environment[name] for name in ("MM_GRANT_TOKEN", "APPROVE_TOKEN") if environment.get(name)]
+    try:
+        people = read_operators(environment.get(OPERATORS, ""), others)
+    except OperatorsRefused as error:
+        raise ConfigError(str(error)) from error
+    return Operators(people, armed=resolved.mode != "live" or live_enabled(environment))
+
+
+class NoVenue:
+    """What a process without a venue can tell of its connections: nothing."""
+
+    http_responses: Mapping[tuple[str, str], int] = {}
+    rate_limit_headroom: Mapping[str, float] = {}
+    ws_reconnects = 0
+    connections_open: Mapping[str, int] = {}
+    margin_ratio: float | None = None
+
+
+def _yesterday(place: Place, clock: Clock, log: JsonLog) -> EquityCarried | None:
+    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's folder."""
+    carried = carried_equity(place.state_dir, place.account, clock.now_ns())
+    for message in carried.unread:
+        log.write("WARNING", "bot.carrying", "earlier_journal_unread", {"message": message})
+    return carried.event
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -70,6 +70,20 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     text("--grant", choices=("guard", "self"), help="self: on the simulated venue and testnet only (default: guard)")
 
 
+def _add_reading_commands(commands: argparse._SubParsersAction[Parser]) -> None:
+    """What only reads a state folder. All of them print a table, or JSON with `--json`."""
+    trace = commands.add_parser("trace", help="everything the journal knows of one order")
+    trace.add_argument("order", metavar="ORDER", help="its client order id")
+    risk = commands.add_parser("risk", help="limits, how much of them is used, and the state")
+    edge = commands.add_parser("edge-report", help="spread captured, markouts at 1/5/60 s, slippage, fees")
+    for reading in (trace, risk, edge):
+        reading.add_argument("--state-dir", default="artifacts/state", metavar="DIR", help="default: artifacts/state")
+    replay = commands.add_parser("replay", help="a journal through the engine again: the same intents, byte for byte")
+    replay.add_argument("file", metavar="FILE", help="a journal, or the state folder that holds one")
+    for reading in (trace, risk, edge, replay):
+        reading.add_argument("--json", action="store_true", help="JSON instead of a table")
+
+
 def build_parser() -> Parser:
     """The whole command line. Subcommands with a command line of their own take what follows as it is."""
     parser = Parser(prog="mm-bot", description="A market maker that would rather do nothing than lose count.")
@@ -80,10 +94,18 @@ def build_parser() -> Parser:
         "check-config", help="print the resolved configuration", argument_default=argparse.SUPPRESS
     )
     _add_run_flags(check)
-    trace = commands.add_parser("trace", help="everything the journal knows of one order")
-    trace.add_argument("order", metavar="ORDER")
-    trace.add_argument("--state-dir", default="artifacts/state", metavar="DIR")
-    for name, text in FORWARDED.items():
+    rehearse = commands.add_parser(
+        "rehearse",
+        help="the whole bot against the simulated venue, in simulated time",
+        argument_default=argparse.SUPPRESS,
+    )
+    _add_run_flags(rehearse)
+    rehearse.add_argument("--span-s", metavar="S", help="simulated seconds (default: 600)")
+    rehearse.add_argument(
+        "--lane", choices=("wire", "kernel"), help="wire: the process as it is live (default: kernel)"
+    )
+    _add_reading_commands(commands)
+    for name, text in {**FORWARDED, **NOT_BUILT}.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
 
@@ -93,6 +115,13 @@ FORWARDED: Final = {
     "kill-switch": "cancel all own orders, and prove it",
 }
 """Subcommands that parse their own flags."""
+
+NOT_BUILT: Final = {
+    "record": "keep a venue's market data in a file (not built yet)",
+    "watchdog": "expects beats and runs the kill switch without them (not built yet)",
+    "secrets": "whoami, list, save, fetch, get, rotate (not built yet)",
+}
+"""Subcommands that are refused by name."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

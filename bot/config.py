@@ -26,6 +26,9 @@ PositiveBps = Annotated[Decimal, Field(gt=0, lt=10_000, max_digits=12, decimal_p
 Quote = Annotated[Decimal, Field(gt=0, le=1_000_000_000)]
 Percent = Annotated[Decimal, Field(gt=0, le=100)]
 Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]{4,20}$")]
+SymbolOrRest = Annotated[str, Field(pattern=r"^([A-Z0-9]{4,20}|\*)$")]
+"""A symbol, or `*` for every one that is not named."""
+PerBps = Annotated[Decimal, Field(gt=0, le=1_000)]
 
 FEE_PROFILES: Final[dict[str, dict[str, str]]] = {
     name: {"fee_maker_bps": maker, "fee_taker_bps": taker, "rebate_maker_bps": rebate}
@@ -39,17 +42,46 @@ FEE_PROFILES: Final[dict[str, dict[str, str]]] = {
 }
 
 
+FeeProfileName = Literal["VIP0", "VIP1", "VIP2", "VIP3", "MM_TIER_A"]
+
+
 class Section(BaseModel):
     """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class StrategySettings(Section):
-    """Spread and skew: how far from fair, how large, and when a working quote is replaced."""
+class SymbolStrategy(Section):
+    """What one symbol (or `*`) has otherwise; a key that is not given is as for all."""
 
+    name: Literal["spread_and_skew", "avellaneda_stoikov"] | None = None
+    half_spread_bps: PositiveBps | None = None
+    order_notional_quote: Quote | None = None
+    inventory_skew_bps: Bps | None = None
+    requote_tolerance_bps: Bps | None = None
+    requote_tolerance_ticks: int | None = Field(default=None, ge=0, le=10_000)
+    requote_interval_ms: int | None = Field(default=None, ge=0, le=60_000)
+    risk_aversion_per_bps: PerBps | None = None
+    fill_decay_per_bps: PerBps | None = None
+    horizon_s: int | None = Field(default=None, ge=1, le=86_400)
+
+
+class StrategySettings(Section):
+    """Which strategy, how far from fair, how large, and when a working quote is replaced.
+
+    `half_spread_bps` is spread-and-skew's distance and Avellaneda-Stoikov's least one; `risk_aversion_per_bps`,
+    `fill_decay_per_bps`, `horizon_s`, `volatility_*` are Avellaneda-Stoikov's alone.
+    """
+
+    name: Literal["spread_and_skew", "avellaneda_stoikov"] = "spread_and_skew"
+    risk_aversion_per_bps: PerBps = Decimal("0.05")
+    fill_decay_per_bps: PerBps = Decimal("0.2")
+    horizon_s: int = Field(default=60, ge=1, le=86_400)
+    volatility_memory_s: int = Field(default=60, ge=1, le=86_400)
+    volatility_min_bps: PositiveBps = Decimal("0.1")
+    per_symbol: dict[SymbolOrRest, SymbolStrategy] = {}
     half_spread_bps: PositiveBps = Decimal("6")
-    order_notional_quote: Quote = Decimal("100")
+    order_notional_quote: Quote = Decimal("900")
     inventory_skew_bps: Bps = Decimal("4")
     requote_tolerance_bps: Bps = Decimal("1")
     requote_tolerance_ticks: int = Field(default=1, ge=0, le=10_000)
@@ -62,8 +94,28 @@ class StrategySettings(Section):
     markout_weight_pct: Percent = Decimal("10")
 
 
+class SymbolRisk(Section):
+    """Limits of one symbol (or `*`). Environment: MAX_POSITION_USDT__SYMBOL, MAX_OPEN_ORDERS__SYMBOL."""
+
+    position_max_quote: Quote | None = None
+    max_open_orders: int | None = Field(default=None, ge=1, le=100)
+    order_notional_max_quote: Quote | None = None
+
+
 class RiskSettings(Section):
-    """What an order may not exceed, whatever the strategy wants."""
+    """What an order may not exceed, whatever the strategy wants. A limit that is None is not set."""
+
+    per_symbol: dict[SymbolOrRest, SymbolRisk] = {}
+    max_open_positions: int | None = Field(default=None, ge=1, le=1_000)
+    max_total_notional_quote: Quote | None = None
+    leverage_max: Decimal | None = Field(default=None, gt=0, le=200)
+    margin_ratio_max: Decimal = Field(default=Decimal("0.8"), gt=0, le=1)
+    daily_loss_cap_quote: Quote | None = None
+    enforce_daily_loss_cap: bool = True
+    daily_loss_cap_auto_hold: bool = True
+    budget_loss_quote: Quote | None = None
+    budget_turnover_quote: Quote | None = None
+    foreign_orders: Literal["report", "cancel"] = "report"
 
     order_notional_max_quote: Quote = Decimal("1000")
     max_open_orders: int = Field(default=4, ge=1, le=100)
@@ -74,6 +126,8 @@ class RiskSettings(Section):
     cancels_per_min_max: int = Field(default=150, ge=1, le=10_000)
     cancel_budget_per_min: int = Field(default=50, ge=1, le=10_000)
     cancel_budget_reserve: int = Field(default=10, ge=0, le=9_999)
+    amends_per_s_max: int = Field(default=10, ge=1, le=10_000)
+    amends_reserve_pct: int = Field(default=20, ge=0, le=99)
     daily_loss_pct_hard: Percent = Decimal("3")
     drawdown_pct_hard: Percent = Decimal("5")
 
@@ -91,7 +145,9 @@ class StopSettings(Section):
     """When quoting stops by itself, when it resumes by itself, and how a position is closed without a grant."""
 
     stale_after_ms: int = Field(default=30_000, ge=100, le=600_000)
+    venue_slow_ms: int = Field(default=5_000, ge=10, le=600_000)
     hysteresis_s: Decimal = Field(default=Decimal("30"), ge=0, le=3_600)
+    release_expires_s: int = Field(default=300, ge=1, le=3_600)
     cancel_all_retry_ms: int = Field(default=500, ge=50, le=10_000)
     shutdown_deadline_s: Decimal = Field(default=Decimal("10"), gt=0, le=120)
     flatten_after_s: Decimal = Field(default=Decimal("30"), ge=0, le=3_600)
@@ -102,7 +158,10 @@ class StopSettings(Section):
 class FeeSettings(Section):
     """Fees that decisions assume, bps of notional; a rebate is what a maker gets back."""
 
-    profile: Literal["VIP0", "VIP1", "VIP2", "VIP3", "MM_TIER_A"] | None = None
+    profile: FeeProfileName | None = None
+    per_symbol: dict[SymbolOrRest, FeeProfileName] = {}
+    fee_mode: Literal["fixed", "auto"] = "fixed"
+    require_fee_resolution: bool = False
     fee_maker_bps: Bps = Decimal("1.0")
     fee_taker_bps: Bps = Decimal("7.0")
     rebate_maker_bps: Bps = Decimal("2.0")
@@ -117,6 +176,7 @@ class VenueSettings(Section):
     not_found_margin_ms: int = Field(default=2_000, ge=0, le=60_000)
     confirm_timeout_ms: int = Field(default=2_000, ge=100, le=60_000)
     ack_timeout_s: Decimal = Field(default=Decimal("30"), gt=0, le=600)
+    position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
 
@@ -146,6 +206,8 @@ class ExecutionSettings(Section):
     fill_rate: Decimal = Field(default=Decimal("0.8"), ge=0, le=1)
     latency_ms: int = Field(default=100, ge=0, le=60_000)
     recon_interval_s: Decimal = Field(default=Decimal("60"), gt=0, le=86_400)
+    thresholds_file: str = ""
+    """Freeze thresholds per symbol, YAML or JSON, read again whenever it changes; empty: none."""
     warmup_filters: bool = False
     seed: int = Field(default=0, ge=0)
 
@@ -255,4 +317,6 @@ def settings_digest(settings: Settings) -> str:
 
 
 def _canonical(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in value.items()}
     return format(value.normalize(), "f") if isinstance(value, Decimal) else value

@@ -1,7 +1,9 @@
 """Files for people and checks, written from what the engine knows. They are never read back by the bot.
 
-`orders.jsonl` (own orders that are out now) with `last_snapshot_ts.txt`, `daily_state.json`: replaced as a whole.
-`fills.csv`, `minute.csv` (a row a minute and symbol, without gaps): appended to.
+`orders.jsonl` (own orders that are out now) with `last_snapshot_ts.txt`, `daily_state.json`: replaced as a whole; at
+midnight UTC the finished day stays as `daily_state-<date>.json`. Appended to: `fills.csv`, `markouts.csv`, and
+`minute.csv`: one row for every minute that has ended, for each symbol, without gaps. A minute is written once it is
+over, with what held at its end; minutes in which no process ran are there too, with the state DOWN.
 """
 
 from __future__ import annotations
@@ -18,74 +20,131 @@ from bot.domain.events import Filled
 from bot.engine.ledger import Ledger
 from bot.engine.showing import positions
 from bot.engine.state import State
+from bot.markouts import COLUMNS as MARKOUT_COLUMNS
+from bot.markouts import Markouts, Sampled, figures
 from bot.runtime.status import plain, pnl_of
 
 MINUTE_NS: Final = 60 * 1_000_000_000
+DAY_NS: Final = 1440 * MINUTE_NS
 FILL_COLUMNS: Final = (
     "ts_utc", "execution_id", "client_order_id", "symbol", "side", "price", "qty", "fee_quote", "is_maker",
     "realized_pnl_quote",
 )  # fmt: skip
+DOWN: Final = "DOWN"
+"""The state of a minute in which no process ran."""
 MINUTE_COLUMNS: Final = ("minute_utc", "symbol", "state", "mid", "position_qty", "active_orders", "net_quote")
 
 
 class Exports:
-    """One run's export files in `folder`. Raises OSError where they cannot be written."""
+    """One run's export files in `folder`. `last_ns`: the last sign of life of the run that is continued, 0 without one.
 
-    def __init__(self, folder: Path, symbols: Iterable[str]) -> None:
+    Raises OSError where they cannot be written; what was not written is kept for the next try.
+    """
+
+    def __init__(self, folder: Path, symbols: Iterable[str], last_ns: int = 0) -> None:
         self._folder = folder
         self._ledger = Ledger(symbols)
         self._fills: list[Filled] = []
-        self._minute: int | None = None
+        self._rows: list[tuple[str, ...]] = []
+        self._markouts = Markouts()
+        self._sampled: list[Sampled] = []
+        self._minute: int | None = last_ns // MINUTE_NS if last_ns else None
+        self._down_until: int | None = None
+        self._day: int | None = None
+        self._finished_days: list[dict[str, object]] = []
+        self._at_day_start = (Decimal(0), 0)
 
-    def note_fill(self, fill: Filled) -> None:
+    def note_fill(self, fill: Filled, state: State) -> None:
         """Keeps a fill for the next write. Repeats of one execution are dropped there."""
         self._fills.append(fill)
+        instrument, order = state.instruments.get(fill.symbol), state.orders.get(fill.client_order_id)
+        if instrument is not None:
+            quoted = None if order is None else instrument.price(order.price_ticks)
+            self._markouts.filled(fill, instrument, quoted, state.mark(fill.symbol))
+
+    def sample(self, state: State, now_ns: int) -> None:
+        """Call on every turn of the clock: markouts are taken at the newest mid, and a day that ends is closed."""
+        if now_ns // DAY_NS != self._day:
+            self._turn_day(state, now_ns)
+        if not self._markouts.due(now_ns):
+            return
+        mids = {symbol: state.mark(symbol) for symbol in state.parameters.symbols}
+        self._sampled += self._markouts.sample(mids, now_ns)
 
     def write(self, state: State, now_ns: int) -> None:
         """Brings every file up to date."""
-        self._write_fills(state)
+        self._write_fills(state, now_ns)
+        self._write_markouts()
         self._write_minutes(state, now_ns)
         self._write_orders(state, now_ns)
         self._write_day(state, now_ns)
 
-    def _write_fills(self, state: State) -> None:
-        rows: list[tuple[str, ...]] = []
+    def finish(self, state: State, now_ns: int) -> None:
+        """The last write of a run: fills whose later markouts nobody will see are written with what there is."""
+        self._sampled += self._markouts.rest()
+        self.write(state, now_ns)
+
+    def _write_fills(self, state: State, now_ns: int) -> None:
+        waiting: list[Filled] = []
         for fill in self._fills:
-            instrument = state.instruments[fill.symbol]
+            instrument = state.instruments.get(fill.symbol)
+            if instrument is None or fill.symbol not in self._ledger.accounts:
+                waiting.append(fill)
+                continue
             account = self._ledger.accounts[fill.symbol]
             before = account.realized_quote
             if not self._ledger.record(fill, instrument):
                 continue
             realized = account.realized_quote - before
-            rows.append(
+            self._rows.append(
                 (
                     utc(fill.at_ns), fill.execution_id, fill.client_order_id, fill.symbol, fill.side.value,
                     plain(fill.price), plain(instrument.qty(fill.qty_lots)), plain(fill.fee_quote),
                     str(fill.is_maker).lower(), plain(realized),
                 )
             )  # fmt: skip
-        self._append("fills.csv", FILL_COLUMNS, rows)
-        self._fills.clear()
+        self._fills = waiting
+        self._ledger.forget_executions(now_ns - DAY_NS)
+        self._append("fills.csv", FILL_COLUMNS, self._rows)
+        self._rows.clear()
+
+    def _write_markouts(self) -> None:
+        rows = []
+        for one in self._sampled:
+            fill, quoted = one.fill, "" if one.quoted is None else plain(one.quoted)
+            rows.append(
+                (
+                    utc(fill.at_ns), fill.execution_id, fill.client_order_id, fill.symbol, fill.side.value,
+                    plain(fill.price), quoted, plain(one.qty), plain(fill.fee_quote), *figures(one),
+                )
+            )  # fmt: skip
+        self._append("markouts.csv", MARKOUT_COLUMNS, rows)
+        self._sampled.clear()
 
     def _write_minutes(self, state: State, now_ns: int) -> None:
         """Minutes in which nobody could write (a hang, a full disk) are written late, with what is known now."""
-        minute = now_ns // MINUTE_NS
-        first = minute if self._minute is None else self._minute + 1
+        current = now_ns // MINUTE_NS
+        if self._down_until is None:
+            self._down_until = current
+        first = current if self._minute is None else self._minute
         held = positions(state)
         rows: list[tuple[str, ...]] = []
-        for number in range(first, minute + 1):
+        for number in range(first, current):
             for symbol in state.parameters.symbols:
+                when = utc(number * MINUTE_NS)
+                if number < self._down_until:
+                    rows.append((when, symbol, DOWN, "", "", "", ""))
+                    continue
                 mark = state.mark(symbol)
                 net = state.ledger.pnl(symbol, mark, state.instruments.get(symbol)).net
-                qty = held[symbol]["qty"]
                 rows.append(
                     (
-                        utc(number * MINUTE_NS), symbol, state.view.value, "" if mark is None else plain(mark), qty,
+                        when, symbol, state.view.value, "" if mark is None else plain(mark), held[symbol]["qty"],
                         str(state.orders.active(symbol)), plain(net),
                     )
                 )  # fmt: skip
         self._append("minute.csv", MINUTE_COLUMNS, rows)
-        self._minute = minute
+        self._minute = current
 
     def _write_orders(self, state: State, now_ns: int) -> None:
         lines = []
@@ -103,19 +162,36 @@ class Exports:
         self._replace("orders.jsonl", "".join(lines))
         self._replace("last_snapshot_ts.txt", utc(now_ns) + "\n")
 
+    def _turn_day(self, state: State, now_ns: int) -> None:
+        """The finished day as it stands at midnight is kept for the next write; the new one counts from here."""
+        if self._day is not None:
+            self._finished_days.append(self._day_record(state, self._day, now_ns))
+        self._day = now_ns // DAY_NS
+        self._at_day_start = (Decimal(pnl_of(state)["net"]), state.ledger.fills)
+
     def _write_day(self, state: State, now_ns: int) -> None:
-        record = {
-            "date_utc": utc(now_ns)[:10],
+        if now_ns // DAY_NS != self._day:
+            self._turn_day(state, now_ns)
+        for record in self._finished_days:
+            self._replace(f"daily_state-{record['date_utc']}.json", _pretty(record))
+        self._finished_days.clear()
+        self._replace("daily_state.json", _pretty(self._day_record(state, now_ns // DAY_NS, now_ns)))
+
+    def _day_record(self, state: State, day: int, now_ns: int) -> dict[str, object]:
+        net = Decimal(pnl_of(state)["net"])
+        return {
+            "date_utc": utc(day * DAY_NS)[:10],
             "updated_utc": utc(now_ns),
             "state": state.view.value,
             "pnl_quote": pnl_of(state),
+            "net_today_quote": plain(net - self._at_day_start[0]),
+            "fills_today": state.ledger.fills - self._at_day_start[1],
             "traded_notional_quote": plain(state.ledger.traded_notional_quote),
             "loss_24h_quote": plain(Decimal(state.equity.loss_24h_quote)),
             "drawdown_quote": plain(Decimal(state.equity.drawdown_quote)),
             "fills": state.ledger.fills,
             "positions": positions(state),
         }
-        self._replace("daily_state.json", json.dumps(record, sort_keys=True, indent=2) + "\n")
 
     def _append(self, name: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         path = self._folder / name
@@ -133,6 +209,10 @@ class Exports:
         draft = self._folder / f".{name}.draft"
         draft.write_text(text, encoding="utf-8")
         draft.replace(self._folder / name)
+
+
+def _pretty(record: dict[str, object]) -> str:
+    return json.dumps(record, sort_keys=True, indent=2) + "\n"
 
 
 def utc(at_ns: int) -> str:

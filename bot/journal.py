@@ -8,6 +8,7 @@ durable: where it is kept at all it goes to segment files, numbered in the same 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -36,6 +37,15 @@ __all__ = [
 
 _LABELS = {metric.name: metric.labels for metric in CATALOGUE}
 _MS_SUFFIX = "_ms_total"
+
+_encode = msgspec.json.Encoder().encode
+_SHAPES: dict[type, tuple[bool, bool, bool]] = {}
+"""Kind of entry to whether it has a symbol, a client order id, or an order with both."""
+
+TAIL_BYTES = 1_000_000
+"""The end of a segment is looked for its newest line in this much; a line is far shorter."""
+
+SEGMENT_LINE = re.compile(rb"\[\d+,\{.*\]$")
 
 
 @cache
@@ -78,6 +88,21 @@ class Segments:
         self._bytes += len(line)
         self._file.write(line)
 
+    def flush(self) -> None:
+        """Hands what was written to the system, so that a killed process has left it; a lost machine may not have."""
+        if self._file is not None:
+            self._file.flush()
+
+    def last_seq(self) -> int:
+        """The number of the newest line that is whole, 0 without one."""
+        for segment in sorted(self._folder.glob("market-*.jsonl"), reverse=True):
+            with segment.open("rb") as file:
+                file.seek(max(0, segment.stat().st_size - TAIL_BYTES))
+                lines = [line for line in file.read().split(b"\n")[:-1] if SEGMENT_LINE.match(line)]
+            if lines:
+                return int(lines[-1][1:].partition(b",")[0])
+        return 0
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -101,8 +126,13 @@ class Journal:
         *,
         synchronous: str = "FULL",
         segments: Segments | None = None,
+        rows_min: int = 1,
     ) -> None:
-        """Creates the journal or continues it. Raises JournalDamaged; JournalError where it is another account's."""
+        """Creates the journal or continues it. Raises JournalDamaged; JournalError where it is another account's.
+
+        `rows_min`: a commit waits for this many rows and `close` writes the rest. Above 1 in simulated time alone,
+        where nothing is sent that a lost machine could have forgotten.
+        """
         self.path = path
         self.continued = path.exists()
         if self.continued:
@@ -112,16 +142,22 @@ class Journal:
             self._db = sqlite.create(path, meta, synchronous)
         self._segments = segments
         self._rows: list[Entry] = []
+        self._rows_min = rows_min
+        self._due_rows = 0
+        self._due_totals: dict[tuple[str, str], int] = {}
         self.market_data_error = ""
         """Why market data is no longer kept; empty while all is well. Whoever reports it empties it."""
         self._totals: dict[tuple[str, str], int] = {}
         self._base = self._read_totals()
         self._seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0]
+        if segments is not None:
+            self._seq = max(self._seq, segments.last_seq())
+        self._first_seq = self._seq
 
     @property
     def pending(self) -> bool:
         """Whether something gathered is not committed yet."""
-        return bool(self._rows)
+        return len(self._rows) > self._due_rows
 
     @property
     def last_epoch(self) -> int:
@@ -130,6 +166,17 @@ class Journal:
             "SELECT coalesce(max(json_extract(body, '$.epoch')), 0) FROM entry WHERE kind = 'GrantReceived'"
         ).fetchone()
         return int(row[0])
+
+    @property
+    def execution_count(self) -> int:
+        """How many executions this journal knows."""
+        return int(self._db.execute("SELECT count(*) FROM fills").fetchone()[0])
+
+    @property
+    def last_ns(self) -> int:
+        """When the newest entry of earlier processes was written, 0 in a journal without entries."""
+        row = self._db.execute("SELECT coalesce(max(at_ns), 0) FROM entry WHERE seq <= ?", (self._first_seq,))
+        return int(row.fetchone()[0])
 
     def event(self, event: Event) -> None:
         """Gathers an event for the next commit. Market data goes to the segments, or nowhere."""
@@ -150,15 +197,31 @@ class Journal:
     def commit(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Writes what was gathered and the totals that changed, durably, in one transaction.
 
-        `counts` are this process's counters; totals are theirs added to what earlier processes of this run left.
-        Raises JournalUnwritable (disk full, I/O error); nothing of the batch is then written and all of it is kept.
+        `counts` are this process's counters, those that did not change may be left out; totals are theirs added to
+        what earlier processes of this run left. Raises JournalUnwritable (disk full, I/O error); nothing of the batch
+        is then written and all of it is kept.
         """
-        changed = [(key, value) for key, value in counts.items() if self._totals.get(key) != value]
-        if not self._rows and not changed:
-            return
+        for key, value in counts.items():
+            if self._totals.get(key) != value:
+                self._due_totals[key] = value
+        self._due_rows = len(self._rows)
+        if self._due_rows >= self._rows_min or (self._rows_min == 1 and self._due_totals):
+            self._write()
+
+    def puts_off(self) -> bool:
+        """True where a commit would only wait for more rows (`rows_min`): then nobody need add up the totals for it."""
+        if len(self._rows) >= self._rows_min or self._rows_min == 1:
+            return False
+        self._due_rows = len(self._rows)
+        return True
+
+    def _write(self) -> None:
+        """What is due, in one transaction."""
+        changed, count, self._due_rows = list(self._due_totals.items()), self._due_rows, 0
+        self._flush_market_data()
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows)
+            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows[:count])
             self._db.executemany(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 [(name, labels, value + self._base.get((name, labels), 0)) for (name, labels), value in changed],
@@ -168,11 +231,14 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise JournalUnwritable(f"{self.path}: cannot write ({error})") from error
-        self._rows.clear()
+        del self._rows[:count]
+        self._due_totals.clear()
         self._totals.update(changed)
 
     def close(self) -> None:
         """Closes the file; what was gathered but not committed is not written."""
+        if self._rows_min > 1:
+            self._write()
         if self._segments is not None:
             self._segments.close()
         self._db.close()
@@ -187,13 +253,28 @@ class Journal:
             self.market_data_error = str(error)
             self._segments = None  # trading goes on without it; a segment with a hole would replay wrongly
 
+    def _flush_market_data(self) -> None:
+        """Before the entries that were decided on it, so that a journal never knows more than its segments."""
+        if self._segments is None:
+            return
+        try:
+            self._segments.flush()
+        except OSError as error:
+            self.market_data_error = str(error)
+            self._segments = None
+
     def _gather(self, direction: str, item: Event | Intent) -> None:
         self._seq += 1
-        order = getattr(item, "order", None)
-        symbol = getattr(item, "symbol", "") or (order.symbol if order is not None else "")
-        client_order_id = getattr(item, "client_order_id", "") or (order.client_order_id if order is not None else "")
-        body = msgspec.json.encode(item).decode()
-        self._rows.append(Entry(self._seq, item.at_ns, direction, type(item).__name__, symbol, client_order_id, body))
+        kind = type(item)
+        shape = _SHAPES.get(kind)
+        if shape is None:
+            fields = kind.__struct_fields__
+            shape = _SHAPES[kind] = ("symbol" in fields, "client_order_id" in fields, "order" in fields)
+        holder: Any = item.order if shape[2] else item  # type: ignore[union-attr]  # the shape says that it has one
+        symbol = holder.symbol if shape[0] or shape[2] else ""
+        client_order_id = holder.client_order_id if shape[1] or shape[2] else ""
+        body = _encode(item).decode()
+        self._rows.append(Entry(self._seq, item.at_ns, direction, kind.__name__, symbol, client_order_id, body))
 
     def _read_totals(self) -> dict[tuple[str, str], int]:
         rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()

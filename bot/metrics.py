@@ -103,6 +103,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("mm_active_orders", "gauge", "orders", ("symbol",), "Own orders working, in flight or unknown."),
     Metric("mm_recon_divergence_total", "counter", "divergences", ("type",), "Differences counted by reconciliation."),
     Metric("mm_recon_runs_total", "counter", "runs", (), "Reconciliations finished."),
+    Metric("mm_duplicate_operations_total", "counter", "operations", (), "Repeats of a key: nothing was done again."),
     Metric("mm_live_enable", "gauge", "0 or 1", (), "1 where MM_LIVE_ENABLE arms this process."),
     Metric("mm_grant_age_seconds", "gauge", "seconds", (), "Since the grant was last renewed. Absent without one."),
     Metric("mm_grant_epoch", "gauge", "epoch", (), "The epoch held; 0 without a grant."),

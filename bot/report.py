@@ -1,65 +1,78 @@
-"""The report of a run: one JSON object with sorted keys, from the engine's counters and ledger at the end."""
+"""The report of a run: one JSON object with sorted keys, from the engine's counters and ledger at the end.
+
+Totals are of this process. Money and ratios are decimal strings; what has no value yet (a ratio before the first fill)
+is null. The same run gives the same bytes: time is the run's own (simulated in shadow), and `MM_FREEZE_UTC_ISO` holds
+the one moment that is not part of the run.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Final, NamedTuple
 
 from bot.engine.engine import Engine
 from bot.engine.showing import positions
 from bot.exports import utc
+from bot.metrics import BLOCK_REASONS, DIVERGENCE_TYPES
 from bot.resolution import Resolved
 from bot.runtime.status import plain, pnl_of
+from bot.settings_file import ConfigError
+from bot.tally import SHUTDOWN, Tally
 from bot.version import code_version
+
+FREEZE_VARIABLE: Final = "MM_FREEZE_UTC_ISO"
 
 Section = dict[str, object]
 
 
-def report(engine: Engine, resolved: Resolved, now_ns: int) -> dict[str, Section]:
-    """Totals are of this process. Numbers of money are decimal strings."""
-    execution, state = resolved.config.execution, engine.known
-    reasons = ("cross_price", "min_qty", "risk_limit", "maker_only")
-    blocked = {reason: _sum(engine, "mm_orders_blocked_total", reason) for reason in reasons}
-    held = state.stops.principal
+class Span(NamedTuple):
+    """The run in its own time, nanoseconds since the epoch. `iterations`: done; `recovered`: it continued a journal."""
+
+    started_ns: int
+    ended_ns: int
+    iterations: int
+    network: bool
+    warmed: bool
+    recovered: bool
+
+
+def report(engine: Engine, tally: Tally, resolved: Resolved, span: Span) -> dict[str, Section]:
+    """Raises ConfigError where MM_FREEZE_UTC_ISO is no time."""
+    execution, risk = resolved.config.execution, _risk(engine, tally)
+    frozen_ns = frozen_at_ns(resolved.environment)
     return {
         "execution": {
-            "iterations": execution.iterations,
+            "iterations": span.iterations,
             "symbols": list(execution.symbols),
+            "start_time_ms": span.started_ns // 1_000_000,
+            "end_time_ms": span.ended_ns // 1_000_000,
+            "duration_ms": (span.ended_ns - span.started_ns) // 1_000_000,
             "maker_only": execution.maker_only,
             "post_only_offset_bps": plain(execution.post_only_offset_bps),
             "min_qty_pad": plain(execution.min_qty_pad),
-            "network": True,
+            "network": span.network,
             "testnet": resolved.mode == "testnet",
-            "warmup_filters": True,
-            "end_time_ms": now_ns // 1_000_000,
+            "warmup_filters": span.warmed,
         },
-        "orders": {
-            "placed": _sum(engine, "mm_orders_placed_total"),
-            "filled": _sum(engine, "mm_orders_filled_total"),
-            "rejected": _sum(engine, "mm_orders_rejected_total"),
-            "canceled": _sum(engine, "mm_orders_cancelled_total"),
-            "blocked": sum(blocked.values()),
-            "blocked_by_reason": blocked,
-            "risk_blocks": blocked["risk_limit"],
-            "post_only_rejects": _sum(engine, "mm_post_only_rejects_total"),
-        },
-        "positions": {"by_symbol": positions(state)},
-        "pnl": {
-            **pnl_of(state),
-            "maker_notional": plain(Decimal(state.ledger.maker_notional_quote)),
-            "traded_notional": plain(Decimal(state.ledger.traded_notional_quote)),
-        },
-        "risk": {
-            "state": state.view.value,
-            "frozen": held is not None,
-            "freezes_total": _sum(engine, "mm_freeze_events_total"),
-            "last_freeze_reason": "" if held is None else held.stop.reason,
-        },
+        "orders": _orders(engine, tally),
+        "positions": _positions(engine),
+        "pnl": _pnl(engine),
+        "risk": risk,
         "recon": {
-            "divergence_count": _sum(engine, "mm_recon_divergence_total"),
-            "runs": _sum(engine, "mm_recon_runs_total"),
+            "divergence_count": total(engine, "mm_recon_divergence_total"),
+            "by_type": {kind: total(engine, "mm_recon_divergence_total", kind) for kind in DIVERGENCE_TYPES},
+            "last_run_ms": tally.recon_last_run_ms,
+        },
+        "recovery": {
+            "recovered": span.recovered,
+            "open_orders_count": len(tally.found_open),
+            "open_orders": sorted(tally.found_open),
         },
         "runtime": {
-            "utc": utc(now_ns),
+            "utc": utc(span.ended_ns if frozen_ns is None else frozen_ns),
             "version": code_version(),
             "config_digest": resolved.digest,
             "seed": execution.seed,
@@ -67,8 +80,85 @@ def report(engine: Engine, resolved: Resolved, now_ns: int) -> dict[str, Section
     }
 
 
-def _sum(engine: Engine, name: str, label: str = "") -> int:
-    """Over all label sets of that counter, or those that carry the label value."""
+def as_text(document: Mapping[str, object]) -> str:
+    """JSON with sorted keys and one final newline."""
+    return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def frozen_at_ns(environment: Mapping[str, str]) -> int | None:
+    """The moment that MM_FREEZE_UTC_ISO names, None without one. Raises ConfigError for what is no time in UTC."""
+    text = environment.get(FREEZE_VARIABLE, "")
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or (moment.tzinfo is not None and moment.utcoffset() != UTC.utcoffset(None)):
+        raise ConfigError(f"{FREEZE_VARIABLE}: {text!r} is not allowed; needs UTC as 2026-01-31T12:00:00Z")
+    whole = moment.replace(tzinfo=UTC)
+    return (int(whole.replace(microsecond=0).timestamp()) * 1_000_000 + whole.microsecond) * 1_000
+
+
+def total(engine: Engine, name: str, label: str = "") -> int:
+    """A counter over all its label sets, or over those that carry the label value."""
     return sum(
         count for (key, labels), count in engine.counts.items() if key == name and (not label or label in labels)
     )
+
+
+def _orders(engine: Engine, tally: Tally) -> Section:
+    blocked = {reason: total(engine, "mm_orders_blocked_total", reason) for reason in BLOCK_REASONS}
+    return {
+        "placed": total(engine, "mm_orders_placed_total"),
+        "filled": total(engine, "mm_orders_filled_total"),
+        "rejected": total(engine, "mm_orders_rejected_total"),
+        "canceled": total(engine, "mm_orders_cancelled_total"),
+        "blocked": sum(blocked.values()),
+        "blocked_by_reason": blocked,
+        "risk_blocks": blocked["risk_limit"],
+        "post_only_rejects": total(engine, "mm_post_only_rejects_total"),
+        "duplicate_operations": tally.duplicate_operations,
+    }
+
+
+def _positions(engine: Engine) -> Section:
+    shown = positions(engine.known)
+    notionals = [Decimal(position["notional_quote"]) for position in shown.values()]
+    return {
+        "by_symbol": {
+            symbol: {name: plain(Decimal(value)) for name, value in position.items()}
+            for symbol, position in shown.items()
+        },
+        "net_pos_usd": plain(sum(notionals, Decimal(0))),
+        "total_notional_usd": plain(sum((abs(notional) for notional in notionals), Decimal(0))),
+    }
+
+
+def _pnl(engine: Engine) -> Section:
+    ledger, pnl = engine.known.ledger, pnl_of(engine.known)
+    traded = ledger.traded_notional_quote
+    return {
+        **pnl,
+        "net_bps": _ratio(Decimal(pnl["net"]) * 10_000, traded),
+        "maker_taker_ratio": _ratio(ledger.maker_notional_quote, traded),
+    }
+
+
+def _risk(engine: Engine, tally: Tally) -> Section:
+    holding = [held.stop.reason for held in engine.known.stops.all if held.stop.reason != SHUTDOWN]
+    freezes = total(engine, "mm_freeze_events_total") - total(engine, "mm_freeze_events_total", SHUTDOWN)
+    return {
+        "frozen": bool(holding),
+        "freeze_triggered": freezes > 0,
+        "freeze_events": tally.freezes,
+        "freezes_total": freezes,
+        "blocks_total": total(engine, "mm_orders_blocked_total", "risk_limit"),
+        "last_freeze_reason": tally.last_freeze_reason,
+        "last_freeze_symbol": tally.last_freeze_symbol,
+    }
+
+
+def _ratio(part: Decimal, whole: Decimal) -> str | None:
+    """To six decimals; None where there is nothing to divide by."""
+    return plain((part / whole).quantize(Decimal("0.000001"))) if whole else None

@@ -41,15 +41,29 @@ FLAG_PATHS: Final[dict[str, str]] = {
 }
 """Flag (as argparse names it) to the value it sets. `--symbol-filter` stands after `--symbols` and overrides it."""
 
+FEE_FLAGS: Final = ("fee_maker_bps", "fee_taker_bps", "rebate_maker_bps", "fee_profile")
+
 ENVIRONMENT_PATHS: Final[dict[str, str]] = {
     "SAFE_MODE": "safety.safe_mode",
     "TWO_MAN_RULE": "safety.two_man_rule",
     "DRY_RUN_ONLY": "safety.dry_run",
     "DRY_RUN_MODE": "safety.dry_run",
-    "MAX_TOTAL_NOTIONAL_USDT": "execution.total_max_quote",
+    "MAX_TOTAL_NOTIONAL_USDT": "risk.max_total_notional_quote",
+    "MAX_OPEN_POSITIONS": "risk.max_open_positions",
+    "MAX_LEVERAGE": "risk.leverage_max",
+    "DAILY_LOSS_CAP_USDT": "risk.daily_loss_cap_quote",
+    "ENFORCE_DAILY_LOSS_CAP": "risk.enforce_daily_loss_cap",
+    "DAILY_LOSS_CAP_AUTO_HOLD": "risk.daily_loss_cap_auto_hold",
+    "MM_THRESHOLDS_FILE": "execution.thresholds_file",
     "MAX_ORDERS_PER_MIN": "risk.orders_per_min_max",
     "MAX_CANCELS_PER_MIN": "risk.cancels_per_min_max",
 }
+
+SYMBOL_PATHS: Final[dict[str, str]] = {
+    "MAX_POSITION_USDT__": "position_max_quote",
+    "MAX_OPEN_ORDERS__": "max_open_orders",
+}
+"""Environment variables that end in a symbol, to the key they set in `risk.per_symbol`."""
 
 Layer = dict[str, dict[str, object]]
 
@@ -82,6 +96,7 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Reso
         path = Path(str(flags["settings"]))
         layers.append((f"settings {path}", _settings_layer(path)))
     layers += [(f"environment {name}", layer) for name, layer in _each(environment, ENVIRONMENT_PATHS)]
+    layers += [(f"environment {name}", layer) for name, layer in _of_symbols(environment)]
     layers += [(f"flag --{name.replace('_', '-')}", layer) for name, layer in _each(flags, FLAG_PATHS)]
     if mode != "shadow" and flags.get("warmup_filters") is False:
         raise ConfigError(f"--no-warmup-filters and mode {mode} contradict each other; filters are always read there")
@@ -90,8 +105,10 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Reso
     for source, layer in layers:
         expand_fee_profile(layer)
         for section, values in layer.items():
-            merged.setdefault(section, {}).update(values)
+            _merge(merged.setdefault(section, {}), values)
             won.update({f"{section}.{key}": source for key in values})
+    if any(flags.get(name) is not None for name in FEE_FLAGS):
+        merged.setdefault("fees", {})["per_symbol"] = {}  # a flag beats every profile, one symbol's too
     try:
         config = BotConfig.model_validate(merged)
     except ValidationError as error:
@@ -129,6 +146,26 @@ def _settings_layer(path: Path) -> Layer:
     """A settings file may hold the candidate's and the place's sections only: the stage decides the rest."""
     load_settings(path)
     return read_sections(path)
+
+
+def _merge(under: dict[str, object], over: Mapping[str, object]) -> None:
+    """Values of a higher layer; what differs per symbol adds to what lower layers say of that and other symbols."""
+    for key, value in over.items():
+        held = under.get(key)
+        if key == "per_symbol" and isinstance(held, dict) and isinstance(value, Mapping):
+            under[key] = {
+                name: {**old, **new} if isinstance(old := held.get(name), dict) and isinstance(new, dict) else new
+                for name, new in {**held, **value}.items()
+            }
+        else:
+            under[key] = value
+
+
+def _of_symbols(environment: Mapping[str, str]) -> Iterator[tuple[str, Layer]]:
+    for name, value in sorted(environment.items()):
+        for prefix, key in SYMBOL_PATHS.items():
+            if name.startswith(prefix) and value:
+                yield name, {"risk": {"per_symbol": {name.removeprefix(prefix): {key: value}}}}
 
 
 def _each(given: Mapping[str, object], paths: Mapping[str, str]) -> Iterator[tuple[str, Layer]]:

@@ -3,47 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import uvloop
 
-from bot.assembly import Place, assemble, open_journal, place_of
+from bot.assembly import Place, assemble, open_journal, operators_of, place_of
 from bot.journal import JournalError, StateLock
 from bot.modes import live_enabled
-from bot.report import report
+from bot.report import Span, as_text, frozen_at_ns, report
+from bot.report_archive import archive
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
 from bot.runtime.logs import JsonLog, open_log
-from bot.runtime.process import CannotListen
 from bot.runtime.secrets import MemorySecrets, SecretMissing
+from bot.runtime.serving import CannotListen
 from bot.settings_file import ConfigError
 
 NAME: Final = "bot.running"
 SECRET_VARIABLES: Final = ("BYBIT_API_KEY", "BYBIT_API_SECRET", "MM_GRANT_TOKEN", "APPROVE_TOKEN")
+REPORTS: Final = Path("reports")
 
 
 def run(resolved: Resolved, flags: Mapping[str, object]) -> int:
     """Raises ConfigError, one line, for everything that keeps the bot from starting."""
-    place = place_of(resolved, flags)
-    log_file = Path(str(flags["log_file"])) if "log_file" in flags else None
     report_file = Path(str(flags["report"])) if "report" in flags else None
+    frozen_at_ns(resolved.environment)
+    if resolved.mode == "shadow":
+        return _run_shadow(resolved, flags, report_file)
+    place = place_of(resolved, flags)
     clock = Clock()
     try:
         for key_type in ("api_key", "api_secret"):
             MemorySecrets(resolved.environment).get(resolved.config.venue.exchange, key_type)
         with StateLock(place.state_dir):
-            secrets = [resolved.environment.get(name, "") for name in SECRET_VARIABLES]
-            log = _open_log(log_file, clock, secrets)
+            log = _open_log(resolved, flags, clock)
             return _run_locked(resolved, place, log, clock, report_file)
     except (JournalError, SecretMissing, CannotListen) as error:
         raise ConfigError(str(error)) from error
 
 
-def _open_log(log_file: Path | None, clock: Clock, secrets: list[str]) -> JsonLog:
+def _run_shadow(resolved: Resolved, flags: Mapping[str, object], report_file: Path | None) -> int:
+    from bot.running_shadow import run_shadow
+
+    try:
+        code, text, log = run_shadow(resolved, flags)
+    except (JournalError, CannotListen) as error:
+        raise ConfigError(str(error)) from error
+    frozen_ns = frozen_at_ns(resolved.environment)
+    try:
+        archive(REPORTS, text, time.time_ns() if frozen_ns is None else frozen_ns)
+    except OSError as error:
+        log.write("WARNING", NAME, "report_not_archived", {"message": str(error)})
+    return code if _deliver(text, report_file, log) else max(code, 1)
+
+
+def _open_log(resolved: Resolved, flags: Mapping[str, object], clock: Clock) -> JsonLog:
+    log_file = Path(str(flags["log_file"])) if "log_file" in flags else None
+    secrets = [resolved.environment.get(name, "") for name in SECRET_VARIABLES]
+    secrets += operators_of(resolved).tokens.values()
     try:
         log = open_log(log_file, clock.now_ns, secrets)
     except OSError as error:
@@ -55,6 +77,7 @@ def _open_log(log_file: Path | None, clock: Clock, secrets: list[str]) -> JsonLo
 def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, report_file: Path | None) -> int:
     if live_enabled(resolved.environment) and resolved.mode != "live":
         log.write("WARNING", "bot.modes", "live_enable_armed", {"mode": resolved.mode})
+    started_ns = clock.now_ns()
     journal = open_journal(place, resolved, log)
     try:
         process = assemble(resolved, place, journal, log, clock)
@@ -76,7 +99,17 @@ def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, re
             code = runner.run(process.run())
     finally:
         journal.close()
-    text = json.dumps(report(process.engine, resolved, clock.now_ns()), sort_keys=True) + "\n"
+    span = Span(started_ns, clock.now_ns(), process.iterations, network=True, warmed=True, recovered=journal.continued)
+    _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log)
+    if code:
+        why = ", ".join(stop.reason for stop in process.engine.stops if stop.reason != "shutdown") or "failed"
+        with suppress(OSError):  # where not even that can be written the code alone tells
+            print(f"mm-bot: {why}: the run ended with code {code}, see the log", file=sys.stderr, flush=True)
+    return code
+
+
+def _deliver(text: str, report_file: Path | None, log: JsonLog) -> bool:
+    """To stdout or the file; False where it could not be written."""
     try:
         if report_file is None:
             sys.stdout.write(text)
@@ -86,4 +119,5 @@ def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, re
             report_file.write_text(text, encoding="utf-8")
     except OSError as error:
         log.write("WARNING", NAME, "report_unwritable", {"message": str(error)})
-    return code
+        return False
+    return True

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Hashable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -110,18 +110,29 @@ def _known_keys(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 
 def _section(model: type[BaseModel], loc: list[str]) -> type[BaseModel] | None:
+    """The model that a path of keys leads to; a mapping of models takes one key of its own on the way."""
     current: type[BaseModel] = model
-    for part in loc:
+    parts = iter(loc)
+    for part in parts:
         field = current.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        annotation = None if field is None else field.annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            next(parts, None)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return None
-        current = field.annotation
+        current = annotation
     return current
 
 
 def _bounds(model: type[BaseModel], loc: list[str]) -> str:
-    section = _section(model, loc[:1]) if len(loc) > 1 else model
-    field = section.model_fields.get(loc[1 if len(loc) > 1 else 0]) if section is not None and loc else None
+    """The range of the innermost field on the path; empty where it has none."""
+    field = None
+    for depth in range(len(loc), 0, -1):
+        section = _section(model, loc[: depth - 1])
+        field = section.model_fields.get(loc[depth - 1]) if section is not None else None
+        if field is not None:
+            break
     if field is None:
         return ""
     words = []

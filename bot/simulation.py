@@ -8,11 +8,15 @@ without faults both make the same orders and fills at the same nanosecond.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from bot.domain.events import Event, GrantReceived, ShutdownRequested, Started
 from bot.domain.instrument import Instrument
@@ -25,10 +29,11 @@ from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
-from bot.runtime.loop import Loop, Parts
+from bot.runtime.loop import TICK_S, Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.status import checks_of
 from bot.simulator.accounts import Account, Fees
+from bot.simulator.funding import FUNDING_NS
 from bot.simulator.kernel import Kernel
 from bot.simulator.link import HOSTS, Fate, Latency, Link, Unharmed
 from bot.simulator.market import GeneratedMarket, Market
@@ -45,6 +50,12 @@ ACCOUNT: Final = "sim-1"
 KERNEL_FAULTS: Final = frozenset({"crossing", "loss", "foreign_order"})
 """Faults of the venue's core; all others happen at its face or on the way to it."""
 
+JOURNAL_ROWS_MIN: Final = 512
+"""Rows of one transaction in simulated time: there is no machine to be lost between two of them."""
+
+COLLECT_EVERY: Final = 10_000
+"""Objects more than fewer after which the collector of cycles looks again: events and intents are none of them."""
+
 _API_KEY: Final = "simulated-key"
 _API_SECRET: Final = "simulated-secret"  # noqa: S105 - of a venue inside this process
 _GRANT_EVERY_NS: Final = NS_PER_S
@@ -59,8 +70,10 @@ Watch = Callable[[Event, list[Intent], Engine], None]
 class Scenario:
     """Everything that decides how a run goes. `span_s`: simulated seconds until the shutdown is asked for.
 
-    `granted_s`: how long the grant is renewed; None: until the end. `faults_at_s`: second → (kind, parameters) of the
-    venue's own faults, which happen in both lanes; `fate` is the wire lane's alone.
+    `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
+    alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
+    parameters) of the venue's own faults, which happen in both lanes. `fate` and `link` are the wire lane's alone: what
+    becomes of messages on the way, and the mount itself.
     """
 
     seed: int
@@ -72,18 +85,31 @@ class Scenario:
     equity_quote: Decimal = Decimal(100_000)
     latency: Latency = field(default_factory=Latency)
     fate: Callable[[int], Fate] = lambda _seed: Unharmed()
+    link: Callable[[Venue, Timeline, Latency, Fate], Link] = Link
     granted_s: int | None = None
+    tick_s: float = TICK_S
+    funding_ns: int = FUNDING_NS
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
 
     def venue(self) -> tuple[Venue, Account]:
         """A fresh venue with the bot's account open."""
-        venue = Venue(self.instrument, self.market(self.seed), seed=self.seed, now_ns=START_NS, fees=self.fees)
+        venue = Venue(
+            self.instrument,
+            self.market(self.seed),
+            seed=self.seed,
+            now_ns=START_NS,
+            fees=self.fees,
+            funding_ns=self.funding_ns,
+        )
         return venue, venue.open_account(_API_KEY, _API_SECRET, self.equity_quote, START_NS)
 
     def started(self) -> Started:
         """The first event of the run."""
-        symbols = self.parameters.symbols
-        return Started(START_NS, f"sim-{self.seed}", self.parameters.mode, "simulated", code_version(), symbols)
+        parameters = self.parameters
+        text = msgspec.json.encode(parameters).decode()
+        return Started(
+            START_NS, f"sim-{self.seed}", parameters.mode, "simulated", code_version(), parameters.symbols, text
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +160,7 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
         raise ValueError(f"{named}: only in the wire lane; the kernel lane has {', '.join(sorted(KERNEL_FAULTS))}")
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
-    kernel = Kernel(engine, venue, account, scenario.latency, START_NS)
+    kernel = Kernel(engine, venue, account, scenario.latency, START_NS, tick_s=scenario.tick_s)
     grant = GrantHolder(ACCOUNT)
 
     def renew(_: None) -> None:
@@ -149,25 +175,28 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
     for second, fault in scenario.faults_at_s.items():
         kernel.at(START_NS + second * NS_PER_S, arm, fault)
     kernel.at(_end_ns(scenario), lambda _: kernel.tell(ShutdownRequested(kernel.now_ns, "the span is over")))
-    code = kernel.run(scenario.started())
+    with _collecting_seldom():
+        code = kernel.run(scenario.started())
     return Outcome(code, engine, venue, account, kernel.now_ns)
 
 
 def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) -> Outcome:
     """One run in the wire lane; journal, log and exports are left in `state_dir`."""
     timeline = Timeline(START_NS)
-    with asyncio.Runner(loop_factory=lambda: timeline) as runner:
+    with _collecting_seldom(), asyncio.Runner(loop_factory=lambda: timeline) as runner:
         return runner.run(_wire(scenario, state_dir, watch, timeline))
 
 
 async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeline: Timeline) -> Outcome:
     venue, account = scenario.venue()
     engine = _engine(scenario, watch)
-    link = Link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
-    journal = Journal(state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL")
+    link = scenario.link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
+    journal = Journal(
+        state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
+    )
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
-            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET])
+            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET], flush=False)
             parts = _parts(scenario, state_dir, engine, link, journal, log, timeline)
             loop = Loop(parts)
             link.start_market()
@@ -236,7 +265,19 @@ def _parts(
         heartbeat_ns=NS_PER_S,
         shutdown_deadline_s=float(parameters.shutdown_deadline_s),
         publish_kill_switch=lambda _reason: None,
+        tick_s=scenario.tick_s,
+        reads_fees=parameters.needs_fees,
     )
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _engine(scenario: Scenario, watch: Watch | None) -> Engine:

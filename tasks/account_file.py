@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class AccountAccess:
     api_secret: str = field(repr=False)
     grant_token: str = field(repr=False)
     approve_token: str = field(repr=False)
+    operators: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Name to token of the people who may release a stop; optional, and none or at least two."""
 
     def venue_environment(self) -> dict[str, str]:
         """What bot and kill switch need in their environment to reach this account."""
@@ -68,4 +71,7 @@ def load_account(home: Path, account: str) -> AccountAccess:
         raise AccountFileError(f"{path}: missing {', '.join(missing)}")
     if values["account"] != account:
         raise AccountFileError(f"{path}: account is {values['account']!r}, the file's name says {account!r}")
-    return AccountAccess(**{name: str(values[name]) for name in (*FIELDS, *SECRETS)})
+    people = values.get("operators", {})
+    if not isinstance(people, dict) or not all(isinstance(token, str) for token in people.values()):
+        raise AccountFileError(f"{path}: operators is no table of names and tokens")
+    return AccountAccess(**{name: str(values[name]) for name in (*FIELDS, *SECRETS)}, operators=people)

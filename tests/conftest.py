@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tasks.bundle import save_bundle
@@ -16,6 +17,9 @@ from tasks.state_folder import REPOSITORY, StateFolder
 
 BUNDLES = REPOSITORY / "artifacts" / "bundles"
 BYTES_EACH_MAX = 20_000_000
+
+settings.register_profile("laws", deadline=None)  # how long one example takes is the machine's load, not a law
+settings.load_profile("laws")
 
 
 ONE_AFTER_ANOTHER = ("tests/flows/", "tests/integration/test_supervisor.py")

@@ -27,28 +27,34 @@ class BookSide:
         self.lots = {price: qty for price, qty in levels if qty > 0}
         self.prices = sorted(self.lots)
 
-    def change(self, levels: Iterable[Level]) -> None:
-        """Some levels; 0 deletes one, and deleting what is not there changes nothing."""
-        lots, prices = self.lots, self.prices
-        for price, qty in levels:
-            if qty > 0:
-                if price not in lots:
-                    insort(prices, price)
-                lots[price] = qty
-            elif price in lots:
-                del lots[price]
-                del prices[bisect_left(prices, price)]
+
+def _apply(side: BookSide, levels: Iterable[Level]) -> None:
+    """Levels to change; size 0 deletes, and deleting what is not there changes nothing."""
+    lots, prices = side.lots, side.prices
+    for price, qty in levels:
+        if qty > 0:
+            if price not in lots:
+                insort(prices, price)
+            lots[price] = qty
+        elif price in lots:
+            del lots[price]
+            del prices[bisect_left(prices, price)]
 
 
 class Book:
-    """One symbol's book. `updated_at_ns`: last message; `top_changed_at_ns`: last change of best price or its size."""
+    """One symbol's book.
 
-    __slots__ = ("_asks", "_bids", "_top", "synced", "top_changed_at_ns", "update_id", "updated_at_ns")
+    `top`: (best bid, best ask) in ticks, None where the book is not usable; the same tuple until it changes.
+    `updated_at_ns`: last message; `top_changed_at_ns`: last change of a best price or its size.
+    """
+
+    __slots__ = ("_asks", "_bids", "_sizes", "synced", "top", "top_changed_at_ns", "update_id", "updated_at_ns")
 
     def __init__(self) -> None:
         self._bids = BookSide()
         self._asks = BookSide()
-        self._top: tuple[int, int, int, int] | None = None
+        self.top: tuple[int, int] | None = None
+        self._sizes = (0, 0)
         self.synced = False
         self.update_id = 0
         self.updated_at_ns = 0
@@ -68,53 +74,53 @@ class Book:
         if update_id != self.update_id + 1:
             self.lose()
             return False
-        self._bids.change(bids)
-        self._asks.change(asks)
+        if bids:
+            _apply(self._bids, bids)
+        if asks:
+            _apply(self._asks, asks)
         self._changed(update_id, at_ns)
         return True
 
     def lose(self) -> None:
         """It can no longer be trusted; the times of the last update stay, so that staleness goes on counting."""
         self.synced = False
-        self._top = None
+        self.top = None
 
     def _changed(self, update_id: int, at_ns: int) -> None:
         self.update_id = update_id
         self.updated_at_ns = at_ns
-        top = self._read_top()
-        if top != self._top:
-            self._top = top
-            self.top_changed_at_ns = at_ns
-
-    def _read_top(self) -> tuple[int, int, int, int] | None:
         bids, asks = self._bids, self._asks
-        if not bids.prices or not asks.prices:
-            return None
-        bid, ask = bids.prices[-1], asks.prices[0]
-        return (bid, bids.lots[bid], ask, asks.lots[ask]) if bid < ask else None
+        top: tuple[int, int] | None = None
+        sizes = (0, 0)
+        if bids.prices and asks.prices:
+            bid, ask = bids.prices[-1], asks.prices[0]
+            if bid < ask:
+                sizes = (bids.lots[bid], asks.lots[ask])
+                top = self.top
+                if top is None or top[0] != bid or top[1] != ask:
+                    top = (bid, ask)
+        if top is not self.top or sizes != self._sizes:
+            self.top = top
+            self._sizes = sizes
+            self.top_changed_at_ns = at_ns
 
     @property
     def usable(self) -> bool:
         """Synced, two-sided and not crossed."""
-        return self._top is not None
+        return self.top is not None
 
     @property
     def best_bid_ticks(self) -> int | None:
-        return None if self._top is None else self._top[0]
+        return None if self.top is None else self.top[0]
 
     @property
     def best_ask_ticks(self) -> int | None:
-        return None if self._top is None else self._top[2]
-
-    @property
-    def top(self) -> tuple[int, int] | None:
-        """(best bid, best ask) in ticks, or None where the book is not usable."""
-        return None if self._top is None else (self._top[0], self._top[2])
+        return None if self.top is None else self.top[1]
 
     @property
     def mid2_ticks(self) -> int | None:
         """TWICE the mid in ticks (best bid + best ask), so that it stays a whole number."""
-        return None if self._top is None else self._top[0] + self._top[2]
+        return None if self.top is None else self.top[0] + self.top[1]
 
     def lots_at(self, side: Side, price_ticks: int) -> int:
         """Size shown at one price; 0 where there is none."""

@@ -8,24 +8,87 @@ The union is tagged, so that a journal line decodes to exactly one of these and 
 from __future__ import annotations
 
 from decimal import Decimal
-from enum import StrEnum
 
 import msgspec
 
 from bot.domain.order import Side
+from bot.domain.told import Told
+from bot.domain.venue_events import (
+    AmendAnswered,
+    CancelAllAnswered,
+    CancelAnswered,
+    EquityCarried,
+    ExecutionsSwept,
+    FeesRead,
+    Filled,
+    FundingPaid,
+    InstrumentsRead,
+    OpenOrdersRead,
+    OrderAccepted,
+    OrderNotFound,
+    OrderRefused,
+    OrderStatus,
+    OrderUncertain,
+    OrderUnreachable,
+    OrderUpdated,
+    PositionRead,
+    ReadFailed,
+    StreamDown,
+    StreamUp,
+    VenueOrder,
+    WalletRead,
+)
+
+__all__ = [
+    "MARKET_DATA",
+    "AmendAnswered",
+    "BookDelta",
+    "BookLost",
+    "BookSnapshot",
+    "CancelAllAnswered",
+    "CancelAnswered",
+    "EquityCarried",
+    "Event",
+    "ExecutionsSwept",
+    "FeesRead",
+    "Filled",
+    "FundingPaid",
+    "GrantReceived",
+    "InstrumentsRead",
+    "Level",
+    "OpenOrdersRead",
+    "OrderAccepted",
+    "OrderNotFound",
+    "OrderRefused",
+    "OrderStatus",
+    "OrderUncertain",
+    "OrderUnreachable",
+    "OrderUpdated",
+    "PositionRead",
+    "ReadFailed",
+    "RearmRequested",
+    "ResumeRequested",
+    "ShutdownRequested",
+    "Started",
+    "StopRequested",
+    "StreamDown",
+    "StreamUp",
+    "Thresholds",
+    "ThresholdsReloaded",
+    "Ticked",
+    "TradePrinted",
+    "VenueOrder",
+    "WalletRead",
+]
 
 Level = tuple[int, int]
 """(price_ticks, qty_lots); qty_lots 0 deletes the level."""
 
 
-class _Event(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    at_ns: int
-
-
 # ---- the process and its permission -------------------------------------------------------------------------------
 
 
-class Started(_Event, frozen=True, tag=True):
+class Started(Told, frozen=True, tag=True):
     """First event of every run. `epoch` 0 means: no grant was ever held in this run."""
 
     run: str
@@ -33,13 +96,15 @@ class Started(_Event, frozen=True, tag=True):
     config_digest: str
     version: str
     symbols: tuple[str, ...]
+    parameters: str = ""
+    """The engine's parameters as JSON, so that a journal replays without the configuration it ran under."""
 
 
-class Ticked(_Event, frozen=True, tag=True):
+class Ticked(Told, frozen=True, tag=True):
     """The clock, about every 100 ms: everything that depends on time passing happens here."""
 
 
-class GrantReceived(_Event, frozen=True, tag=True):
+class GrantReceived(Told, frozen=True, tag=True):
     """The guard's permission to trade: it expires at `at_ns` + `ttl_s`.
 
     `at_ns` never steps: the loop's clock is the wall time at start plus what the monotonic clock has counted since.
@@ -54,32 +119,84 @@ class GrantReceived(_Event, frozen=True, tag=True):
     revoked: bool = False
 
 
-class StopRequested(_Event, frozen=True, tag=True):
-    """Somebody or something outside the engine wants quoting to stop (operator API, signal, kill switch, journal)."""
+class StopRequested(Told, frozen=True, tag=True):
+    """Somebody or something outside the engine wants quoting to stop (operator API, signal, kill switch, journal).
+
+    `key`: idempotency key of whoever asked, empty without one: the same key again does nothing and is counted.
+    """
 
     reason: str
     stop_class: str
     resume: str
     who: str
+    key: str = ""
 
 
-class ResumeRequested(_Event, frozen=True, tag=True):
-    """People confirmed that a HELD bot may quote again."""
+class ResumeRequested(Told, frozen=True, tag=True):
+    """People confirmed that a HELD bot may quote again. `key` as in StopRequested."""
 
     reason: str
     who: str
+    key: str = ""
 
 
-class ShutdownRequested(_Event, frozen=True, tag=True):
+class RearmRequested(Told, frozen=True, tag=True):
+    """People confirmed that a HALTED bot may quote again: at least two different ones, or nothing happens."""
+
+    reason: str
+    people: tuple[str, ...]
+    key: str = ""
+
+
+class ReleaseAsked(Told, frozen=True, tag=True):
+    """A first person asks that a stop be released; a second one has to confirm it under the same `release_id`.
+
+    `kind`: resume (what people may release) | re-arm (what HALTED). `reason`: of the stop, or `*`. `consent`: this
+    person said so in so many words, and the process was armed for it; only re-arming asks for it.
+    """
+
+    release_id: str
+    kind: str
+    reason: str
+    who: str
+    why: str
+    consent: bool = False
+
+
+class ReleaseConfirmed(Told, frozen=True, tag=True):
+    """A second person confirms. The fields as in ReleaseAsked."""
+
+    release_id: str
+    who: str
+    why: str
+    consent: bool = False
+
+
+class ShutdownRequested(Told, frozen=True, tag=True):
     """SIGTERM, Ctrl-C or the operator API: cancel everything, then end."""
 
     reason: str
 
 
+class Thresholds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When quoting freezes, of one symbol (or `*`: of all that are not named). None: as the run was started with."""
+
+    edge_threshold_bps: Decimal | None = None
+    stale_after_ms: int | None = None
+    venue_slow_ms: int | None = None
+
+
+class ThresholdsReloaded(Told, frozen=True, tag=True):
+    """The thresholds file as it reads now, whole. Tightening holds at once; loosening not while a grant is held."""
+
+    source: str
+    thresholds: dict[str, Thresholds]
+
+
 # ---- market data --------------------------------------------------------------------------------------------------
 
 
-class BookSnapshot(_Event, frozen=True, tag=True):
+class BookSnapshot(Told, frozen=True, tag=True):
     """Replaces the book. Levels best first."""
 
     symbol: str
@@ -89,7 +206,7 @@ class BookSnapshot(_Event, frozen=True, tag=True):
     venue_at_ns: int
 
 
-class BookDelta(_Event, frozen=True, tag=True):
+class BookDelta(Told, frozen=True, tag=True):
     """Changes the book; `update_id` is the last one plus 1 (the adapter resyncs on a gap, the engine checks again)."""
 
     symbol: str
@@ -99,14 +216,14 @@ class BookDelta(_Event, frozen=True, tag=True):
     venue_at_ns: int
 
 
-class BookLost(_Event, frozen=True, tag=True):
+class BookLost(Told, frozen=True, tag=True):
     """The book of that symbol can no longer be trusted (gap, disconnect, undecodable message)."""
 
     symbol: str
     reason: str
 
 
-class TradePrinted(_Event, frozen=True, tag=True):
+class TradePrinted(Told, frozen=True, tag=True):
     """A public trade. `taker_side`: who crossed the spread."""
 
     symbol: str
@@ -116,181 +233,17 @@ class TradePrinted(_Event, frozen=True, tag=True):
     venue_at_ns: int
 
 
-# ---- answers to what we sent --------------------------------------------------------------------------------------
-
-
-class OrderAccepted(_Event, frozen=True, tag=True):
-    """The venue acknowledged a create. Confirmation follows on the private stream."""
-
-    client_order_id: str
-    venue_order_id: str
-
-
-class OrderRefused(_Event, frozen=True, tag=True):
-    """Definite: it did not and will not happen. `post_only`: refused because it would have taken."""
-
-    client_order_id: str
-    code: int
-    reason: str
-    post_only: bool = False
-
-
-class OrderUnreachable(_Event, frozen=True, tag=True):
-    """The request never left this machine: it did not happen."""
-
-    client_order_id: str
-    detail: str
-
-
-class OrderUncertain(_Event, frozen=True, tag=True):
-    """It may have happened (time-out, 5xx, rate limit in flight, duplicate id): probe, never re-send blind."""
-
-    client_order_id: str
-    code: int
-    detail: str
-
-
-class CancelAnswered(_Event, frozen=True, tag=True):
-    """`outcome`: accepted | gone | refused | unreachable | unknown. `gone` is success: fills are swept."""
-
-    client_order_id: str
-    outcome: str
-    detail: str = ""
-
-
-class AmendAnswered(_Event, frozen=True, tag=True):
-    """`outcome`: accepted | gone | refused | unreachable | unknown."""
-
-    client_order_id: str
-    price_ticks: int
-    qty_lots: int
-    outcome: str
-    detail: str = ""
-
-
-class CancelAllAnswered(_Event, frozen=True, tag=True):
-    """The answer to one cancel-all under one idempotency key. `outcome` as in CancelAnswered."""
-
-    key: str
-    outcome: str
-    detail: str = ""
-
-
-# ---- private stream and reads -------------------------------------------------------------------------------------
-
-
-class OrderStatus(StrEnum):
-    """A venue's word on an order, reduced to what differs for us."""
-
-    WORKING = "working"
-    FILLED = "filled"
-    CANCELLED = "cancelled"
-    REJECTED = "rejected"
-
-
-class VenueOrder(msgspec.Struct, frozen=True):
-    """An order as the venue shows it. `client_order_id` is empty for orders entered without one."""
-
-    symbol: str
-    client_order_id: str
-    venue_order_id: str
-    side: Side
-    price_ticks: int
-    qty_lots: int
-    filled_lots: int
-    status: OrderStatus
-    reason: str = ""
-    post_only_refused: bool = False
-
-
-class OrderUpdated(_Event, frozen=True, tag=True):
-    """The private stream's or a probe's word on an own order."""
-
-    order: VenueOrder
-
-
-class OrderNotFound(_Event, frozen=True, tag=True):
-    """A probe found it neither among open orders nor in history. Final only after receive window + 2 s."""
-
-    client_order_id: str
-
-
-class Filled(_Event, frozen=True, tag=True):
-    """One execution. `execution_id` is its identity: the same id again changes nothing.
-
-    `price_ticks` may carry a wrong price from a faulty venue; `fee_quote` positive = paid, negative = rebate.
-    """
-
-    execution_id: str
-    client_order_id: str
-    venue_order_id: str
-    symbol: str
-    side: Side
-    price: Decimal
-    qty_lots: int
-    fee_quote: Decimal
-    is_maker: bool
-    venue_at_ns: int
-
-
-class OpenOrdersRead(_Event, frozen=True, tag=True):
-    """A successful read of all open orders of one symbol. A failed read is `ReadFailed`, never an empty one."""
-
-    symbol: str
-    asked_at_ns: int
-    orders: tuple[VenueOrder, ...]
-
-
-class PositionRead(_Event, frozen=True, tag=True):
-    """A successful read of one position. `qty_lots` is signed: + long, - short."""
-
-    symbol: str
-    asked_at_ns: int
-    qty_lots: int
-    entry_price: Decimal
-
-
-class ReadFailed(_Event, frozen=True, tag=True):
-    """A query that did not succeed. It says nothing about the account."""
-
-    what: str
-    symbol: str
-    detail: str
-
-
-class StreamUp(_Event, frozen=True, tag=True):
-    """`stream`: public | private. For private: authenticated and subscribed; state is read after this."""
-
-    stream: str
-
-
-class StreamDown(_Event, frozen=True, tag=True):
-    stream: str
-    reason: str
-
-
-class InstrumentsRead(_Event, frozen=True, tag=True):
-    """Filters as the venue (source `fetched`) or the built-in table (`default_fallback`) gives them."""
-
-    symbol: str
-    tick_size: Decimal
-    lot_size: Decimal
-    qty_min: Decimal
-    qty_max: Decimal
-    notional_min_quote: Decimal
-    category: str
-    base: str
-    quote: str
-    source: str
-
-
 Event = (
     Started
     | Ticked
     | GrantReceived
     | StopRequested
     | ResumeRequested
+    | RearmRequested
+    | ReleaseAsked
+    | ReleaseConfirmed
     | ShutdownRequested
+    | ThresholdsReloaded
     | BookSnapshot
     | BookDelta
     | BookLost
@@ -305,6 +258,11 @@ Event = (
     | OrderUpdated
     | OrderNotFound
     | Filled
+    | FundingPaid
+    | ExecutionsSwept
+    | FeesRead
+    | WalletRead
+    | EquityCarried
     | OpenOrdersRead
     | PositionRead
     | ReadFailed

@@ -13,7 +13,9 @@ import msgspec
 from bot.domain.order import Side
 
 
-class _Intent(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class _Intent(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """`gc=False` as of events: no intent is part of a cycle."""
+
     at_ns: int
 
 
@@ -30,17 +32,23 @@ class PlaceOrder(_Intent, frozen=True, tag=True):
 
 
 class AmendOrder(_Intent, frozen=True, tag=True):
+    """`key`: idempotency key; the same key is sent once. A create's key is its client order id."""
+
     client_order_id: str
     symbol: str
     price_ticks: int
     qty_lots: int
     epoch: int
+    key: str = ""
 
 
 class CancelOrder(_Intent, frozen=True, tag=True):
+    """By client order id, or by the venue's where an order has none of ours. `key` as in AmendOrder."""
+
     client_order_id: str
     symbol: str
     venue_order_id: str = ""
+    key: str = ""
 
 
 class CancelAll(_Intent, frozen=True, tag=True):
@@ -114,6 +122,16 @@ Intent = (
     | Exit
     | Note
 )
+
+
+Mutation = PlaceOrder | AmendOrder | CancelOrder | CancelAll | FlattenReduceOnly
+
+
+def key_of(intent: Mutation) -> str:
+    """The idempotency key of a mutation: the same key is carried out once, and again gives the first result."""
+    if isinstance(intent, AmendOrder | CancelOrder | CancelAll):
+        return intent.key
+    return intent.client_order_id
 
 
 class RiskNumber(msgspec.Struct, frozen=True):

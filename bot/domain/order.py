@@ -4,7 +4,10 @@ Rules, told once: an order is *in flight* from the moment its intent is journale
 is a state, not a flag. An acknowledgement is not acceptance, but it is the venue's word that the order may work, so
 both lead to WORKING. UNKNOWN counts at its worst case until a probe resolves it. Reality's rows are here too: a fill
 may arrive before the acknowledgement, after a cancel was sent, and even after the order was believed cancelled.
-An illegal pair raises `IllegalTransition` and changes nothing.
+
+An order that has ended lives again in two cases only, both against the venue's own earlier word: it is *found working*
+by a read asked after its end, or it *fills although it was refused*. Then what it may still cost counts again, and the
+engine cancels it; it never quotes with it. An illegal pair raises `IllegalTransition` and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ class Side(StrEnum):
 
     BUY = "buy"
     SELL = "sell"
+
+    __hash__ = str.__hash__  # Enum's own is a Python function: a third of the time of a look-up by side
 
     @property
     def sign(self) -> int:
@@ -41,6 +46,8 @@ class OrderState(StrEnum):
     CANCELLED = "cancelled"
     REJECTED = "rejected"
 
+    __hash__ = str.__hash__
+
 
 class OrderHappening(StrEnum):
     """What can happen to an order."""
@@ -59,6 +66,8 @@ class OrderHappening(StrEnum):
     CANCELLED = "cancelled"
     FOUND_WORKING = "found_working"
     FOUND_GONE = "found_gone"
+
+    __hash__ = str.__hash__
 
 
 class IllegalTransition(Exception):
@@ -79,6 +88,7 @@ TRANSITIONS: Final[dict[tuple[OrderState, OrderHappening], OrderState]] = {
     (_S.PENDING_NEW, _H.CANCELLED): _S.CANCELLED,
     (_S.PENDING_NEW, _H.CANCEL_SENT): _S.PENDING_CANCEL,
     (_S.PENDING_NEW, _H.FOUND_WORKING): _S.WORKING,
+    (_S.PENDING_NEW, _H.FOUND_GONE): _S.CANCELLED,
     # working at the venue
     (_S.WORKING, _H.ACCEPTED): _S.WORKING,
     (_S.WORKING, _H.PARTLY_FILLED): _S.WORKING,
@@ -89,6 +99,9 @@ TRANSITIONS: Final[dict[tuple[OrderState, OrderHappening], OrderState]] = {
     (_S.WORKING, _H.CANCELLED): _S.CANCELLED,
     (_S.WORKING, _H.REFUSED): _S.REJECTED,  # acknowledged, then refused on the stream (post-only would take)
     (_S.WORKING, _H.UNCERTAIN): _S.UNKNOWN,
+    (_S.WORKING, _H.UNREACHABLE): _S.WORKING,  # a second answer to a request that the stream has settled
+    (_S.WORKING, _H.AMEND_REFUSED): _S.WORKING,
+    (_S.WORKING, _H.CANCEL_REFUSED): _S.WORKING,
     (_S.WORKING, _H.FOUND_WORKING): _S.WORKING,
     (_S.WORKING, _H.FOUND_GONE): _S.CANCELLED,
     # amend in flight
@@ -102,6 +115,7 @@ TRANSITIONS: Final[dict[tuple[OrderState, OrderHappening], OrderState]] = {
     (_S.PENDING_AMEND, _H.CANCEL_SENT): _S.PENDING_CANCEL,
     (_S.PENDING_AMEND, _H.CANCELLED): _S.CANCELLED,
     (_S.PENDING_AMEND, _H.REFUSED): _S.REJECTED,
+    (_S.PENDING_AMEND, _H.CANCEL_REFUSED): _S.PENDING_AMEND,
     (_S.PENDING_AMEND, _H.FOUND_WORKING): _S.WORKING,
     (_S.PENDING_AMEND, _H.FOUND_GONE): _S.CANCELLED,
     # cancel in flight
@@ -136,28 +150,47 @@ TRANSITIONS: Final[dict[tuple[OrderState, OrderHappening], OrderState]] = {
     (_S.CANCELLED, _H.FULLY_FILLED): _S.FILLED,
     (_S.CANCELLED, _H.CANCELLED): _S.CANCELLED,
     (_S.CANCELLED, _H.ACCEPTED): _S.CANCELLED,
+    (_S.CANCELLED, _H.AMENDED): _S.CANCELLED,
     (_S.CANCELLED, _H.CANCEL_REFUSED): _S.CANCELLED,
     (_S.CANCELLED, _H.AMEND_REFUSED): _S.CANCELLED,
     (_S.CANCELLED, _H.UNCERTAIN): _S.CANCELLED,
     (_S.CANCELLED, _H.UNREACHABLE): _S.CANCELLED,
     (_S.CANCELLED, _H.FOUND_GONE): _S.CANCELLED,
     (_S.CANCELLED, _H.REFUSED): _S.CANCELLED,
+    (_S.CANCELLED, _H.FOUND_WORKING): _S.WORKING,  # believed gone, and there it is
     (_S.FILLED, _H.FULLY_FILLED): _S.FILLED,
+    (_S.FILLED, _H.PARTLY_FILLED): _S.FILLED,  # more than was ordered, or the executions after the word `filled`
     (_S.FILLED, _H.CANCELLED): _S.FILLED,  # the second message of a cancel/fill race
     (_S.FILLED, _H.ACCEPTED): _S.FILLED,
+    (_S.FILLED, _H.AMENDED): _S.FILLED,
     (_S.FILLED, _H.CANCEL_REFUSED): _S.FILLED,
     (_S.FILLED, _H.AMEND_REFUSED): _S.FILLED,
     (_S.FILLED, _H.UNCERTAIN): _S.FILLED,
     (_S.FILLED, _H.UNREACHABLE): _S.FILLED,
     (_S.FILLED, _H.FOUND_GONE): _S.FILLED,
+    (_S.FILLED, _H.REFUSED): _S.FILLED,
+    (_S.FILLED, _H.FOUND_WORKING): _S.WORKING,  # an amend to a larger size was on its way when it filled
     (_S.REJECTED, _H.REFUSED): _S.REJECTED,
     (_S.REJECTED, _H.CANCELLED): _S.REJECTED,
     (_S.REJECTED, _H.ACCEPTED): _S.REJECTED,  # the acknowledgement overtaken by the refusal on the stream
+    (_S.REJECTED, _H.AMENDED): _S.REJECTED,
+    (_S.REJECTED, _H.AMEND_REFUSED): _S.REJECTED,
     (_S.REJECTED, _H.CANCEL_REFUSED): _S.REJECTED,
+    (_S.REJECTED, _H.UNCERTAIN): _S.REJECTED,
+    (_S.REJECTED, _H.UNREACHABLE): _S.REJECTED,
     (_S.REJECTED, _H.FOUND_GONE): _S.REJECTED,
+    (_S.REJECTED, _H.PARTLY_FILLED): _S.UNKNOWN,  # refused, and it traded: nothing about it is known any more
+    (_S.REJECTED, _H.FULLY_FILLED): _S.FILLED,
+    (_S.REJECTED, _H.FOUND_WORKING): _S.WORKING,
 }
 
 TERMINAL: Final[frozenset[OrderState]] = frozenset({_S.FILLED, _S.CANCELLED, _S.REJECTED})
+
+
+REVIVALS: Final[frozenset[tuple[OrderState, OrderHappening]]] = frozenset(
+    row for row, after in TRANSITIONS.items() if row[0] in TERMINAL and after not in TERMINAL
+)
+"""The rows by which an order that has ended lives again."""
 
 
 def next_state(state: OrderState, happening: OrderHappening) -> OrderState:

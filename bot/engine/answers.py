@@ -26,7 +26,7 @@ from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX
 from bot.engine.performance import Performance
 from bot.engine.probing import is_final, probe_soon
 from bot.engine.state import State
-from bot.engine.stopping import Stopping
+from bot.engine.stopping import Stopping, send_cancel
 
 _H = OrderHappening
 _S = OrderState
@@ -166,6 +166,8 @@ class Answers:
             self._settle_terms(order, told)
         if order.state is _S.WORKING:
             state.back_off[(order.symbol, order.side)].succeeded()
+            if order.unwanted:
+                send_cancel(state, order)  # we asked whether it is gone: it is not, and it shall be
 
     def _settle(self, order: OwnOrder, told: VenueOrder, happening: OrderHappening) -> None:
         if self._tells(order, happening):
@@ -209,6 +211,7 @@ class Answers:
         if not state.ledger.record(event, instrument):
             state.note("DEBUG", "idem_hit", execution_id=event.execution_id, symbol=event.symbol)
             return
+        state.orders.touch(event.symbol)
         state.last_execution_ns[event.symbol] = state.now_ns
         order = self._order(event.client_order_id)
         if order is not None:
@@ -243,11 +246,16 @@ class Answers:
         if order.executed_lots == 0:
             state.counters.add("mm_orders_filled_total", order.symbol, order.side.value)
         order.executed_lots += event.qty_lots
+        was_refused = order.state is _S.REJECTED
         if order.executed_lots >= order.worst_qty_lots:
             self._tell(order, _H.FULLY_FILLED)
         elif order.pending_qty_lots is None or order.state is not _S.UNKNOWN:
             # of an order whose amend is unknown a fill says nothing about its terms: it stays unknown
             self._tell(order, _H.PARTLY_FILLED)
+        if was_refused:
+            state.note("WARNING", "order_placement_error", **_who(order), reason="filled_after_refusal")
+            if order.live:
+                probe_soon(state, order)
         state.orders.recount(order)
 
     def _took(self, event: Filled, order: OwnOrder | None) -> None:
@@ -300,8 +308,9 @@ class Answers:
         )
 
     def _latency(self, order: OwnOrder) -> None:
-        milliseconds = (self._state.now_ns - order.created_at_ns) / NS_PER_MS
-        self._state.observe("mm_order_latency_ms", (order.symbol,), milliseconds)
+        passed_ns = self._state.now_ns - order.created_at_ns
+        self._state.last_latency = (passed_ns // NS_PER_MS, self._state.now_ns)
+        self._state.observe("mm_order_latency_ms", (order.symbol,), passed_ns / NS_PER_MS)
 
 
 def _who(order: OwnOrder) -> dict[str, str | int | float | bool]:

@@ -1,4 +1,4 @@
-"""Rates: how often something may happen in a minute. Counted in event time over a sliding window."""
+"""Rates: how often something may happen in a minute, or a second. Counted in event time over a sliding window."""
 
 from __future__ import annotations
 
@@ -34,6 +34,29 @@ class Rate:
         return self.allowed - self.spent(at_ns)
 
 
+class AmendPace:
+    """Keeps amends under the rate that the venue takes, so that none comes back as an unknown outcome.
+
+    Requests may bunch up on the way and the venue counts by its own seconds: the reserve is for that, and for amends
+    that take size back, which must not wait behind those that only follow the market.
+    """
+
+    def __init__(self, per_s: int, reserve_pct: int) -> None:
+        self._rate = Rate(per_s, NS_PER_S)
+        self._reserve = per_s - max(1, per_s * (100 - reserve_pct) // 100)
+
+    def is_last(self, at_ns: int) -> bool:
+        """Whether just one more may follow the market now."""
+        return self._rate.room(at_ns) - self._reserve == 1
+
+    def may(self, at_ns: int, *, takes_back: bool) -> bool:
+        """Whether an amend may leave now."""
+        return self._rate.room(at_ns) > (0 if takes_back else self._reserve)
+
+    def spend(self, at_ns: int) -> None:
+        self._rate.spend(at_ns)
+
+
 class CancelBudget:
     """Single cancels of the order plan, with a reserve that only stopping and clean-up may touch.
 
@@ -51,7 +74,10 @@ class CancelBudget:
 
     def may_plan(self, at_ns: int) -> bool:
         """Whether the order plan may cancel now."""
-        return self._rate.room(at_ns) > self._reserve
+        if self._rate.room(at_ns) <= self._reserve:
+            return False
+        self._refusing = False
+        return True
 
     def refuse(self, at_ns: int) -> bool:
         """Count a wanted cancel that found no room. True where that begins a new breach."""
@@ -63,7 +89,6 @@ class CancelBudget:
 
     def spend(self, at_ns: int) -> None:
         """Count a cancel, planned or not."""
-        self._refusing = False
         self._rate.spend(at_ns)
 
     def broken(self, at_ns: int) -> bool:

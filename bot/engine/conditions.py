@@ -6,12 +6,23 @@ Market causes begin to count once the bot has been ready for the first time; bef
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
-from bot.engine.parameters import NS_PER_MS, ubps
+from bot.domain.intent import RiskNumber
+from bot.engine.exposure import PICO
+from bot.engine.money import Budgets, net_by_symbol
+from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.recovery import Recovery
 from bot.engine.state import State
 from bot.engine.stopping import Stopping
+
+_SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
+"""A slow answer this old, with none since, says nothing about the venue now."""
+
+
+_NOTE_EVERY: Final = 1_000
+"""The result is written down each minute, and whenever it moved by this part of the total limit."""
 
 
 class Conditions:
@@ -22,8 +33,10 @@ class Conditions:
         self._stopping = stopping
         self._performance = performance
         self._recovery = recovery
-        self._edge_ubps = ubps(state.parameters.edge_threshold_bps)
-        self._stale_ns = state.parameters.stale_after_ms * NS_PER_MS
+        self.budgets = Budgets(state.parameters, state.own)
+        self._cap_told = False
+        self._noted_quote = Decimal(0)
+        self._clear_for: object = None
 
     def tick(self) -> None:
         """All of them."""
@@ -31,7 +44,9 @@ class Conditions:
             self._market("stale_book", self.stale())
             self._edge()
             self._market("venue_unreachable", self.unreachable())
+            self._market("venue_slow", self.slow())
         self._rates()
+        self._account()
         self.losses()
 
     def unreachable(self) -> str:
@@ -43,20 +58,32 @@ class Conditions:
             return "private stream down"
         return "" if self._recovery.account_read else "account not read since the private stream came up"
 
+    def slow(self) -> str:
+        """How slow the newest answer to a create was, empty where it was fast enough or is long ago."""
+        state = self._state
+        took_ms, at_ns = state.last_latency
+        if state.now_ns - at_ns > _SLOW_FORGOTTEN_NS:
+            return ""
+        allowed_ms = min([held.slow_ms for held in state.thresholds.held.values()])
+        if took_ms <= allowed_ms:
+            return ""
+        return f"an answer took {took_ms} ms, {allowed_ms} ms allowed"
+
     def stale(self) -> str:
         """Which book has had no update, or the same top, for too long; empty where none."""
         now = self._state.now_ns
         for symbol, book in self._state.books.items():
-            if now - book.updated_at_ns > self._stale_ns:
+            stale_ns = self._state.thresholds.held[symbol].stale_ns
+            if now - book.updated_at_ns > stale_ns:
                 return f"{symbol} no update for {(now - book.updated_at_ns) // NS_PER_MS} ms"
-            if now - book.top_changed_at_ns > self._stale_ns:
+            if now - book.top_changed_at_ns > stale_ns:
                 return f"{symbol} same top for {(now - book.top_changed_at_ns) // NS_PER_MS} ms"
         return ""
 
     def _market(self, reason: str, cause: str) -> None:
         if cause:
             self._stopping.enter(reason, cause)
-        else:
+        elif self._state.stops.any:
             self._state.stops.cause_gone(reason, self._state.now_ns)
 
     def _edge(self) -> None:
@@ -64,8 +91,10 @@ class Conditions:
         state = self._state
         if not state.stops.holds("edge_below_threshold"):
             return
-        edges = [self._performance.edge_ubps(symbol, state.now_ns) for symbol in state.parameters.symbols]
-        low = any(edge is None or edge < self._edge_ubps for edge in edges)
+        low = False
+        for symbol in state.parameters.symbols:
+            edge = self._performance.edge_ubps(symbol, state.now_ns)
+            low = low or edge is None or edge < state.thresholds.held[symbol].edge_ubps
         self._market("edge_below_threshold", "still below" if low else "")
 
     def _rates(self) -> None:
@@ -78,23 +107,105 @@ class Conditions:
                 )
         if state.cancel_budget.broken(now) and not state.stops.holds("cancel_budget"):
             self._stopping.enter("cancel_budget", "breached 3 times in 10 min")
+        cap = state.parameters.kill_orders_per_min_max
+        if cap is not None and state.order_rate.spent(now) > cap:
+            self._breach("kill_caps", f"{state.order_rate.spent(now)} orders in a minute, {cap} is the cap")
+
+    def _account(self) -> None:
+        """What the venue's statement of the account, and all exposure together, may not pass."""
+        state, parameters = self._state, self._state.parameters
+        wallet, cap = state.wallet, parameters.kill_total_max_quote
+        if wallet is not None:
+            worn_out = wallet.equity_quote <= 0 < wallet.margin_used_quote
+            if worn_out or wallet.margin_used_quote >= wallet.equity_quote * parameters.margin_ratio_max > 0:
+                self._breach(
+                    "margin_ratio", f"{wallet.margin_used_quote} of {wallet.equity_quote} equity in use as margin"
+                )
+        if cap is not None and state.exposure.total_pico() > cap * PICO:
+            held = self._position_quote()
+            if held > cap:  # open orders above the cap are risk's to refuse; a position above it is past refusing
+                self._breach("kill_caps", f"positions of {held:.2f} quote, {cap} is the cap")
+
+    def _position_quote(self) -> Decimal:
+        state, held = self._state, Decimal(0)
+        for symbol, account in state.ledger.accounts.items():
+            mark, instrument = state.mark(symbol), state.instruments.get(symbol)
+            if mark is not None and instrument is not None:
+                held += abs(instrument.qty(account.position_lots)) * mark
+        return held
 
     def losses(self) -> None:
-        """Rolling-24 h loss and drawdown of own equity against the hard limits."""
-        state = self._state
-        net = Decimal(0)
-        for symbol in state.parameters.symbols:
-            instrument, mark = state.instruments.get(symbol), state.mark(symbol)
-            if mark is None and state.ledger.accounts[symbol].position_lots:
-                return  # a position that cannot be marked yet says nothing about profit or loss
-            net += state.ledger.pnl(symbol, mark, instrument).net
-        curve, parameters = state.equity, state.parameters
-        curve.note(net, state.now_ns)
-        for reason, loss, pct in (
-            ("daily_loss", curve.loss_24h_quote, parameters.daily_loss_pct_hard),
-            ("drawdown", curve.drawdown_quote, parameters.drawdown_pct_hard),
+        """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
+        state, parameters = self._state, self._state.parameters
+        given = self._given()
+        if given == self._clear_for and state.now_ns < state.equity.changes_at_ns:
+            return  # nothing of what it goes by has changed since it found everything in order
+        self._clear_for = given
+        nets = net_by_symbol(state)
+        if nets is None:
+            return  # a position that cannot be marked yet says nothing about profit or loss
+        net, curve, venue = sum(nets.values(), Decimal(0)), state.equity, state.venue_equity
+        total_max_quote = state.total_max_quote
+        moved = abs(net - self._noted_quote) * _NOTE_EVERY >= total_max_quote
+        if curve.note(net, state.now_ns) or moved:
+            self._noted_quote = net
+            state.note("DEBUG", "equity_sample", net_quote=str(net), peak_quote=str(curve.peak_quote))
+        loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
+        drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
+        for reason, lost, pct in (
+            ("daily_loss", loss, parameters.daily_loss_pct_hard),
+            ("drawdown", drawdown, parameters.drawdown_pct_hard),
         ):
-            allowed = state.total_max_quote * pct / 100
-            if loss and loss >= allowed and not state.stops.holds(reason):
-                state.counters.add("mm_limit_breaches_total", reason)
-                self._stopping.enter(reason, f"{loss:.2f} quote, allowed below {allowed:.2f}")
+            allowed = total_max_quote * pct / 100
+            if lost and lost >= allowed:
+                self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
+        cap = parameters.kill_loss_max_quote
+        if cap is not None and max(loss, -net) > cap:
+            self._breach("kill_caps", f"lost {max(loss, -net):.2f} quote, {cap} is the cap")
+        self._daily_cap(loss)
+        if self.budgets.limited:
+            self._clear_for = None  # a budget's day ends by the clock
+        detail = self.budgets.look(nets, state.ledger, state.now_ns)
+        for strategy, start in self.budgets.drain_fresh():
+            state.note(
+                "DEBUG", "budget_day", strategy=strategy, day=start.day, net_quote=str(start.net_quote),
+                turnover_quote=str(start.turnover_quote),
+            )  # fmt: skip
+        if detail:
+            self._breach("strategy_budget", detail)
+
+    def _given(self) -> object:
+        """All that a look at losses goes by, but time; a symbol that is flat has no mark."""
+        state = self._state
+        marks: list[object] = []
+        for symbol, account in state.ledger.accounts.items():
+            if account.position_lots:
+                marks += (state.last_mid2.get(symbol), state.instruments.get(symbol))
+        venue = state.venue_equity
+        return (state.ledger.version, state.limits_version, venue.loss_24h_quote, venue.drawdown_quote, marks)
+
+    def _daily_cap(self, loss: Decimal) -> None:
+        """The cap on losing in 24 hours that holds, bars or only tells, as it is configured."""
+        state, parameters = self._state, self._state.parameters
+        cap = parameters.daily_loss_cap_quote
+        if cap is None:
+            return
+        detail = f"{loss:.2f} quote lost in 24 h, {cap} is the cap"
+        breached = loss >= cap
+        if breached and parameters.enforce_daily_loss_cap and parameters.daily_loss_cap_auto_hold:
+            self._breach("daily_loss_cap", detail)
+            return
+        if breached and not self._cap_told:
+            state.counters.add("mm_limit_breaches_total", "daily_loss_cap")
+            state.note("WARNING", "risk_check_blocked", reason="daily_loss_cap", value=f"{loss:.2f}", limit=str(cap))
+        self._cap_told = breached
+        bars = breached and parameters.enforce_daily_loss_cap
+        state.barred = RiskNumber("daily_loss_cap", loss, cap) if bars else None
+
+    def _breach(self, reason: str, detail: str) -> None:
+        """Enter a stop and count the limit behind it, once while it holds."""
+        state = self._state
+        self._clear_for = None
+        if not state.stops.holds(reason):
+            state.counters.add("mm_limit_breaches_total", reason)
+            self._stopping.enter(reason, detail)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from bot.domain.counts import Counts
 from bot.domain.order import Side
 from bot.engine.stop import STOPS
 from bot.metrics import BLOCK_REASONS, DIVERGENCE_TYPES, FILTER_SOURCES, QUOTING_SIDES
@@ -31,6 +32,13 @@ LIMITS: Final = (
     "daily_loss",
     "drawdown",
     "position_drift",
+    "open_positions",
+    "leverage",
+    "daily_loss_cap",
+    "strategy_budget",
+    "margin_ratio",
+    "kill_caps",
+    "fees",
 )
 
 _SECONDS_OF: Final = {
@@ -58,7 +66,7 @@ class Counters:
     """`counts[(metric name, label values in catalogue order)]`."""
 
     def __init__(self, symbols: Iterable[str]) -> None:
-        self.counts: dict[Key, int] = dict.fromkeys(_label_sets(tuple(symbols)), 0)
+        self.counts: Counts[Key] = Counts(_label_sets(tuple(symbols)))
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Raises KeyError for a label set that was not born at 0: a counter must not appear at 1."""
@@ -67,6 +75,11 @@ class Counters:
 
     def get(self, name: str, *labels: str) -> int:
         return self.counts[(name, labels)]
+
+    def reset(self) -> None:
+        """Back to birth: what an earlier process counted stands in the journal's totals already."""
+        for key in self.counts:
+            self.counts[key] = 0
 
     @property
     def seconds(self) -> dict[Key, float]:
@@ -107,3 +120,4 @@ def _label_sets(symbols: tuple[str, ...]) -> Iterable[Key]:
     for source in FILTER_SOURCES:
         yield "mm_symbol_filters_source_total", (source,)
     yield "mm_recon_runs_total", ()
+    yield "mm_duplicate_operations_total", ()

@@ -6,18 +6,18 @@ each kind of event does is the table `_handlers`; after it the consequences are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bot.domain import events as ev
 from bot.domain.intent import Intent, ResyncBook
 from bot.domain.order import OrderHappening, OrderState
 from bot.engine import probing
+from bot.engine.account_events import AccountEvents
 from bot.engine.answers import Answers
 from bot.engine.conditions import Conditions
 from bot.engine.flatten import Flatten
-from bot.engine.ledger import DAY_NS, Pnl
-from bot.engine.orders import OwnOrder
+from bot.engine.ledger import DAY_NS
 from bot.engine.parameters import NS_PER_S, OWN_PREFIX, EngineParameters
 from bot.engine.performance import Performance
 from bot.engine.permission import check_grant, receive_grant
@@ -25,36 +25,47 @@ from bot.engine.quote_cycle import QuoteCycle
 from bot.engine.quoting_time import QuotingTime
 from bot.engine.reconciliation import Reconciliation
 from bot.engine.recovery import Recovery, instrument_of
-from bot.engine.showing import gauges, pnl_total, positions
-from bot.engine.state import Observation, State
-from bot.engine.stop import STOPS, Stop, View
+from bot.engine.releasing import Releasing
+from bot.engine.requests import Requests
+from bot.engine.restoring import Restoring
+from bot.engine.shown import Shown
+from bot.engine.state import State
+from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
 
 _RESYNC_NS = NS_PER_S
 """A lost book is asked for at most this often."""
 
 
-class Engine:
+class Engine(Shown):
     """One account at one venue. See `receive`; everything else only shows."""
 
     def __init__(self, parameters: EngineParameters) -> None:
         state = State(parameters)
-        self._state = state
-        self._performance = Performance(parameters)
+        performance = Performance(parameters)
         self._stopping = Stopping(state)
-        self._answers = Answers(state, self._stopping, self._performance)
         self._reconciliation = Reconciliation(state, self._stopping)
+        super().__init__(state, performance, self._reconciliation.drift_pct)
+        self._answers = Answers(state, self._stopping, self._performance)
         self._recovery = Recovery(state)
         self._conditions = Conditions(state, self._stopping, self._performance, self._recovery)
         self._flatten = Flatten(state)
         self._cycle = QuoteCycle(state, self._stopping, self._performance)
         self._time = QuotingTime(state)
+        self._restored = 0
+        requests = Requests(state, self._stopping, self._reconciliation)
+        self._releasing = Releasing(state, self._stopping, self._reconciliation)
+        account = AccountEvents(state, self._stopping, self._performance, self._conditions)
         self._handlers: dict[type, Callable[[Any], object]] = {
             ev.Started: self._started,
             ev.Ticked: self._ticked,
             ev.GrantReceived: lambda event: receive_grant(state, self._stopping, event),
-            ev.StopRequested: self._stop_requested,
-            ev.ResumeRequested: self._resume_requested,
+            ev.StopRequested: requests.stop,
+            ev.ResumeRequested: requests.resume,
+            ev.RearmRequested: requests.rearm,
+            ev.ReleaseAsked: self._releasing.ask,
+            ev.ReleaseConfirmed: self._releasing.confirm,
+            ev.ThresholdsReloaded: requests.reload_thresholds,
             ev.ShutdownRequested: lambda event: self._stopping.enter("shutdown", event.reason),
             ev.BookLost: self._book_lost,
             ev.OrderAccepted: self._answers.accepted,
@@ -67,6 +78,11 @@ class Engine:
             ev.OrderUpdated: self._order_updated,
             ev.OrderNotFound: self._answers.not_found,
             ev.Filled: self._filled,
+            ev.FundingPaid: account.funding_paid,
+            ev.ExecutionsSwept: self._reconciliation.swept,
+            ev.FeesRead: account.fees_read,
+            ev.WalletRead: account.wallet_read,
+            ev.EquityCarried: account.equity_carried,
             ev.OpenOrdersRead: self._orders_read,
             ev.PositionRead: self._position_read,
             ev.ReadFailed: self._read_failed,
@@ -74,6 +90,20 @@ class Engine:
             ev.StreamDown: self._stream_down,
             ev.InstrumentsRead: self._instruments_read,
         }
+
+    def restore(self, entries: Iterable[ev.Event | Intent]) -> int:
+        """What an earlier process journaled, before anything is told here. How many entries; `Started` comes next.
+
+        Raises RuntimeError once something was told.
+        """
+        state = self._state
+        if state.now_ns:
+            raise RuntimeError("an engine is restored before it is told anything")
+        budgets, learn = self._conditions.budgets, self._instruments_read
+        self._restored = Restoring(state, self._answers, self._stopping, budgets, learn).run(entries)
+        self._recovery.restored = self._restored > 0
+        self._recovery.filters_read.clear()
+        return self._restored
 
     # ---- the door ----
 
@@ -83,14 +113,15 @@ class Engine:
         out: list[Intent] = []
         state.out = out
         state.now_ns = max(state.now_ns, event.at_ns)
-        if isinstance(event, (ev.BookDelta, ev.BookSnapshot)):
-            self._book_changed(event)
+        kind = type(event)
+        if kind is ev.BookDelta or kind is ev.BookSnapshot:
+            self._book_changed(event)  # type: ignore[arg-type]  # `kind is` is half the price of isinstance
         elif isinstance(event, ev.TradePrinted):
             if event.symbol in state.books:
                 state.last_trade[event.symbol] = (event.price_ticks, state.now_ns)
         else:
             self._time.advance(state.now_ns)
-            self._handlers[type(event)](event)
+            self._handlers[kind](event)
             self._settle()
         state.out = []
         return out
@@ -98,9 +129,14 @@ class Engine:
     def _settle(self) -> None:
         """Consequences of anything that is not market data."""
         state = self._state
+        if state.ready and self._stopping.proven and state.has_grant and not state.stops.any:
+            # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
+            for symbol in state.parameters.symbols:
+                self._cycle.look(symbol, unchanged_too=False)
+            return
         before = state.view
         check_grant(state, self._stopping)
-        if not state.ready and not state.stops.any and self._recovery.ready():
+        if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():
             state.ready = True
             self._recovery.report()
         self._stopping.note_view(before)
@@ -126,26 +162,29 @@ class Engine:
         self._flatten.tick(self._stopping)
         state.orders.forget_finished(state.now_ns - state.parameters.finished_kept_s * NS_PER_S)
         state.ledger.forget_executions(state.now_ns - DAY_NS)
-        for symbol in state.parameters.symbols:
-            self._cycle.look(symbol, unchanged_too=True)
+        self._cycle.tick()
 
     # ---- market ----
 
     def _book_changed(self, event: ev.BookSnapshot | ev.BookDelta) -> None:
-        state = self._state
-        book = state.books.get(event.symbol)
+        state, symbol = self._state, event.symbol
+        book = state.books.get(symbol)
         if book is None:
             return
-        if isinstance(event, ev.BookSnapshot):
+        before = book.top
+        if type(event) is ev.BookDelta:
+            if not book.change(event.bids, event.asks, event.update_id, state.now_ns):
+                self._ask_resync(symbol)
+                return
+        else:
             book.replace(event.bids, event.asks, event.update_id, state.now_ns)
-        elif not book.change(event.bids, event.asks, event.update_id, state.now_ns):
-            self._ask_resync(event.symbol)
-            return
-        mid2 = book.mid2_ticks
-        if mid2 is not None:
-            state.last_mid2[event.symbol] = mid2
-            if state.ready:
-                self._cycle.look(event.symbol, unchanged_too=False)
+        top = book.top
+        if top is before or top is None:
+            return  # only a change of a best price can have to change a quote; the clock looks at all else
+        state.last_mid2[symbol] = top[0] + top[1]
+        state.orders.touched.add(symbol)
+        if state.ready:
+            self._cycle.look(symbol, unchanged_too=False)
 
     def _book_lost(self, event: ev.BookLost) -> None:
         book = self._state.books.get(event.symbol)
@@ -162,34 +201,25 @@ class Engine:
     # ---- the process, people ----
 
     def _started(self, event: ev.Started) -> None:
-        """A fresh process, perhaps on a replayed journal: nothing it was connected to or allowed is so any more."""
+        """A fresh process, perhaps on a journal: nothing it was connected to or allowed is so any more.
+
+        What an earlier one left at the venue is asked after and cancelled; what only people may release still holds.
+        """
         state = self._state
         state.public_up_since_ns = state.private_up_since_ns = 0
         state.grant, state.ready = None, False
         for book in state.books.values():
             book.lose()
+        state.stops.carry()
+        self._releasing.forget()
         for order in state.orders.all_live():
             if order.state is not OrderState.UNKNOWN:
                 state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)
-
-    def _stop_requested(self, event: ev.StopRequested) -> None:
-        known = event.reason in STOPS and event.reason != "shutdown"
-        reason = event.reason if known else "external"
-        self._stopping.enter(reason, f"{event.who}: {event.reason}")
-        if STOPS[reason].resume == "auto":
-            self._state.stops.cause_gone(reason, self._state.now_ns)
-
-    def _resume_requested(self, event: ev.ResumeRequested) -> None:
-        state = self._state
-        if not self._stopping.proven:
-            state.note("WARNING", "stop_changed", refused=event.reason, who=event.who, why="cancel-all not proven yet")
-            return
-        before = state.view
-        for stop in state.stops.release_by_people(event.reason):
-            state.note("INFO", "stop_changed", released=stop.reason, who=event.who)
-            if stop.reason in ("recon_divergence", "position_drift"):
-                self._reconciliation.adopt_venue_positions()
-        self._stopping.note_view(before)
+            order.unwanted = True
+            order.probe_due_ns = None
+        if self._restored and state.parameters.two_man_rule:
+            self._stopping.enter(RESTART, f"on a journal of {self._restored} entries")
+        self._stopping.begin_run()
 
     # ---- streams and reads ----
 
@@ -217,6 +247,7 @@ class Engine:
         if event.symbol not in state.books:
             return
         instrument = instrument_of(event)
+        self._recovery.filters_read.add(event.symbol)
         state.counters.add("mm_symbol_filters_source_total", event.source)
         if state.instruments.get(event.symbol) != instrument:
             state.instruments[event.symbol] = instrument
@@ -233,10 +264,12 @@ class Engine:
     def _position_read(self, event: ev.PositionRead) -> None:
         if event.symbol in self._state.books:
             self._recovery.position_read(event)
-            if self._state.ready:
+            if self._state.ready or self._recovery.restored:
                 self._reconciliation.position_read(event)
 
     def _read_failed(self, event: ev.ReadFailed) -> None:
+        if event.what in ("wallet", "fees"):
+            return  # says nothing of orders and positions; the reader asks again by itself
         self._stopping.read_failed(event.symbol)
         self._recovery.failed(event.symbol)
 
@@ -250,78 +283,6 @@ class Engine:
             self._reconciliation.read_soon(told.symbol)
 
     def _filled(self, event: ev.Filled) -> None:
+        self._reconciliation.filled(event)
         self._answers.filled(event)
         self._conditions.losses()
-
-    # ---- what it shows ----
-
-    @property
-    def counts(self) -> dict[tuple[str, tuple[str, ...]], int]:
-        """Every counter of the engine, whole numbers. Time is under `_ms` names; see `seconds`."""
-        return self._state.counters.counts
-
-    @property
-    def seconds(self) -> dict[tuple[str, tuple[str, ...]], float]:
-        """The time counters under the catalogue's names, in seconds."""
-        return self._state.counters.seconds
-
-    def gauges(self, now_ns: int) -> Iterator[tuple[str, tuple[str, ...], float]]:
-        """Every gauge that has a value now; one that is not known is absent."""
-        return gauges(self._state, self._performance, self._reconciliation.drift_pct, now_ns)
-
-    def drain_observations(self) -> list[Observation]:
-        """Histogram samples since the last call."""
-        observations, self._state.observations = self._state.observations, []
-        return observations
-
-    @property
-    def known(self) -> State:
-        """Everything the engine knows, for exports, status and report. To look at only."""
-        return self._state
-
-    @property
-    def state(self) -> State:
-        """Everything the engine knows. To look at only."""
-        return self._state
-
-    @property
-    def view(self) -> View:
-        """INIT | RUNNING | FROZEN | HELD | HALTED | SHUTDOWN."""
-        return self._state.view
-
-    @property
-    def stop(self) -> Stop | None:
-        """The stop that shows, the worst of those that hold."""
-        principal = self._state.stops.principal
-        return None if principal is None else principal.stop
-
-    @property
-    def stops(self) -> list[Stop]:
-        """All that hold, in the order in which they were entered."""
-        return [held.stop for held in self._state.stops.all]
-
-    @property
-    def epoch(self) -> int:
-        """The highest epoch seen; 0 before the first grant."""
-        return self._state.epoch
-
-    def grant_age_s(self, now_ns: int) -> float | None:
-        """Since the grant was last renewed; None without one."""
-        grant = self._state.grant
-        return None if grant is None or now_ns >= grant.expires_at_ns else (now_ns - grant.renewed_at_ns) / NS_PER_S
-
-    def active_orders(self) -> dict[str, int]:
-        """Symbol → own orders working, in flight or unknown."""
-        return {symbol: self._state.orders.active(symbol) for symbol in self._state.parameters.symbols}
-
-    def live_orders(self) -> list[OwnOrder]:
-        """Own orders that may be at the venue. To look at only."""
-        return list(self._state.orders.all_live())
-
-    def positions(self) -> dict[str, dict[str, str]]:
-        """Symbol → {"qty": base, signed; "notional_quote": at mid, signed}, decimals as text."""
-        return positions(self._state)
-
-    def pnl(self) -> Pnl:
-        """All symbols together, quote."""
-        return pnl_total(self._state)

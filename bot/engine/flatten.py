@@ -49,6 +49,7 @@ class Flatten:
         unit = instrument.tick_size * instrument.lot_size
         slice_lots = max(1, int(parameters.order_notional_max_quote / unit) // ask)
         slice_lots = max(slice_lots, instrument.lots_floor(instrument.qty_min))
+        slice_lots = min(slice_lots, max(1, instrument.lots_floor(instrument.qty_max)))
         state.sequence += 1
         client_order_id = f"{FLATTEN_PREFIX}-{state.epoch}-{state.sequence}"
         lots = min(abs(position), slice_lots)

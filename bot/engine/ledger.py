@@ -7,39 +7,44 @@ fills, even where a share of the cost does not divide evenly.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final
 
 import msgspec
 
-from bot.domain.events import Filled
+from bot.domain.events import Filled, FundingPaid
 from bot.domain.instrument import Instrument
 from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
 
 ZERO: Final = Decimal(0)
 _STEP: Final = Decimal("0.000000000001")
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+EXECUTIONS_KEPT: Final = 10_000
 DAY_NS: Final = 24 * 3600 * NS_PER_S
 _SAMPLE_NS: Final = 60 * NS_PER_S
 
 
 class Account(msgspec.Struct):
-    """One symbol. `cost_quote` has the sign of the position; `fees_quote` paid, `rebates_quote` received, both >= 0."""
+    """One symbol. `cost_quote` has the sign of the position; `fees_quote` paid, `rebates_quote` received, both >= 0.
+
+    `funding_quote`: received - paid, signed.
+    """
 
     position_lots: int = 0
     cost_quote: Decimal = ZERO
     realized_quote: Decimal = ZERO
     fees_quote: Decimal = ZERO
     rebates_quote: Decimal = ZERO
+    funding_quote: Decimal = ZERO
     maker_notional_quote: Decimal = ZERO
     taker_notional_quote: Decimal = ZERO
     fills: int = 0
 
     @property
     def net_realized_quote(self) -> Decimal:
-        return self.realized_quote - self.fees_quote + self.rebates_quote
+        return self.realized_quote - self.fees_quote + self.rebates_quote + self.funding_quote
 
 
 class Pnl(msgspec.Struct, frozen=True):
@@ -58,30 +63,50 @@ class Ledger:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self.accounts: dict[str, Account] = {symbol: Account() for symbol in symbols}
-        self._seen: dict[str, int] = {}
+        self._seen: OrderedDict[str, int] = OrderedDict()  # its oldest is found at once however many have left
+        self.version = 0
+        """Rises with every fill, funding settlement and position taken over."""
 
     def record(self, fill: Filled, instrument: Instrument) -> bool:
         """Account for a fill. False where its execution id is known: then nothing changes."""
         if fill.execution_id in self._seen:
             return False
         self._seen[fill.execution_id] = fill.at_ns
+        self.version += 1
         with localcontext(_EXACT):
             _apply(self.accounts[fill.symbol], fill, instrument)
         return True
 
+    def record_funding(self, paid: FundingPaid) -> bool:
+        """Account for a funding settlement. False where its id is known: then nothing changes."""
+        identity = f"funding {paid.funding_id}"
+        if identity in self._seen:
+            return False
+        self._seen[identity] = paid.at_ns
+        self.version += 1
+        with localcontext(_EXACT):
+            self.accounts[paid.symbol].funding_quote += paid.amount_quote
+        return True
+
+    def knows(self, execution_id: str) -> bool:
+        """Whether that execution is accounted for (and not yet forgotten)."""
+        return execution_id in self._seen
+
     def adopt(self, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument) -> None:
         """Take over the venue's position as it stands; the difference in cost is nobody's profit or loss."""
         account = self.accounts[symbol]
+        self.version += 1
         account.position_lots = position_lots
         account.cost_quote = instrument.qty(position_lots) * entry_price
 
     def forget_executions(self, before_ns: int) -> None:
-        """Execution ids older than that no longer guard against repeats."""
-        while self._seen:
-            oldest = next(iter(self._seen))
-            if self._seen[oldest] >= before_ns:
+        """Execution ids older than that, and all but the newest `EXECUTIONS_KEPT`, no longer guard against repeats."""
+        seen = self._seen
+        while seen:
+            at_ns = next(iter(seen.values()))
+            if at_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
                 return
-            del self._seen[oldest]
+            seen.popitem(last=False)
 
     @property
     def execution_count(self) -> int:
@@ -91,17 +116,20 @@ class Ledger:
     def pnl(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Pnl:
         """Marked at `mark`; without one (no book yet) an open position counts at its cost."""
         account = self.accounts[symbol]
-        unrealized = ZERO
-        if mark is not None and instrument is not None and account.position_lots:
-            unrealized = instrument.qty(account.position_lots) * mark - account.cost_quote
+        unrealized = _unrealized(account, mark, instrument)
         return Pnl(
             account.realized_quote,
             unrealized,
             account.fees_quote,
             account.rebates_quote,
-            ZERO,
+            account.funding_quote,
             account.net_realized_quote + unrealized,
         )
+
+    def net_quote(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
+        """`pnl(…).net` alone."""
+        account = self.accounts[symbol]
+        return account.net_realized_quote + _unrealized(account, mark, instrument)
 
     @property
     def maker_notional_quote(self) -> Decimal:
@@ -114,8 +142,20 @@ class Ledger:
         return self.maker_notional_quote + taker
 
     @property
+    def funding_quote(self) -> Decimal:
+        """Received - paid, all symbols."""
+        return sum((account.funding_quote for account in self.accounts.values()), ZERO)
+
+    @property
     def fills(self) -> int:
         return sum(account.fills for account in self.accounts.values())
+
+
+def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
+    if mark is None or instrument is None or not account.position_lots:
+        return ZERO
+    qty = _EXACT.multiply(instrument.lot_size, account.position_lots)
+    return _EXACT.subtract(_EXACT.multiply(qty, mark), account.cost_quote)
 
 
 def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
@@ -157,18 +197,47 @@ class EquityCurve:
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, Decimal]] = deque()
-        self._peak: Decimal | None = None
+        self.changes_at_ns = 0
+        """From when on the same net result, told again, would change something."""
+        self.peak_quote: Decimal | None = None
         self.loss_24h_quote = ZERO
         self.drawdown_quote = ZERO
 
-    def note(self, net_quote: Decimal, at_ns: int) -> None:
-        """Tell the net result at a time that never steps back."""
+    def note(self, net_quote: Decimal, at_ns: int) -> bool:
+        """Tell the net result at a time that never steps back. True where it was kept as a sample."""
         samples = self._samples
-        if not samples or at_ns - samples[-1][0] >= _SAMPLE_NS:
+        sampled = not samples or at_ns - samples[-1][0] >= _SAMPLE_NS
+        if sampled:
             samples.append((at_ns, net_quote))
         while len(samples) > 1 and samples[1][0] <= at_ns - DAY_NS:
             samples.popleft()
-        if self._peak is None or net_quote > self._peak:
-            self._peak = net_quote
+        self.changes_at_ns = samples[-1][0] + _SAMPLE_NS
+        if len(samples) > 1:
+            self.changes_at_ns = min(self.changes_at_ns, samples[1][0] + DAY_NS)
+        if self.peak_quote is None or net_quote > self.peak_quote:
+            self.peak_quote = net_quote
         self.loss_24h_quote = max(ZERO, samples[0][1] - net_quote)
-        self.drawdown_quote = self._peak - net_quote
+        self.drawdown_quote = self.peak_quote - net_quote
+        return sampled
+
+    def restore(self, net_quote: Decimal, peak_quote: Decimal, at_ns: int) -> None:
+        """A sample that an earlier process of this account kept, with the peak as it was then."""
+        self.note(net_quote, at_ns)
+        assert self.peak_quote is not None  # noqa: S101 - told to the type checker; `note` has just set it
+        self.peak_quote = max(self.peak_quote, peak_quote)
+        self.drawdown_quote = self.peak_quote - net_quote
+
+    def carry(self, samples: Iterable[tuple[int, Decimal]], peak_quote: Decimal) -> None:
+        """The day before this ledger began, of the same account: its last result is this ledger's zero."""
+        earlier = list(samples)
+        if not earlier:
+            return
+        offset = earlier[-1][1]
+        own = list(self._samples)
+        self._samples = deque([(at_ns, net - offset) for at_ns, net in earlier] + own)
+        self.changes_at_ns = 0
+        peak = peak_quote - offset
+        self.peak_quote = peak if self.peak_quote is None else max(peak, self.peak_quote)
+        newest = self._samples[-1][1]
+        self.loss_24h_quote = max(ZERO, self._samples[0][1] - newest)
+        self.drawdown_quote = self.peak_quote - newest

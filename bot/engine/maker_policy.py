@@ -81,7 +81,8 @@ class MakerPolicy:
         self._min_lots = max(1, -instrument.lots_floor(-padded))
         unit = instrument.tick_size * instrument.lot_size
         self._min_units = int((instrument.notional_min_quote / unit).to_integral_value(ROUND_CEILING))
-        self._max_lots = instrument.lots_floor(instrument.qty_max)
+        self.max_lots = max(1, instrument.lots_floor(instrument.qty_max))
+        """The most that the venue takes in one order; a larger quote is split."""
 
     def shape(self, quote: Quote, top: tuple[int, int]) -> Shaped | Blocked:
         """Refuse what crosses or is too small; else the more passive of the strategy's and the post-only price."""
@@ -94,7 +95,7 @@ class MakerPolicy:
             reference = top[0] if side is Side.BUY else top[1]
             passive = post_only_ticks(side, reference, self._offset_ubps)
             shaped = min(price, passive) if side is Side.BUY else max(price, passive)
-        lots = min(quote.qty_lots, self._max_lots)
+        lots = quote.qty_lots
         required = self.min_lots(shaped)
         if lots < required:
             return Blocked(quote, "min_qty", self._instrument.qty(lots), self._instrument.qty(required))

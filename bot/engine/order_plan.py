@@ -1,8 +1,9 @@
 """The order plan: from what stands to what is wanted, with as few messages as possible.
 
-At most one quote a side. What is near enough is kept; what is not is amended in place; what is not wanted is cancelled.
-While anything on a side is in flight or unknown, that side waits: so no level ever carries two of our orders, and no
-cancel and new order race each other.
+At most one quote a side, unless it is more than the venue takes at once: then it is split, and its pieces stand on
+levels of their own, one tick further out each. What is near enough is kept; what is not is amended in place; what is
+not wanted is cancelled. While anything on a side is in flight or unknown, that side waits: so no level ever carries two
+of our orders, and no cancel and new order race each other.
 """
 
 from __future__ import annotations
@@ -72,3 +73,45 @@ def is_near_enough(order: OwnOrder, wanted: Quote, cap_lots: int, tolerance: Tol
     if abs(order.price_ticks - wanted.price_ticks) > tolerance.price_ticks or open_lots > cap_lots:
         return False
     return wanted.qty_lots * tolerance.qty_pct <= open_lots * 100 <= wanted.qty_lots * 110 + 100
+
+
+def split(quote: Quote, max_lots: int, pieces_max: int) -> list[Quote]:
+    """A quote above the venue's maximum as several, one tick further out each; what does not fit into them is left."""
+    pieces: list[Quote] = []
+    left = quote.qty_lots
+    while left > 0 and len(pieces) < pieces_max:
+        lots = min(left, max_lots)
+        pieces.append(Quote(quote.side, quote.price_ticks - quote.side.sign * len(pieces), lots))
+        left -= lots
+    return pieces
+
+
+def plan_pieces(
+    wanted: Sequence[Quote], cap_lots: int, live: Sequence[OwnOrder], tolerance: Tolerance, now_ns: int
+) -> list[Action]:
+    """The plan where several quotes of one side are wanted: piece by piece, best first, no two on one level."""
+    if any(order.state is not OrderState.WORKING for order in live):
+        return []
+    standing = sorted(live, key=lambda order: (-order.side.sign * order.price_ticks, order.created_at_ns))
+    surplus: list[Action] = [Cancel(order) for order in standing[len(wanted) :]]
+    if surplus:
+        return surplus
+    taken = {order.price_ticks for order in standing}
+    actions: list[Action] = []
+    open_lots = sum(order.remaining_lots for order in standing)
+    for number, piece in enumerate(wanted):
+        order = standing[number] if number < len(standing) else None
+        if order is not None:
+            fits = cap_lots - (open_lots - order.remaining_lots)
+            if is_near_enough(order, piece, fits, tolerance):
+                continue
+            if now_ns - max(order.amended_at_ns, order.created_at_ns) < tolerance.interval_ns and open_lots <= cap_lots:
+                continue
+        price = piece.price_ticks
+        own = None if order is None else order.price_ticks
+        while price in taken and price != own:
+            price -= piece.side.sign
+        taken.add(price)
+        placed = piece._replace(price_ticks=price)
+        actions.append(Place(placed) if order is None else Amend(order, placed))
+    return actions

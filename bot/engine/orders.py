@@ -18,7 +18,8 @@ class OwnOrder(msgspec.Struct):
 
     `sent_at_ns`: last create, amend or cancel. `confirmed`: seen on the private stream or in a read. `reported_lots`:
     filled by the venue's word; `executed_lots`: accounted for by executions. `pending_*`: terms of an amend whose
-    outcome is open.
+    outcome is open. `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
+    `operations`: amends and cancels sent, for their keys.
     """
 
     client_order_id: str
@@ -46,11 +47,18 @@ class OwnOrder(msgspec.Struct):
     probes: int = 0
     finished_at_ns: int = 0
     taker_counted: bool = False
+    unwanted: bool = False
+    operations: int = 0
 
     @property
     def live(self) -> bool:
         """Working, in flight or unknown."""
         return self.state not in TERMINAL
+
+    def next_key(self, what: str) -> str:
+        """The idempotency key of the next amend (`a`) or cancel (`c`) of this order."""
+        self.operations += 1
+        return f"{self.client_order_id}.{what}{self.operations}"
 
     @property
     def remaining_lots(self) -> int:
@@ -78,7 +86,10 @@ class OrderTable:
         self._counting: dict[str, dict[str, OwnOrder]] = {symbol: {} for symbol in symbols}
         self._finished: dict[str, int] = {}
         self.version: dict[str, int] = dict.fromkeys(self._counting, 0)
-        """Rises with every change of a symbol's orders."""
+        """Rises with every change of a symbol's orders or position."""
+        self.touched: set[str] = set(self._counting)
+        """Symbols whose orders, position or mark changed; whoever adds exposures up clears it."""
+        self._exposed: dict[str, tuple[int, int, int]] = {}
 
     def add(self, order: OwnOrder) -> None:
         """Raises ValueError where the client order id was used before."""
@@ -86,7 +97,12 @@ class OrderTable:
             raise ValueError(f"client order id {order.client_order_id} is in use")
         self._orders[order.client_order_id] = order
         self._counting[order.symbol][order.client_order_id] = order
-        self.version[order.symbol] += 1
+        self.touch(order.symbol)
+
+    def touch(self, symbol: str) -> None:
+        """Something that exposure depends on has changed."""
+        self.version[symbol] += 1
+        self.touched.add(symbol)
 
     def get(self, client_order_id: str) -> OwnOrder | None:
         return self._orders.get(client_order_id)
@@ -103,6 +119,10 @@ class OrderTable:
             if was_live:
                 order.finished_at_ns = at_ns
                 self._finished[order.client_order_id] = at_ns
+        elif not was_live:  # found working, or filled, after its end: against the venue's own word
+            self._finished.pop(order.client_order_id, None)
+            order.finished_at_ns = 0
+            order.unwanted = True
         self.recount(order)
         return was_live and not order.live
 
@@ -113,14 +133,16 @@ class OrderTable:
             counting[order.client_order_id] = order
         else:
             counting.pop(order.client_order_id, None)
-        self.version[order.symbol] += 1
+        self.touch(order.symbol)
 
     def live(self, symbol: str) -> list[OwnOrder]:
         """Orders of that symbol that may still be at the venue, in the order of their creation."""
         return [order for order in self._counting[symbol].values() if order.live]
 
     def live_on(self, symbol: str, side: Side) -> list[OwnOrder]:
-        return [order for order in self._counting[symbol].values() if order.side is side and order.live]
+        return [
+            order for order in self._counting[symbol].values() if order.side is side and order.state not in TERMINAL
+        ]
 
     def all_live(self) -> Iterator[OwnOrder]:
         for counting in self._counting.values():
@@ -133,20 +155,25 @@ class OrderTable:
 
     def active(self, symbol: str) -> int:
         """How many own orders are working, in flight or unknown."""
-        count = 0
+        number = 0
         for order in self._counting[symbol].values():
             if order.state not in TERMINAL:
-                count += 1
-        return count
+                number += 1
+        return number
 
     def exposed_lots(self, symbol: str) -> tuple[int, int]:
         """(buys, sells) at their worst case, lots."""
+        known = self._exposed.get(symbol)
+        version = self.version[symbol]
+        if known is not None and known[0] == version:
+            return known[1], known[2]
         buys = sells = 0
         for order in self._counting[symbol].values():
             if order.side is Side.BUY:
                 buys += order.exposed_lots
             else:
                 sells += order.exposed_lots
+        self._exposed[symbol] = (version, buys, sells)
         return buys, sells
 
     def owing(self, symbol: str) -> bool:
@@ -155,6 +182,8 @@ class OrderTable:
 
     def forget_finished(self, before_ns: int) -> None:
         """Orders that finished before that leave memory, unless executions of theirs are still owed."""
+        if not self._finished or next(iter(self._finished.values())) >= before_ns:
+            return
         for client_order_id, finished_at_ns in list(self._finished.items()):
             if finished_at_ns >= before_ns:
                 return

@@ -6,7 +6,7 @@ Bounds are checked here a second time, so that no other road leads to an engine 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -29,6 +29,33 @@ OWN_PREFIX: Final = "slw"
 """An order whose client id starts so is ours, whichever run or process of ours sent it."""
 
 
+class SymbolParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What one symbol (or `*`: every symbol that is not named) has otherwise. None: as for all.
+
+    `position_max_quote` is MAX_POSITION_USDT__SYMBOL, `max_open_orders` MAX_OPEN_ORDERS__SYMBOL.
+    """
+
+    strategy: Literal["spread_and_skew", "avellaneda_stoikov"] | None = None
+    half_spread_bps: Decimal | None = None
+    order_notional_quote: Decimal | None = None
+    inventory_skew_bps: Decimal | None = None
+    requote_tolerance_bps: Decimal | None = None
+    requote_tolerance_ticks: int | None = None
+    requote_interval_ms: int | None = None
+    risk_aversion_per_bps: Decimal | None = None
+    fill_decay_per_bps: Decimal | None = None
+    horizon_s: int | None = None
+    post_only_offset_bps: Decimal | None = None
+    fee_maker_bps: Decimal | None = None
+    fee_taker_bps: Decimal | None = None
+    rebate_maker_bps: Decimal | None = None
+    order_notional_max_quote: Decimal | None = None
+    position_max_quote: Decimal | None = None
+    max_open_orders: int | None = None
+    edge_threshold_bps: Decimal | None = None
+    stale_after_ms: int | None = None
+
+
 class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one run. Units end the names; `quote` is the quote currency, `bps` 1/10000.
 
@@ -40,10 +67,24 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     requires_grant: bool = True
     """False only in shadow: then state and limits alone decide."""
 
-    # strategy: spread and skew
+    per_symbol: dict[str, SymbolParameters] = {}
+    """Symbol or `*` to what differs there; see `of`."""
+
+    # strategy
+    strategy: Literal["spread_and_skew", "avellaneda_stoikov"] = "spread_and_skew"
+    risk_aversion_per_bps: Decimal = Decimal("0.05")
+    """Avellaneda-Stoikov's gamma, with inventory in units of its limit."""
+    fill_decay_per_bps: Decimal = Decimal("0.2")
+    """Avellaneda-Stoikov's kappa: how fast the chance of a fill falls with the distance from mid."""
+    horizon_s: int = 60
+    """Avellaneda-Stoikov's T - t, which rolls on: the market never closes."""
+    volatility_memory_s: int = 60
+    """Half of the weight of the volatility estimate is younger than this."""
+    volatility_min_bps: Decimal = Decimal("0.1")
+    """Lowest volatility assumed, bps per square root of a second; also what holds before the first samples."""
     half_spread_bps: Decimal = Decimal("6")
     """Distance of each quote from the reservation price, before the maker policy makes it more passive."""
-    order_notional_quote: Decimal = Decimal("100")
+    order_notional_quote: Decimal = Decimal("900")
     """Size of one quote at mid."""
     inventory_skew_bps: Decimal = Decimal("4")
     """How far both quotes move against the position when inventory is at its limit; linear below it."""
@@ -61,6 +102,16 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Own orders per symbol, working, in flight or unknown, that quoting may have out."""
     max_open_orders: int = 4
     """Hard cap per symbol that risk enforces, orders of every kind counted."""
+    max_open_positions: int | None = None
+    """Most symbols that may have a position or orders out at the same time. None: not limited."""
+    max_total_notional_quote: Decimal | None = None
+    """A ceiling of `total_max_quote` that a stage's size cannot raise."""
+    position_max_quote: Decimal | None = None
+    """A ceiling of `inventory_max_quote` that a stage's size cannot raise; meant for `per_symbol`."""
+    leverage_max: Decimal | None = None
+    """Most notional, all orders filled, over the account's equity. Set and equity unknown: nothing new is sent."""
+    margin_ratio_max: Decimal = Decimal("0.8")
+    """Margin in use / equity from which everything halts."""
     back_off_first_ms: int = 250
     """After a refusal the side waits this long, doubled at each further one."""
     back_off_max_ms: int = 5_000
@@ -90,15 +141,39 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     fee_taker_bps: Decimal = Decimal("7.0")
     rebate_maker_bps: Decimal = Decimal("2.0")
 
+    fee_mode: Literal["fixed", "auto"] = "fixed"
+    """`auto`: what the venue states (FeesRead) is what decisions count with."""
+    require_fee_resolution: bool = False
+    """Nothing is quoted before the venue stated its fees, and nothing where they are worse than the ones above."""
+
     # stops
     stale_after_ms: int = 30_000
     """No book update, or the same top of book, for longer than this: stale."""
+    venue_slow_ms: int = 5_000
+    """A create's answer that took longer, and none faster since: the venue is slow."""
     hysteresis_s: Decimal = Decimal("30")
     """An auto-resuming stop is released when its cause has been gone this long."""
+    release_expires_s: int = 300
+    """A request to release a stop is confirmed by a second person within this long, or not at all."""
     daily_loss_pct_hard: Decimal = Decimal("3")
     """Rolling-24 h loss in percent of `total_max_quote` that halts."""
     drawdown_pct_hard: Decimal = Decimal("5")
     """Drawdown from the peak of own equity in percent of `total_max_quote` that halts."""
+    daily_loss_cap_quote: Decimal | None = None
+    """Rolling-24 h loss that counts as a breach of the daily loss cap. None: no cap."""
+    enforce_daily_loss_cap: bool = True
+    """False: a breach is counted and told, nothing more."""
+    daily_loss_cap_auto_hold: bool = True
+    """True: a breach holds the bot (HELD); False: new orders are refused while it lasts."""
+    budget_loss_quote: Decimal | None = None
+    """Loss per strategy and UTC day that holds the bot."""
+    budget_turnover_quote: Decimal | None = None
+    """Traded notional per strategy and UTC day that holds the bot."""
+    kill_total_max_quote: Decimal | None = None
+    """Kill cap: total exposure that halts. Kill caps are ceilings that no grant, file or reload can raise."""
+    kill_orders_per_min_max: int | None = None
+    kill_loss_max_quote: Decimal | None = None
+    """Kill cap: loss since the ledger began, or in 24 h, that halts."""
     position_drift_pct_max: Decimal = Decimal("5")
     orders_per_min_max: int = 300
     cancels_per_min_max: int = 150
@@ -106,6 +181,10 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Single cancels of the order plan; amends and cancel-alls apart."""
     cancel_budget_reserve: int = 10
     """Part of the cancel budget that only stopping and clean-up may use."""
+    amends_per_s_max: int = 10
+    """What the venue takes of amends in a second; one more is answered as an unknown outcome and has to be probed."""
+    amends_reserve_pct: int = 20
+    """Part of that which quotes leave unused; amends that take size back may use it."""
     cancel_all_retry_ms: int = 500
     """A cancel-all that is not proven is tried again after this, doubled up to 5 s."""
     shutdown_deadline_s: Decimal = Decimal("10")
@@ -113,6 +192,12 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     # reconciliation and unknown outcomes
     recon_interval_s: Decimal = Decimal("60")
+    position_check_s: Decimal = Decimal("300")
+    """Positions are compared at least this often, however rare the rest is."""
+    foreign_orders: Literal["report", "cancel"] = "report"
+    """What becomes of orders on the account that are not ours; `cancel` is for a dedicated account."""
+    two_man_rule: bool = True
+    """A restart on a journal holds until people (two) resume, or a grant of a new epoch comes."""
     recon_confirm_s: Decimal = Decimal("2.0")
     """A difference counts when a second read at least this long after the first shows it again."""
     receive_window_ms: int = 5_000
@@ -151,6 +236,24 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(
                 f"cancel_budget_reserve: {self.cancel_budget_reserve} is not below {self.cancel_budget_per_min}"
             )
+        if self.amends_reserve_pct >= 100:
+            raise ValueError(f"amends_reserve_pct: {self.amends_reserve_pct} is not below 100")
+        for name in self.per_symbol:
+            self.of(name)  # what a symbol has otherwise is held to the same bounds
+
+    @property
+    def needs_fees(self) -> bool:
+        """Whether the venue has to be asked for its fees."""
+        return self.fee_mode == "auto" or self.require_fee_resolution
+
+    def of(self, symbol: str) -> EngineParameters:
+        """The parameters of one symbol: `per_symbol["*"]` over these, then the symbol's own over both."""
+        changes: dict[str, object] = {}
+        for name in ("*", symbol):
+            if name in self.per_symbol:
+                found = msgspec.structs.asdict(self.per_symbol[name])
+                changes.update({key: value for key, value in found.items() if value is not None})
+        return msgspec.structs.replace(self, per_symbol={}, **changes) if changes else self
 
 
 _POSITIVE: Final = (
@@ -158,22 +261,29 @@ _POSITIVE: Final = (
     "back_off_max_ms", "inventory_max_quote", "total_max_quote", "order_notional_max_quote", "price_collar_bps",
     "mark_max_age_s", "markout_memory_s", "markout_weight_pct", "stale_after_ms", "daily_loss_pct_hard",
     "drawdown_pct_hard", "position_drift_pct_max", "orders_per_min_max", "cancels_per_min_max",
-    "cancel_budget_per_min", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s", "recon_confirm_s",
+    "cancel_budget_per_min", "amends_per_s_max", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s",
+    "recon_confirm_s",
     "receive_window_ms", "not_found_margin_ms", "confirm_timeout_ms", "ack_timeout_s", "finished_kept_s",
-    "flatten_interval_s",
+    "flatten_interval_s", "risk_aversion_per_bps", "fill_decay_per_bps", "horizon_s", "volatility_memory_s",
+    "volatility_min_bps", "max_open_positions", "max_total_notional_quote", "position_max_quote", "leverage_max",
+    "margin_ratio_max", "daily_loss_cap_quote", "budget_loss_quote", "budget_turnover_quote", "kill_total_max_quote",
+    "kill_orders_per_min_max", "kill_loss_max_quote", "position_check_s", "venue_slow_ms",
+    "release_expires_s",
 )  # fmt: skip
 _NOT_NEGATIVE: Final = (
     "inventory_skew_bps", "requote_tolerance_bps", "requote_tolerance_ticks", "requote_qty_tolerance_pct",
     "requote_interval_ms", "post_only_offset_bps", "fee_maker_bps", "fee_taker_bps", "rebate_maker_bps",
-    "hysteresis_s", "cancel_budget_reserve", "flatten_after_s", "flatten_band_bps",
+    "hysteresis_s", "cancel_budget_reserve", "amends_reserve_pct", "flatten_after_s", "flatten_band_bps",
 )  # fmt: skip
 
 
-def _check(name: str, value: Decimal | int, *, above_zero: bool) -> None:
+def _check(name: str, value: Decimal | int | None, *, above_zero: bool) -> None:
+    if value is None:
+        return  # a limit that is not set
     finite = not isinstance(value, Decimal) or value.is_finite()
     if not finite or value < 0 or (above_zero and value == 0):
         raise ValueError(f"{name}: {value} is not {'above' if above_zero else 'at least'} 0")
-    if isinstance(value, Decimal) and name.endswith("_bps"):
+    if isinstance(value, Decimal) and name.endswith("_bps") and not name.endswith("_per_bps"):
         ubps(value, name)
         if value >= 10_000:
             raise ValueError(f"{name}: {value} is not below 10000")

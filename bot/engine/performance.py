@@ -26,12 +26,19 @@ class Performance:
     def __init__(self, parameters: EngineParameters) -> None:
         self._weight = int(parameters.markout_weight_pct * 100)
         self._memory_ns = parameters.markout_memory_s * NS_PER_S
-        self._fee_ubps = ubps(parameters.fee_maker_bps) - ubps(parameters.rebate_maker_bps)
+        self._fee_ubps: dict[str, int] = {}
+        for symbol in parameters.symbols:
+            own = parameters.of(symbol)
+            self._fee_ubps[symbol] = ubps(own.fee_maker_bps) - ubps(own.rebate_maker_bps)
         self._waiting: dict[str, deque[tuple[int, str, int, int]]] = {name: deque() for name, _ in HORIZONS}
         self._average: dict[tuple[str, str], int] = {}
         self._sampled_ns: dict[str, int] = {}
         self.half_spread_ubps: dict[str, int] = {}
         """symbol → what our two quotes would earn at their middle, as last shaped"""
+
+    def set_fee(self, symbol: str, maker_net_ubps: int) -> None:
+        """What the venue charges a maker, net of rebates, from now on."""
+        self._fee_ubps[symbol] = maker_net_ubps
 
     def filled(self, symbol: str, side: Side, mid2_ticks: int, at_ns: int) -> None:
         """Start waiting for the markouts of a fill."""
@@ -60,7 +67,7 @@ class Performance:
     def edge_ubps(self, symbol: str, at_ns: int) -> int | None:
         """Quoted half-spread - maker fee + rebate - expected adverse selection. None before anything was shaped."""
         half = self.half_spread_ubps.get(symbol)
-        return None if half is None else half - self._fee_ubps - self.adverse_ubps(symbol, at_ns)
+        return None if half is None else half - self._fee_ubps[symbol] - self.adverse_ubps(symbol, at_ns)
 
     def markouts(self) -> Iterator[tuple[str, str, Decimal]]:
         """(symbol, horizon, bps) of every average that has a sample."""

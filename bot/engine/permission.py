@@ -5,6 +5,7 @@ from __future__ import annotations
 from bot.domain.events import GrantReceived
 from bot.engine.parameters import NS_PER_S
 from bot.engine.state import Grant, State
+from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
 
 
@@ -17,6 +18,7 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
     if event.revoked or event.ttl_s <= 0:
         state.epoch = event.epoch
         state.grant = None
+        state.limits_version += 1
         if held is not None:
             state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
             state.grant_lost_ns = state.now_ns
@@ -36,8 +38,11 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
     )
     state.epoch = event.epoch
     state.grant_lost_ns = None
+    for stop in state.stops.release(RESTART):
+        state.note("INFO", "stop_changed", released=stop.reason, who="grant")
     limits = (event.inventory_max_quote, event.total_max_quote)
     if held is None or held.epoch != event.epoch or (held.inventory_max_quote, held.total_max_quote) != limits:
+        state.limits_version += 1
         state.note(
             "INFO",
             "grant_changed",
@@ -53,9 +58,10 @@ def check_grant(state: State, stopping: Stopping) -> None:
     grant = state.grant
     if grant is not None and state.now_ns >= grant.expires_at_ns:
         state.grant = None
+        state.limits_version += 1
         state.grant_lost_ns = grant.expires_at_ns
         state.note("WARNING", "grant_changed", change="expired", epoch=grant.epoch)
         stopping.enter("grant_expired")
-    if state.grant is not None:
+    if state.grant is not None and state.stops.any:
         for reason in ("grant_expired", "grant_revoked"):
             state.stops.cause_gone(reason, state.now_ns)

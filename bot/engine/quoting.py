@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import NamedTuple, Protocol
+from decimal import ROUND_FLOOR, Context, Decimal, localcontext
+from typing import Final, NamedTuple, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
-from bot.engine.parameters import UBPS_ONE, EngineParameters, ubps
+from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
+
+_EXACT: Final = Context(prec=40, rounding=ROUND_FLOOR)
+_PPM: Final = 1_000_000
 
 
 class Quote(NamedTuple):
@@ -19,16 +22,28 @@ class Quote(NamedTuple):
 
 
 class Market(NamedTuple):
-    """What a strategy may look at. `mid2_ticks` is twice the mid in ticks; `position_lots` is signed."""
+    """What a strategy may look at.
+
+    `mid2_ticks` is twice the mid in ticks; `position_lots` is signed; `variance_ubps2` is the variance of the mid in
+    micro basis points squared per second.
+    """
 
     best_bid_ticks: int
     best_ask_ticks: int
     mid2_ticks: int
     position_lots: int
+    variance_ubps2: int = 0
 
 
 class Strategy(Protocol):
-    """Prices before the maker policy and sizes before risk; both sides or one or none."""
+    """Prices before the maker policy and sizes before risk; both sides or one or none.
+
+    A strategy's prices move at most one tick further than the mid does while position and variance stand: the quote
+    cycle relies on it when it keeps quotes without asking again.
+    """
+
+    goes_by_variance: bool
+    """Whether `variance_ubps2` decides anything: without it a new estimate is no reason to look again."""
 
     def quotes(self, market: Market) -> tuple[Quote, ...]: ...
 
@@ -37,10 +52,10 @@ class SpreadAndSkew:
     """A fixed half-spread around mid, both quotes moved against the inventory.
 
     With s = skew x position / inventory limit (within ±skew): bid = mid x (1 - half - s), ask = mid x (1 + half - s);
-    the bid rounded down, the ask up. Neither passes mid, however hard the skew leans: the reducing quote would cross
-    there and be refused, and with the other side at its limit nothing could ever reduce the position. Size is one
-    notional at mid, rounded down to the lot.
+    the bid rounded down, the ask up. Size is one notional at mid, rounded down to the lot.
     """
+
+    goes_by_variance = False
 
     def __init__(self, parameters: EngineParameters, instrument: Instrument) -> None:
         unit = instrument.tick_size * instrument.lot_size
@@ -53,10 +68,58 @@ class SpreadAndSkew:
         mid2 = market.mid2_ticks
         skew = self._skew_ubps * market.position_lots * mid2 // self._inventory_units2
         skew = max(-self._skew_ubps, min(self._skew_ubps, skew))
-        bid = min(mid2 * (UBPS_ONE - self._half_ubps - skew) // (2 * UBPS_ONE), mid2 // 2)
-        ask = max(-(-mid2 * (UBPS_ONE + self._half_ubps - skew) // (2 * UBPS_ONE)), -(-mid2 // 2))
-        lots = self._size_units2 // mid2
-        return (Quote(Side.BUY, bid, lots), Quote(Side.SELL, ask, lots))
+        return _around(mid2, self._half_ubps, skew, self._size_units2 // mid2)
+
+
+class AvellanedaStoikov:
+    """Avellaneda & Stoikov, "High-frequency trading in a limit order book" (2008), with a horizon that rolls on.
+
+    In basis points of mid, with q = position / inventory limit (within ±1), s2 the variance per second, T the horizon:
+    reservation price = mid - q x gamma x s2 x T; half-spread = gamma x s2 x T / 2 + ln(1 + gamma / kappa) / gamma, and
+    never below `half_spread_bps`. The logarithm is taken once, in exact decimals; the rest is whole micro basis points,
+    the shift rounded towards mid, the half-spread up. The shift is bounded by ±50 % of mid: a price stays a price.
+    """
+
+    goes_by_variance = True
+
+    def __init__(self, parameters: EngineParameters, instrument: Instrument) -> None:
+        unit = instrument.tick_size * instrument.lot_size
+        gamma, kappa = parameters.risk_aversion_per_bps, parameters.fill_decay_per_bps
+        with localcontext(_EXACT):
+            self._fill_ubps = int(((1 + gamma / kappa).ln() / gamma) * UBPS)
+            # gamma [1/bps] x variance [ubps2/s] x T [s] in ubps: divided by 1e6 once, and gamma itself in millionths
+            self._gamma_ppm = max(1, int(gamma * _PPM))
+        self._horizon_s = parameters.horizon_s
+        self._half_min_ubps = ubps(parameters.half_spread_bps)
+        self._size_units2 = _units(parameters.order_notional_quote * 2, unit)
+        self._inventory_units2 = max(1, _units(parameters.inventory_max_quote * 2, unit))
+
+    def quotes(self, market: Market) -> tuple[Quote, ...]:
+        mid2 = market.mid2_ticks
+        risk_ubps = min(UBPS_ONE // 2, self._gamma_ppm * market.variance_ubps2 * self._horizon_s // (_PPM * UBPS))
+        held_units2 = market.position_lots * mid2
+        held_units2 = max(-self._inventory_units2, min(self._inventory_units2, held_units2))
+        shift = risk_ubps * abs(held_units2) // self._inventory_units2
+        half = min(UBPS_ONE // 2 - 1, max(self._half_min_ubps, -(-risk_ubps // 2) + self._fill_ubps))
+        return _around(mid2, half, shift if held_units2 > 0 else -shift, self._size_units2 // mid2)
+
+
+def _around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[Quote, ...]:
+    """Both quotes: bid = mid x (1 - half - skew) rounded down, ask = mid x (1 + half - skew) rounded up.
+
+    Neither passes mid, however hard the skew leans. The quote that reduces would cross there and be refused; with the
+    other side at its limit nothing would stand then, and nothing could ever reduce the position.
+    """
+    bid = min(mid2 * (UBPS_ONE - half_ubps - skew_ubps) // (2 * UBPS_ONE), mid2 // 2)
+    ask = max(-(-mid2 * (UBPS_ONE + half_ubps - skew_ubps) // (2 * UBPS_ONE)), -(-mid2 // 2))
+    return (Quote(Side.BUY, bid, lots), Quote(Side.SELL, ask, lots))
+
+
+def strategy_of(parameters: EngineParameters, instrument: Instrument) -> Strategy:
+    """The strategy that the configuration names, for one instrument. `parameters`: those of that symbol."""
+    if parameters.strategy == "avellaneda_stoikov":
+        return AvellanedaStoikov(parameters, instrument)
+    return SpreadAndSkew(parameters, instrument)
 
 
 def _units(quote: Decimal, unit: Decimal) -> int:

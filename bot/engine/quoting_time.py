@@ -20,6 +20,8 @@ class QuotingTime:
         self._since_ns: int | None = None
         self._held_ns: dict[tuple[str, str], int] = {}
         self._may_ns: dict[str, int] = {}
+        self._sides: dict[str, tuple[int, str]] = {}
+        """symbol → (version of its orders, how many sides are out)"""
 
     def advance(self, at_ns: int) -> None:
         """Call before an event that may change orders or permission is handled."""
@@ -29,11 +31,18 @@ class QuotingTime:
         passed_ns, counters = at_ns - since_ns, self._state.counters
         may_quote = self._state.may_quote()
         for symbol in self._state.parameters.symbols:
-            sides = QUOTING_SIDES[len({o.side for o in self._state.orders.live(symbol) if o.state in _OUT})]
-            held = self._held_ns.get((symbol, sides), 0) + passed_ns
-            counters.add("mm_quoting_ms_total", symbol, sides, by=held // NS_PER_MS)
-            self._held_ns[(symbol, sides)] = held % NS_PER_MS
+            version = self._state.orders.version[symbol]
+            known = self._sides.get(symbol)
+            if known is None or known[0] != version:
+                out = {order.side for order in self._state.orders.live(symbol) if order.state in _OUT}
+                known = self._sides[symbol] = (version, QUOTING_SIDES[len(out)])
+            sides = known[1]
+            passed_ms, self._held_ns[(symbol, sides)] = divmod(
+                self._held_ns.get((symbol, sides), 0) + passed_ns, NS_PER_MS
+            )
+            if passed_ms:
+                counters.add("mm_quoting_ms_total", symbol, sides, by=passed_ms)
             if may_quote:
-                may = self._may_ns.get(symbol, 0) + passed_ns
-                counters.add("mm_may_quote_ms_total", symbol, by=may // NS_PER_MS)
-                self._may_ns[symbol] = may % NS_PER_MS
+                passed_ms, self._may_ns[symbol] = divmod(self._may_ns.get(symbol, 0) + passed_ns, NS_PER_MS)
+                if passed_ms:
+                    counters.add("mm_may_quote_ms_total", symbol, by=passed_ms)

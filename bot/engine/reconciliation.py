@@ -12,13 +12,15 @@ from typing import Literal
 
 import msgspec
 
-from bot.domain.events import OpenOrdersRead, OrderStatus, PositionRead, VenueOrder
+from bot.domain.events import ExecutionsSwept, Filled, OpenOrdersRead, OrderStatus, PositionRead, VenueOrder
+from bot.domain.instrument import Instrument
 from bot.domain.intent import CancelOrder, ReadAccount
 from bot.domain.order import OrderHappening, OrderState
+from bot.engine.orders import OwnOrder
 from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S, OWN_PREFIX, seconds_ns
 from bot.engine.probing import probe_soon
 from bot.engine.state import State
-from bot.engine.stopping import Stopping
+from bot.engine.stopping import CANCELLABLE, Stopping, send_cancel
 
 _FLATTEN_GRACE_NS = 5 * NS_PER_S
 _RE_CANCEL_NS = 2 * NS_PER_S
@@ -44,6 +46,17 @@ class Mismatch(msgspec.Struct):
     counted: bool = False
 
 
+class Sweep(msgspec.Struct):
+    """An execution that a read told and the private stream had not.
+
+    `first_ns`: when that read was asked, or the first after the latest execution since; `up_since_ns`: the stream's.
+    """
+
+    symbol: str
+    first_ns: int
+    up_since_ns: int
+
+
 class Reconciliation:
     """Suspicions and what became of them."""
 
@@ -53,6 +66,12 @@ class Reconciliation:
         self._suspicions: dict[tuple[str, Kind, str], Suspicion] = {}
         self._mismatches: dict[str, Mismatch] = {}
         self._read_due_ns: dict[str, int] = {}
+        parameters = state.parameters
+        self._interval_ns = seconds_ns(min(parameters.recon_interval_s, parameters.position_check_s))
+        self._swept: dict[str, Sweep] = {}
+        self._told_ns: dict[str, int] = {}
+        """symbol → when the private stream last told an execution"""
+        self._foreign: dict[str, int] = {}
         self._answers: dict[str, set[str]] = {symbol: set() for symbol in state.parameters.symbols}
         self.drift_pct: dict[str, Decimal] = {}
         """symbol → drift as last established: 0 on a read that agrees, else counted; absent before the first"""
@@ -65,7 +84,7 @@ class Reconciliation:
         for symbol in state.parameters.symbols:
             due_ns = self._read_due_ns.setdefault(symbol, state.now_ns)
             if state.now_ns >= due_ns:
-                self._read_due_ns[symbol] = state.now_ns + seconds_ns(state.parameters.recon_interval_s)
+                self._read_due_ns[symbol] = state.now_ns + self._interval_ns
                 state.emit(ReadAccount(state.now_ns, symbol))
 
     def read_soon(self, symbol: str, wait_ns: int = 0) -> None:
@@ -90,10 +109,36 @@ class Reconciliation:
             before = max(own.sent_at_ns, own.changed_at_ns) < event.asked_at_ns
             if settled and before and own.client_order_id not in open_ids:
                 seen[(event.symbol, "orders_local_only", own.client_order_id)] = None
+            elif own.state is OrderState.WORKING and own.client_order_id in open_ids:
+                self._settle_filled(own, open_ids[own.client_order_id])
+        self._foreigners(event)
         self._forget_cleared(event.symbol, seen)
         for key in seen:
             self._suspect(key, event.asked_at_ns, open_ids.get(key[2]))
         self._answered(event.symbol, "orders")
+
+    def _settle_filled(self, own: OwnOrder, venue: VenueOrder) -> None:
+        """A read says that more is filled than we accounted for: it counts at its worst until the executions come."""
+        if venue.filled_lots > own.reported_lots:
+            own.reported_lots = venue.filled_lots
+            self._state.orders.recount(own)
+
+    def _foreigners(self, event: OpenOrdersRead) -> None:
+        """Orders that are not ours: told once each, and cancelled where the account is ours alone."""
+        state = self._state
+        for order in event.orders:
+            if order.client_order_id.startswith(OWN_PREFIX) or order.status is not OrderStatus.WORKING:
+                continue
+            name = order.venue_order_id or order.client_order_id
+            told_ns = self._foreign.get(name)
+            if told_ns is None:
+                state.note("WARNING", "foreign_order", symbol=event.symbol, venue_order_id=order.venue_order_id,
+                           client_order_id=order.client_order_id)  # fmt: skip
+            elif state.parameters.foreign_orders == "report" or state.now_ns - told_ns < _RE_CANCEL_NS:
+                continue
+            self._foreign[name] = state.now_ns
+            if state.parameters.foreign_orders == "cancel":
+                cancel_orphan(state, event.symbol, order.client_order_id, order.venue_order_id)
 
     def _unknown_to_us(self, client_order_id: str, asked_at_ns: int) -> bool:
         own = self._state.orders.get(client_order_id)
@@ -122,6 +167,7 @@ class Reconciliation:
             suspicion.counted = True
             self._count(kind, symbol, client_order_id)
             if kind == "orders_remote_only":
+                self._revive(client_order_id)
                 self._stopping.enter("recon_divergence", f"{kind} {client_order_id}")
         if kind == "orders_remote_only":
             self._cancel_orphan(suspicion, symbol, client_order_id, venue)
@@ -135,13 +181,65 @@ class Reconciliation:
         suspicion.cancelled_ns = state.now_ns
         cancel_orphan(state, symbol, client_order_id, "" if venue is None else venue.venue_order_id)
 
+    def _revive(self, client_order_id: str) -> None:
+        """One of ours that we believed ended: what it may still cost counts again, and it goes."""
+        order = self._state.orders.get(client_order_id)
+        if order is not None and not order.live:
+            self._state.orders.happen(order, OrderHappening.FOUND_WORKING, self._state.now_ns)
+
     def _doubt_local(self, client_order_id: str) -> None:
-        """Ours, but not at the venue: its outcome is unknown until a probe says how it ended."""
+        """Ours, but not at the venue. A probe decides: open there after all, it is cancelled; gone, it has ended.
+
+        The read that is asked for sweeps executions first, so that its fills are accounted for before it is gone.
+        """
         state = self._state
         order = state.orders.get(client_order_id)
         if order is not None and order.state is OrderState.WORKING:
+            order.unwanted = True
             state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)
             probe_soon(state, order)
+            state.emit(ReadAccount(state.now_ns, order.symbol))
+
+    # ---- executions ----
+
+    def swept(self, event: ExecutionsSwept) -> None:
+        """Executions that came by a read, accounted for at once. Under load a read overtakes the stream: late only.
+
+        What the stream has still not told by a second read, with no execution between, is counted. What happened while
+        the stream was down, or before it broke, is no divergence: catching up is what the read is for.
+        """
+        state = self._state
+        confirm_ns = seconds_ns(state.parameters.recon_confirm_s)
+        for execution_id, sweep in list(self._swept.items()):
+            if sweep.symbol == event.symbol:
+                self._doubt_stream(execution_id, sweep, event.asked_at_ns, confirm_ns)
+        for execution_id, venue_at_ns in event.executions:
+            up_since_ns = state.private_up_since_ns
+            if up_since_ns and venue_at_ns > up_since_ns and not state.ledger.knows(execution_id):
+                self._swept[execution_id] = Sweep(event.symbol, event.asked_at_ns, up_since_ns)
+                self.read_soon(event.symbol, confirm_ns)
+
+    def _doubt_stream(self, execution_id: str, sweep: Sweep, asked_at_ns: int, confirm_ns: int) -> None:
+        """A later read, and the stream has not told that execution yet."""
+        if sweep.up_since_ns != self._state.private_up_since_ns:
+            del self._swept[execution_id]
+            return
+        if self._told_ns.get(sweep.symbol, 0) >= sweep.first_ns:
+            sweep.first_ns = asked_at_ns
+        wait_ns = sweep.first_ns + confirm_ns - asked_at_ns
+        if wait_ns > 0:
+            self.read_soon(sweep.symbol, wait_ns)
+            return
+        del self._swept[execution_id]
+        self._count("unrecorded_fills", sweep.symbol, execution_id)
+        self._stopping.enter("recon_divergence", f"unrecorded_fills {execution_id}")
+
+    def filled(self, event: Filled) -> None:
+        """Call before a fill is accounted for: the stream told it, after all or first; unless it follows its read."""
+        told_by_read = event.execution_id in self._swept and not self._state.ledger.knows(event.execution_id)
+        if not told_by_read:
+            self._swept.pop(event.execution_id, None)
+            self._told_ns[event.symbol] = self._state.now_ns
 
     # ---- position ----
 
@@ -187,7 +285,7 @@ class Reconciliation:
         for symbol, mismatch in list(self._mismatches.items()):
             if mismatch.counted and symbol in self._state.instruments:
                 instrument = self._state.instruments[symbol]
-                self._state.ledger.adopt(symbol, mismatch.venue_lots, mismatch.entry_price, instrument)
+                adopt(self._state, symbol, mismatch.venue_lots, mismatch.entry_price, instrument)
                 del self._mismatches[symbol]
 
     # ---- shared ----
@@ -205,8 +303,22 @@ class Reconciliation:
             self._state.counters.add("mm_recon_runs_total")
 
 
+def adopt(state: State, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument) -> None:
+    """Take over the venue's position, and write down that it was: after a restart it is taken over again."""
+    state.ledger.adopt(symbol, position_lots, entry_price, instrument)
+    state.orders.touch(symbol)
+    state.adopted_ns[symbol] = state.now_ns
+    state.note("INFO", "position_adopted", symbol=symbol, position_lots=position_lots, entry_price=str(entry_price))
+
+
 def cancel_orphan(state: State, symbol: str, client_order_id: str, venue_order_id: str) -> None:
-    """Cancel an order with our prefix that we do not know."""
-    state.cancel_budget.spend(state.now_ns)
-    state.emit(CancelOrder(state.now_ns, client_order_id, symbol, venue_order_id))
+    """Cancel an order that we do not know. Where we believed that it had ended, it is ours to follow again."""
+    order = state.orders.get(client_order_id)
+    if order is not None and order.state in CANCELLABLE:
+        order.venue_order_id = venue_order_id or order.venue_order_id
+        send_cancel(state, order)
+    else:
+        state.cancel_budget.spend(state.now_ns)
+        key = f"{client_order_id or venue_order_id}.x{state.now_ns}"
+        state.emit(CancelOrder(state.now_ns, client_order_id, symbol, venue_order_id, key))
     state.note("WARNING", "orphan_order_canceled", client_order_id=client_order_id, symbol=symbol)

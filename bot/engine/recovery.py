@@ -11,7 +11,7 @@ from bot.domain.events import InstrumentsRead, OpenOrdersRead, OrderStatus, Posi
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import ReadAccount
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, OWN_PREFIX
-from bot.engine.reconciliation import cancel_orphan
+from bot.engine.reconciliation import adopt, cancel_orphan
 from bot.engine.state import State
 
 _RE_READ_NS = 500 * NS_PER_MS
@@ -27,6 +27,10 @@ class Recovery:
         self._position_read: dict[str, bool] = dict.fromkeys(state.parameters.symbols, False)
         self._ask_due_ns: dict[str, int] = {}
         self._leftovers: dict[str, int] = {}
+        self.filters_read: set[str] = set()
+        """symbols whose filters this process was told; those of an earlier one serve its book-keeping alone"""
+        self.restored = False
+        """True where an earlier process's journal was replayed: then positions are known and compared, not adopted"""
 
     def begin(self) -> None:
         """The private stream came up: what was read before may have changed."""
@@ -86,8 +90,14 @@ class Recovery:
         if instrument is None:
             return
         account = state.ledger.accounts[event.symbol]
-        if not state.ready and not account.fills and not self._position_read[event.symbol]:
-            state.ledger.adopt(event.symbol, event.qty_lots, event.entry_price, instrument)
+        known = self.restored and event.symbol in state.adopted_ns
+        fresh = not account.fills and not known
+        if not state.ready and fresh and not self._position_read[event.symbol]:
+            adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument)
+        if known and not state.ready and account.position_lots != event.qty_lots:
+            # executions of the meantime are swept with every read; what stays different is reconciliation's to count
+            self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS
+            return
         self._position_read[event.symbol] = True
 
     def ready(self) -> bool:
@@ -96,11 +106,18 @@ class Recovery:
         return (
             self.account_read
             and bool(state.public_up_since_ns)
-            and len(state.instruments) == len(state.parameters.symbols)
+            and len(self.filters_read) == len(state.parameters.symbols)
             and all(book.usable for book in state.books.values())
             and state.has_grant
             and not state.orders.any_live()
+            and self.fees_resolved
         )
+
+    @property
+    def fees_resolved(self) -> bool:
+        """The venue stated its fees for every symbol, or nobody asked that it should."""
+        state = self._state
+        return not state.parameters.require_fee_resolution or len(state.venue_fees) == len(state.parameters.symbols)
 
     def report(self) -> None:
         """Tell the log what was found."""

@@ -3,6 +3,8 @@
 Everything that may still fill counts as filled: working, in flight, unknown, and fills that the venue reported before
 their executions came. A direction is judged by its own worst case: if every buy fills, how long are we; if every sell
 fills, how short. So at the limit the reducing side still passes, and nothing else does.
+
+Limits are brought to whole numbers once (`Limits`); on the order path nothing is a decimal until a number is told.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final, NamedTuple
 from bot.domain.instrument import Instrument
 from bot.domain.intent import RiskNumber
 from bot.domain.order import Side
+from bot.engine.exposure import pico
 from bot.engine.order_plan import Amend, Place
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
 
@@ -36,110 +39,118 @@ class Refusal(NamedTuple):
     number: RiskNumber
 
 
-class Standing(NamedTuple):
-    """A symbol as risk sees it. `buys_lots`, `sells_lots`: worst case, without the order that is being changed.
+class Limits(NamedTuple):
+    """One symbol's limits. `*_units2`: quote in halves of tick x lot, rounded down; `unit2_pico`: one of these.
 
-    `others_quote`: the worst cases of all other symbols. `mark2_ticks`: twice the independent mark (collar).
+    `total_name`: which limit the total is: `total`, or `leverage` where that is tighter.
     """
 
     instrument: Instrument
+    inventory_max_quote: Decimal
+    total_max_quote: Decimal
+    total_name: str
+    inventory_units2: int
+    total_units2: int
+    order_units: int
+    order_notional_max_quote: Decimal
+    unit2_pico: int
+    max_open_orders: int
+    max_open_positions: int | None
+
+
+def limits_of(
+    parameters: EngineParameters,
+    instrument: Instrument,
+    inventory_max_quote: Decimal,
+    total_max_quote: Decimal,
+    total_name: str = "total",
+) -> Limits:
+    """`parameters`: those of that symbol; the two limits as tightened by grant, ceilings and leverage."""
+    unit = instrument.tick_size * instrument.lot_size
+    return Limits(
+        instrument,
+        inventory_max_quote,
+        total_max_quote,
+        total_name,
+        int(inventory_max_quote * 2 / unit),
+        int(total_max_quote * 2 / unit),
+        int(parameters.order_notional_max_quote / unit),
+        parameters.order_notional_max_quote,
+        pico(unit / 2),
+        parameters.max_open_orders,
+        parameters.max_open_positions,
+    )
+
+
+class Standing(NamedTuple):
+    """A symbol as risk sees it. `buys_lots`, `sells_lots`: worst case, without the order that is being changed.
+
+    `others_pico`: the worst cases of all other symbols (see `bot.engine.exposure`); `others_open`: how many of them
+    have a position or orders. `mark2_ticks`: twice the independent mark (collar).
+    """
+
+    limits: Limits
     position_lots: int
     buys_lots: int
     sells_lots: int
     active_orders: int
     mid2_ticks: int
     mark2_ticks: int
-    others_quote: Decimal
-    inventory_max_quote: Decimal
-    total_max_quote: Decimal
+    others_pico: int = 0
+    others_open: int = 0
 
 
 class Permission(NamedTuple):
-    """What holds for every symbol at this moment."""
+    """What holds at this moment. `barred`: the name of a limit that bars everything new, with its numbers, or None."""
 
     running: bool
     granted: bool
     edge_ubps: int
+    edge_min_ubps: int
     orders_left: int
+    barred: RiskNumber | None = None
 
 
 class Room(NamedTuple):
-    """How many lots may be added on a side, and which limit says so.
-
-    `taken_units2`: what leans to that side already, twice ticks x lots; its value is worked out where it is told.
-    """
+    """How many lots may be added on a side, and which limit says so."""
 
     lots: int
     limit: str
-    taken_units2: int
-    standing: Standing
-
-    @property
-    def value(self) -> Decimal:
-        """What of the limit is taken, quote."""
-        instrument = self.standing.instrument
-        taken = self.taken_units2 * (instrument.tick_size * instrument.lot_size / 2)
-        return taken if self.limit == "inventory" else taken + self.standing.others_quote
-
-    @property
-    def allowed(self) -> Decimal:
-        """The limit, quote."""
-        return self.standing.inventory_max_quote if self.limit == "inventory" else self.standing.total_max_quote
-
-
-class _Caps(NamedTuple):
-    """The limits of one share as whole units, and what they were worked out from."""
-
-    instrument: Instrument
-    inventory_max_quote: Decimal
-    total_max_quote: Decimal
-    others_quote: Decimal
-    inventory_units2: int
-    total_units2: int
 
 
 class Risk:
-    """The limits of one run."""
+    """The limits that are the same for every symbol of a run."""
 
     def __init__(self, parameters: EngineParameters) -> None:
         self._parameters = parameters
         self._collar_ubps = ubps(parameters.price_collar_bps)
-        self._edge_ubps = ubps(parameters.edge_threshold_bps)
-        self._caps_of: dict[tuple[str, int], _Caps] = {}
 
     def room(self, standing: Standing, side: Side, price_ticks: int, share_pct: int = 100) -> Room:
         """Room on a side at that price, within `share_pct` of the limits; 0 where there is none.
 
         Valued at the higher of mid and the price: a sell above mid opens its short at its own price.
         """
-        caps = self._caps(standing, share_pct)
+        limits = standing.limits
         mark2 = max(standing.mid2_ticks, 2 * price_ticks)
         leaning = _leaning_lots(standing, side)
-        room_inventory = caps.inventory_units2 // mark2 - leaning
-        room_total = caps.total_units2 // mark2 - leaning
-        taken = leaning * mark2 if leaning > 0 else 0
+        total_units2 = limits.total_units2 * share_pct // 100
+        if standing.others_pico:
+            total_units2 = max(0, total_units2 + -standing.others_pico // limits.unit2_pico)
+        room_inventory = limits.inventory_units2 * share_pct // 100 // mark2 - leaning
+        room_total = total_units2 // mark2 - leaning
         if room_inventory <= room_total:
-            return Room(max(room_inventory, 0, -leaning), "inventory", taken, standing)
-        return Room(max(room_total, 0, -leaning), "total", taken, standing)
+            return Room(max(room_inventory, 0, -leaning), "inventory")
+        return Room(max(room_total, 0, -leaning), limits.total_name)
 
-    def _caps(self, standing: Standing, share_pct: int) -> _Caps:
-        """Exact, and worked out again only where one of the values it comes from is another object."""
-        key = (standing.instrument.symbol, share_pct)
-        known = self._caps_of.get(key)
-        if (
-            known is not None
-            and known.instrument is standing.instrument
-            and known.inventory_max_quote is standing.inventory_max_quote
-            and known.total_max_quote is standing.total_max_quote
-            and known.others_quote is standing.others_quote
-        ):
-            return known
-        unit2 = standing.instrument.tick_size * standing.instrument.lot_size / 2
-        inventory = standing.inventory_max_quote * share_pct / 100
-        total = max(standing.total_max_quote * share_pct / 100 - standing.others_quote, Decimal(0))
-        limits = (standing.instrument, standing.inventory_max_quote, standing.total_max_quote, standing.others_quote)
-        self._caps_of[key] = caps = _Caps(*limits, int(inventory / unit2), int(total / unit2))
-        return caps
+    def number(self, standing: Standing, side: Side, price_ticks: int, limit: str, added_lots: int) -> RiskNumber:
+        """What the limit that `room` named would come to with `added_lots` more."""
+        limits = standing.limits
+        unit2 = limits.instrument.tick_size * limits.instrument.lot_size / 2
+        lots = max(0, _leaning_lots(standing, side)) + added_lots
+        value = lots * max(standing.mid2_ticks, 2 * price_ticks) * unit2
+        if limit == "inventory":
+            return RiskNumber(limit, value, limits.inventory_max_quote)
+        return RiskNumber(limit, value + Decimal(standing.others_pico).scaleb(-12), limits.total_max_quote)
 
     def approve(self, action: Place | Amend, standing: Standing, permission: Permission) -> Approved | Refusal:
         """Approve a new order or an amend, or say which number decided against it."""
@@ -147,30 +158,42 @@ class Risk:
         return Approved(action, _PERMIT) if number is None else Refusal(number)
 
     def _refusal(self, action: Place | Amend, standing: Standing, permission: Permission) -> RiskNumber | None:
-        quote, parameters = action.quote, self._parameters
+        quote, limits = action.quote, standing.limits
         if not permission.running:
             return _number("state", 0, 1)
         if not permission.granted:
             return _number("grant", 0, 1)
-        if permission.edge_ubps < self._edge_ubps:
-            return RiskNumber("edge", Decimal(permission.edge_ubps) / UBPS, parameters.edge_threshold_bps)
+        if permission.edge_ubps < permission.edge_min_ubps:
+            return RiskNumber("edge", Decimal(permission.edge_ubps) / UBPS, Decimal(permission.edge_min_ubps) / UBPS)
+        if permission.barred is not None:
+            return permission.barred
         if isinstance(action, Place):
-            if standing.active_orders >= parameters.max_open_orders:
-                return _number("active_orders", standing.active_orders + 1, parameters.max_open_orders)
-            if permission.orders_left <= 0:
-                return _number("order_rate", parameters.orders_per_min_max + 1, parameters.orders_per_min_max)
-        notional = standing.instrument.notional_quote(quote.price_ticks, quote.qty_lots)
-        if notional > parameters.order_notional_max_quote:
-            return RiskNumber("order_notional", notional, parameters.order_notional_max_quote)
+            refused = self._refusal_of_one_more(standing, permission)
+            if refused is not None:
+                return refused
+        if quote.price_ticks * quote.qty_lots > limits.order_units:
+            notional = limits.instrument.notional_quote(quote.price_ticks, quote.qty_lots)
+            return RiskNumber("order_notional", notional, limits.order_notional_max_quote)
         away_ubps = abs(2 * quote.price_ticks - standing.mark2_ticks) * UBPS_ONE // standing.mark2_ticks
         if away_ubps > self._collar_ubps:
-            return RiskNumber("price_collar", Decimal(away_ubps) / UBPS, parameters.price_collar_bps)
+            return RiskNumber("price_collar", Decimal(away_ubps) / UBPS, self._parameters.price_collar_bps)
         # an amend that fails leaves what stood before, and that was approved; in flight the table counts the larger
         room = self.room(standing, quote.side, quote.price_ticks)
         if quote.qty_lots > room.lots:
-            unit2 = standing.instrument.tick_size * standing.instrument.lot_size / 2
-            added = quote.qty_lots * max(standing.mid2_ticks, 2 * quote.price_ticks) * unit2
-            return RiskNumber(room.limit, room.value + added, room.allowed)
+            return self.number(standing, quote.side, quote.price_ticks, room.limit, quote.qty_lots)
+        return None
+
+    def _refusal_of_one_more(self, standing: Standing, permission: Permission) -> RiskNumber | None:
+        """Counts that a new order adds to and an amend does not."""
+        limits = standing.limits
+        if standing.active_orders >= limits.max_open_orders:
+            return _number("active_orders", standing.active_orders + 1, limits.max_open_orders)
+        if permission.orders_left <= 0:
+            allowed = self._parameters.orders_per_min_max
+            return _number("order_rate", allowed + 1, allowed)
+        most = limits.max_open_positions
+        if most is not None and standing.others_open >= most and not standing.position_lots:
+            return _number("open_positions", standing.others_open + 1, most)
         return None
 
 

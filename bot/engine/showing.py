@@ -28,7 +28,7 @@ def gauges(state: State, performance: Performance, drift_pct: Mapping[str, Decim
     )
     yield "mm_execution_healthy", ("ok",), float(healthy)
     yield "mm_execution_healthy", ("degraded",), float(not healthy)
-    yield "mm_funding_quote_total", (), 0.0
+    yield "mm_funding_quote_total", (), float(state.ledger.funding_quote)
     for symbol in state.parameters.symbols:
         yield from _of_symbol(state, performance, symbol, now_ns)
     for symbol, drift in drift_pct.items():

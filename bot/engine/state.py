@@ -8,14 +8,16 @@ import msgspec
 
 from bot.domain.book import Book
 from bot.domain.instrument import Instrument
-from bot.domain.intent import Intent, Note
+from bot.domain.intent import Intent, Note, RiskNumber
 from bot.domain.order import Side
-from bot.engine.budgets import CancelBudget, Rate
+from bot.engine.budgets import AmendPace, CancelBudget, Rate
 from bot.engine.counters import Counters
+from bot.engine.exposure import Exposure
 from bot.engine.ledger import EquityCurve, Ledger
 from bot.engine.orders import OrderTable
 from bot.engine.parameters import NS_PER_MS, EngineParameters, seconds_ns
 from bot.engine.stop import StopBoard, View
+from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
 
@@ -29,6 +31,31 @@ class Grant(msgspec.Struct, frozen=True):
     total_max_quote: Decimal
     renewed_at_ns: int
     expires_at_ns: int
+
+
+class Wallet(msgspec.Struct, frozen=True):
+    """The account as the venue last stated it, quote."""
+
+    at_ns: int
+    equity_quote: Decimal
+    margin_used_quote: Decimal
+
+
+class Release(msgspec.Struct):
+    """A request of a first person to release stops. `word`: pending | released | refused.
+
+    `covers`: the stops that held when it was asked. `refusal`: why the last word on it did not count, named in front.
+    """
+
+    kind: str
+    reason: str
+    asked_by: str
+    why: str
+    asked_ns: int
+    covers: tuple[str, ...] = ()
+    word: str = "pending"
+    refusal: str = ""
+    released: tuple[str, ...] = ()
 
 
 class BackOff(msgspec.Struct):
@@ -56,6 +83,8 @@ class State:
         self.out: list[Intent] = []
         self.observations: list[Observation] = []
         self.counters = Counters(symbols)
+        self.own: dict[str, EngineParameters] = {symbol: parameters.of(symbol) for symbol in symbols}
+        """symbol → the parameters as they are there"""
         # market
         self.books: dict[str, Book] = {symbol: Book() for symbol in symbols}
         self.instruments: dict[str, Instrument] = {}
@@ -67,6 +96,16 @@ class State:
         self.orders = OrderTable(symbols)
         self.ledger = Ledger(symbols)
         self.equity = EquityCurve()
+        self.exposure = Exposure(self.orders, self.ledger, self.instruments, self.last_mid2)
+        self.adopted_ns: dict[str, int] = {}
+        """symbol → when the venue's position was taken over; executions from then on are ours to account for"""
+        self.wallet: Wallet | None = None
+        self.venue_equity = EquityCurve()
+        """the account's equity net of transfers, by the venue's statements"""
+        self.venue_fees: dict[str, tuple[Decimal, Decimal]] = {}
+        """symbol → (maker net of rebate, taker) in bps, as the venue stated them"""
+        self.barred: RiskNumber | None = None
+        """a limit that bars everything new without being a stop"""
         self.last_execution_ns: dict[str, int] = dict.fromkeys(symbols, 0)
         self.back_off: dict[tuple[str, Side], BackOff] = {(s, side): BackOff() for s in symbols for side in Side}
         self.sequence = 0
@@ -80,6 +119,13 @@ class State:
         """when a grant that was held was lost, None while one is held or none ever was"""
         # stopping
         self.stops = StopBoard(seconds_ns(parameters.hysteresis_s))
+        self.thresholds = FreezeThresholds(parameters)
+        self.last_latency: tuple[int, int] = (0, 0)
+        """(ms, at_ns) of the newest answer to a create"""
+        self.operations: dict[str, None] = {}
+        """idempotency keys of requests from outside, oldest first"""
+        self.releases: dict[str, Release] = {}
+        """requests to release stops by their ids, oldest first, of this process alone"""
         self.ready = False
         """True from the first time that everything needed for quoting was there"""
         self.taker_fills = 0
@@ -87,6 +133,9 @@ class State:
         self.order_rate = Rate(parameters.orders_per_min_max)
         self.cancel_rate = Rate(parameters.cancels_per_min_max)
         self.cancel_budget = CancelBudget(parameters.cancel_budget_per_min, parameters.cancel_budget_reserve)
+        self.amend_pace = AmendPace(parameters.amends_per_s_max, parameters.amends_reserve_pct)
+        self.limits_version = 0
+        """rises when something that limits are made of has changed"""
 
     @property
     def view(self) -> View:
@@ -109,10 +158,26 @@ class State:
         own = self.parameters.inventory_max_quote
         return own if self.grant is None else min(own, self.grant.inventory_max_quote)
 
+    def position_max_quote(self, symbol: str) -> Decimal:
+        """The same for one symbol, under its own ceiling where it has one."""
+        ceiling = self.own[symbol].position_max_quote
+        return self.inventory_max_quote if ceiling is None else min(self.inventory_max_quote, ceiling)
+
     @property
     def total_max_quote(self) -> Decimal:
-        own = self.parameters.total_max_quote
-        return own if self.grant is None else min(own, self.grant.total_max_quote)
+        """The tightest of our own limit, its ceilings and the grant's."""
+        parameters = self.parameters
+        asked = (parameters.total_max_quote, parameters.max_total_notional_quote, parameters.kill_total_max_quote)
+        tightest = min(limit for limit in asked if limit is not None)
+        return tightest if self.grant is None else min(tightest, self.grant.total_max_quote)
+
+    @property
+    def leverage_quote(self) -> Decimal | None:
+        """Most notional that the leverage cap leaves, None without one; 0 while equity is unknown."""
+        cap = self.parameters.leverage_max
+        if cap is None:
+            return None
+        return Decimal(0) if self.wallet is None else max(Decimal(0), self.wallet.equity_quote * cap)
 
     def mark(self, symbol: str) -> Decimal | None:
         """The newest mid, quote per base; the last one known where the book is lost; None before the first."""

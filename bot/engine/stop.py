@@ -3,9 +3,11 @@
     INIT → RUNNING → FROZEN | HELD | HALTED → SHUTDOWN
 
 Rules, told once. Several stops may hold at the same time; the worst view shows, and quoting needs that none holds.
-`auto`: released when its cause has been gone for `hysteresis_s`. `people`: released by a ResumeRequested that names it
-(or `*`). `re-arm`: HALTED is released by nothing inside this process. SHUTDOWN is never released. Midnight releases
-nothing. A stop that already holds is not entered again: nothing is counted, noted or cancelled a second time.
+`auto`: released when its cause has been gone for `hysteresis_s`. `people`: released by a person's ReleaseAsked that
+names it (or `*`) and another person's ReleaseConfirmed (see `releasing`), or by a ResumeRequested of a driver that has
+asked people itself. `re-arm`: HALTED is released by two different people, and by nothing else. SHUTDOWN is never
+released. Midnight releases nothing, and a restart releases only what time may release. A stop that already holds is
+not entered again: nothing is counted, noted or cancelled a second time.
 """
 
 from __future__ import annotations
@@ -42,6 +44,11 @@ class Stop(msgspec.Struct, frozen=True):
     view: View
 
 
+RESTART: Final = "restart"
+"""A restart under the two-man rule: lifted by a new grant, or by people."""
+
+REARM_PEOPLE_MIN: Final = 2
+
 STOPS: Final[dict[str, Stop]] = {
     stop.reason: stop
     for stop in (
@@ -49,6 +56,7 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("edge_below_threshold", "market", "auto", View.FROZEN),
         Stop("stale_book", "market", "auto", View.FROZEN),
         Stop("venue_unreachable", "market", "auto", View.FROZEN),
+        Stop("venue_slow", "market", "auto", View.FROZEN),
         # permission
         Stop("grant_expired", "fault", "auto", View.FROZEN),
         Stop("grant_revoked", "planned", "auto", View.FROZEN),
@@ -60,6 +68,7 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("operator_cancel_all", "planned", "auto", View.FROZEN),
         Stop("operator_freeze", "planned", "people", View.FROZEN),
         Stop("operator_hold", "planned", "people", View.HELD),
+        Stop(RESTART, "planned", "people", View.HELD),
         Stop("external", "fault", "people", View.HELD),  # asked for under a reason that this table does not know
         Stop("shutdown", "planned", "re-arm", View.SHUTDOWN),
         # something we cannot account for
@@ -69,7 +78,12 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("recon_divergence", "fault", "people", View.HELD),
         Stop("runaway_breaker", "fault", "people", View.HELD),
         Stop("cancel_budget", "fault", "re-arm", View.HALTED),
+        Stop("fee_mismatch", "fault", "people", View.HELD),
         # money
+        Stop("daily_loss_cap", "fault", "people", View.HELD),
+        Stop("strategy_budget", "fault", "people", View.HELD),
+        Stop("margin_ratio", "fault", "re-arm", View.HALTED),
+        Stop("kill_caps", "fault", "re-arm", View.HALTED),
         Stop("daily_loss", "fault", "re-arm", View.HALTED),
         Stop("drawdown", "fault", "re-arm", View.HALTED),
         Stop("kill_switch", "fault", "re-arm", View.HALTED),
@@ -133,6 +147,30 @@ class StopBoard:
             del self._holding[stop.reason]
         return due
 
+    def rearm(self, reason: str, people: tuple[str, ...]) -> list[Stop]:
+        """Release HALTED stops by reason (or `*`), where enough different people say so. SHUTDOWN stays."""
+        if len({name.strip() for name in people} - {""}) < REARM_PEOPLE_MIN:
+            return []
+        due = [
+            held.stop
+            for held in self._holding.values()
+            if held.stop.view is View.HALTED and reason in ("*", held.stop.reason)
+        ]
+        for stop in due:
+            del self._holding[stop.reason]
+        return due
+
+    def release(self, reason: str) -> list[Stop]:
+        """Release one stop whatever may release it; for the one cause that undoes it."""
+        held = self._holding.pop(reason, None)
+        return [] if held is None else [held.stop]
+
+    def carry(self) -> None:
+        """A new process: what time may release is looked at anew, and nobody is shutting down any more."""
+        for reason, held in list(self._holding.items()):
+            if held.stop.resume == "auto" or held.stop.view is View.SHUTDOWN:
+                del self._holding[reason]
+
     def holds(self, reason: str) -> bool:
         return reason in self._holding
 
@@ -143,6 +181,8 @@ class StopBoard:
     @property
     def principal(self) -> Holding | None:
         """The stop that shows: worst view, then the one entered first."""
+        if not self._holding:
+            return None
         worst: Holding | None = None
         for held in self._holding.values():
             if worst is None or _SEVERITY[held.stop.view] > _SEVERITY[worst.stop.view]:
@@ -155,10 +195,11 @@ class StopBoard:
 
     def view(self, *, ready: bool) -> View:
         """The view of the whole: a stop outranks INIT and RUNNING."""
+        if not self._holding:
+            return View.RUNNING if ready else View.INIT
         worst = self.principal
-        if worst is not None:
-            return worst.stop.view
-        return View.RUNNING if ready else View.INIT
+        assert worst is not None  # noqa: S101 - told to the type checker; something holds
+        return worst.stop.view
 
 
 def _cause_is_there(held: Holding) -> bool:

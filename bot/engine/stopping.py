@@ -20,7 +20,8 @@ _RETRY_MAX_MS = 5_000
 _PATIENCE_NS = 2 * NS_PER_S
 """No answer to a cancel-all or a read for this long: ask again."""
 _STRAGGLER_RETRY_NS = 500 * NS_PER_MS
-_CANCELLABLE = (OrderState.WORKING, OrderState.PENDING_AMEND)
+CANCELLABLE = (OrderState.WORKING, OrderState.PENDING_AMEND)
+"""States in which a cancel is sent; in any other it is on its way, not needed, or the outcome is asked after first."""
 
 
 class CancelRun(msgspec.Struct):
@@ -80,6 +81,23 @@ class Stopping:
         if stop.view is View.SHUTDOWN:
             self._shutdown_ns = state.now_ns
 
+    def begin_run(self) -> None:
+        """A new process under a stop that it did not enter itself: see to it that nothing stands."""
+        principal = self._state.stops.principal
+        if principal is not None:
+            self._start(principal.stop)
+
+    def forget_run(self) -> None:
+        """The cancel-all of an earlier process is not this one's to prove."""
+        self._run = None
+        self._shutdown_ns = None
+
+    def continue_after(self, key: str) -> None:
+        """An earlier process used that key; ours come after it."""
+        serial = key.split("-")[2:3]
+        if serial and serial[0].isdigit():
+            self._serial = max(self._serial, int(serial[0]))
+
     def note_view(self, before: View) -> None:
         """Tell the log where the view changed."""
         after = self._state.view
@@ -105,7 +123,7 @@ class Stopping:
         run.answered_ns = run.retry_ns = None
         run.clean = []
         for order in state.orders.all_live():
-            if order.state in _CANCELLABLE:
+            if order.state in CANCELLABLE:
                 state.orders.happen(order, OrderHappening.CANCEL_SENT, state.now_ns)
                 order.sent_at_ns = order.cancel_sent_ns = state.now_ns
                 order.answered_at_ns = None
@@ -215,7 +233,7 @@ class Stopping:
         """An order that turns out to work after the stop (its create was in flight) is cancelled by itself."""
         state = self._state
         for order in state.orders.all_live():
-            if order.state in _CANCELLABLE and state.now_ns - order.cancel_sent_ns >= _STRAGGLER_RETRY_NS:
+            if order.state in CANCELLABLE and state.now_ns - order.cancel_sent_ns >= _STRAGGLER_RETRY_NS:
                 send_cancel(state, order)
                 self._doubt(order.symbol)
 
@@ -243,4 +261,5 @@ def send_cancel(state: State, order: OwnOrder) -> None:
     order.answered_at_ns = None
     state.cancel_budget.spend(state.now_ns)
     state.cancel_rate.spend(state.now_ns)
-    state.emit(CancelOrder(state.now_ns, order.client_order_id, order.symbol, order.venue_order_id))
+    key = order.next_key("c")
+    state.emit(CancelOrder(state.now_ns, order.client_order_id, order.symbol, order.venue_order_id, key))

@@ -19,7 +19,7 @@ NS_PER_S: Final = 1_000_000_000
 
 
 class Housekeeping:
-    """`disk_reserve_bytes`: quoting stops below it."""
+    """`disk_reserve_bytes`: quoting stops below it. `last_ns`: last sign of life of the run that is continued."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Housekeeping:
         *,
         disk_reserve_bytes: int,
         export_interval_s: int,
+        last_ns: int = 0,
     ) -> None:
         self._folder = folder
         self._state = state
@@ -40,12 +41,12 @@ class Housekeeping:
         self._drains: list[Callable[[], Iterable[Sample]]] = []
         self._disk_reserve_bytes = disk_reserve_bytes
         self._interval_ns = export_interval_s * NS_PER_S
-        self._exports = Exports(folder, state.parameters.symbols)
+        self._exports = Exports(folder, state.parameters.symbols, last_ns)
         self._due_ns = 0
         self._failing = False
 
     def note_fill(self, fill: Filled) -> None:
-        self._exports.note_fill(fill)
+        self._exports.note_fill(fill, self._state)
 
     def drain(self, source: Callable[[], Iterable[Sample]]) -> None:
         """Adds a source of histogram observations."""
@@ -59,6 +60,7 @@ class Housekeeping:
     def turn(self, now_ns: int) -> str:
         """Does what is due. The reason for a stop, or an empty string."""
         self.observe()
+        self._exports.sample(self._state, now_ns)
         if now_ns < self._due_ns:
             return ""
         self._due_ns = now_ns + self._interval_ns
@@ -71,10 +73,13 @@ class Housekeeping:
         )
         return "disk_full"
 
-    def write_exports(self, now_ns: int) -> None:
+    def write_exports(self, now_ns: int, *, last: bool = False) -> None:
         """A failure is logged once and tried again; exports are copies, nothing depends on them."""
         try:
-            self._exports.write(self._state, now_ns)
+            if last:
+                self._exports.finish(self._state, now_ns)
+            else:
+                self._exports.write(self._state, now_ns)
         except OSError as error:
             if not self._failing:
                 self._log.write("WARNING", NAME, "exports_unwritable", {"message": str(error)})

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from bot.domain.events import (
     BookDelta,
     BookSnapshot,
+    EquityCarried,
     Event,
     Filled,
+    FundingPaid,
     InstrumentsRead,
     ReadFailed,
     ShutdownRequested,
@@ -28,6 +30,7 @@ from bot.domain.events import (
 from bot.domain.instrument import Instrument
 from bot.domain.intent import CancelAll, Exit, Intent, Note, PublishKillSwitch
 from bot.engine.engine import Engine
+from bot.engine.recovery import instrument_of
 from bot.journal import Journal, JournalUnwritable, label_text
 from bot.runtime.clock import Clock
 from bot.runtime.grant import GrantHolder
@@ -36,6 +39,8 @@ from bot.runtime.last_resort import cancel_and_prove
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.sender import Sender
+from bot.runtime.thresholds import ThresholdsFile
+from bot.tally import Tally
 from bot.venues.port import VenueError, VenuePort
 
 TICK_S: Final = 0.1
@@ -63,6 +68,18 @@ class Parts(NamedTuple):
     heartbeat_ns: int
     shutdown_deadline_s: float
     publish_kill_switch: Callable[[str], None]
+    earlier_fills: tuple[Filled, ...] = ()
+    """Executions that the journal knew before this process, oldest first."""
+    carried: EquityCarried | None = None
+    """The 24 hours of this account before a fresh journal."""
+    accounted_since_ns: Mapping[str, int] = {}
+    """Symbol to when an earlier process took over its position."""
+    earlier_instruments: Mapping[str, Instrument] = {}
+    """Filters as the journal had them, for probes that are due before they were read again."""
+    thresholds: ThresholdsFile | None = None
+    reads_fees: bool = False
+    """Whether decisions go by the venue's own word on fees."""
+    tick_s: float = TICK_S
 
 
 class Loop:
@@ -73,14 +90,21 @@ class Loop:
         self._engine = parts.engine
         self._journal = parts.journal
         self._log = parts.log
-        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed)
+        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed, reads_fees=parts.reads_fees)
+        self.sender.instruments.update(parts.earlier_instruments)
+        for fill in parts.earlier_fills:
+            self.sender.known_execution(fill)
+        for symbol, since_ns in parts.accounted_since_ns.items():
+            self.sender.sweep_from(symbol, since_ns // 1_000_000)
         parts.housekeeping.drain(self.sender.drain_observations)
         self._intents: list[Intent] = []
         self._flush_is_due = False
         self._unwritable = False
+        self._unsaved: dict[tuple[str, str], int] = {}
         self._engine_broken = False
         self._rescue: asyncio.Task[None] | None = None
         self._ending: int | None = None
+        self.tally = Tally(parts.started.symbols, lambda: parts.engine.counts)
         self._updates: dict[str, int] = dict.fromkeys(parts.started.symbols, 0)
         self._heartbeat_at_ns = 0
         self._done: asyncio.Future[int] | None = None
@@ -89,6 +113,11 @@ class Loop:
         """The clock of everything that the engine is told."""
         return self._parts.clock.now_ns()
 
+    @property
+    def iterations(self) -> int:
+        """Market updates that every symbol has had."""
+        return min(self._updates.values())
+
     # ---- the door --------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
@@ -96,20 +125,24 @@ class Loop:
         if self._engine_broken:
             return
         if isinstance(event, Filled):
-            if self.sender.known_execution(event):
+            if not self.sender.known_execution(event):
+                self._parts.housekeeping.note_fill(event)
+            elif not self.sender.heard_after_sweep(event):
                 return
-            self._parts.housekeeping.note_fill(event)
-        elif isinstance(event, InstrumentsRead):
-            self.sender.instruments[event.symbol] = _instrument(event)
+        elif isinstance(event, FundingPaid) and self.sender.known_execution(event):
+            return
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)
+            if isinstance(event, InstrumentsRead):
+                self.sender.instruments[event.symbol] = instrument_of(event)
             for intent in intents:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
             self._engine_broken = True
             self.failed(error, f"deciding on {type(event).__name__}")
             return
+        self.tally.note(event, intents)
         if intents:
             self.sender.decided(event, intents)
             self._intents += intents
@@ -166,9 +199,12 @@ class Loop:
                     self._log.write("INFO", NAME, "cancel_all_sent", {"key": intent.key, "reason": intent.reason})
         self.sender.send(intents)
 
-    def _commit(self) -> bool:
+    def _commit(self, *, last: bool = False) -> bool:
+        """`last`: nothing comes after it, so nothing is put off."""
+        if not last and self._journal.puts_off():
+            return True
         try:
-            self._journal.commit(self._totals())
+            self._journal.commit(self._changed_totals())
         except JournalUnwritable as error:
             if not self._unwritable:
                 self._unwritable = True
@@ -176,11 +212,16 @@ class Loop:
                 self.tell(StopRequested(self.now_ns(), "journal_unwritable", "fault", "people", "journal"))
             return False
         self._unwritable = False
+        self._unsaved.clear()
         return True
 
-    def _totals(self) -> dict[tuple[str, str], int]:
-        counts = {**self._engine.counts, **self._parts.metrics.counts}
-        return {(name, label_text(name, labels)): count for (name, labels), count in counts.items()}
+    def _changed_totals(self) -> dict[tuple[str, str], int]:
+        """Counters that changed since a commit last succeeded; at first all of them."""
+        unsaved = self._unsaved
+        for source in (self._engine, self._parts.metrics):
+            for (name, labels), count in source.drain_changed_counts():
+                unsaved[name, label_text(name, labels)] = count
+        return unsaved
 
     def _count_iteration(self, symbol: str) -> None:
         self._updates[symbol] = self._updates.get(symbol, 0) + 1
@@ -196,12 +237,23 @@ class Loop:
             self._journal.heartbeat(event)
             self._parts.metrics.note_readiness()
         self.tell(event)
+        self._read_thresholds(now_ns)
         if self._journal.market_data_error:
             self._log.write("WARNING", NAME, "market_data_not_kept", {"message": self._journal.market_data_error})
             self._journal.market_data_error = ""
         stop = self._parts.housekeeping.turn(now_ns)
         if stop:
             self.tell(StopRequested(now_ns, stop, "fault", "people", "housekeeping"))
+
+    def _read_thresholds(self, now_ns: int) -> None:
+        """The thresholds file where it changed; one that cannot be used is refused and what held goes on holding."""
+        if self._parts.thresholds is None:
+            return
+        found = self._parts.thresholds.turn(now_ns)
+        if isinstance(found, str):
+            self._log.write("WARNING", NAME, "thresholds_refused", {"message": found})
+        elif found is not None:
+            self.tell(found)
 
     # ---- from start to end -----------------------------------------------------------------------------------------
 
@@ -213,6 +265,8 @@ class Loop:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.shut_down, signal.Signals(number).name)
         self.tell(self._parts.started)
+        if self._parts.carried is not None:
+            self.tell(self._parts.carried)
 
     async def run(self) -> int:
         """Runs until the engine says `Exit`, and returns the exit code. The journal is committed when it returns."""
@@ -230,8 +284,8 @@ class Loop:
             await asyncio.gather(ticking, connecting, return_exceptions=True)
             await self.sender.close()
             await self._parts.port.close()
-            self._commit()
-        return max(code, self._ending or 0)
+            written = self._commit(last=True)
+        return max(code, self._ending or 0, 0 if written else 1)
 
     async def _tick_until_done(self) -> None:
         """On a fixed grid of the loop's clock: a late tick does not push the later ones."""
@@ -239,7 +293,7 @@ class Loop:
         due = loop.time()
         while True:
             self._tick()
-            due = max(due + TICK_S, loop.time())
+            due = max(due + self._parts.tick_s, loop.time())
             await asyncio.sleep(due - loop.time())
 
     async def _connect(self) -> None:
@@ -280,20 +334,6 @@ class Loop:
         if self._done is not None and not self._done.done():
             self._log.write("INFO" if code == 0 else "ERROR", NAME, "exit", {"code": code, "reason": reason})
             self._done.set_result(code)
-
-
-def _instrument(event: InstrumentsRead) -> Instrument:
-    return Instrument(
-        symbol=event.symbol,
-        category="spot" if event.category == "spot" else "linear",
-        base=event.base,
-        quote=event.quote,
-        tick_size=event.tick_size,
-        lot_size=event.lot_size,
-        qty_min=event.qty_min,
-        qty_max=event.qty_max,
-        notional_min_quote=event.notional_min_quote,
-    )
 
 
 def _where(error: BaseException) -> str:

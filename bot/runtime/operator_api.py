@@ -1,8 +1,9 @@
 """The bot's HTTP: health, readiness, metrics and status for reading; the grant for the guard; stops for people.
 
-Reading needs no token and shows no secret. `/grant` takes the guard's token, every other change the operator's. A
-wrong token is counted and throttled; a right one is never, because stopping must always work. Bodies are decoded into
-exact types: an unknown or ill-typed field is answered 422 with its name.
+Reading needs no token and shows no secret. `/grant` takes the guard's token, stopping the operator's, and releasing
+what was stopped (`resume`, `re-arm`) two people's: one asks, another one confirms. A wrong token is counted and
+throttled; a right one is never, because stopping must always work. Bodies are decoded into exact types: an unknown or
+ill-typed field is answered 422 with its name.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import msgspec
 from aiohttp import web
 
 from bot.domain.events import Event, GrantReceived, ShutdownRequested, StopRequested
+from bot.engine.state import Release
 from bot.runtime.exporter import CONTENT_TYPE
 from bot.runtime.grant import TTL_S_MAX, GrantHolder, GrantRefused, LowerEpoch
+from bot.runtime.operators import AskBody, ConfirmBody, Kind, Operators, answer, asked, confirmed
 
 WRONG_TOKENS_MAX: Final = 10
 WRONG_TOKENS_WINDOW_NS: Final = 60_000_000_000
@@ -67,25 +70,26 @@ class Bot(Protocol):
 
     def status(self) -> Json: ...
 
+    def release(self, release_id: str) -> Release | None:
+        """What the engine has to say of a request to release stops; None where it knows none of that id."""
+
+    @property
+    def release_expires_s(self) -> int: ...
+
     def checks(self) -> dict[str, bool]: ...
 
     def metrics(self) -> bytes: ...
 
 
-class TokenGate:
-    """Compares bearer tokens in constant time; counts wrong ones per minute."""
+class WrongTokens:
+    """How many wrong tokens there were in a minute, and what to answer to the next one."""
 
-    def __init__(self, token: str, now_ns: Callable[[], int]) -> None:
-        self._token = token.encode()
+    def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self._wrong: deque[int] = deque()
 
-    def refusal(self, request: web.Request) -> web.Response | None:
-        """None where the token is right; else the answer to give: 401, or 429 after too many wrong tries."""
-        scheme, _, offered = request.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(offered.strip().encode(), self._token)
-        if self._token and right and scheme.lower() == "bearer":
-            return None
+    def refusal(self) -> web.Response:
+        """401, or 429 after too many."""
         now_ns = self._now_ns()
         while self._wrong and now_ns - self._wrong[0] > WRONG_TOKENS_WINDOW_NS:
             self._wrong.popleft()
@@ -95,7 +99,26 @@ class TokenGate:
         return _json({"error": "wrong or missing token"}, 401)
 
 
-def build_app(bot: Bot, *, grant_token: str, approve_token: str) -> web.Application:
+class TokenGate:
+    """Compares bearer tokens in constant time; counts wrong ones per minute."""
+
+    def __init__(self, token: str, now_ns: Callable[[], int]) -> None:
+        self._token = token.encode()
+        self._wrong = WrongTokens(now_ns)
+
+    def refusal(self, request: web.Request) -> web.Response | None:
+        """None where the token is right; else the answer to give."""
+        right = hmac.compare_digest(_bearer(request).encode(), self._token)
+        return None if self._token and right else self._wrong.refusal()
+
+
+def _bearer(request: web.Request) -> str:
+    """The token offered, empty without one."""
+    scheme, _, offered = request.headers.get("Authorization", "").partition(" ")
+    return offered.strip() if scheme.lower() == "bearer" else ""
+
+
+def build_app(bot: Bot, *, grant_token: str, approve_token: str, operators: Operators | None = None) -> web.Application:
     """The application. An empty token means that nothing is accepted where it would be needed."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.add_routes(_reading_routes(bot))
@@ -103,6 +126,10 @@ def build_app(bot: Bot, *, grant_token: str, approve_token: str) -> web.Applicat
     gate = TokenGate(approve_token, bot.now_ns)
     for path, event in STOPPING_CALLS.items():
         app.router.add_post(path, _stop_handler(bot, gate, event))
+    people, wrong = operators or Operators(), WrongTokens(bot.now_ns)
+    for kind in RELEASING_CALLS:
+        app.router.add_post(f"/api/ui/{kind}", _ask_handler(bot, people, wrong, kind))
+        app.router.add_post(f"/api/ui/{kind}/confirm", _confirm_handler(bot, people, wrong, kind))
     return app
 
 
@@ -183,6 +210,47 @@ def _stop_handler(bot: Bot, gate: TokenGate, event: Callable[[int, StopBody], Ev
     return stop
 
 
+def _ask_handler(bot: Bot, people: Operators, wrong: WrongTokens, kind: Kind) -> Handler:
+    async def ask(request: web.Request) -> web.Response:
+        who = people.who(_bearer(request))
+        if not who:
+            return wrong.refusal()
+        raw = await request.read()
+        try:
+            body = _decode(raw, AskBody)
+        except msgspec.ValidationError as error:
+            return _json({"error": _field_error(error)}, 422)
+        event = asked(kind, who, body, bot.now_ns(), armed=people.armed)
+        bot.tell(event)
+        return _release_answer(bot, kind, event.release_id, "")
+
+    return ask
+
+
+def _confirm_handler(bot: Bot, people: Operators, wrong: WrongTokens, kind: Kind) -> Handler:
+    async def confirm(request: web.Request) -> web.Response:
+        who = people.who(_bearer(request))
+        if not who:
+            return wrong.refusal()
+        raw = await request.read()
+        try:
+            body = _decode(raw, ConfirmBody)
+        except msgspec.ValidationError as error:
+            return _json({"error": _field_error(error)}, 422)
+        known = bot.release(body.request_id)
+        before = "" if known is None else known.word
+        if known is None or known.kind == kind:  # the engine journals a word on a request that there is not, too
+            bot.tell(confirmed(who, body, bot.now_ns(), armed=people.armed))
+        return _release_answer(bot, kind, body.request_id, before)
+
+    return confirm
+
+
+def _release_answer(bot: Bot, kind: Kind, release_id: str, before: str) -> web.Response:
+    status, body = answer(kind, release_id, bot.release, before, bot.release_expires_s)
+    return _json({**body, "state": bot.status()["state"]}, status)
+
+
 def _asked(reason: str, resume: str, now_ns: int, body: StopBody) -> Event:
     """`reason` is a row of the engine's table of stops; the person's words go beside who said them."""
     return StopRequested(now_ns, reason, "planned", resume, f"{body.operator} ({body.reason})")
@@ -194,6 +262,8 @@ def _freeze(now_ns: int, body: StopBody) -> Event:
         return _asked("drill", "auto", now_ns, body)
     return _asked("operator_freeze", "people", now_ns, body)
 
+
+RELEASING_CALLS: Final[tuple[Kind, ...]] = ("resume", "re-arm")
 
 STOPPING_CALLS: Final[dict[str, Callable[[int, StopBody], Event]]] = {
     "/api/ui/freeze": _freeze,

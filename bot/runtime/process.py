@@ -5,39 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
-
-from aiohttp import web
+from typing import Final
 
 from bot.domain.events import Event, ShutdownRequested
-from bot.engine.showing import positions
-from bot.engine.state import State
+from bot.engine.state import Release, State
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
 from bot.runtime.loop import Loop, Parts
-from bot.runtime.operator_api import Json, build_app
-from bot.runtime.status import checks_of, pnl_of, stop_of
+from bot.runtime.operator_api import Json
+from bot.runtime.serving import Http, serve
+from bot.runtime.status import checks_of, status_of
 
 SELF_GRANT_TTL_S: Final = 5.0
 SELF_GRANT_EVERY_S: Final = 1.0
-
-
-class CannotListen(Exception):
-    """The HTTP address cannot be had. The message is one line that names it."""
-
-
-class Http(NamedTuple):
-    """The HTTP side; `tokens` never print. `host` None: no HTTP."""
-
-    host: str | None
-    port: int
-    grant_token: str
-    approve_token: str
 
 
 class Process:
@@ -51,6 +35,7 @@ class Process:
         self._http = http
         self._grants_itself = grants_itself
         self._loop = Loop(parts)
+        self.tally = self._loop.tally
         self.grant: GrantHolder = parts.grant
 
     # ---- what the operator API needs -------------------------------------------------------------------------------
@@ -64,6 +49,11 @@ class Process:
         else:
             self._loop.tell(event)
 
+    @property
+    def iterations(self) -> int:
+        """Market updates that every symbol has had."""
+        return self._loop.iterations
+
     def checks(self) -> dict[str, bool]:
         return checks_of(self._state)
 
@@ -72,26 +62,20 @@ class Process:
         return self._exporter.render()
 
     def status(self) -> Json:
-        state, started, now_ns = self._state, self._parts.started, self.now_ns()
-        return {
-            "state": state.view.value,
-            "stop": stop_of(state),
-            "epoch": self.grant.epoch,
-            "grant_age_s": self.grant.age_s(now_ns),
-            "active_orders": {symbol: state.orders.active(symbol) for symbol in started.symbols},
-            "positions": positions(state),
-            "pnl": pnl_of(state),
-            "digest": started.config_digest,
-            "version": started.version,
-            "run": started.run,
-            "mode": started.mode,
-        }
+        return status_of(self._state, self.grant, self._parts.started, self.now_ns())
+
+    def release(self, release_id: str) -> Release | None:
+        return self._state.releases.get(release_id)
+
+    @property
+    def release_expires_s(self) -> int:
+        return self._state.parameters.release_expires_s
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> int:
         """The exit code. Raises CannotListen; then nothing was started."""
-        runner, url = await self._serve()
+        runner, url = await serve(self, self._http)
         self._loop.begin()
         granting = asyncio.get_running_loop().create_task(self._grant_itself()) if self._grants_itself else None
         if url:
@@ -103,27 +87,7 @@ class Process:
                 granting.cancel()
             if runner is not None:
                 await runner.cleanup()
-            self._parts.housekeeping.write_exports(self.now_ns())
-
-    async def _serve(self) -> tuple[web.AppRunner | None, str]:
-        if self._http.host is None:
-            return None, ""
-        app = build_app(self, grant_token=self._http.grant_token, approve_token=self._http.approve_token)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
-        await runner.setup()
-        family = socket.AF_INET6 if ":" in self._http.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self._http.host, self._http.port))
-        except OSError as error:
-            listener.close()
-            await runner.cleanup()
-            where = f"--obs-host {self._http.host} --obs-port {self._http.port}"
-            raise CannotListen(f"{where}: {error.strerror}; port 0 takes any that is free") from error
-        await web.SockSite(runner, listener).start()
-        host = f"[{self._http.host}]" if ":" in self._http.host else self._http.host
-        return runner, f"http://{host}:{listener.getsockname()[1]}"
+            self._parts.housekeeping.write_exports(self.now_ns(), last=True)
 
     async def _grant_itself(self) -> None:
         """On the simulated venue and testnet alone: no guard, the configured limits, for trying things out."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol, TypeVar
 
+from bot.domain.counts import Counts
 from bot.metrics import LOG_LEVELS
 
 Labels = tuple[str, ...]
+K = TypeVar("K")
 
 READINESS: Final = ("GREEN", "YELLOW", "RED")
 READINESS_REASONS: Final = ("exchange", "risk", "state")
@@ -50,8 +52,9 @@ class ProcessMetrics:
         self._checks = checks
         self._build = (version, digest)
         self._live_enabled = live_enabled
-        self._lost: dict[str, int] = dict.fromkeys(READINESS_REASONS, 0)
+        self._lost = Counts(READINESS_REASONS)
         self._last: dict[str, bool] = dict.fromkeys(READINESS_REASONS, False)
+        self._told: dict[str, int] = {}
         self.uncaught_exceptions = 0
         self.filter_fetch_errors = 0
         self.ws_drops_undetected = 0
@@ -59,16 +62,34 @@ class ProcessMetrics:
 
     @property
     def counts(self) -> Mapping[tuple[str, Labels], int]:
-        counts: dict[tuple[str, Labels], int] = {
-            ("mm_uncaught_exceptions_total", ()): self.uncaught_exceptions,
-            ("mm_symbol_filters_fetch_errors_total", ()): self.filter_fetch_errors,
-            ("mm_ws_reconnects_total", ()): self._venue.ws_reconnects,
-            ("mm_ws_drops_undetected_total", ()): self.ws_drops_undetected,
-        }
+        counts: dict[tuple[str, Labels], int] = {(name, ()): value for name, value in self._plain()}
         counts.update({("mm_log_records_total", (lvl,)): self._log_counts[lvl] for lvl in LOG_LEVELS})
         counts.update({("readiness_reason_total", (reason,)): n for reason, n in self._lost.items()})
         counts.update({("mm_http_responses_total", key): n for key, n in self._venue.http_responses.items()})
         return counts
+
+    def drain_changed_counts(self) -> list[tuple[tuple[str, Labels], int]]:
+        """Counters that changed since the last call; at first all of them."""
+        told = self._told
+        changed: list[tuple[tuple[str, Labels], int]] = []
+        for name, value in self._plain():
+            if told.get(name) != value:
+                told[name] = value
+                changed.append(((name, ()), value))
+        answers = self._venue.http_responses
+        changed += [(("mm_http_responses_total", key), n) for key, n in _changes(answers)]
+        changed += [(("mm_log_records_total", (lvl,)), n) for lvl, n in _changes(self._log_counts)]
+        changed += [(("readiness_reason_total", (reason,)), n) for reason, n in _changes(self._lost)]
+        return changed
+
+    def _plain(self) -> tuple[tuple[str, int], ...]:
+        """Counters without labels."""
+        return (
+            ("mm_uncaught_exceptions_total", self.uncaught_exceptions),
+            ("mm_symbol_filters_fetch_errors_total", self.filter_fetch_errors),
+            ("mm_ws_reconnects_total", self._venue.ws_reconnects),
+            ("mm_ws_drops_undetected_total", self.ws_drops_undetected),
+        )
 
     def gauges(self, now_ns: int) -> Iterator[tuple[str, Labels, float]]:
         yield "mm_build_info", self._build, 1.0
@@ -98,3 +119,8 @@ class ProcessMetrics:
             if self._last.get(reason) and not good:
                 self._lost[reason] += 1
             self._last[reason] = good
+
+
+def _changes(counts: Mapping[K, int]) -> Iterable[tuple[K, int]]:
+    """What changed since the last call, where the owner of these counters knows; else all of them."""
+    return counts.drain() if isinstance(counts, Counts) else counts.items()

@@ -8,6 +8,7 @@ A failed read becomes `ReadFailed`: it never looks like an empty answer.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
@@ -16,7 +17,9 @@ from bot.domain.events import (
     CancelAllAnswered,
     CancelAnswered,
     Event,
+    ExecutionsSwept,
     Filled,
+    FundingPaid,
     OpenOrdersRead,
     OrderAccepted,
     OrderNotFound,
@@ -34,12 +37,15 @@ from bot.domain.intent import (
     CancelOrder,
     FlattenReduceOnly,
     Intent,
+    Mutation,
     PlaceOrder,
     ProbeOrder,
     ReadAccount,
     ResyncBook,
+    key_of,
 )
 from bot.runtime.grant import GrantHolder
+from bot.runtime.statement import StatementReader
 from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
 
 Work = Coroutine[object, object, None]
@@ -47,6 +53,9 @@ Work = Coroutine[object, object, None]
 EXECUTIONS_KEPT: Final = 10_000
 EXECUTIONS_OVERLAP_MS: Final = 10_000
 """Executions are asked for from this long before the newest known one: late ones are caught, known ones dropped."""
+
+KEYS_KEPT: Final = 20_000
+"""Idempotency keys of mutations that are remembered."""
 
 FIRST: Final = (CancelAll, CancelOrder)
 """Cancels overtake everything else."""
@@ -64,25 +73,44 @@ class Sender:
         now_ns: Callable[[], int],
         tell: Callable[[Event], None],
         failed: Callable[[BaseException, str], None],
+        *,
+        reads_fees: bool = False,
     ) -> None:
         self._port = port
         self._grant = grant
         self._now_ns = now_ns
         self._tell = tell
         self._failed = failed
+        self._statement = StatementReader(port, now_ns, tell, reads_fees=reads_fees)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._cancel_alls: set[str] = set()
-        self._executions: dict[str, None] = {}
+        self._executions: OrderedDict[str, None] = OrderedDict()
         self._executions_since_ms: dict[str, int] = {}
+        self._swept: dict[str, None] = {}
+        self._keys: OrderedDict[str, None] = OrderedDict()
+        self.duplicate_operations = 0
         self._observations: list[tuple[str, tuple[str, ...], float]] = []
         self.instruments: dict[str, Instrument] = {}
 
     def send(self, intents: Sequence[Intent]) -> None:
         """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
         for intent in sorted(intents, key=lambda i: not isinstance(i, FIRST)):
+            if isinstance(intent, Mutation) and self._sent_before(key_of(intent)):
+                continue
             work = self._work(intent)
             if work is not None:
                 self._start(work, type(intent).__name__)
+
+    def _sent_before(self, key: str) -> bool:
+        """Whether a mutation under that key was carried out (or is): its first result stands, nothing is sent."""
+        if not key:
+            return False
+        if key in self._keys:
+            self.duplicate_operations += 1
+            return True
+        self._keys[key] = None
+        while len(self._keys) > KEYS_KEPT:
+            self._keys.popitem(last=False)
+        return False
 
     def hold_back(self, intents: Sequence[Intent], why: str) -> list[Intent]:
         """Answers everything that would add risk as not sent; what is left may go out."""
@@ -96,16 +124,28 @@ class Sender:
                 left.append(intent)
         return left
 
-    def known_execution(self, fill: Filled) -> bool:
+    def known_execution(self, execution: Filled | FundingPaid) -> bool:
         """Whether this execution was told before; remembers it."""
-        if fill.execution_id in self._executions:
+        number = identity_of(execution)
+        if number in self._executions:
             return True
-        self._executions[fill.execution_id] = None
+        self._executions[number] = None
         while len(self._executions) > EXECUTIONS_KEPT:
-            del self._executions[next(iter(self._executions))]
-        newest_ms = fill.venue_at_ns // 1_000_000
-        self._executions_since_ms[fill.symbol] = max(newest_ms, self._executions_since_ms.get(fill.symbol, 0))
+            self._executions.popitem(last=False)
+        newest_ms = execution.venue_at_ns // 1_000_000
+        self._executions_since_ms[execution.symbol] = max(newest_ms, self._executions_since_ms.get(execution.symbol, 0))
         return False
+
+    def sweep_from(self, symbol: str, since_ms: int) -> None:
+        """From when on executions are ours to account for, where an earlier process knew and told of none."""
+        self._executions_since_ms.setdefault(symbol, since_ms + EXECUTIONS_OVERLAP_MS)
+
+    def heard_after_sweep(self, fill: Filled) -> bool:
+        """Whether a read told this execution and the private stream tells it now, for the first time."""
+        if fill.execution_id not in self._swept:
+            return False
+        del self._swept[fill.execution_id]
+        return True
 
     def decided(self, event: Event, intents: Sequence[Intent]) -> None:
         """Measures tick_to_decision: from receiving an event to having decided on an order because of it."""
@@ -146,9 +186,6 @@ class Sender:
             case CancelOrder():
                 return self._cancel(intent)
             case CancelAll():
-                if intent.key in self._cancel_alls:
-                    return None
-                self._cancel_alls.add(intent.key)
                 # tasks of their own already here: started inside the coroutine they would follow this turn's creates
                 loop = asyncio.get_running_loop()
                 calls = [loop.create_task(self._call(self._port.cancel_all(symbol))) for symbol in intent.symbols]
@@ -212,6 +249,9 @@ class Sender:
     # ---- reads ----------------------------------------------------------------------------------------------------
 
     async def _probe(self, intent: ProbeOrder) -> None:
+        if intent.symbol not in self.instruments:
+            self._tell(ReadFailed(self._now_ns(), "order", intent.symbol, "filters not known yet"))
+            return
         try:
             order = await self._port.order(intent.symbol, intent.client_order_id, self.instruments[intent.symbol])
         except (VenueError, NotOnGrid) as error:
@@ -223,25 +263,38 @@ class Sender:
             self._tell(OrderUpdated(self._now_ns(), order))
 
     async def _read_account(self, symbol: str) -> None:
-        """Executions, then open orders, then the position: whoever compares has heard of every fill before."""
+        """Executions, open orders, position, statement: whoever compares has heard of every fill before."""
+        if symbol not in self.instruments:
+            self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, "filters not known yet"))
+            return
         await self._sweep_executions(symbol)
         await self._read_open_orders(symbol)
         await self._read_position(symbol)
+        await self._statement.read(self.instruments[symbol])
 
     async def _sweep_executions(self, symbol: str) -> None:
         """The first time nothing is swept: what was executed before is part of the position that is taken over."""
-        since_ms = self._executions_since_ms.get(symbol)
+        since_ms, asked_at_ns = self._executions_since_ms.get(symbol), self._now_ns()
         try:
             if since_ms is None:
                 self._executions_since_ms[symbol] = await self._port.server_time_ms() + EXECUTIONS_OVERLAP_MS
                 return
             since_ms -= EXECUTIONS_OVERLAP_MS
-            fills = await self._port.executions(symbol, since_ms, self.instruments[symbol])
+            found = await self._port.executions(symbol, since_ms, self.instruments[symbol])
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "executions", symbol, str(error)))
             return
-        for fill in fills:
+        unknown = [one for one in found if identity_of(one) not in self._executions]
+        new = [one for one in unknown if isinstance(one, Filled)]
+        self._tell(ExecutionsSwept(self._now_ns(), symbol, asked_at_ns, tuple(_identity(fill) for fill in new)))
+        for fill in new:
             self._tell(fill)
+            self._swept[fill.execution_id] = None
+        for paid in unknown:
+            if isinstance(paid, FundingPaid):
+                self._tell(paid)
+        while len(self._swept) > EXECUTIONS_KEPT:
+            del self._swept[next(iter(self._swept))]
 
     async def _read_open_orders(self, symbol: str) -> None:
         asked_at_ns = self._now_ns()
@@ -261,6 +314,15 @@ class Sender:
             self._tell(ReadFailed(self._now_ns(), "position", symbol, str(error)))
             return
         self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price))
+
+
+def identity_of(execution: Filled | FundingPaid) -> str:
+    """What a fill or a funding settlement is known by; the two never share one."""
+    return execution.execution_id if isinstance(execution, Filled) else f"funding {execution.funding_id}"
+
+
+def _identity(fill: Filled) -> tuple[str, int]:
+    return fill.execution_id, fill.venue_at_ns
 
 
 def _order_answer(now_ns: int, client_order_id: str, outcome: Outcome) -> Event:

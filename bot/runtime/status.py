@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from bot.engine.showing import pnl_total
+from bot.domain.events import Started
+from bot.engine.showing import pnl_total, positions
 from bot.engine.state import State
 from bot.engine.stop import View
 from bot.metrics import PNL_KINDS
+from bot.runtime.grant import GrantHolder
+
+
+def status_of(state: State, grant: GrantHolder, started: Started, now_ns: int) -> dict[str, object]:
+    """What `GET /api/ui/status` answers."""
+    return {
+        "state": state.view.value,
+        "stop": stop_of(state),
+        "releases": releases_of(state),
+        "epoch": grant.epoch,
+        "grant_age_s": grant.age_s(now_ns),
+        "active_orders": {symbol: state.orders.active(symbol) for symbol in started.symbols},
+        "positions": positions(state),
+        "pnl": pnl_of(state),
+        "digest": started.config_digest,
+        "version": started.version,
+        "run": started.run,
+        "mode": started.mode,
+    }
 
 
 def stop_of(state: State) -> dict[str, str] | None:
@@ -17,6 +37,21 @@ def stop_of(state: State) -> dict[str, str] | None:
         return None
     stop = held.stop
     return {"reason": stop.reason, "class": stop.stop_class, "resume": stop.resume, "detail": held.detail}
+
+
+def releases_of(state: State) -> list[dict[str, object]]:
+    """Requests to release stops that wait for a second person, oldest first."""
+    return [
+        {
+            "request_id": release_id,
+            "kind": release.kind,
+            "covers": list(release.covers),
+            "asked_by": release.asked_by,
+            "why": release.why,
+        }
+        for release_id, release in state.releases.items()
+        if release.word == "pending"
+    ]
 
 
 def pnl_of(state: State) -> dict[str, str]:

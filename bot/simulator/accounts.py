@@ -8,18 +8,20 @@ one unit of the scaled cost for each partial close.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
+from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order, Refusal, Refused
 
 COST_SCALE = 10**8
 LEVERAGE = 10
-CLOSED_KEPT = 5000
-EXECUTIONS_KEPT = 20000
+CLOSED_KEPT = 1_000
+EXECUTIONS_KEPT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,47 @@ class Position:
         return self.lots * mark_half_ticks * (COST_SCALE // 2) - self.cost
 
 
+class LinkIds:
+    """Client order ids that were used, for ever. Numbered ids are kept as runs of numbers: 1 to 90,000 is one pair."""
+
+    __slots__ = ("_others", "_runs")
+
+    def __init__(self) -> None:
+        self._others: set[str] = set()
+        self._runs: dict[str, list[tuple[int, int]]] = {}
+
+    def add(self, link_id: str) -> None:
+        stem, number = _numbered(link_id)
+        if number is None:
+            self._others.add(link_id)
+        elif link_id not in self:
+            runs = self._runs.setdefault(stem, [])
+            at = bisect_left(runs, (number, number))
+            low = high = number
+            if at < len(runs) and runs[at][0] == number + 1:
+                high = runs.pop(at)[1]
+            if at and runs[at - 1][1] == number - 1:
+                at -= 1
+                low = runs.pop(at)[0]
+            runs.insert(at, (low, high))
+
+    def __contains__(self, link_id: str) -> bool:
+        stem, number = _numbered(link_id)
+        if number is None:
+            return link_id in self._others
+        runs = self._runs.get(stem, [])
+        at = bisect_left(runs, (number + 1,)) - 1
+        return at >= 0 and runs[at][1] >= number
+
+
+def _numbered(link_id: str) -> tuple[str, int | None]:
+    """An id that ends in a number written in the one usual way, as what is before it and the number."""
+    stem, dash, digits = link_id.rpartition("-")
+    if dash and digits.isdecimal() and digits.isascii() and len(digits) < 16 and (digits == "0" or digits[0] != "0"):
+        return stem, int(digits)
+    return link_id, None
+
+
 @dataclass(slots=True)
 class Account:
     """One account of the venue: a wallet in quote, one position, its orders and executions."""
@@ -78,10 +121,13 @@ class Account:
     open_orders: dict[int, Order] = field(default_factory=dict)
     by_id: dict[str, Order] = field(default_factory=dict)
     by_link: dict[str, Order] = field(default_factory=dict)
-    link_ids: set[str] = field(default_factory=set)
+    link_ids: LinkIds = field(default_factory=LinkIds)
     closed_orders: deque[Order] = field(default_factory=deque)
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
+    fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
+    _wallet_units: tuple[Decimal, int] | None = None
+    """(wallet, the same in whole ticks x lots, rounded down), kept while the wallet is that object"""
 
     def quote(self, scaled: int) -> Decimal:
         """Ticks x lots x COST_SCALE to quote, exact."""
@@ -119,13 +165,24 @@ class Account:
     def check_margin(self, side: Side, more_lots: int, mark_half_ticks: int) -> None:
         """Raise Refused where the worst case after `more_lots` more of `side` needs more than the equity."""
         worst = side.sign * self.position.lots + self.open_lots(side, False) + more_lots
+        if worst <= 0 or self._clearly_affords(worst, mark_half_ticks):
+            return
         needed = self._notional_quote(worst, mark_half_ticks) / LEVERAGE
         equity = self.equity_quote(mark_half_ticks)
-        if worst > 0 and needed > equity:
+        if needed > equity:
             raise Refused(
                 Refusal.BALANCE_INSUFFICIENT,
                 f"needs {needed.normalize():f} quote of margin at leverage {LEVERAGE}, equity is {equity:f}",
             )
+
+    def _clearly_affords(self, lots: int, mark_half_ticks: int) -> bool:
+        """Whether the margin fits into the equity with the wallet rounded down: then no decimal has to decide."""
+        wallet = self.wallet_quote
+        if self._wallet_units is None or self._wallet_units[0] is not wallet:
+            unit = self.instrument.tick_size * self.instrument.lot_size
+            self._wallet_units = (wallet, int((wallet / unit).to_integral_value(ROUND_FLOOR)))
+        equity = self._wallet_units[1] * COST_SCALE + self.position.unrealised(mark_half_ticks)
+        return lots * mark_half_ticks * COST_SCALE <= 2 * LEVERAGE * equity
 
     def reducible_lots(self, side: Side) -> int:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""

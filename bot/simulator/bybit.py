@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from bot.simulator import bybit_orders, bybit_queries
+from bot.simulator import bybit_batches, bybit_orders, bybit_queries
 from bot.simulator.accounts import Account
 from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
+from bot.simulator.bybit_dcp import DisconnectCancel
 from bot.simulator.bybit_orders import Params
 from bot.simulator.venue import Venue
 
@@ -52,7 +53,7 @@ PUBLIC: Mapping[tuple[str, str], _Public] = {
     ("GET", "/v5/market/time"): _Public(lambda v, p, now: bybit_queries.time(now)),
     ("GET", "/v5/market/instruments-info"): _Public(lambda v, p, now: bybit_queries.instruments(v, p)),
     ("GET", "/v5/market/orderbook"): _Public(bybit_queries.orderbook),
-    ("GET", "/v5/market/tickers"): _Public(lambda v, p, now: bybit_queries.tickers(v, p)),
+    ("GET", "/v5/market/tickers"): _Public(bybit_queries.tickers),
     ("GET", "/v5/market/price-limit"): _Public(bybit_queries.price_limit),
     ("GET", "/v5/market/recent-trade"): _Public(lambda v, p, now: bybit_queries.recent_trades(v, p)),
 }
@@ -66,25 +67,37 @@ PRIVATE: Mapping[tuple[str, str], _Private] = {
     ("GET", "/v5/execution/list"): _Private(lambda v, a, p, now: bybit_queries.executions(v, a, p), 50),
     ("GET", "/v5/position/list"): _Private(lambda v, a, p, now: bybit_queries.positions(v, a, p), 50),
     ("GET", "/v5/account/wallet-balance"): _Private(lambda v, a, p, now: bybit_queries.wallet_balance(v, a, p), 50),
-    ("GET", "/v5/account/info"): _Private(lambda v, a, p, now: bybit_queries.account_info(a), 50),
     ("GET", "/v5/account/fee-rate"): _Private(lambda v, a, p, now: bybit_queries.fee_rate(v, p), 5),
     ("GET", "/v5/user/query-api"): _Private(lambda v, a, p, now: bybit_queries.query_api(a), 10),
+    ("GET", "/v5/asset/coin/query-info"): _Private(lambda v, a, p, now: bybit_queries.coins(v, p), 5),
 }
+BATCH_ORDERS_PER_S = 10
 TRADE_OPERATIONS: Mapping[str, str] = {
     "order.create": "/v5/order/create",
     "order.amend": "/v5/order/amend",
     "order.cancel": "/v5/order/cancel",
+    "order.create-batch": "/v5/order/create-batch",
+    "order.amend-batch": "/v5/order/amend-batch",
+    "order.cancel-batch": "/v5/order/cancel-batch",
 }
 
 
+@dataclass(slots=True)
+class _Fate:
+    lost: bool = False
+
+
 class Outcome(NamedTuple):
-    """What a private operation came to; `lost` as in Answer."""
+    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`."""
 
     code: int
     message: str
     result: Mapping[str, object]
     limit: Limit | None
     lost: bool = False
+    extra: Mapping[str, object] = {}
+    status: int = 200
+    """Of HTTP; anything but 200 has no envelope."""
 
 
 class V5:
@@ -92,47 +105,94 @@ class V5:
 
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
+        self.dcp = DisconnectCancel(venue)
         self._limits = RateLimits()
+        self._answers = 0
+        self._private: Mapping[tuple[str, str], _Private] = {
+            **PRIVATE,
+            ("GET", "/v5/account/info"): _Private(self._account_info, 50),
+            ("GET", "/v5/account/query-dcp-info"): _Private(self.dcp.show, 5),
+            ("POST", "/v5/order/disconnected-cancel-all"): _Private(self.dcp.set_window, 5),
+        }
 
     def answer(self, request: Request, now_ns: int) -> Answer:
         """Answer one REST request; everything Bybit says with an HTTP 200 and a code is said so here."""
         key = (request.method, request.path)
-        public, private = PUBLIC.get(key), PRIVATE.get(key)
-        if public is None and private is None:
+        public = PUBLIC.get(key)
+        is_batch = request.method == "POST" and request.path in bybit_batches.OF_ONE
+        if public is None and key not in self._private and not is_batch:
             return Answer(404, b"")
-        outcome = self._public(public, request, now_ns) if public else self._private(request, now_ns)
-        headers = outcome.limit.headers() if outcome.limit else {}
+        outcome = self._read(public, request, now_ns) if public else self._signed(request, now_ns)
+        if outcome.status != 200:
+            return Answer(outcome.status, b"")
+        headers = {**self.trace(now_ns), **(outcome.limit.headers() if outcome.limit else {})}
         return Answer(200, envelope(outcome, now_ns), headers, outcome.lost)
+
+    def trace(self, now_ns: int) -> dict[str, str]:
+        """The headers every answer has: the venue's clock, ms, and a number to ask the venue about this answer."""
+        self._answers += 1
+        return {"Timenow": str(now_ns // 1_000_000), "Traceid": f"{self._answers:032x}"}
 
     def operate(self, account: Account, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated account, by REST or by the trade socket: one bucket, one meaning."""
+        if path in bybit_batches.OF_ONE:
+            return self._batch(account, path, params, now_ns)
         limit: Limit | None = None
-        lost = False
-        entry = PRIVATE[("POST", path)]
+        fate = _Fate()
         try:
-            limit = self._limits.spend(account.uid, path, entry.per_s, now_ns)
-            if path == "/v5/order/create":
-                lost = self._create_faults(account, now_ns)
-            result = entry.act(self.venue, account, params, now_ns)
+            limit = self._limits.spend(account.uid, path, self._private[("POST", path)].per_s, now_ns)
+            result = self._act(account, path, params, now_ns, fate)
         except V5Error as error:
-            return Outcome(error.code, error.message, {}, error.limit or limit, lost)
-        return Outcome(0, "OK", result, limit, lost)
+            return Outcome(error.code, error.message, {}, error.limit or limit, fate.lost)
+        return Outcome(0, "success" if path.endswith("disconnected-cancel-all") else "OK", result, limit, fate.lost)
 
-    def _public(self, entry: _Public, request: Request, now_ns: int) -> Outcome:
+    def _batch(self, account: Account, path: str, params: Params, now_ns: int) -> Outcome:
+        fate = _Fate()
+        one = bybit_batches.OF_ONE[path]
+        try:
+            orders = bybit_batches.orders_of(params)
+            limit = self._limits.spend(account.uid, path, BATCH_ORDERS_PER_S, now_ns, len(orders))
+        except V5Error as error:
+            return Outcome(error.code, error.message, {}, error.limit)
+        answer = bybit_batches.run(
+            orders,
+            limit.taken,
+            lambda order: self._act(account, one, order, now_ns, fate),
+            now_ns,
+            creates=one == "/v5/order/create",
+        )
+        return Outcome(0, "OK", {"list": answer.rows}, limit, fate.lost, {"list": answer.ends})
+
+    def _act(self, account: Account, path: str, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
+        """Do one thing, with what the plan of faults has for it."""
+        refuse = self.venue.faults.fire("refuse", account.name, now_ns, request=path.removeprefix("/v5/order/"))
+        if refuse is not None:
+            raise V5Error(int(refuse.number("code")), "refused by an injected fault")
+        if path == "/v5/order/create":
+            fate.lost |= self._create_faults(account, now_ns)
+        return self._private[("POST", path)].act(self.venue, account, params, now_ns)
+
+    def _account_info(self, venue: Venue, account: Account, params: Params, now_ns: int) -> Mapping[str, object]:
+        return bybit_queries.account_info(account, self.dcp.window_s(account))
+
+    def _read(self, entry: _Public, request: Request, now_ns: int) -> Outcome:
         try:
             return Outcome(0, "OK", entry.read(self.venue, _query(request), now_ns), None)
         except V5Error as error:
             return Outcome(error.code, error.message, {}, None)
 
-    def _private(self, request: Request, now_ns: int) -> Outcome:
+    def _signed(self, request: Request, now_ns: int) -> Outcome:
         is_post = request.method == "POST"
         limit: Limit | None = None
         try:
             signed = request.body if is_post else request.query.encode()
             account = authenticate(self.venue, request.headers, signed, now_ns)
+            broken = self.venue.faults.fire("http_error", account.name, now_ns)
+            if broken is not None:
+                return Outcome(0, "", {}, None, status=int(broken.number("status")))
             if is_post:
                 return self.operate(account, request.path, _body(request), now_ns)
-            entry = PRIVATE[(request.method, request.path)]
+            entry = self._private[(request.method, request.path)]
             limit = self._limits.spend(account.uid, request.path, entry.per_s, now_ns)
             return Outcome(0, "OK", entry.act(self.venue, account, _query(request), now_ns), limit)
         except V5Error as error:
@@ -152,7 +212,7 @@ def envelope(outcome: Outcome, now_ns: int) -> bytes:
             "retCode": outcome.code,
             "retMsg": outcome.message,
             "result": outcome.result,
-            "retExtInfo": {},
+            "retExtInfo": outcome.extra,
             "time": now_ns // 1_000_000,
         }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bot.simulator.accounts import Account
 from bot.simulator.venue import Venue
@@ -13,6 +13,9 @@ from bot.simulator.venue import Venue
 RECV_WINDOW_MS = 5_000
 AHEAD_MS = 1_000
 """A timestamp this far ahead of the venue's clock is refused."""
+ADDRESS_WINDOW_MS = 5_000
+CONNECT_WINDOW_MS = 300_000
+SHUT_OUT_MS = 600_000
 
 
 class V5Error(Exception):
@@ -25,13 +28,14 @@ class V5Error(Exception):
         self.limit = limit
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """What is left of a bucket, for the answer's headers."""
 
     allowed: int
     left: int
     resets_at_ms: int
+    taken: int = 1
+    """How many of the requests asked for the bucket still had; only a batch asks for more than one."""
 
     def headers(self) -> dict[str, str]:
         return {
@@ -47,8 +51,8 @@ class RateLimits:
     def __init__(self) -> None:
         self._used: dict[tuple[int, str], tuple[int, int]] = {}
 
-    def spend(self, uid: int, bucket: str, allowed: int, now_ns: int) -> Limit:
-        """Take one request from the bucket. Raises V5Error 10006 where it is empty."""
+    def spend(self, uid: int, bucket: str, allowed: int, now_ns: int, wanted: int = 1) -> Limit:
+        """Take `wanted` requests from the bucket, or what it still has. Raises V5Error 10006 where it is empty."""
         now_ms = now_ns // 1_000_000
         opened_ms, used = self._used.get((uid, bucket), (0, 0))
         if now_ms - opened_ms >= 1_000:
@@ -57,8 +61,54 @@ class RateLimits:
         if used >= allowed:
             limit = Limit(allowed, 0, resets_at_ms)
             raise V5Error(10006, "Too many visits. Exceeded the API Rate Limit.", limit)
-        self._used[(uid, bucket)] = (opened_ms, used + 1)
-        return Limit(allowed, allowed - used - 1, resets_at_ms)
+        taken = min(wanted, allowed - used)
+        self._used[(uid, bucket)] = (opened_ms, used + taken)
+        return Limit(allowed, allowed - used - taken, resets_at_ms, taken)
+
+
+class AddressLimits:
+    """What one network address may do: requests in 5 s, and sockets opened in 5 min. Past either it is shut out.
+
+    `requests_max` 0: nobody counts. The real venue's numbers are 600 requests and 500 sockets, and 10 min outside.
+    """
+
+    def __init__(self, requests_max: int, connects_max: int = 500) -> None:
+        self._requests = _Window(requests_max, ADDRESS_WINDOW_MS)
+        self._connects = _Window(connects_max if requests_max else 0, CONNECT_WINDOW_MS)
+
+    def admit_request(self, address: str, now_ns: int) -> bool:
+        return self._requests.admit(address, now_ns // 1_000_000)
+
+    def admit_socket(self, address: str, now_ns: int) -> bool:
+        now_ms = now_ns // 1_000_000
+        return not self._requests.is_shut_out(address, now_ms) and self._connects.admit(address, now_ms)
+
+
+class _Window:
+    """Happenings per address in a window of fixed length; one too many shuts the address out."""
+
+    def __init__(self, allowed: int, length_ms: int) -> None:
+        self._allowed = allowed
+        self._length_ms = length_ms
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._out_until_ms: dict[str, int] = {}
+
+    def is_shut_out(self, address: str, now_ms: int) -> bool:
+        return now_ms < self._out_until_ms.get(address, 0)
+
+    def admit(self, address: str, now_ms: int) -> bool:
+        if not self._allowed:
+            return True
+        if self.is_shut_out(address, now_ms):
+            return False
+        opened_ms, count = self._seen.get(address, (0, 0))
+        if now_ms - opened_ms >= self._length_ms:
+            opened_ms, count = now_ms, 0
+        self._seen[address] = (opened_ms, count + 1)
+        if count < self._allowed:
+            return True
+        self._out_until_ms[address] = now_ms + SHUT_OUT_MS
+        return False
 
 
 def _sign(secret: str, message: bytes) -> str:

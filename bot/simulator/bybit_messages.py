@@ -1,4 +1,4 @@
-"""The objects of Bybit V5 as the venue writes them: its own encoder, sharing nothing with any client's decoder.
+"""The private objects of Bybit V5 as the venue writes them: its own encoder, sharing nothing with any client's decoder.
 
 Field names and their order follow the public V5 documentation; what this venue has no notion of carries the value the
 documentation shows for "none". Numbers are strings, except where the documentation says otherwise.
@@ -11,9 +11,10 @@ from decimal import Decimal
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import LEVERAGE, Account
-from bot.simulator.admission import PRICE_MAX
-from bot.simulator.depth import DepthMessage, Levels
-from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, Status
+from bot.simulator.depth import Levels
+from bot.simulator.funding import Funding
+from bot.simulator.orders import EndReason, Execution, Order, Status
+from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
 Json = dict[str, object]
@@ -47,133 +48,35 @@ def ms(at_ns: int) -> str:
 
 def levels(instrument: Instrument, pairs: Levels) -> list[tuple[str, str]]:
     """Price and size strings; size "0" deletes."""
-    tick, lot = instrument.tick_size, instrument.lot_size
-    return [(format(tick * price, "f"), format(lot * lots, "f") if lots else "0") for price, lots in pairs]
+    prices, sizes = texts(instrument.tick_size), texts(instrument.lot_size)
+    return [(prices[price], sizes[lots] if lots else "0") for price, lots in pairs]
 
 
 def mark_price(venue: Venue) -> Decimal:
     return venue.instrument.tick_size * venue.mark_half_ticks / 2
 
 
-# ---- public ---------------------------------------------------------------------------------------------------------
-
-
-def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
-    qty_max = text(instrument.qty_max)
-    return {
-        "symbol": instrument.symbol,
-        "contractType": "LinearPerpetual",
-        "status": "Trading",
-        "baseCoin": instrument.base,
-        "quoteCoin": instrument.quote,
-        "launchTime": str(launched_ms),
-        "deliveryTime": "0",
-        "deliveryFeeRate": "",
-        "priceScale": str(max(0, -int(instrument.tick_size.as_tuple().exponent))),
-        "leverageFilter": {"minLeverage": "1", "maxLeverage": str(LEVERAGE) + ".00", "leverageStep": "0.01"},
-        "priceFilter": {
-            "minPrice": text(instrument.tick_size),
-            "maxPrice": text(PRICE_MAX),
-            "tickSize": text(instrument.tick_size),
-        },
-        "lotSizeFilter": {
-            "maxOrderQty": qty_max,
-            "minOrderQty": text(instrument.qty_min),
-            "qtyStep": text(instrument.lot_size),
-            "postOnlyMaxOrderQty": qty_max,
-            "maxMktOrderQty": qty_max,
-            "minNotionalValue": text(instrument.notional_min_quote),
-        },
-        "unifiedMarginTrade": True,
-        "fundingInterval": 480,
-        "settleCoin": instrument.quote,
-        "copyTrading": "none",
-        "upperFundingRate": "0.005",
-        "lowerFundingRate": "-0.005",
-        "isPreListing": False,
-        "preListingInfo": None,
-        "displayName": "",
-        "symbolType": "",
-        "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
-    }
-
-
-def ticker(venue: Venue) -> Json:
-    instrument, book = venue.instrument, venue.book
-    bids, asks = book.depth(Side.BUY, 1), book.depth(Side.SELL, 1)
-    mark = mark_price(venue)
-    last = instrument.price(venue.recent_trades[-1].price_ticks) if venue.recent_trades else mark
-    return {
-        "symbol": instrument.symbol,
-        "lastPrice": text(last),
-        "indexPrice": text(mark),
-        "markPrice": text(mark),
-        "bid1Price": text(instrument.price(bids[0][0])) if bids else "",
-        "bid1Size": text(instrument.qty(bids[0][1])) if bids else "",
-        "ask1Price": text(instrument.price(asks[0][0])) if asks else "",
-        "ask1Size": text(instrument.qty(asks[0][1])) if asks else "",
-        "fundingRate": "0",
-        "fundingIntervalHour": "8",
-    }
-
-
-def public_trade(instrument: Instrument, trade: PublicTrade) -> Json:
-    """As the publicTrade topic shows it."""
-    return {
-        "T": trade.at_ns // 1_000_000,
-        "s": instrument.symbol,
-        "S": SIDES[trade.taker],
-        "v": text(instrument.qty(trade.lots)),
-        "p": text(instrument.price(trade.price_ticks)),
-        "L": "ZeroPlusTick",
-        "i": trade.trade_id,
-        "BT": False,
-        "RPI": False,
-        "seq": trade.sequence,
-    }
-
-
-def depth(venue: Venue, message: DepthMessage, depth_asked: int, at_ns: int) -> Json:
-    """As the orderbook topic shows it."""
-    return {
-        "topic": f"orderbook.{depth_asked}.{venue.instrument.symbol}",
-        "type": "snapshot" if message.is_snapshot else "delta",
-        "ts": at_ns // 1_000_000,
-        "data": {
-            "s": venue.instrument.symbol,
-            "b": levels(venue.instrument, message.bids),
-            "a": levels(venue.instrument, message.asks),
-            "u": message.update_id,
-            "seq": venue.sequence,
-        },
-        "cts": at_ns // 1_000_000,
-    }
-
-
-# ---- private --------------------------------------------------------------------------------------------------------
-
-
 def order(instrument: Instrument, found: Order) -> Json:
     value = instrument.tick_size * instrument.lot_size * found.filled_cost
     average = instrument.tick_size * found.filled_cost / found.filled_lots if found.filled_lots else None
-    left = instrument.qty(found.left_lots)
-    price = instrument.price(found.price_ticks)
+    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
+    left_value = instrument.qty(found.left_lots) * instrument.price(found.price_ticks)
     return {
         "symbol": instrument.symbol,
         "orderId": found.order_id,
         "orderLinkId": found.link_id,
         "side": SIDES[found.side],
         "orderType": "Market" if found.is_market else "Limit",
-        "price": text(price),
-        "qty": text(instrument.qty(found.qty_lots)),
+        "price": prices[found.price_ticks],
+        "qty": sizes[found.qty_lots],
         "timeInForce": found.tif.value,
         "orderStatus": STATUSES[found.status],
         "cancelType": CANCEL_TYPES.get(found.end_reason, "UNKNOWN"),
         "rejectReason": REJECT_REASONS[found.end_reason],
         "reduceOnly": found.reduce_only,
-        "leavesQty": text(left),
-        "leavesValue": text(left * price),
-        "cumExecQty": text(instrument.qty(found.filled_lots)),
+        "leavesQty": sizes[found.left_lots],
+        "leavesValue": text(left_value),
+        "cumExecQty": sizes[found.filled_lots],
         "cumExecValue": text(value),
         "cumExecFee": text(found.fee_quote),
         "avgPrice": text(average.quantize(Decimal("0.00000001")).normalize()) if average is not None else "",
@@ -206,20 +109,23 @@ def order(instrument: Instrument, found: Order) -> Json:
     }
 
 
-def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
+def execution(instrument: Instrument, found: Execution | Funding, mark: Decimal) -> Json:
+    if isinstance(found, Funding):
+        return _funding(instrument, found)
+    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
     return {
         "symbol": instrument.symbol,
         "orderId": found.order_id,
         "orderLinkId": found.link_id,
         "side": SIDES[found.side],
         "orderType": "Market" if found.is_market else "Limit",
-        "orderPrice": text(instrument.price(found.order_price_ticks)),
-        "orderQty": text(instrument.qty(found.order_qty_lots)),
-        "leavesQty": text(instrument.qty(found.left_lots)),
+        "orderPrice": prices[found.order_price_ticks],
+        "orderQty": sizes[found.order_qty_lots],
+        "leavesQty": sizes[found.left_lots],
         "execId": found.execution_id,
         "execType": "Trade",
-        "execPrice": text(instrument.price(found.price_ticks)),
-        "execQty": text(instrument.qty(found.lots)),
+        "execPrice": prices[found.price_ticks],
+        "execQty": sizes[found.lots],
         "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
         "execFee": text(found.fee_quote),
         "feeRate": text(found.fee_rate),
@@ -227,7 +133,7 @@ def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
         "execTime": ms(found.at_ns),
         "execPnl": text(found.realised_quote),
         "isMaker": found.is_maker,
-        "closedSize": text(instrument.qty(found.closed_lots)),
+        "closedSize": sizes[found.closed_lots],
         "markPrice": text(mark),
         "indexPrice": "",
         "underlyingPrice": "",
@@ -241,6 +147,53 @@ def execution(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
         "extraFees": "",
         "seq": found.sequence,
     }
+
+
+def _funding(instrument: Instrument, found: Funding) -> Json:
+    """Funding as an execution: of the position, at the mark, of no order; the fee is what was paid."""
+    mark, qty = instrument.tick_size * found.mark_half_ticks / 2, instrument.qty(found.lots)
+    return {
+        "symbol": instrument.symbol,
+        "orderId": found.execution_id,
+        "orderLinkId": "",
+        "side": SIDES[found.side],
+        "orderType": "UNKNOWN",
+        "orderPrice": "0",
+        "orderQty": "0",
+        "leavesQty": "0",
+        "execId": found.execution_id,
+        "execType": "Funding",
+        "execPrice": text(mark),
+        "execQty": text(qty),
+        "execValue": text(mark * qty),
+        "execFee": text(found.paid_quote),
+        "feeRate": text(found.rate),
+        "feeCurrency": instrument.quote,
+        "execTime": ms(found.at_ns),
+        "execPnl": "0",
+        "isMaker": False,
+        "closedSize": "0",
+        "markPrice": text(mark),
+        "indexPrice": "",
+        "underlyingPrice": "",
+        "markIv": "",
+        "tradeIv": "",
+        "blockTradeId": "",
+        "stopOrderType": "UNKNOWN",
+        "isLeverage": "0",
+        "marketUnit": "",
+        "createType": "",
+        "extraFees": "",
+        "seq": found.sequence,
+    }
+
+
+FAST = ("category", "symbol", "execId", "execPrice", "execQty", "orderId", "isMaker", "side", "execTime", "seq")
+
+
+def fast_execution(row: Json) -> Json:
+    """An execution as `execution.fast` shows it: little of it, and of a maker's fill without the client's id."""
+    return {**{name: row[name] for name in FAST}, "orderLinkId": "" if row["isMaker"] else row["orderLinkId"]}
 
 
 def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
@@ -267,7 +220,9 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
         "liqPrice": "",
         "bustPrice": "",
         "positionIM": text(value / LEVERAGE),
+        "positionIMByMp": text(value / LEVERAGE),
         "positionMM": text(value / 200),
+        "positionMMByMp": text(value / 200),
         "positionBalance": "0",
         "tpslMode": "Full",
         "takeProfit": "",
@@ -287,7 +242,8 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
     }
 
 
-def wallet(venue: Venue, account: Account) -> Json:
+def wallet(venue: Venue, account: Account, coins: str = "") -> Json:
+    """`coins`: names with commas between them, of which alone rows are shown; empty: of all."""
     half = venue.mark_half_ticks
     equity = account.equity_quote(half)
     used = account.margin_used_quote(half)
@@ -298,7 +254,9 @@ def wallet(venue: Venue, account: Account) -> Json:
     return {
         "accountType": "UNIFIED",
         "accountIMRate": rate,
+        "accountIMRateByMp": rate,
         "accountMMRate": "0",
+        "accountMMRateByMp": "0",
         "accountLTV": "0",
         "totalEquity": text(equity),
         "totalWalletBalance": held,
@@ -306,7 +264,9 @@ def wallet(venue: Venue, account: Account) -> Json:
         "totalAvailableBalance": text(max(Decimal(0), equity - used)),
         "totalPerpUPL": unrealised,
         "totalInitialMargin": text(used),
+        "totalInitialMarginByMp": text(used),
         "totalMaintenanceMargin": maintenance,
+        "totalMaintenanceMarginByMp": maintenance,
         "coin": [
             {
                 "coin": venue.instrument.quote,
@@ -326,6 +286,10 @@ def wallet(venue: Venue, account: Account) -> Json:
                 "availableToBorrow": "",
                 "marginCollateral": True,
                 "collateralSwitch": True,
+                "spotHedgingQty": "0",
+                "spotBorrow": "0",
             }
-        ],
+        ]
+        if not coins or venue.instrument.quote in coins.split(",")
+        else [],
     }

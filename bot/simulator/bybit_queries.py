@@ -8,15 +8,21 @@ from typing import TypeVar
 
 from bot.domain.order import Side
 from bot.simulator import bybit_messages as messages
+from bot.simulator import bybit_public as public
 from bot.simulator.accounts import Account
 from bot.simulator.admission import price_limits_ticks
 from bot.simulator.bybit_access import V5Error
+from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_orders import Params, check_category, check_symbol
+from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order
 from bot.simulator.venue import Venue
 
-_Row = TypeVar("_Row", Order, Execution)
+HERE = "linear"
+"""The one category this venue trades."""
+CATEGORIES = ("linear", "spot", "inverse", "option")
+_Row = TypeVar("_Row")
 
 
 # ---- public ---------------------------------------------------------------------------------------------------------
@@ -27,15 +33,16 @@ def time(now_ns: int) -> Json:
 
 
 def instruments(venue: Venue, params: Params) -> Json:
-    check_category(params)
-    if params.get("symbol"):
+    """market/instruments-info: the one contract; categories that exist elsewhere are empty here, and so is page two."""
+    category = _category_listed(params)
+    limit(params, 500, 1000)
+    if params.get("symbol") and category == HERE:
         check_symbol(venue, params)
+    wanted = params.get("status", "Trading") == "Trading" and params.get("baseCoin") in (None, venue.instrument.base)
+    shown = category == HERE and wanted and not params.get("cursor")
     launched_ms = 1_585_526_400_000  # the launch of the real BTCUSDT contract
-    return {
-        "category": "linear",
-        "list": [messages.instrument_info(venue.instrument, launched_ms)],
-        "nextPageCursor": "",
-    }
+    rows = [public.instrument_info(venue.instrument, launched_ms)] if shown else []
+    return {"category": category, "list": rows, "nextPageCursor": ""}
 
 
 def orderbook(venue: Venue, params: Params, now_ns: int) -> Json:
@@ -54,11 +61,13 @@ def orderbook(venue: Venue, params: Params, now_ns: int) -> Json:
     }
 
 
-def tickers(venue: Venue, params: Params) -> Json:
-    check_category(params)
+def tickers(venue: Venue, params: Params, now_ns: int) -> Json:
+    category = _category_listed(params)
+    if category != HERE:
+        return {"category": category, "list": []}
     if params.get("symbol"):
         check_symbol(venue, params)
-    return {"category": "linear", "list": [messages.ticker(venue)]}
+    return {"category": category, "list": [public.ticker(venue, now_ns)]}
 
 
 def price_limit(venue: Venue, params: Params, now_ns: int) -> Json:
@@ -100,7 +109,8 @@ def recent_trades(venue: Venue, params: Params) -> Json:
 
 def open_orders(venue: Venue, account: Account, params: Params) -> Json:
     """order/realtime: open orders; with openOnly=1, or for one id, recently closed ones too."""
-    check_category(params)
+    if (category := _category_listed(params)) != HERE:
+        return _nothing(category)
     _check_scope(venue, params)
     rows: list[Order] = list(account.open_orders.values())
     if params.get("openOnly") == "1" or params.get("orderId") or params.get("orderLinkId"):
@@ -109,49 +119,54 @@ def open_orders(venue: Venue, account: Account, params: Params) -> Json:
 
 
 def order_history(venue: Venue, account: Account, params: Params) -> Json:
-    check_category(params)
+    if (category := _category_listed(params)) != HERE:
+        return _nothing(category)
     return _order_page(venue, account.closed_orders, params)
 
 
 def executions(venue: Venue, account: Account, params: Params) -> Json:
-    check_category(params)
-    wanted_type = params.get("execType")
-    rows = [
-        found
-        for found in account.executions
-        if _wanted(params, found.order_id, found.link_id, found.at_ns) and wanted_type in (None, "", "Trade")
-    ]
+    if (category := _category_listed(params)) != HERE:
+        return _nothing(category)
+    wanted_type = params.get("execType") or ""
+    rows: list[Execution | Funding] = []
+    if wanted_type in ("", "Trade"):
+        rows += [one for one in account.executions if _wanted(params, one.order_id, one.link_id, one.at_ns)]
+    if wanted_type in ("", "Funding"):
+        rows += [one for one in account.fundings if _wanted(params, one.execution_id, "", one.at_ns)]
     rows = [] if _other_symbol(venue, params) else rows
     page, cursor = _page(rows, [found.sequence for found in rows], params, default=50, most=100)
     mark = messages.mark_price(venue)
     found_rows = [messages.execution(venue.instrument, found, mark) for found in page]
-    return {"category": "linear", "list": found_rows, "nextPageCursor": cursor}
+    return {"category": HERE, "list": found_rows, "nextPageCursor": cursor}
 
 
 def positions(venue: Venue, account: Account, params: Params) -> Json:
     """position/list: a named symbol is shown flat too; by settleCoin only what is held."""
-    check_category(params)
+    if (category := _category_listed(params)) != HERE:
+        return _nothing(category)
     _check_scope(venue, params)
     shown = bool(params.get("symbol")) or account.position.lots != 0
     if params.get("settleCoin", venue.instrument.quote) != venue.instrument.quote:
         shown = False
     rows = [messages.position(venue, account, entry_field="avgPrice")] if shown else []
-    return {"category": "linear", "list": rows, "nextPageCursor": ""}
+    return {"category": HERE, "list": rows, "nextPageCursor": ""}
 
 
 def wallet_balance(venue: Venue, account: Account, params: Params) -> Json:
+    """account/wallet-balance; with `coin` only the rows of those coins."""
     if params.get("accountType") != "UNIFIED":
         raise V5Error(10001, f"params error: accountType {params.get('accountType')!r} is not UNIFIED")
-    return {"list": [messages.wallet(venue, account)]}
+    return {"list": [messages.wallet(venue, account, str(params.get("coin") or ""))]}
 
 
-def account_info(account: Account) -> Json:
+def account_info(account: Account, dcp_window_s: int | None) -> Json:
+    """`dcp_window_s`: after which disconnection orders are cancelled, seconds; None: they are not."""
     return {
         "marginMode": "REGULAR_MARGIN",
         "updatedTime": messages.ms(account.opened_at_ns),
         "unifiedMarginStatus": 5,
-        "dcpStatus": "OFF",
-        "timeWindow": 10,
+        "dcpStatus": "OFF" if dcp_window_s is None else "ON",
+        "timeWindow": dcp_window_s or WINDOW_DEFAULT_S,
         "smpGroup": 0,
         "isMasterTrader": False,
         "spotHedgingStatus": "OFF",
@@ -168,6 +183,12 @@ def fee_rate(venue: Venue, params: Params) -> Json:
         "makerFeeRate": text(venue.fees.maker),
     }
     return {"category": "linear", "list": [row]}
+
+
+def coins(venue: Venue, params: Params) -> Json:
+    """asset/coin/query-info: the coins there are; nothing can be deposited or withdrawn, so they have no chains."""
+    names = [name for name in (venue.instrument.base, venue.instrument.quote) if params.get("coin", name) == name]
+    return {"rows": [{"name": name, "coin": name, "remainAmount": "0", "chains": []} for name in names]}
 
 
 def query_api(account: Account) -> Json:
@@ -189,6 +210,7 @@ def query_api(account: Account) -> Json:
             "Exchange": [],
             "NFT": [],
             "Affiliate": [],
+            "Earn": [],
         },
         "ips": ["127.0.0.1"],
         "type": 1,
@@ -205,10 +227,27 @@ def query_api(account: Account) -> Json:
         "rsaPublicKey": "",
         "isMaster": True,
         "parentUid": "0",
+        "kycLevel": "LEVEL_DEFAULT",
+        "kycRegion": "",
+        "userIDInt64": str(account.uid),
+        "inviterIDInt64": "0",
+        "affiliateIDInt64": "0",
     }
 
 
 # ---- scope, filters and pages ---------------------------------------------------------------------------------------
+
+
+def _category_listed(params: Params) -> str:
+    """The category, where its absence from this venue is an empty list and not an error."""
+    category = str(params.get("category"))
+    if category not in CATEGORIES:
+        raise V5Error(10001, f"params error: category {category[:20]!r} is not one of {', '.join(CATEGORIES)}")
+    return category
+
+
+def _nothing(category: str) -> Json:
+    return {"category": category, "list": [], "nextPageCursor": ""}
 
 
 def limit(params: Params, default: int, most: int) -> int:

@@ -10,22 +10,28 @@ from typing import Protocol
 import msgspec
 
 from bot.simulator.accounts import Account
-from bot.simulator.bybit import TRADE_OPERATIONS, V5
+from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome
 from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
+from bot.simulator.bybit_dcp import TOPICS as DCP_TOPICS
 
 Send = Callable[[str], None]
 _ENCODER = msgspec.json.Encoder()
 REQUEST_IDS_KEPT = 10_000
+_BY_CATEGORY = ("order", "execution", "execution.fast", "position")
 PRIVATE_TOPICS = frozenset(
-    {"order", "order.linear", "execution", "execution.linear", "position", "position.linear", "wallet"}
+    {"wallet", *DCP_TOPICS, *_BY_CATEGORY}
+    | {f"{topic}.{category}" for topic in _BY_CATEGORY for category in ("linear", "spot", "inverse", "option")}
 )
+"""Those of other categories may be asked for, and carry nothing here."""
 
 
 class _Frame(msgspec.Struct):
+    """Clients may number their requests; the answer repeats the number as text, as `_frame` makes it."""
+
     op: str = ""
     args: list[object] = []
-    req_id: str = ""
-    reqId: str = ""
+    req_id: str | int = ""
+    reqId: str | int = ""
     header: dict[str, object] = {}
 
 
@@ -44,9 +50,11 @@ class Session(Protocol):
 
 def _frame(text: str) -> _Frame | None:
     try:
-        return _FRAMES.decode(text)
+        frame = _FRAMES.decode(text)
     except msgspec.MsgspecError:
         return None
+    frame.req_id, frame.reqId = str(frame.req_id), str(frame.reqId)
+    return frame
 
 
 class PublicSession:
@@ -97,7 +105,7 @@ class PublicSession:
             self.topics[topic] = None
             self._subscribed(self, topic)
 
-    def _reply(self, op: str, req_id: str, message: str, *, success: bool = False) -> None:
+    def _reply(self, op: str, req_id: str | int, message: str, *, success: bool = False) -> None:
         reply = {"success": success, "ret_msg": message, "conn_id": self._connection_id, "req_id": req_id, "op": op}
         self.send(encode(reply))
 
@@ -109,6 +117,7 @@ class PrivateSession:
         self.send = send
         self.account: Account | None = None
         self.topics: dict[str, None] = {}
+        self._guards_orders = False
         self._connection_id = connection_id
         self._face = face
 
@@ -130,6 +139,12 @@ class PrivateSession:
         else:
             self._reply(frame.op, frame.req_id, f"error:unknown op {frame.op[:40]!r}")
 
+    def closed(self, now_ns: int) -> None:
+        """The connection is gone: where it was the one that kept the account's orders, their window begins."""
+        if self.account is not None and self._guards_orders:
+            self._guards_orders = False
+            self._face.dcp.disconnected(self.account, now_ns)
+
     def _authenticate(self, frame: _Frame, now_ns: int) -> None:
         try:
             self.account = authenticate_socket(self._face.venue, frame.args, now_ns)
@@ -147,11 +162,16 @@ class PrivateSession:
             self._reply("subscribe", frame.req_id, f"error:handler not found,topic:{','.join(unknown)}")
         else:
             self.topics.update(dict.fromkeys(topics))
+            if "dcp.future" in topics and not self._guards_orders:
+                self._guards_orders = True
+                self._face.dcp.connected(self.account)
             self._reply("subscribe", frame.req_id, "", success=True)
 
-    def _reply(self, op: str, req_id: str, message: str, *, success: bool = False) -> None:
-        reply = {"success": success, "ret_msg": message, "op": op, "req_id": req_id, "conn_id": self._connection_id}
-        self.send(encode(reply))
+    def _reply(self, op: str, req_id: str | int, message: str, *, success: bool = False) -> None:
+        reply: dict[str, object] = {"success": success, "ret_msg": message, "op": op, "req_id": req_id}
+        if not success:
+            reply["request"] = {"op": op}  # by this a refused `auth` is told from other refusals
+        self.send(encode({**reply, "conn_id": self._connection_id}))
 
 
 class TradeSession:
@@ -163,7 +183,7 @@ class TradeSession:
         self._face = face
         self._acted = acted
         self._account: Account | None = None
-        self._used_ids: dict[str, None] = {}
+        self._used_ids: dict[str | int, None] = {}
 
     def receive(self, text: str, now_ns: int) -> None:
         frame = _frame(text)
@@ -208,9 +228,8 @@ class TradeSession:
             del self._used_ids[next(iter(self._used_ids))]
         named = {str(name): value for name, value in params.items()}
         outcome = self._face.operate(account, TRADE_OPERATIONS[frame.op], named, now_ns)
-        headers = outcome.limit.headers() if outcome.limit else {}
         if not outcome.lost:
-            self._reply(frame, outcome.code, outcome.message, now_ns, outcome.result, headers)
+            self._reply(frame, outcome.code, outcome.message, now_ns, outcome)
         self._acted()
 
     def _reply(
@@ -219,17 +238,17 @@ class TradeSession:
         code: int,
         message: str,
         now_ns: int,
-        data: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] | None = None,
+        outcome: Outcome | None = None,
     ) -> None:
+        limit = outcome.limit.headers() if outcome and outcome.limit else {}
         reply = {
             "reqId": frame.reqId,
             "retCode": code,
             "retMsg": message,
             "op": frame.op,
-            "data": data or {},
-            "retExtInfo": {},
-            "header": {**(headers or {}), "Timenow": str(now_ns // 1_000_000)},
+            "data": outcome.result if outcome else {},
+            "retExtInfo": outcome.extra if outcome else {},
+            "header": {**limit, **self._face.trace(now_ns)},
             "connId": self._connection_id,
         }
         self.send(encode(reply))

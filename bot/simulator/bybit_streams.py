@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bot.simulator import bybit_messages as messages
+from bot.simulator import bybit_public as public
 from bot.simulator.accounts import Account
 from bot.simulator.bybit_messages import Json
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession, encode
@@ -12,7 +13,7 @@ from bot.simulator.depth import DepthView
 from bot.simulator.orders import Executed, Happening, OrderChanged, PositionChanged, Printed, WalletChanged
 from bot.simulator.venue import Venue
 
-DEPTHS = (1, 50, 200)
+DEPTHS = (1, 50, 200, 1000)
 
 
 class Streams:
@@ -43,7 +44,7 @@ class Streams:
                 view.publish(self._venue.book)
             session.send(self._depth_text(view, snapshot=True, now_ns=now_ns))
         elif topic == self._ticker_topic:
-            session.send(self._ticker_text("snapshot", messages.ticker(self._venue), now_ns))
+            session.send(self._ticker_text("snapshot", public.ticker(self._venue, now_ns), now_ns))
 
     def distribute(self, now_ns: int, *, market_moved: bool) -> None:
         """Send everything that happened since the last call; the public book and ticker only with `market_moved`."""
@@ -57,7 +58,8 @@ class Streams:
                 self._distribute_books(now_ns)
                 self._distribute_ticker(now_ns)
         self._was_stalled = stalled
-        self._distribute_private(happenings, now_ns)
+        if happenings:
+            self._distribute_private(happenings, now_ns)
 
     # ---- public -------------------------------------------------------------------------------------------------
 
@@ -78,24 +80,25 @@ class Streams:
         trades = [h.trade for h in happenings if isinstance(h, Printed)]
         if not trades or not self._wanted(self._trades_topic):
             return
-        data = [messages.public_trade(self._venue.instrument, trade) for trade in trades]
+        data = [public.public_trade(self._venue.instrument, trade) for trade in trades]
         text = encode({"topic": self._trades_topic, "type": "snapshot", "ts": now_ns // 1_000_000, "data": data})
         self._to_topic(self._trades_topic, text)
 
     def _distribute_books(self, now_ns: int) -> None:
+        changes = self._venue.book.drain_changes()
         for topic, view in self._views.items():
-            if self._wanted(topic):
-                message = view.publish(self._venue.book)
+            if self._wanted(topic):  # a view that nobody wants looks at the whole book when somebody does
+                message = view.publish(self._venue.book, changes)
                 if message is not None:
-                    self._to_topic(topic, encode(messages.depth(self._venue, message, view.depth, now_ns)))
+                    self._to_topic(topic, encode(public.depth(self._venue, message, view.depth, now_ns)))
 
     def _depth_text(self, view: DepthView, *, snapshot: bool, now_ns: int) -> str:
-        return encode(messages.depth(self._venue, view.snapshot(), view.depth, now_ns))
+        return encode(public.depth(self._venue, view.snapshot(), view.depth, now_ns))
 
     def _distribute_ticker(self, now_ns: int) -> None:
         if not self._wanted(self._ticker_topic):
             return
-        ticker = messages.ticker(self._venue)
+        ticker = public.ticker(self._venue, now_ns)
         changed = {name: value for name, value in ticker.items() if self._ticker.get(name) != value}
         if changed:
             self._to_topic(
@@ -157,3 +160,9 @@ class Streams:
                     identity = f"{account.uid}_{self._venue.instrument.symbol}_{self._messages}"
                     head = {"id": identity, "topic": subscribed, "creationTime": now_ns // 1_000_000}
                     session.send(encode({**head, "data": rows}))
+        if topic == "execution":
+            self._to_account(
+                (name, "execution.fast"),
+                [messages.fast_execution(row) for row in rows if row["execType"] == "Trade"],
+                now_ns,
+            )

@@ -87,6 +87,21 @@ KINDS: Mapping[str, Kind] = {
         fires_at_once=False,
         parameters={"code": _number("10001", "1", "999999")},
     ),
+    "refuse": Kind(
+        "the next request of that kind, alone or in a batch, answers this code and does not happen",
+        needs_account=True,
+        fires_at_once=False,
+        parameters={
+            "request": Parameter("create", choices=("create", "amend", "cancel", "cancel-all")),
+            "code": _number("10016", "1", "999999"),
+        },
+    ),
+    "http_error": Kind(
+        "the next signed REST request answers this HTTP status, with no JSON, and does not happen",
+        needs_account=True,
+        fires_at_once=False,
+        parameters={"status": Parameter("500", choices=("403", "429", "500", "502", "503", "504"))},
+    ),
     "accept_then_timeout": Kind("the next create happens, but its answer never comes", True, False),
     "foreign_order": Kind(
         "an order without any of the client's ids appears, far from the market",
@@ -145,6 +160,11 @@ class FaultPlan:
             self._take_effect(fault)
         return fault
 
+    @property
+    def armed(self) -> bool:
+        """Whether any fault was ever armed."""
+        return bool(self._faults)
+
     def waiting(self, kind: str, account: str) -> Fault | None:
         """The oldest armed fault of that kind for that account, still to fire."""
         for fault in self._faults:
@@ -160,12 +180,15 @@ class FaultPlan:
         """All armed faults of that kind that have not fired."""
         return [fault for fault in self._faults if fault.fired_at_ns is None and fault.kind == kind]
 
-    def fire(self, kind: str, account: str, now_ns: int) -> Fault | None:
-        """Fire the oldest waiting fault of that kind; None where none waits."""
-        fault = self.waiting(kind, account)
-        if fault is not None:
-            fault.fired_at_ns = now_ns
-        return fault
+    def fire(self, kind: str, account: str, now_ns: int, **matching: str) -> Fault | None:
+        """Fire the oldest waiting fault of that kind, and of those parameters; None where none waits."""
+        for fault in self._faults:
+            if fault.fired_at_ns is None and fault.kind == kind and fault.account == account:
+                if any(fault.parameters[name] != value for name, value in matching.items()):
+                    continue
+                fault.fired_at_ns = now_ns
+                return fault
+        return None
 
     def latency_ns(self) -> int:
         """How long a REST request has to wait now, nanoseconds."""

@@ -7,6 +7,7 @@ order, over the same `Latency`. There are no faults here; who wants them takes t
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any, Final
@@ -15,7 +16,7 @@ from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.engine.engine import Engine
 from bot.runtime.loop import TICK_S
-from bot.runtime.sender import FIRST
+from bot.runtime.sender import FIRST, KEYS_KEPT
 from bot.simulator import kernel_words as words
 from bot.simulator.accounts import Account
 from bot.simulator.bybit import PRIVATE
@@ -34,13 +35,23 @@ Act = Callable[[], object]
 Happened = Callable[[Any], None]
 
 GONE: Final = 110001
+_EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
 
 
 class Kernel:
     """One engine on one venue. `run` goes on until the engine says `Exit`."""
 
-    def __init__(self, engine: Engine, venue: Venue, account: Account, latency: Latency, start_ns: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        venue: Venue,
+        account: Account,
+        latency: Latency,
+        start_ns: int,
+        *,
+        tick_s: float = TICK_S,
+    ) -> None:
         self._engine = engine
         self.venue = venue
         self.account = account
@@ -51,8 +62,9 @@ class Kernel:
         self._limits = RateLimits()
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
-        self._cancel_alls: set[str] = set()
-        self._reads = KernelReads(self)
+        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
+        self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
         self.market_steps = 0
@@ -84,7 +96,7 @@ class Kernel:
         """One message: everything in it is decided before anything that was decided is sent, cancels first."""
         intents: list[it.Intent] = []
         for event in events:
-            if type(event) is ev.Filled and self._reads.known_execution(event):
+            if type(event) in _EXECUTIONS and self._reads.is_repeat(event):
                 continue
             intents += self._engine.receive(event)
         if intents:
@@ -92,14 +104,26 @@ class Kernel:
                 intents.sort(key=lambda intent: not isinstance(intent, FIRST))
             for intent in intents:
                 send = _SENDERS.get(type(intent))
-                if send is not None:
+                if send is not None and not (isinstance(intent, it.Mutation) and self._sent_before(it.key_of(intent))):
                     send(self, intent)
+
+    def _sent_before(self, key: str) -> bool:
+        """Whether a mutation under that key was carried out (or is): as the process's sender drops it."""
+        if not key:
+            return False
+        if key in self._keys:
+            return True
+        self._keys[key] = None
+        if len(self._keys) > KEYS_KEPT:
+            self._keys.popitem(last=False)
+        return False
 
     def _tick(self, _: None) -> None:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
         self.tell_all([ev.Ticked(self.now_ns)])
+        self._engine.drain_observations()  # histograms are the process's: here nobody would ever take them
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
-        self._tick_due_s = max(self._tick_due_s + TICK_S, now_s)
+        self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
         due_s = now_s + (self._tick_due_s - now_s)
         self.at(self._start_ns + round(due_s * NS_PER_S), self._tick)
 
@@ -115,11 +139,12 @@ class Kernel:
         """Public trades, the book, then the account's messages, as the venue's streams group them."""
         happenings = self.venue.drain()
         if self._subscribed:
-            trades = [happening.trade for happening in happenings if type(happening) is Printed]
-            if trades:
-                self._push(words.trades, trades)
+            for happening in reversed(happenings):
+                if type(happening) is Printed:
+                    self._push(words.trade, happening.trade)
+                    break
             if market_moved:
-                message = self._view.publish(self.venue.book)
+                message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
                 if message is not None:
                     self._push(words.book, message)
         if self._private and happenings:
@@ -229,10 +254,6 @@ class Kernel:
         self.request(act, answered, calls.CANCEL)
 
     def _cancel_all(self, intent: it.CancelAll) -> None:
-        if intent.key in self._cancel_alls:
-            return
-        self._cancel_alls.add(intent.key)
-
         def act() -> None:
             for order in list(self.account.open_orders.values()):
                 self.venue.cancel(self.account, order, self.now_ns)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bot.domain import events as ev
-from bot.runtime.sender import EXECUTIONS_KEPT, EXECUTIONS_OVERLAP_MS
+from bot.runtime.sender import EXECUTIONS_KEPT, EXECUTIONS_OVERLAP_MS, identity_of
+from bot.runtime.statement import FEES_EVERY_NS, WALLET_EVERY_NS, is_due
 from bot.simulator import kernel_words as words
 from bot.simulator.bybit_access import V5Error
+from bot.simulator.funding import Funding
+from bot.simulator.orders import Execution
 from bot.venues.bybit import calls
 
 if TYPE_CHECKING:
@@ -18,22 +23,40 @@ _NS_PER_MS = 1_000_000
 
 
 class KernelReads:
-    """Probes and whole reads of one account; remembers which executions were told."""
+    """Probes and whole reads of one account; remembers which executions were told, and by whom."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, *, reads_fees: bool) -> None:
         self._kernel = kernel
-        self._known: dict[str, None] = {}
+        self._reads_fees = reads_fees
+        self._fees_read_ns: int | None = None
+        self._wallet_asked_ns: int | None = None
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._swept: dict[str, None] = {}
         self._since_ms: int | None = None
 
-    def known_execution(self, fill: ev.Filled) -> bool:
+    def is_repeat(self, execution: ev.Filled | ev.FundingPaid) -> bool:
+        """Whether it was told before, by stream or read, and the process would drop it."""
+        if not self.known_execution(execution):
+            return False
+        return isinstance(execution, ev.FundingPaid) or not self.heard_after_sweep(execution)
+
+    def known_execution(self, execution: ev.Filled | ev.FundingPaid) -> bool:
         """Whether this execution was told before; remembers it."""
-        if fill.execution_id in self._known:
+        number = identity_of(execution)
+        if number in self._known:
             return True
-        self._known[fill.execution_id] = None
+        self._known[number] = None
         if len(self._known) > EXECUTIONS_KEPT:
-            del self._known[next(iter(self._known))]
-        self._since_ms = max(fill.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
+            self._known.popitem(last=False)
+        self._since_ms = max(execution.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
         return False
+
+    def heard_after_sweep(self, fill: ev.Filled) -> bool:
+        """Whether a read told this execution and the private stream tells it now, for the first time."""
+        if fill.execution_id not in self._swept:
+            return False
+        del self._swept[fill.execution_id]
+        return True
 
     def probe(self, client_order_id: str) -> None:
         kernel = self._kernel
@@ -65,25 +88,47 @@ class KernelReads:
             venue_ms = (kernel.now_ns + kernel.latency.request_ns) // _NS_PER_MS
             kernel.at(kernel.now_ns + kernel.latency.request_ns + kernel.latency.answer_ns, self._clock_read, venue_ms)
             return
-        since_ms = self._since_ms - EXECUTIONS_OVERLAP_MS
+        since_ms, asked_at_ns = self._since_ms - EXECUTIONS_OVERLAP_MS, kernel.now_ns
         instrument = kernel.venue.instrument
 
-        def act() -> list[ev.Filled]:
-            recent = []
-            for execution in reversed(kernel.account.executions):
-                if execution.at_ns // _NS_PER_MS < since_ms:
-                    break
-                recent.append(words.fill(0, instrument, execution))
-            return sorted(recent, key=lambda fill: fill.venue_at_ns)
+        def act() -> list[ev.Filled | ev.FundingPaid]:
+            recent: list[Execution | Funding] = []
+            lists: tuple[Iterable[Execution | Funding], ...] = (
+                reversed(kernel.account.executions),
+                reversed(kernel.account.fundings),
+            )
+            for newest_first in lists:
+                for execution in newest_first:
+                    if execution.at_ns // _NS_PER_MS < since_ms:
+                        break
+                    recent.append(execution)
+            recent.sort(key=lambda one: -one.sequence)
+            told = [words.execution(0, instrument, one) for one in recent]
+            return sorted(told, key=lambda one: one.venue_at_ns)
 
-        def answered(answer: list[ev.Filled] | V5Error) -> None:
+        def answered(answer: list[ev.Filled | ev.FundingPaid] | V5Error) -> None:
             if isinstance(answer, V5Error):
                 self._failed("executions", calls.EXECUTIONS, answer)
+                self._read_open_orders()
             else:
-                kernel.tell_all([words.received(fill, kernel.now_ns) for fill in answer])
-            self._read_open_orders()
+                self._read_open_orders()  # asked before what the fills decide is sent, as the process's task goes on
+                self._tell_swept(answer, asked_at_ns)
 
         kernel.request(act, answered, calls.EXECUTIONS)
+
+    def _tell_swept(self, found: list[ev.Filled | ev.FundingPaid], asked_at_ns: int) -> None:
+        kernel = self._kernel
+        unknown = [words.received(one, kernel.now_ns) for one in found if identity_of(one) not in self._known]
+        new = [one for one in unknown if isinstance(one, ev.Filled)]
+        paid = [one for one in unknown if isinstance(one, ev.FundingPaid)]
+        identities = tuple((fill.execution_id, fill.venue_at_ns) for fill in new)
+        kernel.tell_all(
+            [ev.ExecutionsSwept(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, identities), *new, *paid]
+        )
+        for fill in new:
+            self._swept[fill.execution_id] = None
+        while len(self._swept) > EXECUTIONS_KEPT:
+            del self._swept[next(iter(self._swept))]
 
     def _clock_read(self, venue_ms: int) -> None:
         self._since_ms = venue_ms + EXECUTIONS_OVERLAP_MS
@@ -111,12 +156,45 @@ class KernelReads:
         asked_at_ns = kernel.now_ns
 
         def answered(answer: tuple[int, Decimal] | V5Error) -> None:
+            self._read_statement()  # asked before what the position decides is sent
             if isinstance(answer, V5Error):
                 self._failed("position", calls.POSITIONS, answer)
             else:
                 kernel.tell_all([ev.PositionRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, *answer)])
 
         kernel.request(lambda: words.position(kernel.account), answered, calls.POSITIONS)
+
+    def _read_statement(self) -> None:
+        """Fees where somebody goes by them, then the wallet, each where it is due."""
+        kernel = self._kernel
+        if not self._reads_fees or not is_due(self._fees_read_ns, kernel.now_ns, FEES_EVERY_NS):
+            self._read_wallet()
+            return
+
+        def answered(answer: tuple[Decimal, Decimal] | V5Error) -> None:
+            self._read_wallet()
+            if isinstance(answer, V5Error):
+                self._failed("fees", calls.FEE_RATE, answer)
+                return
+            self._fees_read_ns = kernel.now_ns
+            symbol = kernel.venue.instrument.symbol
+            kernel.tell_all([ev.FeesRead(kernel.now_ns, symbol, *answer, f"api:bybit:{symbol}")])
+
+        kernel.request(lambda: words.fees(kernel.venue), answered, calls.FEE_RATE)
+
+    def _read_wallet(self) -> None:
+        kernel = self._kernel
+        if not is_due(self._wallet_asked_ns, kernel.now_ns, WALLET_EVERY_NS):
+            return
+        self._wallet_asked_ns = kernel.now_ns
+
+        def answered(answer: tuple[Decimal, Decimal, Decimal] | V5Error) -> None:
+            if isinstance(answer, V5Error):
+                self._failed("wallet", calls.WALLET, answer)
+            else:
+                kernel.tell_all([ev.WalletRead(kernel.now_ns, *answer)])
+
+        kernel.request(lambda: words.wallet(kernel.venue, kernel.account), answered, calls.WALLET)
 
     def _failed(self, what: str, path: str, error: V5Error) -> None:
         kernel, symbol = self._kernel, self._kernel.venue.instrument.symbol

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from bot.domain import events as ev
 from bot.domain.instrument import Instrument
 from bot.simulator.accounts import Account
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_messages import REJECT_REASONS, text
 from bot.simulator.depth import DepthMessage
+from bot.simulator.funding import Funding
 from bot.simulator.orders import EndReason, Executed, Execution, Order, OrderChanged, PublicTrade, Status
+from bot.simulator.venue import Venue
 from bot.venues.bybit.codes import Meaning, meaning
 
 Words = Callable[[int, Instrument, Any, int], list[Any]]
@@ -27,11 +31,10 @@ _STATUSES = {
 }
 
 
-def trades(at_ns: int, instrument: Instrument, what: list[PublicTrade], _venue_at_ns: int) -> list[ev.TradePrinted]:
-    symbol = instrument.symbol
-    return [
-        ev.TradePrinted(at_ns, symbol, t.price_ticks, t.lots, t.taker, t.at_ns // _NS_PER_MS * _NS_PER_MS) for t in what
-    ]
+def trade(at_ns: int, instrument: Instrument, last: PublicTrade, _venue_at_ns: int) -> list[ev.TradePrinted]:
+    """The newest print of a message, as the adapter tells it."""
+    venue_at_ns = last.at_ns // _NS_PER_MS * _NS_PER_MS
+    return [ev.TradePrinted(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, venue_at_ns)]
 
 
 def book(
@@ -46,9 +49,9 @@ def book(
 
 def account(
     at_ns: int, instrument: Instrument, what: list[OrderChanged | Executed], _venue_at_ns: int
-) -> list[ev.OrderUpdated | ev.Filled]:
+) -> list[ev.OrderUpdated | ev.Filled | ev.FundingPaid]:
     return [
-        fill(at_ns, instrument, happening.execution)
+        execution(at_ns, instrument, happening.execution)
         if isinstance(happening, Executed)
         else ev.OrderUpdated(at_ns, venue_order(instrument, happening.order))
         for happening in what
@@ -92,6 +95,14 @@ def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
     )
 
 
+def execution(at_ns: int, instrument: Instrument, found: Execution | Funding) -> ev.Filled | ev.FundingPaid:
+    if isinstance(found, Execution):
+        return fill(at_ns, instrument, found)
+    paid_quote = Decimal(text(found.paid_quote))
+    venue_at_ns = found.at_ns // _NS_PER_MS * _NS_PER_MS
+    return ev.FundingPaid(at_ns, found.execution_id, instrument.symbol, -paid_quote, venue_at_ns)
+
+
 def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
     return ev.Filled(
         at_ns,
@@ -108,10 +119,22 @@ def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
     )
 
 
-def received(fill_: ev.Filled, at_ns: int) -> ev.Filled:
+def received(told: ev.Filled | ev.FundingPaid, at_ns: int) -> ev.Filled | ev.FundingPaid:
     """The same execution, received then."""
-    values = {name: getattr(fill_, name) for name in ev.Filled.__struct_fields__}
-    return ev.Filled(**values | {"at_ns": at_ns})
+    return msgspec.structs.replace(told, at_ns=at_ns)
+
+
+def wallet(venue: Venue, account_: Account) -> tuple[Decimal, Decimal, Decimal]:
+    """(equity, margin in use, net paid in), quote, as the statement has them."""
+    half = venue.mark_half_ticks
+    balance, realised = Decimal(text(account_.wallet_quote)), Decimal(text(account_.realised_quote))
+    used = Decimal(text(account_.margin_used_quote(half)))
+    return Decimal(text(account_.equity_quote(half))), used, balance - realised
+
+
+def fees(venue: Venue) -> tuple[Decimal, Decimal]:
+    """(maker, taker), bps."""
+    return Decimal(text(venue.fees.maker)) * 10_000, Decimal(text(venue.fees.taker)) * 10_000
 
 
 def position(account_: Account) -> tuple[int, Decimal]:

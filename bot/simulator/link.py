@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, Never, Protocol
 
 from bot.simulator.bybit import V5, Request
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession, Session, TradeSession
@@ -204,6 +204,14 @@ class Link:
             del self._streams.public[session]
         elif isinstance(session, PrivateSession):
             del self._streams.private[session]
+            session.closed(self._timeline.now_ns())
+            due_ns = self._face.dcp.next_at_ns()
+            if due_ns is not None:
+                self._timeline.call_at_ns(due_ns, self._disconnect_cancel)
+
+    def _disconnect_cancel(self) -> None:
+        self._face.dcp.cancel_due(self._timeline.now_ns())
+        self._distribute()
 
     async def close(self) -> None:
         self.cut()
@@ -219,6 +227,7 @@ class LinkSocket:
         self._waiting: asyncio.Future[None] | None = None
         self._ended = ""
         self._last_push_ns = 0
+        self._take: Callable[[str], None] | None = None
 
     async def send(self, text: str) -> None:
         if self._ended:
@@ -233,6 +242,19 @@ class LinkSocket:
             await self._waiting
         return self._inbox.popleft()
 
+    async def hand_over(self, take: Callable[[bytes | str], None]) -> Never:
+        """Messages go to `take` in the turn in which they arrive: no task is woken between."""
+        while self._inbox:
+            take(self._inbox.popleft())
+        self._take = take
+        try:
+            while not self._ended:
+                self._waiting = asyncio.get_running_loop().create_future()
+                await self._waiting
+        finally:
+            self._take = None
+        raise SocketClosed(self._ended)
+
     async def close(self) -> None:
         self._link.forget(self)
         self.end("closed")
@@ -243,9 +265,18 @@ class LinkSocket:
 
     def arrive(self, text: str) -> None:
         """What the venue sent is here. After the end it is lost."""
-        if not self._ended:
+        if self._ended:
+            return
+        if self._take is None:
             self._inbox.append(text)
             self._wake()
+            return
+        try:
+            self._take(text)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits in `hand_over`
+            self._take = None
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_exception(error)
 
     def end(self, reason: str) -> None:
         """Idempotent; whoever waits in `receive` is told."""

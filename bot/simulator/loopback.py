@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from bot.simulator.bybit import V5, Request
+from bot.simulator.bybit_access import AddressLimits
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession, Session, TradeSession
 from bot.simulator.bybit_streams import Streams
 from bot.simulator.control import Control
@@ -43,6 +44,7 @@ class _Socket:
     def __init__(self, kind: Kind, request: web.Request) -> None:
         self.kind = kind
         self.stream = web.WebSocketResponse(compress=False, receive_timeout=IDLE_CUT_S)
+        self.address = request.remote or ""
         self._request = request
         self._waiting: deque[str] = deque()
         self._wake = asyncio.Event()
@@ -72,8 +74,9 @@ class _Socket:
 class LoopbackVenue:
     """One venue on one port."""
 
-    def __init__(self, venue: Venue, token: str, clock: Clock) -> None:
+    def __init__(self, venue: Venue, token: str, clock: Clock, address_requests_max: int = 0) -> None:
         self._venue = venue
+        self._addresses = AddressLimits(address_requests_max)
         self._clock = clock
         self._face = V5(venue)
         self._streams = Streams(venue)
@@ -105,6 +108,9 @@ class LoopbackVenue:
 
     async def _rest(self, request: web.Request) -> web.Response:
         body = await request.read()
+        if not self._addresses.admit_request(request.remote or "", self._clock.now_ns()):
+            self._cut_address(request.remote or "")
+            return web.Response(status=403, text="access too frequent", content_type="text/plain")
         latency_ns = self._venue.faults.latency_ns()
         if latency_ns:
             await asyncio.sleep(latency_ns / 1e9)
@@ -138,6 +144,10 @@ class LoopbackVenue:
         self._confirming = False
         self._streams.distribute(self._clock.now_ns(), market_moved=False)
 
+    def _cut_address(self, address: str) -> None:
+        for socket in [s for s in self._sockets if s.address == address]:
+            socket.cut()
+
     def _cut_sockets(self) -> None:
         for fault in self._venue.faults.of_kind("disconnect"):
             if fault.fault_id not in self._cut_fired:
@@ -168,6 +178,18 @@ class LoopbackVenue:
             return await self._serve(socket, session, request)
         finally:
             del self._streams.private[session]
+            session.closed(self._clock.now_ns())
+            self._await_disconnect_cancel()
+
+    def _await_disconnect_cancel(self) -> None:
+        due_ns = self._face.dcp.next_at_ns()
+        if due_ns is not None:
+            wait_s = max(0.0, (due_ns - self._clock.now_ns()) / 1e9)
+            asyncio.get_running_loop().call_later(wait_s + CONFIRM_AFTER_S, self._disconnect_cancel)
+
+    def _disconnect_cancel(self) -> None:
+        self._face.dcp.cancel_due(self._clock.now_ns())
+        self._confirm_soon()
 
     async def _open_trade(self, request: web.Request) -> web.StreamResponse:
         socket = _Socket("trade", request)
@@ -175,6 +197,8 @@ class LoopbackVenue:
         return await self._serve(socket, session, request)
 
     async def _serve(self, socket: _Socket, session: Session, request: web.Request) -> web.StreamResponse:
+        if not self._addresses.admit_socket(socket.address, self._clock.now_ns()):
+            return web.Response(status=403, text="access too frequent", content_type="text/plain")
         await socket.stream.prepare(request)
         self._sockets.add(socket)
         writer = asyncio.create_task(socket.write())

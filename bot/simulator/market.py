@@ -1,25 +1,30 @@
 """What the market does: the actions every market speaks in, and the generated market. Pure and seeded.
 
 The generated market has a fair price that diffuses, jumps and changes between regimes of volatility. Around it stand
-levels of background size, dense at the touch and sparser further out. Market orders arrive in two kinds: small ones
-that trade at the touch, and sweeps that walk the book for some basis points. Most sweeps are uninformed: the book
-refills around the same fair price, so a maker who was reached keeps most of its half-spread. A few are informed: the
-fair price follows them, which is the maker's adverse selection. The random process uses floats; every price and size
-that leaves it is an integer.
+levels of background size: one at the touch, then a grid that is sparser further out. Market orders arrive in two kinds:
+small ones that trade at the touch, and sweeps that take all that stands for some basis points. Most sweeps are
+uninformed: the book refills around the same fair price, so a maker who was reached keeps most of its half-spread. A few
+are informed: the fair price follows them, which is the maker's adverse selection. The random process uses floats; every
+price and size that leaves it is an integer.
+
+A step says only what changed: the levels that a move of the touch brings or takes away, and a few new sizes.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Protocol
+
+import msgspec
 
 from bot.domain.order import Side
 
 
-@dataclass(frozen=True, slots=True)
-class MarketOrder:
+class MarketOrder(msgspec.Struct, frozen=True, gc=False):
     """Somebody takes at most `lots` down (or up) to `limit_ticks`, from background and own orders alike."""
 
     taker: Side
@@ -27,31 +32,38 @@ class MarketOrder:
     lots: int
 
 
-@dataclass(frozen=True, slots=True)
-class BookReset:
+class PassingOrder(msgspec.Struct, frozen=True, gc=False):
+    """As MarketOrder, but the background it took stands again at once, at the back of its queue.
+
+    `lots` None: everything down to the limit.
+    """
+
+    taker: Side
+    limit_ticks: int
+    lots: int | None
+
+
+class BookReset(msgspec.Struct, frozen=True, gc=False):
     """The whole background becomes this (price_ticks → lots). Own orders it stands through are filled first."""
 
     bids: dict[int, int]
     asks: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class BookChange:
+class BookChange(msgspec.Struct, frozen=True, gc=False):
     """Some levels of the background become these absolute sizes; 0 deletes."""
 
     bids: tuple[tuple[int, int], ...]
     asks: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BookShift:
+class BookShift(msgspec.Struct, frozen=True, gc=False):
     """The whole background moves by `ticks`: one price jump."""
 
     ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedTrade:
+class RecordedTrade(msgspec.Struct, frozen=True, gc=False):
     """A trade that really happened: it reaches own orders by their place in the queue, and the book by its record."""
 
     taker: Side
@@ -59,7 +71,7 @@ class RecordedTrade:
     lots: int
 
 
-Action = MarketOrder | BookReset | BookChange | BookShift | RecordedTrade
+Action = MarketOrder | PassingOrder | BookReset | BookChange | BookShift | RecordedTrade
 
 
 class Market(Protocol):
@@ -108,7 +120,7 @@ class MarketParameters:
     informed_follow: tuple[float, float] = (0.5, 1.0)
     impact_share: float = 0.15
     impact_decay_s: float = 0.4
-    redraws: int = 6
+    redraws: int = 2
     regimes: tuple[Regime, ...] = (
         Regime(0.7, 0.9, 1, 40.0),
         Regime(1.0, 1.0, 2, 40.0),
@@ -116,12 +128,101 @@ class MarketParameters:
     )
 
 
-_BANDS = ((10, 1, 250), (100, 5, 500), (700, 20, 900), (3_000, 100, 2_000), (9_000, 500, 4_000))
-"""(distance from the touch in ticks, every how many ticks a level stands, its mean size in lots)."""
+_BANDS = ((1, 1, 250), (1_000, 40, 1_500), (5_000, 200, 4_000), (25_000, 1_000, 9_000))
+"""(distance from the touch in ticks, every how many ticks a level stands, its mean size in lots).
+
+Each spacing divides the next, so that a move of the touch changes levels only at the touch and where two bands meet.
+"""
+
+_FRONTIERS = _BANDS[1:]
+_SPACINGS_AFTER = (*(every for _, every, _ in _BANDS[2:]), 0)
+_GRID = _BANDS[1][1]
+_MOVE_MAX_TICKS = 500
+"""A longer move of the touch is a new book."""
+
+_REDRAWN_TICKS = 2_000
+"""Sizes are drawn anew up to this far from the touch, the nearer the more often."""
+
+_SIZES = tuple(min(6.0, max(0.15, math.exp(-0.2 + 0.6 * NormalDist().inv_cdf((n + 0.5) / 1024)))) for n in range(1024))
+"""Log-normal and bounded, as factors of the mean size: 1,024 values, equally likely."""
 
 
-_NORMAL = 4 * math.exp(-0.5) / math.sqrt(2.0)
-"""Of Kinderman and Monahan's method, as the standard library draws normal variates."""
+class LevelSide:
+    """The background of one side as it should stand. `away`: the sign of the way from the touch outwards."""
+
+    def __init__(self, away: int, draw: Callable[[], float]) -> None:
+        self._away = away
+        self._draw = draw
+        self.touch = 0
+        self.levels: dict[int, int] = {}
+
+    def stand(self, touch: int) -> dict[int, int]:
+        """All levels around that touch; those that stood before keep their sizes."""
+        before, self.levels, self.touch, near = self.levels, {}, touch, 0
+        for far, every, mean in _BANDS:
+            for price in _multiples(touch + self._away * near, self._away, far - near, every):
+                if price > 0:
+                    self.levels[price] = before.get(price) or self._size(mean)
+            near = far
+        return dict(self.levels)
+
+    def move(self, touch: int) -> list[tuple[int, int]]:
+        """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
+        before, away, levels = self.touch, self._away, self.levels
+        moved = (touch - before) * away
+        changes: list[tuple[int, int]] = []
+        if not moved:
+            return changes
+        self.touch = touch
+        outwards = moved > 0
+        if outwards or before % _GRID:
+            changes.append((before, 0))
+            del levels[before]
+        if outwards:
+            for price in _multiples(before + away, away, moved - 1, _GRID):
+                changes.append((price, 0))
+                del levels[price]
+        else:
+            for price in _multiples(touch + away, away, -moved - 1, _GRID):
+                levels[price] = lots = self._size(_BANDS[1][2])
+                changes.append((price, lots))
+        if touch not in levels:
+            levels[touch] = lots = self._size(_BANDS[0][2])
+            changes.append((touch, lots))
+        start = before if outwards else touch
+        for (far, every, mean), spacing_after in zip(_FRONTIERS, _SPACINGS_AFTER, strict=True):
+            for price in _multiples(start + away * far, away, abs(moved), every):
+                if spacing_after and price % spacing_after == 0:
+                    continue  # stands in both bands
+                if not outwards:
+                    if levels.pop(price, 0):
+                        changes.append((price, 0))
+                elif price > 0:
+                    levels[price] = lots = self._size(mean)
+                    changes.append((price, lots))
+        return changes
+
+    def redraw(self) -> tuple[int, int]:
+        """A new size somewhere: (price, lots)."""
+        distance = int(_REDRAWN_TICKS * self._draw() ** 2)
+        price = self.touch + self._away * distance
+        price -= price % _GRID
+        if price == self.touch or price not in self.levels:
+            price, mean = self.touch, _BANDS[0][2]
+        else:
+            mean = _BANDS[1][2] if distance < _BANDS[1][0] else _BANDS[2][2]
+        self.levels[price] = lots = self._size(mean)
+        return price, lots
+
+    def _size(self, mean: int) -> int:
+        return 1 + int(_SIZES[int(self._draw() * 1024)] * mean)
+
+
+def _multiples(start: int, away: int, count: int, every: int) -> range:
+    """The multiples of `every` among `count` prices from `start` on, going away."""
+    if away > 0:
+        return range(start + -start % every, start + count, every)
+    return range(start - start % every, start - count, -every)
 
 
 class GeneratedMarket:
@@ -130,110 +231,107 @@ class GeneratedMarket:
     fixed_background = False
 
     def __init__(self, seed: int, parameters: MarketParameters | None = None) -> None:
-        self._p = parameters or MarketParameters()
+        self._p = p = parameters or MarketParameters()
         self._random = random.Random(seed)  # noqa: S311 - a simulation that must repeat under its seed
-        self._fair = float(self._p.start_ticks)
+        self._draw = self._random.random
+        self._fair = float(p.start_ticks)
         self._impact = 0.0
-        self._regime = self._p.regimes[min(1, len(self._p.regimes) - 1)]
         self._at_ns = 0
-        self._bids: dict[int, int] = {}
-        self._asks: dict[int, int] = {}
+        self._bids = LevelSide(-1, self._draw)
+        self._asks = LevelSide(1, self._draw)
+        self._stands = False
+        dt_s = p.step_ns / 1e9
+        self._jump_chance = _chance(p.jump_rate, dt_s)
+        self._touch_chance = _chance(p.touch_trade_rate, dt_s)
+        self._fading = math.exp(-dt_s / p.impact_decay_s)
+        self._enter(p.regimes[min(1, len(p.regimes) - 1)])
 
     def start(self, now_ns: int) -> BookReset:
         self._at_ns = now_ns + self._p.step_ns
-        return self._rebuild()
+        return self._stand(*self._touches())
 
     def next_at_ns(self) -> int:
         return self._at_ns
 
     def jump(self, ticks: int) -> BookShift:
         self._fair += ticks
-        self._bids = {price + ticks: lots for price, lots in self._bids.items()}
-        self._asks = {price + ticks: lots for price, lots in self._asks.items()}
+        for side in (self._bids, self._asks):
+            side.touch += ticks
+            side.levels = {price + ticks: lots for price, lots in side.levels.items()}
+        self._stands = False
         return BookShift(ticks)
 
     def step(self) -> list[Action]:
         self._at_ns += self._p.step_ns
-        dt_s = self._p.step_ns / 1e9
-        self._move_fair(dt_s)
+        self._move_fair()
+        draw = self._draw
         actions: list[Action] = []
-        if self._happens(self._p.touch_trade_rate, dt_s):
+        if draw() < self._touch_chance:
             actions.append(self._touch_trade())
-        if self._happens(self._p.sweep_rate * self._regime.sweeps, dt_s):
+        if draw() < self._sweep_chance:
             actions.append(self._sweep())
-        actions.append(self._rebuild())
+        actions.append(self._change())
         return actions
 
     # ---- the process --------------------------------------------------------------------------------------------
 
-    def _happens(self, rate: float, dt_s: float) -> bool:
-        return self._random.random() < 1 - math.exp(-rate * dt_s)
+    def _enter(self, regime: Regime) -> None:
+        dt_s = self._p.step_ns / 1e9
+        self._spread_ticks = regime.spread_ticks
+        self._sigma = self._p.volatility_bps * regime.volatility * math.sqrt(dt_s) / 10_000
+        self._sweep_chance = _chance(self._p.sweep_rate * regime.sweeps, dt_s)
+        self._regime_chance = _chance(1 / regime.mean_s, dt_s)
 
-    def _move_fair(self, dt_s: float) -> None:
-        draw = self._random
-        if self._happens(1 / self._regime.mean_s, dt_s):
-            self._regime = draw.choice(self._p.regimes)
-        sigma = self._p.volatility_bps * self._regime.volatility * math.sqrt(dt_s)
-        move_bps = draw.gauss(0.0, sigma)
-        if self._happens(self._p.jump_rate, dt_s):
-            move_bps += draw.choice((-1, 1)) * self._p.jump_bps * (0.5 + draw.random())
-        self._fair *= 1 + move_bps / 10_000
-        self._impact *= math.exp(-dt_s / self._p.impact_decay_s)
+    def _move_fair(self) -> None:
+        draw = self._draw
+        if draw() < self._regime_chance:
+            self._enter(self._random.choice(self._p.regimes))
+        move = self._random.gauss(0.0, self._sigma)
+        if draw() < self._jump_chance:
+            move += self._random.choice((-1, 1)) * self._p.jump_bps * (0.5 + draw()) / 10_000
+        self._fair *= 1 + move
+        self._impact *= self._fading
 
-    def _touch_trade(self) -> MarketOrder:
-        taker = self._random.choice((Side.BUY, Side.SELL))
-        touch = min(self._asks) if taker is Side.BUY else max(self._bids)
-        return MarketOrder(taker, touch, 1 + int(self._random.expovariate(1 / self._p.touch_trade_lots)))
+    def _touch_trade(self) -> PassingOrder:
+        taker = Side.BUY if self._draw() < 0.5 else Side.SELL
+        touch = self._asks.touch if taker is Side.BUY else self._bids.touch
+        return PassingOrder(taker, touch, 1 + int(self._random.expovariate(1 / self._p.touch_trade_lots)))
 
-    def _sweep(self) -> MarketOrder:
-        draw = self._random
-        taker = draw.choice((Side.BUY, Side.SELL))
-        reach = draw.expovariate(1 / self._p.sweep_reach_bps) * self._fair / 10_000
-        side = self._asks if taker is Side.BUY else self._bids
-        touch = min(side) if taker is Side.BUY else max(side)
-        limit = touch + taker.sign * int(reach)
-        walked = [lots for price, lots in side.items() if (limit - price) * taker.sign >= 0]
-        lots = sum(walked[:-1]) + 1 + int(draw.random() * walked[-1])
-        if draw.random() < self._p.sweep_informed_share:
-            self._fair += taker.sign * reach * draw.uniform(*self._p.informed_follow)
+    def _sweep(self) -> PassingOrder:
+        draw = self._draw
+        taker = Side.BUY if draw() < 0.5 else Side.SELL
+        reach = self._random.expovariate(1 / self._p.sweep_reach_bps) * self._fair / 10_000
+        touch = self._asks.touch if taker is Side.BUY else self._bids.touch
+        if draw() < self._p.sweep_informed_share:
+            low, high = self._p.informed_follow
+            self._fair += taker.sign * reach * (low + (high - low) * draw())
         else:
             self._impact += taker.sign * reach * self._p.impact_share
-        return MarketOrder(taker, limit, lots)
+        return PassingOrder(taker, touch + taker.sign * int(reach), None)
 
     # ---- the levels ---------------------------------------------------------------------------------------------
 
-    def _rebuild(self) -> BookReset:
-        centre = self._fair + self._impact
-        spread = self._regime.spread_ticks
-        bid = max(1, math.floor(centre - spread / 2))
-        self._bids = self._side(self._bids, bid, -1)
-        self._asks = self._side(self._asks, bid + spread, 1)
-        return BookReset(dict(self._bids), dict(self._asks))
+    def _touches(self) -> tuple[int, int]:
+        spread = self._spread_ticks
+        bid = max(1, math.floor(self._fair + self._impact - spread / 2))
+        return bid, bid + spread
 
-    def _side(self, before: dict[int, int], touch: int, away: int) -> dict[int, int]:
-        levels: dict[int, int] = {}
-        size = self._size
-        near = 0
-        for far, every, mean in _BANDS:
-            first = touch + away * near
-            first += -first % every if away > 0 else -(first % every)
-            for price in range(first, touch + away * far, away * every):
-                if price > 0:
-                    levels[price] = before.get(price) or size(mean)
-            near = far
-        prices = list(levels)
+    def _stand(self, bid: int, ask: int) -> BookReset:
+        self._stands = True
+        return BookReset(self._bids.stand(bid), self._asks.stand(ask))
+
+    def _change(self) -> BookReset | BookChange:
+        bid, ask = self._touches()
+        bids, asks = self._bids, self._asks
+        if not self._stands or abs(bid - bids.touch) > _MOVE_MAX_TICKS or abs(ask - asks.touch) > _MOVE_MAX_TICKS:
+            return self._stand(bid, ask)
+        changed_bids, changed_asks = bids.move(bid), asks.move(ask)
         for _ in range(self._p.redraws):
-            rank = int(len(prices) * self._random.random() ** 2)
-            levels[prices[rank]] = size(max(1, levels[prices[rank]]))
-        return levels
+            changed_bids.append(bids.redraw())
+            changed_asks.append(asks.redraw())
+        return BookChange(tuple(changed_bids), tuple(changed_asks))
 
-    def _size(self, mean: int) -> int:
-        """Log-normal around `mean` and bounded; drawn as `random.lognormvariate(-0.2, 0.6)` does, without its calls."""
-        draw = self._random.random
-        while True:
-            first = draw()
-            second = 1.0 - draw()
-            z = _NORMAL * (first - 0.5) / second
-            if z * z / 4.0 <= -math.log(second):
-                break
-        return 1 + int(min(6.0, max(0.15, math.exp(-0.2 + z * 0.6))) * mean)
+
+def _chance(rate: float, dt_s: float) -> float:
+    """That something which happens at that rate happens within the time, at least once."""
+    return 1 - math.exp(-rate * dt_s)

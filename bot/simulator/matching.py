@@ -6,20 +6,23 @@ moves forward when the level trades (from the front) and when background is canc
 the background in front of and behind the order in proportion to size, and what does not divide comes from the back,
 so an order is never moved further than its share.
 
+At most prices nobody's own order stands: there the queue is a number. What changed since the last look is kept by price
+(`drain_changes`), so that whoever publishes the book need not compare all of it.
+
 Matching goes one step at a time (`next_match`), because whoever owns the accounts may have to change the book between
 two steps, for example to withdraw a reduce-only order whose position has just been closed.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bot.domain.order import Side
+from bot.simulator.queue import BACKGROUND, Entry, Queue
 
-BACKGROUND = 0
-"""The key of size that belongs to nobody's account."""
+__all__ = ["BACKGROUND", "Book", "Changes", "Match"]
 
 
 class Match(NamedTuple):
@@ -30,119 +33,134 @@ class Match(NamedTuple):
     maker: int
 
 
-@dataclass(slots=True)
-class _Entry:
-    order: int
-    lots: int
+class _Half:
+    """One side. `lots`: everything at a price; `queues`: only where own orders stand; `prices` ascending."""
 
-
-class _Level:
-    """The queue at one price, front first."""
-
-    __slots__ = ("background", "entries", "total")
+    __slots__ = ("changed", "lots", "prices", "queues")
 
     def __init__(self) -> None:
-        self.entries: list[_Entry] = []
-        self.total = 0
-        self.background = 0
+        self.lots: dict[int, int] = {}
+        self.prices: list[int] = []
+        self.queues: dict[int, Queue] = {}
+        self.changed: set[int] = set()
 
-    def append(self, order: int, lots: int) -> None:
-        last = self.entries[-1] if self.entries else None
-        if order == BACKGROUND and last is not None and last.order == BACKGROUND:
-            last.lots += lots
-        else:
-            self.entries.append(_Entry(order, lots))
-        self.total += lots
-        if order == BACKGROUND:
-            self.background += lots
+    def set(self, price: int, lots: int) -> None:
+        """Everything at that price, as its queue has it; 0 takes the price out."""
+        before = self.lots.get(price)
+        if lots:
+            if before is None:
+                insort(self.prices, price)
+            self.lots[price] = lots
+        elif before is not None:
+            del self.lots[price]
+            del self.prices[bisect_left(self.prices, price)]
+        self.changed.add(price)
 
-    def reduce(self, index: int, lots: int) -> None:
-        entry = self.entries[index]
-        entry.lots -= lots
-        self.total -= lots
-        if entry.order == BACKGROUND:
-            self.background -= lots
-        if entry.lots == 0:
-            del self.entries[index]
+    def background(self, price: int) -> int:
+        queue = self.queues.get(price)
+        return self.lots.get(price, 0) if queue is None else queue.background
 
-    def cancel_background(self, lots: int) -> None:
-        if len(self.entries) == 1:
-            self.reduce(0, lots)
-            return
-        before = self.background
-        shares = [lots * e.lots // before if e.order == BACKGROUND else 0 for e in self.entries]
-        rest = lots - sum(shares)
-        for index in range(len(self.entries) - 1, -1, -1):
-            entry = self.entries[index]
-            if entry.order != BACKGROUND:
-                continue
-            extra = min(rest, entry.lots - shares[index])
-            rest -= extra
-            if shares[index] + extra:
-                self.reduce(index, shares[index] + extra)
+    def settle(self, price: int, queue: Queue) -> None:
+        """After a queue changed: its total, and no queue any more where the last own order has left it."""
+        self.set(price, queue.total)
+        if queue.total == queue.background:
+            self.queues.pop(price, None)
 
-    def find(self, order: int) -> int:
-        for index, entry in enumerate(self.entries):
-            if entry.order == order:
-                return index
-        raise KeyError(order)
+
+Changes = tuple[set[int], set[int]]
+"""Prices (bids, asks) whose size may have changed."""
 
 
 class Book:
     """Both sides of one symbol. It never matches by itself: callers ask for matches before they let an order rest."""
 
     def __init__(self) -> None:
-        self._levels: dict[Side, dict[int, _Level]] = {Side.BUY: {}, Side.SELL: {}}
-        self._prices: dict[Side, list[int]] = {Side.BUY: [], Side.SELL: []}
+        self._bids = _Half()
+        self._asks = _Half()
         self._own: dict[int, tuple[Side, int]] = {}
+
+    def _half(self, side: Side) -> _Half:
+        return self._bids if side is Side.BUY else self._asks
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
     def best(self, side: Side) -> int | None:
         """The best price of that side with any size on it, ticks; None where the side is empty."""
-        prices = self._prices[side]
+        prices = (self._bids if side is Side.BUY else self._asks).prices
         if not prices:
             return None
         return prices[-1] if side is Side.BUY else prices[0]
 
     def best_background(self, side: Side) -> int | None:
         """The best price that does not depend on own orders, ticks."""
-        levels, prices = self._levels[side], self._prices[side]
-        for price in reversed(prices) if side is Side.BUY else prices:
-            if levels[price].background:
+        half = self._bids if side is Side.BUY else self._asks
+        for price in reversed(half.prices) if side is Side.BUY else half.prices:
+            queue = half.queues.get(price)
+            if queue is None or queue.background:
                 return price
         return None
 
     def depth(self, side: Side, count: int) -> list[tuple[int, int]]:
         """At most `count` levels (price_ticks, lots) best first, own orders included."""
-        levels, prices = self._levels[side], self._prices[side]
-        chosen = prices[: -count - 1 : -1] if side is Side.BUY else prices[:count]
-        return [(price, levels[price].total) for price in chosen]
+        lots = self._half(side).lots
+        return [(price, lots[price]) for price in self.best_prices(side, count)]
+
+    def best_prices(self, side: Side, count: int) -> list[int]:
+        """At most `count` prices, best first."""
+        prices = self._half(side).prices
+        return prices[: -count - 1 : -1] if side is Side.BUY else prices[:count]
+
+    def prices_to(self, side: Side, limit_ticks: int) -> list[int]:
+        """The prices of that side that a taker with that limit reaches, best first."""
+        prices = self._half(side).prices
+        if side is Side.BUY:
+            return prices[bisect_left(prices, limit_ticks) :][::-1]
+        return prices[: bisect_right(prices, limit_ticks)]
+
+    def sizes(self, side: Side) -> Mapping[int, int]:
+        """Everything of one side, own orders included: price_ticks → lots. To look at only; it changes as the book."""
+        return self._half(side).lots
+
+    def drain_changes(self) -> Changes:
+        """The prices whose size may have changed since the last call."""
+        bids, asks = self._bids, self._asks
+        changes = (bids.changed, asks.changed)
+        bids.changed, asks.changed = set(), set()
+        return changes
 
     def background(self, side: Side) -> dict[int, int]:
         """All background size of one side: price_ticks → lots."""
-        return {p: level.background for p, level in self._levels[side].items() if level.background}
+        half = self._half(side)
+        return {price: lots for price in half.prices if (lots := half.background(price))}
 
     def background_lots(self, side: Side, price_ticks: int) -> int:
         """Background at one price, lots; 0 where there is none."""
-        level = self._levels[side].get(price_ticks)
-        return level.background if level else 0
+        return self._half(side).background(price_ticks)
 
     def __contains__(self, order: int) -> bool:
         """Whether an own order rests here."""
         return order in self._own
 
+    @property
+    def any_own(self) -> bool:
+        """Whether any own order rests here."""
+        return bool(self._own)
+
+    def has_own(self, side: Side, price_ticks: int) -> bool:
+        """Whether an own order rests at that price."""
+        return price_ticks in self._half(side).queues
+
     def own_lots(self, order: int) -> int:
         """What is left of a resting order, lots. Raises KeyError where it does not rest here."""
         side, price = self._own[order]
-        level = self._levels[side][price]
-        return level.entries[level.find(order)].lots
+        queue = self._half(side).queues[price]
+        return queue.entries[queue.find(order)].lots
 
     def ahead_lots(self, order: int) -> int:
         """Size that trades before this order at its price, lots. Raises KeyError where it does not rest here."""
         side, price = self._own[order]
-        level = self._levels[side][price]
-        return sum(entry.lots for entry in level.entries[: level.find(order)])
+        queue = self._half(side).queues[price]
+        return sum(entry.lots for entry in queue.entries[: queue.find(order)])
 
     def would_cross(self, side: Side, price_ticks: int) -> bool:
         """Whether an order of that side at that price would take."""
@@ -152,7 +170,7 @@ class Book:
     def available_lots(self, taker: Side, limit_ticks: int) -> int:
         """Everything a taker could get down to its limit, lots."""
         side = taker.opposite
-        return sum(lv.total for price, lv in self._levels[side].items() if _reaches(taker, limit_ticks, price))
+        return sum(self._half(side).lots[price] for price in self.prices_to(side, limit_ticks))
 
     # ---- own orders ---------------------------------------------------------------------------------------------
 
@@ -160,63 +178,94 @@ class Book:
         """Put an order at the end of the queue at its price. The caller has matched what would cross."""
         if order in self._own or order == BACKGROUND or lots <= 0:
             raise ValueError(f"order {order} with {lots} lots cannot rest: known key or no size")
-        self._level(side, price_ticks).append(order, lots)
+        half = self._half(side)
+        queue = half.queues.get(price_ticks)
+        if queue is None:
+            queue = half.queues[price_ticks] = Queue(half.lots.get(price_ticks, 0))
+        queue.append(order, lots)
+        half.set(price_ticks, queue.total)
         self._own[order] = (side, price_ticks)
 
     def shrink(self, order: int, lots: int) -> None:
         """Lower what is left of an order to `lots` > 0; it keeps its place. Raises ValueError on growth."""
         side, price = self._own[order]
-        level = self._levels[side][price]
-        index = level.find(order)
-        if not 0 < lots <= level.entries[index].lots:
-            raise ValueError(f"order {order} cannot be shrunk from {level.entries[index].lots} to {lots} lots")
-        if lots < level.entries[index].lots:
-            level.reduce(index, level.entries[index].lots - lots)
+        half = self._half(side)
+        queue = half.queues[price]
+        index = queue.find(order)
+        if not 0 < lots <= queue.entries[index].lots:
+            raise ValueError(f"order {order} cannot be shrunk from {queue.entries[index].lots} to {lots} lots")
+        if lots < queue.entries[index].lots:
+            queue.reduce(index, queue.entries[index].lots - lots)
+            half.set(price, queue.total)
 
     def remove(self, order: int) -> int:
         """Take an order out; returns the lots it still had. Raises KeyError where it does not rest here."""
         side, price = self._own.pop(order)
-        level = self._levels[side][price]
-        index = level.find(order)
-        lots = level.entries[index].lots
-        level.reduce(index, lots)
-        self._drop_if_empty(side, price)
+        half = self._half(side)
+        queue = half.queues[price]
+        index = queue.find(order)
+        lots = queue.entries[index].lots
+        queue.reduce(index, lots)
+        half.settle(price, queue)
         return lots
 
     # ---- background ---------------------------------------------------------------------------------------------
 
     def set_background(self, side: Side, price_ticks: int, lots: int) -> None:
         """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
-        level = self._levels[side].get(price_ticks)
-        current = level.background if level else 0
-        if lots > current:
-            self._level(side, price_ticks).append(BACKGROUND, lots - current)
-        elif level is not None and lots < current:
-            if lots == 0 and current == level.total:  # nobody's order stands here: the level is gone
-                self._drop(side, price_ticks)
-                return
-            level.cancel_background(current - lots)
-            self._drop_if_empty(side, price_ticks)
+        half = self._half(side)
+        queue = half.queues.get(price_ticks)
+        if queue is None:
+            if lots != half.lots.get(price_ticks, 0):
+                half.set(price_ticks, lots)
+            return
+        if lots > queue.background:
+            queue.append(BACKGROUND, lots - queue.background)
+        elif lots < queue.background:
+            queue.cancel_background(queue.background - lots)
+        else:
+            return
+        half.set(price_ticks, queue.total)
+
+    def change_background(self, side: Side, levels: Iterable[tuple[int, int]]) -> None:
+        """As `set_background` for each of (price_ticks, lots)."""
+        half = self._half(side)
+        known, prices, queues, changed = half.lots, half.prices, half.queues, half.changed
+        for price, lots in levels:
+            if price in queues:
+                self.set_background(side, price, lots)
+                continue
+            if lots:
+                if price not in known:
+                    insort(prices, price)
+                known[price] = lots
+            elif price in known:
+                del known[price]
+                del prices[bisect_left(prices, price)]
+            changed.add(price)
 
     def replace_background(self, side: Side, target: dict[int, int]) -> None:
         """Make the whole background of one side equal to `target` (price_ticks → lots)."""
-        levels = self._levels[side]
-        for price in [p for p in self._prices[side] if p not in target]:
-            self.set_background(side, price, 0)
-        for price, lots in target.items():
-            level = levels.get(price)
-            if level is None or level.background != lots:  # most levels stay as they are
-                self.set_background(side, price, lots)
+        half = self._half(side)
+        known, queues = half.lots, half.queues
+        self.change_background(side, [(price, 0) for price in half.prices if price not in target])
+        changes = [(price, lots) for price, lots in target.items() if price in queues or known.get(price) != lots]
+        self.change_background(side, changes)
 
     def put_back(self, side: Side, price_ticks: int, lots: int) -> None:
         """Return background that was matched to the front of its queue (a market whose size must not change)."""
-        level = self._level(side, price_ticks)
-        if level.entries and level.entries[0].order == BACKGROUND:
-            level.entries[0].lots += lots
+        half = self._half(side)
+        queue = half.queues.get(price_ticks)
+        if queue is None:
+            half.set(price_ticks, half.lots.get(price_ticks, 0) + lots)
+            return
+        if queue.entries[0].order == BACKGROUND:
+            queue.entries[0].lots += lots
         else:
-            level.entries.insert(0, _Entry(BACKGROUND, lots))
-        level.total += lots
-        level.background += lots
+            queue.entries.insert(0, Entry(BACKGROUND, lots))
+        queue.total += lots
+        queue.background += lots
+        half.set(price_ticks, queue.total)
 
     # ---- matching -----------------------------------------------------------------------------------------------
 
@@ -226,14 +275,14 @@ class Book:
         price = self.best(side)
         if lots <= 0 or price is None or (limit_ticks is not None and not _reaches(taker, limit_ticks, price)):
             return None
-        return self._match_front(side, price, 0, lots)
+        return self._match_front(self._half(side), price, 0, lots)
 
     def match_at(self, side: Side, price_ticks: int, lots: int) -> Match | None:
         """Match at most `lots` against the front of one queue, whatever stands at better prices."""
-        level = self._levels[side].get(price_ticks)
-        if lots <= 0 or level is None:
+        half = self._half(side)
+        if lots <= 0 or price_ticks not in half.lots:
             return None
-        return self._match_front(side, price_ticks, 0, lots)
+        return self._match_front(half, price_ticks, 0, lots)
 
     def next_own_through(self, side: Side, price_ticks: int, lots: int | None, *, at_price: bool) -> Match | None:
         """Match the best own order of `side` that the market has moved through, ahead of any background.
@@ -241,41 +290,30 @@ class Book:
         Through means better than `price_ticks` (higher for a buy), or equal to it too with `at_price`. `lots` None
         fills it whole: a market that stands at or beyond a price has traded everything there.
         """
-        prices = {p for own_side, p in self._own.values() if own_side is side}
-        through = [p for p in prices if (p - price_ticks) * side.sign > 0 or (at_price and p == price_ticks)]
-        if not through or (lots is not None and lots <= 0):
+        half = self._half(side)
+        if not half.queues or (lots is not None and lots <= 0):
             return None
-        price = max(through) if side is Side.BUY else min(through)
-        level = self._levels[side][price]
-        index = next(i for i, entry in enumerate(level.entries) if entry.order != BACKGROUND)
-        return self._match_front(side, price, index, lots if lots is not None else level.entries[index].lots)
+        price = max(half.queues) if side is Side.BUY else min(half.queues)
+        beyond = (price - price_ticks) * side.sign
+        if beyond < 0 or (beyond == 0 and not at_price):
+            return None
+        queue = half.queues[price]
+        index = next(i for i, entry in enumerate(queue.entries) if entry.order != BACKGROUND)
+        return self._match_front(half, price, index, lots if lots is not None else queue.entries[index].lots)
 
-    def _match_front(self, side: Side, price: int, index: int, lots: int) -> Match:
-        level = self._levels[side][price]
-        entry = level.entries[index]
+    def _match_front(self, half: _Half, price: int, index: int, lots: int) -> Match:
+        queue = half.queues.get(price)
+        if queue is None:
+            traded = min(lots, half.lots[price])
+            half.set(price, half.lots[price] - traded)
+            return Match(price, traded, BACKGROUND)
+        entry = queue.entries[index]
         traded = min(lots, entry.lots)
         if entry.order != BACKGROUND and traded == entry.lots:
             del self._own[entry.order]
-        level.reduce(index, traded)
-        self._drop_if_empty(side, price)
+        queue.reduce(index, traded)
+        half.settle(price, queue)
         return Match(price, traded, entry.order)
-
-    def _level(self, side: Side, price: int) -> _Level:
-        levels = self._levels[side]
-        level = levels.get(price)
-        if level is None:
-            level = levels[price] = _Level()
-            insort(self._prices[side], price)
-        return level
-
-    def _drop_if_empty(self, side: Side, price: int) -> None:
-        if self._levels[side][price].total == 0:
-            self._drop(side, price)
-
-    def _drop(self, side: Side, price: int) -> None:
-        del self._levels[side][price]
-        prices = self._prices[side]
-        del prices[bisect_left(prices, price)]
 
 
 def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:

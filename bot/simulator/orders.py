@@ -5,11 +5,13 @@ The words of a real venue's dialect (codes, field names) are chosen in its face,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+import msgspec
+
 from bot.domain.order import Side
+from bot.simulator.funding import Funding
 
 
 class TimeInForce(StrEnum):
@@ -27,9 +29,11 @@ class Status(StrEnum):
     FILLED = "filled"
     CANCELLED = "cancelled"
 
+    __hash__ = str.__hash__
+
     @property
     def is_open(self) -> bool:
-        return self in (Status.NEW, Status.PARTLY_FILLED)
+        return self is Status.NEW or self is Status.PARTLY_FILLED
 
 
 class EndReason(StrEnum):
@@ -41,6 +45,8 @@ class EndReason(StrEnum):
     NO_IMMEDIATE_QTY = "no_immediate_qty"
     NOT_ALL_AT_ONCE = "not_all_at_once"
     REDUCE_ONLY = "reduce_only"
+
+    __hash__ = str.__hash__
 
 
 class Refusal(StrEnum):
@@ -72,8 +78,7 @@ class Refused(Exception):
         self.detail = detail
 
 
-@dataclass(slots=True, frozen=True)
-class NewOrder:
+class NewOrder(msgspec.Struct, frozen=True, gc=False):
     """What a client asks for. `price_ticks` None: a market order. Decimals are converted by the face."""
 
     link_id: str
@@ -84,8 +89,7 @@ class NewOrder:
     reduce_only: bool = False
 
 
-@dataclass(slots=True)
-class Order:
+class Order(msgspec.Struct, gc=False):
     """One order of one account. `key` is its place in the sequence of all orders; `filled_cost` is Σ ticks x lots."""
 
     key: int
@@ -103,17 +107,17 @@ class Order:
     status: Status = Status.NEW
     filled_lots: int = 0
     filled_cost: int = 0
-    fee_quote: Decimal = field(default_factory=Decimal)
+    fee_quote: Decimal = Decimal(0)
     end_reason: EndReason = EndReason.NONE
 
     @property
     def left_lots(self) -> int:
         """What may still trade, lots; 0 once the order has ended."""
-        return self.qty_lots - self.filled_lots if self.status.is_open else 0
+        status = self.status
+        return self.qty_lots - self.filled_lots if status is Status.NEW or status is Status.PARTLY_FILLED else 0
 
 
-@dataclass(slots=True, frozen=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True, gc=False):
     """One fill of one account's order. `fee_quote` positive = paid, negative = rebate."""
 
     execution_id: str
@@ -136,46 +140,46 @@ class Execution:
     at_ns: int
 
 
-@dataclass(slots=True, frozen=True)
-class PublicTrade:
+class PublicTrade(msgspec.Struct, frozen=True, gc=False):
     """One print of the market. `taker` is who crossed the spread."""
 
-    trade_id: str
     sequence: int
     taker: Side
     price_ticks: int
     lots: int
     at_ns: int
 
+    @property
+    def trade_id(self) -> str:
+        """Looks like the venue's; made when somebody asks, for most prints nobody does."""
+        return f"00000000-0000-4000-8000-{self.sequence:012x}"
 
-@dataclass(slots=True, frozen=True)
-class OrderChanged:
+
+class OrderChanged(msgspec.Struct, frozen=True, gc=False):
     """`order` is a copy: what was true at that moment."""
 
     account: str
     order: Order
 
 
-@dataclass(slots=True, frozen=True)
-class Executed:
+class Executed(msgspec.Struct, frozen=True, gc=False):
+    """A fill, or a funding settlement: both are executions to the account."""
+
     account: str
-    execution: Execution
+    execution: Execution | Funding
 
 
-@dataclass(slots=True, frozen=True)
-class PositionChanged:
+class PositionChanged(msgspec.Struct, frozen=True, gc=False):
     """Fires on every order operation, as on the real venue; read the account for the values."""
 
     account: str
 
 
-@dataclass(slots=True, frozen=True)
-class WalletChanged:
+class WalletChanged(msgspec.Struct, frozen=True, gc=False):
     account: str
 
 
-@dataclass(slots=True, frozen=True)
-class Printed:
+class Printed(msgspec.Struct, frozen=True, gc=False):
     trade: PublicTrade
 
 

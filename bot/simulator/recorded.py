@@ -223,6 +223,8 @@ def _assemble(
     record = Record(dict(bids), dict(asks))
     last_id = snapshot.lastUpdateId
     at_ms = 0
+    top = _Top(path, bids, asks)
+    top.check("the snapshot is crossed")
     for update in updates:
         if update.last_id <= last_id:
             continue
@@ -237,15 +239,38 @@ def _assemble(
                     side[price] = lots
                 else:
                     side.pop(price, None)
+        top.changed(update)
+        top.check(f"the book is crossed after depth update {last_id}")
     if not record.events or not (bids and asks and record.bids and record.asks):
         raise RecordUnreadable(f"{path}: no depth update follows the snapshot, or a side of the book is empty")
-    if max(bids) >= min(asks):
-        raise RecordUnreadable(f"{path}: the book ends crossed: bid {max(bids)} against ask {min(asks)} (ticks)")
     first_ms = record.events[0][0]
     record.events += [(t, trade) for t, trade in trades if t >= first_ms]
     record.events.sort(key=lambda event: (event[0], isinstance(event[1], _Update)))
     record.end_shift_ticks = (max(bids) + min(asks) - max(record.bids) - min(record.asks)) // 2
     return record
+
+
+class _Top:
+    """The best prices of a book that is being built; the whole side is looked at only where its best was taken away."""
+
+    def __init__(self, path: Path, bids: dict[int, int], asks: dict[int, int]) -> None:
+        self._path = path
+        self._bids, self._asks = bids, asks
+        self._bid, self._ask = max(bids, default=0), min(asks, default=0)
+
+    def changed(self, update: _Update) -> None:
+        bids, asks = self._bids, self._asks
+        self._bid = max([self._bid, *(price for price, lots in _pairs(update.bids) if lots)])
+        if self._bid not in bids:
+            self._bid = max(bids, default=0)
+        self._ask = min([self._ask or 1 << 62, *(price for price, lots in _pairs(update.asks) if lots)])
+        if self._ask not in asks:
+            self._ask = min(asks, default=0)
+
+    def check(self, what: str) -> None:
+        """Raises RecordUnreadable where both sides are there and the bid is not below the ask."""
+        if self._bid and self._ask and self._bid >= self._ask:
+            raise RecordUnreadable(f"{self._path}: {what}: bid {self._bid} against ask {self._ask} (ticks)")
 
 
 class RecordedMarket:

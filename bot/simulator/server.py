@@ -69,13 +69,15 @@ def _market(text: str, seed: int) -> tuple[Instrument, Market]:
     return RECORDED, RecordedMarket(record)
 
 
-async def _serve_until_signal(venue: Venue, clock: Clock, port: int, as_json: bool, accounts: int) -> None:
+async def _serve_until_signal(
+    venue: Venue, clock: Clock, port: int, as_json: bool, accounts: int, address_requests_max: int
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     opened = [open_account(venue, START_EQUITY_QUOTE, clock.now_ns()) for _ in range(accounts)]
-    server = LoopbackVenue(venue, os.environ.get(TOKEN_ENV, ""), clock)
+    server = LoopbackVenue(venue, os.environ.get(TOKEN_ENV, ""), clock, address_requests_max)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, HOST, port)
@@ -113,16 +115,23 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the ready line as JSON, with keys of the accounts")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--accounts", default="1", help="accounts open from the start, sim-1, sim-2 …")
+    parser.add_argument(
+        "--address-limit",
+        default="0",
+        help="requests one address may make in 5 s before it is shut out for 10 min, as on the real venue (600); "
+        "0: everything here shares one address, so nobody counts",
+    )
     try:
         args = parser.parse_args(argv)
         port = _whole(args.port, "--port", 0, 65_535)
         accounts = _whole(args.accounts, "--accounts", 0, 1_000)
         seed = _whole(args.seed, "--seed", 0, 2**63 - 1)
+        address_limit = _whole(args.address_limit, "--address-limit", 0, 1_000_000)
         instrument, market = _market(args.market, seed)
         clock = Clock()
         venue = Venue(instrument, market, seed=seed, now_ns=clock.now_ns())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_until_signal(venue, clock, port, args.json, accounts))
+            runner.run(_serve_until_signal(venue, clock, port, args.json, accounts, address_limit))
     except _BadInput as error:
         print(f"serve-venue: {error}", file=sys.stderr)
         return 2

@@ -24,6 +24,36 @@ class NothingLeft(RuntimeError):
     """Somebody waits, but no timer is set and nothing is ready: what it waits for can never happen."""
 
 
+class _Turn(asyncio.Handle):
+    """A callback's turn. Where nobody gave it a context it runs without one: the copy costs as much as the turn."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[object, ...], loop: Timeline, context: Context | None
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+    def run(self) -> None:
+        """Never raises but to end the process: what a callback raises goes to the loop's exception handler."""
+        try:
+            if self._context is None:
+                self._callback(*self._args)
+            else:
+                self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
+            shown = {"message": f"Exception in callback {self._callback!r}", "exception": error, "handle": self}
+            self._loop.call_exception_handler(shown)
+
+
 class Timeline(asyncio.BaseEventLoop):
     """`time()` is seconds since the start, so that floats stay exact to the nanosecond for months."""
 
@@ -31,7 +61,7 @@ class Timeline(asyncio.BaseEventLoop):
         super().__init__()
         self._start_ns = self._now_ns = start_ns
         self._turn: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[int, int, asyncio.Handle]] = []
         self._timers_set = 0
         self._home = threading.get_ident()
         self._signals: dict[int, Callable[[], asyncio.Handle]] = {}
@@ -46,7 +76,7 @@ class Timeline(asyncio.BaseEventLoop):
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Turn(callback, args, self, context)
         self._turn.append(handle)
         return handle
 
@@ -55,10 +85,12 @@ class Timeline(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         return self._set_timer(self.ns_at(when), asyncio.TimerHandle(when, callback, args, self, context))
 
-    def call_at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> asyncio.TimerHandle:
+    def call_at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> asyncio.Handle:
         """As `call_at`, at an exact time. A time that has passed means now, after everything already set for now."""
-        when = (when_ns - self._start_ns) / NS_PER_S
-        return self._set_timer(when_ns, asyncio.TimerHandle(when, callback, args, self))
+        handle = _Turn(callback, args, self, None)
+        self._timers_set += 1
+        heappush(self._timers, (when_ns if when_ns > self._now_ns else self._now_ns, self._timers_set, handle))
+        return handle
 
     def ns_at(self, when: float) -> int:
         """The loop's float time as nanoseconds since the epoch."""
@@ -77,13 +109,16 @@ class Timeline(asyncio.BaseEventLoop):
             self._jump()
         for _ in range(len(self._turn)):
             handle = self._turn.popleft()
-            if not handle.cancelled():
-                handle._run()
+            if not handle._cancelled:
+                if type(handle) is _Turn:
+                    handle.run()
+                else:
+                    handle._run()
 
     def _jump(self) -> None:
         while self._timers:
             when_ns, _, handle = heappop(self._timers)
-            if not handle.cancelled():
+            if not handle._cancelled:
                 self._now_ns = when_ns
                 self._turn.append(handle)
                 return

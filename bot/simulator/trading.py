@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from copy import copy
+from decimal import Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import Account, Fees
+from bot.simulator.funding import Funding
 from bot.simulator.matching import BACKGROUND, Book, Match
 from bot.simulator.orders import (
     EndReason,
@@ -111,6 +113,34 @@ class Trading:
         if printed:
             self.print(taker, printing, printed, now_ns)
 
+    def market_passes(self, taker: Side, limit_ticks: int, most_lots: int | None, now_ns: int) -> None:
+        """As `market_takes`, but the background taken stands again at once behind what is left; None: all there is."""
+        book, side, left = self.book, taker.opposite, 1 << 62 if most_lots is None else most_lots
+        sizes = book.sizes(side)
+        for price in book.prices_to(side, limit_ticks):
+            if left <= 0:
+                return
+            if book.has_own(side, price):
+                printed = self._pass_queue(side, price, left, now_ns)
+            else:
+                there = sizes.get(price, 0)
+                printed = there if there < left else left
+            left -= printed
+            if printed:
+                self.print(taker, price, printed, now_ns)
+
+    def _pass_queue(self, side: Side, price_ticks: int, most_lots: int, now_ns: int) -> int:
+        """The level at which own orders stand; returns what traded there, lots."""
+        book, left, background = self.book, most_lots, 0
+        while (match := book.match_at(side, price_ticks, left)) is not None:
+            left -= match.lots
+            if match.maker == BACKGROUND:
+                background += match.lots
+            self._settle_maker(match, now_ns)
+        if background:
+            book.set_background(side, price_ticks, book.background_lots(side, price_ticks) + background)
+        return most_lots - left
+
     def recorded_trade(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
         """A trade from a record: own orders at better prices fill first, then the queue at its price.
 
@@ -141,7 +171,7 @@ class Trading:
     def print(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
         """A public trade."""
         self.sequence += 1
-        trade = PublicTrade(self.new_id(), self.sequence, taker, price_ticks, lots, now_ns)
+        trade = PublicTrade(self.sequence, taker, price_ticks, lots, now_ns)
         self.recent_trades.append(trade)
         if len(self.recent_trades) > 2 * RECENT_TRADES_KEPT:
             del self.recent_trades[:RECENT_TRADES_KEPT]
@@ -201,7 +231,28 @@ class Trading:
         self.touched[account.name] = True
         self._trim_reduce_only(account, now_ns)
 
+    def settle_funding(self, rate: Decimal, mark_half_ticks: int, at_ns: int) -> None:
+        """Who is long pays that rate of the position's value, who is short receives it (a rate below zero: turned)."""
+        for account in self.accounts.values():
+            lots = account.position.lots
+            if not lots:
+                continue
+            value = self.instrument.tick_size * self.instrument.lot_size * lots * mark_half_ticks / 2
+            paid = value * rate
+            account.wallet_quote -= paid
+            account.realised_quote -= paid
+            self.sequence += 1
+            side = Side.BUY if lots > 0 else Side.SELL
+            found = Funding(
+                self.new_id(), self.sequence, account.name, side, abs(lots), mark_half_ticks, rate, paid, at_ns
+            )
+            account.fundings.append(found)
+            self.happenings.append(Executed(account.name, found))
+            self.touched[account.name] = True
+
     def _trim_reduce_only(self, account: Account, now_ns: int) -> None:
+        if not account.open_orders:
+            return
         resting = [o for o in account.open_orders.values() if o.reduce_only and o.key in self.book]
         for order in reversed(resting):
             against = max(0, -order.side.sign * account.position.lots)

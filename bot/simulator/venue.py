@@ -13,7 +13,17 @@ from bot.domain.order import Side
 from bot.simulator import admission
 from bot.simulator.accounts import Account, Fees
 from bot.simulator.faults import Fault, FaultPlan
-from bot.simulator.market import Action, BookChange, BookReset, BookShift, Market, MarketOrder, RecordedTrade
+from bot.simulator.funding import FUNDING_NS, FundingSchedule
+from bot.simulator.market import (
+    Action,
+    BookChange,
+    BookReset,
+    BookShift,
+    Market,
+    MarketOrder,
+    PassingOrder,
+    RecordedTrade,
+)
 from bot.simulator.matching import Book
 from bot.simulator.orders import (
     EndReason,
@@ -34,11 +44,19 @@ class Venue:
     """One symbol, its market, all accounts trading on it, and the plan of what goes wrong."""
 
     def __init__(
-        self, instrument: Instrument, market: Market, *, seed: int, now_ns: int, fees: Fees | None = None
+        self,
+        instrument: Instrument,
+        market: Market,
+        *,
+        seed: int,
+        now_ns: int,
+        fees: Fees | None = None,
+        funding_ns: int = FUNDING_NS,
     ) -> None:
         self.instrument = instrument
         self.fees = fees or Fees()
         self.faults = FaultPlan(seed)
+        self.funding = FundingSchedule(seed, funding_ns, now_ns)
         self._market = market
         self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
         self._mark_half_ticks = 0
@@ -78,11 +96,18 @@ class Venue:
         """Let the market do everything that is due; returns how many steps that were."""
         steps = 0
         while (at_ns := self._market.next_at_ns()) <= now_ns:
+            while at_ns >= self.funding.due_ns:
+                self._settle_funding(self.funding.due_ns)
             for action in self._market.step():
                 self._apply(action, at_ns)
             self._finish(at_ns)
             steps += 1
         return steps
+
+    def _settle_funding(self, at_ns: int) -> None:
+        self._trading.settle_funding(self.funding.rate(at_ns), self._mark_half_ticks, at_ns)
+        self.funding.due_ns = self.funding.next_ns(at_ns)
+        self._finish(at_ns)
 
     def drain(self) -> list[Happening]:
         """What happened since the last call, in order."""
@@ -234,15 +259,16 @@ class Venue:
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
         match action:
+            case PassingOrder(taker, limit_ticks, most_lots):
+                trading.market_passes(taker, limit_ticks, most_lots, now_ns)
+                return
             case MarketOrder(taker, limit_ticks, lots):
                 trading.market_takes(taker, limit_ticks, lots, now_ns)
             case RecordedTrade(taker, price_ticks, lots):
                 trading.recorded_trade(taker, price_ticks, lots, now_ns)
             case BookChange(bids, asks):
-                for price, lots in bids:
-                    book.set_background(Side.BUY, price, lots)
-                for price, lots in asks:
-                    book.set_background(Side.SELL, price, lots)
+                book.change_background(Side.BUY, bids)
+                book.change_background(Side.SELL, asks)
             case BookReset(bids_after, asks_after):
                 book.replace_background(Side.BUY, bids_after)
                 book.replace_background(Side.SELL, asks_after)
@@ -251,16 +277,20 @@ class Venue:
                     moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
                     book.replace_background(side, moved)
         if not isinstance(action, MarketOrder | RecordedTrade):
-            trading.fill_what_the_market_stands_through(now_ns)
+            if book.any_own:
+                trading.fill_what_the_market_stands_through(now_ns)
             bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
             if bid is not None and ask is not None:
                 self._mark_half_ticks = bid + ask
 
     def _finish(self, now_ns: int) -> None:
-        while self._fire_losses(now_ns):
-            pass
-        for name, wallet_changed in self._trading.touched.items():
-            self._trading.happenings.append(PositionChanged(name))
-            if wallet_changed:
-                self._trading.happenings.append(WalletChanged(name))
-        self._trading.touched.clear()
+        if self.faults.armed:
+            while self._fire_losses(now_ns):
+                pass
+        touched = self._trading.touched
+        if touched:
+            for name, wallet_changed in touched.items():
+                self._trading.happenings.append(PositionChanged(name))
+                if wallet_changed:
+                    self._trading.happenings.append(WalletChanged(name))
+            touched.clear()

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from bot.domain.events import Event, Filled, VenueOrder
+from bot.domain.events import Event, Filled, FundingPaid, VenueOrder
 from bot.domain.instrument import Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
 from bot.domain.order import Side
@@ -53,7 +53,7 @@ class VenueGarbled(VenueError):
     """An answer that does not decode; the message names the field."""
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The venue took the request. `gone`: a cancel or amend of an order that had already ended (a cancel: success)."""
 
     venue_order_id: str = ""
@@ -62,7 +62,7 @@ class Accepted(msgspec.Struct, frozen=True):
     """cancel_all: how many orders the venue says it cancelled."""
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """Definite. `post_only`: it would have taken. `scope`: what has to stop: order | symbol | account."""
 
     code: int
@@ -71,13 +71,13 @@ class Refused(msgspec.Struct, frozen=True):
     scope: str = "order"
 
 
-class Unreachable(msgspec.Struct, frozen=True):
+class Unreachable(msgspec.Struct, frozen=True, gc=False):
     """It did not happen."""
 
     detail: str
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """It may have happened."""
 
     code: int
@@ -87,7 +87,7 @@ class Unknown(msgspec.Struct, frozen=True):
 Outcome = Accepted | Refused | Unreachable | Unknown
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """One position; `qty` signed in base, + long, - short."""
 
     symbol: str
@@ -95,7 +95,23 @@ class Position(msgspec.Struct, frozen=True):
     entry_price: Decimal
 
 
-class TopOfBook(msgspec.Struct, frozen=True):
+class Wallet(msgspec.Struct, frozen=True):
+    """The account as the venue states it, quote. `transfers_quote`: net paid in since any fixed moment."""
+
+    equity_quote: Decimal
+    margin_used_quote: Decimal
+    transfers_quote: Decimal
+
+
+class FeeRates(msgspec.Struct, frozen=True):
+    """Of one symbol, bps of notional; `maker_bps` below zero is a rebate. `source`: `api:<exchange>:<symbol>`."""
+
+    maker_bps: Decimal
+    taker_bps: Decimal
+    source: str
+
+
+class TopOfBook(msgspec.Struct, frozen=True, gc=False):
     """Best bid and ask as a REST read gives them, quote per base; `at_ms` is the venue's time."""
 
     symbol: str
@@ -104,7 +120,7 @@ class TopOfBook(msgspec.Struct, frozen=True):
     at_ms: int
 
 
-class ImmediateOrder(msgspec.Struct, frozen=True):
+class ImmediateOrder(msgspec.Struct, frozen=True, gc=False):
     """A reduce-only immediate-or-cancel order of the flatten class; never a quote."""
 
     client_order_id: str
@@ -150,7 +166,14 @@ class VenuePort(Protocol):
     async def open_orders(self, symbol: str, instrument: Instrument) -> list[VenueOrder]:
         """All pages. Raises VenueError; never an empty list for a read that failed."""
 
-    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled]: ...
+    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled | FundingPaid]:
+        """Fills and funding settlements since then, oldest first. Raises VenueError."""
+
+    async def wallet(self, instrument: Instrument) -> Wallet:
+        """The account's statement in that instrument's quote currency. Raises VenueError."""
+
+    async def fee_rates(self, symbol: str) -> FeeRates:
+        """This account's fees. Raises VenueError."""
 
     async def position(self, symbol: str) -> Position: ...
 

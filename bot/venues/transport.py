@@ -8,8 +8,8 @@ may have happened). Anything doubtful is `NoAnswer`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Never, Protocol
 
 import aiohttp
 import msgspec
@@ -28,7 +28,7 @@ class SocketClosed(Exception):
     """The socket ended; the message says how."""
 
 
-class HttpAnswer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
     """`headers`: names in lower case."""
 
     status: int
@@ -45,8 +45,11 @@ class Socket(Protocol):
     async def receive(self) -> bytes | str:
         """The next message. Raises SocketClosed."""
 
+    async def hand_over(self, take: Callable[[bytes | str], None]) -> Never:
+        """Gives every message from now on to `take`, as it arrives. Raises SocketClosed, and what `take` raises."""
+
     async def close(self) -> None:
-        """Idempotent; a `receive` that waits raises SocketClosed."""
+        """Idempotent; a `receive` or `hand_over` that waits raises SocketClosed."""
 
 
 class Transport(Protocol):
@@ -153,6 +156,10 @@ class AiohttpSocket:
         if message.type is aiohttp.WSMsgType.ERROR:
             raise SocketClosed(_describe(message.data))
         raise SocketClosed(f"closed with code {self._socket.close_code}")
+
+    async def hand_over(self, take: Callable[[bytes | str], None]) -> Never:
+        while True:
+            take(await self.receive())
 
     async def close(self) -> None:
         await self._socket.close()

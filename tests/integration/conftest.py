@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.guard_stack import GuardStack
+from tests.support.judged_venue import JudgedVenue
 
 
 @pytest.fixture
@@ -19,3 +20,13 @@ def guard_stack(tmp_path: Path) -> Iterator[GuardStack]:
         yield stack
     finally:
         stack.close()
+
+
+@pytest.fixture(scope="module")
+def judged_venue() -> Iterator[JudgedVenue]:
+    """A simulated venue on loopback for strangers' clients."""
+    venue = JudgedVenue()
+    try:
+        yield venue
+    finally:
+        venue.close()

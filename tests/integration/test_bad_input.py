@@ -422,3 +422,37 @@ def test_a_garbled_capture_is_refused_by_the_venue_in_one_line(tmp_path: Path) -
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert str(tmp_path) in done.stderr
+
+
+def _capture(*updates: dict[str, object]) -> bytes:
+    """A small capture: a snapshot that ends at update 10, and what follows it."""
+    bids, asks = [["100.00", "1.0"]], [["100.10", "1.0"]]
+    lines: list[dict[str, object]] = [{"lastUpdateId": 10, "bids": bids, "asks": asks}, *updates]
+    return "".join(f"{1_700_000_000_000_000_000 + n} {json.dumps(line)}\n" for n, line in enumerate(lines)).encode()
+
+
+def _update(number: int, **changes: object) -> dict[str, object]:
+    body = {"e": "depthUpdate", "E": 1_700_000_000_000 + number, "s": "BTCUSDT", "U": number, "u": number}
+    return {"stream": "btcusdt@depth", "data": {**body, "b": [["99.00", "1.0"]], "a": [], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (gzip.compress(_capture(_update(11), _update(12)))[:-9], ["cannot be read after line"]),
+        (gzip.compress(_capture(_update(11), _update(14))), ["depth updates 12 to 13 are missing"]),
+        (gzip.compress(_capture(_update(11, b=[["100.20", "1.0"]]))), ["crossed", "bid 10020 against ask 10010"]),
+        (gzip.compress(_capture(_update(11, s="ETHUSDT"))), [":2:", "symbol 'ETHUSDT'; only BTCUSDT"]),
+        (gzip.compress(_capture(_update(11))[:-40] + b"\n"), [":2:", "not a line of a capture"]),
+        (gzip.compress(b""), ["no snapshot line"]),
+    ],
+)
+def test_a_malformed_market_file_stops_the_venue_in_one_line_and_stays_as_it_is(
+    refuse: Refuse, tmp_path: Path, content: bytes, names: list[str]
+) -> None:
+    file = tmp_path / "capture.gz"
+    file.write_bytes(content)
+    said = refuse(mm_bot, "serve-venue", "--market", f"recorded:{file}", "--port", "0", "--json")
+    assert [name for name in [str(file), *names] if name not in said] == []
+    assert file.read_bytes() == content
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["capture.gz"]

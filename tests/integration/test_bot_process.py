@@ -7,14 +7,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bot.journal import JournalReader
+from bot.replaying import replay
 from tests.support.bot_rig import (
     DEMO_SETTINGS,
     GUARD_TOKEN,
     LIMITS,
     OPERATOR_TOKEN,
+    PEOPLE,
     Bot,
     SimulatedVenue,
     refused_start,
@@ -36,6 +39,11 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
 
 def quotes_two_sides(venue: SimulatedVenue, bot: Bot) -> bool:
     return {order["side"] for order in venue.own_open(bot.account)} == {"buy", "sell"}
+
+
+def stands_still(venue: SimulatedVenue, bot: Bot) -> bool:
+    """Stopped, and nothing of ours at the venue: both quotes may also be gone because one trade filled them both."""
+    return bot.state() not in ("INIT", "RUNNING") and not venue.own_open(bot.account)
 
 
 def start_quoting(venue: SimulatedVenue, bot: Bot, epoch: int = 1) -> None:
@@ -99,12 +107,12 @@ def test_without_a_grant_no_order_leaves(venue: SimulatedVenue, tmp_path: Path) 
 
 def test_a_lapsed_grant_freezes_within_6_s_and_a_higher_epoch_resumes(venue: SimulatedVenue, tmp_path: Path) -> None:
     settings = tmp_path / "candidate.yaml"
-    settings.write_text(DEMO_SETTINGS.read_text().replace("hysteresis_s: 3", "hysteresis_s: 1"))
+    settings.write_text(DEMO_SETTINGS.read_text().replace("hysteresis_s: 30", "hysteresis_s: 1"))
     with running_bot(venue, tmp_path, settings=settings) as bot:
         start_quoting(venue, bot)
         bot.lapse()
         since = time.monotonic()
-        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=20)
+        wait_for("a stop and no own order at the venue", lambda: stands_still(venue, bot), deadline_s=20)
         assert time.monotonic() - since < 6.0
         status = bot.status()
         assert status["state"] == "FROZEN"
@@ -123,7 +131,7 @@ def test_a_revoke_is_a_planned_stop(venue: SimulatedVenue, tmp_path: Path) -> No
         start_quoting(venue, bot)
         bot.lapse()
         assert bot.grant(1, ttl_s=0).json()["expires_in_s"] == 0
-        wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=10)
+        wait_for("a stop and no own order at the venue", lambda: stands_still(venue, bot), deadline_s=10)
         assert bot.status()["stop"]["class"] == "planned"
         assert bot.metrics()['mm_freeze_events_total{class="fault",reason="grant_expired"}'] == 0
 
@@ -255,9 +263,9 @@ def test_logs_are_json_lines_with_sorted_keys(venue: SimulatedVenue, tmp_path: P
     ("extra", "said"),
     [
         (("--max-inv", "-1"), "flag --max-inv: execution.inventory_max_quote: '-1' is not allowed"),
-        (("--no-such-flag",), "--no-such-flag"),
+        (("--no-such-flag",), "'--no-such-flag' is not understood"),
         (("--settings", "none.yaml"), "none.yaml: cannot be read"),
-        (("--shadow",), "mode shadow: not available in this version yet"),
+        (("--shadow",), "--network with mode shadow"),
         (("--testnet",), "--testnet and --live contradict each other"),
     ],
 )
@@ -269,3 +277,33 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert stderr.count("\n") == 1
     assert said in stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_two_people_release_a_hold_and_the_journal_replays_the_same(venue: SimulatedVenue, tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, "journal:\n  market_data: true\n")
+    with running_bot(venue, tmp_path, settings=settings) as bot:
+        start_quoting(venue, bot)
+        bot.order("hold", "somebody looks").raise_for_status()
+        wait_for("HELD", lambda: bot.state() == "HELD" and not venue.own_open(bot.account))
+        asked = bot.release("resume", "ada", reason="operator_hold", why="looked")
+        assert asked.status_code == 202, asked.text
+        number = asked.json()["request_id"]
+        assert [one["request_id"] for one in bot.status()["releases"]] == [number]
+        assert bot.release("resume/confirm", "ada", request_id=number, why="again").status_code == 409
+        assert bot.state() == "HELD"
+
+        def confirmed() -> httpx.Response | None:
+            answer = bot.release("resume/confirm", "grace", request_id=number, why="so did I")
+            return answer if answer.is_success else None
+
+        assert wait_for("the release", confirmed).json()["released"] == ["operator_hold"]
+        wait_for("two quotes again", lambda: quotes_two_sides(venue, bot))
+        assert bot.stop() == 0
+        text = (bot.state_dir / "bot.log").read_text()
+        assert [token for token in PEOPLE.values() if token in text] == []
+        with JournalReader(bot.state_dir / "journal.db") as journal:
+            (told,) = journal.entries(kind="ReleaseAsked")
+            words = [row.body for row in journal.entries(kind="ReleaseConfirmed")]
+        assert "looked" in str(told.body)
+        assert any("grace" in str(body) for body in words)
+    assert replay(bot.state_dir / "journal.db").difference == ""

@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
@@ -72,6 +72,10 @@ class ScriptedSocket:
         if text is None:
             raise SocketClosed("closed by the test")
         return text
+
+    async def hand_over(self, take: Callable[[bytes | str], None]) -> Never:
+        while True:
+            take(await self.receive())
 
     async def close(self) -> None:
         self._incoming.put_nowait(None)

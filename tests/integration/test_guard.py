@@ -149,7 +149,7 @@ def test_without_its_guard_the_bot_cancels_and_the_next_guard_adopts_it(guard_st
     stack.until("quotes stand", lambda: stack.truth()["orders"], 10)
     stack.kill("guard")
     killed = time.monotonic()
-    stack.until("no own order stands", lambda: not stack.truth()["orders"], 6.5)
+    stack.until("it is frozen and no own order stands", stack.is_stopped, 6.5)
     assert time.monotonic() - killed <= 6
     assert stack.bot() == bot
     stack.start_guard()

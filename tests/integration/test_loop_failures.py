@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bot.domain.counts import Counts
 from bot.domain.events import (
     BookLost,
     Event,
@@ -41,7 +42,7 @@ from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.venues.bybit.adapter import instruments_read
-from bot.venues.port import Accepted, Outcome, Position
+from bot.venues.port import Accepted, Outcome, Position, Wallet
 
 BTC = Instrument(
     "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5)
@@ -96,6 +97,9 @@ class FakeVenue:
     async def position(self, symbol: str) -> Position:
         return Position(symbol, Decimal(0), Decimal(0))
 
+    async def wallet(self, _instrument: Instrument) -> Wallet:
+        return Wallet(Decimal(1000), Decimal(0), Decimal(1000))
+
 
 class ScriptedEngine:
     """Answers each kind of event as told, and remembers what it was told."""
@@ -103,7 +107,7 @@ class ScriptedEngine:
     def __init__(self, answers: dict[type, Sequence[Intent] | Exception]) -> None:
         self._answers = answers
         self.told: list[Event] = []
-        self.counts: dict[tuple[str, tuple[str, ...]], int] = {("mm_crossing_orders_total", ("BTCUSDT",)): 0}
+        self.counts = Counts([("mm_crossing_orders_total", ("BTCUSDT",))])
 
     def receive(self, event: Event) -> list[Intent]:
         self.told.append(event)
@@ -113,6 +117,9 @@ class ScriptedEngine:
         if isinstance(answer, Exception):
             raise answer
         return list(answer)
+
+    def drain_changed_counts(self) -> list[tuple[tuple[str, tuple[str, ...]], int]]:
+        return self.counts.drain()
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.told if isinstance(event, kind)]

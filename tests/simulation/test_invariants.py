@@ -14,8 +14,10 @@ from tests.support.lanes import demo
 
 SPAN_S = 20
 MS = 1_000_000
+UPTIME_SPAN_S = 60
 UPTIME_MIN = 0.75
-"""Two-sided, of the time in which it may quote. Short spans with a run of fills on one side stay above it."""
+"""Two-sided, of the time in which it may quote. In a third of that span one run of fills on one side can fall below it;
+over the whole of it the worst of twenty seeds has 0.82, and a bot that is stuck at its limit less than half."""
 
 
 def fated(**harms: Harm) -> dict[str, Any]:
@@ -42,7 +44,7 @@ PLANS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("seed", range(101, 121))
 def test_everything_holds_at_every_step_without_faults(seed: int) -> None:
     watch = Invariants(f"seed {seed}")
-    outcome = run_kernel(demo(seed, SPAN_S), watch)
+    outcome = run_kernel(demo(seed, UPTIME_SPAN_S), watch)
     watch.check_end(outcome)
     assert watch.quotes >= 2, f"seed {seed}: {watch.quotes} orders"
     share = two_sided_share(outcome)
@@ -60,6 +62,6 @@ def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, seed: int
 
 def test_a_bot_that_is_stuck_at_its_limit_is_found_out_by_its_uptime() -> None:
     """A run may look fast because it does nothing."""
-    outcome = run_kernel(demo(7, SPAN_S, inventory_max_quote=150))
+    outcome = run_kernel(demo(7, UPTIME_SPAN_S, inventory_max_quote=150))
     share = two_sided_share(outcome)
     assert share < UPTIME_MIN, f"seed 7: {share:.3f}"

@@ -9,7 +9,7 @@ import pytest
 from bot.simulation import run_kernel, run_wire
 from bot.simulator.recorded import RecordedMarket, load_record
 from bot.simulator.server import RECORDED
-from tests.support.lanes import Kept, both, demo
+from tests.support.lanes import Kept, at_one_a_second, both, demo
 
 SEEDS = range(1, 25)
 SPAN_S = 20
@@ -70,6 +70,17 @@ def test_they_agree_on_a_market_that_really_happened(tmp_path: Path) -> None:
     assert on_wire.events == in_kernel.events
     assert wire.venue_equity_quote == kernel.venue_equity_quote
     assert sum(b'"PlaceOrder"' in intent for intent in in_kernel.intents) >= 2
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_they_agree_on_a_slow_market_under_a_slow_clock(seed: int, tmp_path: Path) -> None:
+    scenario = demo(seed, 240, market=at_one_a_second, tick_s=1.0)
+    (wire, on_wire), (kernel, in_kernel) = both(scenario, tmp_path / "run")
+    assert on_wire.intents == in_kernel.intents, f"seed {seed}: different decisions"
+    assert on_wire.events == in_kernel.events, f"seed {seed}: different events"
+    assert wire.venue_equity_quote == kernel.venue_equity_quote, f"seed {seed}"
+    assert sum(b'"Ticked"' in event for event in in_kernel.events) < 260
+    assert in_kernel.fills, f"seed {seed}: nothing was filled"
 
 
 def test_a_fault_that_the_kernel_lane_does_not_have_is_refused_by_name() -> None:

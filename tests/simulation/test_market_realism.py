@@ -16,7 +16,7 @@ from tests.support.lanes import demo
 
 FREE = Fees(Decimal(0), Decimal(0))
 SEEDS = range(1, 9)
-SPAN_S = 40
+SPAN_S = 120
 
 UNSTOPPED = {"edge_threshold_bps": -1000, "daily_loss_pct_hard": Decimal(99), "drawdown_pct_hard": Decimal(99)}
 AT_FAIR = {

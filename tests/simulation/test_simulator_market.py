@@ -3,9 +3,12 @@
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.domain.order import Side
-from bot.simulator.market import BookReset, GeneratedMarket
+from bot.simulator.market import Action, BookChange, BookReset, GeneratedMarket, LevelSide
+from bot.simulator.matching import Book
 from bot.simulator.orders import NewOrder, Order, TimeInForce
 from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
@@ -23,16 +26,47 @@ def test_the_same_seed_gives_the_same_market_and_another_seed_another() -> None:
 
 
 def test_the_book_is_never_crossed_and_its_spread_is_a_few_ticks() -> None:
-    market = GeneratedMarket(3)
-    market.start(0)
+    market, book = GeneratedMarket(3), Book()
+    steps: list[list[Action]] = [[market.start(0)]]
     for _ in range(3_000):
-        for action in market.step():
+        for action in steps.pop():
             if isinstance(action, BookReset):
-                assert 1 <= min(action.asks) - max(action.bids) <= 4
-                assert len(action.bids) > 60
-                assert min(action.bids.values()) > 0
-                assert min(action.asks.values()) > 0
-                assert min(action.bids) > 0
+                book.replace_background(Side.BUY, action.bids)
+                book.replace_background(Side.SELL, action.asks)
+            elif isinstance(action, BookChange):
+                book.change_background(Side.BUY, action.bids)
+                book.change_background(Side.SELL, action.asks)
+        steps.append(market.step())
+        (bid, _), (ask, _) = book.depth(Side.BUY, 1)[0], book.depth(Side.SELL, 1)[0]
+        assert 1 <= ask - bid <= 4
+        for side in Side:
+            levels = book.background(side)
+            assert len(levels) > 60
+            assert min(levels.values()) > 0
+            assert min(levels) > 0
+
+
+@pytest.mark.parametrize("away", [-1, 1])
+@given(moves=st.lists(st.integers(-600, 600), max_size=30))
+def test_a_side_that_was_moved_stands_where_one_that_is_made_anew_would(away: int, moves: list[int]) -> None:
+    moved, draw = LevelSide(away, lambda: 0.5), lambda: 0.5
+    book = dict(moved.stand(600_000))
+    for ticks in moves:
+        for price, lots in moved.move(moved.touch + ticks):
+            book[price] = lots
+        assert {price: lots for price, lots in book.items() if lots} == moved.levels
+        assert set(moved.levels) == set(LevelSide(away, draw).stand(moved.touch))
+
+
+def test_after_a_jump_of_any_size_the_book_stands_around_the_new_price() -> None:
+    market = GeneratedMarket(4)
+    market.start(0)
+    market.step()
+    assert market.jump(-7_777).ticks == -7_777
+    reset = market.step()[-1]
+    assert isinstance(reset, BookReset)
+    assert abs(max(reset.bids) - 592_223) < 700
+    assert len(reset.bids) > 60
 
 
 def _quote_for(seconds: int, half_spread_bps: int, seed: int) -> tuple[float, Decimal]:

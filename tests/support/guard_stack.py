@@ -189,6 +189,16 @@ class GuardStack:
         truth = self.truth()
         return not truth["orders"] and all(float(one["qty"]) == 0 for one in truth["positions"])
 
+    def is_stopped(self) -> bool:
+        """The bot says that it is frozen, and the venue that nothing of it stands.
+
+        Both: one trade may fill both quotes of a bot that is running.
+        """
+        row = self.record.open_on_account(self.account)
+        assert row is not None
+        told = httpx.get(f"{row.obs_url}/api/ui/status", timeout=5).json()
+        return bool(told["state"] == "FROZEN") and not self.truth()["orders"]
+
     # ---- asking the guard -----------------------------------------------------------------------------------------
 
     def ask(self, kind: str, payload: dict[str, Any], within_s: float = 30) -> Answer:

@@ -14,6 +14,7 @@ from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters
 from bot.simulation import Outcome, Scenario, run_kernel, run_wire
 from bot.simulator.link import Latency
+from bot.simulator.market import GeneratedMarket, MarketParameters
 
 DEMO: dict[str, Any] = {
     "symbols": ("BTCUSDT",),
@@ -33,7 +34,7 @@ DEMO: dict[str, Any] = {
 }
 
 
-_OF_SCENARIO = ("granted_s", "faults_at_s", "fees", "fate", "market", "instrument")
+_OF_SCENARIO = ("granted_s", "faults_at_s", "fees", "fate", "market", "instrument", "tick_s", "funding_ns")
 
 
 def demo(seed: int, span_s: int, **changes: Any) -> Scenario:
@@ -44,6 +45,11 @@ def demo(seed: int, span_s: int, **changes: Any) -> Scenario:
     decimals = {name for name, value in DEMO.items() if isinstance(value, Decimal)} | {"flatten_after_s"}
     exact = {name: Decimal(str(value)) if name in decimals else value for name, value in changes.items()}
     return Scenario(seed, span_s, EngineParameters(**(DEMO | exact)), **scenario)
+
+
+def at_one_a_second(seed: int) -> GeneratedMarket:
+    """The generated market with one update a second."""
+    return GeneratedMarket(seed, MarketParameters(step_ns=1_000_000_000))
 
 
 class Kept:

@@ -74,6 +74,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
     assert resolved.provenance["risk.orders_per_min_max"] == "environment MAX_ORDERS_PER_MIN"
     assert resolved.provenance["risk.cancels_per_min_max"] == f"settings {path}"
     assert resolved.provenance["execution.total_max_quote"] == "flag --max-total"
+    assert resolved.config.risk.max_total_notional_quote == 20000
     assert resolved.provenance["risk.max_open_orders"] == "default"
     assert resolved.provenance["safety.safe_mode"] == "profile paper (default)"
 
@@ -128,9 +129,13 @@ def test_defaults_of_the_configuration_are_the_engines_defaults() -> None:
 
 def test_every_engine_parameter_can_be_configured() -> None:
     config = BotConfig()
-    sections = (config.strategy, config.risk, config.stop, config.fees, config.venue, config.execution)
+    sections = (
+        config.strategy, config.risk, config.stop, config.fees, config.venue, config.execution, config.safety
+    )  # fmt: skip
     named = {key for section in sections for key in type(section).model_fields}
-    assert set(EngineParameters.__struct_fields__) - named == {"mode", "requires_grant"}
+    named |= {f"kill_{key}" for key in type(config.kill_caps).model_fields}
+    elsewhere = {"mode", "requires_grant", "strategy", "position_max_quote"}  # strategy.name; risk.per_symbol
+    assert set(EngineParameters.__struct_fields__) - named == elsewhere
 
 
 def test_a_networked_run_needs_a_grant() -> None:
@@ -156,3 +161,36 @@ def test_a_wrong_line_of_the_env_file_is_named_but_not_shown(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"\.env:2: not NAME=VALUE") as caught:
         read_environment(tmp_path, {})
     assert "verysecret" not in str(caught.value)
+
+
+def test_limits_of_one_symbol_come_from_the_environment_on_top_of_the_file(tmp_path: Path) -> None:
+    path = settings_of(tmp_path, "risk: {per_symbol: {BTCUSDT: {max_open_orders: 3}, '*': {position_max_quote: 900}}}")
+    environment = {"MAX_POSITION_USDT__BTCUSDT": "700", "MAX_OPEN_ORDERS__ETHUSDT": "2", "MAX_OPEN_POSITIONS": "4"}
+    resolved = resolve({"settings": str(path), "symbols": "BTCUSDT,ETHUSDT,SOLUSDT"}, environment)
+    own = engine_parameters(resolved.config, "shadow")
+    found = [(own.of(name).position_max_quote, own.of(name).max_open_orders) for name in own.symbols]
+    assert found == [(Decimal(700), 3), (Decimal(900), 2), (Decimal(900), 4)]
+    assert own.max_open_positions == 4
+    with pytest.raises(ConfigError, match=r"environment MAX_OPEN_ORDERS__ETHUSDT|resolved configuration"):
+        resolve({}, {"MAX_OPEN_ORDERS__ETHUSDT": "0"})
+
+
+def test_a_symbol_has_its_own_strategy_and_fee_profile_and_a_flag_beats_every_profile(tmp_path: Path) -> None:
+    text = (
+        "strategy: {name: avellaneda_stoikov, per_symbol: {ETHUSDT: {name: spread_and_skew, half_spread_bps: 8}}}\n"
+        "fees: {per_symbol: {ETHUSDT: VIP3, '*': MM_TIER_A}}"
+    )
+    flags = {"settings": str(settings_of(tmp_path, text)), "symbols": "BTCUSDT,ETHUSDT"}
+    own = engine_parameters(resolve(flags, {}).config, "shadow")
+    btc, eth = own.of("BTCUSDT"), own.of("ETHUSDT")
+    assert (btc.strategy, eth.strategy, eth.half_spread_bps) == ("avellaneda_stoikov", "spread_and_skew", 8)
+    assert (btc.rebate_maker_bps, eth.fee_maker_bps) == (Decimal("5.0"), Decimal("0.2"))
+    own = engine_parameters(resolve({**flags, "fee_maker_bps": "1.5"}, {}).config, "shadow")
+    assert own.of("ETHUSDT").fee_maker_bps == Decimal("1.5")
+
+
+def test_kill_caps_reach_the_engine() -> None:
+    resolved = resolve({"network": True, "live": True}, {"MM_LIVE_ENABLE": "1"})
+    own = engine_parameters(resolved.config, "live")
+    caps = (own.kill_total_max_quote, own.kill_orders_per_min_max, own.kill_loss_max_quote)
+    assert caps == (50_000, 600, 1_500)

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of, parameters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from bot.domain import intent as it
 from bot.domain.order import OrderState, Side
 from bot.engine.engine import Engine
 from bot.metrics import CATALOGUE
+from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of, parameters
 
 D = Decimal
 

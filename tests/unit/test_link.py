@@ -15,7 +15,7 @@ from bot.simulator.market import GeneratedMarket
 from bot.simulator.server import GENERATED
 from bot.simulator.timeline import Timeline
 from bot.simulator.venue import Venue
-from bot.venues.bybit.signing import rest_headers
+from bot.venues.bybit.signing import rest_headers, socket_auth
 from bot.venues.transport import NoAnswer, NotSent, SocketClosed
 
 START_NS = 1_767_225_600_000_000_000
@@ -145,6 +145,27 @@ def test_a_cut_socket_says_so_to_who_waits_and_to_who_sends() -> None:
             await socket.send(SUBSCRIBE)
 
     play(work)
+
+
+def test_a_private_connection_that_is_closed_takes_the_orders_it_kept_along_after_their_window() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> list[int]:
+        url = f"{HOSTS.rest_url}/v5/order/disconnected-cancel-all"
+        window = b'{"product":"DERIVATIVES","timeWindow":10}'
+        for path, body in ((url, window), (f"{HOSTS.rest_url}/v5/order/create", CREATE)):
+            await link.request("POST", path, signed(body, timeline.now_ns()), body, 5.0)
+        socket = await link.connect(HOSTS.ws_private_url, 5.0)
+        await socket.send(socket_auth(KEY, SECRET, timeline.now_ns() // 1_000_000 + 5_000))
+        await socket.send('{"op":"subscribe","args":["dcp.future"]}')
+        while "subscribe" not in await socket.receive():
+            pass
+        await socket.close()
+        counts = []
+        for wait_s in (9.9, 0.2):
+            await asyncio.sleep(wait_s)  # simulated time
+            counts.append(len(venue.accounts["sim-1"].open_orders))
+        return counts
+
+    assert play(work) == [1, 0]
 
 
 def test_an_address_that_leads_nowhere_is_not_connected_to() -> None:

@@ -94,10 +94,11 @@ def test_a_crossing_quote_and_a_too_small_one_are_refused_with_the_numbers() -> 
     assert (small.reason, small.value, small.required) == ("min_qty", D("0.001"), D("0.002"))
 
 
-def test_quantity_above_the_venues_maximum_is_cut_to_it() -> None:
+def test_quantity_above_the_venues_maximum_passes_and_the_plan_is_told_the_maximum() -> None:
     result = policy().shape(Quote(Side.BUY, 499_000, 200_000), (500_000, 500_002))
     assert isinstance(result, Shaped)
-    assert result.quote.qty_lots == 100_000
+    assert result.quote.qty_lots == 200_000
+    assert policy().max_lots == 100_000
 
 
 def test_without_the_policy_the_price_is_the_strategys_but_crossing_stays_refused() -> None:

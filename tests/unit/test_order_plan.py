@@ -94,7 +94,9 @@ def test_three_breaches_in_ten_minutes_break_the_cancel_budget_and_a_lasting_one
     assert not budget.refuse(1)
     for at_ns in (MINUTE_NS, 2 * MINUTE_NS):
         assert not budget.broken(at_ns)
+        assert budget.may_plan(at_ns)
         budget.spend(at_ns)
+        assert not budget.may_plan(at_ns)
         assert budget.refuse(at_ns)
     assert budget.broken(2 * MINUTE_NS)
     assert not budget.broken(11 * MINUTE_NS)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.order import TERMINAL, TRANSITIONS, IllegalTransition, OrderHappening, OrderState, Side, next_state
+from bot.domain.order import (
+    REVIVALS,
+    TERMINAL,
+    TRANSITIONS,
+    IllegalTransition,
+    OrderHappening,
+    OrderState,
+    Side,
+    next_state,
+)
 from bot.engine.orders import OrderTable, OwnOrder
 
 SYMBOL = "BTCUSDT"
@@ -38,10 +47,32 @@ def test_an_illegal_transition_raises_and_changes_nothing(state: OrderState, hap
     assert (one.state, one.changed_at_ns, table.version[SYMBOL]) == (state, changed, version)
 
 
-def test_an_order_that_has_ended_never_lives_again() -> None:
-    for (state, _), after in TRANSITIONS.items():
-        if state in TERMINAL:
-            assert after in TERMINAL
+def test_an_order_that_has_ended_lives_again_only_against_the_venues_own_earlier_word() -> None:
+    revived = {row for row, after in TRANSITIONS.items() if row[0] in TERMINAL and after not in TERMINAL}
+    assert revived == {
+        (OrderState.CANCELLED, H.FOUND_WORKING),
+        (OrderState.FILLED, H.FOUND_WORKING),
+        (OrderState.REJECTED, H.FOUND_WORKING),
+        (OrderState.REJECTED, H.PARTLY_FILLED),
+    }
+    assert revived == REVIVALS
+
+
+def test_whatever_may_come_late_is_no_surprise_to_an_order_that_has_ended() -> None:
+    late = set(H) - {H.AMEND_SENT, H.CANCEL_SENT}
+    for state in TERMINAL:
+        assert {told for told in late if (state, told) not in TRANSITIONS} == set()
+
+
+def test_an_order_that_lives_again_counts_again_is_unwanted_and_is_not_forgotten() -> None:
+    one = order()
+    table = table_with(one)
+    table.happen(one, H.REFUSED, 6)
+    assert table.exposed_lots(SYMBOL) == (0, 0)
+    table.happen(one, H.PARTLY_FILLED, 7)
+    assert (one.state, one.unwanted, table.exposed_lots(SYMBOL)) == (OrderState.UNKNOWN, True, (10, 0))
+    table.forget_finished(10**18)
+    assert table.get(one.client_order_id) is one
 
 
 def test_every_live_state_can_be_filled_and_cancelled() -> None:
@@ -63,8 +94,10 @@ def test_an_amend_in_flight_counts_with_the_larger_quantity() -> None:
     table.happen(one, H.ACCEPTED, 6)
     table.happen(one, H.AMEND_SENT, 7)
     one.pending_qty_lots = 14
+    table.recount(one)
     assert table.exposed_lots(SYMBOL) == (14, 0)
     one.pending_qty_lots = 3
+    table.recount(one)
     assert table.exposed_lots(SYMBOL) == (10, 0)
 
 

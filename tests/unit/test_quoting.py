@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from engine_driver import parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.quoting import Market, SpreadAndSkew
+from tests.support.engine_driver import parameters
 
 LINEAR = Instrument(
     symbol="BTCUSDT",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from engine_driver import MS, SYMBOL, Driver, S, of
+from decimal import Decimal
+
+import msgspec
 
 from bot.domain import events as ev
 from bot.domain import intent as it
-from bot.domain.order import Side
+from bot.domain.order import OrderState, Side
+from tests.support.engine_driver import MS, SYMBOL, Driver, S, of
 
+D = Decimal
 ORPHAN = "slwq-0-1"
 
 
@@ -153,3 +157,159 @@ def test_a_flatten_order_is_unknown_only_after_its_grace() -> None:
     assert divergences(driver, "orders_remote_only") == 0
     driver.wait(4500 * MS)
     assert divergences(driver, "orders_remote_only") == 1
+
+
+def test_an_order_of_ours_that_a_read_left_out_but_a_probe_finds_open_is_cancelled() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed = driver.quotes[Side.BUY].client_order_id
+    hidden, orders_read = driver.venue[missed], driver.orders_read
+
+    def without() -> ev.OpenOrdersRead:
+        shown = tuple(order for order in driver.venue.values() if order.client_order_id != missed)
+        return ev.OpenOrdersRead(driver.now, SYMBOL, driver.now, shown)
+
+    driver.orders_read = without  # type: ignore[method-assign]
+    told = driver.wait(6 * S)
+    driver.orders_read = orders_read  # type: ignore[method-assign]
+    assert divergences(driver, "orders_local_only") == 1
+    assert missed in [intent.client_order_id for intent in of(it.CancelOrder, told)]
+    assert hidden.client_order_id not in driver.venue
+    driver.wait(3 * S)
+    assert set(driver.quotes) == set(Side)
+
+
+def test_an_order_that_was_believed_gone_and_is_there_counts_again_and_is_cancelled() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    back = driver.quotes[Side.BUY]
+    driver.tell(ev.OrderUpdated(driver.now, _cancelled(back)))
+    assert divergences(driver, "orders_remote_only") == 0
+    state = driver.engine.state
+    revived = False
+    for _ in range(60):
+        driver.silent = {it.CancelOrder, it.CancelAll}
+        driver.wait(100 * MS)
+        order = state.orders.get(back.client_order_id)
+        assert order is not None
+        if order.live:
+            revived = True
+            assert state.orders.exposed_lots(SYMBOL)[0] >= back.qty_lots
+            break
+    assert revived
+    driver.silent = set()
+    driver.wait(5 * S)
+    assert divergences(driver, "orders_remote_only") == 1
+    assert back.client_order_id not in driver.venue
+    assert driver.engine.live_orders() == []
+
+
+def _cancelled(order: ev.VenueOrder) -> ev.VenueOrder:
+    return msgspec.structs.replace(order, status=ev.OrderStatus.CANCELLED)
+
+
+def test_an_order_that_fills_although_it_was_refused_is_accounted_counts_and_is_asked_after() -> None:
+    driver = Driver()
+    driver.silent = {it.PlaceOrder}
+    driver.start()
+    buy = next(intent for intent in of(it.PlaceOrder, driver.sent) if intent.side is Side.BUY)
+    driver.tell(ev.OrderRefused(driver.now, buy.client_order_id, 110007, "no money", False))
+    driver.silent = {it.PlaceOrder, it.ProbeOrder}
+    fill = ev.Filled(driver.now, "e1", buy.client_order_id, "v", SYMBOL, Side.BUY, D(49_900), 1, D(0), True, driver.now)
+    driver.tell(fill)
+    state = driver.engine.state
+    order = state.orders.get(buy.client_order_id)
+    assert order is not None
+    assert (order.state, state.ledger.accounts[SYMBOL].position_lots) == (OrderState.UNKNOWN, 1)
+    assert state.orders.exposed_lots(SYMBOL)[0] >= buy.qty_lots - 1
+    assert buy.client_order_id in [one.client_order_id for one in of(it.ProbeOrder, driver.wait(200 * MS))]
+
+
+def swept(driver: Driver, *executions: str) -> None:
+    """A read finds executions that the stream has not told; they follow at once."""
+    identities = tuple((name, driver.now - 1) for name in executions)
+    driver.tell(ev.ExecutionsSwept(driver.now, SYMBOL, driver.now, identities))
+
+
+def missed_fill(driver: Driver) -> None:
+    order = driver.quotes[Side.BUY]
+    swept(driver, "missed")
+    driver.fill(order.client_order_id, 1, execution="missed")
+
+
+def test_an_execution_that_the_stream_never_tells_is_accounted_at_once_and_counted_at_the_second_read() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed_fill(driver)
+    assert driver.engine.state.ledger.accounts[SYMBOL].position_lots == 1
+    driver.wait(S)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+    driver.wait(1100 * MS)
+    swept(driver)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 1
+    assert driver.engine.view == "HELD"
+
+
+def test_a_missed_execution_is_counted_only_after_two_reads_with_no_execution_between() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed_fill(driver)
+    driver.wait(1500 * MS)
+    driver.fill(driver.quotes[Side.SELL].client_order_id, 1, execution="told")
+    driver.wait(S)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+    driver.wait(1900 * MS)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+    driver.wait(200 * MS)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 1
+
+
+def test_an_execution_swept_shortly_before_the_stream_broke_is_no_divergence() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed_fill(driver)
+    driver.tell(ev.StreamDown(driver.now, "private", "reset"))
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.wait(3 * S)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+
+
+def test_a_late_stream_and_what_happened_while_it_was_down_are_no_divergence() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    missed_fill(driver)
+    fill = ev.Filled(driver.now, "missed", "x", "v", SYMBOL, Side.BUY, D(49_900), 1, D(0), True, driver.now)
+    driver.tell(fill)
+    driver.wait(3 * S)
+    swept(driver)
+    down_ns = driver.now
+    driver.tell(ev.StreamDown(driver.now, "private", "reset"))
+    driver.wait(S)
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.tell(ev.ExecutionsSwept(driver.now, SYMBOL, driver.now, (("during", down_ns + 1),)))
+    driver.wait(3 * S)
+    swept(driver)
+    assert divergences(driver, "unrecorded_fills") == 0
+
+
+def test_positions_are_compared_every_five_minutes_however_rare_the_rest() -> None:
+    driver = Driver(recon_interval_s=D(86_400)).start()
+    driver.wait(S)
+    driver.sent.clear()
+    driver.wait(301 * S)
+    assert len(of(it.ReadAccount, driver.sent)) == 1
+
+
+def test_on_a_dedicated_account_foreign_orders_are_cancelled_by_the_venues_id() -> None:
+    driver = Driver(foreign_orders="cancel").start()
+    orphan(driver, "")
+    told = driver.wait(3 * S)
+    assert [(one.client_order_id, one.venue_order_id) for one in of(it.CancelOrder, told)][:1] == [("", "v-orphan")]
+    assert driver.engine.view == "RUNNING"
+    assert len(driver.notes("foreign_order")) == 1

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from engine_driver import parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.instrument import Instrument
+from bot.domain.intent import RiskNumber
 from bot.domain.order import Side
+from bot.engine.exposure import pico
 from bot.engine.order_plan import Place
 from bot.engine.parameters import UBPS
 from bot.engine.quoting import Quote
-from bot.engine.risk import Approved, Permission, Refusal, Risk, Standing, worst_quote
+from bot.engine.risk import Approved, Permission, Refusal, Risk, Standing, limits_of, worst_quote
+from tests.support.engine_driver import parameters
 
 D = Decimal
 INSTRUMENT = Instrument("BTCUSDT", "linear", "BTC", "USDT", D("0.1"), D("0.001"), D("0.001"), D(100), D(5))
 MID2 = 1_000_000  # mid 50,000
-FINE = Permission(running=True, granted=True, edge_ubps=6 * UBPS, orders_left=10)
+FINE = Permission(running=True, granted=True, edge_ubps=6 * UBPS, edge_min_ubps=5 * UBPS, orders_left=10)
 
 
-def standing(position: int = 0, buys: int = 0, sells: int = 0, **changes: object) -> Standing:
-    base = Standing(INSTRUMENT, position, buys, sells, 0, MID2, MID2, D(0), D(500), D(2000))
-    return base._replace(**changes)
+def standing(
+    position: int = 0, buys: int = 0, sells: int = 0, *, inventory: int = 500, total: int = 2000, others: int = 0,
+    **changes: Any,
+) -> Standing:  # fmt: skip
+    limits = limits_of(parameters(**changes), INSTRUMENT, D(inventory), D(total))
+    return Standing(limits, position, buys, sells, 0, MID2, MID2, pico(D(others)))
 
 
 def place(side: Side, lots: int, price: int = 500_000) -> Place:
@@ -60,23 +66,28 @@ def test_over_the_limit_only_the_reducing_side_passes_and_never_round_to_the_oth
     over = standing(position=14)
     assert refusal(place(Side.BUY, 1), over)[0] == "inventory"
     assert approved(place(Side.SELL, 10), over)
-    assert approved(place(Side.SELL, 10), standing(position=14, total_max_quote=D(100)))
-    assert refusal(place(Side.SELL, 20), standing(position=14, total_max_quote=D(100)))[0] == "total"
+    assert approved(place(Side.SELL, 10), standing(position=14, total=100))
+    assert refusal(place(Side.SELL, 20), standing(position=14, total=100))[0] == "total"
 
 
 def test_other_symbols_take_of_the_total_limit() -> None:
-    assert approved(place(Side.BUY, 10), standing(others_quote=D(1500)))
-    assert refusal(place(Side.BUY, 10), standing(others_quote=D(1501))) == ("total", D(2001), D(2000))
+    assert approved(place(Side.BUY, 10), standing(others=1500))
+    assert refusal(place(Side.BUY, 10), standing(others=1501)) == ("total", D(2001), D(2000))
 
 
 def test_each_of_the_other_limits_refuses_with_its_number() -> None:
-    wide = standing(inventory_max_quote=D(10_000), total_max_quote=D(10_000))
+    wide = standing(inventory=10_000, total=10_000)
     assert refusal(place(Side.BUY, 30), wide) == ("order_notional", D(1500), D(1000))
     assert refusal(place(Side.BUY, 1, 400_000), standing())[0] == "price_collar"
-    assert refusal(place(Side.BUY, 1), standing(active_orders=4)) == ("active_orders", D(5), D(4))
+    assert refusal(place(Side.BUY, 1), standing()._replace(active_orders=4)) == ("active_orders", D(5), D(4))
     assert refusal(place(Side.BUY, 1), standing(), FINE._replace(running=False))[0] == "state"
     assert refusal(place(Side.BUY, 1), standing(), FINE._replace(granted=False))[0] == "grant"
     assert refusal(place(Side.BUY, 1), standing(), FINE._replace(orders_left=0))[0] == "order_rate"
+    other = standing(max_open_positions=2)._replace(others_open=2)
+    assert refusal(place(Side.BUY, 1), other) == ("open_positions", D(3), D(2))
+    assert approved(place(Side.SELL, 1), other._replace(position_lots=1))
+    barred = FINE._replace(barred=RiskNumber("daily_loss_cap", D(7), D(5)))
+    assert refusal(place(Side.BUY, 1), standing(), barred) == ("daily_loss_cap", D(7), D(5))
     low = FINE._replace(edge_ubps=4_900_000)
     assert refusal(place(Side.BUY, 1), standing(), low) == ("edge", D("4.9"), D(5))
 
@@ -88,7 +99,7 @@ def test_each_of_the_other_limits_refuses_with_its_number() -> None:
 def test_an_approved_order_never_takes_a_worst_case_over_a_limit_unless_it_only_reduces(
     position: int, buys: int, sells: int, side: Side, lots: int, price: int, others: int
 ) -> None:
-    seen = standing(position, buys, sells, others_quote=D(others))
+    seen = standing(position, buys, sells, others=others)
     if not approved(place(side, lots, price), seen):
         return
     if side is Side.BUY:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.order import Side
-from bot.simulator.accounts import COST_SCALE, Position
+from bot.simulator.accounts import COST_SCALE, LinkIds, Position
 
 _fills = st.lists(st.tuples(st.sampled_from(list(Side)), st.integers(1, 10**6), st.integers(1, 10**4)), max_size=40)
 
@@ -39,3 +39,13 @@ def test_adding_averages_reducing_keeps_the_average_and_turning_starts_anew() ->
     assert position.apply(Side.SELL, 110, 20) == 18 * -10 * COST_SCALE
     assert (position.lots, position.cost) == (-2, -2 * 110 * COST_SCALE)
     assert position.apply(Side.BUY, 100, 2) == 2 * 10 * COST_SCALE
+
+
+@given(st.lists(st.sampled_from(["a-0", "a-1", "a-2", "a-3", "a-7", "a-07", "b-1", "a", "a-", "-1", "a-1-2", "a-x"])))
+def test_a_client_order_id_is_known_exactly_when_it_was_used(used: list[str]) -> None:
+    known, ids = set[str](), LinkIds()
+    for link_id in used:
+        ids.add(link_id)
+        known.add(link_id)
+        for asked in ("a-0", "a-1", "a-2", "a-3", "a-4", "a-7", "a-07", "b-1", "b-2", "a", "a-", "-1", "a-1-2", "a-x"):
+            assert (asked in ids) == (asked in known)

@@ -127,3 +127,38 @@ def test_captures_that_cannot_be_played_are_refused_with_place_and_reason(tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordUnreadable, match=r"holds no \.gz"):
         load_record(tmp_path / "empty")
+
+
+WRONG_SYMBOL = _depth(450, 22, 22, [["99.20", "1.00000"]], []).replace("BTCUSDT", "ETHUSDT")
+CROSSED_FOR_A_MOMENT = (
+    _depth(450, 22, 22, [["99.70", "1.00000"]], []),
+    _depth(500, 23, 23, [["99.70", "0"]], []),
+)
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ((WRONG_SYMBOL,), "btcusdt.gz:7: not a line of a capture: symbol 'ETHUSDT'; only BTCUSDT can be played"),
+        (CROSSED_FOR_A_MOMENT, "the book is crossed after depth update 22: bid 9970 against ask 9960 (ticks)"),
+        ((_depth(450, 22, 22, [["99.70", "1.00000"]], []),), "crossed after depth update 22"),
+        ((_depth(450, 24, 25, [], []),), "depth updates 22 to 23 are missing"),
+        ((_depth(450, 22, 22, [["99.7001", "1.00000"]], []),), "btcusdt.gz:7"),
+        ((_depth(450, 22, 22, [["-5", "1.00000"]], []),), "'-5' is not a decimal numeral"),
+    ],
+)
+def test_a_capture_of_something_else_or_of_a_crossed_book_is_refused_by_place(
+    tmp_path: Path, added: tuple[str, ...], said: str
+) -> None:
+    path = _capture(tmp_path, *_lines(), *added)
+    with pytest.raises(RecordUnreadable) as caught:
+        load_record(path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_snapshot_that_is_crossed_itself_is_refused(tmp_path: Path) -> None:
+    crossed = _snapshot(150, 11).replace("100.10", "99.90")
+    lines = _lines()
+    with pytest.raises(RecordUnreadable, match="the snapshot is crossed: bid 10000 against ask 9990"):
+        load_record(_capture(tmp_path, *lines[:2], crossed, *lines[3:]))

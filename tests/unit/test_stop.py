@@ -5,12 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from engine_driver import MS, SYMBOL, Driver, S, of
 
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
 from bot.engine.stop import STOPS, StopBoard, View
+from tests.support.engine_driver import MS, SYMBOL, Driver, S, of
 
 
 def stop(driver: Driver, reason: str) -> list[it.Intent]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
-from bot.domain.events import Filled, InstrumentsRead, OrderStatus, VenueOrder
+from bot.domain.events import Filled, FundingPaid, InstrumentsRead, OrderStatus, VenueOrder
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
 from bot.venues.bybit import calls, decode, wire
@@ -22,12 +22,14 @@ from bot.venues.bybit.public_stream import PublicStream
 from bot.venues.bybit.rest import BybitRest
 from bot.venues.port import (
     Accepted,
+    FeeRates,
     ImmediateOrder,
     Outcome,
     Position,
     Sink,
     TopOfBook,
     VenueRefused,
+    Wallet,
 )
 from bot.venues.transport import AiohttpTransport, Transport
 
@@ -197,9 +199,9 @@ class BybitAdapter:
             if not cursor:
                 return [order for order in orders if order.status is OrderStatus.WORKING]
 
-    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled]:
-        """Fills since then, oldest first, over all pages."""
-        fills: list[Filled] = []
+    async def executions(self, symbol: str, since_ms: int, instrument: Instrument) -> list[Filled | FundingPaid]:
+        """Fills and funding since then, oldest first, over all pages."""
+        found: list[Filled | FundingPaid] = []
         until_ms = self._rest.venue_now_ms() + 1000
         for start_ms, end_ms in calls.execution_windows(since_ms, until_ms):
             seen: set[str] = set()
@@ -208,17 +210,26 @@ class BybitAdapter:
                 call = calls.executions(self._category, symbol, start_ms, end_ms, cursor)
                 page = await self._rest.read(call, wire.ExecutionPage)
                 for row in page.rows:
-                    event = decode.fill(row, instrument, self._now_ns()) if row.symbol == symbol else None
+                    event = decode.execution(row, instrument, self._now_ns()) if row.symbol == symbol else None
                     if event is not None:
-                        fills.append(event)
+                        found.append(event)
                 cursor = wire.next_cursor(page.next_page_cursor, seen, calls.EXECUTIONS) if page.rows else ""
                 if not cursor:
                     break
-        return sorted(fills, key=lambda event: event.venue_at_ns)
+        return sorted(found, key=lambda event: event.venue_at_ns)
 
     async def position(self, symbol: str) -> Position:
         page = await self._rest.read(calls.position(self._category, symbol), wire.PositionPage)
         return decode.position(page.rows, symbol)
+
+    async def wallet(self, instrument: Instrument) -> Wallet:
+        """The statement of the unified account; all coins, because its margin is that of all of them."""
+        rows = await self._rest.read(calls.wallet(""), wire.WalletList)
+        return decode.wallet(rows, instrument.quote, self._category)
+
+    async def fee_rates(self, symbol: str) -> FeeRates:
+        page = await self._rest.read(calls.fee_rate(self._category, symbol), wire.FeeRatePage)
+        return decode.fee_rates(page, symbol)
 
     async def top_of_book(self, symbol: str) -> TopOfBook:
         return decode.top_of_book(await self._rest.read(calls.orderbook(self._category, symbol), wire.BookRows))

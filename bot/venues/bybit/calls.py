@@ -27,11 +27,12 @@ ORDER_HISTORY: Final = "/v5/order/history"
 EXECUTIONS: Final = "/v5/execution/list"
 POSITIONS: Final = "/v5/position/list"
 WALLET: Final = "/v5/account/wallet-balance"
+FEE_RATE: Final = "/v5/account/fee-rate"
 KEY_INFORMATION: Final = "/v5/user/query-api"
 
 BOT_ENDPOINTS: Final = (
     *(TIME, INSTRUMENTS, ORDERBOOK, CREATE, AMEND, CANCEL, CANCEL_ALL),
-    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS),
+    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS, WALLET, FEE_RATE),
 )
 """What the adapter calls; the counters of its answers are born with these."""
 
@@ -205,6 +206,10 @@ def position(category: Category, symbol: str) -> Call:
 
 def wallet(coin: str) -> Call:
     return _get(WALLET, accountType="UNIFIED", coin=coin)
+
+
+def fee_rate(category: Category, symbol: str) -> Call:
+    return _get(FEE_RATE, category=category, symbol=symbol)
 
 
 def key_information() -> Call:

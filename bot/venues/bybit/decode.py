@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from bot.domain.events import BookDelta, BookSnapshot, Filled, Level, OrderStatus, TradePrinted, VenueOrder
+from bot.domain.events import BookDelta, BookSnapshot, Filled, FundingPaid, Level, OrderStatus, TradePrinted, VenueOrder
 from bot.domain.instrument import Category, Instrument, NotOnGrid
 from bot.domain.order import Side
 from bot.venues.bybit import wire
 from bot.venues.bybit.codes import POST_ONLY_REASON
-from bot.venues.port import Position, TopOfBook, VenueGarbled, VenueRefused
+from bot.venues.port import FeeRates, Position, TopOfBook, VenueGarbled, VenueRefused, Wallet
 
 NS_PER_MS: Final = 1_000_000
 
@@ -31,6 +31,8 @@ _STATUSES: Final = {
 _FILLS: Final = {"Trade", "AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition", "FutureSpread"}
 _NO_FILLS: Final = {"Funding", "Settle"}
 """Execution types that move money but no quantity."""
+
+BPS_PER_ONE: Final = 10_000
 
 _MEMO_MAX: Final = 20_000
 
@@ -90,8 +92,17 @@ class Grid:
             self._lots[text] = known
         return known
 
+    def has_seen(self, price: str) -> bool:
+        """Whether that text was a price before."""
+        return price in self._ticks
+
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
+        ticks, lots = self._ticks, self._lots
+        try:
+            return tuple([(ticks[price], lots[size]) for price, size in rows])
+        except KeyError:  # something new
+            pass
         return tuple([(self.ticks(price, field), self.lots(size, field)) for price, size in rows])
 
 
@@ -207,17 +218,21 @@ def is_post_only_refusal(row: wire.OrderRow) -> bool:
     return row.reject_reason == POST_ONLY_REASON
 
 
-def venue_order(row: wire.OrderRow, instrument: Instrument) -> VenueOrder:
-    """An order as the venue shows it. An empty price (market orders have none) is 0 ticks."""
-    priceless = row.price == "" or not decimal(row.price, "price")
+def venue_order(row: wire.OrderRow, instrument: Instrument, grid: Grid | None = None) -> VenueOrder:
+    """An order as the venue shows it. An empty price (market orders have none) is 0 ticks.
+
+    `grid`: of that instrument, where one is kept: what it has seen need not be worked out again.
+    """
+    grid = grid or Grid(instrument)
+    priceless = row.price == "" or not (grid.has_seen(row.price) or decimal(row.price, "price"))
     return VenueOrder(
         symbol=row.symbol,
         client_order_id=row.order_link_id,
         venue_order_id=row.order_id,
         side=side(row.side, "side"),
-        price_ticks=0 if priceless else price_ticks(row.price, "price", instrument),
-        qty_lots=qty_lots(row.qty, "qty", instrument),
-        filled_lots=qty_lots(row.cum_exec_qty, "cumExecQty", instrument),
+        price_ticks=0 if priceless else grid.ticks(row.price, "price"),
+        qty_lots=grid.lots(row.qty, "qty"),
+        filled_lots=grid.lots(row.cum_exec_qty, "cumExecQty"),
         status=order_status(row),
         reason="" if row.reject_reason == "EC_NoError" else row.reject_reason,
         post_only_refused=is_post_only_refusal(row),
@@ -245,6 +260,21 @@ def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled |
         is_maker=row.is_maker,
         venue_at_ns=whole(row.exec_time, "execTime") * NS_PER_MS,
     )
+
+
+def funding(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> FundingPaid | None:
+    """A funding settlement, which the venue lists as an execution whose fee is what was paid. None: it is no such."""
+    if row.exec_type != "Funding":
+        return None
+    price = decimal(row.exec_price, "execPrice")
+    paid_quote = _fee_quote(row, instrument, price, Side.BUY)
+    venue_at_ns = whole(row.exec_time, "execTime") * NS_PER_MS
+    return FundingPaid(at_ns, row.exec_id, row.symbol, -paid_quote, venue_at_ns)
+
+
+def execution(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled | FundingPaid | None:
+    """An execution as whichever of the two it is; None for a settlement, which moves neither quantity nor money."""
+    return funding(row, instrument, at_ns) or fill(row, instrument, at_ns)
 
 
 def _fee_quote(row: wire.ExecutionRow, instrument: Instrument, price: Decimal, fill_side: Side) -> Decimal:
@@ -285,6 +315,36 @@ def position(rows: list[wire.PositionRow], symbol: str) -> Position:
         return Position(symbol, Decimal(0), Decimal(0))
     entry, entry_field = (row.avg_price, "avgPrice") if row.avg_price else (row.entry_price, "entryPrice")
     return Position(symbol, abs(size) * side(row.side, "side").sign, decimal(entry, entry_field))
+
+
+def wallet(rows: wire.WalletList, quote: str, category: Category) -> Wallet:
+    """The account's statement. Raises VenueGarbled for what it does not say: that is never zero.
+
+    Linear: equity of the quote coin, and what was paid in: its balance less everything that was realised on it, profit,
+    fees and funding alike, so that a transfer is neither profit nor loss. Spot: the account's worth in dollars, because
+    a purchase only changes coins; transfers are not told apart there.
+    """
+    if not rows.rows:
+        raise VenueGarbled("result.list: no account")
+    account = rows.rows[0]
+    margin = decimal(account.total_initial_margin or "0", "totalInitialMargin")
+    if category == "spot":
+        return Wallet(decimal(account.total_equity, "totalEquity"), margin, Decimal(0))
+    for coin in account.coin:
+        if coin.coin == quote:
+            equity = decimal(coin.equity, "coin.equity")
+            realised = decimal(coin.cum_realised_pnl, "coin.cumRealisedPnl")
+            return Wallet(equity, margin, decimal(coin.wallet_balance, "coin.walletBalance") - realised)
+    raise VenueGarbled(f"result.list.coin: no row for {quote}")
+
+
+def fee_rates(page: wire.FeeRatePage, symbol: str) -> FeeRates:
+    """Rates of one symbol, fractions to basis points. Raises VenueGarbled where the venue does not name it."""
+    for row in page.rows:
+        if row.symbol == symbol:
+            maker, taker = decimal(row.maker_fee_rate, "makerFeeRate"), decimal(row.taker_fee_rate, "takerFeeRate")
+            return FeeRates(maker * BPS_PER_ONE, taker * BPS_PER_ONE, f"api:bybit:{symbol}")
+    raise VenueGarbled(f"result.list: no fee rate for {symbol}")
 
 
 def coin_equity_quote(wallet: wire.WalletList, coin: str) -> Decimal:

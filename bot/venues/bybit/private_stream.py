@@ -15,7 +15,7 @@ from typing import Final
 from bot.domain.events import OrderUpdated
 from bot.domain.instrument import Category
 from bot.venues.bybit import wire
-from bot.venues.bybit.decode import Grid, decimal, fill, position, venue_order
+from bot.venues.bybit.decode import Grid, decimal, execution, position, venue_order
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, operation, push_of
 from bot.venues.port import Position, Sink
@@ -79,12 +79,12 @@ class PrivateStream(Stream):
         for row in wire.decode_rows(wire.OrderRow, push.data, push.topic):
             grid = self._ours(row.symbol, row.category)
             if grid is not None:
-                self._sink(OrderUpdated(self._now_ns(), venue_order(row, grid.instrument)))
+                self._sink(OrderUpdated(self._now_ns(), venue_order(row, grid.instrument, grid)))
 
     def _take_executions(self, push: wire.Push) -> None:
         for row in wire.decode_rows(wire.ExecutionRow, push.data, push.topic):
             grid = self._ours(row.symbol, row.category)
-            event = fill(row, grid.instrument, self._now_ns()) if grid is not None else None
+            event = execution(row, grid.instrument, self._now_ns()) if grid is not None else None
             if event is not None:
                 self._sink(event)
 

@@ -76,7 +76,8 @@ class PublicStream(Stream):
             self._take_book(push, self._books[push.topic])
         elif push.topic in self._trades:
             rows = wire.decode_rows(wire.TradeRow, push.data, push.topic)
-            for event in trade_events(rows, self._grids[self._trades[push.topic]], self._now_ns()):
+            # the engine goes by the newest print alone; a sweep's message has dozens
+            for event in trade_events(rows[-1:], self._grids[self._trades[push.topic]], self._now_ns()):
                 self._sink(event)
         elif push.op == "subscribe" and not self.is_up:
             self._subscriptions_open -= 1

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from bot.domain.counts import Counts
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import Meaning, meaning, refusal_error, refusal_outcome
@@ -49,9 +50,9 @@ class BybitRest:
         self._syncing: asyncio.Task[int] | None = None
         self.clock_offset_ms = 0
         self.clock_syncs = 0
-        self.responses: dict[tuple[str, str], int] = {
-            (path, status): 0 for path in calls.BOT_ENDPOINTS for status in STATUSES
-        }
+        self.responses: Counts[tuple[str, str]] = Counts(
+            (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
+        )
         self.headroom: dict[str, float] = {}
 
     def venue_now_ms(self) -> int:

@@ -131,8 +131,7 @@ class Stream:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 while not self.is_up:
                     self._take(await self._receive(socket))
-            while True:
-                self._take(await self._receive(socket))
+            await socket.hand_over(self._hear)
         except SocketClosed as error:
             return self._drop_reason or str(error)
         except TimeoutError:
@@ -146,6 +145,10 @@ class Stream:
             with contextlib.suppress(asyncio.CancelledError):
                 await sender
             await socket.close()
+
+    def _hear(self, raw: bytes | str) -> None:
+        self._heard = True
+        self._take(raw)
 
     async def _receive(self, socket: Socket) -> bytes | str:
         raw = await socket.receive()

@@ -17,7 +17,7 @@ from bot.venues.port import VenueGarbled, VenueUnknown
 T = TypeVar("T")
 
 
-class _Wire(msgspec.Struct, frozen=True, rename="camel"):
+class _Wire(msgspec.Struct, frozen=True, rename="camel", gc=False):
     pass
 
 
@@ -143,8 +143,12 @@ class PositionPage(_Wire, frozen=True, rename="camel"):
 
 
 class CoinRow(_Wire, frozen=True, rename="camel"):
+    """Amounts of that coin."""
+
     coin: str
     equity: str
+    wallet_balance: str = ""
+    cum_realised_pnl: str = ""
 
 
 class WalletRow(_Wire, frozen=True, rename="camel"):
@@ -159,6 +163,18 @@ class WalletList(_Wire, frozen=True, rename="camel"):
     rows: list[WalletRow] = msgspec.field(name="list")
 
 
+class FeeRateRow(_Wire, frozen=True, rename="camel"):
+    """Fractions of notional; a maker rate below zero is a rebate."""
+
+    symbol: str
+    taker_fee_rate: str
+    maker_fee_rate: str
+
+
+class FeeRatePage(_Wire, frozen=True, rename="camel"):
+    rows: list[FeeRateRow] = msgspec.field(name="list")
+
+
 class KeyInformation(_Wire, frozen=True, rename="camel"):
     """What the API key may do. `read_only` 0: it may write. `permissions`: group → rights. `ips` "*": unbound."""
 
@@ -170,7 +186,7 @@ class KeyInformation(_Wire, frozen=True, rename="camel"):
     deadline_day: int | None = None
 
 
-class BookRows(msgspec.Struct, frozen=True):
+class BookRows(msgspec.Struct, frozen=True, gc=False):
     """A book by REST or on `orderbook.*`. Rows are (price, size); `ts`, `cts` in ms, on the topic beside `data`."""
 
     s: str
@@ -184,7 +200,7 @@ class BookRows(msgspec.Struct, frozen=True):
 # ---- streams --------------------------------------------------------------------------------------------------------
 
 
-class Push(msgspec.Struct, frozen=True):
+class Push(msgspec.Struct, frozen=True, gc=False):
     """Anything a socket says: data (`topic` set) or the answer to an operation (`op` set). Times in ms."""
 
     topic: str = ""
@@ -197,7 +213,7 @@ class Push(msgspec.Struct, frozen=True):
     ret_msg: str = ""
 
 
-class TradeRow(msgspec.Struct, frozen=True):
+class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """A public trade: time in ms, symbol, taker's side, size, price."""
 
     T: int

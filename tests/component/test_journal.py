@@ -270,3 +270,59 @@ def test_labels_are_written_in_catalogue_order() -> None:
     assert label_text("mm_uncaught_exceptions_total", ()) == ""
     with pytest.raises(KeyError):
         label_text("mm_no_such_total", ())
+
+
+def _bodies(path: Path) -> list[str] | None:
+    """What a journal holds, or None where reader and continuing writer refuse it, in one line that names it."""
+    said = ""
+    try:
+        with JournalReader(path) as reader:
+            return [entry.body for entry in reader.entries()]
+    except JournalDamaged as error:
+        said = str(error)
+    assert str(path) in said
+    assert "\n" not in said
+    with pytest.raises(JournalDamaged):
+        Journal(path, META)
+    return None
+
+
+def test_a_journal_cut_at_any_byte_is_refused_and_never_overwritten(tmp_path: Path) -> None:
+    whole = filled_journal(tmp_path).read_bytes()
+    path = tmp_path / "cut" / "journal.db"
+    path.parent.mkdir()
+    page = int.from_bytes(whole[16:18], "big")
+    edges = {edge + more for edge in range(0, len(whole), page) for more in (-1, 0, 1)}
+    for size in sorted((edges | set(range(0, len(whole), 997)) | {len(whole) - 1}) & set(range(len(whole)))):
+        path.write_bytes(whole[:size])
+        assert _bodies(path) is None, f"cut to {size} of {len(whole)} bytes"
+        assert path.read_bytes() == whole[:size], f"cut to {size}: it was changed"
+        assert [one.name for one in path.parent.iterdir()] == ["journal.db"], f"cut to {size}"
+
+
+def test_what_a_killed_writer_left_cut_at_any_byte_is_a_prefix_or_refused(tmp_path: Path) -> None:
+    """The write-ahead log beside the file is what a crash leaves: any cut of it loses whole transactions only."""
+    source, path = tmp_path / "source" / "journal.db", tmp_path / "cut" / "journal.db"
+    source.parent.mkdir()
+    path.parent.mkdir()
+    journal = Journal(source, META)
+    for number in range(1, 21):
+        journal.event(StopRequested(number, f"reason {number}", "fault", "people", "test"))
+        journal.commit({})
+    base, log = source.read_bytes(), source.with_name("journal.db-wal").read_bytes()
+    with JournalReader(source) as reader:
+        rows = [entry.body for entry in reader.entries()]
+    journal.close()
+    assert len(rows) == 20
+    seen: set[int] = set()
+    for size in [*range(0, len(log), 1_013), len(log)]:
+        for left in path.parent.iterdir():
+            left.unlink()
+        path.write_bytes(base)
+        path.with_name("journal.db-wal").write_bytes(log[:size])
+        found = _bodies(path)
+        if found is not None:
+            assert found == rows[: len(found)], f"log cut to {size} bytes"
+            seen.add(len(found))
+    assert {0, 20} <= seen
+    assert len(seen) > 10

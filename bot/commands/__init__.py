@@ -1,0 +1,1 @@
+"""Subcommands that only read: what a journal and its exports say, for people and as JSON."""

@@ -1,0 +1,43 @@
+"""`replay FILE`: a journal goes through the engine again and has to give the same intents, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bot.replaying import Replay, replay
+from bot.settings_file import ConfigError
+from bot.stores import sqlite
+
+Json = dict[str, object]
+
+
+def replay_file(path: Path) -> Replay:
+    """A journal, or the state folder that holds one. Raises JournalError; ConfigError for anything else."""
+    journal = path / "journal.db" if path.is_dir() else path
+    try:
+        with journal.open("rb") as file:
+            magic = file.read(len(sqlite.SQLITE_MAGIC))
+    except OSError as error:
+        raise ConfigError(f"{journal}: cannot be read ({error.strerror})") from error
+    if magic != sqlite.SQLITE_MAGIC and journal.suffix != ".db":
+        raise ConfigError(f"{journal}: no journal; replay of market data is not built yet")
+    sqlite.check(journal)
+    return replay(journal)
+
+
+def as_json(path: Path, found: Replay) -> Json:
+    """What was replayed and whether it was the same."""
+    return {
+        "difference": found.difference,
+        "events": found.events,
+        "file": str(path),
+        "intents": found.intents,
+        "processes": found.processes,
+        "same": not found.difference,
+    }
+
+
+def as_line(found: Replay) -> str:
+    """For people."""
+    told = f"{found.events} events, {found.intents} intents, {found.processes} processes"
+    return f"different after {told}: {found.difference}" if found.difference else f"the same, byte for byte: {told}"

@@ -1,0 +1,73 @@
+"""What every symbol could cost at worst, all together: kept up as orders, positions and marks change.
+
+Whole numbers of 1e-12 quote, each symbol rounded up, so that symbols of different ticks and lots can be added and a
+limit is never passed by a rounding. Only what was touched since the last question is worked out again.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+from bot.domain.instrument import Instrument
+from bot.engine.ledger import Ledger
+from bot.engine.orders import OrderTable
+
+PICO: Final = 10**12
+"""Parts of one quote unit in the whole numbers here."""
+
+
+def pico(quote: Decimal) -> int:
+    """Quote money in these units, rounded up."""
+    return int((quote * PICO).to_integral_value(ROUND_CEILING))
+
+
+class Exposure:
+    """Worst cases by symbol and their sum. `instruments` and `mids2` are the state's own."""
+
+    def __init__(
+        self, orders: OrderTable, ledger: Ledger, instruments: dict[str, Instrument], mids2: dict[str, int]
+    ) -> None:
+        self._orders = orders
+        self._ledger = ledger
+        self._instruments = instruments
+        self._mids2 = mids2
+        self._worst: dict[str, int] = {}
+        self._total = 0
+        self._open: set[str] = set()
+
+    def _bring_up_to_date(self) -> None:
+        touched = self._orders.touched
+        for symbol in touched:
+            instrument, mid2 = self._instruments.get(symbol), self._mids2.get(symbol)
+            position = self._ledger.accounts[symbol].position_lots
+            buys, sells = self._orders.exposed_lots(symbol)
+            if position or buys or sells:
+                self._open.add(symbol)
+            else:
+                self._open.discard(symbol)
+            worst = 0
+            if instrument is not None and mid2 is not None:
+                lots = max(abs(position + buys), abs(position - sells))
+                worst = lots * mid2 * pico(instrument.tick_size * instrument.lot_size / 2)
+            self._total += worst - self._worst.get(symbol, 0)
+            self._worst[symbol] = worst
+        touched.clear()
+
+    def others_pico(self, symbol: str) -> int:
+        """The worst cases of all other symbols."""
+        if self._orders.touched:
+            self._bring_up_to_date()
+        return self._total - self._worst.get(symbol, 0)
+
+    def total_pico(self) -> int:
+        """The worst cases of all symbols."""
+        if self._orders.touched:
+            self._bring_up_to_date()
+        return self._total
+
+    def others_open(self, symbol: str) -> int:
+        """How many other symbols have a position or orders that may fill."""
+        if self._orders.touched:
+            self._bring_up_to_date()
+        return len(self._open) - (symbol in self._open)

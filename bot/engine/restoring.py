@@ -1,0 +1,181 @@
+"""From a journal to what the engine knew: the durable part alone is enough, and nothing is decided a second time.
+
+What was decided is read from the intents, what was learned from the events; market data is not needed. Orders that may
+still stand come back with their terms, so do positions, results, the 24-hour curve, epoch, order sequence, budgets and
+the stops that only people may release. Everything else (books, streams, permission) begins anew. A journal cut anywhere
+between two entries gives a state from which nothing is quoted before the venue's account has been read and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any, Final
+
+from bot.domain import events as ev
+from bot.domain import intent as it
+from bot.domain.order import OrderHappening, OrderState
+from bot.engine.answers import Answers
+from bot.engine.ledger import DAY_NS
+from bot.engine.money import Budgets, DayStart
+from bot.engine.orders import OwnOrder
+from bot.engine.parameters import NS_PER_S
+from bot.engine.state import State
+from bot.engine.stop import STOPS
+from bot.engine.stopping import CANCELLABLE, Stopping
+
+_FORGET_EVERY: Final = 1_000
+
+
+class Restoring:
+    """Applies entries in order to an engine that has not been told anything yet."""
+
+    def __init__(
+        self,
+        state: State,
+        answers: Answers,
+        stopping: Stopping,
+        budgets: Budgets,
+        learn: Callable[[ev.InstrumentsRead], None],
+    ) -> None:
+        self._state = state
+        self._stopping = stopping
+        self._budgets = budgets
+        self._events: dict[type, Callable[[Any], object]] = {
+            ev.Started: lambda _: state.stops.carry(),
+            ev.GrantReceived: self._granted,
+            ev.StopRequested: self._requested,
+            ev.ResumeRequested: self._requested,
+            ev.RearmRequested: self._requested,
+            ev.OrderAccepted: answers.accepted,
+            ev.OrderRefused: answers.refused,
+            ev.OrderUnreachable: answers.unreachable,
+            ev.OrderUncertain: answers.uncertain,
+            ev.CancelAnswered: answers.cancel_answered,
+            ev.AmendAnswered: answers.amend_answered,
+            ev.OrderUpdated: answers.updated,
+            ev.Filled: answers.filled,
+            ev.FundingPaid: self._funding,
+            ev.WalletRead: lambda event: state.venue_equity.note(
+                event.equity_quote - event.transfers_quote, state.now_ns
+            ),
+            ev.EquityCarried: lambda event: state.equity.carry(event.samples, event.peak_quote),
+            ev.InstrumentsRead: learn,
+        }
+        self._intents: dict[type, Callable[[Any], None]] = {
+            it.PlaceOrder: self._placed,
+            it.AmendOrder: self._amended,
+            it.CancelOrder: self._cancelled,
+            it.CancelAll: self._cancelled_all,
+            it.FlattenReduceOnly: lambda intent: self._sequence(intent.client_order_id),
+            it.Note: self._noted,
+        }
+
+    def run(self, entries: Iterable[ev.Event | it.Intent]) -> int:
+        """How many entries there were. What the handlers would have sent or counted is dropped: it was, long ago."""
+        state, number = self._state, 0
+        for entry in entries:
+            number += 1
+            state.now_ns = max(state.now_ns, entry.at_ns)
+            handler = self._events.get(type(entry)) or self._intents.get(type(entry))
+            if handler is not None:
+                handler(entry)
+            state.out.clear()
+            if number % _FORGET_EVERY == 0:
+                state.observations.clear()
+                state.orders.forget_finished(state.now_ns - state.parameters.finished_kept_s * NS_PER_S)
+                state.ledger.forget_executions(state.now_ns - DAY_NS)
+        state.observations.clear()
+        state.counters.reset()
+        state.stops.carry()
+        self._stopping.forget_run()
+        self._budgets.drain_fresh()
+        return number
+
+    # ---- events ----
+
+    def _granted(self, event: ev.GrantReceived) -> None:
+        self._state.epoch = max(self._state.epoch, event.epoch)
+
+    def _requested(self, event: ev.StopRequested | ev.ResumeRequested | ev.RearmRequested) -> None:
+        if event.key:
+            self._state.operations[event.key] = None
+
+    def _funding(self, event: ev.FundingPaid) -> None:
+        if event.symbol in self._state.books:
+            self._state.ledger.record_funding(event)
+
+    # ---- intents ----
+
+    def _sequence(self, client_order_id: str) -> None:
+        number = client_order_id.rpartition("-")[2]
+        if number.isdigit():
+            self._state.sequence = max(self._state.sequence, int(number))
+
+    def _placed(self, intent: it.PlaceOrder) -> None:
+        state, at_ns = self._state, intent.at_ns
+        self._sequence(intent.client_order_id)
+        if intent.symbol not in state.books or state.orders.get(intent.client_order_id) is not None:
+            return
+        state.orders.add(
+            OwnOrder(
+                intent.client_order_id, intent.symbol, intent.side, intent.price_ticks, intent.qty_lots, intent.epoch,
+                at_ns, at_ns, at_ns,
+            )
+        )  # fmt: skip
+        state.order_rate.spend(at_ns)
+
+    def _amended(self, intent: it.AmendOrder) -> None:
+        order = self._state.orders.get(intent.client_order_id)
+        if order is None or order.state is not OrderState.WORKING:
+            return
+        self._state.orders.happen(order, OrderHappening.AMEND_SENT, intent.at_ns)
+        order.pending_price_ticks, order.pending_qty_lots = intent.price_ticks, intent.qty_lots
+        order.sent_at_ns = order.amended_at_ns = intent.at_ns
+        order.operations += 1
+        self._state.orders.recount(order)
+
+    def _cancelled(self, intent: it.CancelOrder) -> None:
+        state = self._state
+        state.cancel_budget.spend(intent.at_ns)
+        state.cancel_rate.spend(intent.at_ns)
+        order = state.orders.get(intent.client_order_id)
+        if order is not None:
+            order.operations += 1
+            self._cancel(order, intent.at_ns)
+
+    def _cancelled_all(self, intent: it.CancelAll) -> None:
+        self._stopping.continue_after(intent.key)
+        for order in self._state.orders.all_live():
+            if order.state in CANCELLABLE:
+                self._cancel(order, intent.at_ns)
+
+    def _cancel(self, order: OwnOrder, at_ns: int) -> None:
+        if order.live:
+            self._state.orders.happen(order, OrderHappening.CANCEL_SENT, at_ns)
+            order.sent_at_ns = order.cancel_sent_ns = at_ns
+
+    def _noted(self, note: it.Note) -> None:
+        state, fields = self._state, note.fields
+        match note.event:
+            case "equity_sample":
+                state.equity.restore(
+                    Decimal(str(fields["net_quote"])), Decimal(str(fields["peak_quote"])), note.at_ns
+                )  # fmt: skip
+            case "budget_day":
+                self._budgets.starts[str(fields["strategy"])] = DayStart(
+                    int(fields["day"]), Decimal(str(fields["net_quote"])), Decimal(str(fields["turnover_quote"]))
+                )
+            case "position_adopted":
+                self._adopt(str(fields["symbol"]), int(fields["position_lots"]), Decimal(str(fields["entry_price"])))
+            case "freeze_triggered" if str(fields["reason"]) in STOPS:
+                state.stops.enter(str(fields["reason"]), note.at_ns, str(fields.get("detail", "")))
+            case "stop_changed" if "released" in fields:
+                state.stops.release(str(fields["released"]))
+
+    def _adopt(self, symbol: str, position_lots: int, entry_price: Decimal) -> None:
+        state, instrument = self._state, self._state.instruments.get(symbol)
+        if instrument is not None:
+            state.ledger.adopt(symbol, position_lots, entry_price, instrument)
+            state.adopted_ns[symbol] = state.now_ns
+            state.orders.touch(symbol)

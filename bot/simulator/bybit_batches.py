@@ -1,0 +1,65 @@
+"""Batches of Bybit V5: several orders in one request, each with an answer of its own. Pure.
+
+The orders are acted on in turn. A bucket that runs out in the middle refuses the rest, and only those: a batch may
+succeed in part, which `retCode` does not tell; only the list in `retExtInfo` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bot.simulator.bybit_access import V5Error
+from bot.simulator.bybit_messages import ms
+from bot.simulator.bybit_orders import Params, check_category
+
+BATCH_MAX = 20
+"""Orders in one request of a linear contract."""
+
+OF_ONE: Mapping[str, str] = {
+    "/v5/order/create-batch": "/v5/order/create",
+    "/v5/order/amend-batch": "/v5/order/amend",
+    "/v5/order/cancel-batch": "/v5/order/cancel",
+}
+"""Path of the batch to the path of what it does to each order."""
+
+
+class BatchAnswer(NamedTuple):
+    """`rows` and `ends` run side by side, in the order of the request."""
+
+    rows: list[Params]
+    ends: list[Params]
+
+
+ActOnOne = Callable[[Params], Mapping[str, object]]
+
+
+def orders_of(params: Params) -> list[Params]:
+    """The orders of a batch, each with the batch's category. Raises V5Error 10001."""
+    check_category(params)
+    orders = params.get("request")
+    if not isinstance(orders, list) or not all(isinstance(order, dict) for order in orders):
+        raise V5Error(10001, "params error: request is not a list of orders")
+    if not 1 <= len(orders) <= BATCH_MAX:
+        raise V5Error(10001, f"params error: a request of {len(orders)} orders is outside 1 to {BATCH_MAX}")
+    return [{**order, "category": params["category"]} for order in orders]
+
+
+def run(orders: list[Params], admitted: int, act: ActOnOne, now_ns: int, *, creates: bool) -> BatchAnswer:
+    """Act on the first `admitted` orders; those after them answer 10006."""
+    answer = BatchAnswer([], [])
+    for number, order in enumerate(orders):
+        code, message, done = 0, "OK", False
+        ids: Mapping[str, object] = {"orderId": "", "orderLinkId": order.get("orderLinkId", "")}
+        try:
+            if number >= admitted:
+                raise V5Error(10006, "Too many visits. Exceeded the API Rate Limit.")
+            ids, done = act(order), True
+        except V5Error as error:
+            code, message = error.code, error.message
+        row: Params = {"category": order["category"], "symbol": order.get("symbol", ""), **ids}
+        if creates:
+            row["createAt"] = ms(now_ns) if done else ""
+        answer.rows.append(row)
+        answer.ends.append({"code": code, "msg": message})
+    return answer

@@ -1,0 +1,137 @@
+"""The public objects of Bybit V5 as the venue writes them: instrument, ticker, trade, book."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from bot.domain.instrument import Instrument
+from bot.domain.order import Side
+from bot.simulator.accounts import LEVERAGE
+from bot.simulator.admission import PRICE_MAX
+from bot.simulator.bybit_messages import SIDES, Json, levels, mark_price, ms, text
+from bot.simulator.depth import DepthMessage
+from bot.simulator.orders import PublicTrade
+from bot.simulator.texts import texts
+from bot.simulator.venue import Venue
+
+_HOUR_NS = 3_600 * 1_000_000_000
+
+
+def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
+    qty_max = text(instrument.qty_max)
+    return {
+        "symbol": instrument.symbol,
+        "contractType": "LinearPerpetual",
+        "status": "Trading",
+        "baseCoin": instrument.base,
+        "quoteCoin": instrument.quote,
+        "launchTime": str(launched_ms),
+        "deliveryTime": "0",
+        "deliveryFeeRate": "",
+        "priceScale": str(max(0, -int(instrument.tick_size.as_tuple().exponent))),
+        "leverageFilter": {"minLeverage": "1", "maxLeverage": str(LEVERAGE) + ".00", "leverageStep": "0.01"},
+        "priceFilter": {
+            "minPrice": text(instrument.tick_size),
+            "maxPrice": text(PRICE_MAX),
+            "tickSize": text(instrument.tick_size),
+        },
+        "lotSizeFilter": {
+            "maxOrderQty": qty_max,
+            "minOrderQty": text(instrument.qty_min),
+            "qtyStep": text(instrument.lot_size),
+            "postOnlyMaxOrderQty": qty_max,
+            "maxMktOrderQty": qty_max,
+            "minNotionalValue": text(instrument.notional_min_quote),
+        },
+        "unifiedMarginTrade": True,
+        "fundingInterval": 480,
+        "settleCoin": instrument.quote,
+        "copyTrading": "none",
+        "upperFundingRate": "0.005",
+        "lowerFundingRate": "-0.005",
+        "isPreListing": False,
+        "preListingInfo": None,
+        "displayName": "",
+        "symbolType": "",
+        "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
+    }
+
+
+def ticker(venue: Venue, now_ns: int) -> Json:
+    """What the real venue says of 24 h is said here of the prints that are remembered: `recent_trades`."""
+    instrument, book = venue.instrument, venue.book
+    next_funding_ns = venue.funding.next_ns(now_ns)
+    bids, asks = book.depth(Side.BUY, 1), book.depth(Side.SELL, 1)
+    mark = mark_price(venue)
+    trades = venue.recent_trades
+    last = instrument.price(trades[-1].price_ticks) if trades else mark
+    first = instrument.price(trades[0].price_ticks) if trades else mark
+    high = instrument.price(max(trade.price_ticks for trade in trades)) if trades else mark
+    low = instrument.price(min(trade.price_ticks for trade in trades)) if trades else mark
+    lots = sum(trade.lots for trade in trades)
+    turnover = instrument.tick_size * instrument.lot_size * sum(trade.price_ticks * trade.lots for trade in trades)
+    return {
+        "symbol": instrument.symbol,
+        "lastPrice": text(last),
+        "indexPrice": text(mark),
+        "markPrice": text(mark),
+        "prevPrice24h": text(first),
+        "price24hPcnt": text(((last - first) / first).quantize(Decimal("0.000001"))),
+        "highPrice24h": text(high),
+        "lowPrice24h": text(low),
+        "prevPrice1h": text(first),
+        "openInterest": "0",
+        "openInterestValue": "0",
+        "turnover24h": text(turnover),
+        "volume24h": text(instrument.qty(lots)),
+        "bid1Price": text(instrument.price(bids[0][0])) if bids else "",
+        "bid1Size": text(instrument.qty(bids[0][1])) if bids else "",
+        "ask1Price": text(instrument.price(asks[0][0])) if asks else "",
+        "ask1Size": text(instrument.qty(asks[0][1])) if asks else "",
+        "fundingRate": text(venue.funding.rate(next_funding_ns)),
+        "nextFundingTime": ms(next_funding_ns),
+        "fundingIntervalHour": str(max(1, venue.funding.interval_ns // _HOUR_NS)),
+        "fundingCap": "0.005",
+        "predictedDeliveryPrice": "",
+        "basisRate": "",
+        "deliveryFeeRate": "",
+        "deliveryTime": "0",
+        "basis": "",
+        "preOpenPrice": "",
+        "preQty": "",
+        "curPreListingPhase": "",
+        "basisRateYear": "",
+    }
+
+
+def public_trade(instrument: Instrument, trade: PublicTrade) -> Json:
+    """As the publicTrade topic shows it."""
+    return {
+        "T": trade.at_ns // 1_000_000,
+        "s": instrument.symbol,
+        "S": SIDES[trade.taker],
+        "v": texts(instrument.lot_size)[trade.lots],
+        "p": texts(instrument.tick_size)[trade.price_ticks],
+        "L": "ZeroPlusTick",
+        "i": trade.trade_id,
+        "BT": False,
+        "RPI": False,
+        "seq": trade.sequence,
+    }
+
+
+def depth(venue: Venue, message: DepthMessage, depth_asked: int, at_ns: int) -> Json:
+    """As the orderbook topic shows it."""
+    return {
+        "topic": f"orderbook.{depth_asked}.{venue.instrument.symbol}",
+        "type": "snapshot" if message.is_snapshot else "delta",
+        "ts": at_ns // 1_000_000,
+        "data": {
+            "s": venue.instrument.symbol,
+            "b": levels(venue.instrument, message.bids),
+            "a": levels(venue.instrument, message.asks),
+            "u": message.update_id,
+            "seq": venue.sequence,
+        },
+        "cts": at_ns // 1_000_000,
+    }

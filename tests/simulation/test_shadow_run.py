@@ -1,0 +1,435 @@
+"""Shadow from the outside: every flag has its effect, what it writes, what it refuses, and its commands for reading."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bot.__main__ import main
+from bot.journal import JournalReader
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MM_LIVE_ENABLE", "EXCHANGE_ENV", "PROFILE", "MM_FREEZE_UTC_ISO", "TWO_MAN_RULE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(*flags: str, code: int = 0) -> dict[str, Any]:
+    assert main(["run", "--shadow", *flags, "--report", "report.json"]) == code
+    found: dict[str, Any] = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said of input that cannot be used: one line, exit code 2."""
+    try:
+        code = main(list(arguments))
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert said.count("\n") == 1, said
+    return said
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with Path(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- flags ----
+
+
+def test_the_report_has_exactly_its_sections_and_fields() -> None:
+    found = run("--iterations", "5")
+    fields = {section: sorted(values) for section, values in found.items()}
+    assert fields == {
+        "execution": sorted(
+            [
+                "iterations",
+                "symbols",
+                "start_time_ms",
+                "end_time_ms",
+                "duration_ms",
+                "maker_only",
+                "post_only_offset_bps",
+                "min_qty_pad",
+                "network",
+                "testnet",
+                "warmup_filters",
+            ]
+        ),
+        "orders": sorted(
+            [
+                "placed",
+                "filled",
+                "rejected",
+                "canceled",
+                "blocked",
+                "blocked_by_reason",
+                "risk_blocks",
+                "post_only_rejects",
+                "duplicate_operations",
+            ]
+        ),
+        "positions": ["by_symbol", "net_pos_usd", "total_notional_usd"],
+        "pnl": sorted(["realized", "unrealized", "fees", "rebates", "funding", "net", "net_bps", "maker_taker_ratio"]),
+        "risk": sorted(
+            [
+                "frozen",
+                "freeze_triggered",
+                "freeze_events",
+                "freezes_total",
+                "blocks_total",
+                "last_freeze_reason",
+                "last_freeze_symbol",
+            ]
+        ),
+        "recon": ["by_type", "divergence_count", "last_run_ms"],
+        "recovery": ["open_orders", "open_orders_count", "recovered"],
+        "runtime": ["config_digest", "seed", "utc", "version"],
+    }
+    assert found["execution"]["network"] is False
+
+
+def test_what_was_decided_by_flags_shows_in_the_report() -> None:
+    found = run(
+        "--iterations", "7", "--symbols", "BTCUSDT", "--symbol-filter", "ETHUSDT,SOLUSDT", "--post-only-offset-bps",
+        "2.5", "--min-qty-pad", "1.3", "--no-maker-only", "--warmup-filters", "--seed", "9",
+    )  # fmt: skip
+    execution = found["execution"]
+    assert execution["symbols"] == ["ETHUSDT", "SOLUSDT"]
+    assert execution["iterations"] == 7
+    assert (execution["post_only_offset_bps"], execution["min_qty_pad"]) == ("2.5", "1.3")
+    assert execution["maker_only"] is False
+    assert execution["warmup_filters"] is True
+    assert found["runtime"]["seed"] == 9
+    assert found["orders"]["placed"] > 0
+
+
+def test_filters_that_are_not_warmed_are_read_at_the_first_update() -> None:
+    late, warm = run("--iterations", "10"), run("--iterations", "10", "--warmup-filters")
+    assert late["orders"]["placed"] > 0
+    assert warm["orders"]["placed"] >= late["orders"]["placed"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fees", "rebates"),
+    [
+        (("--fee-maker-bps", "3.0", "--rebate-maker-bps", "0"), True, False),
+        (("--fee-maker-bps", "1.0", "--rebate-maker-bps", "2.0"), False, True),
+        (("--fee-profile", "VIP0"), True, False),
+        (("--fee-profile", "MM_TIER_A"), False, True),
+    ],
+)
+def test_fees_and_rebates_are_those_of_the_flags(flags: tuple[str, ...], fees: bool, rebates: bool) -> None:
+    pnl = run("--iterations", "20", *flags)["pnl"]
+    assert (float(pnl["fees"]) > 0) is fees
+    assert (float(pnl["rebates"]) > 0) is rebates
+    parts = float(pnl["realized"]) + float(pnl["unrealized"]) - float(pnl["fees"]) + float(pnl["rebates"])
+    assert float(pnl["net"]) == pytest.approx(parts + float(pnl["funding"]))
+
+
+def test_reconciliation_runs_as_often_as_it_is_told_to() -> None:
+    often = run("--iterations", "60", "--recon-interval-s", "5")["recon"]
+    assert often["divergence_count"] == 0
+    assert set(often["by_type"].values()) == {0}
+    assert often["last_run_ms"] is not None
+
+
+def test_a_frozen_time_is_the_time_of_the_report_and_the_start_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MM_FREEZE_UTC_ISO", "2026-03-01T08:00:00Z")
+    found = run("--iterations", "3")
+    assert found["runtime"]["utc"] == "2026-03-01T08:00:00.000Z"
+    assert found["execution"]["start_time_ms"] == 1_772_352_000_000
+    assert found["execution"]["duration_ms"] == found["execution"]["end_time_ms"] - 1_772_352_000_000
+    assert [path.name for path in Path("reports").iterdir()] == ["shadow_run_20260301T080000Z.json"]
+    assert Path("reports/shadow_run_20260301T080000Z.json").read_bytes() == Path("report.json").read_bytes()
+
+
+def test_the_live_variable_alone_arms_nothing_and_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MM_LIVE_ENABLE", "1")
+    found = run("--iterations", "3")
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    warned = [line for line in said if line["event"] == "live_enable_armed"]
+    assert [line["lvl"] for line in warned] == ["WARNING"]
+    assert found["execution"]["network"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "--shadow", "--symbols", "XRPUSDT"), "'XRPUSDT' is not allowed without network"),
+        (("run", "--shadow", "--network"), "--network with mode shadow"),
+        (("run", "--fill-rate", "1.1"), "--fill-rate: execution.fill_rate: '1.1' is not allowed"),
+        (("run", "--latency-ms", "-1"), "execution.latency_ms: '-1' is not allowed"),
+        (("run", "--iterations", "many"), "execution.iterations: 'many' is not allowed"),
+        (("run", "--max-inv", "10", "--max-total", "5"), "inventory_max_quote 10 must be at most total_max_quote 5"),
+        (("run", "--fee-profile", "VIP9"), "fees.profile: 'VIP9' is not allowed"),
+        (("run", "--exchange", "kraken"), "venue.exchange: 'kraken' is not allowed"),
+        (("run", "--no-such-flag"), "'--no-such-flag' is not understood"),
+        (("run", "--log-file", "/proc/none/log"), "--log-file: /proc/none/log cannot be written"),
+        (("record",), "record: not built yet"),
+        (("rehearse", "--anything"), "'--anything' is not understood"),
+        (("trace", "x", "--state-dir", "none"), "none/journal.db: no such journal"),
+        (("risk", "--state-dir", "none"), "none/journal.db: no such journal"),
+        (("edge-report", "--state-dir", "none"), "none/markouts.csv: cannot be read"),
+        (("replay", "none"), "none: cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(capsys, *arguments)
+
+
+def test_a_frozen_time_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MM_FREEZE_UTC_ISO", "yesterday")
+    assert "MM_FREEZE_UTC_ISO: 'yesterday' is not allowed" in refused(capsys, "run", "--shadow")
+
+
+# ---- what a durable run leaves, and reading it ----
+
+
+def durable(*flags: str, code: int = 0) -> dict[str, Any]:
+    return run("--durable-state", "--state-dir", "state", *flags, code=code)
+
+
+def test_a_run_without_a_state_folder_writes_its_report_alone() -> None:
+    run("--iterations", "3")
+    assert sorted(path.name for path in Path().iterdir()) == ["report.json", "reports"]
+
+
+def test_exports_agree_with_the_report() -> None:
+    found = durable("--iterations", "150", "--symbols", "BTCUSDT,ETHUSDT")
+    fills, minutes, markouts = (rows(f"state/{name}.csv") for name in ("fills", "minute", "markouts"))
+    assert len(fills) == found["orders"]["filled"] == len({fill["execution_id"] for fill in fills})
+    realized = sum(float(fill["realized_pnl_quote"]) for fill in fills)
+    assert realized == pytest.approx(float(found["pnl"]["realized"]))
+    assert [(row["minute_utc"], row["symbol"]) for row in minutes] == [
+        (f"2026-01-01T00:0{minute}:00.000Z", symbol) for minute in (0, 1) for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    assert Path("state/orders.jsonl").read_text() == ""
+    assert Path("state/last_snapshot_ts.txt").read_text().startswith("2026-01-01T00:02:3")
+    day = json.loads(Path("state/daily_state.json").read_text())
+    assert (day["date_utc"], day["fills_today"]) == ("2026-01-01", len(fills))
+    assert len(markouts) == len(fills)
+    assert all(row["markout_60s_bps"] for row in markouts[:10])
+    assert markouts[-1]["markout_60s_bps"] == ""  # the run ended before anybody could see it
+
+
+def test_a_day_that_ends_is_kept_and_every_minute_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MM_FREEZE_UTC_ISO", "2026-01-31T23:55:00Z")
+    durable("--iterations", "600")
+    minutes = [row["minute_utc"] for row in rows("state/minute.csv")]
+    assert minutes[0] == "2026-01-31T23:55:00.000Z"
+    assert minutes[-1] == "2026-02-01T00:04:00.000Z"
+    assert len(minutes) == 10
+    before, after = (json.loads(Path(f"state/{name}.json").read_text()) for name in (
+        "daily_state-2026-01-31", "daily_state"))  # fmt: skip
+    assert (before["date_utc"], after["date_utc"]) == ("2026-01-31", "2026-02-01")
+    assert before["fills_today"] + after["fills_today"] == after["fills"]
+
+
+def test_a_run_is_continued_with_its_position_and_the_minutes_between_are_down(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWO_MAN_RULE", "false")
+    first = durable("--iterations", "70")
+    capsys.readouterr()
+    assert "a journal is there already" in refused(capsys, "run", "--durable-state", "--state-dir", "state")
+    second = durable("--iterations", "70", "--recover")
+    assert second["recovery"]["recovered"] is True
+    assert second["recon"]["divergence_count"] == 0
+    assert second["risk"]["freeze_triggered"] is False
+    assert first["positions"]["by_symbol"]["BTCUSDT"]["qty"] != "0"
+    with JournalReader(Path("state/journal.db")) as reader:
+        lots = sum((1 if side == "buy" else -1) * qty for side, qty in reader.rows("SELECT side, qty_lots FROM fills"))
+        sent = [row[0] for row in reader.rows("SELECT client_order_id FROM orders")]
+    assert len(sent) == len(set(sent))
+    assert float(second["positions"]["by_symbol"]["BTCUSDT"]["qty"]) == pytest.approx(lots * 0.00001)
+    minutes = [row["minute_utc"] for row in rows("state/minute.csv")]
+    assert len(minutes) == len(set(minutes))
+
+
+def test_recover_without_a_journal_starts_fresh_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    found = durable("--iterations", "3", "--recover")
+    assert found["recovery"]["recovered"] is False
+    assert "starting fresh" in capsys.readouterr().err
+
+
+def test_a_journal_with_its_market_data_replays_to_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.yaml").write_text("journal: {market_data: true}\n", encoding="utf-8")
+    durable("--iterations", "60", "--symbols", "BTCUSDT,ETHUSDT", "--settings", "s.yaml")
+    capsys.readouterr()
+    assert main(["replay", "state", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["same"] is True
+    assert said["events"] > 600
+    with JournalReader(Path("state/journal.db")) as reader:
+        assert said["intents"] == next(reader.rows("SELECT count(*) FROM entry WHERE direction = 'out'"))[0]
+
+
+def test_a_journal_that_was_tampered_with_does_not_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    import sqlite3
+
+    Path("s.yaml").write_text("journal: {market_data: true}\n", encoding="utf-8")
+    durable("--iterations", "20", "--settings", "s.yaml")
+    db = sqlite3.connect("state/journal.db")
+    db.execute(
+        "UPDATE entry SET body = json_set(body, '$.qty_lots', 7) WHERE seq ="
+        " (SELECT max(seq) FROM entry WHERE kind = 'PlaceOrder')"
+    )
+    db.commit()
+    db.close()
+    capsys.readouterr()
+    assert main(["replay", "state"]) == 1
+    assert "differs" in capsys.readouterr().out
+
+
+def test_trace_tells_an_orders_whole_life(capsys: pytest.CaptureFixture[str]) -> None:
+    durable("--iterations", "30")
+    filled = rows("state/fills.csv")[3]
+    capsys.readouterr()
+    assert main(["trace", filled["client_order_id"], "--state-dir", "state", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"]["state"] == "filled"
+    assert found["summary"]["filled_price"] == filled["price"]
+    assert found["summary"]["filled_qty"] == filled["qty"]
+    assert found["summary"]["acknowledged_after_ms"] == 100
+    kinds = [step["kind"] for step in found["steps"]]
+    assert kinds[0] == "PlaceOrder"
+    assert {"Note order_placed", "OrderAccepted", "OrderUpdated", "Filled"} <= set(kinds)
+    assert [step["seq"] for step in found["steps"]] == sorted(step["seq"] for step in found["steps"])
+    assert main(["trace", filled["client_order_id"], "--state-dir", "state"]) == 0
+    assert filled["execution_id"] in capsys.readouterr().out
+    assert "knows no such order" in refused(capsys, "trace", "slwq-0-999999", "--state-dir", "state")
+
+
+def test_trace_shows_the_cancel_all_that_ended_an_order(capsys: pytest.CaptureFixture[str]) -> None:
+    durable("--iterations", "20", "--edge-threshold", "10")
+    with JournalReader(Path("state/journal.db")) as reader:
+        notes = [json.loads(entry.body) for entry in reader.entries(kind="Note")]
+    frozen_ns = next(note["at_ns"] for note in notes if note["event"] == "freeze_triggered")
+    order = next(
+        note["fields"]["client_order_id"]
+        for note in notes
+        if note["event"] == "order_canceled" and note["at_ns"] > frozen_ns
+    )
+    capsys.readouterr()
+    assert main(["trace", order, "--state-dir", "state", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"]["state"] == "cancelled"
+    assert "edge_below_threshold" in [step["body"].get("reason") for step in found["steps"]]
+
+
+def test_risk_shows_limits_usage_and_state(capsys: pytest.CaptureFixture[str]) -> None:
+    found = durable("--iterations", "40", "--max-inv", "5000", "--max-total", "8000")
+    capsys.readouterr()
+    assert main(["risk", "--state-dir", "state", "--json"]) == 0
+    view = json.loads(capsys.readouterr().out)
+    used = {(line["limit"], line["of"]): line for line in view["usage"]}
+    inventory = used["inventory_max_quote", "BTCUSDT"]
+    assert inventory["allowed"] == "5000"
+    held = abs(float(found["positions"]["by_symbol"]["BTCUSDT"]["notional_quote"]))
+    assert float(inventory["used"]) == pytest.approx(held, rel=0.01)
+    assert used["total_max_quote", "all"]["allowed"] == "8000"
+    assert view["state"] == "SHUTDOWN"
+    assert view["breaches"].get("inventory", 0) > 0
+    Path("state/daily_state.json").unlink()
+    assert main(["risk", "--state-dir", "state"]) == 0
+    lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "unknown" in lines["daily_loss_pct_hard"]  # a failed read is not zero
+
+
+def test_edge_report_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    found = durable("--iterations", "90", "--symbols", "BTCUSDT,ETHUSDT")
+    capsys.readouterr()
+    assert main(["edge-report", "--state-dir", "state", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fills_sampled"] == report["fills_in_journal"] == found["orders"]["filled"]
+    everything = report["groups"]["all"]
+    assert float(everything["fees_quote"]) == pytest.approx(-float(found["pnl"]["rebates"]))
+    assert float(everything["fees_bps"]) == pytest.approx(-1.0, abs=0.001)
+    assert float(everything["spread_captured_bps"]["mean"]) > 5
+    assert 0 < everything["markout_60s_bps"]["samples"] < everything["markout_1s_bps"]["samples"]
+    assert float(everything["slippage_bps"]["mean"]) == 0
+    sides = [report["groups"][f"BTCUSDT {side}"]["fills"] for side in ("buy", "sell")]
+    assert sum(sides) == report["groups"]["BTCUSDT"]["fills"]
+    assert main(["edge-report", "--state-dir", "state"]) == 0
+    assert "markout_60s_bps" in capsys.readouterr().out
+
+
+# ---- rehearsal ----
+
+
+def test_a_rehearsal_reports_the_same_in_both_lanes() -> None:
+    flags = ("--span-s", "120", "--max-inv", "500", "--max-total", "2000", "--edge-threshold", "0.5")
+    found = {}
+    for lane in ("wire", "kernel"):
+        assert main(["rehearse", *flags, "--lane", lane, "--report", f"{lane}.json"]) == 0
+        found[lane] = json.loads(Path(f"{lane}.json").read_text(encoding="utf-8"))
+    assert found["wire"]["orders"] == found["kernel"]["orders"]
+    assert found["wire"]["pnl"] == found["kernel"]["pnl"]
+    assert found["kernel"]["orders"]["placed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--fill-rate", "0.5"), "--fill-rate: has no effect in a rehearsal"),
+        (("--span-s", "0"), "--span-s: '0' is not allowed"),
+        (("--symbols", "ETHUSDT"), "'ETHUSDT' is not allowed in a rehearsal"),
+    ],
+)
+def test_what_a_rehearsal_cannot_do_is_refused(
+    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(capsys, "rehearse", *flags)
+
+
+# ---- served ----
+
+
+@pytest.mark.integration
+def test_with_obs_it_runs_in_real_time_shows_the_gauge_and_ends_in_order_on_a_signal(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bot", "run", "--shadow", "--iterations", "0", "--obs", "--obs-port", "0"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "MM_LIVE_ENABLE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        with httpx.Client(base_url=ready["obs_url"], timeout=5, trust_env=False) as http:
+            assert "\nmm_live_enable 1.0\n" in http.get("/metrics").text
+            assert http.get("/health").json() == {"status": "ok"}
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["risk"]["frozen"] is False
+    assert "live_enable_armed" in err

@@ -1,0 +1,51 @@
+"""The published book: whoever follows the deltas has its best levels, and an unchanged book says nothing."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.order import Side
+from bot.simulator.depth import DepthView
+from bot.simulator.matching import Book
+
+_changes = st.lists(
+    st.tuples(st.booleans(), st.sampled_from(list(Side)), st.integers(1, 12), st.integers(0, 3)), max_size=80
+)
+
+
+@given(_changes, st.integers(1, 6))
+def test_a_follower_of_the_deltas_holds_the_best_levels(changes: list[tuple[bool, Side, int, int]], depth: int) -> None:
+    book, view, whole = Book(), DepthView(depth), DepthView(depth)
+    held: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
+    view.publish(book)
+    for look, side, away, lots in changes:
+        book.set_background(side, 100 - side.sign * away, lots)
+        if not look:
+            continue
+        message = view.publish(book, book.drain_changes())
+        assert (message is None) == (whole.publish(book) is None)
+        for told, levels in ((Side.BUY, message.bids), (Side.SELL, message.asks)) if message else ():
+            assert levels == sorted(levels, reverse=told is Side.BUY)
+            for price, size in levels:
+                if size:
+                    assert held[told].get(price) != size
+                    held[told][price] = size
+                else:
+                    del held[told][price]
+        for each in Side:
+            assert held[each] == dict(book.depth(each, depth))
+        assert view.snapshot()[1:3] == (book.depth(Side.BUY, depth), book.depth(Side.SELL, depth))
+
+
+def test_a_book_that_has_not_changed_says_nothing_and_uses_no_number() -> None:
+    book, view = Book(), DepthView(5)
+    book.set_background(Side.BUY, 99, 4)
+    first = view.publish(book, book.drain_changes())
+    assert first is not None
+    assert view.publish(book, book.drain_changes()) is None
+    book.set_background(Side.BUY, 99, 5)
+    book.set_background(Side.BUY, 99, 4)
+    assert view.publish(book, book.drain_changes()) is None
+    book.set_background(Side.SELL, 101, 1)
+    second = view.publish(book, book.drain_changes())
+    assert second is not None
+    assert second.update_id == first.update_id + 1
