@@ -444,7 +444,7 @@ def _update(number: int, **changes: object) -> dict[str, object]:
         (gzip.compress(_capture(_update(11, b=[["100.20", "1.0"]]))), ["crossed", "bid 10020 against ask 10010"]),
         (gzip.compress(_capture(_update(11, s="ETHUSDT"))), [":2:", "symbol 'ETHUSDT'; only BTCUSDT"]),
         (gzip.compress(_capture(_update(11))[:-40] + b"\n"), [":2:", "not a line of a capture"]),
-        (gzip.compress(b""), ["no snapshot line"]),
+        (gzip.compress(b"", mtime=0), ["no snapshot line"]),
     ],
 )
 def test_a_malformed_market_file_stops_the_venue_in_one_line_and_stays_as_it_is(
