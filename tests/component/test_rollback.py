@@ -215,10 +215,20 @@ def test_what_is_not_proven_in_time_is_told_once_and_still_tried() -> None:
 
 def test_a_position_that_comes_after_the_first_flat_read_is_flattened_again() -> None:
     class LateFill(FakeDesk):
+        """Flat at the first look; then an order that still stood fills."""
+
+        looked = asyncio.Event()
+
         async def read_open(self) -> OpenOrders:
-            if self.calls.count("read") == 0:
-                self.position = Decimal("0.002")
+            await self.looked.wait()  # whichever of the two steps the machine lets go first
             return await super().read_open()
+
+        async def read_positions(self) -> Mapping[str, Decimal]:
+            seen = await super().read_positions()
+            if not self.looked.is_set():
+                self.looked.set()
+                self.position = Decimal("0.002")
+            return seen
 
     desk = LateFill(position=Decimal(0))
     ended = close(desk, FakePermission())
