@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,15 @@ def test_a_run_is_continued_with_its_position_and_the_minutes_between_are_down(
     assert float(second["positions"]["by_symbol"]["BTCUSDT"]["qty"]) == pytest.approx(lots * 0.00001)
     minutes = [row["minute_utc"] for row in rows("state/minute.csv")]
     assert len(minutes) == len(set(minutes))
+
+
+def test_what_fills_realized_adds_up_to_the_ledger_over_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWO_MAN_RULE", "false")
+    durable("--iterations", "70")
+    again = durable("--iterations", "70", "--recover")
+    realized = [Decimal(row["realized_pnl_quote"]) for row in rows("state/fills.csv")]
+    assert any(realized)
+    assert sum(realized) == Decimal(again["pnl"]["realized"])
 
 
 def test_recover_without_a_journal_starts_fresh_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
