@@ -228,15 +228,15 @@ def assemble_shadow(
     from bot.simulator.scripted import INTERVAL_NS, ScriptedMarket
 
     config, symbols = resolved.config, resolved.config.execution.symbols
-    execution, fees = config.execution, config.fees
+    execution = config.execution
     parameters = engine_parameters(config, "shadow")
     engine = Engine(parameters)
     if journal is not None and journal.continued:
         restore(engine, journal.path)
     instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
-    profile = FeeProfile(fees.fee_maker_bps, fees.fee_taker_bps, fees.rebate_maker_bps)
+    fees = {symbol: _fees_of(parameters.of(symbol)) for symbol in symbols}
     executions = 0 if journal is None else journal.execution_count
-    venue = DrawnVenue(instruments.values(), execution.fill_rate, profile, execution.seed, executions)
+    venue = DrawnVenue(instruments.values(), execution.fill_rate, fees, execution.seed, executions)
     for symbol in symbols:
         if symbol in left:
             venue.take_over(symbol, *left[symbol])
@@ -280,6 +280,8 @@ def assemble_shadow(
             latency_ns=execution.latency_ms * 1_000_000,
             interval_ns=INTERVAL_NS,
             warm=execution.warmup_filters,
+            thresholds=ThresholdsFile(Path(name)) if (name := execution.thresholds_file) else None,
+            fees=fees if parameters.needs_fees else {},
         )
     )
     environment = resolved.environment
@@ -291,6 +293,10 @@ def assemble_shadow(
         operators_of(resolved),
     )
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
+
+
+def _fees_of(own: EngineParameters) -> FeeProfile:
+    return FeeProfile(own.fee_maker_bps, own.fee_taker_bps, own.rebate_maker_bps)
 
 
 def operators_of(resolved: Resolved) -> Operators:

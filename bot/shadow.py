@@ -7,13 +7,14 @@ written ahead as it is live: events and intents are committed before the venue h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bot.domain.events import (
     AmendAnswered,
     Event,
+    FeesRead,
     Filled,
     InstrumentsRead,
     OrderUnreachable,
@@ -23,6 +24,7 @@ from bot.domain.events import (
     StreamUp,
     Ticked,
 )
+from bot.domain.fees import FeeProfile
 from bot.domain.instrument import Instrument
 from bot.domain.intent import AmendOrder, CancelAll, Exit, FlattenReduceOnly, Intent, Note, PlaceOrder
 from bot.engine.engine import Engine
@@ -31,6 +33,7 @@ from bot.runtime.clock import Clock
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
+from bot.runtime.thresholds import ThresholdsFile
 from bot.tally import Tally
 
 if TYPE_CHECKING:
@@ -57,7 +60,10 @@ class SimulatedClock(Clock):
 
 
 class Parts(NamedTuple):
-    """What a shadow run is made of. Without `--durable-state` there is neither journal nor housekeeping."""
+    """What a shadow run is made of. Without `--durable-state` there is neither journal nor housekeeping.
+
+    `fees`: symbol to what the drawn venue states of its fees, empty where nobody goes by it.
+    """
 
     engine: Engine
     venue: DrawnVenue
@@ -72,6 +78,8 @@ class Parts(NamedTuple):
     latency_ns: int
     interval_ns: int
     warm: bool
+    thresholds: ThresholdsFile | None = None
+    fees: Mapping[str, FeeProfile] = {}
 
 
 class Shadow:
@@ -101,6 +109,9 @@ class Shadow:
             for symbol in parts.started.symbols:
                 self.tell(filters_read(parts.instruments[symbol], now_ns))
             parts.log.write("INFO", NAME, "filters_warmed", {"symbols": ",".join(parts.started.symbols)})
+        for symbol, profile in parts.fees.items():
+            maker_bps = profile.maker_bps - profile.rebate_bps
+            self.tell(FeesRead(now_ns, symbol, maker_bps, profile.taker_bps, f"drawn:{symbol}"))
         self.tell(StreamUp(now_ns, "public"))
         self.tell(StreamUp(now_ns, "private"))
         self._after(TICK_NS, self._tick)
@@ -201,6 +212,12 @@ class Shadow:
             if parts.journal is not None:
                 parts.journal.heartbeat(event)
         self.tell(event)
+        if parts.thresholds is not None:
+            found = parts.thresholds.turn(now_ns)
+            if isinstance(found, str):
+                parts.log.write("WARNING", NAME, "thresholds_refused", {"message": found})
+            elif found is not None:
+                self.tell(found)
         if parts.housekeeping is not None:
             stop = parts.housekeeping.turn(now_ns)
             if stop:

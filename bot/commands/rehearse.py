@@ -15,7 +15,7 @@ from bot.assembly import engine_parameters
 from bot.domain.events import BookDelta, BookSnapshot, Event
 from bot.domain.intent import Intent
 from bot.engine.engine import Engine
-from bot.report import Span, as_text, report
+from bot.report import Span, as_text, check_report_file, report
 from bot.resolution import Resolved
 from bot.settings_file import ConfigError
 from bot.tally import Tally
@@ -39,6 +39,8 @@ def rehearse(resolved: Resolved, flags: Mapping[str, object]) -> int:
     symbols = resolved.config.execution.symbols
     if symbols != ("BTCUSDT",):
         raise ConfigError(f"--symbols: {','.join(symbols)!r} is not allowed in a rehearsal; allowed: BTCUSDT")
+    if "report" in flags:
+        check_report_file(Path(str(flags["report"])))
     from bot.simulation import START_NS, Scenario
 
     parameters = engine_parameters(resolved.config, "live")

@@ -253,7 +253,7 @@ class Answers:
             # of an order whose amend is unknown a fill says nothing about its terms: it stays unknown
             self._tell(order, _H.PARTLY_FILLED)
         if was_refused:
-            state.note("WARNING", "order_placement_error", **_who(order), reason="filled_after_refusal")
+            state.note("ERROR", "order_placement_error", **_who(order), reason="filled_after_refusal")
             if order.live:
                 probe_soon(state, order)
         state.orders.recount(order)

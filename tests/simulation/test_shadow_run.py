@@ -144,6 +144,35 @@ def test_fees_and_rebates_are_those_of_the_flags(flags: tuple[str, ...], fees: b
     assert float(pnl["net"]) == pytest.approx(parts + float(pnl["funding"]))
 
 
+def test_a_symbol_with_a_fee_profile_of_its_own_is_charged_by_it() -> None:
+    Path("settings.yaml").write_text("fees:\n  per_symbol:\n    ETHUSDT: VIP0\n", encoding="utf-8")
+    pnl = run("--iterations", "30", "--symbols", "ETHUSDT", "--settings", "settings.yaml")["pnl"]
+    assert float(pnl["fees"]) > 0
+    assert float(pnl["rebates"]) == 0
+
+
+def test_a_candidate_that_requires_the_venues_fees_trades_in_shadow_too() -> None:
+    text = "fees:\n  require_fee_resolution: true\n  fee_mode: auto\n"
+    Path("settings.yaml").write_text(text, encoding="utf-8")
+    assert run("--iterations", "10", "--settings", "settings.yaml") | {"runtime": 0} == run("--iterations", "10") | {
+        "runtime": 0
+    }
+
+
+def test_freeze_thresholds_of_a_file_hold_in_shadow_and_a_bad_one_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MM_THRESHOLDS_FILE", "thresholds.yaml")
+    Path("thresholds.yaml").write_text('"*": {edge_threshold_bps: 50}\n', encoding="utf-8")
+    assert run("--iterations", "10")["risk"]["last_freeze_reason"] == "edge_below_threshold"
+    Path("thresholds.yaml").write_text('"*": {edge_threshold_bps: -1}\n', encoding="utf-8")
+    capsys.readouterr()
+    assert run("--iterations", "10")["risk"]["freeze_triggered"] is False
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (refusal,) = [line for line in said if line["event"] == "thresholds_refused"]
+    assert "thresholds.yaml:1: *.edge_threshold_bps: -1 is not allowed" in refusal["message"]
+
+
 def test_reconciliation_runs_as_often_as_it_is_told_to() -> None:
     often = run("--iterations", "60", "--recon-interval-s", "5")["recon"]
     assert often["divergence_count"] == 0
@@ -185,6 +214,9 @@ def test_the_live_variable_alone_arms_nothing_and_is_warned_of(
         (("run", "--exchange", "kraken"), "venue.exchange: 'kraken' is not allowed"),
         (("run", "--no-such-flag"), "'--no-such-flag' is not understood"),
         (("run", "--log-file", "/proc/none/log"), "--log-file: /proc/none/log cannot be written"),
+        (("run", "--report", "/proc/none/report.json"), "--report: /proc/none/report.json cannot be written"),
+        (("run", "--report", "."), "--report: . cannot be written (Is a directory)"),
+        (("rehearse", "--report", "/proc/none/r"), "--report: /proc/none/r cannot be written"),
         (("record",), "record: not built yet"),
         (("rehearse", "--anything"), "'--anything' is not understood"),
         (("trace", "x", "--state-dir", "none"), "none/journal.db: no such journal"),
