@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from decimal import Decimal
@@ -395,10 +396,45 @@ def test_risk_shows_limits_usage_and_state(capsys: pytest.CaptureFixture[str]) -
     assert used["total_max_quote", "all"]["allowed"] == "8000"
     assert view["state"] == "SHUTDOWN"
     assert view["breaches"].get("inventory", 0) > 0
-    Path("state/daily_state.json").unlink()
+    assert used["cancel_budget_per_min", "last minute"]["allowed"] == "50"
+    Path("state/daily_state.json").unlink()  # an export is never read back
     assert main(["risk", "--state-dir", "state"]) == 0
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "unknown" in lines["daily_loss_pct_hard"]  # a failed read is not zero
+    assert "240" in lines["daily_loss_pct_hard"]
+    assert "unknown" not in lines["daily_loss_pct_hard"]
+
+
+def test_risk_shows_every_limit_that_is_set_and_a_position_that_was_taken_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "MAX_POSITION_USDT__BTCUSDT": "4000", "MAX_OPEN_ORDERS__BTCUSDT": "3", "MAX_OPEN_POSITIONS": "2",
+        "MAX_TOTAL_NOTIONAL_USDT": "7000", "DAILY_LOSS_CAP_USDT": "900",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    Path("settings.yaml").write_text("risk: {budget_loss_quote: 55, budget_turnover_quote: 1000000}\n", "utf-8")
+    durable("--iterations", "40", "--settings", "settings.yaml")
+    note = (
+        '{"type":"Note","at_ns":1767225700000000000,"level":"INFO","event":"position_adopted",'
+        '"fields":{"symbol":"BTCUSDT","position_lots":-2000,"entry_price":"50000"}}'
+    )
+    with sqlite3.connect("state/journal.db") as journal:
+        journal.execute("INSERT INTO entry (at_ns, direction, kind, symbol, client_order_id, body) "
+                        "SELECT max(at_ns), 'out', 'Note', '', '', ? FROM entry", [note])  # fmt: skip
+    capsys.readouterr()
+    assert main(["risk", "--state-dir", "state", "--json"]) == 0
+    view = json.loads(capsys.readouterr().out)
+    allowed = {(line["limit"], line["of"]): line["allowed"] for line in view["usage"]}
+    assert allowed["inventory_max_quote", "BTCUSDT"] == "4000"
+    assert allowed["total_max_quote", "all"] == "7000"
+    assert allowed["max_open_orders", "BTCUSDT"] == "3"
+    assert allowed["max_open_positions", "all"] == "2"
+    assert allowed["daily_loss_cap_quote", "24 h"] == "900"
+    assert allowed["budget_loss_quote", "spread_and_skew"] == "55"
+    (held,) = [line for line in view["usage"] if line["limit"] == "inventory_max_quote"]
+    assert float(held["used"]) == pytest.approx(1000, rel=0.01)  # 0.02 BTC
+    (turnover,) = [line for line in view["usage"] if line["limit"] == "budget_turnover_quote"]
+    assert float(turnover["used"]) > 1000
 
 
 def test_edge_report_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
