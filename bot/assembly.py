@@ -282,6 +282,8 @@ def assemble_shadow(
             warm=execution.warmup_filters,
             thresholds=ThresholdsFile(Path(name)) if (name := execution.thresholds_file) else None,
             fees=fees if parameters.needs_fees else {},
+            # a simulated account that could carry its largest position unleveraged; nobody asks for more of it
+            equity_quote=None if parameters.leverage_max is None else parameters.total_max_quote,
         )
     )
     environment = resolved.environment

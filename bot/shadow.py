@@ -8,6 +8,7 @@ written ahead as it is live: events and intents are committed before the venue h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,6 +24,7 @@ from bot.domain.events import (
     StopRequested,
     StreamUp,
     Ticked,
+    WalletRead,
 )
 from bot.domain.fees import FeeProfile
 from bot.domain.instrument import Instrument
@@ -62,7 +64,7 @@ class SimulatedClock(Clock):
 class Parts(NamedTuple):
     """What a shadow run is made of. Without `--durable-state` there is neither journal nor housekeeping.
 
-    `fees`: symbol to what the drawn venue states of its fees, empty where nobody goes by it.
+    `fees`: symbol to what the drawn venue states of its fees, empty where nobody goes by it; so is `equity_quote` None.
     """
 
     engine: Engine
@@ -80,6 +82,7 @@ class Parts(NamedTuple):
     warm: bool
     thresholds: ThresholdsFile | None = None
     fees: Mapping[str, FeeProfile] = {}
+    equity_quote: Decimal | None = None
 
 
 class Shadow:
@@ -112,6 +115,8 @@ class Shadow:
         for symbol, profile in parts.fees.items():
             maker_bps = profile.maker_bps - profile.rebate_bps
             self.tell(FeesRead(now_ns, symbol, maker_bps, profile.taker_bps, f"drawn:{symbol}"))
+        if parts.equity_quote is not None:
+            self.tell(WalletRead(now_ns, parts.equity_quote, Decimal(0)))
         self.tell(StreamUp(now_ns, "public"))
         self.tell(StreamUp(now_ns, "private"))
         self._after(TICK_NS, self._tick)

@@ -41,7 +41,10 @@ class Conditions:
     def tick(self) -> None:
         """All of them."""
         if self._state.ready:
-            self._market("stale_book", self.stale())
+            stale = self.stale()
+            if stale and not self._state.stops.holds("stale_book") and self._is_silent():
+                self._state.counters.add("mm_ws_drops_undetected_total")
+            self._market("stale_book", stale)
             self._edge()
             self._market("venue_unreachable", self.unreachable())
             self._market("venue_slow", self.slow())
@@ -79,6 +82,20 @@ class Conditions:
             if now - book.top_changed_at_ns > stale_ns:
                 return f"{symbol} same top for {(now - book.top_changed_at_ns) // NS_PER_MS} ms"
         return ""
+
+    def _is_silent(self) -> bool:
+        """Whether a book stopped on a stream that says it is up: nothing but the book's age has shown it."""
+        state, now = self._state, self._state.now_ns
+        return bool(state.public_up_since_ns) and any(
+            now - book.updated_at_ns > state.thresholds.held[symbol].stale_ns for symbol, book in state.books.items()
+        )
+
+    def at_start(self) -> None:
+        """What has to hold before the first quote: the account may not stand above its leverage cap already."""
+        state, cap = self._state, self._state.leverage_quote
+        held = self._position_quote()
+        if cap is not None and held > cap:
+            self._breach("leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is")
 
     def _market(self, reason: str, cause: str) -> None:
         if cause:

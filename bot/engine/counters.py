@@ -120,4 +120,5 @@ def _label_sets(symbols: tuple[str, ...]) -> Iterable[Key]:
     for source in FILTER_SOURCES:
         yield "mm_symbol_filters_source_total", (source,)
     yield "mm_recon_runs_total", ()
+    yield "mm_ws_drops_undetected_total", ()
     yield "mm_duplicate_operations_total", ()

@@ -139,6 +139,7 @@ class Engine(Shown):
         if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():
             state.ready = True
             self._recovery.report()
+            self._conditions.at_start()
         self._stopping.note_view(before)
         self._stopping.tick()
         if state.may_quote():

@@ -57,7 +57,6 @@ class ProcessMetrics:
         self._told: dict[str, int] = {}
         self.uncaught_exceptions = 0
         self.filter_fetch_errors = 0
-        self.ws_drops_undetected = 0
         self.exports_written_at_ns: int | None = None
 
     @property
@@ -88,7 +87,6 @@ class ProcessMetrics:
             ("mm_uncaught_exceptions_total", self.uncaught_exceptions),
             ("mm_symbol_filters_fetch_errors_total", self.filter_fetch_errors),
             ("mm_ws_reconnects_total", self._venue.ws_reconnects),
-            ("mm_ws_drops_undetected_total", self.ws_drops_undetected),
         )
 
     def gauges(self, now_ns: int) -> Iterator[tuple[str, Labels, float]]:

@@ -160,6 +160,11 @@ def test_a_candidate_that_requires_the_venues_fees_trades_in_shadow_too() -> Non
     }
 
 
+def test_a_candidate_with_a_leverage_cap_trades_in_shadow_too() -> None:
+    Path("settings.yaml").write_text("risk: {leverage_max: 2}\n", encoding="utf-8")
+    assert run("--iterations", "10", "--settings", "settings.yaml")["orders"]["placed"] > 0
+
+
 def test_freeze_thresholds_of_a_file_hold_in_shadow_and_a_bad_one_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_stop_resumes_after_the_hysteresis_and_quotes_again() -> None:
     assert driver.engine.stop is not None
     assert (driver.engine.stop.reason, driver.engine.stop.stop_class) == ("stale_book", "market")
     assert driver.venue == {}
+    assert driver.count("mm_ws_drops_undetected_total") == 1  # the stream still says that it is up
     driver.wait(1900 * MS)
     assert driver.engine.view == "FROZEN"
     driver.wait(300 * MS)
@@ -164,6 +165,7 @@ def test_the_same_top_for_too_long_is_stale_too() -> None:
         driver.book(*(driver.engine.state.books[SYMBOL].top or (0, 0)))
     assert driver.engine.stop is not None
     assert driver.engine.stop.reason == "stale_book"
+    assert driver.count("mm_ws_drops_undetected_total") == 0
 
 
 def test_a_lost_private_stream_freezes_and_needs_the_account_to_be_read_again() -> None:
