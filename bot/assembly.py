@@ -202,6 +202,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
+        filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
         publish_kill_switch=kill_switch_publisher(config.execution.symbols, place.state_dir, dict(environment)),
     )

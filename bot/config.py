@@ -179,6 +179,7 @@ class VenueSettings(Section):
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
+    filters_cached_s: int = Field(default=600, ge=1, le=86_400)
 
 
 class JournalSettings(Section):

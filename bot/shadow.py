@@ -35,6 +35,7 @@ from bot.runtime.clock import Clock
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
+from bot.runtime.symbol_filters import read_of
 from bot.runtime.thresholds import ThresholdsFile
 from bot.tally import Tally
 
@@ -152,6 +153,8 @@ class Shadow:
     def tell(self, event: Event) -> None:
         """An event through the engine's door; what it decides is journaled first and sent then."""
         parts, journal = self._parts, self._parts.journal
+        if isinstance(event, InstrumentsRead):
+            parts.metrics.filter_sources[event.source] += 1
         if isinstance(event, Filled) and parts.housekeeping is not None:
             parts.housekeeping.note_fill(event)
         if journal is not None:
@@ -276,7 +279,4 @@ class Shadow:
 
 def filters_read(instrument: Instrument, at_ns: int) -> InstrumentsRead:
     """The built-in filters as the engine is told of them."""
-    return InstrumentsRead(
-        at_ns, instrument.symbol, instrument.tick_size, instrument.lot_size, instrument.qty_min, instrument.qty_max,
-        instrument.notional_min_quote, instrument.category, instrument.base, instrument.quote, "default_fallback",
-    )  # fmt: skip
+    return read_of(instrument, at_ns, "default_fallback")

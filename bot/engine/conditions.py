@@ -92,8 +92,7 @@ class Conditions:
 
     def at_start(self) -> None:
         """What has to hold before the first quote: the account may not stand above its leverage cap already."""
-        state, cap = self._state, self._state.leverage_quote
-        held = self._position_quote()
+        cap, held = self._state.leverage_quote, self._position_quote()
         if cap is not None and held > cap:
             self._breach("leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is")
 

@@ -249,9 +249,10 @@ class Engine(Shown):
             return
         instrument = instrument_of(event)
         self._recovery.filters_read.add(event.symbol)
-        state.counters.add("mm_symbol_filters_source_total", event.source)
-        if state.instruments.get(event.symbol) != instrument:
-            state.instruments[event.symbol] = instrument
+        before, state.instruments[event.symbol] = state.instruments.get(event.symbol), instrument
+        if event.source == "default_fallback" and state.parameters.mode != "shadow":
+            self._cycle.block(event.symbol)  # kept for book-keeping; nothing is quoted by filters of nobody's word
+        elif before != instrument or not self._cycle.knows(event.symbol):
             self._cycle.learn(instrument)
         self._answers.fill_early()
 

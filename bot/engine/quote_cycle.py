@@ -41,6 +41,20 @@ class QuoteCycle:
         self._desks[instrument.symbol] = Desk(self._state.own[instrument.symbol], instrument)
         self._state.orders.touch(instrument.symbol)
 
+    def knows(self, symbol: str) -> bool:
+        """Whether its filters can be quoted by."""
+        return symbol in self._desks
+
+    def block(self, symbol: str) -> None:
+        """Its filters are in doubt: nothing is quoted there until they are learned anew, and what stands goes."""
+        state = self._state
+        if self._desks.pop(symbol, None) is not None:
+            state.note("WARNING", "symbol_blocked", symbol=symbol, reason="filters")
+        for order in list(state.orders.live(symbol)):
+            order.unwanted = True
+            if order.state in CANCELLABLE:
+                send_cancel(state, order)
+
     def tick(self) -> None:
         """A turn of the clock: volatility takes its samples, and every symbol is looked at."""
         state = self._state
