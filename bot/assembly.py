@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +39,9 @@ from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.hosts import hosts_for, override_hosts
+from bot.venues.bybit.hosts import hosts_for, override_hosts, second_endpoints
+from bot.venues.failover import FailoverTransport
+from bot.venues.transport import AiohttpTransport
 from bot.version import code_version
 
 
@@ -143,8 +145,12 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
     config, environment = resolved.config, resolved.environment
     parameters = engine_parameters(config, resolved.mode)
     secrets = MemorySecrets(environment)
+    hosts = override_hosts(
+        hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment
+    )
+    seconds = second_endpoints(hosts, environment)
     adapter = BybitAdapter(
-        override_hosts(hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment),
+        hosts,
         secrets.get(config.venue.exchange, "api_key").reveal(),
         secrets.get(config.venue.exchange, "api_secret").reveal(),
         config.execution.symbols,
@@ -152,6 +158,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         category=config.venue.category,
         recv_window_ms=config.venue.receive_window_ms,
         seed=config.execution.seed,
+        transport=FailoverTransport(AiohttpTransport(), seconds, _tell_switch(log)) if seconds else None,
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -311,6 +318,13 @@ def operators_of(resolved: Resolved) -> Operators:
     except OperatorsRefused as error:
         raise ConfigError(str(error)) from error
     return Operators(people, armed=resolved.mode != "live" or live_enabled(environment))
+
+
+def _tell_switch(log: JsonLog) -> Callable[[str, str], None]:
+    def switched(left: str, used: str) -> None:
+        log.write("WARNING", "bot.venues.failover", "venue_endpoint_switched", {"left": left, "used": used})
+
+    return switched
 
 
 class NoVenue:
