@@ -183,9 +183,12 @@ class VenueSettings(Section):
 
 
 class JournalSettings(Section):
-    """`disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written."""
+    """`disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written.
 
-    market_data: bool = False
+    Market data is about 645 MB a symbol in 48 h at ten updates a second; without it a journal cannot be replayed.
+    """
+
+    market_data: bool = True
     segment_mb: int = Field(default=64, ge=1, le=4_096)
     segments_kept: int = Field(default=20, ge=1, le=10_000)
     disk_reserve_mb: int = Field(default=200, ge=1, le=1_000_000_000)

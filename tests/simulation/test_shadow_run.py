@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -333,6 +334,62 @@ def test_a_journal_with_its_market_data_replays_to_the_same_bytes(capsys: pytest
     assert said["events"] > 600
     with JournalReader(Path("state/journal.db")) as reader:
         assert said["intents"] == next(reader.rows("SELECT count(*) FROM entry WHERE direction = 'out'"))[0]
+
+
+def test_a_journal_without_its_market_data_is_not_called_different(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.yaml").write_text("journal: {market_data: false}\n", encoding="utf-8")
+    durable("--iterations", "10", "--settings", "s.yaml")
+    capsys.readouterr()
+    assert "its market data was not kept" in refused(capsys, "replay", "state")
+
+
+def test_flags_mean_nothing_to_a_journal(capsys: pytest.CaptureFixture[str]) -> None:
+    durable("--iterations", "10")
+    capsys.readouterr()
+    assert "--seed: has no effect on a journal" in refused(capsys, "replay", "state", "--seed", "5")
+
+
+def capture(path: Path, seconds: int = 20) -> Path:
+    """A small capture: a book that moves one tick up and down ten times a second, and a trade each second."""
+    moments = [1_700_000_000_000 + 100 * number for number in range(10 * seconds)]
+    book = {"bids": [["60000.00", "2.0"]], "asks": [["60000.10", "2.0"]]}
+    lines = [(moments[0], {"lastUpdateId": 1, **book})]
+    for number, at_ms in enumerate(moments):
+        side = [["60000.01", "1.0" if number % 2 else "0"]]
+        lines.append((at_ms, {"e": "depthUpdate", "E": at_ms, "s": "BTCUSDT", "U": number + 2, "u": number + 2,
+                              "b": side, "a": []}))  # fmt: skip
+        if number % 10 == 0:
+            trade = {"e": "trade", "T": at_ms, "s": "BTCUSDT", "p": "60000.00", "q": "0.1", "m": True}
+            lines.append((at_ms, trade))
+    text = "".join(f"{at_ms * 1_000_000} {json.dumps(message)}\n" for at_ms, message in lines)
+    path.write_bytes(gzip.compress(text.encode()))
+    return path
+
+
+def test_market_data_replays_to_the_same_intents_twice_and_in_another_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = capture(Path("btcusdt.gz"))
+    assert main(["replay", str(path), "--json", "--post-only-offset-bps", "0"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["same"], first["kind"], first["span_s"]) == (True, "market data", 19)
+    assert first["report"]["orders"]["placed"] >= 2
+    command = [sys.executable, "-m", "bot", "replay", str(path), "--json", "--post-only-offset-bps", "0"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["intents_sha256"] == first["intents_sha256"]
+    assert main(["replay", "."]) == 0  # the folder of captures
+    assert capsys.readouterr().out.startswith("the same twice, byte for byte: 19 s, ")
+
+
+def test_market_data_that_cannot_be_played_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    path = capture(Path("btcusdt.gz"))
+    assert "--iterations: has no effect in a replay" in refused(capsys, "replay", str(path), "--iterations", "5")
+    assert "'ETHUSDT' is not allowed in a replay" in refused(capsys, "replay", str(path), "--symbols", "ETHUSDT")
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "btcusdt.gz: cannot be read after line" in refused(capsys, "replay", str(path))
+    Path("x.txt").write_text("no journal", encoding="utf-8")
+    assert "x.txt: neither a journal nor a capture" in refused(capsys, "replay", "x.txt")
 
 
 def test_a_journal_that_was_tampered_with_does_not_replay(capsys: pytest.CaptureFixture[str]) -> None:
