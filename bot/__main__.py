@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,14 @@ Shown = tuple[dict[str, object], str]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code; what a person did wrong is one line on stderr and code 2."""
+    try:
+        return _run(argv)
+    except BrokenPipeError:  # whoever read our output has seen enough; nothing more is to be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in FORWARDED:
         return _forward(arguments[0], arguments[1:])
