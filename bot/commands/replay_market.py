@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from bot.assembly import engine_parameters
-from bot.commands.rehearse import WITHOUT_EFFECT
+from bot.commands.rehearse import WITHOUT_EFFECT, candidates_fees
 from bot.domain.events import BookDelta, BookSnapshot, Event
 from bot.domain.intent import Intent
 from bot.engine.engine import Engine
@@ -76,10 +76,12 @@ def replay_market(path: Path, resolved: Resolved, flags: Mapping[str, object]) -
     span_s = record.span_ms // 1000
     if not span_s:
         raise ConfigError(f"{path}: spans {record.span_ms} ms; at least one second is needed")
+    parameters = engine_parameters(resolved.config, "live")
     scenario = Scenario(
         resolved.config.execution.seed,
         span_s,
-        engine_parameters(resolved.config, "live"),
+        parameters,
+        fees=candidates_fees(parameters.of(symbols[0])),
         market=lambda _seed: RecordedMarket(record),
         instrument=RECORDED,
     )

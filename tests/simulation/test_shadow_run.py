@@ -530,6 +530,21 @@ def test_a_rehearsal_reports_the_same_in_both_lanes() -> None:
     assert found["kernel"]["orders"]["placed"] > 0
 
 
+def test_a_rehearsal_charges_what_the_candidate_assumes_and_leaves_whole_exports(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("s.yaml").write_text("strategy: {half_spread_bps: 2, order_notional_quote: 150}\n", encoding="utf-8")
+    flags = ("--span-s", "150", "--max-inv", "500", "--max-total", "2000", "--edge-threshold", "0", "--settings",
+             "s.yaml", "--fee-profile", "VIP0", "--lane", "wire", "--state-dir", "w", "--report", "r.json")  # fmt: skip
+    assert main(["rehearse", *flags]) == 0
+    found = json.loads(Path("r.json").read_text(encoding="utf-8"))
+    fills = rows("w/fills.csv")
+    assert len({fill["client_order_id"] for fill in fills}) == found["orders"]["filled"] > 0
+    assert len(rows("w/markouts.csv")) == len(fills)
+    notional = sum(Decimal(fill["price"]) * Decimal(fill["qty"]) for fill in fills)
+    assert Decimal(found["pnl"]["fees"]) / notional == pytest.approx(Decimal("0.0001"), rel=Decimal("0.001"))
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
