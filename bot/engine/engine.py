@@ -99,7 +99,7 @@ class Engine(Shown):
         state = self._state
         if state.now_ns:
             raise RuntimeError("an engine is restored before it is told anything")
-        budgets, learn = self._conditions.budgets, self._instruments_read
+        budgets, learn = self._conditions.budgets, self._learn
         self._restored = Restoring(state, self._answers, self._stopping, budgets, learn).run(entries)
         self._recovery.restored = self._restored > 0
         self._recovery.filters_read.clear()
@@ -247,12 +247,18 @@ class Engine(Shown):
         state = self._state
         if event.symbol not in state.books:
             return
-        instrument = instrument_of(event)
         self._recovery.filters_read.add(event.symbol)
-        before, state.instruments[event.symbol] = state.instruments.get(event.symbol), instrument
+        self._learn(event)
         if event.source == "default_fallback" and state.parameters.mode != "shadow":
             self._cycle.block(event.symbol)  # kept for book-keeping; nothing is quoted by filters of nobody's word
-        elif before != instrument or not self._cycle.knows(event.symbol):
+
+    def _learn(self, event: ev.InstrumentsRead) -> None:
+        """Filters for book-keeping and quoting, whoever they come from."""
+        state, instrument = self._state, instrument_of(event)
+        if event.symbol not in state.books:
+            return
+        if state.instruments.get(event.symbol) != instrument or not self._cycle.knows(event.symbol):
+            state.instruments[event.symbol] = instrument
             self._cycle.learn(instrument)
         self._answers.fill_early()
 

@@ -10,10 +10,13 @@ from decimal import Decimal
 import msgspec
 
 from bot.assembly import NoVenue
+from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.counts import Counts
 from bot.domain.events import Event, InstrumentsRead
 from bot.domain.instrument import Instrument
+from bot.domain.order import OrderState
+from bot.engine.engine import Engine
 from bot.metrics import LOG_LEVELS
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
@@ -129,3 +132,23 @@ def test_live_a_bot_that_starts_with_fallback_filters_quotes_nothing_and_in_shad
         driver.tell(msgspec.structs.replace(filters(driver.now), source="default_fallback"))
         driver.wait(2 * S)
         assert len(driver.venue) == standing
+
+
+def test_a_restart_after_a_fallback_has_the_orders_that_its_journal_cancelled_and_asks_after_them() -> None:
+    driver = Driver()
+    journal: list[ev.Event | it.Intent] = []
+    receive = driver.engine.receive
+
+    def kept(event: ev.Event) -> list[it.Intent]:
+        intents = receive(event)
+        journal.extend([event, *intents])
+        return intents
+
+    driver.engine.receive = kept  # type: ignore[method-assign]  # looks on
+    driver.start()
+    driver.silent = {it.CancelOrder}
+    driver.tell(msgspec.structs.replace(filters(driver.now), source="default_fallback"))
+    for cut in range(len(journal)):
+        restored = Engine(driver.parameters)
+        assert restored.restore(journal[:cut]) == cut
+    assert {order.state for order in restored.live_orders()} <= {OrderState.PENDING_CANCEL, OrderState.WORKING}
