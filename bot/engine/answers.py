@@ -48,6 +48,7 @@ class Answers:
         if order is None:
             return
         order.venue_order_id = event.venue_order_id or order.venue_order_id
+        self._state.reached(reached=True)
         if not order.acknowledged:
             order.acknowledged = True
             order.answered_at_ns = event.at_ns
@@ -58,6 +59,7 @@ class Answers:
         order = self._order(event.client_order_id)
         if order is None:
             return
+        self._state.reached(reached=True)
         if not order.acknowledged:
             self._latency(order)
         if self._tell(order, _H.REFUSED):
@@ -68,6 +70,7 @@ class Answers:
         order = self._order(event.client_order_id)
         if order is None or order.acknowledged:
             return
+        self._state.reached(reached=False)
         self._tell(order, _H.REFUSED)
         self._back_off(order)
         self._state.note("WARNING", "order_rejected", **_who(order), reason="unreachable", detail=event.detail)
@@ -82,6 +85,8 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
+        if event.outcome != "unknown":
+            self._state.reached(reached=event.outcome != "unreachable")
         order = self._order(event.client_order_id)
         if order is None or not order.live:
             return
@@ -100,6 +105,8 @@ class Answers:
 
     def cancel_answered(self, event: CancelAnswered) -> None:
         """`gone` is success, but says not how it ended: the stream or a probe does, and fills are swept by it."""
+        if event.outcome != "unknown":
+            self._state.reached(reached=event.outcome != "unreachable")
         order = self._order(event.client_order_id)
         if order is None or not order.live:
             return

@@ -20,6 +20,8 @@ from bot.engine.stopping import Stopping
 _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
 """A slow answer this old, with none since, says nothing about the venue now."""
 
+UNREACHED_MAX: Final = 3
+"""So many requests in a row without an answer, apart in time, and the venue cannot be reached."""
 
 _NOTE_EVERY: Final = 1_000
 """The result is written down each minute, and whenever it moved by this part of the total limit."""
@@ -59,7 +61,9 @@ class Conditions:
             return "public stream down"
         if not state.private_up_since_ns:
             return "private stream down"
-        return "" if self._recovery.account_read else "account not read since the private stream came up"
+        if not self._recovery.account_read:
+            return "account not read since the private stream came up"
+        return "" if state.unreached < UNREACHED_MAX else f"{state.unreached} requests in a row without an answer"
 
     def slow(self) -> str:
         """How slow the newest answer to a create was, empty where it was fast enough or is long ago."""

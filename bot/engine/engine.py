@@ -263,6 +263,7 @@ class Engine(Shown):
         self._answers.fill_early()
 
     def _orders_read(self, event: ev.OpenOrdersRead) -> None:
+        self._state.reached(reached=True)
         if event.symbol in self._state.books:
             self._stopping.read(event)
             self._recovery.orders_read(event)
@@ -270,6 +271,7 @@ class Engine(Shown):
                 self._reconciliation.orders_read(event)
 
     def _position_read(self, event: ev.PositionRead) -> None:
+        self._state.reached(reached=True)
         if event.symbol in self._state.books:
             self._recovery.position_read(event)
             if self._state.ready or self._recovery.restored:
@@ -278,6 +280,7 @@ class Engine(Shown):
     def _read_failed(self, event: ev.ReadFailed) -> None:
         if event.what in ("wallet", "fees"):
             return  # says nothing of orders and positions; the reader asks again by itself
+        self._state.reached(reached=False)
         self._stopping.read_failed(event.symbol)
         self._recovery.failed(event.symbol)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,9 @@ from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
+
+UNREACHED_APART_NS: Final = 500 * NS_PER_MS
+"""Requests that fail within this of each other fail together."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -122,6 +126,9 @@ class State:
         self.thresholds = FreezeThresholds(parameters)
         self.last_latency: tuple[int, int] = (0, 0)
         """(ms, at_ns) of the newest answer to a create"""
+        self.unreached = 0
+        """requests in a row that did not reach the venue or had no answer; what fails together counts once"""
+        self._unreached_ns = 0
         self.operations: dict[str, None] = {}
         """idempotency keys of requests from outside, oldest first"""
         self.releases: dict[str, Release] = {}
@@ -136,6 +143,14 @@ class State:
         self.amend_pace = AmendPace(parameters.amends_per_s_max, parameters.amends_reserve_pct)
         self.limits_version = 0
         """rises when something that limits are made of has changed"""
+
+    def reached(self, *, reached: bool) -> None:
+        """Whether a request reached the venue: told of every answer that says so or says the opposite."""
+        if reached:
+            self.unreached = 0
+        elif not self.unreached or self.now_ns - self._unreached_ns >= UNREACHED_APART_NS:
+            self.unreached += 1
+            self._unreached_ns = self.now_ns
 
     @property
     def view(self) -> View:

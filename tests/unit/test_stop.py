@@ -181,6 +181,31 @@ def test_a_lost_private_stream_freezes_and_needs_the_account_to_be_read_again() 
     assert driver.engine.view == "RUNNING"
 
 
+def test_requests_that_do_not_reach_the_venue_freeze_and_an_answer_lets_it_go_on() -> None:
+    driver = Driver(recon_interval_s=Decimal(3600), position_check_s=Decimal(3600)).start()
+    driver.silent = {it.ReadAccount}
+    for _ in range(5):  # together they are one
+        driver.tell(ev.ReadFailed(driver.now, "order", SYMBOL, "no route"))
+    driver.wait(600 * MS)
+    assert driver.engine.view == "RUNNING"
+    driver.tell(ev.ReadFailed(driver.now, "position", SYMBOL, "no route"))
+    driver.tell(driver.orders_read())  # one that did
+    for _ in range(3):
+        driver.wait(600 * MS)
+        assert driver.engine.view == "RUNNING"
+        order = driver.quotes[Side.BUY]
+        driver.tell(ev.AmendAnswered(driver.now, order.client_order_id, 1, 1, "unreachable", "no route"))
+    driver.silent |= {it.CancelAll}
+    driver.wait(200 * MS)
+    assert [stop.reason for stop in driver.engine.stops] == ["venue_unreachable"]
+    driver.wait(4 * S)
+    assert driver.engine.view == "FROZEN"
+    driver.silent.clear()
+    driver.wait(5 * S)
+    assert driver.engine.view == "RUNNING"
+    assert set(driver.quotes) == set(Side)
+
+
 def test_a_loss_past_the_hard_limit_halts_and_publishes_the_kill_switch_once() -> None:
     driver = Driver().start()
     driver.fill(driver.quotes[Side.BUY].client_order_id, 4)
