@@ -290,6 +290,7 @@ class Loop:
                 task.cancel()
             await asyncio.gather(ticking, connecting, return_exceptions=True)
             await self.sender.close()
+            self.tally.duplicate_operations += self.sender.duplicate_operations
             await self._parts.port.close()
             written = self._commit(last=True)
         return max(code, self._ending or 0, 0 if written else 1)
