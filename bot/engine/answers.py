@@ -226,9 +226,12 @@ class Answers:
         mid2 = state.last_mid2.get(event.symbol)
         if mid2 is not None and event.client_order_id.startswith(QUOTE_PREFIX):
             self._performance.filled(event.symbol, event.side, mid2, state.now_ns)
-        far = order is not None and abs(event.price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted
+        far_pct = state.parameters.fill_far_pct
+        far = order is not None and (
+            abs(event.price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted * far_pct
+        )
         state.note(
-            "WARNING" if far else "INFO",  # more than 1 % from the quoted price
+            "WARNING" if far else "INFO",
             "fill_generated",
             client_order_id=event.client_order_id,
             symbol=event.symbol,

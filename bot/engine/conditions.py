@@ -126,7 +126,11 @@ class Conditions:
                     "runaway_breaker", f"{limit}: {rate.spent(now)} in a minute, {rate.allowed} allowed"
                 )
         if state.cancel_budget.broken(now) and not state.stops.holds("cancel_budget"):
-            self._stopping.enter("cancel_budget", "breached 3 times in 10 min")
+            self._stopping.enter(
+                "cancel_budget",
+                f"breached {state.parameters.cancel_budget_breaches_max} times"
+                f" in {state.parameters.cancel_budget_breach_window_s} s",
+            )
         cap = state.parameters.kill_orders_per_min_max
         if cap is not None and state.order_rate.spent(now) > cap:
             self._breach("kill_caps", f"{state.order_rate.spent(now)} orders in a minute, {cap} is the cap")

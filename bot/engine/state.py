@@ -16,7 +16,7 @@ from bot.engine.counters import Counters
 from bot.engine.exposure import Exposure
 from bot.engine.ledger import EquityCurve, Ledger
 from bot.engine.orders import OrderTable
-from bot.engine.parameters import NS_PER_MS, EngineParameters, seconds_ns
+from bot.engine.parameters import NS_PER_MS, NS_PER_S, EngineParameters, seconds_ns
 from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
@@ -139,7 +139,10 @@ class State:
         # rates
         self.order_rate = Rate(parameters.orders_per_min_max)
         self.cancel_rate = Rate(parameters.cancels_per_min_max)
-        self.cancel_budget = CancelBudget(parameters.cancel_budget_per_min, parameters.cancel_budget_reserve)
+        self.cancel_budget = CancelBudget(
+            parameters.cancel_budget_per_min, parameters.cancel_budget_reserve, parameters.cancel_budget_breaches_max,
+            parameters.cancel_budget_breach_window_s * NS_PER_S,
+        )  # fmt: skip
         self.amend_pace = AmendPace(parameters.amends_per_s_max, parameters.amends_reserve_pct)
         self.limits_version = 0
         """rises when something that limits are made of has changed"""

@@ -108,3 +108,21 @@ def test_edge_is_half_spread_less_fee_plus_rebate_less_expected_adverse_selectio
     shown = {name: value for name, _, value in driver.engine.gauges(driver.now)}
     adverse = 0.5 * 100 * 10_000 / (BID + 1)  # half of the weight is the new sample, the other half the 0 before it
     assert abs(shown["mm_edge_bps"] - (8 - 1.5 + 0.5 - adverse)) < 0.01
+
+
+def test_how_many_breaches_halt_and_how_far_a_fill_may_be_are_settings() -> None:
+    driver = Driver(
+        cancel_budget_per_min=6, cancel_budget_reserve=2, requote_interval_ms=100, cancel_budget_breaches_max=1,
+        fill_far_pct=D(5),
+    ).start()  # fmt: skip
+    driver.wait(S)
+    quoted = driver.quotes[Side.BUY]
+    price = D(quoted.price_ticks) / 10
+    for share, level in ((D("0.96"), "INFO"), (D("0.94"), "WARNING")):
+        driver.sent.clear()
+        driver.fill(quoted.client_order_id, 1, price=price * share)
+        assert [note.level for note in driver.notes("fill_generated")] == [level]
+    while driver.engine.view == "RUNNING" and wanted_cancels(driver):
+        pass
+    driver.wait(S)
+    assert [stop.reason for stop in driver.engine.stops] == ["cancel_budget"]
