@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +39,9 @@ from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.hosts import hosts_for, override_hosts
+from bot.venues.bybit.hosts import hosts_for, override_hosts, second_endpoints
+from bot.venues.failover import FailoverTransport
+from bot.venues.transport import AiohttpTransport
 from bot.version import code_version
 
 
@@ -143,8 +145,12 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
     config, environment = resolved.config, resolved.environment
     parameters = engine_parameters(config, resolved.mode)
     secrets = MemorySecrets(environment)
+    hosts = override_hosts(
+        hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment
+    )
+    seconds = second_endpoints(hosts, environment)
     adapter = BybitAdapter(
-        override_hosts(hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment),
+        hosts,
         secrets.get(config.venue.exchange, "api_key").reveal(),
         secrets.get(config.venue.exchange, "api_secret").reveal(),
         config.execution.symbols,
@@ -152,6 +158,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         category=config.venue.category,
         recv_window_ms=config.venue.receive_window_ms,
         seed=config.execution.seed,
+        transport=FailoverTransport(AiohttpTransport(), seconds, _tell_switch(log)) if seconds else None,
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -202,6 +209,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
+        filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
         publish_kill_switch=kill_switch_publisher(config.execution.symbols, place.state_dir, dict(environment)),
     )
@@ -228,15 +236,15 @@ def assemble_shadow(
     from bot.simulator.scripted import INTERVAL_NS, ScriptedMarket
 
     config, symbols = resolved.config, resolved.config.execution.symbols
-    execution, fees = config.execution, config.fees
+    execution = config.execution
     parameters = engine_parameters(config, "shadow")
     engine = Engine(parameters)
     if journal is not None and journal.continued:
         restore(engine, journal.path)
     instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
-    profile = FeeProfile(fees.fee_maker_bps, fees.fee_taker_bps, fees.rebate_maker_bps)
+    fees = {symbol: fees_of(parameters.of(symbol)) for symbol in symbols}
     executions = 0 if journal is None else journal.execution_count
-    venue = DrawnVenue(instruments.values(), execution.fill_rate, profile, execution.seed, executions)
+    venue = DrawnVenue(instruments.values(), execution.fill_rate, fees, execution.seed, executions)
     for symbol in symbols:
         if symbol in left:
             venue.take_over(symbol, *left[symbol])
@@ -280,6 +288,10 @@ def assemble_shadow(
             latency_ns=execution.latency_ms * 1_000_000,
             interval_ns=INTERVAL_NS,
             warm=execution.warmup_filters,
+            thresholds=ThresholdsFile(Path(name)) if (name := execution.thresholds_file) else None,
+            fees=fees if parameters.needs_fees else {},
+            # a simulated account that could carry its largest position unleveraged; nobody asks for more of it
+            equity_quote=None if parameters.leverage_max is None else parameters.total_max_quote,
         )
     )
     environment = resolved.environment
@@ -293,6 +305,11 @@ def assemble_shadow(
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
 
 
+def fees_of(own: EngineParameters) -> FeeProfile:
+    """What a drawn venue charges in one symbol: what the candidate assumes."""
+    return FeeProfile(own.fee_maker_bps, own.fee_taker_bps, own.rebate_maker_bps)
+
+
 def operators_of(resolved: Resolved) -> Operators:
     """Who may release a stop, and whether the process is armed for re-arming. Raises ConfigError."""
     environment = resolved.environment
@@ -302,6 +319,13 @@ def operators_of(resolved: Resolved) -> Operators:
     except OperatorsRefused as error:
         raise ConfigError(str(error)) from error
     return Operators(people, armed=resolved.mode != "live" or live_enabled(environment))
+
+
+def _tell_switch(log: JsonLog) -> Callable[[str, str], None]:
+    def switched(left: str, used: str) -> None:
+        log.write("WARNING", "bot.venues.failover", "venue_endpoint_switched", {"left": left, "used": used})
+
+    return switched
 
 
 class NoVenue:

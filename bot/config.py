@@ -126,6 +126,9 @@ class RiskSettings(Section):
     cancels_per_min_max: int = Field(default=150, ge=1, le=10_000)
     cancel_budget_per_min: int = Field(default=50, ge=1, le=10_000)
     cancel_budget_reserve: int = Field(default=10, ge=0, le=9_999)
+    cancel_budget_breaches_max: int = Field(default=3, ge=1, le=1_000)
+    cancel_budget_breach_window_s: int = Field(default=600, ge=1, le=86_400)
+    fill_far_pct: Percent = Decimal("1")
     amends_per_s_max: int = Field(default=10, ge=1, le=10_000)
     amends_reserve_pct: int = Field(default=20, ge=0, le=99)
     daily_loss_pct_hard: Percent = Decimal("3")
@@ -179,12 +182,16 @@ class VenueSettings(Section):
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
+    filters_cached_s: int = Field(default=600, ge=1, le=86_400)
 
 
 class JournalSettings(Section):
-    """`disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written."""
+    """`disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written.
 
-    market_data: bool = False
+    Market data is about 645 MB a symbol in 48 h at ten updates a second; without it a journal cannot be replayed.
+    """
+
+    market_data: bool = True
     segment_mb: int = Field(default=64, ge=1, le=4_096)
     segments_kept: int = Field(default=20, ge=1, le=10_000)
     disk_reserve_mb: int = Field(default=200, ge=1, le=1_000_000_000)

@@ -1,4 +1,4 @@
-"""`replay FILE`: a journal goes through the engine again and has to give the same intents, byte for byte."""
+"""`replay FILE` of a journal: it goes through the engine again and has to give the same intents, byte for byte."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ def replay_file(path: Path) -> Replay:
     except OSError as error:
         raise ConfigError(f"{journal}: cannot be read ({error.strerror})") from error
     if magic != sqlite.SQLITE_MAGIC and journal.suffix != ".db":
-        raise ConfigError(f"{journal}: no journal; replay of market data is not built yet")
+        raise ConfigError(f"{journal}: neither a journal nor a capture (.gz); allowed: one of these, or its folder")
     sqlite.check(journal)
+    if not any(journal.parent.glob("market-*.jsonl")):
+        raise ConfigError(
+            f"{journal}: its market data was not kept beside it (journal.market_data), so nothing can be replayed"
+        )
     return replay(journal)
 
 

@@ -39,6 +39,7 @@ from bot.runtime.last_resort import cancel_and_prove
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.sender import Sender
+from bot.runtime.symbol_filters import LIFETIME_NS, SymbolFilters
 from bot.runtime.thresholds import ThresholdsFile
 from bot.tally import Tally
 from bot.venues.port import VenueError, VenuePort
@@ -80,6 +81,7 @@ class Parts(NamedTuple):
     reads_fees: bool = False
     """Whether decisions go by the venue's own word on fees."""
     tick_s: float = TICK_S
+    filters_lifetime_ns: int = LIFETIME_NS
 
 
 class Loop:
@@ -92,6 +94,10 @@ class Loop:
         self._log = parts.log
         self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed, reads_fees=parts.reads_fees)
         self.sender.instruments.update(parts.earlier_instruments)
+        self._filters = self.sender.filters = SymbolFilters(
+            parts.port, self.now_ns, self.tell, self.sender.instruments, parts.metrics, parts.log,
+            parts.filters_lifetime_ns,
+        )  # fmt: skip
         for fill in parts.earlier_fills:
             self.sender.known_execution(fill)
         for symbol, since_ns in parts.accounted_since_ns.items():
@@ -136,6 +142,7 @@ class Loop:
             intents = self._engine.receive(event)
             if isinstance(event, InstrumentsRead):
                 self.sender.instruments[event.symbol] = instrument_of(event)
+                self._filters.told(event)
             for intent in intents:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
@@ -283,6 +290,7 @@ class Loop:
                 task.cancel()
             await asyncio.gather(ticking, connecting, return_exceptions=True)
             await self.sender.close()
+            self.tally.duplicate_operations += self.sender.duplicate_operations
             await self._parts.port.close()
             written = self._commit(last=True)
         return max(code, self._ending or 0, 0 if written else 1)

@@ -46,6 +46,7 @@ from bot.domain.intent import (
 )
 from bot.runtime.grant import GrantHolder
 from bot.runtime.statement import StatementReader
+from bot.runtime.symbol_filters import SymbolFilters
 from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
 
 Work = Coroutine[object, object, None]
@@ -90,6 +91,8 @@ class Sender:
         self.duplicate_operations = 0
         self._observations: list[tuple[str, tuple[str, ...], float]] = []
         self.instruments: dict[str, Instrument] = {}
+        self.filters: SymbolFilters | None = None
+        """who sees to it that filters are read again, where anybody does"""
 
     def send(self, intents: Sequence[Intent]) -> None:
         """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
@@ -209,6 +212,8 @@ class Sender:
         self._observe("decision_to_send", intent.at_ns)
         outcome = await self._port.place(intent, self.instruments[intent.symbol])
         self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
+        if self.filters is not None and self.filters.doubt(intent.symbol, outcome):
+            await self.filters.look(intent.symbol)
 
     async def _amend(self, intent: AmendOrder) -> None:
         if not self._grant.valid(intent.epoch, self._now_ns()):
@@ -271,6 +276,8 @@ class Sender:
         await self._read_open_orders(symbol)
         await self._read_position(symbol)
         await self._statement.read(self.instruments[symbol])
+        if self.filters is not None:
+            await self.filters.look(symbol)
 
     async def _sweep_executions(self, symbol: str) -> None:
         """The first time nothing is swept: what was executed before is part of the position that is taken over."""

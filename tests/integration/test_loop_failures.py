@@ -209,6 +209,7 @@ def test_a_repeated_cancel_all_under_one_key_sends_nothing(tmp_path: Path) -> No
     rig = Rig(tmp_path, {StreamUp: [once, once, place_order(1)]})
     rig.run(lambda r: bool(r.engine.of(OrderAccepted)))
     assert rig.venue.calls.count("cancel_all BTCUSDT") == 1
+    assert rig.loop.tally.duplicate_operations == 1  # which is what the report shows
 
 
 def test_without_an_unexpired_grant_at_the_moment_of_sending_nothing_is_sent(tmp_path: Path) -> None:
