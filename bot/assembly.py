@@ -242,7 +242,7 @@ def assemble_shadow(
     if journal is not None and journal.continued:
         restore(engine, journal.path)
     instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
-    fees = {symbol: fees_of(parameters.of(symbol)) for symbol in symbols}
+    fees = {symbol: _fees_of(parameters.of(symbol)) for symbol in symbols}
     executions = 0 if journal is None else journal.execution_count
     venue = DrawnVenue(instruments.values(), execution.fill_rate, fees, execution.seed, executions)
     for symbol in symbols:
@@ -305,8 +305,7 @@ def assemble_shadow(
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
 
 
-def fees_of(own: EngineParameters) -> FeeProfile:
-    """What a drawn venue charges in one symbol: what the candidate assumes."""
+def _fees_of(own: EngineParameters) -> FeeProfile:
     return FeeProfile(own.fee_maker_bps, own.fee_taker_bps, own.rebate_maker_bps)
 
 

@@ -35,10 +35,6 @@ Left = dict[str, tuple[int, Decimal]]
 
 def run_shadow(resolved: Resolved, flags: Mapping[str, object]) -> tuple[int, str, JsonLog]:
     """(exit code, the report, the log). Raises ConfigError, JournalError, CannotListen, one line each."""
-    if flags.get("network"):
-        from bot.running_network_shadow import run_network_shadow
-
-        return run_network_shadow(resolved, flags)
     place = _place(resolved, flags)
     frozen_ns = frozen_at_ns(resolved.environment)
     clock = SimulatedClock(START_NS if frozen_ns is None else frozen_ns)
@@ -75,6 +71,8 @@ def _run(
 
 def _place(resolved: Resolved, flags: Mapping[str, object]) -> Place | None:
     """None without `--durable-state`: then nothing but the report and the log is written."""
+    if flags.get("network"):
+        raise ConfigError("--network with mode shadow: live market data with simulated fills is not built yet")
     for symbol in resolved.config.execution.symbols:
         if symbol not in BUILT_IN:
             allowed = ", ".join(BUILT_IN)

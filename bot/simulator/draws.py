@@ -128,24 +128,6 @@ class DrawnVenue:
             told += self._fill(best, at_ns) if best.fills else self._remove(best, at_ns, "lapsed")
         return told
 
-    def moved(self, symbol: str, top: tuple[int, int]) -> None:
-        """The best prices of a market that is not scripted."""
-        self._tops[symbol] = top
-
-    def traded(self, symbol: str, visited: Side, price_ticks: int, at_ns: int) -> list[ev.Event]:
-        """A trade of that market took from a side: the best of our orders there that it reached fills, or lapses."""
-        reached = [
-            order
-            for order in self._orders.values()
-            if order.symbol == symbol
-            and order.side is visited
-            and order.side.sign * (order.price_ticks - price_ticks) >= 0
-        ]
-        if not reached:
-            return []
-        best = max(reached, key=lambda order: order.side.sign * order.price_ticks)
-        return self._fill(best, at_ns) if best.fills else self._remove(best, at_ns, "lapsed")
-
     def _fill(self, order: Resting, at_ns: int) -> list[ev.Event]:
         del self._orders[order.client_order_id]
         price = self._instruments[order.symbol].price(order.price_ticks)

@@ -212,6 +212,7 @@ def test_the_live_variable_alone_arms_nothing_and_is_warned_of(
     ("arguments", "said"),
     [
         (("run", "--shadow", "--symbols", "XRPUSDT"), "'XRPUSDT' is not allowed without network"),
+        (("run", "--shadow", "--network"), "--network with mode shadow"),
         (("run", "--fill-rate", "1.1"), "--fill-rate: execution.fill_rate: '1.1' is not allowed"),
         (("run", "--latency-ms", "-1"), "execution.latency_ms: '-1' is not allowed"),
         (("run", "--iterations", "many"), "execution.iterations: 'many' is not allowed"),
