@@ -10,6 +10,11 @@ from __future__ import annotations
 import hmac
 
 import msgspec
+from multidict import istr
+
+API_KEY, TIMESTAMP = istr("X-BAPI-API-KEY"), istr("X-BAPI-TIMESTAMP")
+SIGN, RECV_WINDOW = istr("X-BAPI-SIGN"), istr("X-BAPI-RECV-WINDOW")
+"""Names of headers whose lower case is worked out once, not with every request."""
 
 
 def sign(secret: str, payload: bytes) -> str:
@@ -21,10 +26,10 @@ def rest_headers(key: str, secret: str, timestamp_ms: int, recv_window_ms: int, 
     """The four headers of a signed call. `payload`: the query string of a GET, the raw body of a POST, as sent."""
     stamp, window = str(timestamp_ms), str(recv_window_ms)
     return {
-        "X-BAPI-API-KEY": key,
-        "X-BAPI-TIMESTAMP": stamp,
-        "X-BAPI-SIGN": sign(secret, (stamp + key + window).encode() + payload),
-        "X-BAPI-RECV-WINDOW": window,
+        API_KEY: key,
+        TIMESTAMP: stamp,
+        SIGN: sign(secret, (stamp + key + window).encode() + payload),
+        RECV_WINDOW: window,
     }
 
 

@@ -213,6 +213,16 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     ret_msg: str = ""
 
 
+class BookPush(msgspec.Struct, frozen=True, gc=False):
+    """A message of `orderbook.*` as a whole; `Push` with its `data` already decoded."""
+
+    topic: str
+    data: BookRows
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+
+
 class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """A public trade: time in ms, symbol, taker's side, size, price."""
 
@@ -238,6 +248,23 @@ def decode_rows(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> li
     """A JSON array of `kind`. Raises VenueGarbled as `decode`."""
     rows: list[T] = _decoded(GenericAlias(list, (kind,)), raw, where)
     return rows
+
+
+_BOOK_BYTES, _BOOK_TEXT = b'{"topic":"orderbook.', '{"topic":"orderbook.'
+_book_push = msgspec.json.Decoder(BookPush)
+
+
+def book_push(raw: bytes | str) -> BookPush | None:
+    """A message of `orderbook.*` in one pass over it. None: it is none, or has to be looked at in two to say why not.
+
+    Nearly everything that a public stream says is a book, and the venue writes the topic first.
+    """
+    if not (raw.startswith(_BOOK_TEXT) if isinstance(raw, str) else raw.startswith(_BOOK_BYTES)):
+        return None
+    try:
+        return _book_push.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _decoded(kind: Any, raw: bytes | str | msgspec.Raw, where: str) -> Any:
