@@ -158,9 +158,10 @@ class AiohttpSocket:
         return self._payload(await self._socket.receive())
 
     async def hand_over(self, take: Callable[[bytes | str], None]) -> Never:
-        receive, payload, taken = self._socket.receive, self._payload, 0
+        receive, text, taken = self._socket.receive, aiohttp.WSMsgType.TEXT, 0
         while True:
-            take(payload(await receive()))  # goes on at once where a message waits already
+            message = await receive()  # goes on at once where one waits already
+            take(message[1] if message[0] is text else self._payload(message))
             taken += 1
             if taken == SLICE_MESSAGES:
                 taken = 0

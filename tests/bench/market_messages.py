@@ -22,6 +22,8 @@ MOVES = 0.016
 AT_MS = 1_767_225_600_000
 EVERY_MS = 20
 
+Rows = list[tuple[str, str]]
+
 
 def price(ticks: int) -> str:
     return f"{ticks // 10}.{ticks % 10}" if ticks % 10 else str(ticks // 10)
@@ -32,11 +34,11 @@ def size(lots: int) -> str:
 
 
 class Market:
-    """A book around a middle that wanders by whole ticks: bids below it, asks above it, no level missing."""
+    """A book around a middle that wanders by whole ticks and comes back; no level is missing on either side."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, bid_ticks: int = MIDDLE_TICKS) -> None:
         self._draw = Random(seed)
-        self._bid = MIDDLE_TICKS
+        self._home = self._bid = bid_ticks
         self._update_id = 1_000_000
 
     def snapshot(self) -> bytes:
@@ -47,7 +49,7 @@ class Market:
     def delta(self) -> bytes:
         draw = self._draw
         if draw.random() < MOVES:
-            return self._move(draw.choice((-1, 1)))
+            return self.move(1 if draw.random() < 0.5 - 0.02 * (self._bid - self._home) else -1)
         bids: dict[str, str] = {}
         asks: dict[str, str] = {}
         for _ in range(draw.randint(1, 5)):
@@ -58,25 +60,30 @@ class Market:
                 asks[price(self._bid + 1 + away)] = size(self._lots())
         return self._message("delta", list(bids.items()), list(asks.items()))
 
-    def _move(self, by: int) -> bytes:
-        """One tick up or down: a level is taken out, a level is put in, and the far ends of the 50 follow."""
-        old, self._bid = self._bid, self._bid + by
-        if by > 0:
-            bids = [(price(self._bid), size(self._lots())), (price(old - LEVELS + 1), "0")]
-            asks = [(price(old + 1), "0"), (price(self._bid + LEVELS), size(self._lots()))]
-        else:
-            bids = [(price(old), "0"), (price(self._bid - LEVELS + 1), size(self._lots()))]
-            asks = [(price(self._bid + 1), size(self._lots())), (price(old + LEVELS), "0")]
+    def move(self, ticks: int) -> bytes:
+        """Everything that many ticks up or down: levels are taken out and put in at the touch and at the far ends."""
+        old, self._bid = self._bid, self._bid + ticks
+        before, now = range(old - LEVELS + 1, old + 1), range(self._bid - LEVELS + 1, self._bid + 1)
+        bids = [*self._put([tick for tick in now if tick not in before]), *_gone(before, now)]
+        before, now = range(old + 1, old + LEVELS + 1), range(self._bid + 1, self._bid + LEVELS + 1)
+        asks = [*self._put([tick for tick in now if tick not in before]), *_gone(before, now)]
         return self._message("delta", bids, asks)
+
+    def _put(self, ticks: list[int]) -> Rows:
+        return [(price(tick), size(self._lots())) for tick in ticks]
 
     def _lots(self) -> int:
         return self._draw.randint(1, 4_000)
 
-    def _message(self, kind: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> bytes:
+    def _message(self, kind: str, bids: Rows, asks: Rows) -> bytes:
         self._update_id += 1
         at_ms = AT_MS + (self._update_id - 1_000_001) * EVERY_MS
         data = {"s": SYMBOL, "b": bids, "a": asks, "u": self._update_id, "seq": 7_961_638_724 + self._update_id}
         return msgspec.json.encode({"topic": TOPIC, "type": kind, "ts": at_ms, "data": data, "cts": at_ms - 1})
+
+
+def _gone(before: range, now: range) -> Rows:
+    return [(price(tick), "0") for tick in before if tick not in now]
 
 
 def frame(payload: bytes) -> bytes:
