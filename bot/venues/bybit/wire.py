@@ -240,13 +240,20 @@ _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 def decode(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> T:
     """The bytes as `kind`. Raises VenueGarbled with `where` and the path of the field that does not fit."""
-    value: T = _decoded(kind, raw, where)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        value: T = decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise VenueGarbled(f"{where}: {error}") from None
     return value
 
 
 def decode_rows(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> list[T]:
     """A JSON array of `kind`. Raises VenueGarbled as `decode`."""
-    rows: list[T] = _decoded(GenericAlias(list, (kind,)), raw, where)
+    listed: Any = GenericAlias(list, (kind,))
+    rows: list[T] = decode(listed, raw, where)
     return rows
 
 
@@ -265,16 +272,6 @@ def book_push(raw: bytes | str) -> BookPush | None:
         return _book_push.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-
-
-def _decoded(kind: Any, raw: bytes | str | msgspec.Raw, where: str) -> Any:
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    try:
-        return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise VenueGarbled(f"{where}: {error}") from None
 
 
 def envelope(status: int, body: bytes, where: str) -> Envelope:
