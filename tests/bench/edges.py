@@ -1,6 +1,6 @@
 """The bot's edges, measured in one run on loopback: orders, sockets, overtaking, and what it weighs.
 
-    python -m tests.bench.edges [--orders 300] [--messages 50000] [--rounds 7] [--backlog 50000] [--trials 100]
+    python -m tests.bench.edges [--orders 150] [--messages 30000] [--rounds 15] [--backlog 50000] [--trials 100]
                                 [--ticks 100] [--json]
 
 Orders and sockets: every client on the same stub, in interleaved rounds, CPU time of the client's own process, medians,
@@ -29,7 +29,7 @@ BAR = 40
 
 
 class Target(NamedTuple):
-    """One number that is promised. `wanted` has its unit; `met` None where nothing is promised."""
+    """One number that is promised, both with their unit."""
 
     what: str
     value: str
@@ -150,7 +150,7 @@ def as_json(found: Measured) -> str:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.edges")
     least = {"orders": 50, "messages": 1_000, "rounds": 1, "backlog": 10_000, "trials": 1, "ticks": 1}
-    default = {"orders": 300, "messages": 50_000, "rounds": 7, "backlog": 50_000, "trials": 100, "ticks": 100}
+    default = {"orders": 150, "messages": 30_000, "rounds": 15, "backlog": 50_000, "trials": 100, "ticks": 100}
     for name, value in default.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json", action="store_true", help="for programs")
