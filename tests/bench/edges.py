@@ -105,9 +105,11 @@ def table(found: Measured) -> str:
     ]
     over = found.overtaking
     cost_us = share(over.drained_cpu_ms, 0.5) * 1e3 / over.backlog
+    read_p50, read_p99 = (share([float(one) for one in over.read_before], part) for part in (0.5, 0.99))
     lines += [
         "",
         *distribution(f"freeze → cancel-all at the venue over {over.backlog:,} queued messages", over.cancel_all_ms),
+        f"  messages read before it: p50 {read_p50:,.0f}   p99 {read_p99:,.0f}   worst {max(over.read_before):,}",
         f"  (reading it all took {share(over.drained_ms, 0.5):,.0f} ms; the whole bot: {cost_us:.1f} us CPU a message)",
         "",
         *distribution("tick → order on the wire", over.tick_ms),

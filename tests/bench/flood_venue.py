@@ -6,10 +6,11 @@ Orders, account and private stream are the venue's own. On the public stream the
 silent: what comes after it is this process's, ten small changes a second, so that the book does not go stale. A line on
 the standard input makes it do one thing, and it answers with one line:
 
-    {"do": "flood"}           MESSAGES changes at once, a snapshot before them and a ping after them
+    {"do": "flood"}           MESSAGES changes at once, a snapshot before them and a ping after every 500
     {"do": "tick"}            one message that moves every level by 20 ticks, up and down in turn
-    {"do": "seen"}            nanoseconds (monotonic) of the first mutation of each path since the last flood or tick,
-                              and of the pong, which the client sends when it has read the whole flood
+    {"do": "seen"}            nanoseconds (monotonic) of the first mutation of each path since the last flood or tick;
+                              by its pongs, when the client had read the whole flood, and how many changes of it when
+                              its first cancel-all came
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from bot.simulator.loopback import IDLE_CUT_S, Clock, LoopbackVenue, _Socket
 from bot.simulator.market import Action, BookReset, BookShift, GeneratedMarket
 from bot.simulator.server import GENERATED, HOST, TOKEN_ENV
 from bot.simulator.venue import Venue
+from bot.venues.bybit.calls import CANCEL_ALL
 from tests.bench.market_messages import Market, frame
 
-PING = bytes((0x89, 0))
+PING_EVERY = 500
 BEAT_S = 0.1
 TICK_TICKS = 20
 NEVER_NS = 1 << 62
@@ -60,15 +62,20 @@ class Still:
         return self._market.jump(ticks)
 
 
-class _Stream(web.WebSocketResponse):
-    """Notes when the client answers a ping."""
+def ping(read: int) -> bytes:
+    """A frame whose answer says that so many changes were read."""
+    return bytes((0x89, 4)) + read.to_bytes(4, "big")
 
-    pong_ns = 0
+
+class _Stream(web.WebSocketResponse):
+    """Notes what the client's answers to pings say: `read` changes, by `pong_ns`."""
+
+    read = pong_ns = 0
 
     async def receive(self, timeout: float | None = None) -> WSMessage:  # noqa: ASYNC109 - aiohttp's signature
         message = await super().receive(timeout)
         if message.type is WSMsgType.PONG:
-            self.pong_ns = time.monotonic_ns()
+            self.read, self.pong_ns = int.from_bytes(message.data, "big"), time.monotonic_ns()
         return message
 
 
@@ -78,13 +85,20 @@ class FloodVenue(LoopbackVenue):
     def __init__(self, venue: Venue, token: str, clock: Clock, messages: int) -> None:
         super().__init__(venue, token, clock)
         self.seen: dict[str, int] = {}
+        self.read_before = 0
         self.subscribed = 0
         self._snapshot_due = False
         bid = venue.book.best_background(Side.BUY)
         assert bid is not None
         self._live = Market(2, bid)
         market = Market(1, bid)
-        self._flood = frame(market.snapshot()) + b"".join(frame(market.delta()) for _ in range(messages)) + PING
+        pieces = [frame(market.snapshot())]
+        for number in range(1, messages + 1):
+            pieces.append(frame(market.delta()))
+            if number % PING_EVERY == 0 or number == messages:
+                pieces.append(ping(number))
+        self._messages = messages
+        self._flood = b"".join(pieces)
         self._after_flood = market
         self._up = True
         self._request: web.Request | None = None
@@ -101,8 +115,9 @@ class FloodVenue(LoopbackVenue):
         return self._write(frame(text))
 
     @property
-    def pong_ns(self) -> int:
-        return self._stream.pong_ns if self._stream is not None else 0
+    def all_read_ns(self) -> int:
+        """0 while the client has not read the whole flood."""
+        return self._stream.pong_ns if self._stream is not None and self._stream.read == self._messages else 0
 
     async def beat(self) -> None:
         while True:
@@ -116,14 +131,16 @@ class FloodVenue(LoopbackVenue):
         assert self._request is not None
         assert self._request.transport is not None
         assert self._stream is not None
-        self.seen, self._stream.pong_ns = {}, 0
+        self.seen, self._stream.read = {}, 0
         at_ns = time.monotonic_ns()
         self._request.transport.write(data)
         return at_ns
 
     async def _rest(self, request: web.Request) -> web.Response:
-        if request.method == "POST":
-            self.seen.setdefault(request.path, time.monotonic_ns())
+        if request.method == "POST" and request.path not in self.seen:
+            self.seen[request.path] = time.monotonic_ns()
+            if request.path == CANCEL_ALL and self._stream is not None:
+                self.read_before = self._stream.read
         return await super()._rest(request)
 
     async def _open_public(self, request: web.Request) -> web.StreamResponse:
@@ -150,7 +167,12 @@ def answer(venue: FloodVenue, asked: dict[str, Any]) -> dict[str, Any]:
         return {"at_ns": venue.flood()}
     if asked["do"] == "tick":
         return {"at_ns": venue.tick()}
-    return {"seen": venue.seen, "pong_ns": venue.pong_ns, "subscribed": venue.subscribed}
+    return {
+        "seen": venue.seen,
+        "all_read_ns": venue.all_read_ns,
+        "read_before": venue.read_before,
+        "subscribed": venue.subscribed,
+    }
 
 
 async def serve(messages: int, token: str) -> None:

@@ -24,10 +24,10 @@ import httpx
 import psutil
 
 from bot.simulator.server import TOKEN_ENV
+from bot.venues.bybit.calls import AMEND, CANCEL_ALL, CREATE
 from tests.bench.engine import ROOT, Invalid
 from tests.support.bot_rig import CONTROL_TOKEN, DEMO_SETTINGS, Bot, SimulatedVenue, running_bot, wait_for
 
-CANCEL_ALL, CREATE, AMEND = "/v5/order/cancel-all", "/v5/order/create", "/v5/order/amend"
 CANCEL_ALL_P99_MS_MAX = 50.0
 RSS_MB_MAX = 95.0
 PACE_S = 0.3
@@ -41,14 +41,28 @@ SETTINGS_CHANGES = {
 
 
 class Overtaking(NamedTuple):
-    """Milliseconds of every trial; `drained_ms`: until the bot had read the whole backlog, and what it cost."""
+    """Milliseconds of every trial; `drained_ms`: until the bot had read the whole backlog, and what it cost.
+
+    `read_before`: how many messages of the backlog it had read when its cancel-all came, to the 500; how busy the
+    machine is does not change it.
+    """
 
     backlog: int
     cancel_all_ms: list[float]
+    read_before: list[int]
     drained_ms: list[float]
     drained_cpu_ms: list[float]
     tick_ms: list[float]
     rss_start_mb: float
+
+
+class Frozen(NamedTuple):
+    """One trial, from sending the freeze on."""
+
+    cancel_all_ms: float
+    read_before: int
+    drained_ms: float
+    drained_cpu_ms: float
 
 
 class Venue:
@@ -102,14 +116,21 @@ def measure(backlog: int, trials: int, ticks: int) -> Overtaking:
             rss_mb = bot.rss_mb()
             bot.renew(1)
             tick_ms = [_tick_ms(venue, bot) for _ in range(ticks)]
-            frozen = [_freeze_ms(venue, bot) for _ in range(trials)]
+            frozen = [_freeze(venue, bot) for _ in range(trials)]
             found = venue.do("seen")
             if found["subscribed"] != 1:
                 raise Invalid(f"the bot asked for the book {found['subscribed']} times: it lost it on the way")
             if code := bot.stop():
                 raise Invalid(f"the bot ended with code {code}")
-    cancel_all_ms, drained_ms, drained_cpu_ms = ([one[number] for one in frozen] for number in range(3))
-    return Overtaking(backlog, cancel_all_ms, drained_ms, drained_cpu_ms, tick_ms, rss_mb)
+    return Overtaking(
+        backlog,
+        [one.cancel_all_ms for one in frozen],
+        [one.read_before for one in frozen],
+        [one.drained_ms for one in frozen],
+        [one.drained_cpu_ms for one in frozen],
+        tick_ms,
+        rss_mb,
+    )
 
 
 def _settings() -> str:
@@ -138,8 +159,7 @@ def _tick_ms(venue: Venue, bot: Bot) -> float:
     return float((wait_for("an order after a tick", first_order, deadline_s=10, every_s=0.01) - began_ns) / 1e6)
 
 
-def _freeze_ms(venue: Venue, bot: Bot) -> tuple[float, float, float]:
-    """(freeze → cancel-all at the venue, freeze → the backlog read, the bot's CPU time until then)."""
+def _freeze(venue: Venue, bot: Bot) -> Frozen:
     _both_out(venue, bot)
     cpu_before_s = sum(psutil.Process(bot.process.pid).cpu_times()[:2])
     venue.do("flood")
@@ -150,11 +170,11 @@ def _freeze_ms(venue: Venue, bot: Bot) -> tuple[float, float, float]:
 
     def drained() -> dict[str, Any] | None:
         found = venue.do("seen")
-        return found if found["pong_ns"] and CANCEL_ALL in found["seen"] else None
+        return found if found["all_read_ns"] and CANCEL_ALL in found["seen"] else None
 
     found = wait_for("a cancel-all, and the backlog read", drained, deadline_s=60, every_s=0.02)
     cpu_s = sum(psutil.Process(bot.process.pid).cpu_times()[:2]) - cpu_before_s
-    arrived_ns, read_ns = found["seen"][CANCEL_ALL], found["pong_ns"]
+    arrived_ns, read_ns = found["seen"][CANCEL_ALL], found["all_read_ns"]
     if arrived_ns >= read_ns:
         raise Invalid("a cancel-all that came after the backlog was read: there was nothing left to overtake")
-    return (arrived_ns - began_ns) / 1e6, (read_ns - began_ns) / 1e6, cpu_s * 1e3
+    return Frozen((arrived_ns - began_ns) / 1e6, found["read_before"], (read_ns - began_ns) / 1e6, cpu_s * 1e3)
