@@ -43,8 +43,9 @@ peers: setup # the engines of others, in an environment of their own (about 1.2 
 	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
 		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
 
-bench: peers ## freezes, both lanes against nautilus and hftbacktest, and the cost of more symbols
+bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbacktest, and the cost of more symbols
 	@$(BIN)/python -m tests.bench.freeze
+	@$(BIN)/python -m tests.bench.edges
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity
 

@@ -41,6 +41,8 @@ EXECUTION_PAGE_ROWS: Final = 100
 EXECUTION_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
 """The venue looks at most this far from `startTime`."""
 
+_encode = msgspec.json.Encoder().encode
+
 _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
 
@@ -73,7 +75,7 @@ def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> 
 
 
 def _post(path: str, fields: dict[str, str | int | bool]) -> Call:
-    return Call("POST", path, body=msgspec.json.encode(fields))
+    return Call("POST", path, body=_encode(fields))
 
 
 def number(value: Decimal) -> str:
@@ -132,7 +134,7 @@ def _create(
         "orderLinkId": client_order_id,
     }
     if category == "linear":  # spot has neither positions nor reduce-only
-        fields |= {"positionIdx": 0, "reduceOnly": reduce_only}
+        fields["positionIdx"], fields["reduceOnly"] = 0, reduce_only
     return _post(CREATE, fields)
 
 
