@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from bot.domain.fees import FeeProfile, fee_profile
 from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
-from bot.journal import Journal, Segments
+from bot.journal import Journal, JournalError, Segments
 from bot.modes import Mode, live_enabled
 from bot.replaying import restore
 from bot.resolution import Resolved
@@ -38,9 +38,14 @@ from bot.settings_file import ConfigError
 from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
+from bot.stores.redis_place import MARKER, place_for, write_marker
+from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import hosts_for, override_hosts
 from bot.version import code_version
+
+if TYPE_CHECKING:  # its client is loaded only where the journal is there
+    from bot.stores.redis_store import RedisStore
 
 
 class Place(NamedTuple):
@@ -116,26 +121,46 @@ def _per_symbol(config: BotConfig) -> dict[str, SymbolParameters]:
 def open_journal(place: Place, resolved: Resolved, log: JsonLog, synchronous: str = "FULL") -> Journal:
     """The run's journal. Raises JournalError; ConfigError where one is there and was not asked for."""
     settings, path = resolved.config.journal, place.state_dir / "journal.db"
-    if path.exists() and not place.recover:
-        raise ConfigError(
-            f"{path}: a journal is there already; --recover continues it, another --state-dir starts anew"
-        )
-    if place.recover and not path.exists():
+    store = _redis_store(place, resolved)
+    if store is None and path.exists() and not place.recover:
+        raise ConfigError(already_there(path))
+    if place.recover and not (path.exists() if store is None else store.continued):
         log.write("INFO", "bot.journal", "recovery", {"found": False, "message": "no journal: starting fresh"})
     segments = None
     if settings.market_data:
         segments = Segments(place.state_dir, settings.segment_mb * 1_000_000, settings.segments_kept)
-    meta = {
+    journal = Journal(path, _meta(place, resolved), synchronous=synchronous, segments=segments, store=store)
+    if journal.continued:
+        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
+    return journal
+
+
+def _redis_store(place: Place, resolved: Resolved) -> RedisStore | None:
+    """The journal in Redis where it is to be kept there; None: in SQLite. Raises JournalError where both would be."""
+    url, state_dir = resolved.config.journal.store, place.state_dir
+    journal, marker = state_dir / "journal.db", state_dir / MARKER
+    if url == "sqlite" or resolved.mode == "shadow":
+        if marker.exists():
+            raise JournalError(f"{marker}: the journal of this state folder is in Redis, journal.store is {url}")
+        return None
+    if journal.exists():
+        raise JournalError(f"{journal}: the journal of this state folder is in SQLite, journal.store is {url}")
+    from bot.stores.redis_store import RedisStore
+
+    where = place_for(url, place.account, state_dir)
+    store = RedisStore(where, _meta(place, resolved), recover=place.recover)
+    write_marker(state_dir, where)
+    return store
+
+
+def _meta(place: Place, resolved: Resolved) -> dict[str, str]:
+    return {
         "account": place.account,
         "run": place.run,
         "config_digest": resolved.digest,
         "version": code_version(),
         "mode": resolved.mode,
     }
-    journal = Journal(path, meta, synchronous=synchronous, segments=segments)
-    if journal.continued:
-        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
-    return journal
 
 
 def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock) -> Process:

@@ -182,8 +182,12 @@ class VenueSettings(Section):
 
 
 class JournalSettings(Section):
-    """`disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written."""
+    """`store`: sqlite (a file in the state folder), or redis://HOST[:PORT][/DATABASE] (rediss:// by TLS)
+    for networked runs; a password goes into MM_REDIS_PASSWORD.
 
+    `disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written."""
+
+    store: str = Field(default="sqlite", pattern=r"^(sqlite|rediss?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[0-9]{1,3})?)$")
     market_data: bool = False
     segment_mb: int = Field(default=64, ge=1, le=4_096)
     segments_kept: int = Field(default=20, ge=1, le=10_000)

@@ -17,10 +17,9 @@ from bot.engine.ledger import Ledger
 from bot.engine.parameters import EngineParameters
 from bot.engine.recovery import instrument_of
 from bot.exports import utc
-from bot.journal import JournalReader
+from bot.journal import JournalReader, check
 from bot.runtime.status import plain
 from bot.settings_file import ConfigError
-from bot.stores import sqlite
 
 Json = dict[str, object]
 MINUTE_NS: Final = 60_000_000_000
@@ -29,7 +28,7 @@ _DECIMAL_ZERO: Final = Decimal(0)
 
 def risk_view(state_dir: Path) -> Json:
     """Raises JournalError; ConfigError where the journal does not say under which limits the run was."""
-    sqlite.check(state_dir / "journal.db")
+    check(state_dir / "journal.db")
     with JournalReader(state_dir / "journal.db") as reader:
         parameters, run = _parameters(reader)
         (now_ns,) = next(reader.rows("SELECT coalesce(max(at_ns), 0) FROM entry"))

@@ -25,7 +25,8 @@ from tasks.supervise.identity import MARK
 WORK_POOL = "slipway"
 PREFECT_WORKER_QUERY_S = 1
 
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE")
+_JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", *_JOURNAL)
 
 
 @dataclass(frozen=True)
