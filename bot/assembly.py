@@ -224,6 +224,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
+        account_is_ours=parameters.foreign_orders == "cancel",
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
