@@ -143,7 +143,7 @@ class Loop:
         elif isinstance(event, FundingPaid) and self.sender.known_execution(event):
             return
         elif isinstance(event, OrderUpdated):
-            self.sender.own_orders.heard(event.order)
+            self.sender.own_orders.strangers.heard(event.order)
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)

@@ -20,6 +20,34 @@ OWN_PREFIX: Final = "slw"
 _SEVERITY: Final = (Accepted, Refused, Unreachable, Unknown)
 
 
+class Strangers:
+    """Orders of others on the account, as far as is known."""
+
+    def __init__(self) -> None:
+        self._standing: dict[str, set[str]] = {}
+        """symbol → venue ids of others' orders that stand; a symbol that was not read yet is absent"""
+
+    def read(self, symbol: str, orders: Iterable[VenueOrder]) -> None:
+        """A read of open orders, all pages."""
+        self._standing[symbol] = {
+            order.venue_order_id for order in orders if not is_ours(order.client_order_id) and _stands(order)
+        }
+
+    def heard(self, order: VenueOrder) -> None:
+        """The private stream's word on an order, whoever's."""
+        standing = self._standing.get(order.symbol)
+        if standing is None or is_ours(order.client_order_id):
+            return
+        if _stands(order):
+            standing.add(order.venue_order_id)
+        else:
+            standing.discard(order.venue_order_id)
+
+    def none_stands(self, symbol: str) -> bool:
+        """True only where a read showed none and the stream has told of none since."""
+        return self._standing.get(symbol) == set()
+
+
 class OwnOrders:
     """Of one account. `instruments`: filters as they become known, by symbol."""
 
@@ -30,24 +58,11 @@ class OwnOrders:
         self._instruments = instruments
         self._now_ns = now_ns
         self._alone = alone
-        self._foreign: dict[str, set[str]] = {}
-        """symbol → venue ids of others' orders that stand; a symbol that was not read yet is absent"""
-
-    def read(self, symbol: str, orders: Iterable[VenueOrder]) -> None:
-        """A read of open orders, all pages."""
-        self._foreign[symbol] = {order.venue_order_id for order in orders if _is_foreign(order) and _stands(order)}
-
-    def heard(self, order: VenueOrder) -> None:
-        """The private stream's word on an order, whoever's."""
-        if _is_foreign(order) and order.symbol in self._foreign:
-            if _stands(order):
-                self._foreign[order.symbol].add(order.venue_order_id)
-            else:
-                self._foreign[order.symbol].discard(order.venue_order_id)
+        self.strangers = Strangers()
 
     def cancel_all(self, symbol: str) -> asyncio.Task[Outcome]:
         """Starts it at once: a task of its own is ahead of whatever is started after it in the same turn."""
-        alone = self._alone or self._foreign.get(symbol) == set()
+        alone = self._alone or self.strangers.none_stands(symbol)
         work: Awaitable[Outcome] = self._port.cancel_all(symbol) if alone else self._one_by_one(symbol)
         return asyncio.get_running_loop().create_task(_outcome(work))
 
@@ -61,19 +76,20 @@ class OwnOrders:
             return Unreachable(str(error))
         except (VenueError, NotOnGrid) as error:
             return Unknown(getattr(error, "code", 0), f"open orders of {symbol} could not be read: {error}")
-        self.read(symbol, orders)
+        self.strangers.read(symbol, orders)
         now_ns = self._now_ns()
         cancels = [
             self._port.cancel(CancelOrder(now_ns, order.client_order_id, symbol, order.venue_order_id, ""))
             for order in orders
-            if _stands(order) and not _is_foreign(order)
+            if _stands(order) and is_ours(order.client_order_id)
         ]
-        outcomes = [*await asyncio.gather(*cancels), Accepted(count=len(cancels))]
+        outcomes = [Accepted(count=len(cancels)), *await asyncio.gather(*cancels)]
         return max(outcomes, key=lambda outcome: _SEVERITY.index(type(outcome)))
 
 
-def _is_foreign(order: VenueOrder) -> bool:
-    return not order.client_order_id.startswith(OWN_PREFIX)
+def is_ours(client_order_id: str) -> bool:
+    """By the prefix that every order of ours carries."""
+    return client_order_id.startswith(OWN_PREFIX)
 
 
 def _stands(order: VenueOrder) -> bool:

@@ -300,7 +300,7 @@ class Sender:
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
             return
-        self.own_orders.read(symbol, orders)
+        self.own_orders.strangers.read(symbol, orders)
         self._tell(OpenOrdersRead(self._now_ns(), symbol, asked_at_ns, tuple(orders)))
 
     async def _read_position(self, symbol: str) -> None:

@@ -67,7 +67,7 @@ def test_before_anything_was_read_it_reads_and_cancels_ours_alone() -> None:
 def test_where_a_read_showed_none_of_others_the_venues_cancel_all_is_used() -> None:
     venue = Venue("slwq-1-1")
     own = own_orders(venue)
-    own.read(SYMBOL, venue.orders)
+    own.strangers.read(SYMBOL, venue.orders)
     assert cancelled(venue, own) == Accepted(count=1)
     assert venue.calls == [f"cancel_all {SYMBOL}"]
 
@@ -75,11 +75,11 @@ def test_where_a_read_showed_none_of_others_the_venues_cancel_all_is_used() -> N
 def test_one_that_the_stream_told_of_since_is_spared_and_forgotten_when_it_ends() -> None:
     venue = Venue("slwq-1-1", "hand-1")
     own = own_orders(venue)
-    own.read(SYMBOL, ())
-    own.heard(order("hand-1"))
+    own.strangers.read(SYMBOL, ())
+    own.strangers.heard(order("hand-1"))
     cancelled(venue, own)
     assert venue.calls == ["read", "cancel slwq-1-1 v-slwq-1-1"]
-    own.heard(order("hand-1", OrderStatus.CANCELLED))
+    own.strangers.heard(order("hand-1", OrderStatus.CANCELLED))
     cancelled(venue, own)
     assert venue.calls[-1] == f"cancel_all {SYMBOL}"
 
@@ -87,8 +87,8 @@ def test_one_that_the_stream_told_of_since_is_spared_and_forgotten_when_it_ends(
 def test_our_own_word_on_the_stream_is_no_stranger() -> None:
     venue = Venue("slwq-1-1")
     own = own_orders(venue)
-    own.read(SYMBOL, ())
-    own.heard(order("slwq-1-1"))
+    own.strangers.read(SYMBOL, ())
+    own.strangers.heard(order("slwq-1-1"))
     cancelled(venue, own)
     assert venue.calls == [f"cancel_all {SYMBOL}"]
 

@@ -172,7 +172,7 @@ class Rig:
 
         async def course() -> int:
             self.loop = Loop(self._parts)
-            self.loop.sender.own_orders.read("BTCUSDT", ())  # nobody else has an order there
+            self.loop.sender.own_orders.strangers.read("BTCUSDT", ())  # nobody else has an order there
             self.loop.begin()
             running = asyncio.create_task(self.loop.run())
             async with asyncio.timeout(10):
