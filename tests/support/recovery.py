@@ -47,6 +47,7 @@ strategy:
   requote_interval_ms: 50
 risk:
   orders_per_min_max: 600
+  price_collar_bps: 9000
   cancels_per_min_max: 10000
   cancel_budget_per_min: 10000
 stop:
@@ -91,6 +92,7 @@ class Drill:
     leftovers: set[str] = field(default_factory=set)
     seen_orders: int = 0
     agrees_within_s: float = 15.0
+    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -119,7 +121,7 @@ class Drill:
     @contextlib.contextmanager
     def life(self) -> Iterator[Bot]:
         """A bot that continues what the one before left, without a grant yet."""
-        extra = (*FLAGS, *(("--recover",) if self.kills else ()))
+        extra = (*FLAGS, *self.flags, *(("--recover",) if self.kills else ()))
         with running_bot(self.venue, self.folder, settings=self.settings, extra=extra, account=self.account) as bot:
             yield bot
 
@@ -236,6 +238,12 @@ class Drill:
                 return f"{kind} is {shown[kind]}, by the venue's executions {getattr(sums, kind)}"
         self.fills = len(theirs)
         return ""
+
+    def lowest_sample_quote(self) -> float:
+        """The worst result that the journal has noted."""
+        with self._journal() as journal:
+            query = "SELECT min(CAST(json_extract(body, '$.fields.net_quote') AS REAL)) FROM entry WHERE kind = 'Note'"
+            return float(next(journal.rows(query))[0] or 0)
 
     # ---- the venue's word -------------------------------------------------------------------------------------------
 
