@@ -99,7 +99,7 @@ class Drill:
         self.account = self.venue.account()
         key = Key(self.account["account"], self.account["api_key"], self.account["api_secret"])
         self.stranger: HTTP = http(self.venue, key)  # type: ignore[arg-type]  # it has the addresses too
-        self._foreign_id = self.stranger.place_order(category="linear", **terms(self.stranger, "hand-1", away=9_000))[
+        self._foreign_id = self.stranger.place_order(category="linear", **terms(self.stranger, "hand-1", away=40_000))[
             "result"
         ]["orderId"]
         self._foreign = self._rows("open")[self._foreign_id]
