@@ -123,6 +123,7 @@ def _kill_switch(folder: StateFolder, account: str, plan: str, say: Say) -> bool
         say(f"{account}: no kill switch without it: {error}")
         return False
     command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--flatten", "--symbols", symbols]
+    command += ["--quiet-s", "0.5"]  # its bot was killed
     environment = base_environment() | access.venue_environment()
     try:
         done = subprocess.run(command, env=environment, cwd=working_directory(), timeout=40, check=False,

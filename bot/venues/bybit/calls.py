@@ -166,6 +166,11 @@ def open_orders(category: Category, symbol: str, cursor: str = "") -> Call:
     return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="0", limit=str(PAGE_ROWS), cursor=cursor)
 
 
+def recent_orders(category: Category, symbol: str) -> Call:
+    """The newest orders, those that have ended included; one page, as it happens."""
+    return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="1", limit=str(PAGE_ROWS))
+
+
 def order_now(category: Category, symbol: str, client_order_id: str) -> Call:
     """One order among the open and the lately closed."""
     return _get(OPEN_ORDERS, category=category, symbol=symbol, orderLinkId=client_order_id)
