@@ -136,15 +136,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--execute", action="store_true", help="send cancels; without it nothing is sent")
     parser.add_argument("--flatten", action="store_true", help="also close positions, reduce-only, inside a band")
-    parser.add_argument("--symbols", type=_symbols, required=True, metavar="A,B")
+    parser.add_argument("--symbols", type=symbols_of, required=True, metavar="A,B")
     parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE")
-    parser.add_argument("--deadline-s", type=_number_within(*DEADLINE_RANGE_S), default=20.0)
-    parser.add_argument("--quiet-s", type=_number_within(*QUIET_RANGE_S), default=QUIET_S)
-    parser.add_argument("--band-bps", type=_whole_within(*BAND_RANGE_BPS), default=100)
+    parser.add_argument("--deadline-s", type=number_within(*DEADLINE_RANGE_S), default=20.0)
+    parser.add_argument("--quiet-s", type=number_within(*QUIET_RANGE_S), default=QUIET_S)
+    parser.add_argument("--band-bps", type=whole_within(*BAND_RANGE_BPS), default=100)
     return parser
 
 
-def _symbols(text: str) -> tuple[str, ...]:
+def symbols_of(text: str) -> tuple[str, ...]:
+    """An argument of symbols by commas."""
     symbols = tuple(part.strip() for part in text.split(",") if part.strip())
     wrong = [symbol for symbol in symbols if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol)]
     if wrong or not symbols:
@@ -152,7 +153,9 @@ def _symbols(text: str) -> tuple[str, ...]:
     return symbols
 
 
-def _number_within(low: float, high: float) -> Callable[[str], float]:
+def number_within(low: float, high: float) -> Callable[[str], float]:
+    """An argument that is a number within these bounds."""
+
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -165,7 +168,9 @@ def _number_within(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _whole_within(low: int, high: int) -> Callable[[str], int]:
+def whole_within(low: int, high: int) -> Callable[[str], int]:
+    """The same, a whole one."""
+
     def parse(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text!r}, allowed: {low} to {high}")
