@@ -30,6 +30,8 @@ class WatchdogMetrics:
         runs = WATCHDOG[3]
         name = runs.name.removesuffix("_total")
         self._runs = Counter(name, runs.meaning, runs.labels, registry=self._registry)
+        for state in STATES:
+            self._state.labels(state).set(0)
         for result in RESULTS:
             self._runs.labels(result)
         self._shown: set[str] = set()
