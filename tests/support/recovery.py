@@ -80,7 +80,7 @@ def settings_file(folder: Path, more: str = "") -> Path:
 
 @dataclass
 class Drill:
-    """One account and its bot. `kills` so far, `fills` that were accounted for at the last look."""
+    """One account and its bot. `kills` so far, `during_recovery` of them, `fills` accounted for at the last look."""
 
     venue: SimulatedVenue
     folder: Path
@@ -91,6 +91,7 @@ class Drill:
     fills: int = 0
     leftovers: set[str] = field(default_factory=set)
     seen_orders: int = 0
+    during_recovery: int = 0
     agrees_within_s: float = 15.0
     flags: tuple[str, ...] = ()
 
@@ -110,6 +111,7 @@ class Drill:
         """One life of the bot: recovers, is checked, quotes, and dies at a moment that the seed draws."""
         with self.life() as bot:
             if self.kills and self._random.random() < DURING_RECOVERY_SHARE:
+                self.during_recovery += 1
                 time.sleep(self._random.uniform(0, STARTED_S_MAX))  # the moment itself, not a wait for something
             else:
                 self.recovered(bot)
