@@ -177,6 +177,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         category=config.venue.category,
         recv_window_ms=config.venue.receive_window_ms,
         seed=config.execution.seed,
+        disconnect_cancel_s=config.venue.disconnect_cancel_s,
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None

@@ -168,10 +168,15 @@ class FeeSettings(Section):
 
 
 class VenueSettings(Section):
-    """How long the venue may take over what."""
+    """How long the venue may take over what.
+
+    `disconnect_cancel_s`: it cancels all orders of the account, whoever's, that long after the bot's connection is gone
+    (3 to 300, 0: off). It is armed where the venue offers it and never relied on alone.
+    """
 
     exchange: Literal["bybit"] = "bybit"
     category: Literal["linear", "spot"] = "linear"
+    disconnect_cancel_s: int = Field(default=10, ge=0, le=300)
     receive_window_ms: int = Field(default=5_000, ge=100, le=60_000)
     not_found_margin_ms: int = Field(default=2_000, ge=0, le=60_000)
     confirm_timeout_ms: int = Field(default=2_000, ge=100, le=60_000)
@@ -179,6 +184,12 @@ class VenueSettings(Section):
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
+
+    @model_validator(mode="after")
+    def _window_is_one_the_venue_takes(self) -> VenueSettings:
+        if self.disconnect_cancel_s in (1, 2):
+            raise ValueError(f"disconnect_cancel_s {self.disconnect_cancel_s} must be 0 (off) or 3 to 300")
+        return self
 
 
 class JournalSettings(Section):

@@ -56,6 +56,7 @@ stop:
 venue:
   receive_window_ms: 1000
   not_found_margin_ms: 500
+  disconnect_cancel_s: 0
 fees:
   fee_maker_bps: 0
   rebate_maker_bps: 50
