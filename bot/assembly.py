@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +17,7 @@ from bot.domain.fees import FeeProfile, fee_profile
 from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
-from bot.journal import Journal, JournalError, Segments
+from bot.journal import Journal, JournalError, JournalReader, Segments
 from bot.modes import Mode, live_enabled
 from bot.replaying import restore
 from bot.resolution import Resolved
@@ -38,7 +38,8 @@ from bot.settings_file import ConfigError
 from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
-from bot.stores.redis_place import MARKER, place_for, write_marker
+from bot.stores.reading import RedisReading
+from bot.stores.redis_place import MARKER, journals_of, place_for, write_marker
 from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import hosts_for, override_hosts
@@ -221,7 +222,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
             msgspec.json.encode(parameters).decode(),
         ),
         earlier_fills=() if restored is None else restored.last_fills,
-        carried=None if journal.continued else _yesterday(place, clock, log),
+        carried=None if journal.continued else _yesterday(place, config.journal.store, clock, log),
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
@@ -341,12 +342,22 @@ class NoVenue:
     margin_ratio: float | None = None
 
 
-def _yesterday(place: Place, clock: Clock, log: JsonLog) -> EquityCarried | None:
-    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's folder."""
-    carried = carried_equity(place.state_dir, place.account, clock.now_ns())
+def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCarried | None:
+    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's."""
+    elsewhere = [] if store == "sqlite" else _others_in_redis(place, store)
+    carried = carried_equity(place.state_dir, place.account, clock.now_ns(), elsewhere)
     for message in carried.unread:
         log.write("WARNING", "bot.carrying", "earlier_journal_unread", {"message": message})
     return carried.event
+
+
+def _others_in_redis(place: Place, store: str) -> list[Callable[[], JournalReader]]:
+    own = place_for(store, place.account, place.state_dir)
+    return [
+        lambda other=other: JournalReader(Path(other.name), RedisReading(other))  # type: ignore[misc]
+        for other in journals_of(store, place.account)
+        if other != own
+    ]
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -19,7 +19,7 @@ import msgspec
 from bot.domain.events import MARKET_DATA, Event
 from bot.domain.intent import Intent
 from bot.metrics import CATALOGUE
-from bot.stores.reading import check, is_there, open_reading
+from bot.stores.reading import Reading, check, is_there, open_reading
 from bot.stores.sqlite import JournalDamaged, JournalError, JournalUnwritable, StateFolderTaken, StateLock
 from bot.stores.sqlite_store import SqliteStore
 from bot.stores.store import Store
@@ -269,10 +269,13 @@ class JournalReader:
     Every method raises JournalDamaged where it turns out to be damaged, JournalError where its server is away.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises JournalDamaged where there is no journal, or it is damaged or of another schema."""
+    def __init__(self, path: Path, reading: Reading | None = None) -> None:
+        """`reading`: of one that `path` does not stand for.
+
+        Raises JournalDamaged where there is no journal, or it is damaged or of another schema.
+        """
         self.path = path
-        self._reading = open_reading(path)
+        self._reading = open_reading(path) if reading is None else reading
 
     def __enter__(self) -> JournalReader:
         return self

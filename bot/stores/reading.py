@@ -1,19 +1,24 @@
 """The read side of a journal, wherever it is kept: SQL over its tables and views.
 
 A journal in Redis is copied into a private temporary database and caught up before each question, so that every reader
-asks the same SELECTs of both. SQLite keeps that copy in a file of its own that goes with the connection.
+asks the same SELECTs of both. SQLite keeps that copy in a file of its own that goes with the connection. Entries are
+copied only for questions about them: totals, which gates ask for every second, cost one read.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bot.stores import sqlite
 from bot.stores.redis_place import RedisPlace, marker_beside, read_marker
 from bot.stores.sqlite import JournalError
+
+ABOUT_ENTRIES: Final = re.compile(r"\b(entry|fills|orders|stops)\b", re.IGNORECASE)
+"""The table of entries, or a view over it."""
 
 
 class Reading(Protocol):
@@ -75,7 +80,6 @@ class RedisReading:
         self._db.executescript(sqlite.SCHEMA)
         try:
             self._begin()
-            self._catch_up()
         except RedisError as error:
             self.close()
             raise _unread(place, error) from error
@@ -87,7 +91,7 @@ class RedisReading:
         from redis import RedisError
 
         try:
-            self._catch_up()
+            self._catch_up(entries=ABOUT_ENTRIES.search(query) is not None)
         except RedisError as error:
             raise _unread(self._place, error) from error
         yield from self._db.execute(query, arguments)
@@ -106,13 +110,14 @@ class RedisReading:
         own = [(name, value) for name, value in held.items() if name not in ("rows", "epoch")]
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", own)
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, *, entries: bool) -> None:
         from bot.stores.redis_store import read_rows, read_totals
 
         self._db.execute("BEGIN")
         try:
-            rows = read_rows(self._client, self._place, self._last_seq)
-            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            if entries:
+                rows = read_rows(self._client, self._place, self._last_seq)
+                self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             totals = [(*key, value) for key, value in read_totals(self._client, self._place).items()]
             self._db.executemany("INSERT OR REPLACE INTO total VALUES (?, ?, ?)", totals)
         except BaseException:

@@ -64,6 +64,21 @@ def place_for(url: str, account: str, state_dir: Path) -> RedisPlace:
     return RedisPlace(url, f"{account}:{state_dir.resolve().name}")
 
 
+def journals_of(url: str, account: str) -> list[RedisPlace]:
+    """Every journal of the account on that server. Raises JournalError where it cannot be asked."""
+    from redis import RedisError
+
+    client = RedisPlace(url, account).connect()
+    first, last = f"orders:{account}:", ":meta"
+    try:
+        found = sorted(client.scan_iter(match=f"{first}*{last}", count=1_000))
+    except RedisError as error:
+        raise JournalError(f"{url}: cannot be asked for journals ({type(error).__name__})") from error
+    finally:
+        client.close()
+    return [RedisPlace(url, key.removeprefix("orders:").removesuffix(last)) for key in found]
+
+
 def marker_beside(path: Path) -> Path:
     """The file that stands for `path` (`…/journal.db`) where the journal is in Redis."""
     return path.with_name(MARKER)

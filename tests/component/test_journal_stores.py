@@ -12,11 +12,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bot.carrying import carried_equity
 from bot.domain.events import BookDelta, Event, Filled, GrantReceived, StopRequested, Ticked
 from bot.domain.intent import FlattenReduceOnly, Note, PlaceOrder
 from bot.domain.order import Side
 from bot.journal import Journal, JournalDamaged, JournalError, JournalReader, JournalUnwritable, Segments, is_there
-from bot.stores.redis_place import place_for, write_marker
+from bot.stores.reading import RedisReading
+from bot.stores.redis_place import journals_of, place_for, write_marker
 from bot.stores.redis_store import BATCH_ROWS, RedisStore
 from tests.support.bot_rig import wait_for
 from tests.support.redis_server import RedisServer, redis_server
@@ -357,3 +359,29 @@ def test_a_server_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> No
         RedisStore(place, META)
     assert str(place) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_another_run_of_the_account_lost_is_found_on_the_same_server(server: RedisServer, tmp_path: Path) -> None:
+    earlier, mine = tmp_path / "run-1", tmp_path / "run-2"
+    for folder in (earlier, mine):
+        folder.mkdir()
+    journal = in_redis(server, earlier)
+    journal.intent(Note(500, "DEBUG", "equity_sample", {"net_quote": "-12.5", "peak_quote": "3"}))
+    journal.commit({})
+    journal.close()
+    earlier.joinpath("journal.redis").unlink()  # another machine's disk has none of it
+    others = [place for place in journals_of(server.url, "a1") if place.name == "a1:run-1"]
+    assert len(others) == 1
+    opening = [lambda: JournalReader(Path("a1:run-1"), RedisReading(others[0]))]
+    carried = carried_equity(mine, "a1", 1_000, opening)
+    assert carried.unread == ()
+    assert carried.event is not None
+    assert (carried.event.samples, carried.event.peak_quote) == (((500, Decimal("-12.5")),), Decimal(3))
+    assert carried_equity(mine, "a1", 1_000).event is None
+
+
+def test_a_server_that_cannot_be_asked_for_other_runs_is_an_error_and_not_a_day_without_loss(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        url = server.url
+    with pytest.raises(JournalError, match="cannot be asked for journals"):
+        journals_of(url, "a1")
