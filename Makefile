@@ -1,11 +1,12 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup peers rollout test unit lint bench soak status up down clean
+.PHONY: help setup peers rollout test unit lint bench soak recovery status up down clean
 
 FAULT ?=
 SIGN ?=
 MARKET ?= generated
 PLAN ?=
+KILLS ?=
 HOURS ?=
 STYLE ?= calm
 BIN := .venv/bin
@@ -51,6 +52,9 @@ bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbac
 
 soak: setup ## two simulated days of the whole bot: docs/soak.md [HOURS=0.5] [STYLE=heavy]
 	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
+
+recovery: setup ## the bot killed 100 times at random moments: docs/recovery.md [KILLS=10]
+	@$(BIN)/python -m tests.bench.recovery --table docs/recovery.md $(if $(KILLS),--kills "$(KILLS)")
 
 status: ## docs/status.md from the last whole run of the tests
 	@$(BIN)/python -m tests.report.status artifacts/tests.xml

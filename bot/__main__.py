@@ -46,6 +46,10 @@ def _forward(command: str, rest: list[str]) -> int:
         from bot.simulator.server import main as serve
 
         return serve(rest)
+    if command == "watchdog":
+        from bot.runtime.watchdog_command import run_command
+
+        return run_command(rest)
     from bot.runtime.kill_switch import main as kill_switch
 
     return kill_switch(rest)

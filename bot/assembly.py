@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from bot.domain.fees import FeeProfile, fee_profile
 from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
-from bot.journal import Journal, Segments
+from bot.journal import Journal, JournalError, JournalReader, Segments
 from bot.modes import Mode, live_enabled
 from bot.replaying import restore
 from bot.resolution import Resolved
@@ -38,11 +38,17 @@ from bot.settings_file import ConfigError
 from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
+from bot.stores.reading import RedisReading
+from bot.stores.redis_place import MARKER, journals_of, place_for, write_marker
+from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import hosts_for, override_hosts, second_endpoints
 from bot.venues.failover import FailoverTransport
 from bot.venues.transport import AiohttpTransport
 from bot.version import code_version
+
+if TYPE_CHECKING:  # its client is loaded only where the journal is there
+    from bot.stores.redis_store import RedisStore
 
 
 class Place(NamedTuple):
@@ -118,26 +124,46 @@ def _per_symbol(config: BotConfig) -> dict[str, SymbolParameters]:
 def open_journal(place: Place, resolved: Resolved, log: JsonLog, synchronous: str = "FULL") -> Journal:
     """The run's journal. Raises JournalError; ConfigError where one is there and was not asked for."""
     settings, path = resolved.config.journal, place.state_dir / "journal.db"
-    if path.exists() and not place.recover:
-        raise ConfigError(
-            f"{path}: a journal is there already; --recover continues it, another --state-dir starts anew"
-        )
-    if place.recover and not path.exists():
+    store = _redis_store(place, resolved)
+    if store is None and path.exists() and not place.recover:
+        raise ConfigError(already_there(path))
+    if place.recover and not (path.exists() if store is None else store.continued):
         log.write("INFO", "bot.journal", "recovery", {"found": False, "message": "no journal: starting fresh"})
     segments = None
     if settings.market_data:
         segments = Segments(place.state_dir, settings.segment_mb * 1_000_000, settings.segments_kept)
-    meta = {
+    journal = Journal(path, _meta(place, resolved), synchronous=synchronous, segments=segments, store=store)
+    if journal.continued:
+        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
+    return journal
+
+
+def _redis_store(place: Place, resolved: Resolved) -> RedisStore | None:
+    """The journal in Redis where it is to be kept there; None: in SQLite. Raises JournalError where both would be."""
+    url, state_dir = resolved.config.journal.store, place.state_dir
+    journal, marker = state_dir / "journal.db", state_dir / MARKER
+    if url == "sqlite" or resolved.mode == "shadow":
+        if marker.exists():
+            raise JournalError(f"{marker}: the journal of this state folder is in Redis, journal.store is {url}")
+        return None
+    if journal.exists():
+        raise JournalError(f"{journal}: the journal of this state folder is in SQLite, journal.store is {url}")
+    from bot.stores.redis_store import RedisStore
+
+    where = place_for(url, place.account, state_dir)
+    store = RedisStore(where, _meta(place, resolved), recover=place.recover)
+    write_marker(state_dir, where)
+    return store
+
+
+def _meta(place: Place, resolved: Resolved) -> dict[str, str]:
+    return {
         "account": place.account,
         "run": place.run,
         "config_digest": resolved.digest,
         "version": code_version(),
         "mode": resolved.mode,
     }
-    journal = Journal(path, meta, synchronous=synchronous, segments=segments)
-    if journal.continued:
-        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
-    return journal
 
 
 def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock) -> Process:
@@ -159,6 +185,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         recv_window_ms=config.venue.receive_window_ms,
         seed=config.execution.seed,
         transport=FailoverTransport(AiohttpTransport(), seconds, _tell_switch(log)) if seconds else None,
+        disconnect_cancel_s=config.venue.disconnect_cancel_s,
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -202,10 +229,11 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
             msgspec.json.encode(parameters).decode(),
         ),
         earlier_fills=() if restored is None else restored.last_fills,
-        carried=None if journal.continued else _yesterday(place, clock, log),
+        carried=None if journal.continued else _yesterday(place, config.journal.store, clock, log),
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
+        account_is_ours=parameters.foreign_orders == "cancel",
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
@@ -337,12 +365,22 @@ class NoVenue:
     margin_ratio: float | None = None
 
 
-def _yesterday(place: Place, clock: Clock, log: JsonLog) -> EquityCarried | None:
-    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's folder."""
-    carried = carried_equity(place.state_dir, place.account, clock.now_ns())
+def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCarried | None:
+    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's."""
+    elsewhere = [] if store == "sqlite" else _others_in_redis(place, store)
+    carried = carried_equity(place.state_dir, place.account, clock.now_ns(), elsewhere)
     for message in carried.unread:
         log.write("WARNING", "bot.carrying", "earlier_journal_unread", {"message": message})
     return carried.event
+
+
+def _others_in_redis(place: Place, store: str) -> list[Callable[[], JournalReader]]:
+    own = place_for(store, place.account, place.state_dir)
+    return [
+        lambda other=other: JournalReader(Path(other.name), RedisReading(other))  # type: ignore[misc]
+        for other in journals_of(store, place.account)
+        if other != own
+    ]
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -54,6 +54,7 @@ ENVIRONMENT_PATHS: Final[dict[str, str]] = {
     "DAILY_LOSS_CAP_USDT": "risk.daily_loss_cap_quote",
     "ENFORCE_DAILY_LOSS_CAP": "risk.enforce_daily_loss_cap",
     "DAILY_LOSS_CAP_AUTO_HOLD": "risk.daily_loss_cap_auto_hold",
+    "MM_JOURNAL_STORE": "journal.store",
     "MM_THRESHOLDS_FILE": "execution.thresholds_file",
     "MAX_ORDERS_PER_MIN": "risk.orders_per_min_max",
     "MAX_CANCELS_PER_MIN": "risk.cancels_per_min_max",

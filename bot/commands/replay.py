@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bot.journal import is_there
 from bot.replaying import Replay, replay
 from bot.settings_file import ConfigError
 from bot.stores import sqlite
@@ -14,6 +15,8 @@ Json = dict[str, object]
 def replay_file(path: Path) -> Replay:
     """A journal, or the state folder that holds one. Raises JournalError; ConfigError for anything else."""
     journal = path / "journal.db" if path.is_dir() else path
+    if not journal.exists() and is_there(journal):
+        return replay(journal)
     try:
         with journal.open("rb") as file:
             magic = file.read(len(sqlite.SQLITE_MAGIC))

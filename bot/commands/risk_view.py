@@ -16,11 +16,10 @@ from bot.engine.engine import Engine
 from bot.engine.money import DayStart
 from bot.engine.parameters import EngineParameters
 from bot.exports import utc
-from bot.journal import JournalReader
+from bot.journal import JournalReader, check
 from bot.replaying import restore
 from bot.runtime.status import plain
 from bot.settings_file import ConfigError
-from bot.stores import sqlite
 
 Json = dict[str, object]
 T = TypeVar("T")
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 def risk_view(state_dir: Path) -> Json:
     """Raises JournalError; ConfigError where the journal does not say under which limits the run was."""
-    sqlite.check(state_dir / "journal.db")
+    check(state_dir / "journal.db")
     with JournalReader(state_dir / "journal.db") as reader:
         parameters, run = _parameters(reader)
         (now_ns,) = next(reader.rows("SELECT coalesce(max(at_ns), 0) FROM entry"))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from bot.commands.tables import table
 from bot.exports import utc
-from bot.journal import Entry, JournalReader
+from bot.journal import Entry, JournalReader, check
 from bot.runtime.status import plain
 from bot.settings_file import ConfigError
-from bot.stores import sqlite
 
 Json = dict[str, object]
 
@@ -33,7 +32,7 @@ _FILTERS = (
 
 def trace(state_dir: Path, order: str) -> Json:
     """Raises JournalError; ConfigError where the journal knows no such order."""
-    sqlite.check(state_dir / "journal.db")
+    check(state_dir / "journal.db")
     with JournalReader(state_dir / "journal.db") as reader:
         entries = [Entry(*row) for row in reader.rows(_QUERY, [order])]
         if not entries:

@@ -21,6 +21,7 @@ from bot.domain.events import (
     Filled,
     FundingPaid,
     InstrumentsRead,
+    OrderUpdated,
     ReadFailed,
     ShutdownRequested,
     Started,
@@ -78,6 +79,8 @@ class Parts(NamedTuple):
     earlier_instruments: Mapping[str, Instrument] = {}
     """Filters as the journal had them, for probes that are due before they were read again."""
     thresholds: ThresholdsFile | None = None
+    account_is_ours: bool = False
+    """Whether orders of others are cancelled with our own."""
     reads_fees: bool = False
     """Whether decisions go by the venue's own word on fees."""
     tick_s: float = TICK_S
@@ -92,7 +95,15 @@ class Loop:
         self._engine = parts.engine
         self._journal = parts.journal
         self._log = parts.log
-        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed, reads_fees=parts.reads_fees)
+        self.sender = Sender(
+            parts.port,
+            parts.grant,
+            self.now_ns,
+            self.tell,
+            self.failed,
+            reads_fees=parts.reads_fees,
+            account_is_ours=parts.account_is_ours,
+        )
         self.sender.instruments.update(parts.earlier_instruments)
         self._filters = self.sender.filters = SymbolFilters(
             parts.port, self.now_ns, self.tell, self.sender.instruments, parts.metrics, parts.log,
@@ -137,6 +148,8 @@ class Loop:
                 return
         elif isinstance(event, FundingPaid) and self.sender.known_execution(event):
             return
+        elif isinstance(event, OrderUpdated):
+            self.sender.own_orders.strangers.heard(event.order)
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)
@@ -322,7 +335,7 @@ class Loop:
         """The engine cannot be asked any more: cancel and prove without it."""
         self._log.write("ERROR", NAME, "last_resort_cancel", {})
         deadline_s = self._parts.shutdown_deadline_s
-        proven = await cancel_and_prove(self._parts.port, self.sender.instruments, deadline_s)
+        proven = await cancel_and_prove(self._parts.port, self.sender.own_orders, self.sender.instruments, deadline_s)
         self._log.write("INFO" if proven else "ERROR", NAME, "last_resort_done", {"proven": proven})
 
     def _after_last_resort(self, task: asyncio.Task[None]) -> None:
