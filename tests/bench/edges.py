@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from typing import Any, NamedTuple
 
@@ -160,6 +161,7 @@ def main(argv: list[str]) -> int:
     for name, low in least.items():
         if getattr(args, name) < low:
             parser.error(f"--{name}: {getattr(args, name)} is not allowed; allowed: >= {low:,}")
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # nothing that was started stays
     try:
         found = measure(args)
     except (Invalid, TimeoutError) as error:
