@@ -16,7 +16,7 @@ from bot.venues.bybit.hosts import OVERRIDES
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 OTHERS = {
     "EXCHANGE_ENV", "MM_LIVE_ENABLE", "MM_ACCOUNT", "MM_RUN", "BYBIT_API_KEY", "BYBIT_API_SECRET", "MM_GRANT_TOKEN",
-    "APPROVE_TOKEN", OPERATORS, FREEZE_VARIABLE,
+    "APPROVE_TOKEN", "MM_REDIS_PASSWORD", OPERATORS, FREEZE_VARIABLE,
 }  # fmt: skip
 
 
