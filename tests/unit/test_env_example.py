@@ -11,13 +11,12 @@ from bot.modes import PROFILE_VARIABLES
 from bot.report import FREEZE_VARIABLE
 from bot.resolution import ENVIRONMENT_PATHS, SYMBOL_PATHS, read_environment, resolve
 from bot.runtime.operators import OPERATORS
-from bot.stores.redis_place import PASSWORD
 from bot.venues.bybit.hosts import OVERRIDES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 OTHERS = {
     "EXCHANGE_ENV", "MM_LIVE_ENABLE", "MM_ACCOUNT", "MM_RUN", "BYBIT_API_KEY", "BYBIT_API_SECRET", "MM_GRANT_TOKEN",
-    "APPROVE_TOKEN", OPERATORS, FREEZE_VARIABLE, PASSWORD,
+    "APPROVE_TOKEN", "MM_REDIS_PASSWORD", OPERATORS, FREEZE_VARIABLE,
 }  # fmt: skip
 
 
