@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +40,7 @@ from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
 from bot.stores.reading import RedisReading
-from bot.stores.redis_place import MARKER, journals_of, place_for, write_marker
+from bot.stores.redis_place import MARKER, RedisPlace, journals_of, place_for, write_marker
 from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import hosts_for, override_hosts, second_endpoints
@@ -376,11 +377,11 @@ def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCa
 
 def _others_in_redis(place: Place, store: str) -> list[Callable[[], JournalReader]]:
     own = place_for(store, place.account, place.state_dir)
-    return [
-        lambda other=other: JournalReader(Path(other.name), RedisReading(other))  # type: ignore[misc]
-        for other in journals_of(store, place.account)
-        if other != own
-    ]
+    return [partial(_read_in_redis, other) for other in journals_of(store, place.account) if other != own]
+
+
+def _read_in_redis(other: RedisPlace) -> JournalReader:
+    return JournalReader(Path(other.name), RedisReading(other))
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:
