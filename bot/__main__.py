@@ -34,6 +34,10 @@ def _forward(command: str, rest: list[str]) -> int:
         from bot.simulator.server import main as serve
 
         return serve(rest)
+    if command == "secrets":
+        from bot.commands.secrets_command import main as secrets
+
+        return secrets(rest)
     from bot.runtime.kill_switch import main as kill_switch
 
     return kill_switch(rest)

@@ -18,7 +18,7 @@ from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
 from bot.journal import Journal, Segments
-from bot.modes import Mode, live_enabled
+from bot.modes import SECRET_ENV, Mode, live_enabled
 from bot.replaying import restore
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
@@ -30,7 +30,9 @@ from bot.runtime.loop import Parts
 from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_operators
 from bot.runtime.process import Process, kill_switch_publisher
 from bot.runtime.process_metrics import ProcessMetrics
-from bot.runtime.secrets import MemorySecrets
+from bot.runtime.rotation import KeyRotation
+from bot.runtime.secret_backends import BackendRefused, bot_secrets
+from bot.runtime.secrets import KeyPair, SecretProvider
 from bot.runtime.serving import Http
 from bot.runtime.status import checks_of
 from bot.runtime.thresholds import ThresholdsFile
@@ -138,15 +140,30 @@ def open_journal(place: Place, resolved: Resolved, log: JsonLog, synchronous: st
     return journal
 
 
-def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock) -> Process:
-    """A whole bot on a real venue (or on the simulated one, where the hosts are overridden). Opens no socket."""
+def secrets_of(resolved: Resolved) -> SecretProvider:
+    """Where this run's keys are. Raises ConfigError."""
+    try:
+        return bot_secrets(resolved.environment, SECRET_ENV[resolved.mode])
+    except BackendRefused as error:
+        raise ConfigError(str(error)) from error
+
+
+def assemble(
+    resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock, pair: KeyPair | None = None
+) -> Process:
+    """A whole bot on a real venue (or on the simulated one, where the hosts are overridden). Opens no socket.
+
+    `pair`: the key, where it was read already. Raises SecretMissing, SecretsUnreadable where it was not.
+    """
     config, environment = resolved.config, resolved.environment
     parameters = engine_parameters(config, resolved.mode)
-    secrets = MemorySecrets(environment)
+    secrets = secrets_of(resolved)
+    pair = secrets.pair(config.venue.exchange) if pair is None else pair
+    log.conceal((pair.api_key, pair.api_secret))
     adapter = BybitAdapter(
         override_hosts(hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment),
-        secrets.get(config.venue.exchange, "api_key").reveal(),
-        secrets.get(config.venue.exchange, "api_secret").reveal(),
+        pair.api_key.reveal(),
+        pair.api_secret.reveal(),
         config.execution.symbols,
         clock.now_ns,
         category=config.venue.category,
@@ -212,7 +229,10 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         environment.get("APPROVE_TOKEN", ""),
         operators_of(resolved),
     )
-    return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
+    rotation = None
+    if secrets.backend != "memory":
+        rotation = KeyRotation(config.venue.exchange, secrets, pair, adapter, log, config.venue.secret_poll_s)
+    return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself, rotation=rotation)
 
 
 def assemble_shadow(

@@ -113,13 +113,13 @@ def build_parser() -> Parser:
 FORWARDED: Final = {
     "serve-venue": "the simulated venue on loopback",
     "kill-switch": "cancel all own orders, and prove it",
+    "secrets": "keys of venues: whoami, list, save, fetch, get, rotate",
 }
 """Subcommands that parse their own flags."""
 
 NOT_BUILT: Final = {
     "record": "keep a venue's market data in a file (not built yet)",
     "watchdog": "expects beats and runs the kill switch without them (not built yet)",
-    "secrets": "whoami, list, save, fetch, get, rotate (not built yet)",
 }
 """Subcommands that are refused by name."""
 

@@ -179,6 +179,12 @@ class VenueSettings(Section):
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
+    secret_poll_s: int = Field(default=60, ge=1, le=3_600)
+    """How often it is seen whether the key was rotated, where the backend can."""
+    secret_max_age_days: int = Field(default=90, ge=1, le=3_650)
+    key_expires_min_days: int = Field(default=7, ge=1, le=365)
+    """Preflight wants the key to last at least this much longer."""
+    margin_mode: Literal["REGULAR_MARGIN", "ISOLATED_MARGIN", "PORTFOLIO_MARGIN"] = "REGULAR_MARGIN"
 
 
 class JournalSettings(Section):
