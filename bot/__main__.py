@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.command_line import FORWARDED, NOT_BUILT, USAGE_EXIT, parse
+from bot.runtime.secrets import forbid_core_dumps
 
 Shown = tuple[dict[str, object], str]
 """The same as JSON and as text for people."""
@@ -18,6 +19,7 @@ Shown = tuple[dict[str, object], str]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code; what a person did wrong is one line on stderr and code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    forbid_core_dumps()
     if arguments and arguments[0] in FORWARDED:
         return _forward(arguments[0], arguments[1:])
     if arguments and arguments[0] in NOT_BUILT:
@@ -55,6 +57,10 @@ def _with_configuration(options: argparse.Namespace) -> int:
 
             print(report(resolved))
             return 0
+        if options.command == "preflight":
+            from bot.commands.preflight import preflight
+
+            return preflight(resolved, as_json=bool(flags.get("json")))
         if options.command == "rehearse":
             from bot.commands.rehearse import rehearse
 

@@ -94,6 +94,11 @@ def build_parser() -> Parser:
         "check-config", help="print the resolved configuration", argument_default=argparse.SUPPRESS
     )
     _add_run_flags(check)
+    preflight = commands.add_parser(
+        "preflight", help="check the account and its key before anything trades", argument_default=argparse.SUPPRESS
+    )
+    _add_run_flags(preflight)
+    preflight.add_argument("--json", action="store_true", help="JSON instead of a table")
     rehearse = commands.add_parser(
         "rehearse",
         help="the whole bot against the simulated venue, in simulated time",

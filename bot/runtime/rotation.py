@@ -57,13 +57,14 @@ class KeyRotation:
         self._every_s = every_s
         self._look_s = look_s
         self._refused: Secret | None = None
-        self._account = ""
+        self.account = ""
+        """Whose key it is, by the venue's word; empty before it was learnt."""
         self.rotations = 0
 
     async def run(self) -> Never:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
-        await self._learn_account()
+        await self.learn_account()
         asked_at_s, refusals = loop.time(), self._user.key_refusals
         while True:
             await asyncio.sleep(self._look_s)
@@ -72,11 +73,11 @@ class KeyRotation:
                 asked_at_s, refusals = loop.time(), now_refused
                 await self.look()
 
-    async def _learn_account(self) -> None:
+    async def learn_account(self) -> None:
         """While the first pair still is the venue's: later nobody could say whose it was."""
-        while not self._account:
+        while not self.account:
             try:
-                self._account = await self._user.key_account(*_revealed(self._current))
+                self.account = await self._user.key_account(*_revealed(self._current))
             except VenueError:
                 await asyncio.sleep(self._look_s)
 
@@ -93,8 +94,8 @@ class KeyRotation:
         fields: dict[str, str | int | float | bool | None] = {"api_key": str(pair.api_key), "version": pair.version}
         try:
             account = await self._user.key_account(*_revealed(pair))
-            if account != self._account:
-                raise VenueRefused(f"it opens account {account}, not {self._account}")
+            if account != self.account:
+                raise VenueRefused(f"it opens account {account}, not {self.account}")
         except VenueRefused as error:
             if self._refused != pair.api_secret:  # said once for each pair
                 self._refused = pair.api_secret

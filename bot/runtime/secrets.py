@@ -14,6 +14,7 @@ import hmac
 import json
 import logging
 import os
+import resource
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 from urllib.parse import quote, quote_plus
@@ -112,6 +113,11 @@ class MemorySecrets:
 
     def pair(self, exchange: str) -> KeyPair:
         return KeyPair(self.get(exchange, "api_key"), self.get(exchange, "api_secret"), self.backend)
+
+
+def forbid_core_dumps() -> None:
+    """A process that dies leaves no image of its memory, in which its keys would stand. For this process for ever."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Scrubber(logging.Filter):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bot.journal import JournalReader
@@ -21,6 +24,7 @@ from tests.support.bot_rig import (
     ROOT,
     Bot,
     SimulatedVenue,
+    bot_environment,
     refused_start,
     running_bot,
     simulated_venue,
@@ -160,6 +164,40 @@ def test_a_bot_whose_key_is_not_there_names_it_and_does_not_start(venue: Simulat
     with cloud() as empty:
         code, said = refused_start(venue, venue.account(), tmp_path, environment=in_the_cloud(empty))
     assert (code, said) == (2, "mm-bot: mm-bot/prod/bybit is not saved\n")
+
+
+def test_kill_switch_and_crash_show_no_planted_secret(aws: Cloud, venue: SimulatedVenue, tmp_path: Path) -> None:
+    account = venue.account()
+    aws.save_pair(account["api_key"], account["api_secret"])
+    values = [account["api_key"], account["api_secret"]]
+    with running_bot(venue, tmp_path, account=account, environment=in_the_cloud(aws)) as bot:
+        bot.renew(1)
+        wait_for("two quotes at the venue", lambda: _two_sided(venue, bot), deadline_s=30)
+        shown = bot.http.get("/metrics").text + bot.http.get("/api/ui/status").text
+        assert psutil.Process(bot.process.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        bot.process.send_signal(signal.SIGABRT)  # the signal that would leave an image of its memory
+        bot.process.wait(10)
+    environment = {**bot_environment(venue, account), **in_the_cloud(aws), "PATH": os.environ["PATH"]}
+    said = ""
+    for extra in (("--execute",), ()):
+        report = ("--report", str(tmp_path / "kill_switch.json"))
+        done = subprocess.run(
+            [sys.executable, "-m", "bot", "kill-switch", "--symbols", "BTCUSDT", *report, *extra],
+            cwd=ROOT, env={k: v for k, v in environment.items() if v}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said += done.stdout + done.stderr
+    assert venue.own_open(account["account"]) == []
+    assert "executed" in said
+    assert not [value for value in values if value in shown + said]
+    assert files_that_hold(tmp_path, values) == []
+    assert not list(ROOT.glob("core*"))
+
+
+def test_a_planted_secret_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "one.log").write_text(f"x {KEY} y")
+    (tmp_path / "two.db").write_bytes(base64.b64encode(SECRET.encode()))
+    assert len(files_that_hold(tmp_path, [KEY, SECRET])) == 2
 
 
 def _refused(venue: SimulatedVenue, account: dict[str, str]) -> bool:

@@ -210,6 +210,7 @@ def wallet(coin: str) -> Call:
 
 
 def fee_rate(category: Category, symbol: str) -> Call:
+    """Of one symbol, or with an empty one of all."""
     return _get(FEE_RATE, category=category, symbol=symbol)
 
 

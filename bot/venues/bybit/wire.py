@@ -180,7 +180,7 @@ class KeyInformation(_Wire, frozen=True, rename="camel"):
 
     read_only: int
     permissions: dict[str, list[str]]
-    ips: list[str] = []
+    ips: list[str] | None = None
     expired_at: str = ""
     created_at: str = ""
     vip_level: str = ""
