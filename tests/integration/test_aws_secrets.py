@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from tests.support.bot_rig import (
     simulated_venue,
     wait_for,
 )
-from tests.support.cloud import Cloud, cloud, files_that_hold
+from tests.support.cloud import Cloud, cloud
+from tests.support.planted import files_that_hold
 
 pytestmark = pytest.mark.integration
 
@@ -197,7 +199,10 @@ def test_kill_switch_and_crash_show_no_planted_secret(aws: Cloud, venue: Simulat
 def test_a_planted_secret_would_be_found(tmp_path: Path) -> None:
     (tmp_path / "one.log").write_text(f"x {KEY} y")
     (tmp_path / "two.db").write_bytes(base64.b64encode(SECRET.encode()))
-    assert len(files_that_hold(tmp_path, [KEY, SECRET])) == 2
+    with tarfile.open(tmp_path / "three.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "one.log", "inside.log")
+    found = [Path(name).name for name in files_that_hold(tmp_path, [KEY, SECRET])]
+    assert found == ["one.log", "three.tar.gz:inside.log", "two.db"]
 
 
 def _refused(venue: SimulatedVenue, account: dict[str, str]) -> bool:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from moto.server import ThreadedMotoServer
@@ -74,16 +73,3 @@ def cloud() -> Iterator[Cloud]:
         yield Cloud(f"http://{host}:{port}")
     finally:
         server.stop()
-
-
-def files_that_hold(folder: Path, values: list[str]) -> list[str]:
-    """Every file under the folder in which one of the values stands, as text or base64."""
-    import base64
-
-    wanted = [value.encode() for value in values] + [base64.b64encode(value.encode())[:-4] for value in values]
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            found += [str(path) for value in wanted if value in content]
-    return found
