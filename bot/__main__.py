@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in NOT_BUILT:
         return _refuse(f"{arguments[0]}: not built yet")
     options = parse(arguments)
-    if options.command == "replay" or options.command in READING:
+    if options.command == "replay":
+        return _replay(options)
+    if options.command in READING:
         return _read(options)
     return _with_configuration(options)
 
@@ -61,6 +63,14 @@ def _with_configuration(options: argparse.Namespace) -> int:
             from bot.commands.preflight import preflight
 
             return preflight(resolved, as_json=bool(flags.get("json")))
+        if options.command == "record":
+            from bot.commands.record import record
+
+            return record(resolved, Path(options.file), str(flags.get("duration_s", "60")))
+        if options.command == "replay":
+            from bot.running import run_replay
+
+            return run_replay(resolved, Path(options.file), flags)
         if options.command == "rehearse":
             from bot.commands.rehearse import rehearse
 
@@ -78,8 +88,6 @@ def _read(options: argparse.Namespace) -> int:
     from bot.settings_file import ConfigError
 
     try:
-        if options.command == "replay":
-            return _replay(options)
         document, text = READING[options.command](options)
     except (JournalError, ConfigError) as error:
         return _refuse(str(error))
@@ -109,11 +117,25 @@ def _edge_report(options: argparse.Namespace) -> Shown:
 
 
 def _replay(options: argparse.Namespace) -> int:
+    """Of a journal, which knows its own configuration; or of a capture, under the one that is given."""
+    from bot.capture import CaptureUnreadable, is_capture
     from bot.commands import replay
+    from bot.journal import JournalError
+    from bot.settings_file import ConfigError
 
     path = Path(options.file)
-    found = replay.replay_file(path)
-    print(json.dumps(replay.as_json(path, found), sort_keys=True) if options.json else replay.as_line(found))
+    try:
+        if is_capture(path):
+            return _with_configuration(options)
+        others = sorted(set(vars(options)) - {"command", "file", "json"})
+        if others:
+            flag = f"--{others[0].replace('_', '-')}"
+            raise ConfigError(f"{flag}: a journal replays under its own configuration; allowed: --json")
+        found = replay.replay_file(path)
+    except (JournalError, ConfigError, CaptureUnreadable) as error:
+        return _refuse(str(error))
+    as_json = getattr(options, "json", False)
+    print(json.dumps(replay.as_json(path, found), sort_keys=True) if as_json else replay.as_line(found))
     return 1 if found.difference else 0
 
 

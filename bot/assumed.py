@@ -17,7 +17,7 @@ def assumed_of(settings: Settings, symbols: Sequence[str], now_s: int, saved_at_
         symbols=tuple(symbols),
         category=venue.category,
         receive_window_ms=venue.receive_window_ms,
-        fees=None if fees.fee_mode == "auto" else {symbol: _fees(fees, symbol) for symbol in symbols},
+        fees=None if fees.fee_mode == "auto" else {symbol: fees_of(fees, symbol) for symbol in symbols},
         margin_mode=venue.margin_mode,
         key_expires_min_days=venue.key_expires_min_days,
         secret_max_age_days=venue.secret_max_age_days,
@@ -26,7 +26,7 @@ def assumed_of(settings: Settings, symbols: Sequence[str], now_s: int, saved_at_
     )
 
 
-def _fees(fees: FeeSettings, symbol: str) -> tuple[Decimal, Decimal]:
+def fees_of(fees: FeeSettings, symbol: str) -> tuple[Decimal, Decimal]:
     """(maker net of its rebate, taker), bps: as the venue states a tier."""
     name = fees.per_symbol.get(symbol) or fees.per_symbol.get("*")
     if name is None:

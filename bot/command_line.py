@@ -38,7 +38,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     for mode in ("shadow", "testnet", "live"):
         text(f"--{mode}", action="store_true", help=f"mode {mode}")
     text("--network", action=on_off, help="speak to the venue (default: no)")
-    text("--exchange", metavar="NAME", help="bybit")
+    text("--exchange", metavar="NAME", help="bybit (default); in shadow on public data also binance, okx, bitget")
     text("--profile", metavar="NAME", help="paper, testnet or live")
     text("--settings", metavar="FILE", help="the candidate's settings, YAML")
     text("--symbols", metavar="A,B", help="default: BTCUSDT")
@@ -78,10 +78,16 @@ def _add_reading_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     edge = commands.add_parser("edge-report", help="spread captured, markouts at 1/5/60 s, slippage, fees")
     for reading in (trace, risk, edge):
         reading.add_argument("--state-dir", default="artifacts/state", metavar="DIR", help="default: artifacts/state")
-    replay = commands.add_parser("replay", help="a journal through the engine again: the same intents, byte for byte")
-    replay.add_argument("file", metavar="FILE", help="a journal, or the state folder that holds one")
-    for reading in (trace, risk, edge, replay):
+    for reading in (trace, risk, edge):
         reading.add_argument("--json", action="store_true", help="JSON instead of a table")
+    replay = commands.add_parser(
+        "replay",
+        help="a journal through the engine again, byte for byte; or the whole bot in shadow over a capture",
+        argument_default=argparse.SUPPRESS,
+    )
+    replay.add_argument("file", metavar="FILE", help="a journal, the state folder that holds one, or a capture")
+    replay.add_argument("--json", action="store_true", help="JSON instead of a line (of a journal)")
+    _add_run_flags(replay)
 
 
 def build_parser() -> Parser:
@@ -109,6 +115,14 @@ def build_parser() -> Parser:
     rehearse.add_argument(
         "--lane", choices=("wire", "kernel"), help="wire: the process as it is live (default: kernel)"
     )
+    record = commands.add_parser(
+        "record", help="keep a venue's public market data in a capture", argument_default=argparse.SUPPRESS
+    )
+    record.add_argument("file", metavar="FILE", help="the capture to be written, FILE.gz")
+    record.add_argument("--duration-s", metavar="S", help="0: until stopped (default: 60)")
+    record.add_argument("--exchange", metavar="NAME", help="bybit (default), binance, okx, bitget")
+    record.add_argument("--symbols", metavar="A,B", help="default: BTCUSDT")
+    record.add_argument("--settings", metavar="FILE", help="for the venue's category, YAML")
     _add_reading_commands(commands)
     for name, text in {**FORWARDED, **NOT_BUILT}.items():
         commands.add_parser(name, help=text, add_help=False)
@@ -123,7 +137,6 @@ FORWARDED: Final = {
 """Subcommands that parse their own flags."""
 
 NOT_BUILT: Final = {
-    "record": "keep a venue's market data in a file (not built yet)",
     "watchdog": "expects beats and runs the kill switch without them (not built yet)",
 }
 """Subcommands that are refused by name."""

@@ -170,7 +170,7 @@ class FeeSettings(Section):
 class VenueSettings(Section):
     """How long the venue may take over what."""
 
-    exchange: Literal["bybit"] = "bybit"
+    exchange: Literal["bybit", "binance", "okx", "bitget"] = "bybit"
     category: Literal["linear", "spot"] = "linear"
     receive_window_ms: int = Field(default=5_000, ge=100, le=60_000)
     not_found_margin_ms: int = Field(default=2_000, ge=0, le=60_000)

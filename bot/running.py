@@ -46,11 +46,29 @@ def run(resolved: Resolved, flags: Mapping[str, object]) -> int:
         raise ConfigError(str(error)) from error
 
 
+def run_replay(resolved: Resolved, path: Path, flags: Mapping[str, object]) -> int:
+    """The whole bot in shadow over a capture, to its end or for `--iterations`. Raises ConfigError, one line."""
+    from bot.replay_market import replay_market
+
+    if resolved.mode != "shadow":
+        raise ConfigError(f"replay: mode {resolved.mode} is not allowed; a capture is replayed in shadow")
+    if "iterations" not in flags:
+        execution = resolved.config.execution.model_copy(update={"iterations": 0})
+        resolved = resolved._replace(config=resolved.config.model_copy(update={"execution": execution}))
+    try:
+        code, text, log = replay_market(path, resolved, flags)
+    except JournalError as error:
+        raise ConfigError(str(error)) from error
+    report_file = Path(str(flags["report"])) if "report" in flags else None
+    return code if _deliver(text, report_file, log) else max(code, 1)
+
+
 def _run_shadow(resolved: Resolved, flags: Mapping[str, object], report_file: Path | None) -> int:
+    from bot.running_paper import run_paper
     from bot.running_shadow import run_shadow
 
     try:
-        code, text, log = run_shadow(resolved, flags)
+        code, text, log = run_paper(resolved, flags) if flags.get("network") else run_shadow(resolved, flags)
     except (JournalError, CannotListen) as error:
         raise ConfigError(str(error)) from error
     frozen_ns = frozen_at_ns(resolved.environment)

@@ -20,7 +20,7 @@ def replay_file(path: Path) -> Replay:
     except OSError as error:
         raise ConfigError(f"{journal}: cannot be read ({error.strerror})") from error
     if magic != sqlite.SQLITE_MAGIC and journal.suffix != ".db":
-        raise ConfigError(f"{journal}: no journal; replay of market data is not built yet")
+        raise ConfigError(f"{journal}: neither a journal nor a capture")
     sqlite.check(journal)
     return replay(journal)
 
