@@ -31,8 +31,8 @@ from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_o
 from bot.runtime.process import Process, kill_switch_publisher
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.rotation import KeyRotation
-from bot.runtime.secret_backends import BackendRefused, bot_secrets
-from bot.runtime.secrets import KeyPair, SecretProvider
+from bot.runtime.secret_backends import BackendRefused, ReaderSecrets, bot_secrets
+from bot.runtime.secrets import KeyPair, MemorySecrets
 from bot.runtime.serving import Http
 from bot.runtime.status import checks_of
 from bot.runtime.thresholds import ThresholdsFile
@@ -140,7 +140,7 @@ def open_journal(place: Place, resolved: Resolved, log: JsonLog, synchronous: st
     return journal
 
 
-def secrets_of(resolved: Resolved) -> SecretProvider:
+def secrets_of(resolved: Resolved) -> MemorySecrets | ReaderSecrets:
     """Where this run's keys are. Raises ConfigError."""
     try:
         return bot_secrets(resolved.environment, SECRET_ENV[resolved.mode])
@@ -230,8 +230,9 @@ def assemble(
         operators_of(resolved),
     )
     rotation = None
-    if secrets.backend != "memory":
-        rotation = KeyRotation(config.venue.exchange, secrets, pair, adapter, log, config.venue.secret_poll_s)
+    if isinstance(secrets, ReaderSecrets):
+        every_s = config.venue.secret_poll_s
+        rotation = KeyRotation(config.venue.exchange, secrets.pair_soon, pair, adapter, log, every_s)
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself, rotation=rotation)
 
 

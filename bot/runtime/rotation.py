@@ -9,10 +9,11 @@ read is not an empty one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, Never, Protocol
 
 from bot.runtime.logs import JsonLog
-from bot.runtime.secrets import KeyPair, Secret, SecretMissing, SecretProvider, SecretsUnreadable
+from bot.runtime.secrets import KeyPair, Secret, SecretMissing, SecretsUnreadable
 from bot.venues.port import VenueError, VenueRefused
 
 NAME: Final = "bot.runtime.rotation"
@@ -37,12 +38,12 @@ class KeyUser(Protocol):
 
 
 class KeyRotation:
-    """One account's key, kept current. `first`: the pair the adapter was made with."""
+    """One account's key, kept current. `first`: the pair the adapter was made with. `read` raises as a provider."""
 
     def __init__(
         self,
         exchange: str,
-        provider: SecretProvider,
+        read: Callable[[str], Awaitable[KeyPair]],
         first: KeyPair,
         user: KeyUser,
         log: JsonLog,
@@ -50,7 +51,7 @@ class KeyRotation:
         look_s: float = LOOK_S,
     ) -> None:
         self._exchange = exchange
-        self._provider = provider
+        self._read = read
         self._current = first
         self._user = user
         self._log = log
@@ -84,7 +85,7 @@ class KeyRotation:
     async def look(self) -> None:
         """Asks the backend once, and takes over what is new and good."""
         try:
-            pair = await asyncio.to_thread(self._provider.pair, self._exchange)
+            pair = await self._read(self._exchange)
         except (SecretMissing, SecretsUnreadable) as error:
             self._log.write("WARNING", NAME, "secret_unreadable", {"message": str(error)})
             return

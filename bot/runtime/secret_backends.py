@@ -9,6 +9,7 @@ process for the pair, over a pipe. Its time-out kills that process, so a hanging
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def open_secrets(environment: Mapping[str, str], secret_env: str) -> SecretProvi
     return AwsSecrets(secret_env, environment)
 
 
-def bot_secrets(environment: Mapping[str, str], secret_env: str) -> SecretProvider:
+def bot_secrets(environment: Mapping[str, str], secret_env: str) -> MemorySecrets | ReaderSecrets:
     """The backend for a process that stays. Raises BackendRefused."""
     if backend_name(environment) == "memory":
         return MemorySecrets(environment)
@@ -103,7 +104,7 @@ class ReaderSecrets:
         return pair.api_key if key_type == "api_key" else pair.api_secret
 
     def pair(self, exchange: str) -> KeyPair:
-        """Blocks for as long as the reader takes (about a second); from a loop it is called on a thread."""
+        """Blocks for as long as the reader takes, about a second: before the loop runs."""
         try:
             done = subprocess.run(
                 [*READER, self._secret_env, exchange],
@@ -117,10 +118,38 @@ class ReaderSecrets:
             raise SecretsUnreadable(f"{self.backend}: no answer in {self._timeout_s:g} s") from None
         except OSError as error:
             raise SecretsUnreadable(f"{self.backend}: the reader does not start: {error.strerror}") from None
+        return self._understood(done.stdout, done.returncode)
+
+    async def pair_soon(self, exchange: str) -> KeyPair:
+        """The same inside a loop. Whoever waits may be cancelled: then the reader is ended."""
         try:
-            read = msgspec.json.decode(done.stdout, type=PairRead)
+            reader = await asyncio.create_subprocess_exec(
+                *READER,
+                self._secret_env,
+                exchange,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise SecretsUnreadable(f"{self.backend}: the reader does not start: {error.strerror}") from None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                said, _ = await reader.communicate()
+        except TimeoutError:
+            raise SecretsUnreadable(f"{self.backend}: no answer in {self._timeout_s:g} s") from None
+        finally:
+            if reader.returncode is None:
+                reader.kill()
+                await reader.wait()
+        return self._understood(said, reader.returncode)
+
+    def _understood(self, said: bytes, code: int | None) -> KeyPair:
+        try:
+            read = msgspec.json.decode(said, type=PairRead)
         except msgspec.MsgspecError:
-            raise SecretsUnreadable(f"{self.backend}: the reader ended with {done.returncode} and no answer") from None
+            raise SecretsUnreadable(f"{self.backend}: the reader ended with {code} and no answer") from None
         if read.missing:
             raise SecretMissing(read.missing)
         if read.unreadable or not read.api_key or not read.api_secret:

@@ -10,7 +10,7 @@ import time
 
 from bot.runtime.logs import JsonLog
 from bot.runtime.rotation import KeyRotation
-from bot.runtime.secrets import KeyPair, KeyType, Secret, SecretMissing, SecretsUnreadable
+from bot.runtime.secrets import KeyPair, Secret, SecretMissing, SecretsUnreadable
 from bot.venues.port import VenueError, VenueRefused, VenueUnknown
 
 LOOK_S = 0.01
@@ -23,20 +23,15 @@ def pair(name: str) -> KeyPair:
 class Backend:
     """Gives what it holds: a pair, or an error."""
 
-    backend = "aws"
-
     def __init__(self, holds: KeyPair | Exception) -> None:
         self.holds = holds
         self.asked = 0
 
-    def pair(self, exchange: str) -> KeyPair:
+    async def pair(self, exchange: str) -> KeyPair:
         self.asked += 1
         if isinstance(self.holds, Exception):
             raise self.holds
         return self.holds
-
-    def get(self, exchange: str, key_type: KeyType) -> Secret:
-        return self.pair(exchange).api_key
 
 
 class Venue:
@@ -68,7 +63,7 @@ class Rig:
         self.text = io.StringIO()
         self.log = JsonLog((self.text,), time.time_ns)
         self.backend, self.venue = Backend(pair("first")), Venue()
-        self.rotation = KeyRotation("bybit", self.backend, pair("first"), self.venue, self.log, every_s, LOOK_S)
+        self.rotation = KeyRotation("bybit", self.backend.pair, pair("first"), self.venue, self.log, every_s, LOOK_S)
 
     def events(self) -> list[str]:
         return [json.loads(line)["event"] for line in self.text.getvalue().splitlines()]

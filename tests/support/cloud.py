@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -66,6 +67,7 @@ class Told:
 @contextlib.contextmanager
 def cloud() -> Iterator[Cloud]:
     """A server of its own, empty."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it writes a line a request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
