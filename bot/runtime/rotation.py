@@ -20,7 +20,7 @@ NAME: Final = "bot.runtime.rotation"
 LOOK_S: Final = 0.25
 """How often it is seen whether a read is due or the venue has refused the key."""
 REFUSED_EVERY_S: Final = 2.0
-"""The backend is not asked more often than this while the venue refuses."""
+"""Neither the backend nor the venue is asked more often than this while the venue refuses."""
 
 
 class KeyUser(Protocol):
@@ -76,11 +76,15 @@ class KeyRotation:
 
     async def learn_account(self) -> None:
         """While the first pair still is the venue's: later nobody could say whose it was."""
+        said = False
         while not self.account:
             try:
                 self.account = await self._user.key_account(*_revealed(self._current))
-            except VenueError:
-                await asyncio.sleep(self._look_s)
+            except VenueError as error:
+                if not said:
+                    said = True
+                    self._log.write("WARNING", NAME, "secret_account_unknown", {"message": str(error)})
+                await asyncio.sleep(REFUSED_EVERY_S)
 
     async def look(self) -> None:
         """Asks the backend once, and takes over what is new and good."""

@@ -143,6 +143,21 @@ def test_a_backend_that_cannot_be_is_named(aws: Cloud, environment: dict[str, st
     assert told.error.startswith(f"mm-bot secrets: {said}")
 
 
+def test_the_environment_as_a_backend_shows_and_keeps_nothing(aws: Cloud) -> None:
+    memory = {"SECRETS_BACKEND": "memory", "BYBIT_API_KEY": KEY, "BYBIT_API_SECRET": SECRET}
+    assert aws.secrets("whoami", environment=memory).document["status"] == "ok"
+    assert aws.secrets("list", environment=memory).document["secrets"] == [
+        {"name": "BYBIT_API_KEY"},
+        {"name": "BYBIT_API_SECRET"},
+    ]
+    refused = aws.secrets("save", "--key-type", "api_key", stdin=KEY, environment=memory)
+    assert (refused.code, refused.error) == (
+        2,
+        "mm-bot secrets: SECRETS_BACKEND: 'memory' keeps nothing; set BYBIT_API_KEY, BYBIT_API_SECRET in the"
+        " environment, or use aws\n",
+    )
+
+
 def test_a_backend_that_does_not_answer_is_unreadable_and_not_missing(aws: Cloud) -> None:
     environment = {**os.environ, **aws.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     with pytest.raises(SecretsUnreadable, match="mm-bot/prod/bybit"):
