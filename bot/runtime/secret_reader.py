@@ -1,7 +1,7 @@
 """Reads one pair from the backend and hands it to the process that started this one, over a pipe.
 
-`python -m bot.runtime.secret_reader ENV EXCHANGE`. It refuses any output that is not a pipe: values are never printed
-to a terminal or a file.
+`python -m bot.runtime.secret_reader ENV EXCHANGE`. It refuses any output that is not a pipe (or a pair of sockets,
+which is what an event loop makes of one): values are never printed to a terminal or a file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def read(environment: Mapping[str, str], secret_env: str, exchange: str) -> Pair
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2 or not stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+    kind = os.fstat(sys.stdout.fileno()).st_mode
+    if len(arguments) != 2 or not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
         print("secret_reader: writes to the pipe of the process that starts it, and nowhere else", file=sys.stderr)
         return 2
     sys.stdout.buffer.write(msgspec.json.encode(read(os.environ, *arguments)))
