@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bot.assembly import EngineMetrics, Place, engine_parameters, operators_of
+from bot.assembly import EngineMetrics, Place, engine_parameters, operators_of, profile_of
 from bot.assumed import fees_of
 from bot.domain.events import Started
-from bot.domain.fees import FeeProfile
 from bot.domain.instrument import Instrument
 from bot.engine.engine import Engine
 from bot.journal import Journal
@@ -131,10 +130,10 @@ def _account(resolved: Resolved, engine: Engine, journal: Journal, listed: Seque
     """A fresh account, or what the journal that is continued left of one."""
     from bot.simulator.paper import PaperVenue
 
-    execution, fees = resolved.config.execution, resolved.config.fees
-    profile = FeeProfile(fees.fee_maker_bps, fees.fee_taker_bps, fees.rebate_maker_bps)
+    execution, parameters = resolved.config.execution, engine.known.parameters
+    fees = {instrument.symbol: profile_of(parameters.of(instrument.symbol)) for instrument in listed}
     seed, equity = execution.seed, execution.total_max_quote
-    venue = PaperVenue(listed, execution.fill_rate, profile, seed, equity, journal.execution_count)
+    venue = PaperVenue(listed, execution.fill_rate, fees, seed, equity, journal.execution_count)
     for instrument in listed:
         held = engine.known.ledger.accounts.get(instrument.symbol)
         if held is not None and held.position_lots:

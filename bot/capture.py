@@ -86,13 +86,13 @@ class CaptureWriter:
 
 
 def is_capture(path: Path) -> bool:
-    """Whether the file begins as a capture does. Raises CaptureUnreadable where a gzipped one cannot be read."""
+    """Whether the file begins as a capture does. False for what cannot be read."""
     try:
         with path.open("rb") as file:
             if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
                 return False
         return b'"capture":' in next(_lines(path))[1][:40]
-    except (OSError, StopIteration):
+    except (OSError, StopIteration, CaptureUnreadable):
         return False
 
 

@@ -78,16 +78,15 @@ def _add_reading_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     edge = commands.add_parser("edge-report", help="spread captured, markouts at 1/5/60 s, slippage, fees")
     for reading in (trace, risk, edge):
         reading.add_argument("--state-dir", default="artifacts/state", metavar="DIR", help="default: artifacts/state")
-    for reading in (trace, risk, edge):
-        reading.add_argument("--json", action="store_true", help="JSON instead of a table")
     replay = commands.add_parser(
         "replay",
-        help="a journal through the engine again, byte for byte; or the whole bot in shadow over a capture",
+        help="a journal, or captured market data, through the engine again: the same intents, byte for byte",
         argument_default=argparse.SUPPRESS,
     )
-    replay.add_argument("file", metavar="FILE", help="a journal, the state folder that holds one, or a capture")
-    replay.add_argument("--json", action="store_true", help="JSON instead of a line (of a journal)")
+    replay.add_argument("file", metavar="FILE", help="a journal, a capture (.gz), or the folder that holds them")
     _add_run_flags(replay)
+    for reading in (trace, risk, edge, replay):
+        reading.add_argument("--json", action="store_true", default=False, help="JSON instead of a table")
 
 
 def build_parser() -> Parser:
@@ -133,12 +132,11 @@ FORWARDED: Final = {
     "serve-venue": "the simulated venue on loopback",
     "kill-switch": "cancel all own orders, and prove it",
     "secrets": "keys of venues: whoami, list, save, fetch, get, rotate",
+    "watchdog": "expect the beats of guard and bots, and run the kill switch without them",
 }
 """Subcommands that parse their own flags."""
 
-NOT_BUILT: Final = {
-    "watchdog": "expects beats and runs the kill switch without them (not built yet)",
-}
+NOT_BUILT: Final[dict[str, str]] = {}
 """Subcommands that are refused by name."""
 
 

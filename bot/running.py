@@ -15,7 +15,7 @@ import uvloop
 from bot.assembly import Place, assemble, open_journal, operators_of, place_of, secrets_of
 from bot.journal import JournalError, StateLock
 from bot.modes import live_enabled
-from bot.report import Span, as_text, frozen_at_ns, report
+from bot.report import Span, as_text, check_report_file, frozen_at_ns, report
 from bot.report_archive import archive
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
@@ -32,6 +32,8 @@ REPORTS: Final = Path("reports")
 def run(resolved: Resolved, flags: Mapping[str, object]) -> int:
     """Raises ConfigError, one line, for everything that keeps the bot from starting."""
     report_file = Path(str(flags["report"])) if "report" in flags else None
+    if report_file is not None:
+        check_report_file(report_file)
     frozen_at_ns(resolved.environment)
     if resolved.mode == "shadow":
         return _run_shadow(resolved, flags, report_file)
@@ -48,7 +50,7 @@ def run(resolved: Resolved, flags: Mapping[str, object]) -> int:
 
 def run_replay(resolved: Resolved, path: Path, flags: Mapping[str, object]) -> int:
     """The whole bot in shadow over a capture, to its end or for `--iterations`. Raises ConfigError, one line."""
-    from bot.replay_market import replay_market
+    from bot.replay_capture import replay_capture
 
     if resolved.mode != "shadow":
         raise ConfigError(f"replay: mode {resolved.mode} is not allowed; a capture is replayed in shadow")
@@ -56,7 +58,7 @@ def run_replay(resolved: Resolved, path: Path, flags: Mapping[str, object]) -> i
         execution = resolved.config.execution.model_copy(update={"iterations": 0})
         resolved = resolved._replace(config=resolved.config.model_copy(update={"execution": execution}))
     try:
-        code, text, log = replay_market(path, resolved, flags)
+        code, text, log = replay_capture(path, resolved, flags)
     except JournalError as error:
         raise ConfigError(str(error)) from error
     report_file = Path(str(flags["report"])) if "report" in flags else None
@@ -119,7 +121,8 @@ def _run_locked(
     finally:
         journal.close()
     span = Span(started_ns, clock.now_ns(), process.iterations, network=True, warmed=True, recovered=journal.continued)
-    _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log)
+    if not _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log) and not code:
+        return 1
     if code:
         why = ", ".join(stop.reason for stop in process.engine.stops if stop.reason != "shutdown") or "failed"
         with suppress(OSError):  # where not even that can be written the code alone tells

@@ -85,7 +85,7 @@ class _Building:
             raise RecordUnreadable(f"{self._path}: the book is crossed or one-sided at {venue_at_ns} ns")
         number = len(self._record.events) + 1
         self._record.events.append(
-            (self._at_ms(venue_at_ns), DepthUpdate(venue_at_ns // 1_000_000, number, number, *flat))
+            (self._at_ms(venue_at_ns), DepthUpdate(venue_at_ns // 1_000_000, number - 1, number, number, *flat))
         )
 
     def _at_ms(self, venue_at_ns: int) -> int:

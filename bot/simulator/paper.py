@@ -8,7 +8,7 @@ own price as maker; otherwise it lapses. Queue position plays no part: the twin 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -30,7 +30,7 @@ class PaperVenue(DrawnVenue):
         self,
         instruments: Sequence[Instrument],
         fill_rate: Decimal,
-        fees: FeeProfile,
+        fees: Mapping[str, FeeProfile],
         seed: int,
         equity_quote: Decimal,
         executions: int = 0,

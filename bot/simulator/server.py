@@ -16,7 +16,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from bot.capture import CaptureUnreadable, is_capture
+from bot.capture import is_capture
 from bot.domain.instrument import Instrument
 from bot.simulator.captured import load_captured
 from bot.simulator.control import open_account
@@ -65,7 +65,7 @@ def _market(text: str, seed: int) -> tuple[Instrument, Market]:
             instrument, record = load_captured(Path(path))
         else:
             record = load_record(Path(path))
-    except (RecordUnreadable, CaptureUnreadable) as error:
+    except RecordUnreadable as error:
         raise _BadInput(f"--market: {error}") from error
     print(
         f"record: {record.span_ms / 1000:.1f} s, {len(record.events)} events; "

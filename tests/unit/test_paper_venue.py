@@ -17,7 +17,7 @@ EQUITY = Decimal(10_000)
 
 
 def venue(fill_rate: str = "1") -> PaperVenue:
-    made = PaperVenue([BTC], Decimal(fill_rate), FEES, 1, EQUITY)
+    made = PaperVenue([BTC], Decimal(fill_rate), {"BTCUSDT": FEES}, 1, EQUITY)
     made.hear(ev.BookSnapshot(1, "BTCUSDT", ((1000, 5),), ((1002, 5),), 1, 1), 1)
     return made
 

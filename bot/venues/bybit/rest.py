@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from multidict import istr
+
 from bot.domain.counts import Counts
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
@@ -21,6 +23,8 @@ from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
 
 T = TypeVar("T")
 
+LIMIT: Final = istr("x-bapi-limit")
+LIMIT_STATUS: Final = istr("x-bapi-limit-status")
 NO_CONNECTION: Final = "not_sent"
 NO_ANSWER: Final = "no_answer"
 STATUSES: Final = ("200", "403", "429", "500", "502", "503", "504", NO_CONNECTION, NO_ANSWER)
@@ -135,19 +139,16 @@ class BybitRest:
                 call.method, self._rest_url + call.target, headers, call.body, self._timeout_s
             )
         except NotSent:
-            self._count(call.path, NO_CONNECTION)
+            self.responses.add((call.path, NO_CONNECTION))
             raise
         except NoAnswer:
-            self._count(call.path, NO_ANSWER)
+            self.responses.add((call.path, NO_ANSWER))
             raise
-        self._count(call.path, str(answer.status))
+        self.responses.add((call.path, str(answer.status)))
         self._remember_limit(call.path, answer)
         return answer.status, answer.body
 
-    def _count(self, path: str, status: str) -> None:
-        self.responses[path, status] = self.responses.get((path, status), 0) + 1
-
     def _remember_limit(self, path: str, answer: HttpAnswer) -> None:
-        limit, left = answer.headers.get("x-bapi-limit", ""), answer.headers.get("x-bapi-limit-status", "")
+        limit, left = answer.headers.get(LIMIT, ""), answer.headers.get(LIMIT_STATUS, "")
         if limit.isdecimal() and left.isdecimal() and int(limit):
             self.headroom[path] = int(left) / int(limit)

@@ -106,7 +106,7 @@ def instrument_read(event: InstrumentsRead) -> Instrument:
     )
 
 
-def replay_market(path: Path, resolved: Resolved, flags: Mapping[str, object]) -> tuple[int, str, JsonLog]:
+def replay_capture(path: Path, resolved: Resolved, flags: Mapping[str, object]) -> tuple[int, str, JsonLog]:
     """(Exit code, the report, the log). Raises ConfigError, one line, for a file that is no whole capture."""
     if resolved.config.obs.enabled:
         raise ConfigError("--obs: nobody can look at simulated time; allowed: replay without it")
