@@ -49,6 +49,7 @@ bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbac
 	@$(BIN)/python -m tests.bench.edges
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity
+	@$(BIN)/python -m tests.bench.memory
 
 soak: setup ## two simulated days of the whole bot: docs/soak.md [HOURS=0.5] [STYLE=heavy]
 	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)

@@ -15,7 +15,7 @@ from multidict import istr
 from bot.domain.counts import Counts
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
-from bot.venues.bybit.codes import Meaning, meaning, refusal_error, refusal_outcome
+from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error, refusal_outcome
 from bot.venues.bybit.decode import NS_PER_MS, whole
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import Outcome, Unknown, Unreachable, VenueError, VenueGarbled, VenueUnknown, VenueUnreachable
@@ -58,6 +58,12 @@ class BybitRest:
             (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
         )
         self.headroom: dict[str, float] = {}
+        self.key_refusals = 0
+        """How often the venue has refused the key itself."""
+
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        """Signs with that pair from the next request on."""
+        self._api_key, self._api_secret = api_key, api_secret
 
     def venue_now_ms(self) -> int:
         """The venue's clock as we know it, ms since the epoch."""
@@ -93,6 +99,7 @@ class BybitRest:
             envelope = wire.envelope(*await self._send(call), call.path)
             if envelope.ret_code == 0:
                 return accepted(envelope)
+            self.key_refusals += envelope.ret_code in KEY_CODES
         except NotSent as error:
             return Unreachable(str(error))
         except NoAnswer as error:
@@ -117,6 +124,7 @@ class BybitRest:
         except NoAnswer as error:
             raise VenueUnknown(f"{call.path}: {error}") from None
         if envelope.ret_code:
+            self.key_refusals += envelope.ret_code in KEY_CODES
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
         return wire.decode(kind, envelope.result, call.path)
 
