@@ -100,6 +100,8 @@ def _read(options: argparse.Namespace) -> int:
     from bot.settings_file import ConfigError
 
     try:
+        if options.command == "replay":
+            return _replay(options)
         document, text = READING[options.command](options)
     except (JournalError, ConfigError) as error:
         return _refuse(str(error))
