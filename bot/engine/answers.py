@@ -87,7 +87,10 @@ class Answers:
             return
         if event.outcome == "accepted":
             order.answered_at_ns = event.at_ns
-        elif event.outcome == "gone":
+            self._state.due_by(event.at_ns + self._state.confirm_ns)
+            return
+        self._state.due_ns = 0
+        if event.outcome == "gone":
             probe_soon(self._state, order)
         elif event.outcome in ("refused", "unreachable"):
             if order.pending_price_ticks is not None and self._tells(order, _H.AMEND_REFUSED):
@@ -125,8 +128,22 @@ class Answers:
         order = self._order(told.client_order_id)
         if order is None:
             return False
-        order.venue_order_id = told.venue_order_id or order.venue_order_id
-        order.reported_lots = max(order.reported_lots, told.filled_lots)
+        if told.venue_order_id:
+            order.venue_order_id = told.venue_order_id
+        if told.filled_lots > order.reported_lots:
+            order.reported_lots = told.filled_lots
+        if (
+            order.state is _S.PENDING_AMEND
+            and told.status is OrderStatus.WORKING
+            and told.price_ticks == order.pending_price_ticks
+            and told.qty_lots == order.pending_qty_lots
+            and order.confirmed
+            and not order.unwanted
+        ):  # what was asked for has been done: no other word is as frequent
+            self._state.orders.amended(order, self._state.now_ns)
+            self._state.back_off[order.symbol, order.side].succeeded()
+            return True
+        self._state.due_ns = 0
         self._confirm(order)
         if told.status is OrderStatus.WORKING:
             self._works(order, told)

@@ -21,6 +21,12 @@ class Rate:
     def spend(self, at_ns: int) -> None:
         """Count one, whether allowed or not."""
         self._times.append(at_ns)
+        self.spent(at_ns)
+
+    @property
+    def kept(self) -> int:
+        """How many are remembered: at least as many as lie inside the window. For not having to look more closely."""
+        return len(self._times)
 
     def spent(self, at_ns: int) -> int:
         """How many lie inside the window that ends now."""
@@ -44,14 +50,15 @@ class AmendPace:
     def __init__(self, per_s: int, reserve_pct: int) -> None:
         self._rate = Rate(per_s, NS_PER_S)
         self._reserve = per_s - max(1, per_s * (100 - reserve_pct) // 100)
+        self._follow = per_s - self._reserve
 
     def is_last(self, at_ns: int) -> bool:
         """Whether just one more may follow the market now."""
-        return self._rate.room(at_ns) - self._reserve == 1
+        return self._rate.kept >= self._follow - 1 and self._rate.room(at_ns) - self._reserve == 1
 
     def may(self, at_ns: int, *, takes_back: bool) -> bool:
         """Whether an amend may leave now."""
-        return self._rate.room(at_ns) > (0 if takes_back else self._reserve)
+        return self._rate.kept < self._follow or self._rate.room(at_ns) > (0 if takes_back else self._reserve)
 
     def spend(self, at_ns: int) -> None:
         self._rate.spend(at_ns)

@@ -19,6 +19,9 @@ from bot.engine.exposure import pico
 from bot.engine.order_plan import Amend, Place
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
 
+NEW_SHARE_PCT: Final = 98
+"""New size is fitted into this share of a limit, so that a small move of the mark makes nothing shrink again."""
+
 _PERMIT: Final = object()
 
 
@@ -42,7 +45,8 @@ class Refusal(NamedTuple):
 class Limits(NamedTuple):
     """One symbol's limits. `*_units2`: quote in halves of tick x lot, rounded down; `unit2_pico`: one of these.
 
-    `total_name`: which limit the total is: `total`, or `leverage` where that is tighter.
+    `total_name`: which limit the total is: `total`, or `leverage` where that is tighter. `fresh_units2`, `room_units2`:
+    the tighter of inventory and total where other symbols take nothing, in NEW_SHARE_PCT of the limits and in all.
     """
 
     instrument: Instrument
@@ -56,6 +60,15 @@ class Limits(NamedTuple):
     unit2_pico: int
     max_open_orders: int
     max_open_positions: int | None
+    fresh_units2: int
+    room_units2: int
+
+    def left_units2(self, others_pico: int) -> tuple[int, int]:
+        """`fresh_units2` and `room_units2` where other symbols take that much of the total at worst."""
+        taken = -(-others_pico // self.unit2_pico)
+        fresh = max(0, self.total_units2 * NEW_SHARE_PCT // 100 - taken)
+        room = max(0, self.total_units2 - taken)
+        return min(self.inventory_units2 * NEW_SHARE_PCT // 100, fresh), min(self.inventory_units2, room)
 
 
 def limits_of(
@@ -67,18 +80,22 @@ def limits_of(
 ) -> Limits:
     """`parameters`: those of that symbol; the two limits as tightened by grant, ceilings and leverage."""
     unit = instrument.tick_size * instrument.lot_size
+    inventory_units2, total_units2 = int(inventory_max_quote * 2 / unit), int(total_max_quote * 2 / unit)
+    tighter_units2 = min(inventory_units2, total_units2)
     return Limits(
         instrument,
         inventory_max_quote,
         total_max_quote,
         total_name,
-        int(inventory_max_quote * 2 / unit),
-        int(total_max_quote * 2 / unit),
+        inventory_units2,
+        total_units2,
         int(parameters.order_notional_max_quote / unit),
         parameters.order_notional_max_quote,
         pico(unit / 2),
         parameters.max_open_orders,
         parameters.max_open_positions,
+        tighter_units2 * NEW_SHARE_PCT // 100,
+        tighter_units2,
     )
 
 
