@@ -6,6 +6,8 @@ states has no row for changes nothing and is noted; reality has sent stranger th
 
 from __future__ import annotations
 
+from typing import Final
+
 from bot.domain.events import (
     AmendAnswered,
     CancelAnswered,
@@ -30,6 +32,8 @@ from bot.engine.stopping import Stopping, send_cancel
 
 _H = OrderHappening
 _S = OrderState
+_PENDING_AMEND: Final = OrderState.PENDING_AMEND
+_SHOWN_WORKING: Final = OrderStatus.WORKING
 
 
 class Answers:
@@ -133,8 +137,8 @@ class Answers:
         if told.filled_lots > order.reported_lots:
             order.reported_lots = told.filled_lots
         if (
-            order.state is _S.PENDING_AMEND
-            and told.status is OrderStatus.WORKING
+            order.state is _PENDING_AMEND
+            and told.status is _SHOWN_WORKING
             and told.price_ticks == order.pending_price_ticks
             and told.qty_lots == order.pending_qty_lots
             and order.confirmed

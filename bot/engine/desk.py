@@ -18,7 +18,7 @@ from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, UBPS_ONE, ubps
 from bot.engine.performance import Earning
 from bot.engine.quoting import strategy_of
-from bot.engine.risk import Limits
+from bot.engine.risk import Limits, Sight
 from bot.engine.state import State
 from bot.engine.volatility import Volatility
 
@@ -58,8 +58,8 @@ class Desk:
         "_tolerance_ticks", "_tolerance_ubps", "account", "ask_max", "ask_min", "bid_max", "bid_min", "book", "buy",
         "earning", "instrument", "interval_ns", "kept_version", "limits", "limits_version", "orders", "parameters",
         "pieces_max", "planned", "policy", "position_lots", "qty_pct", "seen_limits", "sell", "settled",
-        "settled_version", "shaped_position", "shaped_top", "shaped_variance", "slack_ticks", "strategy", "symbol",
-        "top", "units2", "variance", "version", "volatility",
+        "settled_version", "shaped_position", "shaped_top", "shaped_variance", "sight", "slack_ticks", "strategy",
+        "symbol", "top", "units2", "variance", "variance_ubps2", "version", "volatility",
     )  # fmt: skip
 
     def __init__(self, state: State, instrument: Instrument, earning: Earning) -> None:
@@ -82,7 +82,10 @@ class Desk:
             enabled=parameters.maker_only,
         )
         self.volatility = Volatility(parameters.volatility_memory_s, parameters.volatility_min_bps)
+        self.variance_ubps2 = self.volatility.variance_ubps2 if self.strategy.goes_by_variance else 0
+        """what the strategy goes by; 0 where it does not"""
         self.pieces_max = max(1, parameters.max_active_orders // 2)
+        self.sight = Sight()
         self.limits: Limits | None = None
         self.limits_version = -1
         self._tolerance_ubps = ubps(parameters.requote_tolerance_bps)
@@ -111,11 +114,6 @@ class Desk:
         self.settled_version = -1
         self.kept_version = -1
         self.bid_min = self.bid_max = self.ask_min = self.ask_max = 0
-
-    @property
-    def variance_ubps2(self) -> int:
-        """What the strategy goes by; 0 where it does not."""
-        return self.volatility.variance_ubps2 if self.strategy.goes_by_variance else 0
 
     def tolerance_ticks(self, price_ticks: int) -> int:
         """How far from that price a quote is near enough."""

@@ -47,10 +47,9 @@ class Earning:
 
     def edge_ubps(self, at_ns: int) -> int | None:
         """Quoted half-spread - maker fee + rebate - expected adverse selection. None before anything was shaped."""
-        half = self.half_spread_ubps
-        if half is None or self.average_ubps is None:
-            return None if half is None else half - self.fee_ubps
-        return half - self.fee_ubps - self.adverse_ubps(at_ns)
+        if self.half_spread_ubps is None:
+            return None
+        return self.half_spread_ubps - self.fee_ubps - self.adverse_ubps(at_ns)
 
 
 class Performance:

@@ -58,6 +58,7 @@ class QuoteCycle:
             top = desk.book.top
             if top is not None and desk.strategy.goes_by_variance:
                 desk.volatility.sample(top[0] + top[1], now_ns)
+                desk.variance_ubps2 = desk.volatility.variance_ubps2
             if not self._settled(desk):
                 self.look(desk, unchanged_too=True)
 
@@ -147,13 +148,18 @@ class QuoteCycle:
         now_ns = state.now_ns
         if now_ns >= state.may_quote_until_ns:
             return
-        edge_ubps = desk.earning.edge_ubps(now_ns)
-        if edge_ubps is not None and edge_ubps < state.thresholds.held[desk.symbol].edge_ubps:
+        edge_ubps, edge_min_ubps = desk.earning.edge_ubps(now_ns), state.thresholds.held[desk.symbol].edge_ubps
+        if edge_ubps is not None and edge_ubps < edge_min_ubps:
             self._stopping.enter("edge_below_threshold", f"{desk.symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
             state.counters.add("mm_limit_breaches_total", "edge")
             return
         desk.position_lots, desk.variance = desk.account.position_lots, desk.shaped_variance
         desk.units2, desk.seen_limits = self._left_units2(desk), state.limits_version
+        sight, mid2 = desk.sight, top[0] + top[1]
+        sight.running, sight.barred = True, state.barred is not None
+        sight.edge_ubps, sight.edge_min_ubps = UBPS_ONE if edge_ubps is None else edge_ubps, edge_min_ubps
+        sight.order_units, sight.room_units2 = self._limits(desk).order_units, desk.units2[1]
+        sight.mid2_ticks, sight.mark2_ticks = mid2, self._mark2(desk.symbol, mid2)
         first, second = desk.buy, desk.sell
         if state.amend_pace.is_last(now_ns) and self._sell_waited_longer(desk):
             first, second = second, first
@@ -203,8 +209,11 @@ class QuoteCycle:
             return
         order = live[0]
         open_lots = order.remaining_lots
-        mid2, price2 = top[0] + top[1], 2 * price
-        leaning = _leaning_lots(desk, half.is_buy) - order.counted_lots
+        mid2, price2 = desk.sight.mid2_ticks, 2 * price
+        if half.is_buy:
+            leaning = desk.position_lots + desk.orders.buys_lots - order.counted_lots
+        else:
+            leaning = desk.orders.sells_lots - desk.position_lots - order.counted_lots
         room_lots = desk.units2[0] // (price2 if price2 > mid2 else mid2) - leaning
         if room_lots < lots or room_lots < open_lots:
             self._plan_side(desk, half, top, live)
@@ -219,7 +228,13 @@ class QuoteCycle:
         if state.now_ns - max(order.amended_at_ns, order.created_at_ns) < desk.interval_ns:
             half.blocked = ""
         elif state.amend_pace.may(state.now_ns, takes_back=False):  # else the clock looks again
-            self._ask_risk(desk, half, Amend(order, Quote(half.side, price, lots)))
+            amend = Amend(order, Quote(half.side, price, lots))
+            approved = self._risk.approve_amend(amend, desk.sight, leaning)
+            if approved is None:
+                self._ask_risk(desk, half, amend)  # which says why not
+            else:
+                half.blocked = ""
+                self._send(desk, half, approved)
 
     def _plan_side(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> None:
         """The same whatever stands there, all of it working, and however little room there is."""
@@ -249,7 +264,7 @@ class QuoteCycle:
                     self._ask_risk(desk, half, action)
             elif state.orders.active(desk.symbol) < desk.parameters.max_active_orders:
                 adjusted = half.price_ticks is not None and half.price_ticks != half.asked_ticks
-                self._ask_risk(desk, half, action._replace(adjusted=adjusted))
+                self._ask_risk(desk, half, Place(action.quote, adjusted))
 
     def _cancel_unwanted(self, live: list[OwnOrder]) -> None:
         """Orders that came back after their end, or that the venue did not show: out of the way before quoting on."""
@@ -278,7 +293,7 @@ class QuoteCycle:
             number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
             self._refuse(desk, half, quote, number)
             return None, 0
-        return quote if lots == quote.qty_lots else quote._replace(qty_lots=lots), room.lots
+        return Quote(half.side, quote.price_ticks, lots), room.lots
 
     # ---- orders out ----
 
@@ -435,18 +450,11 @@ class QuoteCycle:
         )  # fmt: skip
 
 
-def _leaning_lots(desk: Desk, is_buy: bool) -> int:
-    """How far the symbol would lean to that side if all its orders there filled, lots."""
-    if is_buy:
-        return desk.account.position_lots + desk.orders.buys_lots
-    return desk.orders.sells_lots - desk.account.position_lots
-
-
 def _terms(client_order_id: str, symbol: str, quote: Quote) -> dict[str, str | int | float | bool]:
     return {
         "client_order_id": client_order_id,
         "symbol": symbol,
-        "side": quote.side.value,
+        "side": "buy" if quote.side is _BUY else "sell",
         "price_ticks": quote.price_ticks,
         "qty_lots": quote.qty_lots,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import ROUND_FLOOR, Context, Decimal, localcontext
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
@@ -14,7 +16,7 @@ _PPM: Final = 1_000_000
 _UBPS_TWO: Final = 2 * UBPS_ONE
 
 
-class Quote(NamedTuple):
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """A wanted order: whole ticks and lots."""
 
     side: Side
