@@ -44,6 +44,7 @@ class Answers:
         self._stopping = stopping
         self._performance = performance
         self._early_fills: list[Filled] = []
+        self._order = state.orders.get
 
     # ---- creates ----
 
@@ -292,9 +293,6 @@ class Answers:
         self._stopping.enter("taker_fill" if state.taker_fills == 1 else "taker_fill_again", detail)
 
     # ---- shared ----
-
-    def _order(self, client_order_id: str) -> OwnOrder | None:
-        return self._state.orders.get(client_order_id)
 
     def _tell(self, order: OwnOrder, happening: OrderHappening) -> bool:
         """True where that ended the order."""

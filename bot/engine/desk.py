@@ -14,7 +14,6 @@ from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.maker_policy import MakerPolicy
 from bot.engine.order_plan import Tolerance
-from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, UBPS_ONE, ubps
 from bot.engine.performance import Earning
 from bot.engine.quoting import strategy_of
@@ -58,8 +57,8 @@ class Desk:
         "_tolerance_ticks", "_tolerance_ubps", "account", "ask_max", "ask_min", "bid_max", "bid_min", "book", "buy",
         "earning", "instrument", "interval_ns", "kept_version", "limits", "limits_version", "orders", "parameters",
         "pieces_max", "planned", "policy", "position_lots", "qty_pct", "seen_limits", "sell", "settled",
-        "settled_version", "shaped_position", "shaped_top", "shaped_variance", "sight", "slack_ticks", "strategy",
-        "symbol", "top", "units2", "variance", "variance_ubps2", "version", "volatility",
+        "settled_version", "shaped_position", "shaped_top", "shaped_variance", "sight", "sighted", "slack_ticks",
+        "strategy", "symbol", "top", "units2", "variance", "variance_ubps2", "version", "volatility",
     )  # fmt: skip
 
     def __init__(self, state: State, instrument: Instrument, earning: Earning) -> None:
@@ -86,6 +85,8 @@ class Desk:
         """what the strategy goes by; 0 where it does not"""
         self.pieces_max = max(1, parameters.max_active_orders // 2)
         self.sight = Sight()
+        self.sighted = False
+        """whether `sight` is of this look"""
         self.limits: Limits | None = None
         self.limits_version = -1
         self._tolerance_ubps = ubps(parameters.requote_tolerance_bps)
@@ -124,26 +125,22 @@ class Desk:
         """What is near enough at that price."""
         return Tolerance(self.tolerance_ticks(price_ticks), self.qty_pct, self.interval_ns)
 
-    def inside_band(self, top: tuple[int, int], version: int) -> bool:
-        """Whether nothing can have to be done at that top of the book."""
-        return (
-            version == self.kept_version
-            and self.bid_min <= top[0] <= self.bid_max
-            and self.ask_min <= top[1] <= self.ask_max
-        )
+    def inside_band(self, top: tuple[int, int]) -> bool:
+        """Whether nothing can have to be done at that top of the book, the orders being as in `kept_version`."""
+        return self.bid_min <= top[0] <= self.bid_max and self.ask_min <= top[1] <= self.ask_max
 
     def begin_look(self, top: tuple[int, int]) -> None:
         """Nothing is known to be near enough yet."""
         self.top = top
         self.version = self.orders.version
         self.kept_version = -1
-        self.settled = self.planned = False
+        self.settled = self.planned = self.sighted = False
         self.buy.planned_ticks = self.sell.planned_ticks = None
         self.slack_ticks = BAND_MAX_TICKS
 
-    def kept(self, half: DeskSide, order: OwnOrder, slack_ticks: int) -> None:
+    def kept(self, half: DeskSide, price_ticks: int, open_lots: int, slack_ticks: int) -> None:
         """One side was looked at and its one quote is near enough; `slack_ticks`: what is left of its tolerance."""
-        half.planned_ticks, half.planned_lots = order.price_ticks, order.remaining_lots
+        half.planned_ticks, half.planned_lots = price_ticks, open_lots
         if slack_ticks < self.slack_ticks:
             self.slack_ticks = slack_ticks
 

@@ -114,7 +114,9 @@ class MakerPolicy:
             passive = top[0] * self._bid_of // self._bid_per
             if passive < price_ticks:
                 price_ticks = passive
-        return price_ticks if self._is_large_enough(price_ticks, qty_lots) else None
+        if qty_lots < self._min_lots or (price_ticks > 0 and qty_lots * price_ticks < self._min_units):
+            return None
+        return price_ticks
 
     def ask_ticks(self, price_ticks: int, qty_lots: int, top: tuple[int, int]) -> int | None:
         """The same of a sell."""
@@ -124,10 +126,9 @@ class MakerPolicy:
             passive = -(-top[1] * self._ask_of // self._ask_per)
             if passive > price_ticks:
                 price_ticks = passive
-        return price_ticks if self._is_large_enough(price_ticks, qty_lots) else None
-
-    def _is_large_enough(self, price_ticks: int, qty_lots: int) -> bool:
-        return qty_lots >= self._min_lots and (price_ticks <= 0 or qty_lots * price_ticks >= self._min_units)
+        if qty_lots < self._min_lots or qty_lots * price_ticks < self._min_units:
+            return None
+        return price_ticks
 
     def min_lots(self, price_ticks: int) -> int:
         """The smallest quantity the venue (with our pad) takes at that price."""

@@ -6,7 +6,7 @@ amend in flight would give it, how much of it the venue says is filled and how m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -122,6 +122,8 @@ class OrderTable:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self._orders: dict[str, OwnOrder] = {}
+        self.get: Callable[[str], OwnOrder | None] = self._orders.get
+        """client order id → order, None where it is not known or was forgotten"""
         self.of: dict[str, SymbolOrders] = {symbol: SymbolOrders() for symbol in symbols}
         self._finished: dict[str, int] = {}
         self.touched: set[str] = set(self.of)
@@ -141,9 +143,6 @@ class OrderTable:
         """Something that exposure depends on has changed."""
         self.of[symbol].version += 1
         self.touched.add(symbol)
-
-    def get(self, client_order_id: str) -> OwnOrder | None:
-        return self._orders.get(client_order_id)
 
     def happen(self, order: OwnOrder, happening: OrderHappening, at_ns: int) -> bool:
         """Move it along the table. True where that ended it. Raises IllegalTransition and changes nothing."""
@@ -173,7 +172,10 @@ class OrderTable:
         order.changed_at_ns = order.sent_at_ns = order.amended_at_ns = at_ns
         order.answered_at_ns = None
         order.pending_price_ticks, order.pending_qty_lots = price_ticks, qty_lots
-        self.recount(order)
+        if qty_lots > order.qty_lots:
+            self.recount(order)
+        else:
+            self.touch(order.symbol)  # at worst it stays as it was
 
     def amended(self, order: OwnOrder, at_ns: int) -> None:
         """The venue has the terms of the amend in flight. Raises IllegalTransition and changes nothing."""
@@ -184,7 +186,10 @@ class OrderTable:
             order.price_ticks, order.qty_lots = price_ticks, qty_lots
             order.pending_price_ticks = order.pending_qty_lots = None
         order.probe_due_ns = order.answered_at_ns = None
-        self.recount(order)
+        if order.qty_lots - order.executed_lots == order.counted_lots:
+            self.touch(order.symbol)
+        else:
+            self.recount(order)
 
     def recount(self, order: OwnOrder) -> None:
         """Tell the table that an order's numbers changed."""

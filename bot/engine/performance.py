@@ -47,9 +47,10 @@ class Earning:
 
     def edge_ubps(self, at_ns: int) -> int | None:
         """Quoted half-spread - maker fee + rebate - expected adverse selection. None before anything was shaped."""
-        if self.half_spread_ubps is None:
+        half = self.half_spread_ubps
+        if half is None:
             return None
-        return self.half_spread_ubps - self.fee_ubps - self.adverse_ubps(at_ns)
+        return half - self.fee_ubps - (0 if self.average_ubps is None else self.adverse_ubps(at_ns))
 
 
 class Performance:

@@ -11,16 +11,14 @@ from decimal import Decimal
 from typing import Final
 
 from bot.domain.instrument import Instrument
-from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
 from bot.domain.order import OrderState, Side
 from bot.engine.desk import Desk, DeskSide
-from bot.engine.maker_policy import Blocked, crosses_ticks
 from bot.engine.order_plan import Amend, Cancel, Place, is_near_enough, plan_pieces, plan_side, split
 from bot.engine.orders import OwnOrder
-from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS, UBPS_ONE
+from bot.engine.orders_out import OrdersOut
+from bot.engine.parameters import UBPS
 from bot.engine.performance import Performance
 from bot.engine.quoting import Quote, half_spread_ubps
-from bot.engine.risk import NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
 from bot.engine.state import State
 from bot.engine.stopping import CANCELLABLE, Stopping, send_cancel
 
@@ -35,12 +33,11 @@ class QuoteCycle:
         self._state = state
         self._stopping = stopping
         self._performance = performance
-        self._risk = Risk(state.parameters)
+        self._out = OrdersOut(state)
         self._desks: dict[str, Desk] = {}
         self._in_order: list[Desk] = []
         """desks in the order of the configuration"""
         self._alone = len(state.parameters.symbols) == 1
-        self._mark_max_age_ns = state.parameters.mark_max_age_s * NS_PER_S
 
     def learn(self, instrument: Instrument) -> None:
         """Filters of a symbol are known (again)."""
@@ -100,7 +97,7 @@ class QuoteCycle:
             desk.book.top == desk.top
             and desk.seen_limits == self._state.limits_version
             and desk.variance == desk.variance_ubps2
-            and (self._alone or desk.units2 == self._left_units2(desk))
+            and (self._alone or desk.units2 == self._out.left_units2(desk))
         )
 
     def _as_planned(self, desk: Desk) -> bool:
@@ -138,28 +135,24 @@ class QuoteCycle:
         state, top = self._state, desk.book.top
         if top is None:
             return
-        version = desk.orders.version
-        if not unchanged_too and (
-            (version == desk.version and top == desk.top) or desk.inside_band(top, version) or self._as_planned(desk)
-        ):
-            return
+        if not unchanged_too:
+            version = desk.orders.version
+            if desk.kept_version == version and desk.inside_band(top):
+                return
+            if top == desk.top and (version == desk.version or self._as_planned(desk)):
+                return
         desk.begin_look(top)
         self._shape(desk, top)
         now_ns = state.now_ns
         if now_ns >= state.may_quote_until_ns:
             return
-        edge_ubps, edge_min_ubps = desk.earning.edge_ubps(now_ns), state.thresholds.held[desk.symbol].edge_ubps
-        if edge_ubps is not None and edge_ubps < edge_min_ubps:
+        edge_ubps = desk.earning.edge_ubps(now_ns)
+        if edge_ubps is not None and edge_ubps < state.thresholds.held[desk.symbol].edge_ubps:
             self._stopping.enter("edge_below_threshold", f"{desk.symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
             state.counters.add("mm_limit_breaches_total", "edge")
             return
         desk.position_lots, desk.variance = desk.account.position_lots, desk.shaped_variance
-        desk.units2, desk.seen_limits = self._left_units2(desk), state.limits_version
-        sight, mid2 = desk.sight, top[0] + top[1]
-        sight.running, sight.barred = True, state.barred is not None
-        sight.edge_ubps, sight.edge_min_ubps = UBPS_ONE if edge_ubps is None else edge_ubps, edge_min_ubps
-        sight.order_units, sight.room_units2 = self._limits(desk).order_units, desk.units2[1]
-        sight.mid2_ticks, sight.mark2_ticks = mid2, self._mark2(desk.symbol, mid2)
+        desk.units2, desk.seen_limits = self._out.left_units2(desk), state.limits_version
         first, second = desk.buy, desk.sell
         if state.amend_pace.is_last(now_ns) and self._sell_waited_longer(desk):
             first, second = second, first
@@ -180,20 +173,55 @@ class QuoteCycle:
         if top == desk.shaped_top and position_lots == desk.shaped_position and variance == desk.shaped_variance:
             return
         desk.shaped_top, desk.shaped_position, desk.shaped_variance = top, position_lots, variance
-        buy, sell = desk.buy, desk.sell
+        buy, sell, policy = desk.buy, desk.sell, desk.policy
         buy.asked_ticks, sell.asked_ticks, lots = desk.strategy.prices(top[0] + top[1], position_lots, variance)
         buy.qty_lots = sell.qty_lots = lots
-        bid = buy.price_ticks = desk.policy.bid_ticks(buy.asked_ticks, lots, top)
-        ask = sell.price_ticks = desk.policy.ask_ticks(sell.asked_ticks, lots, top)
+        bid = buy.price_ticks = policy.bid_ticks(buy.asked_ticks, lots, top)
+        ask = sell.price_ticks = policy.ask_ticks(sell.asked_ticks, lots, top)
         if bid is not None and ask is not None:
             desk.earning.half_spread_ubps = half_spread_ubps(bid, ask)
 
     def _side(self, desk: Desk, half: DeskSide, top: tuple[int, int]) -> None:
         """One side: nearly always one working quote that is kept or amended, with room for all that is wanted."""
-        state, live = self._state, desk.orders.buys if half.is_buy else desk.orders.sells
-        if state.now_ns < half.back_off.until_ns:
+        state, orders = self._state, desk.orders
+        now_ns, live = state.now_ns, orders.buys if half.is_buy else orders.sells
+        if now_ns < half.back_off.until_ns:
             desk.slack_ticks = 0
             return
+        price, lots = half.price_ticks, half.qty_lots
+        if len(live) != 1 or price is None or lots > desk.policy.max_lots:
+            self._any_side(desk, half, top, live)
+            return
+        order = live[0]
+        if order.state is not _WORKING or order.unwanted:
+            self._any_side(desk, half, top, live)
+            return
+        open_lots, mid2, price2 = order.remaining_lots, top[0] + top[1], 2 * price
+        if half.is_buy:
+            leaning = desk.position_lots + orders.buys_lots - order.counted_lots
+        else:
+            leaning = orders.sells_lots - desk.position_lots - order.counted_lots
+        room_lots = desk.units2[0] // (price2 if price2 > mid2 else mid2) - leaning
+        if room_lots < -leaning:
+            room_lots = -leaning
+        if room_lots < lots or room_lots < open_lots:
+            self._any_side(desk, half, top, live)
+            return
+        off_ticks = order.price_ticks - price if order.price_ticks > price else price - order.price_ticks
+        slack_ticks = desk.tolerance_ticks(price) - off_ticks
+        if slack_ticks >= 0 and lots * desk.qty_pct <= open_lots * 100 <= lots * 110 + 100:
+            desk.kept(half, order.price_ticks, open_lots, slack_ticks)
+            half.blocked = ""
+            return
+        desk.slack_ticks = 0
+        set_at_ns = order.amended_at_ns if order.amended_at_ns > order.created_at_ns else order.created_at_ns
+        if now_ns - set_at_ns < desk.interval_ns:
+            half.blocked = ""
+        elif state.amend_pace.may(now_ns, takes_back=False):  # else the clock looks again
+            self._out.amend(desk, half, Amend(order, Quote(half.side, price, lots)), leaning)
+
+    def _any_side(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> None:
+        """The same whatever stands there, and however little room there is."""
         for order in live:
             if order.unwanted:
                 desk.slack_ticks = 0
@@ -203,43 +231,8 @@ class QuoteCycle:
             if order.state is not _WORKING:  # the plan would wait for it: nothing to work out
                 desk.slack_ticks = 0
                 return
-        price, lots = half.price_ticks, half.qty_lots
-        if len(live) != 1 or price is None or lots > desk.policy.max_lots:
-            self._plan_side(desk, half, top, live)
-            return
-        order = live[0]
-        open_lots = order.remaining_lots
-        mid2, price2 = desk.sight.mid2_ticks, 2 * price
-        if half.is_buy:
-            leaning = desk.position_lots + desk.orders.buys_lots - order.counted_lots
-        else:
-            leaning = desk.orders.sells_lots - desk.position_lots - order.counted_lots
-        room_lots = desk.units2[0] // (price2 if price2 > mid2 else mid2) - leaning
-        if room_lots < lots or room_lots < open_lots:
-            self._plan_side(desk, half, top, live)
-            return
-        off_ticks = order.price_ticks - price if order.price_ticks > price else price - order.price_ticks
-        slack_ticks = desk.tolerance_ticks(price) - off_ticks
-        if slack_ticks >= 0 and lots * desk.qty_pct <= open_lots * 100 <= lots * 110 + 100:
-            desk.kept(half, order, slack_ticks)
-            half.blocked = ""
-            return
-        desk.slack_ticks = 0
-        if state.now_ns - max(order.amended_at_ns, order.created_at_ns) < desk.interval_ns:
-            half.blocked = ""
-        elif state.amend_pace.may(state.now_ns, takes_back=False):  # else the clock looks again
-            amend = Amend(order, Quote(half.side, price, lots))
-            approved = self._risk.approve_amend(amend, desk.sight, leaning)
-            if approved is None:
-                self._ask_risk(desk, half, amend)  # which says why not
-            else:
-                half.blocked = ""
-                self._send(desk, half, approved)
-
-    def _plan_side(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> None:
-        """The same whatever stands there, all of it working, and however little room there is."""
-        state = self._state
-        wanted, cap_lots = self._fit(desk, half, top, live)
+        state, out = self._state, self._out
+        wanted, cap_lots = out.fit(desk, half, top, live)
         tolerance = desk.tolerance(wanted.price_ticks if wanted is not None else top[0])
         if wanted is not None and wanted.qty_lots > desk.policy.max_lots:
             pieces = split(wanted, desk.policy.max_lots, desk.pieces_max)
@@ -248,7 +241,8 @@ class QuoteCycle:
             actions = plan_side(wanted, cap_lots, live, tolerance, state.now_ns)
         if not actions:
             if wanted is not None and len(live) == 1 and is_near_enough(live[0], wanted, cap_lots, tolerance):
-                desk.kept(half, live[0], tolerance.price_ticks - abs(live[0].price_ticks - wanted.price_ticks))
+                slack_ticks = tolerance.price_ticks - abs(live[0].price_ticks - wanted.price_ticks)
+                desk.kept(half, live[0].price_ticks, live[0].remaining_lots, slack_ticks)
             else:
                 desk.slack_ticks = 0
             if wanted is not None and live:
@@ -257,204 +251,17 @@ class QuoteCycle:
         desk.slack_ticks = 0
         for action in actions:
             if isinstance(action, Cancel):
-                self._cancel(action.order)
+                out.cancel(action.order)
             elif isinstance(action, Amend):
                 takes_back = action.order.remaining_lots > cap_lots
                 if state.amend_pace.may(state.now_ns, takes_back=takes_back):  # else the clock looks again
-                    self._ask_risk(desk, half, action)
+                    out.ask(desk, half, action)
             elif state.orders.active(desk.symbol) < desk.parameters.max_active_orders:
                 adjusted = half.price_ticks is not None and half.price_ticks != half.asked_ticks
-                self._ask_risk(desk, half, Place(action.quote, adjusted))
+                out.ask(desk, half, Place(action.quote, adjusted))
 
     def _cancel_unwanted(self, live: list[OwnOrder]) -> None:
         """Orders that came back after their end, or that the venue did not show: out of the way before quoting on."""
         for order in live:
             if order.unwanted and order.state in CANCELLABLE:
                 send_cancel(self._state, order)
-
-    def _fit(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> tuple[Quote | None, int]:
-        """The wanted quote brought into the room that risk leaves, and the most that may be open on this side."""
-        if half.price_ticks is None:
-            held_back = desk.policy.shape(Quote(half.side, half.asked_ticks, half.qty_lots), top)
-            assert isinstance(held_back, Blocked)  # noqa: S101 - told to the type checker; a test holds that both agree
-            self._block(desk, half, held_back)
-            return None, 0
-        quote = Quote(half.side, half.price_ticks, half.qty_lots)
-        standing = self._standing(desk, live, half)
-        fresh = self._risk.room(standing, half.side, quote.price_ticks, NEW_SHARE_PCT)
-        open_lots = 0
-        for order in live:
-            open_lots += order.remaining_lots
-        if fresh.lots >= quote.qty_lots and fresh.lots >= open_lots:
-            return quote, fresh.lots
-        room = self._risk.room(standing, half.side, quote.price_ticks)
-        lots = min(quote.qty_lots, max(fresh.lots, min(open_lots, room.lots)))
-        if lots < desk.policy.min_lots(quote.price_ticks):
-            number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
-            self._refuse(desk, half, quote, number)
-            return None, 0
-        return Quote(half.side, quote.price_ticks, lots), room.lots
-
-    # ---- orders out ----
-
-    def _ask_risk(self, desk: Desk, half: DeskSide, action: Place | Amend) -> None:
-        changed = action.order if isinstance(action, Amend) else None
-        standing = self._standing(desk, [] if changed is None else [changed], half)
-        answer = self._risk.approve(action, standing, self._permission(desk))
-        if isinstance(answer, Refusal):
-            self._refuse(desk, half, action.quote, answer.number)
-            if changed is not None:
-                self._cancel(changed)
-            return
-        half.blocked = ""
-        self._send(desk, half, answer)
-
-    def _send(self, desk: Desk, half: DeskSide, approved: Approved) -> None:
-        """The last look before an order leaves: against the newest book there is."""
-        action, top = approved.action, desk.book.top
-        quote = action.quote
-        if top is None or crosses_ticks(quote.side, quote.price_ticks, top):
-            price = desk.instrument.price(quote.price_ticks)
-            self._block(desk, half, Blocked(quote, "cross_price", price, price))
-            return
-        half.planned_ticks, half.planned_lots = quote.price_ticks, quote.qty_lots
-        if isinstance(action, Place):
-            self._place(desk.symbol, action)
-        else:
-            self._amend(action.order, quote)
-
-    def _place(self, symbol: str, action: Place) -> None:
-        state, quote = self._state, action.quote
-        state.sequence += 1
-        client_order_id = f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence}"
-        now = state.now_ns
-        state.orders.add(
-            OwnOrder(client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch, now, now, now)
-        )
-        state.order_rate.spend(now)
-        state.due_ns = 0  # rates are looked at, and an answer is waited for
-        state.counters.add("mm_orders_placed_total", symbol, quote.side.value)
-        if action.adjusted:
-            state.counters.add("mm_post_only_adjustments_total", symbol, quote.side.value)
-        state.emit(PlaceOrder(now, client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch))
-        state.note("INFO", "order_placed", **_terms(client_order_id, symbol, quote))
-
-    def _amend(self, order: OwnOrder, quote: Quote) -> None:
-        state, now = self._state, self._state.now_ns
-        filled_lots = order.executed_lots if order.executed_lots > order.reported_lots else order.reported_lots
-        price, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
-        state.orders.amend(order, price, total_lots, now)
-        state.amend_pace.spend(now)
-        state.due_by(now + state.ack_ns)
-        name, symbol = order.client_order_id, order.symbol
-        state.out += (
-            AmendOrder(now, name, symbol, price, total_lots, state.epoch, order.next_key("a")),
-            Note(now, "INFO", "order_amended", _terms(name, symbol, quote)),
-        )
-
-    def _cancel(self, order: OwnOrder) -> None:
-        """A cancel of the plan: inside its budget, or not at all."""
-        state = self._state
-        if state.cancel_budget.may_plan(state.now_ns):
-            send_cancel(state, order)
-        elif state.cancel_budget.refuse(state.now_ns):
-            state.counters.add("mm_limit_breaches_total", "cancel_budget")
-
-    # ---- what risk is shown ----
-
-    def _limits(self, desk: Desk) -> Limits:
-        """Whole numbers of the limits as grant, ceilings and leverage leave them; made anew only when one changed."""
-        state = self._state
-        if desk.limits is None or desk.limits_version != state.limits_version:
-            total, name, leverage = state.total_max_quote, "total", state.leverage_quote
-            if leverage is not None and leverage < total:
-                total, name = leverage, "leverage"
-            inventory = state.position_max_quote(desk.symbol)
-            desk.limits = limits_of(desk.parameters, desk.instrument, inventory, total, name)
-            desk.limits_version = state.limits_version
-        return desk.limits
-
-    def _left_units2(self, desk: Desk) -> tuple[int, int]:
-        """What the tighter of inventory and total leaves this symbol, other symbols at their worst case."""
-        limits = self._limits(desk)
-        if self._alone:
-            return limits.fresh_units2, limits.room_units2
-        return limits.left_units2(self._state.exposure.others_pico(desk.symbol))
-
-    def _standing(self, desk: Desk, without: list[OwnOrder], half: DeskSide) -> Standing:
-        """As it would be without these orders, all of that side."""
-        state, orders = self._state, desk.orders
-        buys, sells = orders.buys_lots, orders.sells_lots
-        for order in without:
-            if half.is_buy:
-                buys -= order.counted_lots
-            else:
-                sells -= order.counted_lots
-        mid2 = state.last_mid2[desk.symbol]
-        return Standing(
-            self._limits(desk),
-            desk.account.position_lots,
-            buys,
-            sells,
-            len(orders.buys) + len(orders.sells),
-            mid2,
-            self._mark2(desk.symbol, mid2),
-            0 if self._alone else state.exposure.others_pico(desk.symbol),
-            state.exposure.others_open(desk.symbol) if desk.parameters.max_open_positions is not None else 0,
-        )
-
-    def _mark2(self, symbol: str, mid2: int) -> int:
-        """The collar's mark: the last public trade while it is young enough, else mid. Twice, as mid is."""
-        trade = self._state.last_trade.get(symbol)
-        if trade is None or self._state.now_ns - trade[1] > self._mark_max_age_ns:
-            return mid2
-        return 2 * trade[0]
-
-    def _permission(self, desk: Desk) -> Permission:
-        state = self._state
-        edge_ubps = desk.earning.edge_ubps(state.now_ns)
-        return Permission(
-            state.ready and not state.stops.any,
-            state.has_grant,
-            UBPS_ONE if edge_ubps is None else edge_ubps,
-            state.thresholds.held[desk.symbol].edge_ubps,
-            state.order_rate.room(state.now_ns),
-            state.barred,
-        )
-
-    # ---- what was held back: counted once per decision, not once per look ----
-
-    def _block(self, desk: Desk, half: DeskSide, blocked: Blocked) -> None:
-        if self._is_news(half, blocked.reason):
-            self._state.counters.add("mm_orders_blocked_total", desk.symbol, blocked.reason)
-            reason, value, required = blocked.reason, blocked.value, blocked.required
-            self._note_blocked("order_blocked", desk.symbol, blocked.quote, reason, value, required)
-
-    def _refuse(self, desk: Desk, half: DeskSide, quote: Quote, number: RiskNumber) -> None:
-        if self._is_news(half, number.limit):
-            self._state.counters.add("mm_orders_blocked_total", desk.symbol, "risk_limit")
-            self._state.counters.add("mm_limit_breaches_total", number.limit)
-            self._note_blocked("risk_check_blocked", desk.symbol, quote, number.limit, number.value, number.allowed)
-
-    @staticmethod
-    def _is_news(half: DeskSide, reason: str) -> bool:
-        news = half.blocked != reason
-        half.blocked = reason
-        return news
-
-    def _note_blocked(self, event: str, symbol: str, quote: Quote, reason: str, value: Decimal, limit: Decimal) -> None:
-        """`order_blocked` and `risk_check_blocked` carry the number that decided and what was allowed."""
-        self._state.note(
-            "INFO", event, symbol=symbol, side=quote.side.value, qty_lots=quote.qty_lots,
-            price_ticks=quote.price_ticks, reason=reason, value=str(value), limit=str(limit),
-        )  # fmt: skip
-
-
-def _terms(client_order_id: str, symbol: str, quote: Quote) -> dict[str, str | int | float | bool]:
-    return {
-        "client_order_id": client_order_id,
-        "symbol": symbol,
-        "side": "buy" if quote.side is _BUY else "sell",
-        "price_ticks": quote.price_ticks,
-        "qty_lots": quote.qty_lots,
-    }
