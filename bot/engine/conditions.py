@@ -41,8 +41,8 @@ class Conditions:
         self._clear_for: object = None
         self._band: NetBand | None = None
         """how far the marks may move before a look at losses finds anything; None: not at all"""
-        self._spared: tuple[int, dict[str, int]] | None = None
-        """when a look was spared last, and the mids of then: the curve of equity is not told yet"""
+        self._spared: tuple[int, list[int]] | None = None
+        """when a look was spared last, and the band's mids of then: the curve of equity is not told yet"""
         state.bring_equity_up = self.bring_equity_up
         cap = state.parameters.kill_total_max_quote
         self._kill_total_pico = None if cap is None else int(cap * PICO)
@@ -65,19 +65,21 @@ class Conditions:
             return False
         if self._kill_total_pico is not None and state.exposure.total_pico() > self._kill_total_pico:
             return False
-        if band.marked:
-            mids2 = band.mids2(state.last_mid2)
-            if not band.holds(mids2):
-                return False
-            self._spared = (state.now_ns, mids2)
+        if not band.symbols:
+            return True
+        mids2 = [state.last_mid2[symbol] for symbol in band.symbols]
+        if not band.holds(mids2):
+            return False
+        self._spared = (state.now_ns, mids2)
         return True
 
     def bring_equity_up(self) -> None:
         """Tell the curve of equity what the last look would have told it, where that was spared."""
-        if self._spared is None:
+        if self._spared is None or self._band is None:
             return
         (at_ns, mids2), self._spared = self._spared, None
-        nets = net_by_symbol(self._state, {**self._state.last_mid2, **mids2})
+        then = dict(zip(self._band.symbols, mids2, strict=True))
+        nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
         if nets is not None:
             self._state.equity.note(sum(nets.values(), Decimal(0)), at_ns)
 

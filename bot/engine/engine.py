@@ -137,16 +137,16 @@ class Engine(Shown):
             state.due_ns = 0
             self._conditions.bring_equity_up()
         self._handlers[kind](event)
-        self._settle()
-        return out
-
-    def _settle(self) -> None:
-        """Consequences of anything that is not market data."""
-        state = self._state
         if state.now_ns < state.may_quote_until_ns and self._stopping.proven:
             # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
             self._cycle.look_where_changed()
-            return
+        else:
+            self._settle()
+        return out
+
+    def _settle(self) -> None:
+        """Consequences of anything that is not market data, where something is stopped, missing or unproven."""
+        state = self._state
         before = state.view
         check_grant(state, self._stopping)
         if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():

@@ -63,8 +63,7 @@ class OrdersOut:
         sight = desk.sight
         if not desk.sighted:
             desk.sighted = True
-            state, top = self._state, desk.book.top
-            mid2 = state.last_mid2[desk.symbol] if top is None else top[0] + top[1]
+            state, mid2 = self._state, self._state.last_mid2[desk.symbol]
             edge_ubps = desk.earning.edge_ubps(state.now_ns)
             sight.running, sight.barred = state.now_ns < state.may_quote_until_ns, state.barred is not None
             sight.edge_ubps = UBPS_ONE if edge_ubps is None else edge_ubps

@@ -152,12 +152,13 @@ class QuoteCycle:
             state.counters.add("mm_limit_breaches_total", "edge")
             return
         desk.position_lots, desk.variance = desk.account.position_lots, desk.shaped_variance
-        desk.units2, desk.seen_limits = self._out.left_units2(desk), state.limits_version
+        if desk.seen_limits != state.limits_version or not self._alone:
+            desk.units2, desk.seen_limits = self._out.left_units2(desk), state.limits_version
         first, second = desk.buy, desk.sell
         if state.amend_pace.is_last(now_ns) and self._sell_waited_longer(desk):
             first, second = second, first
         self._side(desk, first, top)
-        if not state.stops.any:
+        if state.may_quote_until_ns:  # the first side has entered no stop
             self._side(desk, second, top)
             desk.end_look(top)
 
