@@ -81,6 +81,7 @@ class Conditions:
         then = dict(zip(self._band.symbols, mids2, strict=True))
         nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
         if nets is not None:
+            self._clear_for = None  # the curve is no longer as the last look left it
             self._state.equity.note(sum(nets.values(), Decimal(0)), at_ns)
 
     # ---- the looks ----
