@@ -38,7 +38,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     for mode in ("shadow", "testnet", "live"):
         text(f"--{mode}", action="store_true", help=f"mode {mode}")
     text("--network", action=on_off, help="speak to the venue (default: no)")
-    text("--exchange", metavar="NAME", help="bybit")
+    text("--exchange", metavar="NAME", help="bybit (default); in shadow on public data also binance, okx, bitget")
     text("--profile", metavar="NAME", help="paper, testnet or live")
     text("--settings", metavar="FILE", help="the candidate's settings, YAML")
     text("--symbols", metavar="A,B", help="default: BTCUSDT")
@@ -78,10 +78,15 @@ def _add_reading_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     edge = commands.add_parser("edge-report", help="spread captured, markouts at 1/5/60 s, slippage, fees")
     for reading in (trace, risk, edge):
         reading.add_argument("--state-dir", default="artifacts/state", metavar="DIR", help="default: artifacts/state")
-    replay = commands.add_parser("replay", help="a journal through the engine again: the same intents, byte for byte")
-    replay.add_argument("file", metavar="FILE", help="a journal, or the state folder that holds one")
+    replay = commands.add_parser(
+        "replay",
+        help="a journal, or captured market data, through the engine again: the same intents, byte for byte",
+        argument_default=argparse.SUPPRESS,
+    )
+    replay.add_argument("file", metavar="FILE", help="a journal, a capture (.gz), or the folder that holds them")
+    _add_run_flags(replay)
     for reading in (trace, risk, edge, replay):
-        reading.add_argument("--json", action="store_true", help="JSON instead of a table")
+        reading.add_argument("--json", action="store_true", default=False, help="JSON instead of a table")
 
 
 def build_parser() -> Parser:
@@ -94,6 +99,11 @@ def build_parser() -> Parser:
         "check-config", help="print the resolved configuration", argument_default=argparse.SUPPRESS
     )
     _add_run_flags(check)
+    preflight = commands.add_parser(
+        "preflight", help="check the account and its key before anything trades", argument_default=argparse.SUPPRESS
+    )
+    _add_run_flags(preflight)
+    preflight.add_argument("--json", action="store_true", help="JSON instead of a table")
     rehearse = commands.add_parser(
         "rehearse",
         help="the whole bot against the simulated venue, in simulated time",
@@ -104,6 +114,14 @@ def build_parser() -> Parser:
     rehearse.add_argument(
         "--lane", choices=("wire", "kernel"), help="wire: the process as it is live (default: kernel)"
     )
+    record = commands.add_parser(
+        "record", help="keep a venue's public market data in a capture", argument_default=argparse.SUPPRESS
+    )
+    record.add_argument("file", metavar="FILE", help="the capture to be written, FILE.gz")
+    record.add_argument("--duration-s", metavar="S", help="0: until stopped (default: 60)")
+    record.add_argument("--exchange", metavar="NAME", help="bybit (default), binance, okx, bitget")
+    record.add_argument("--symbols", metavar="A,B", help="default: BTCUSDT")
+    record.add_argument("--settings", metavar="FILE", help="for the venue's category, YAML")
     _add_reading_commands(commands)
     for name, text in {**FORWARDED, **NOT_BUILT}.items():
         commands.add_parser(name, help=text, add_help=False)
@@ -113,14 +131,12 @@ def build_parser() -> Parser:
 FORWARDED: Final = {
     "serve-venue": "the simulated venue on loopback",
     "kill-switch": "cancel all own orders, and prove it",
+    "secrets": "keys of venues: whoami, list, save, fetch, get, rotate",
+    "watchdog": "expect the beats of guard and bots, and run the kill switch without them",
 }
 """Subcommands that parse their own flags."""
 
-NOT_BUILT: Final = {
-    "record": "keep a venue's market data in a file (not built yet)",
-    "watchdog": "expects beats and runs the kill switch without them (not built yet)",
-    "secrets": "whoami, list, save, fetch, get, rotate (not built yet)",
-}
+NOT_BUILT: Final[dict[str, str]] = {}
 """Subcommands that are refused by name."""
 
 

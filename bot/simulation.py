@@ -212,6 +212,7 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
                 timeline.call_at_ns(START_NS + second * NS_PER_S, _arm, link, venue, kind, values, timeline)
             timeline.call_at_ns(_end_ns(scenario), loop.shut_down, "the span is over")
             code = await loop.run()
+            parts.housekeeping.write_exports(timeline.now_ns(), last=True)
     finally:
         journal.close()
     return Outcome(code, engine, venue, account, timeline.now_ns())

@@ -46,6 +46,21 @@ class QuoteCycle:
         self._in_order = [self._desks[one] for one in self._state.parameters.symbols if one in self._desks]
         self._state.orders.touch(symbol)
 
+    def knows(self, symbol: str) -> bool:
+        """Whether its filters can be quoted by."""
+        return symbol in self._desks
+
+    def block(self, symbol: str) -> None:
+        """Its filters are in doubt: nothing is quoted there until they are learned anew, and what stands goes."""
+        state = self._state
+        if self._desks.pop(symbol, None) is not None:
+            self._in_order = [desk for desk in self._in_order if desk.symbol != symbol]
+            state.note("WARNING", "symbol_blocked", symbol=symbol, reason="filters")
+        for order in list(state.orders.live(symbol)):
+            order.unwanted = True
+            if order.state in CANCELLABLE:
+                send_cancel(state, order)
+
     # ---- when to look ----
 
     def tick(self) -> None:

@@ -15,6 +15,7 @@ from decimal import ROUND_FLOOR, Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
+from bot.simulator.api_keys import KeyRing
 from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order, Refusal, Refused
 
@@ -126,6 +127,7 @@ class Account:
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
     fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
+    keys: KeyRing = field(default_factory=KeyRing)
     _wallet_units: tuple[Decimal, int] | None = None
     """(wallet, the same in whole ticks x lots, rounded down), kept while the wallet is that object"""
 

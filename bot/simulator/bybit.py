@@ -67,8 +67,8 @@ PRIVATE: Mapping[tuple[str, str], _Private] = {
     ("GET", "/v5/execution/list"): _Private(lambda v, a, p, now: bybit_queries.executions(v, a, p), 50),
     ("GET", "/v5/position/list"): _Private(lambda v, a, p, now: bybit_queries.positions(v, a, p), 50),
     ("GET", "/v5/account/wallet-balance"): _Private(lambda v, a, p, now: bybit_queries.wallet_balance(v, a, p), 50),
-    ("GET", "/v5/account/fee-rate"): _Private(lambda v, a, p, now: bybit_queries.fee_rate(v, p), 5),
-    ("GET", "/v5/user/query-api"): _Private(lambda v, a, p, now: bybit_queries.query_api(a), 10),
+    ("GET", "/v5/account/fee-rate"): _Private(lambda v, a, p, now: bybit_queries.fee_rate(v, a, p), 5),
+    ("GET", "/v5/user/query-api"): _Private(lambda v, a, p, now: bybit_queries.query_api(a, now), 10),
     ("GET", "/v5/asset/coin/query-info"): _Private(lambda v, a, p, now: bybit_queries.coins(v, p), 5),
 }
 BATCH_ORDERS_PER_S = 10
@@ -140,6 +140,7 @@ class V5:
         limit: Limit | None = None
         fate = _Fate()
         try:
+            _check_may_write(account)
             limit = self._limits.spend(account.uid, path, self._private[("POST", path)].per_s, now_ns)
             result = self._act(account, path, params, now_ns, fate)
         except V5Error as error:
@@ -150,6 +151,7 @@ class V5:
         fate = _Fate()
         one = bybit_batches.OF_ONE[path]
         try:
+            _check_may_write(account)
             orders = bybit_batches.orders_of(params)
             limit = self._limits.spend(account.uid, path, BATCH_ORDERS_PER_S, now_ns, len(orders))
         except V5Error as error:
@@ -216,6 +218,11 @@ def envelope(outcome: Outcome, now_ns: int) -> bytes:
             "time": now_ns // 1_000_000,
         }
     )
+
+
+def _check_may_write(account: Account) -> None:
+    if account.keys.standing.read_only:
+        raise V5Error(10005, "Permission denied, please check your API key permissions.")
 
 
 def _query(request: Request) -> Params:

@@ -11,6 +11,7 @@ from bot.simulator import bybit_messages as messages
 from bot.simulator import bybit_public as public
 from bot.simulator.accounts import Account
 from bot.simulator.admission import price_limits_ticks
+from bot.simulator.api_keys import DAY_NS, utc
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
@@ -149,6 +150,8 @@ def positions(venue: Venue, account: Account, params: Params) -> Json:
     if params.get("settleCoin", venue.instrument.quote) != venue.instrument.quote:
         shown = False
     rows = [messages.position(venue, account, entry_field="avgPrice")] if shown else []
+    if account.keys.standing.hedges:  # one row a direction; this venue itself nets
+        rows = [{**row, "positionIdx": direction} for row in rows for direction in (1, 2)]
     return {"category": HERE, "list": rows, "nextPageCursor": ""}
 
 
@@ -162,7 +165,7 @@ def wallet_balance(venue: Venue, account: Account, params: Params) -> Json:
 def account_info(account: Account, dcp_window_s: int | None) -> Json:
     """`dcp_window_s`: after which disconnection orders are cancelled, seconds; None: they are not."""
     return {
-        "marginMode": "REGULAR_MARGIN",
+        "marginMode": account.keys.standing.margin_mode,
         "updatedTime": messages.ms(account.opened_at_ns),
         "unifiedMarginStatus": 5,
         "dcpStatus": "OFF" if dcp_window_s is None else "ON",
@@ -173,14 +176,15 @@ def account_info(account: Account, dcp_window_s: int | None) -> Json:
     }
 
 
-def fee_rate(venue: Venue, params: Params) -> Json:
+def fee_rate(venue: Venue, account: Account, params: Params) -> Json:
     check_category(params)
     if params.get("symbol"):
         check_symbol(venue, params)
+    standing = account.keys.standing
     row = {
         "symbol": venue.instrument.symbol,
-        "takerFeeRate": text(venue.fees.taker),
-        "makerFeeRate": text(venue.fees.maker),
+        "takerFeeRate": standing.taker_fee_rate or text(venue.fees.taker),
+        "makerFeeRate": standing.maker_fee_rate or text(venue.fees.maker),
     }
     return {"category": "linear", "list": [row]}
 
@@ -191,18 +195,20 @@ def coins(venue: Venue, params: Params) -> Json:
     return {"rows": [{"name": name, "coin": name, "remainAmount": "0", "chains": []} for name in names]}
 
 
-def query_api(account: Account) -> Json:
-    """user/query-api: the key reads and trades, cannot withdraw, is bound to this machine, does not expire soon."""
+def query_api(account: Account, now_ns: int) -> Json:
+    """user/query-api: the key as it stands. A key that does not expire is written as one that did long ago."""
+    standing = account.keys.standing
+    left_ns = None if standing.expires_at_ns is None else standing.expires_at_ns - now_ns
     return {
         "id": str(account.uid),
         "note": account.name,
         "apiKey": account.api_key,
-        "readOnly": 0,
+        "readOnly": int(standing.read_only),
         "secret": "",
         "permissions": {
             "ContractTrade": ["Order", "Position"],
             "Spot": [],
-            "Wallet": [],
+            "Wallet": ["AccountTransfer", "Withdraw"] if standing.withdraws else [],
             "Options": [],
             "Derivatives": ["DerivativesTrade"],
             "CopyTrading": [],
@@ -212,11 +218,11 @@ def query_api(account: Account) -> Json:
             "Affiliate": [],
             "Earn": [],
         },
-        "ips": ["127.0.0.1"],
+        "ips": list(standing.ips),
         "type": 1,
-        "deadlineDay": 365,
-        "expiredAt": "2099-01-01T00:00:00Z",
-        "createdAt": "2025-01-01T00:00:00Z",
+        "deadlineDay": -2 if left_ns is None else left_ns // DAY_NS,
+        "expiredAt": utc(standing.expires_at_ns),
+        "createdAt": utc(standing.created_at_ns or account.opened_at_ns),
         "unified": 0,
         "uta": 1,
         "userID": account.uid,

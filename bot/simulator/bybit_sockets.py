@@ -117,6 +117,8 @@ class PrivateSession:
         self.send = send
         self.account: Account | None = None
         self.topics: dict[str, None] = {}
+        self.api_key = ""
+        """What it authenticated with."""
         self._guards_orders = False
         self._connection_id = connection_id
         self._face = face
@@ -151,6 +153,7 @@ class PrivateSession:
         except V5Error as error:
             self._reply("auth", frame.req_id, error.message)
             return
+        self.api_key = str(frame.args[0])
         self._reply("auth", frame.req_id, "", success=True)
 
     def _subscribe(self, frame: _Frame) -> None:
@@ -183,6 +186,8 @@ class TradeSession:
         self._face = face
         self._acted = acted
         self._account: Account | None = None
+        self.api_key = ""
+        """What it authenticated with."""
         self._used_ids: dict[str | int, None] = {}
 
     def receive(self, text: str, now_ns: int) -> None:
@@ -205,6 +210,7 @@ class TradeSession:
         code, message = 0, "OK"
         try:
             self._account = authenticate_socket(self._face.venue, frame.args, now_ns)
+            self.api_key = str(frame.args[0])
         except V5Error as error:
             code, message = error.code, error.message
         self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))

@@ -6,12 +6,14 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from bot.simulator.accounts import Account
+from bot.simulator.api_keys import GRACE_MAX_S, FormerKey, StandingRefused, changed
 from bot.simulator.faults import Fault, FaultRefused
 from bot.simulator.orders import Refused, TimeInForce
 from bot.simulator.venue import Venue
@@ -47,11 +49,16 @@ class Control:
                     return 200, self._open_account(_object(body), now_ns)
                 case "POST", "/sim/faults":
                     return 200, self._arm(_object(body), now_ns)
+                case "POST", "/sim/keys":
+                    return 200, self._rotate_key(_object(body), now_ns)
+                case "POST", "/sim/standing":
+                    return 200, self._change_standing(_object(body), now_ns)
                 case "GET", "/sim/state":
                     return 200, self._state(dict(parse_qsl(query)), now_ns)
         except ControlRefused as error:
             return error.status, {"error": str(error)}
-        return 404, {"error": f"{method} {path}: the control API has POST /sim/accounts, /sim/faults, GET /sim/state"}
+        has = "POST /sim/accounts, /sim/faults, /sim/keys, /sim/standing, GET /sim/state"
+        return 404, {"error": f"{method} {path}: the control API has {has}"}
 
     def _open_account(self, body: dict[str, object], now_ns: int) -> Mapping[str, object]:
         _only(body, ("equity_quote",))
@@ -73,6 +80,29 @@ class Control:
         except Refused as error:
             raise ControlRefused(400, f"{kind}: {error.detail}") from error
         return {"fault_id": fault.fault_id, "kind": fault.kind, "armed_at_ms": fault.armed_at_ns // 1_000_000}
+
+    def _rotate_key(self, body: dict[str, object], now_ns: int) -> Mapping[str, object]:
+        """A new key for the account; the one it had works for `grace_s` more, and its sockets until then."""
+        _only(body, ("account", "grace_s"))
+        account = self._account(str(body.get("account", "")))
+        grace = str(body.get("grace_s", "0"))
+        if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", grace) or Decimal(grace) > GRACE_MAX_S:
+            raise ControlRefused(400, f"grace_s: {grace[:20]!r} is not a decimal of 0 to {GRACE_MAX_S}")
+        until_ns = now_ns + int(Decimal(grace) * 1_000_000_000)
+        account.keys.former[account.api_key] = FormerKey(account.api_secret, until_ns)
+        account.api_key, account.api_secret = new_key()
+        standing = account.keys.standing
+        account.keys.standing = replace(standing, created_at_ns=now_ns)
+        return {"account": account.name, "api_key": account.api_key, "api_secret": account.api_secret}
+
+    def _change_standing(self, body: dict[str, object], now_ns: int) -> Mapping[str, object]:
+        changes = dict(body)
+        account = self._account(str(changes.pop("account", "")))
+        try:
+            account.keys.standing = changed(account.keys.standing, changes, now_ns)
+        except StandingRefused as error:
+            raise ControlRefused(400, str(error)) from error
+        return {"account": account.name}
 
     def _state(self, query: Mapping[str, str], now_ns: int) -> Mapping[str, object]:
         account = self._account(query.get("account", ""))
@@ -117,7 +147,12 @@ class Control:
 
 def open_account(venue: Venue, equity_quote: Decimal, now_ns: int) -> Account:
     """A new account with a key and a secret nobody can guess."""
-    return venue.open_account(secrets.token_hex(9), secrets.token_hex(18), equity_quote, now_ns)
+    return venue.open_account(*new_key(), equity_quote, now_ns)
+
+
+def new_key() -> tuple[str, str]:
+    """A key and a secret nobody can guess."""
+    return secrets.token_hex(9), secrets.token_hex(18)
 
 
 def _fault_row(fault: Fault) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from bot.simulator.bybit import V5, Request
-from bot.simulator.bybit_access import AddressLimits
+from bot.simulator.bybit_access import AddressLimits, account_of_key
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession, Session, TradeSession
 from bot.simulator.bybit_streams import Streams
 from bot.simulator.control import Control
@@ -45,6 +45,7 @@ class _Socket:
         self.kind = kind
         self.stream = web.WebSocketResponse(compress=False, receive_timeout=IDLE_CUT_S)
         self.address = request.remote or ""
+        self.session: Session | None = None
         self._request = request
         self._waiting: deque[str] = deque()
         self._wake = asyncio.Event()
@@ -101,6 +102,7 @@ class LoopbackVenue:
             now_ns = self._clock.now_ns()
             if self._venue.advance(now_ns):
                 self._streams.distribute(now_ns, market_moved=True)
+            self._cut_ended_keys(now_ns)
             due_s = (self._venue.next_at_ns() - self._clock.now_ns()) / 1e9
             await asyncio.sleep(max(due_s, PUMP_MIN_S))
 
@@ -147,6 +149,13 @@ class LoopbackVenue:
     def _cut_address(self, address: str) -> None:
         for socket in [s for s in self._sockets if s.address == address]:
             socket.cut()
+
+    def _cut_ended_keys(self, now_ns: int) -> None:
+        """Sockets whose key is the account's no more, once its grace is over."""
+        for socket in list(self._sockets):
+            key = socket.session.api_key if isinstance(socket.session, PrivateSession | TradeSession) else ""
+            if key and account_of_key(self._venue, key, now_ns) is None:
+                socket.cut()
 
     def _cut_sockets(self) -> None:
         for fault in self._venue.faults.of_kind("disconnect"):
@@ -200,6 +209,7 @@ class LoopbackVenue:
         if not self._addresses.admit_socket(socket.address, self._clock.now_ns()):
             return web.Response(status=403, text="access too frequent", content_type="text/plain")
         await socket.stream.prepare(request)
+        socket.session = session
         self._sockets.add(socket)
         writer = asyncio.create_task(socket.write())
         try:

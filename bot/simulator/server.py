@@ -16,7 +16,9 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from bot.capture import is_capture
 from bot.domain.instrument import Instrument
+from bot.simulator.captured import load_captured
 from bot.simulator.control import open_account
 from bot.simulator.loopback import Clock, LoopbackVenue
 from bot.simulator.market import GeneratedMarket, Market
@@ -57,8 +59,12 @@ def _market(text: str, seed: int) -> tuple[Instrument, Market]:
     kind, _, path = text.partition(":")
     if kind != "recorded" or not path:
         raise _BadInput(f"--market: {text!r} is not generated or recorded:PATH")
+    instrument = RECORDED
     try:
-        record = load_record(Path(path))
+        if is_capture(Path(path)):
+            instrument, record = load_captured(Path(path))
+        else:
+            record = load_record(Path(path))
     except RecordUnreadable as error:
         raise _BadInput(f"--market: {error}") from error
     print(
@@ -66,7 +72,7 @@ def _market(text: str, seed: int) -> tuple[Instrument, Market]:
         f"its collector's clock was off by {record.clock_offset_ms} ms",
         file=sys.stderr,
     )
-    return RECORDED, RecordedMarket(record)
+    return instrument, RecordedMarket(record)
 
 
 async def _serve_until_signal(

@@ -6,6 +6,7 @@ Orders go by REST; confirmations come on the private stream. Nothing here decide
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
@@ -28,12 +29,14 @@ from bot.venues.port import (
     Position,
     Sink,
     TopOfBook,
+    VenueGarbled,
     VenueRefused,
     Wallet,
 )
 from bot.venues.transport import AiohttpTransport, Transport
 
 CALL_TIMEOUT_S: Final = 2.0
+log = logging.getLogger("slipway.bybit")
 
 Observation = tuple[str, tuple[str, ...], float]
 """(metric, label values in catalogue order, value), as the engine's observations."""
@@ -55,12 +58,17 @@ class BybitAdapter:
         seed: int = 0,
         transport: Transport | None = None,
         call_timeout_s: float = CALL_TIMEOUT_S,
+        disconnect_cancel_s: int = 0,
     ) -> None:
+        """`disconnect_cancel_s`: the venue cancels all orders that long after we are gone; 0: it is not asked to."""
+        self._disconnect_cancel_s = disconnect_cancel_s
         self._hosts = hosts
         self._api_key = api_key
         self._api_secret = api_secret
         self._symbols = tuple(symbols)
         self._now_ns = now_ns
+        self._recv_window_ms = recv_window_ms
+        self._call_timeout_s = call_timeout_s
         self._category: Category = category
         self._jitter = Random(seed)  # noqa: S311  # spreads reconnects; hides nothing
         self._transport: Transport = AiohttpTransport() if transport is None else transport
@@ -98,8 +106,18 @@ class BybitAdapter:
             self._api_secret,
             self._rest.venue_now_ms,
         )
+        if self._disconnect_cancel_s:
+            self._private.guards_orders = await self._arm_disconnect_cancel()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(stream.run()) for stream in (self._public, self._private)]
+
+    async def _arm_disconnect_cancel(self) -> bool:
+        """Whether the venue will do it. One that does not is no reason not to start: it is never relied on alone."""
+        call = calls.disconnect_cancel(self._category, self._disconnect_cancel_s)
+        outcome = await self._rest.mutate(call, lambda _: Accepted(), of_existing=False)
+        if not isinstance(outcome, Accepted):
+            log.warning("disconnect-cancel is not armed: %s", outcome)
+        return isinstance(outcome, Accepted)
 
     async def wait_broken(self) -> BaseException:
         """Waits until a stream ended by an exception of the sink, and returns it. Never returns while all is well."""
@@ -119,6 +137,32 @@ class BybitAdapter:
     def resync(self, symbol: str) -> None:
         if self._public is not None:
             self._public.resync(symbol)
+
+    # ---- the key ----------------------------------------------------------------------------------------------------
+
+    @property
+    def key_refusals(self) -> int:
+        """How often the venue has refused the key itself since the start."""
+        return self._rest.key_refusals
+
+    async def key_account(self, api_key: str, api_secret: str) -> str:
+        """The account at the venue that this pair opens, by one signed read. Raises VenueError."""
+        rest = BybitRest(
+            self._transport, self._hosts.rest_url, api_key, api_secret, self._now_ns, self._recv_window_ms,
+            self._call_timeout_s,
+        )  # fmt: skip
+        rest.clock_offset_ms = self._rest.clock_offset_ms
+        found = await rest.read(calls.key_information(), wire.KeyInformation)
+        if not found.user_id:
+            raise VenueGarbled(f"{calls.KEY_INFORMATION}: userID is missing")
+        return str(found.user_id)
+
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        """From the next request and the next connection on; requests under way keep what they were signed with."""
+        self._api_key, self._api_secret = api_key, api_secret
+        self._rest.use_key(api_key, api_secret)
+        if self._private is not None:
+            self._private.use_key(api_key, api_secret)
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 

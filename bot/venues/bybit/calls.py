@@ -22,6 +22,7 @@ CREATE: Final = "/v5/order/create"
 AMEND: Final = "/v5/order/amend"
 CANCEL: Final = "/v5/order/cancel"
 CANCEL_ALL: Final = "/v5/order/cancel-all"
+DISCONNECT_CANCEL: Final = "/v5/order/disconnected-cancel-all"
 OPEN_ORDERS: Final = "/v5/order/realtime"
 ORDER_HISTORY: Final = "/v5/order/history"
 EXECUTIONS: Final = "/v5/execution/list"
@@ -29,10 +30,11 @@ POSITIONS: Final = "/v5/position/list"
 WALLET: Final = "/v5/account/wallet-balance"
 FEE_RATE: Final = "/v5/account/fee-rate"
 KEY_INFORMATION: Final = "/v5/user/query-api"
+ACCOUNT_INFORMATION: Final = "/v5/account/info"
 
 BOT_ENDPOINTS: Final = (
     *(TIME, INSTRUMENTS, ORDERBOOK, CREATE, AMEND, CANCEL, CANCEL_ALL),
-    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS, WALLET, FEE_RATE),
+    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS, WALLET, FEE_RATE, KEY_INFORMATION),
 )
 """What the adapter calls; the counters of its answers are born with these."""
 
@@ -40,6 +42,8 @@ PAGE_ROWS: Final = 50
 EXECUTION_PAGE_ROWS: Final = 100
 EXECUTION_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
 """The venue looks at most this far from `startTime`."""
+
+_encode = msgspec.json.Encoder().encode
 
 _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
@@ -73,7 +77,7 @@ def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> 
 
 
 def _post(path: str, fields: dict[str, str | int | bool]) -> Call:
-    return Call("POST", path, body=msgspec.json.encode(fields))
+    return Call("POST", path, body=_encode(fields))
 
 
 def number(value: Decimal) -> str:
@@ -132,7 +136,7 @@ def _create(
         "orderLinkId": client_order_id,
     }
     if category == "linear":  # spot has neither positions nor reduce-only
-        fields |= {"positionIdx": 0, "reduceOnly": reduce_only}
+        fields["positionIdx"], fields["reduceOnly"] = 0, reduce_only
     return _post(CREATE, fields)
 
 
@@ -159,11 +163,22 @@ def cancel_all(category: Category, symbol: str) -> Call:
     return _post(CANCEL_ALL, {"category": category, "symbol": symbol})
 
 
+def disconnect_cancel(category: Category, window_s: int) -> Call:
+    """Cancel all orders of the account that long after its last guarding connection has gone, 3 to 300 s."""
+    product = "SPOT" if category == "spot" else "DERIVATIVES"
+    return _post(DISCONNECT_CANCEL, {"product": product, "timeWindow": window_s})
+
+
 # ---- reads of the account -------------------------------------------------------------------------------------------
 
 
 def open_orders(category: Category, symbol: str, cursor: str = "") -> Call:
     return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="0", limit=str(PAGE_ROWS), cursor=cursor)
+
+
+def recent_orders(category: Category, symbol: str) -> Call:
+    """The newest orders, those that have ended included; one page, as it happens."""
+    return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="1", limit=str(PAGE_ROWS))
 
 
 def order_now(category: Category, symbol: str, client_order_id: str) -> Call:
@@ -209,8 +224,13 @@ def wallet(coin: str) -> Call:
 
 
 def fee_rate(category: Category, symbol: str) -> Call:
+    """Of one symbol, or with an empty one of all."""
     return _get(FEE_RATE, category=category, symbol=symbol)
 
 
 def key_information() -> Call:
     return _get(KEY_INFORMATION)
+
+
+def account_information() -> Call:
+    return _get(ACCOUNT_INFORMATION)

@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from multidict import istr
+
 from bot.domain.counts import Counts
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
-from bot.venues.bybit.codes import Meaning, meaning, refusal_error, refusal_outcome
+from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error, refusal_outcome
 from bot.venues.bybit.decode import NS_PER_MS, whole
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import Outcome, Unknown, Unreachable, VenueError, VenueGarbled, VenueUnknown, VenueUnreachable
@@ -21,6 +23,8 @@ from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
 
 T = TypeVar("T")
 
+LIMIT: Final = istr("x-bapi-limit")
+LIMIT_STATUS: Final = istr("x-bapi-limit-status")
 NO_CONNECTION: Final = "not_sent"
 NO_ANSWER: Final = "no_answer"
 STATUSES: Final = ("200", "403", "429", "500", "502", "503", "504", NO_CONNECTION, NO_ANSWER)
@@ -54,6 +58,12 @@ class BybitRest:
             (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
         )
         self.headroom: dict[str, float] = {}
+        self.key_refusals = 0
+        """How often the venue has refused the key itself."""
+
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        """Signs with that pair from the next request on."""
+        self._api_key, self._api_secret = api_key, api_secret
 
     def venue_now_ms(self) -> int:
         """The venue's clock as we know it, ms since the epoch."""
@@ -89,6 +99,7 @@ class BybitRest:
             envelope = wire.envelope(*await self._send(call), call.path)
             if envelope.ret_code == 0:
                 return accepted(envelope)
+            self.key_refusals += envelope.ret_code in KEY_CODES
         except NotSent as error:
             return Unreachable(str(error))
         except NoAnswer as error:
@@ -113,6 +124,7 @@ class BybitRest:
         except NoAnswer as error:
             raise VenueUnknown(f"{call.path}: {error}") from None
         if envelope.ret_code:
+            self.key_refusals += envelope.ret_code in KEY_CODES
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
         return wire.decode(kind, envelope.result, call.path)
 
@@ -127,19 +139,16 @@ class BybitRest:
                 call.method, self._rest_url + call.target, headers, call.body, self._timeout_s
             )
         except NotSent:
-            self._count(call.path, NO_CONNECTION)
+            self.responses.add((call.path, NO_CONNECTION))
             raise
         except NoAnswer:
-            self._count(call.path, NO_ANSWER)
+            self.responses.add((call.path, NO_ANSWER))
             raise
-        self._count(call.path, str(answer.status))
+        self.responses.add((call.path, str(answer.status)))
         self._remember_limit(call.path, answer)
         return answer.status, answer.body
 
-    def _count(self, path: str, status: str) -> None:
-        self.responses[path, status] = self.responses.get((path, status), 0) + 1
-
     def _remember_limit(self, path: str, answer: HttpAnswer) -> None:
-        limit, left = answer.headers.get("x-bapi-limit", ""), answer.headers.get("x-bapi-limit-status", "")
+        limit, left = answer.headers.get(LIMIT, ""), answer.headers.get(LIMIT_STATUS, "")
         if limit.isdecimal() and left.isdecimal() and int(limit):
             self.headroom[path] = int(left) / int(limit)
