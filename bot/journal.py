@@ -9,10 +9,11 @@ merging both by `seq` gives back exactly what the engine was told, in order.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import msgspec
 
@@ -42,8 +43,12 @@ _LABELS = {metric.name: metric.labels for metric in CATALOGUE}
 _MS_SUFFIX = "_ms_total"
 
 _encode = msgspec.json.Encoder().encode
-_SHAPES: dict[type, tuple[bool, bool, bool]] = {}
-"""Kind of entry to whether it has a symbol, a client order id, or an order with both."""
+_MARKET_DATA: Final = frozenset(MARKET_DATA)
+_Row = tuple[int, int, str, str, str, str, str]
+"""A plain tuple in the order of `Entry`: SQLite takes it in half the time."""
+
+_names_of: dict[type, Callable[[Any], tuple[str, str]]] = {}
+"""Kind of entry to what finds (symbol, client order id) in one, each empty where that kind has none."""
 
 TAIL_BYTES = 1_000_000
 """The end of a segment is looked for its newest line in this much; a line is far shorter."""
@@ -59,6 +64,21 @@ def label_text(name: str, values: tuple[str, ...]) -> str:
     """
     labels = _LABELS[name] if name in _LABELS else _LABELS[name.removesuffix(_MS_SUFFIX) + "_seconds_total"]
     return ",".join(f"{label}={value}" for label, value in zip(labels, values, strict=True))
+
+
+def _finder(kind: type) -> Callable[[Any], tuple[str, str]]:
+    """What finds (symbol, client order id) in an entry of that kind."""
+    fields = kind.__struct_fields__  # type: ignore[attr-defined]  # every event and intent is a struct
+    if "order" in fields:
+        return attrgetter("order.symbol", "order.client_order_id")
+    has_symbol, has_client_order_id = "symbol" in fields, "client_order_id" in fields
+    if has_symbol and has_client_order_id:
+        return attrgetter("symbol", "client_order_id")
+    if has_symbol:
+        return lambda entry: (entry.symbol, "")
+    if has_client_order_id:
+        return lambda entry: ("", entry.client_order_id)
+    return lambda _: ("", "")
 
 
 class Entry(NamedTuple):
@@ -142,7 +162,7 @@ class Journal:
         self._store = SqliteStore(path, meta, synchronous) if store is None else store
         self.continued = self._store.continued
         self._segments = segments
-        self._rows: list[Entry] = []
+        self._rows: list[_Row] = []
         self._rows_min = rows_min
         self._due_rows = 0
         self._due_totals: dict[tuple[str, str], int] = {}
@@ -177,7 +197,7 @@ class Journal:
 
     def event(self, event: Event) -> None:
         """Gathers an event for the next commit. Market data goes to the segments, or nowhere."""
-        if isinstance(event, MARKET_DATA):
+        if type(event) in _MARKET_DATA:
             self._keep_market_data(event)
             return
         self._gather("in", event)
@@ -252,15 +272,12 @@ class Journal:
     def _gather(self, direction: str, item: Event | Intent) -> None:
         self._seq += 1
         kind = type(item)
-        shape = _SHAPES.get(kind)
-        if shape is None:
-            fields = kind.__struct_fields__
-            shape = _SHAPES[kind] = ("symbol" in fields, "client_order_id" in fields, "order" in fields)
-        holder: Any = item.order if shape[2] else item  # type: ignore[union-attr]  # the shape says that it has one
-        symbol = holder.symbol if shape[0] or shape[2] else ""
-        client_order_id = holder.client_order_id if shape[1] or shape[2] else ""
+        find = _names_of.get(kind)
+        if find is None:
+            find = _names_of[kind] = _finder(kind)
+        symbol, client_order_id = find(item)
         body = _encode(item).decode()
-        self._rows.append(Entry(self._seq, item.at_ns, direction, kind.__name__, symbol, client_order_id, body))
+        self._rows.append((self._seq, item.at_ns, direction, kind.__name__, symbol, client_order_id, body))
 
 
 class JournalReader:

@@ -48,13 +48,23 @@ class Book:
     `updated_at_ns`: last message; `top_changed_at_ns`: last change of a best price or its size.
     """
 
-    __slots__ = ("_asks", "_bids", "_sizes", "synced", "top", "top_changed_at_ns", "update_id", "updated_at_ns")
+    __slots__ = (
+        "_ask_lots",
+        "_asks",
+        "_bid_lots",
+        "_bids",
+        "synced",
+        "top",
+        "top_changed_at_ns",
+        "update_id",
+        "updated_at_ns",
+    )
 
     def __init__(self) -> None:
         self._bids = BookSide()
         self._asks = BookSide()
         self.top: tuple[int, int] | None = None
-        self._sizes = (0, 0)
+        self._bid_lots = self._ask_lots = 0
         self.synced = False
         self.update_id = 0
         self.updated_at_ns = 0
@@ -90,19 +100,19 @@ class Book:
         self.update_id = update_id
         self.updated_at_ns = at_ns
         bids, asks = self._bids, self._asks
-        top: tuple[int, int] | None = None
-        sizes = (0, 0)
-        if bids.prices and asks.prices:
-            bid, ask = bids.prices[-1], asks.prices[0]
-            if bid < ask:
-                sizes = (bids.lots[bid], asks.lots[ask])
-                top = self.top
-                if top is None or top[0] != bid or top[1] != ask:
-                    top = (bid, ask)
-        if top is not self.top or sizes != self._sizes:
-            self.top = top
-            self._sizes = sizes
-            self.top_changed_at_ns = at_ns
+        top = self.top
+        if bids.prices and asks.prices and (bid := bids.prices[-1]) < (ask := asks.prices[0]):
+            bid_lots, ask_lots = bids.lots[bid], asks.lots[ask]
+            if top is None or top[0] != bid or top[1] != ask:
+                self.top = (bid, ask)
+            elif bid_lots == self._bid_lots and ask_lots == self._ask_lots:
+                return
+        elif top is None and not self._bid_lots:
+            return
+        else:
+            self.top, bid_lots, ask_lots = None, 0, 0
+        self._bid_lots, self._ask_lots = bid_lots, ask_lots
+        self.top_changed_at_ns = at_ns
 
     @property
     def usable(self) -> bool:

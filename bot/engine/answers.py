@@ -6,6 +6,8 @@ states has no row for changes nothing and is noted; reality has sent stranger th
 
 from __future__ import annotations
 
+from typing import Final
+
 from bot.domain.events import (
     AmendAnswered,
     CancelAnswered,
@@ -30,6 +32,8 @@ from bot.engine.stopping import Stopping, send_cancel
 
 _H = OrderHappening
 _S = OrderState
+_PENDING_AMEND: Final = OrderState.PENDING_AMEND
+_SHOWN_WORKING: Final = OrderStatus.WORKING
 
 
 class Answers:
@@ -40,6 +44,7 @@ class Answers:
         self._stopping = stopping
         self._performance = performance
         self._early_fills: list[Filled] = []
+        self._order = state.orders.get
 
     # ---- creates ----
 
@@ -92,7 +97,10 @@ class Answers:
             return
         if event.outcome == "accepted":
             order.answered_at_ns = event.at_ns
-        elif event.outcome == "gone":
+            self._state.due_by(event.at_ns + self._state.confirm_ns)
+            return
+        self._state.due_ns = 0
+        if event.outcome == "gone":
             probe_soon(self._state, order)
         elif event.outcome in ("refused", "unreachable"):
             if order.pending_price_ticks is not None and self._tells(order, _H.AMEND_REFUSED):
@@ -132,8 +140,22 @@ class Answers:
         order = self._order(told.client_order_id)
         if order is None:
             return False
-        order.venue_order_id = told.venue_order_id or order.venue_order_id
-        order.reported_lots = max(order.reported_lots, told.filled_lots)
+        if told.venue_order_id:
+            order.venue_order_id = told.venue_order_id
+        if told.filled_lots > order.reported_lots:
+            order.reported_lots = told.filled_lots
+        if (
+            order.state is _PENDING_AMEND
+            and told.status is _SHOWN_WORKING
+            and told.price_ticks == order.pending_price_ticks
+            and told.qty_lots == order.pending_qty_lots
+            and order.confirmed
+            and not order.unwanted
+        ):  # what was asked for has been done: no other word is as frequent
+            self._state.orders.amended(order, self._state.now_ns)
+            self._state.back_off[order.symbol, order.side].succeeded()
+            return True
+        self._state.due_ns = 0
         self._confirm(order)
         if told.status is OrderStatus.WORKING:
             self._works(order, told)
@@ -281,9 +303,6 @@ class Answers:
         self._stopping.enter("taker_fill" if state.taker_fills == 1 else "taker_fill_again", detail)
 
     # ---- shared ----
-
-    def _order(self, client_order_id: str) -> OwnOrder | None:
-        return self._state.orders.get(client_order_id)
 
     def _tell(self, order: OwnOrder, happening: OrderHappening) -> bool:
         """True where that ended the order."""

@@ -16,15 +16,17 @@ class Rate:
     def __init__(self, allowed: int, window_ns: int = MINUTE_NS) -> None:
         self.allowed = allowed
         self._window_ns = window_ns
-        self._times: deque[int] = deque()
+        self.times: deque[int] = deque()
+        """oldest first: all that lie inside the window, and some that have left it since the last question"""
 
     def spend(self, at_ns: int) -> None:
         """Count one, whether allowed or not."""
-        self._times.append(at_ns)
+        self.times.append(at_ns)
+        self.spent(at_ns)
 
     def spent(self, at_ns: int) -> int:
         """How many lie inside the window that ends now."""
-        times = self._times
+        times = self.times
         while times and times[0] <= at_ns - self._window_ns:
             times.popleft()
         return len(times)
@@ -44,14 +46,15 @@ class AmendPace:
     def __init__(self, per_s: int, reserve_pct: int) -> None:
         self._rate = Rate(per_s, NS_PER_S)
         self._reserve = per_s - max(1, per_s * (100 - reserve_pct) // 100)
+        self._follow = per_s - self._reserve
 
     def is_last(self, at_ns: int) -> bool:
         """Whether just one more may follow the market now."""
-        return self._rate.room(at_ns) - self._reserve == 1
+        return len(self._rate.times) >= self._follow - 1 and self._rate.room(at_ns) - self._reserve == 1
 
     def may(self, at_ns: int, *, takes_back: bool) -> bool:
         """Whether an amend may leave now."""
-        return self._rate.room(at_ns) > (0 if takes_back else self._reserve)
+        return len(self._rate.times) < self._follow or self._rate.room(at_ns) > (0 if takes_back else self._reserve)
 
     def spend(self, at_ns: int) -> None:
         self._rate.spend(at_ns)

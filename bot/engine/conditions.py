@@ -1,6 +1,7 @@
-"""The causes of stops that nobody reports: looked at on every turn of the clock.
+"""The causes of stops that nobody reports: looked at when they can have come, which is seldom on a turn of the clock.
 
-Market causes begin to count once the bot has been ready for the first time; before that it is INIT anyway.
+Market causes begin to count once the bot has been ready for the first time; before that it is INIT anyway. `due_ns` and
+`unmoved` say together whether a look would find anything: the one by the clock, the other by the market.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Final
 from bot.domain.intent import RiskNumber
 from bot.engine.exposure import PICO
 from bot.engine.money import Budgets, net_by_symbol
+from bot.engine.net_band import NetBand
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.recovery import Recovery
-from bot.engine.state import State
+from bot.engine.state import NEVER_NS, State
 from bot.engine.stopping import Stopping
 
 _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
@@ -39,6 +41,52 @@ class Conditions:
         self._cap_told = False
         self._noted_quote = Decimal(0)
         self._clear_for: object = None
+        self._band: NetBand | None = None
+        """how far the marks may move before a look at losses finds anything; None: not at all"""
+        self._spared: tuple[int, list[int]] | None = None
+        """when a look was spared last, and the band's mids of then: the curve of equity is not told yet"""
+        state.bring_equity_up = self.bring_equity_up
+        cap = state.parameters.kill_total_max_quote
+        self._kill_total_pico = None if cap is None else int(cap * PICO)
+
+    # ---- whether there is anything to look at ----
+
+    @property
+    def due_ns(self) -> int:
+        """From when on time alone can bring a cause, where nothing is stopped and nothing but prices changes."""
+        state, due_ns = self._state, NEVER_NS
+        for symbol, book in state.books.items():
+            stale_ns = state.thresholds.held[symbol].stale_ns
+            due_ns = min(due_ns, min(book.updated_at_ns, book.top_changed_at_ns) + stale_ns + 1)
+        return min(due_ns, state.equity.changes_at_ns)
+
+    def unmoved(self) -> bool:
+        """Whether prices alone have moved so little since the last look that the next one would find the same."""
+        state, band = self._state, self._band
+        if band is None:
+            return False
+        if self._kill_total_pico is not None and state.exposure.total_pico() > self._kill_total_pico:
+            return False
+        if not band.symbols:
+            return True
+        mids2 = [state.last_mid2[symbol] for symbol in band.symbols]
+        if not band.holds(mids2):
+            return False
+        self._spared = (state.now_ns, mids2)
+        return True
+
+    def bring_equity_up(self) -> None:
+        """Tell the curve of equity what the last look would have told it, where that was spared."""
+        if self._spared is None or self._band is None:
+            return
+        (at_ns, mids2), self._spared = self._spared, None
+        then = dict(zip(self._band.symbols, mids2, strict=True))
+        nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
+        if nets is not None:
+            self._clear_for = None  # the curve is no longer as the last look left it
+            self._state.equity.note(sum(nets.values(), Decimal(0)), at_ns)
+
+    # ---- the looks ----
 
     def tick(self) -> None:
         """All of them."""
@@ -162,9 +210,10 @@ class Conditions:
         """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
         state, parameters = self._state, self._state.parameters
         given = self._given()
+        self._spared = None  # what would be told to the curve now holds instead
         if given == self._clear_for and state.now_ns < state.equity.changes_at_ns:
             return  # nothing of what it goes by has changed since it found everything in order
-        self._clear_for = given
+        self._clear_for, self._band = given, None
         nets = net_by_symbol(state)
         if nets is None:
             return  # a position that cannot be marked yet says nothing about profit or loss
@@ -197,6 +246,25 @@ class Conditions:
             )  # fmt: skip
         if detail:
             self._breach("strategy_budget", detail)
+        if self._clear_for is not None and not self._cap_told and state.barred is None:
+            self._band = self._band_around(net, total_max_quote)
+
+    def _band_around(self, net: Decimal, total_max_quote: Decimal) -> NetBand:
+        """Between which net results the look that found everything in order would have found nothing else."""
+        state, parameters = self._state, self._state.parameters
+        since_quote, peak_quote = state.equity.oldest_quote, state.equity.peak_quote
+        assert peak_quote is not None  # noqa: S101 - told to the type checker; the curve was told a moment ago
+        noted = total_max_quote / _NOTE_EVERY
+        low = max(
+            self._noted_quote - noted,
+            since_quote - total_max_quote * parameters.daily_loss_pct_hard / 100,
+            peak_quote - total_max_quote * parameters.drawdown_pct_hard / 100,
+        )
+        if parameters.kill_loss_max_quote is not None:
+            low = max(low, -parameters.kill_loss_max_quote, since_quote - parameters.kill_loss_max_quote)
+        if parameters.daily_loss_cap_quote is not None:
+            low = max(low, since_quote - parameters.daily_loss_cap_quote)
+        return NetBand(state, net, low, min(peak_quote, self._noted_quote + noted))
 
     def _given(self) -> object:
         """All that a look at losses goes by, but time; a symbol that is flat has no mark."""
@@ -229,7 +297,7 @@ class Conditions:
     def _breach(self, reason: str, detail: str) -> None:
         """Enter a stop and count the limit behind it, once while it holds."""
         state = self._state
-        self._clear_for = None
+        self._clear_for = self._band = None
         if not state.stops.holds(reason):
             state.counters.add("mm_limit_breaches_total", reason)
             self._stopping.enter(reason, detail)

@@ -2,14 +2,19 @@
 
 Deterministic: the same events give the same intents, byte for byte. Time is `event.at_ns` and never steps back. What
 each kind of event does is the table `_handlers`; after it the consequences are worked out in a fixed order.
+
+In a calm market most turns of the clock find nothing but quotes to look at. So whoever waits for a time says when
+(`State.due_by`, `_next_due_ns`), and before the first of these times only quotes are looked at, as long as prices stay
+where no limit is near (`Conditions.unmoved`). Every event that is not one of `_USUAL` makes the next turn a whole one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from bot.domain import events as ev
+from bot.domain.book import Book
 from bot.domain.intent import Intent, ResyncBook
 from bot.domain.order import OrderHappening, OrderState
 from bot.engine import probing
@@ -29,9 +34,12 @@ from bot.engine.releasing import Releasing
 from bot.engine.requests import Requests
 from bot.engine.restoring import Restoring
 from bot.engine.shown import Shown
-from bot.engine.state import State
+from bot.engine.state import NEVER_NS, State
 from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
+
+_USUAL: Final = frozenset({ev.Ticked, ev.AmendAnswered, ev.OrderUpdated, ev.GrantReceived})
+"""Kinds of events whose handlers say themselves what they bring forward."""
 
 _RESYNC_NS = NS_PER_S
 """A lost book is asked for at most this often."""
@@ -45,17 +53,22 @@ class Engine(Shown):
         performance = Performance(parameters)
         self._stopping = Stopping(state)
         self._reconciliation = Reconciliation(state, self._stopping)
-        super().__init__(state, performance, self._reconciliation.drift_pct)
+        super().__init__(state, performance, self._reconciliation.drift_pct, QuotingTime(state))
         self._answers = Answers(state, self._stopping, self._performance)
         self._recovery = Recovery(state)
         self._conditions = Conditions(state, self._stopping, self._performance, self._recovery)
         self._flatten = Flatten(state)
         self._cycle = QuoteCycle(state, self._stopping, self._performance)
-        self._time = QuotingTime(state)
+        self._finished_kept_ns = parameters.finished_kept_s * NS_PER_S
         self._restored = 0
         requests = Requests(state, self._stopping, self._reconciliation)
         self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions)
+        self._market: dict[type, Callable[[Any], object]] = {
+            ev.BookDelta: self._book_delta,
+            ev.BookSnapshot: self._book_snapshot,
+            ev.TradePrinted: self._trade_printed,
+        }
         self._handlers: dict[type, Callable[[Any], object]] = {
             ev.Started: self._started,
             ev.Ticked: self._ticked,
@@ -112,28 +125,28 @@ class Engine(Shown):
         state = self._state
         out: list[Intent] = []
         state.out = out
-        state.now_ns = max(state.now_ns, event.at_ns)
+        if event.at_ns > state.now_ns:
+            state.now_ns = event.at_ns
         kind = type(event)
-        if kind is ev.BookDelta or kind is ev.BookSnapshot:
-            self._book_changed(event)  # type: ignore[arg-type]  # `kind is` is half the price of isinstance
-        elif isinstance(event, ev.TradePrinted):
-            if event.symbol in state.books:
-                state.last_trade[event.symbol] = (event.price_ticks, state.now_ns)
+        market = self._market.get(kind)
+        if market is not None:
+            market(event)
+            return out
+        self._time.advance(state.now_ns)
+        if kind not in _USUAL:
+            state.due_ns = 0
+            self._conditions.bring_equity_up()
+        self._handlers[kind](event)
+        if state.now_ns < state.may_quote_until_ns and self._stopping.proven:
+            # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
+            self._cycle.look_where_changed()
         else:
-            self._time.advance(state.now_ns)
-            self._handlers[kind](event)
             self._settle()
-        state.out = []
         return out
 
     def _settle(self) -> None:
-        """Consequences of anything that is not market data."""
+        """Consequences of anything that is not market data, where something is stopped, missing or unproven."""
         state = self._state
-        if state.ready and self._stopping.proven and state.has_grant and not state.stops.any:
-            # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
-            for symbol in state.parameters.symbols:
-                self._cycle.look(symbol, unchanged_too=False)
-            return
         before = state.view
         check_grant(state, self._stopping)
         if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():
@@ -143,11 +156,14 @@ class Engine(Shown):
         self._stopping.note_view(before)
         self._stopping.tick()
         if state.may_quote():
-            for symbol in state.parameters.symbols:
-                self._cycle.look(symbol, unchanged_too=before is not state.view)
+            self._cycle.look_at_all(unchanged_too=before is not state.view)
 
-    def _ticked(self, event: ev.Ticked) -> None:
+    def _ticked(self, _: ev.Ticked) -> None:
         state = self._state
+        if state.now_ns < state.due_ns and self._conditions.unmoved():
+            self._cycle.tick()
+            return
+        state.due_ns = NEVER_NS
         self._performance.advance(state.last_mid2, state.now_ns)
         check_grant(state, self._stopping)
         self._conditions.tick()
@@ -161,31 +177,62 @@ class Engine(Shown):
         if state.ready:
             self._reconciliation.tick()
         self._flatten.tick(self._stopping)
-        state.orders.forget_finished(state.now_ns - state.parameters.finished_kept_s * NS_PER_S)
+        state.orders.forget_finished(state.now_ns - self._finished_kept_ns)
         state.ledger.forget_executions(state.now_ns - DAY_NS)
         self._cycle.tick()
+        state.due_by(self._next_due_ns())
+
+    def _next_due_ns(self) -> int:
+        """When time alone can first change anything but quotes; 0 while anything is stopped, missing or unproven."""
+        state = self._state
+        if not state.may_quote() or not self._stopping.proven or state.grant_lost_ns is not None:
+            return 0
+        due_ns = min(
+            self._performance.due_ns, self._conditions.due_ns, self._reconciliation.due_ns, probing.due_ns(state),
+        )  # fmt: skip
+        if state.grant is not None:
+            due_ns = min(due_ns, state.grant.expires_at_ns)
+        finished_ns, executed_ns = state.orders.finished_first_ns(), state.ledger.executed_first_ns()
+        if finished_ns is not None:
+            due_ns = min(due_ns, finished_ns + self._finished_kept_ns + 1)
+        return due_ns if executed_ns is None else min(due_ns, executed_ns + DAY_NS + 1)
 
     # ---- market ----
 
-    def _book_changed(self, event: ev.BookSnapshot | ev.BookDelta) -> None:
+    def _book_delta(self, event: ev.BookDelta) -> None:
         state, symbol = self._state, event.symbol
         book = state.books.get(symbol)
         if book is None:
             return
         before = book.top
-        if type(event) is ev.BookDelta:
-            if not book.change(event.bids, event.asks, event.update_id, state.now_ns):
-                self._ask_resync(symbol)
-                return
+        if book.change(event.bids, event.asks, event.update_id, state.now_ns):
+            if book.top is not before:
+                self._top_changed(symbol, book)
         else:
-            book.replace(event.bids, event.asks, event.update_id, state.now_ns)
-        top = book.top
-        if top is before or top is None:
-            return  # only a change of a best price can have to change a quote; the clock looks at all else
+            self._ask_resync(symbol)
+
+    def _book_snapshot(self, event: ev.BookSnapshot) -> None:
+        book = self._state.books.get(event.symbol)
+        if book is None:
+            return
+        before = book.top
+        book.replace(event.bids, event.asks, event.update_id, self._state.now_ns)
+        if book.top is not before:
+            self._top_changed(event.symbol, book)
+
+    def _top_changed(self, symbol: str, book: Book) -> None:
+        """Only a change of a best price can have to change a quote; the clock looks at all else."""
+        state, top = self._state, book.top
+        if top is None:
+            return
         state.last_mid2[symbol] = top[0] + top[1]
         state.orders.touched.add(symbol)
         if state.ready:
-            self._cycle.look(symbol, unchanged_too=False)
+            self._cycle.look_at(symbol)
+
+    def _trade_printed(self, event: ev.TradePrinted) -> None:
+        if event.symbol in self._state.books:
+            self._state.last_trade[event.symbol] = (event.price_ticks, self._state.now_ns)
 
     def _book_lost(self, event: ev.BookLost) -> None:
         book = self._state.books.get(event.symbol)

@@ -35,13 +35,16 @@ class Exposure:
         self._worst: dict[str, int] = {}
         self._total = 0
         self._open: set[str] = set()
+        self._pico_of: dict[str, tuple[Instrument, int]] = {}
+        """symbol → its filters, and what half a tick x a lot is in these units"""
 
     def _bring_up_to_date(self) -> None:
         touched = self._orders.touched
         for symbol in touched:
             instrument, mid2 = self._instruments.get(symbol), self._mids2.get(symbol)
             position = self._ledger.accounts[symbol].position_lots
-            buys, sells = self._orders.exposed_lots(symbol)
+            of = self._orders.of[symbol]
+            buys, sells = of.buys_lots, of.sells_lots
             if position or buys or sells:
                 self._open.add(symbol)
             else:
@@ -49,10 +52,16 @@ class Exposure:
             worst = 0
             if instrument is not None and mid2 is not None:
                 lots = max(abs(position + buys), abs(position - sells))
-                worst = lots * mid2 * pico(instrument.tick_size * instrument.lot_size / 2)
+                worst = lots * mid2 * self._unit2_pico(symbol, instrument)
             self._total += worst - self._worst.get(symbol, 0)
             self._worst[symbol] = worst
         touched.clear()
+
+    def _unit2_pico(self, symbol: str, instrument: Instrument) -> int:
+        known = self._pico_of.get(symbol)
+        if known is None or known[0] is not instrument:
+            known = self._pico_of[symbol] = (instrument, pico(instrument.tick_size * instrument.lot_size / 2))
+        return known[1]
 
     def others_pico(self, symbol: str) -> int:
         """The worst cases of all other symbols."""

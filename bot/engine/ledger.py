@@ -20,7 +20,7 @@ from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
 
 ZERO: Final = Decimal(0)
 _STEP: Final = Decimal("0.000000000001")
-_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 EXECUTIONS_KEPT: Final = 10_000
 DAY_NS: Final = 24 * 3600 * NS_PER_S
 _SAMPLE_NS: Final = 60 * NS_PER_S
@@ -73,7 +73,7 @@ class Ledger:
             return False
         self._seen[fill.execution_id] = fill.at_ns
         self.version += 1
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             _apply(self.accounts[fill.symbol], fill, instrument)
         return True
 
@@ -84,7 +84,7 @@ class Ledger:
             return False
         self._seen[identity] = paid.at_ns
         self.version += 1
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             self.accounts[paid.symbol].funding_quote += paid.amount_quote
         return True
 
@@ -107,6 +107,10 @@ class Ledger:
             if at_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
                 return
             seen.popitem(last=False)
+
+    def executed_first_ns(self) -> int | None:
+        """When the oldest execution that is remembered happened, None without one."""
+        return next(iter(self._seen.values()), None)
 
     @property
     def execution_count(self) -> int:
@@ -154,8 +158,8 @@ class Ledger:
 def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
     if mark is None or instrument is None or not account.position_lots:
         return ZERO
-    qty = _EXACT.multiply(instrument.lot_size, account.position_lots)
-    return _EXACT.subtract(_EXACT.multiply(qty, mark), account.cost_quote)
+    qty = EXACT.multiply(instrument.lot_size, account.position_lots)
+    return EXACT.subtract(EXACT.multiply(qty, mark), account.cost_quote)
 
 
 def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
@@ -219,6 +223,11 @@ class EquityCurve:
         self.loss_24h_quote = max(ZERO, samples[0][1] - net_quote)
         self.drawdown_quote = self.peak_quote - net_quote
         return sampled
+
+    @property
+    def oldest_quote(self) -> Decimal:
+        """The net result that the loss of the last 24 hours is measured from; 0 before the first sample."""
+        return self._samples[0][1] if self._samples else ZERO
 
     def restore(self, net_quote: Decimal, peak_quote: Decimal, at_ns: int) -> None:
         """A sample that an earlier process of this account kept, with the peak as it was then."""

@@ -7,6 +7,7 @@ holds that both give the same.
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 from bot.domain.instrument import Instrument
@@ -77,6 +78,10 @@ class MakerPolicy:
         self._instrument = instrument
         self._offset_ubps = offset_ubps
         self._enabled = enabled
+        # the post-only price as a fraction of the reference, in lowest terms so that products stay small
+        bid, ask = Fraction(UBPS_ONE - offset_ubps, UBPS_ONE), Fraction(UBPS_ONE + offset_ubps, UBPS_ONE)
+        self._bid_of, self._bid_per = bid.numerator, bid.denominator
+        self._ask_of, self._ask_per = ask.numerator, ask.denominator
         padded = instrument.qty_min * min_qty_pad
         self._min_lots = max(1, -instrument.lots_floor(-padded))
         unit = instrument.tick_size * instrument.lot_size
@@ -100,6 +105,30 @@ class MakerPolicy:
         if lots < required:
             return Blocked(quote, "min_qty", self._instrument.qty(lots), self._instrument.qty(required))
         return Shaped(Quote(side, shaped, lots), shaped != price)
+
+    def bid_ticks(self, price_ticks: int, qty_lots: int, top: tuple[int, int]) -> int | None:
+        """The price that `shape` gives a buy, None where it holds it back. A test holds that they agree."""
+        if price_ticks <= 0 or price_ticks >= top[1]:
+            return None
+        if self._enabled:
+            passive = top[0] * self._bid_of // self._bid_per
+            if passive < price_ticks:
+                price_ticks = passive
+        if qty_lots < self._min_lots or (price_ticks > 0 and qty_lots * price_ticks < self._min_units):
+            return None
+        return price_ticks
+
+    def ask_ticks(self, price_ticks: int, qty_lots: int, top: tuple[int, int]) -> int | None:
+        """The same of a sell."""
+        if price_ticks <= 0 or price_ticks <= top[0]:
+            return None
+        if self._enabled:
+            passive = -(-top[1] * self._ask_of // self._ask_per)
+            if passive > price_ticks:
+                price_ticks = passive
+        if qty_lots < self._min_lots or qty_lots * price_ticks < self._min_units:
+            return None
+        return price_ticks
 
     def min_lots(self, price_ticks: int) -> int:
         """The smallest quantity the venue (with our pad) takes at that price."""

@@ -12,14 +12,16 @@ from bot.engine.parameters import EngineParameters
 from bot.engine.state import State
 
 
-def net_by_symbol(state: State) -> dict[str, Decimal] | None:
-    """Net result of every symbol at its mark; None where a position cannot be marked yet."""
+def net_by_symbol(state: State, mids2: Mapping[str, int] | None = None) -> dict[str, Decimal] | None:
+    """Net result of every symbol, marked at these mids (twice, in ticks) or the newest; None where one is missing."""
     nets: dict[str, Decimal] = {}
+    mids2 = state.last_mid2 if mids2 is None else mids2
     for symbol in state.parameters.symbols:
-        mark = state.mark(symbol)
+        mid2, instrument = mids2.get(symbol), state.instruments.get(symbol)
+        mark = None if mid2 is None or instrument is None else instrument.tick_size * mid2 / 2
         if mark is None and state.ledger.accounts[symbol].position_lots:
             return None
-        nets[symbol] = state.ledger.net_quote(symbol, mark, state.instruments.get(symbol))
+        nets[symbol] = state.ledger.net_quote(symbol, mark, instrument)
     return nets
 
 

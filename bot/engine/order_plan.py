@@ -11,24 +11,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from bot.domain.order import OrderState
 from bot.engine.orders import OwnOrder
 from bot.engine.quoting import Quote
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     quote: Quote
     adjusted: bool = False
 
 
-class Amend(NamedTuple):
+class Amend(msgspec.Struct, frozen=True, gc=False):
     """`quote.qty_lots` is what shall be open; the venue is told that plus what is filled."""
 
     order: OwnOrder
     quote: Quote
 
 
-class Cancel(NamedTuple):
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     order: OwnOrder
 
 
@@ -112,6 +114,6 @@ def plan_pieces(
         while price in taken and price != own:
             price -= piece.side.sign
         taken.add(price)
-        placed = piece._replace(price_ticks=price)
+        placed = Quote(piece.side, price, piece.qty_lots)
         actions.append(Place(placed) if order is None else Amend(order, placed))
     return actions

@@ -6,20 +6,27 @@ amend in flight would give it, how much of it the venue says is filled and how m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from bot.domain.order import TERMINAL, OrderHappening, OrderState, Side, next_state
 
+_BUY: Final = Side.BUY
+_WORKING: Final = OrderState.WORKING
+_PENDING_AMEND: Final = OrderState.PENDING_AMEND
+OUT: Final = frozenset({_WORKING, _PENDING_AMEND})
+"""States in which the venue has the order in its book, as far as we know."""
 
-class OwnOrder(msgspec.Struct):
+
+class OwnOrder(msgspec.Struct, gc=False):
     """One quote of ours. `qty_lots` is the whole quantity, filled part included, as the venue counts it.
 
     `sent_at_ns`: last create, amend or cancel. `confirmed`: seen on the private stream or in a read. `reported_lots`:
     filled by the venue's word; `executed_lots`: accounted for by executions. `pending_*`: terms of an amend whose
     outcome is open. `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
-    `operations`: amends and cancels sent, for their keys.
+    `operations`: amends and cancels sent, for their keys. `counted_lots`, `counted_live`: as its symbol's sums have it.
     """
 
     client_order_id: str
@@ -49,6 +56,8 @@ class OwnOrder(msgspec.Struct):
     taker_counted: bool = False
     unwanted: bool = False
     operations: int = 0
+    counted_lots: int = 0
+    counted_live: bool = False
 
     @property
     def live(self) -> bool:
@@ -63,7 +72,8 @@ class OwnOrder(msgspec.Struct):
     @property
     def remaining_lots(self) -> int:
         """What the venue could still fill by the terms last confirmed."""
-        return max(0, self.qty_lots - max(self.executed_lots, self.reported_lots))
+        filled_lots = self.executed_lots if self.executed_lots > self.reported_lots else self.reported_lots
+        return self.qty_lots - filled_lots if self.qty_lots > filled_lots else 0
 
     @property
     def worst_qty_lots(self) -> int:
@@ -73,9 +83,38 @@ class OwnOrder(msgspec.Struct):
     @property
     def exposed_lots(self) -> int:
         """What may still be added to the position: all that is open, and fills reported but not yet accounted for."""
-        if self.live:
-            return max(0, self.worst_qty_lots - self.executed_lots)
-        return max(0, self.reported_lots - self.executed_lots)
+        if self.state in TERMINAL:
+            lots = self.reported_lots
+        else:
+            lots, pending_lots = self.qty_lots, self.pending_qty_lots
+            if pending_lots is not None and pending_lots > lots:
+                lots = pending_lots
+        return lots - self.executed_lots if lots > self.executed_lots else 0
+
+
+class SymbolOrders:
+    """One symbol's orders that may still cost something, and what they come to.
+
+    `counting`: by client order id, in the order of their creation: live ones, and ended ones of which fills were
+    reported whose executions have not come. `buys`, `sells`: the live ones, lists that are replaced and never changed.
+    `buys_lots`, `sells_lots`: the worst case of each side. `version` rises with every change of orders or position.
+    """
+
+    __slots__ = ("buys", "buys_lots", "counting", "sells", "sells_lots", "version")
+
+    def __init__(self) -> None:
+        self.counting: dict[str, OwnOrder] = {}
+        self.buys: list[OwnOrder] = []
+        self.sells: list[OwnOrder] = []
+        self.buys_lots = 0
+        self.sells_lots = 0
+        self.version = 0
+
+    def relist(self) -> None:
+        """Some order has begun or ended."""
+        live = [order for order in self.counting.values() if order.state not in TERMINAL]
+        self.buys = [order for order in live if order.side is _BUY]
+        self.sells = [order for order in live if order.side is not _BUY]
 
 
 class OrderTable:
@@ -83,34 +122,33 @@ class OrderTable:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self._orders: dict[str, OwnOrder] = {}
-        self._counting: dict[str, dict[str, OwnOrder]] = {symbol: {} for symbol in symbols}
+        self.get: Callable[[str], OwnOrder | None] = self._orders.get
+        """client order id → order, None where it is not known or was forgotten"""
+        self.of: dict[str, SymbolOrders] = {symbol: SymbolOrders() for symbol in symbols}
         self._finished: dict[str, int] = {}
-        self.version: dict[str, int] = dict.fromkeys(self._counting, 0)
-        """Rises with every change of a symbol's orders or position."""
-        self.touched: set[str] = set(self._counting)
+        self.touched: set[str] = set(self.of)
         """Symbols whose orders, position or mark changed; whoever adds exposures up clears it."""
-        self._exposed: dict[str, tuple[int, int, int]] = {}
+        self.sides_version = 0
+        """Rises where a symbol may have become quoted on more or fewer sides."""
 
     def add(self, order: OwnOrder) -> None:
         """Raises ValueError where the client order id was used before."""
         if order.client_order_id in self._orders:
             raise ValueError(f"client order id {order.client_order_id} is in use")
         self._orders[order.client_order_id] = order
-        self._counting[order.symbol][order.client_order_id] = order
-        self.touch(order.symbol)
+        self.of[order.symbol].counting[order.client_order_id] = order
+        self.recount(order)
 
     def touch(self, symbol: str) -> None:
         """Something that exposure depends on has changed."""
-        self.version[symbol] += 1
+        self.of[symbol].version += 1
         self.touched.add(symbol)
-
-    def get(self, client_order_id: str) -> OwnOrder | None:
-        return self._orders.get(client_order_id)
 
     def happen(self, order: OwnOrder, happening: OrderHappening, at_ns: int) -> bool:
         """Move it along the table. True where that ended it. Raises IllegalTransition and changes nothing."""
-        state = next_state(order.state, happening)
-        was_live = order.live
+        before = order.state
+        state = next_state(before, happening)
+        was_live = before not in TERMINAL
         order.state = state
         order.changed_at_ns = at_ns
         if state in TERMINAL:
@@ -123,62 +161,99 @@ class OrderTable:
             self._finished.pop(order.client_order_id, None)
             order.finished_at_ns = 0
             order.unwanted = True
+        if (before in OUT) is not (state in OUT):
+            self.sides_version += 1
         self.recount(order)
-        return was_live and not order.live
+        return was_live and state in TERMINAL
+
+    def amend(self, order: OwnOrder, price_ticks: int, qty_lots: int, at_ns: int) -> None:
+        """An amend to these terms leaves. Raises IllegalTransition and changes nothing."""
+        order.state = next_state(order.state, OrderHappening.AMEND_SENT)
+        order.changed_at_ns = order.sent_at_ns = order.amended_at_ns = at_ns
+        order.answered_at_ns = None
+        order.pending_price_ticks, order.pending_qty_lots = price_ticks, qty_lots
+        if qty_lots > order.qty_lots:
+            self.recount(order)
+        else:
+            self.touch(order.symbol)  # at worst it stays as it was
+
+    def amended(self, order: OwnOrder, at_ns: int) -> None:
+        """The venue has the terms of the amend in flight. Raises IllegalTransition and changes nothing."""
+        price_ticks, qty_lots = order.pending_price_ticks, order.pending_qty_lots
+        order.state = next_state(order.state, OrderHappening.AMENDED)
+        order.changed_at_ns = at_ns
+        if price_ticks is not None and qty_lots is not None:
+            order.price_ticks, order.qty_lots = price_ticks, qty_lots
+            order.pending_price_ticks = order.pending_qty_lots = None
+        order.probe_due_ns = order.answered_at_ns = None
+        if order.qty_lots - order.executed_lots == order.counted_lots:
+            self.touch(order.symbol)
+        else:
+            self.recount(order)
 
     def recount(self, order: OwnOrder) -> None:
         """Tell the table that an order's numbers changed."""
-        counting = self._counting[order.symbol]
-        if order.live or order.exposed_lots:
-            counting[order.client_order_id] = order
-        else:
-            counting.pop(order.client_order_id, None)
-        self.touch(order.symbol)
+        of = self.of[order.symbol]
+        lots = order.exposed_lots
+        if lots != order.counted_lots:
+            if order.side is _BUY:
+                of.buys_lots += lots - order.counted_lots
+            else:
+                of.sells_lots += lots - order.counted_lots
+            order.counted_lots = lots
+        live = order.state not in TERMINAL
+        if live is not order.counted_live:
+            order.counted_live = live
+            if live:
+                of.counting[order.client_order_id] = order
+            of.relist()
+        if not live:
+            if lots:
+                of.counting[order.client_order_id] = order
+            else:
+                of.counting.pop(order.client_order_id, None)
+        of.version += 1
+        self.touched.add(order.symbol)
 
     def live(self, symbol: str) -> list[OwnOrder]:
         """Orders of that symbol that may still be at the venue, in the order of their creation."""
-        return [order for order in self._counting[symbol].values() if order.live]
+        return [order for order in self.of[symbol].counting.values() if order.state not in TERMINAL]
 
     def live_on(self, symbol: str, side: Side) -> list[OwnOrder]:
-        return [
-            order for order in self._counting[symbol].values() if order.side is side and order.state not in TERMINAL
-        ]
+        """The same of one side; not to be changed."""
+        return self.of[symbol].buys if side is _BUY else self.of[symbol].sells
 
     def all_live(self) -> Iterator[OwnOrder]:
-        for counting in self._counting.values():
-            for order in list(counting.values()):
+        for of in self.of.values():
+            for order in list(of.counting.values()):
                 if order.live:
                     yield order
 
     def any_live(self) -> bool:
-        return any(order.live for counting in self._counting.values() for order in counting.values())
+        return any(of.buys or of.sells for of in self.of.values())
 
     def active(self, symbol: str) -> int:
         """How many own orders are working, in flight or unknown."""
-        number = 0
-        for order in self._counting[symbol].values():
-            if order.state not in TERMINAL:
-                number += 1
-        return number
+        of = self.of[symbol]
+        return len(of.buys) + len(of.sells)
 
     def exposed_lots(self, symbol: str) -> tuple[int, int]:
         """(buys, sells) at their worst case, lots."""
-        known = self._exposed.get(symbol)
-        version = self.version[symbol]
-        if known is not None and known[0] == version:
-            return known[1], known[2]
-        buys = sells = 0
-        for order in self._counting[symbol].values():
-            if order.side is Side.BUY:
-                buys += order.exposed_lots
-            else:
-                sells += order.exposed_lots
-        self._exposed[symbol] = (version, buys, sells)
-        return buys, sells
+        of = self.of[symbol]
+        return of.buys_lots, of.sells_lots
+
+    def sides_out(self, symbol: str) -> int:
+        """On how many sides the venue has a quote of ours."""
+        of = self.of[symbol]
+        return any(order.state in OUT for order in of.buys) + any(order.state in OUT for order in of.sells)
 
     def owing(self, symbol: str) -> bool:
         """Whether the venue reported fills whose executions have not come yet."""
-        return any(order.reported_lots > order.executed_lots for order in self._counting[symbol].values())
+        return any(order.reported_lots > order.executed_lots for order in self.of[symbol].counting.values())
+
+    def finished_first_ns(self) -> int | None:
+        """When the first of the finished orders that are still here has ended, None without one."""
+        return next(iter(self._finished.values()), None)
 
     def forget_finished(self, before_ns: int) -> None:
         """Orders that finished before that leave memory, unless executions of theirs are still owed."""

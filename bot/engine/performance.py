@@ -15,9 +15,42 @@ from typing import Final
 
 from bot.domain.order import Side
 from bot.engine.parameters import NS_PER_S, UBPS, UBPS_ONE, EngineParameters, ubps
+from bot.engine.state import NEVER_NS
 
 HORIZONS: Final = (("1s", NS_PER_S), ("5s", 5 * NS_PER_S), ("60s", 60 * NS_PER_S))
 _EDGE_HORIZON: Final = "5s"
+
+
+class Earning:
+    """What a quote of one symbol is expected to earn, micro basis points.
+
+    `half_spread_ubps`: what our two quotes would earn at their middle, as last shaped; None before that. `fee_ubps`:
+    what the venue charges a maker, net of rebates. `average_ubps`: of the markouts that edge goes by, None before one;
+    `sampled_ns`: when that was last taken.
+    """
+
+    __slots__ = ("_memory_ns", "average_ubps", "fee_ubps", "half_spread_ubps", "sampled_ns")
+
+    def __init__(self, fee_ubps: int, memory_ns: int) -> None:
+        self._memory_ns = memory_ns
+        self.fee_ubps = fee_ubps
+        self.half_spread_ubps: int | None = None
+        self.average_ubps: int | None = None
+        self.sampled_ns = 0
+
+    def adverse_ubps(self, at_ns: int) -> int:
+        """Expected adverse selection: how far the mid moves against us after a fill; negative: in our favour."""
+        if self.average_ubps is None:
+            return 0
+        left_ns = self._memory_ns - (at_ns - self.sampled_ns)
+        return -self.average_ubps * left_ns // self._memory_ns if left_ns > 0 else 0
+
+    def edge_ubps(self, at_ns: int) -> int | None:
+        """Quoted half-spread - maker fee + rebate - expected adverse selection. None before anything was shaped."""
+        half = self.half_spread_ubps
+        if half is None:
+            return None
+        return half - self.fee_ubps - (0 if self.average_ubps is None else self.adverse_ubps(at_ns))
 
 
 class Performance:
@@ -25,20 +58,17 @@ class Performance:
 
     def __init__(self, parameters: EngineParameters) -> None:
         self._weight = int(parameters.markout_weight_pct * 100)
-        self._memory_ns = parameters.markout_memory_s * NS_PER_S
-        self._fee_ubps: dict[str, int] = {}
+        self.of: dict[str, Earning] = {}
         for symbol in parameters.symbols:
             own = parameters.of(symbol)
-            self._fee_ubps[symbol] = ubps(own.fee_maker_bps) - ubps(own.rebate_maker_bps)
+            fee_ubps = ubps(own.fee_maker_bps) - ubps(own.rebate_maker_bps)
+            self.of[symbol] = Earning(fee_ubps, parameters.markout_memory_s * NS_PER_S)
         self._waiting: dict[str, deque[tuple[int, str, int, int]]] = {name: deque() for name, _ in HORIZONS}
         self._average: dict[tuple[str, str], int] = {}
-        self._sampled_ns: dict[str, int] = {}
-        self.half_spread_ubps: dict[str, int] = {}
-        """symbol → what our two quotes would earn at their middle, as last shaped"""
 
     def set_fee(self, symbol: str, maker_net_ubps: int) -> None:
         """What the venue charges a maker, net of rebates, from now on."""
-        self._fee_ubps[symbol] = maker_net_ubps
+        self.of[symbol].fee_ubps = maker_net_ubps
 
     def filled(self, symbol: str, side: Side, mid2_ticks: int, at_ns: int) -> None:
         """Start waiting for the markouts of a fill."""
@@ -52,22 +82,18 @@ class Performance:
                 _, symbol, sign, mid2_then = waiting.popleft()
                 move_ubps = sign * (mids2[symbol] - mid2_then) * UBPS_ONE // mid2_then
                 before = self._average.get((symbol, name), 0)
-                self._average[(symbol, name)] = before + (move_ubps - before) * self._weight // 10_000
+                average = self._average[(symbol, name)] = before + (move_ubps - before) * self._weight // 10_000
                 if name == _EDGE_HORIZON:
-                    self._sampled_ns[symbol] = at_ns
+                    self.of[symbol].average_ubps, self.of[symbol].sampled_ns = average, at_ns
 
-    def adverse_ubps(self, symbol: str, at_ns: int) -> int:
-        """Expected adverse selection: how far the mid moves against us after a fill; negative: in our favour."""
-        average = self._average.get((symbol, _EDGE_HORIZON))
-        if average is None:
-            return 0
-        left_ns = self._memory_ns - (at_ns - self._sampled_ns[symbol])
-        return -average * left_ns // self._memory_ns if left_ns > 0 else 0
+    @property
+    def due_ns(self) -> int:
+        """When the next sample is due."""
+        return min((waiting[0][0] for waiting in self._waiting.values() if waiting), default=NEVER_NS)
 
     def edge_ubps(self, symbol: str, at_ns: int) -> int | None:
-        """Quoted half-spread - maker fee + rebate - expected adverse selection. None before anything was shaped."""
-        half = self.half_spread_ubps.get(symbol)
-        return None if half is None else half - self._fee_ubps[symbol] - self.adverse_ubps(symbol, at_ns)
+        """What a quote of that symbol is expected to earn; None before anything was shaped."""
+        return self.of[symbol].edge_ubps(at_ns)
 
     def markouts(self) -> Iterator[tuple[str, str, Decimal]]:
         """(symbol, horizon, bps) of every average that has a sample."""

@@ -28,7 +28,7 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
             state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
             stopping.enter("grant_revoked")
         return
-    state.grant = Grant(
+    grant = Grant(
         event.account,
         event.epoch,
         event.inventory_max_quote,
@@ -36,13 +36,20 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
         event.at_ns,
         event.at_ns + int(event.ttl_s * NS_PER_S),
     )
+    limits = (event.inventory_max_quote, event.total_max_quote)
+    renewed = (
+        held is not None and held.epoch == event.epoch and (held.inventory_max_quote, held.total_max_quote) == limits
+    )
+    if renewed:
+        state.renew(grant)
+    else:
+        state.grant = grant
+        state.limits_version += 1
     state.epoch = event.epoch
     state.grant_lost_ns = None
     for stop in state.stops.release(RESTART):
         state.note("INFO", "stop_changed", released=stop.reason, who="grant")
-    limits = (event.inventory_max_quote, event.total_max_quote)
-    if held is None or held.epoch != event.epoch or (held.inventory_max_quote, held.total_max_quote) != limits:
-        state.limits_version += 1
+    if not renewed:
         state.note(
             "INFO",
             "grant_changed",

@@ -11,8 +11,8 @@ from typing import Final
 from bot.domain.intent import ProbeOrder
 from bot.domain.order import OrderState
 from bot.engine.orders import OwnOrder
-from bot.engine.parameters import NS_PER_MS, seconds_ns
-from bot.engine.state import State
+from bot.engine.parameters import NS_PER_MS
+from bot.engine.state import NEVER_NS, State
 from bot.engine.stopping import send_cancel
 
 _BACK_OFF_MS: Final = (0, 500, 1_000, 2_000, 4_000, 5_000)
@@ -24,6 +24,7 @@ def probe_soon(state: State, order: OwnOrder) -> None:
     if order.probe_due_ns is None:
         order.probes = 0
         order.probe_due_ns = state.now_ns
+        state.due_by(state.now_ns)
 
 
 def is_final(state: State, order: OwnOrder) -> bool:
@@ -35,12 +36,26 @@ def is_final(state: State, order: OwnOrder) -> bool:
     return order.probe_sent_ns - max(order.sent_at_ns, state.private_up_since_ns) >= wait_ns
 
 
+def due_ns(state: State) -> int:
+    """When the first of the orders has to be asked after, while nothing is stopped."""
+    due_ns = NEVER_NS
+    for order in state.orders.all_live():
+        if order.probe_due_ns is not None:
+            due_ns = min(due_ns, order.probe_due_ns)
+        elif order.state is OrderState.UNKNOWN:
+            return 0
+        elif order.state in _PENDING or not order.confirmed:
+            answered_ns = order.answered_at_ns
+            waits_ns = order.sent_at_ns + state.ack_ns if answered_ns is None else answered_ns + state.confirm_ns
+            due_ns = min(due_ns, waits_ns)
+    return due_ns
+
+
 def tick(state: State) -> None:
     """Send the probes that are due, and find those who wait too long for an answer or a confirmation."""
-    parameters, now = state.parameters, state.now_ns
-    confirm_ns = parameters.confirm_timeout_ms * NS_PER_MS
+    now, confirm_ns = state.now_ns, state.confirm_ns
     # a stop waits for the proof that nothing stands: then nobody is given half a minute to answer
-    answer_ns = confirm_ns if state.stops.any else seconds_ns(parameters.ack_timeout_s)
+    answer_ns = confirm_ns if state.stops.any else state.ack_ns
     for order in state.orders.all_live():
         if order.state is OrderState.UNKNOWN:
             probe_soon(state, order)

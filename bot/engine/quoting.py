@@ -5,15 +5,18 @@ from __future__ import annotations
 from decimal import ROUND_FLOOR, Context, Decimal, localcontext
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
 
 _EXACT: Final = Context(prec=40, rounding=ROUND_FLOOR)
 _PPM: Final = 1_000_000
+_UBPS_TWO: Final = 2 * UBPS_ONE
 
 
-class Quote(NamedTuple):
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """A wanted order: whole ticks and lots."""
 
     side: Side
@@ -36,7 +39,7 @@ class Market(NamedTuple):
 
 
 class Strategy(Protocol):
-    """Prices before the maker policy and sizes before risk; both sides or one or none.
+    """Prices before the maker policy and one size for both sides before risk.
 
     A strategy's prices move at most one tick further than the mid does while position and variance stand: the quote
     cycle relies on it when it keeps quotes without asking again.
@@ -45,10 +48,27 @@ class Strategy(Protocol):
     goes_by_variance: bool
     """Whether `variance_ubps2` decides anything: without it a new estimate is no reason to look again."""
 
-    def quotes(self, market: Market) -> tuple[Quote, ...]: ...
+    def prices(self, mid2_ticks: int, position_lots: int, variance_ubps2: int) -> tuple[int, int, int]:
+        """(bid in ticks, ask in ticks, lots of each). The arguments as in `Market`."""
+        ...
+
+    def quotes(self, market: Market) -> tuple[Quote, ...]:
+        """The same as two quotes."""
+        ...
 
 
-class SpreadAndSkew:
+class TwoSided:
+    """What every strategy here has: a bid and an ask of one size."""
+
+    def prices(self, mid2_ticks: int, position_lots: int, variance_ubps2: int) -> tuple[int, int, int]:
+        raise NotImplementedError
+
+    def quotes(self, market: Market) -> tuple[Quote, ...]:
+        bid, ask, lots = self.prices(market.mid2_ticks, market.position_lots, market.variance_ubps2)
+        return (Quote(Side.BUY, bid, lots), Quote(Side.SELL, ask, lots))
+
+
+class SpreadAndSkew(TwoSided):
     """A fixed half-spread around mid, both quotes moved against the inventory.
 
     With s = skew x position / inventory limit (within ±skew): bid = mid x (1 - half - s), ask = mid x (1 + half - s);
@@ -64,14 +84,18 @@ class SpreadAndSkew:
         self._size_units2 = _units(parameters.order_notional_quote * 2, unit)
         self._inventory_units2 = max(1, _units(parameters.inventory_max_quote * 2, unit))
 
-    def quotes(self, market: Market) -> tuple[Quote, ...]:
-        mid2 = market.mid2_ticks
-        skew = self._skew_ubps * market.position_lots * mid2 // self._inventory_units2
-        skew = max(-self._skew_ubps, min(self._skew_ubps, skew))
-        return _around(mid2, self._half_ubps, skew, self._size_units2 // mid2)
+    def prices(self, mid2_ticks: int, position_lots: int, variance_ubps2: int) -> tuple[int, int, int]:
+        skew, skew_max = 0, self._skew_ubps
+        if position_lots and skew_max:
+            skew = skew_max * position_lots * mid2_ticks // self._inventory_units2
+            if skew > skew_max:
+                skew = skew_max
+            elif skew < -skew_max:
+                skew = -skew_max
+        return _around(mid2_ticks, self._half_ubps, skew, self._size_units2 // mid2_ticks)
 
 
-class AvellanedaStoikov:
+class AvellanedaStoikov(TwoSided):
     """Avellaneda & Stoikov, "High-frequency trading in a limit order book" (2008), with a horizon that rolls on.
 
     In basis points of mid, with q = position / inventory limit (within ±1), s2 the variance per second, T the horizon:
@@ -94,25 +118,25 @@ class AvellanedaStoikov:
         self._size_units2 = _units(parameters.order_notional_quote * 2, unit)
         self._inventory_units2 = max(1, _units(parameters.inventory_max_quote * 2, unit))
 
-    def quotes(self, market: Market) -> tuple[Quote, ...]:
-        mid2 = market.mid2_ticks
-        risk_ubps = min(UBPS_ONE // 2, self._gamma_ppm * market.variance_ubps2 * self._horizon_s // (_PPM * UBPS))
-        held_units2 = market.position_lots * mid2
+    def prices(self, mid2_ticks: int, position_lots: int, variance_ubps2: int) -> tuple[int, int, int]:
+        risk_ubps = min(UBPS_ONE // 2, self._gamma_ppm * variance_ubps2 * self._horizon_s // (_PPM * UBPS))
+        held_units2 = position_lots * mid2_ticks
         held_units2 = max(-self._inventory_units2, min(self._inventory_units2, held_units2))
         shift = risk_ubps * abs(held_units2) // self._inventory_units2
         half = min(UBPS_ONE // 2 - 1, max(self._half_min_ubps, -(-risk_ubps // 2) + self._fill_ubps))
-        return _around(mid2, half, shift if held_units2 > 0 else -shift, self._size_units2 // mid2)
+        return _around(mid2_ticks, half, shift if held_units2 > 0 else -shift, self._size_units2 // mid2_ticks)
 
 
-def _around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[Quote, ...]:
-    """Both quotes: bid = mid x (1 - half - skew) rounded down, ask = mid x (1 + half - skew) rounded up.
+def _around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[int, int, int]:
+    """Both prices and the size: bid = mid x (1 - half - skew) rounded down, ask = mid x (1 + half - skew) rounded up.
 
     Neither passes mid, however hard the skew leans. The quote that reduces would cross there and be refused; with the
     other side at its limit nothing would stand then, and nothing could ever reduce the position.
     """
-    bid = min(mid2 * (UBPS_ONE - half_ubps - skew_ubps) // (2 * UBPS_ONE), mid2 // 2)
-    ask = max(-(-mid2 * (UBPS_ONE + half_ubps - skew_ubps) // (2 * UBPS_ONE)), -(-mid2 // 2))
-    return (Quote(Side.BUY, bid, lots), Quote(Side.SELL, ask, lots))
+    bid = mid2 * (UBPS_ONE - half_ubps - skew_ubps) // _UBPS_TWO
+    ask = -(-mid2 * (UBPS_ONE + half_ubps - skew_ubps) // _UBPS_TWO)
+    bid_max, ask_min = mid2 // 2, -(-mid2 // 2)
+    return (bid if bid < bid_max else bid_max, ask if ask > ask_min else ask_min, lots)
 
 
 def strategy_of(parameters: EngineParameters, instrument: Instrument) -> Strategy:

@@ -78,6 +78,11 @@ class Reconciliation:
 
     # ---- asking ----
 
+    @property
+    def due_ns(self) -> int:
+        """When the next read is due."""
+        return min(self._read_due_ns.get(symbol, 0) for symbol in self._state.parameters.symbols)
+
     def tick(self) -> None:
         """Ask for the reads that are due."""
         state = self._state
@@ -92,6 +97,7 @@ class Reconciliation:
         wanted_ns = self._state.now_ns + wait_ns
         if wanted_ns < self._read_due_ns.get(symbol, wanted_ns + 1):
             self._read_due_ns[symbol] = wanted_ns
+            self._state.due_by(wanted_ns)
 
     # ---- open orders ----
 

@@ -19,6 +19,9 @@ from bot.engine.exposure import pico
 from bot.engine.order_plan import Amend, Place
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
 
+NEW_SHARE_PCT: Final = 98
+"""New size is fitted into this share of a limit, so that a small move of the mark makes nothing shrink again."""
+
 _PERMIT: Final = object()
 
 
@@ -42,7 +45,8 @@ class Refusal(NamedTuple):
 class Limits(NamedTuple):
     """One symbol's limits. `*_units2`: quote in halves of tick x lot, rounded down; `unit2_pico`: one of these.
 
-    `total_name`: which limit the total is: `total`, or `leverage` where that is tighter.
+    `total_name`: which limit the total is: `total`, or `leverage` where that is tighter. `fresh_units2`, `room_units2`:
+    the tighter of inventory and total where other symbols take nothing, in NEW_SHARE_PCT of the limits and in all.
     """
 
     instrument: Instrument
@@ -56,6 +60,15 @@ class Limits(NamedTuple):
     unit2_pico: int
     max_open_orders: int
     max_open_positions: int | None
+    fresh_units2: int
+    room_units2: int
+
+    def left_units2(self, others_pico: int) -> tuple[int, int]:
+        """`fresh_units2` and `room_units2` where other symbols take that much of the total at worst."""
+        taken = -(-others_pico // self.unit2_pico)
+        fresh = max(0, self.total_units2 * NEW_SHARE_PCT // 100 - taken)
+        room = max(0, self.total_units2 - taken)
+        return min(self.inventory_units2 * NEW_SHARE_PCT // 100, fresh), min(self.inventory_units2, room)
 
 
 def limits_of(
@@ -67,18 +80,22 @@ def limits_of(
 ) -> Limits:
     """`parameters`: those of that symbol; the two limits as tightened by grant, ceilings and leverage."""
     unit = instrument.tick_size * instrument.lot_size
+    inventory_units2, total_units2 = int(inventory_max_quote * 2 / unit), int(total_max_quote * 2 / unit)
+    tighter_units2 = min(inventory_units2, total_units2)
     return Limits(
         instrument,
         inventory_max_quote,
         total_max_quote,
         total_name,
-        int(inventory_max_quote * 2 / unit),
-        int(total_max_quote * 2 / unit),
+        inventory_units2,
+        total_units2,
         int(parameters.order_notional_max_quote / unit),
         parameters.order_notional_max_quote,
         pico(unit / 2),
         parameters.max_open_orders,
         parameters.max_open_positions,
+        tighter_units2 * NEW_SHARE_PCT // 100,
+        tighter_units2,
     )
 
 
@@ -98,6 +115,28 @@ class Standing(NamedTuple):
     mark2_ticks: int
     others_pico: int = 0
     others_open: int = 0
+
+
+class Sight:
+    """What both sides of one look at a symbol have in common, in whole numbers; refreshed at the beginning of a look.
+
+    `room_units2`: what the tighter of inventory and total leaves (`Limits.left_units2`); the rest as in `Standing` and
+    `Permission`.
+    """
+
+    __slots__ = (
+        "barred", "edge_min_ubps", "edge_ubps", "mark2_ticks", "mid2_ticks", "order_units", "room_units2", "running",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.running = False
+        self.barred = False
+        self.edge_ubps = 0
+        self.edge_min_ubps = 0
+        self.order_units = 0
+        self.room_units2 = 0
+        self.mid2_ticks = 0
+        self.mark2_ticks = 0
 
 
 class Permission(NamedTuple):
@@ -151,6 +190,27 @@ class Risk:
         if limit == "inventory":
             return RiskNumber(limit, value, limits.inventory_max_quote)
         return RiskNumber(limit, value + Decimal(standing.others_pico).scaleb(-12), limits.total_max_quote)
+
+    def approve_amend(self, amend: Amend, sight: Sight, leaning_lots: int) -> Approved | None:
+        """Approve an amend inside every limit, as `approve` would; None where one of them is in the way.
+
+        `leaning_lots`: how far we lean to that side without the order. A test holds that both agree.
+        """
+        price, lots = amend.quote.price_ticks, amend.quote.qty_lots
+        price2, mark2 = 2 * price, sight.mark2_ticks
+        away2 = price2 - mark2 if price2 > mark2 else mark2 - price2
+        worth2 = price2 if price2 > sight.mid2_ticks else sight.mid2_ticks
+        room_lots = sight.room_units2 // worth2 - leaning_lots
+        if (
+            sight.running
+            and not sight.barred
+            and sight.edge_ubps >= sight.edge_min_ubps
+            and price * lots <= sight.order_units
+            and away2 * UBPS_ONE < (self._collar_ubps + 1) * mark2
+            and (lots <= room_lots or lots <= -leaning_lots)
+        ):
+            return Approved(amend, _PERMIT)
+        return None
 
     def approve(self, action: Place | Amend, standing: Standing, permission: Permission) -> Approved | Refusal:
         """Approve a new order or an amend, or say which number decided against it."""

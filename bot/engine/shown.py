@@ -9,6 +9,7 @@ from bot.engine.ledger import Pnl
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S
 from bot.engine.performance import Performance
+from bot.engine.quoting_time import QuotingTime
 from bot.engine.showing import gauges, pnl_total, positions
 from bot.engine.state import Observation, State
 from bot.engine.stop import Stop, View
@@ -17,23 +18,29 @@ from bot.engine.stop import Stop, View
 class Shown:
     """The side of an engine that everybody else may look at. `drift_pct`: see `Reconciliation`."""
 
-    def __init__(self, state: State, performance: Performance, drift_pct: Mapping[str, Decimal]) -> None:
+    def __init__(
+        self, state: State, performance: Performance, drift_pct: Mapping[str, Decimal], time: QuotingTime
+    ) -> None:
         self._state = state
+        self._time = time
         self._performance = performance
         self._drift_pct = drift_pct
 
     @property
     def counts(self) -> dict[tuple[str, tuple[str, ...]], int]:
         """Every counter of the engine, whole numbers. Time is under `_ms` names; see `seconds`."""
+        self._time.count()
         return self._state.counters.counts
 
     def drain_changed_counts(self) -> list[tuple[tuple[str, tuple[str, ...]], int]]:
         """The counters that changed since the last call; at first all of them."""
+        self._time.count()
         return self._state.counters.counts.drain()
 
     @property
     def seconds(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """The time counters under the catalogue's names, in seconds."""
+        self._time.count()
         return self._state.counters.seconds
 
     def gauges(self, now_ns: int) -> Iterator[tuple[str, tuple[str, ...], float]]:

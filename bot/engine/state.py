@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
@@ -21,6 +22,9 @@ from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
+
+NEVER_NS: Final = 1 << 62
+"""Later than any time that an event can carry."""
 
 UNREACHED_APART_NS: Final = 500 * NS_PER_MS
 """Requests that fail within this of each other fail together."""
@@ -99,7 +103,9 @@ class State:
         # account
         self.orders = OrderTable(symbols)
         self.ledger = Ledger(symbols)
-        self.equity = EquityCurve()
+        self._equity = EquityCurve()
+        self.bring_equity_up: Callable[[], None] = lambda: None
+        """tells the curve what the last turn of the clock found, where it was spared; see `bot.engine.conditions`"""
         self.exposure = Exposure(self.orders, self.ledger, self.instruments, self.last_mid2)
         self.adopted_ns: dict[str, int] = {}
         """symbol → when the venue's position was taken over; executions from then on are ours to account for"""
@@ -113,16 +119,20 @@ class State:
         self.last_execution_ns: dict[str, int] = dict.fromkeys(symbols, 0)
         self.back_off: dict[tuple[str, Side], BackOff] = {(s, side): BackOff() for s in symbols for side in Side}
         self.sequence = 0
+        self.confirm_ns = parameters.confirm_timeout_ms * NS_PER_MS
+        """how long an order may stay acknowledged and not confirmed"""
+        self.ack_ns = seconds_ns(parameters.ack_timeout_s)
+        """how long an acknowledgement may be missing"""
         # streams; 0 = down
         self.public_up_since_ns = 0
         self.private_up_since_ns = 0
         # permission
-        self.grant: Grant | None = None
+        self._grant: Grant | None = None
         self.epoch = 0
         self.grant_lost_ns: int | None = None
         """when a grant that was held was lost, None while one is held or none ever was"""
         # stopping
-        self.stops = StopBoard(seconds_ns(parameters.hysteresis_s))
+        self.stops = StopBoard(seconds_ns(parameters.hysteresis_s), self._permit)
         self.thresholds = FreezeThresholds(parameters)
         self.last_latency: tuple[int, int] = (0, 0)
         """(ms, at_ns) of the newest answer to a create"""
@@ -133,8 +143,11 @@ class State:
         """idempotency keys of requests from outside, oldest first"""
         self.releases: dict[str, Release] = {}
         """requests to release stops by their ids, oldest first, of this process alone"""
-        self.ready = False
-        """True from the first time that everything needed for quoting was there"""
+        self._ready = False
+        self.may_quote_until_ns = 0
+        """until when quoting is permitted as things stand: 0 where it is not, NEVER_NS where no grant is needed"""
+        self.due_ns = 0
+        """when a turn of the clock has to look at more than the quotes; 0: at the next one (see `bot.engine.engine`)"""
         self.taker_fills = 0
         # rates
         self.order_rate = Rate(parameters.orders_per_min_max)
@@ -147,6 +160,49 @@ class State:
         self.limits_version = 0
         """rises when something that limits are made of has changed"""
 
+    # ---- permission ----
+
+    @property
+    def ready(self) -> bool:
+        """True from the first time that everything needed for quoting was there."""
+        return self._ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        self._ready = ready
+        self._permit()
+
+    @property
+    def grant(self) -> Grant | None:
+        """The grant that is held, expired or not."""
+        return self._grant
+
+    @grant.setter
+    def grant(self, grant: Grant | None) -> None:
+        self._grant = grant
+        self._permit()
+
+    def _permit(self) -> None:
+        """Something that permission is made of has changed."""
+        self.due_ns = self.may_quote_until_ns = 0
+        if self._ready and not self.stops.any:
+            if not self.parameters.requires_grant:
+                self.may_quote_until_ns = NEVER_NS
+            elif self._grant is not None:
+                self.may_quote_until_ns = self._grant.expires_at_ns
+
+    def renew(self, grant: Grant) -> None:
+        """The grant that is held, with another time to expire at: nothing else is new."""
+        self._grant = grant
+        if self.may_quote_until_ns and self.parameters.requires_grant:
+            self.may_quote_until_ns = grant.expires_at_ns
+        self.due_by(grant.expires_at_ns)
+
+    def due_by(self, at_ns: int) -> None:
+        """The first turn of the clock from then on has to look at more than the quotes."""
+        if at_ns < self.due_ns:
+            self.due_ns = at_ns
+
     def reached(self, *, reached: bool) -> None:
         """Whether a request reached the venue: told of every answer that says so or says the opposite."""
         if reached:
@@ -154,21 +210,24 @@ class State:
         elif not self.unreached or self.now_ns - self._unreached_ns >= UNREACHED_APART_NS:
             self.unreached += 1
             self._unreached_ns = self.now_ns
+            self.due_ns = 0
 
     @property
     def view(self) -> View:
-        return self.stops.view(ready=self.ready)
+        return self.stops.view(ready=self._ready)
 
     @property
     def has_grant(self) -> bool:
         """An unexpired grant now, or none is needed."""
         if not self.parameters.requires_grant:
             return True
-        return self.grant is not None and self.now_ns < self.grant.expires_at_ns
+        return self._grant is not None and self.now_ns < self._grant.expires_at_ns
 
     def may_quote(self) -> bool:
         """Ready, not stopped, permitted. A method: it changes while one event is handled."""
-        return self.ready and not self.stops.any and self.has_grant
+        return self.now_ns < self.may_quote_until_ns
+
+    # ---- limits ----
 
     @property
     def inventory_max_quote(self) -> Decimal:
@@ -196,6 +255,14 @@ class State:
         if cap is None:
             return None
         return Decimal(0) if self.wallet is None else max(Decimal(0), self.wallet.equity_quote * cap)
+
+    # ---- money ----
+
+    @property
+    def equity(self) -> EquityCurve:
+        """The net result over time, as of the last turn of the clock."""
+        self.bring_equity_up()
+        return self._equity
 
     def mark(self, symbol: str) -> Decimal | None:
         """The newest mid, quote per base; the last one known where the book is lost; None before the first."""

@@ -12,6 +12,7 @@ not entered again: nothing is counted, noted or cancelled a second time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -102,10 +103,11 @@ class Holding(msgspec.Struct):
 
 
 class StopBoard:
-    """The stops that hold now, in the order in which they were entered."""
+    """The stops that hold now, in the order in which they were entered. `changed` is called when these are others."""
 
-    def __init__(self, hysteresis_ns: int) -> None:
+    def __init__(self, hysteresis_ns: int, changed: Callable[[], None] = lambda: None) -> None:
         self._hysteresis_ns = hysteresis_ns
+        self._changed = changed
         self._holding: dict[str, Holding] = {}
 
     def enter(self, reason: str, at_ns: int, detail: str = "") -> Stop | None:
@@ -116,6 +118,7 @@ class StopBoard:
             return None
         stop = STOPS[reason]
         self._holding[reason] = Holding(stop, at_ns, None, detail)
+        self._changed()
         return stop
 
     def cause_gone(self, reason: str, at_ns: int) -> None:
@@ -133,9 +136,7 @@ class StopBoard:
             and held.gone_since_ns is not None
             and at_ns - held.gone_since_ns >= self._hysteresis_ns
         ]
-        for stop in due:
-            del self._holding[stop.reason]
-        return due
+        return self._drop(due)
 
     def release_by_people(self, reason: str) -> list[Stop]:
         """Release one reason, or with `*` every stop that people (or time) may release. Re-arm stops stay."""
@@ -144,9 +145,7 @@ class StopBoard:
             for held in self._holding.values()
             if held.stop.resume != "re-arm" and reason in ("*", held.stop.reason) and not _cause_is_there(held)
         ]
-        for stop in due:
-            del self._holding[stop.reason]
-        return due
+        return self._drop(due)
 
     def rearm(self, reason: str, people: tuple[str, ...]) -> list[Stop]:
         """Release HALTED stops by reason (or `*`), where enough different people say so. SHUTDOWN stays."""
@@ -157,20 +156,25 @@ class StopBoard:
             for held in self._holding.values()
             if held.stop.view is View.HALTED and reason in ("*", held.stop.reason)
         ]
-        for stop in due:
-            del self._holding[stop.reason]
-        return due
+        return self._drop(due)
 
     def release(self, reason: str) -> list[Stop]:
         """Release one stop whatever may release it; for the one cause that undoes it."""
-        held = self._holding.pop(reason, None)
-        return [] if held is None else [held.stop]
+        held = self._holding.get(reason)
+        return [] if held is None else self._drop([held.stop])
 
     def carry(self) -> None:
         """A new process: what time may release is looked at anew, and nobody is shutting down any more."""
-        for reason, held in list(self._holding.items()):
-            if held.stop.resume == "auto" or held.stop.view is View.SHUTDOWN:
-                del self._holding[reason]
+        held = (held.stop for held in self._holding.values())
+        self._drop([stop for stop in held if stop.resume == "auto" or stop.view is View.SHUTDOWN])
+
+    def _drop(self, stops: list[Stop]) -> list[Stop]:
+        """They hold no longer; the same list."""
+        for stop in stops:
+            del self._holding[stop.reason]
+        if stops:
+            self._changed()
+        return stops
 
     def holds(self, reason: str) -> bool:
         return reason in self._holding

@@ -177,7 +177,7 @@ def test_a_turn_of_the_clock_or_a_confirmation_that_is_spared_would_have_done_no
         "leverage_max": leverage, "stale_after_ms": 60_000,
     }  # fmt: skip
     sparing, thorough = Driver(**changes).start(), Driver(**changes).start()
-    thorough.engine._cycle._settled = lambda symbol: False  # type: ignore[method-assign]
+    thorough.engine._cycle._settled = lambda desk: False  # type: ignore[method-assign]
     thorough.engine._cycle._as_planned = lambda desk: False  # type: ignore[method-assign]
     for driver in (sparing, thorough):
         driver.tell(ev.WalletRead(driver.now, D(100_000), D(0)))
@@ -229,6 +229,7 @@ def test_a_look_at_losses_that_is_spared_would_have_found_the_same(
     }  # fmt: skip
     sparing, thorough = Driver(**changes).start(), Driver(**changes).start()
     thorough.engine._conditions._given = object  # type: ignore[method-assign]  # never the same twice
+    thorough.engine._conditions.unmoved = lambda: False  # type: ignore[method-assign]
     for number, (what, amount, passed_ns) in enumerate(plan):
         for driver in (sparing, thorough):
             driver.now += passed_ns
@@ -237,6 +238,9 @@ def test_a_look_at_losses_that_is_spared_would_have_found_the_same(
             driver.tell(ev.Ticked(driver.now + 100 * MS))
         assert sparing.sent == thorough.sent
         assert sparing.engine.state.barred == thorough.engine.state.barred
+        spared, looked = sparing.engine.state.equity, thorough.engine.state.equity
+        assert (spared.loss_24h_quote, spared.drawdown_quote) == (looked.loss_24h_quote, looked.drawdown_quote)
+        assert spared.peak_quote == looked.peak_quote
 
 
 def move_money(driver: Driver, what: str, amount: int, name: str) -> None:
@@ -255,6 +259,79 @@ def move_money(driver: Driver, what: str, amount: int, name: str) -> None:
         driver.tell(ev.GrantReceived(driver.now, "acct", 1, D(500), D(2000 - 190 * abs(amount)), 60.0))
     elif what == "rearm":
         driver.tell(ev.RearmRequested(driver.now, "*", ("ann", "bob")))
+
+
+# ---- the turns of the clock ----
+
+
+class WholeTurns(Driver):
+    """Every turn of the clock looks at everything, as if each time that somebody waits for had come."""
+
+    def tell(self, event: ev.Event) -> list[it.Intent]:
+        self.engine.state.due_ns = 0
+        return super().tell(event)
+
+
+troubles = st.sampled_from(
+    ["up", "down", "part", "whole", "grant", "looser", "refuse", "uncertain", "silence", "speech", "stream", "trade",
+     "drill", "resume", "cancelled", "wallet", "stale", "slow", "thresholds", "stranger", "wait", "long wait"]
+)  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(st.tuples(troubles, st.integers(1, 9)), max_size=30),
+    st.sampled_from(["spread_and_skew", "avellaneda_stoikov"]),
+    st.sampled_from([0, 40]),
+    st.sampled_from([{}, {"kill_total_max_quote": D(210)}, {"orders_per_min_max": 6}, {"ack_timeout_s": D(1)}]),
+)
+def test_a_clock_that_looks_when_something_is_due_says_what_one_does_that_always_looks(
+    plan: list[tuple[str, int]], strategy: str, ticks: int, otherwise: dict[str, object]
+) -> None:
+    changes = {
+        "strategy": strategy, "requote_tolerance_ticks": ticks, "edge_threshold_bps": D(2), "markout_memory_s": 4,
+        "stale_after_ms": 1500, "venue_slow_ms": 50, "finished_kept_s": 3, "recon_interval_s": D(3), **otherwise,
+    }  # fmt: skip
+    sparing, thorough = Driver(**changes).start(), WholeTurns(**changes).start()
+    for what, number in plan:
+        for driver in (sparing, thorough):
+            trouble(driver, what, number)
+            driver.wait((2_500 if what in ("long wait", "stale") else 100 * number) * MS, market=what != "stale")
+        assert sparing.sent == thorough.sent
+        assert sparing.engine.counts == thorough.engine.counts
+        assert len(sparing.engine.state.orders) == len(thorough.engine.state.orders)
+        assert list(sparing.engine._performance.markouts()) == list(thorough.engine._performance.markouts())
+
+
+def trouble(driver: Driver, what: str, number: int) -> None:
+    """One thing after which somebody may have to wait for a time."""
+    order, now = next(iter(driver.venue.values()), None), driver.now
+    if what == "silence":
+        kinds = (it.AmendOrder, it.PlaceOrder, it.CancelOrder, it.CancelAll, it.ReadAccount, it.ProbeOrder)
+        driver.silent.add(kinds[number % len(kinds)])
+    elif what == "speech":
+        driver.silent.clear()
+    elif what == "uncertain" and order is not None:
+        driver.tell(ev.OrderUncertain(now, order.client_order_id, 0, "time-out"))
+    elif what == "cancelled" and order is not None:
+        driver.tell(ev.CancelAnswered(now, order.client_order_id, "gone"))
+    elif what == "stream":
+        driver.tell(ev.StreamUp(now, "private") if number % 2 else ev.StreamDown(now, "private", "reset"))
+    elif what == "trade":
+        driver.tell(ev.TradePrinted(now, SYMBOL, BID + number, 1, Side.BUY, now))
+    elif what == "drill":
+        driver.tell(ev.StopRequested(now, "drill", "planned", "auto", "ops"))
+    elif what == "resume":
+        driver.tell(ev.ResumeRequested(now, "*", "ann"))
+    elif what == "stranger":
+        told = ev.VenueOrder(SYMBOL, "slwq-9-9", "v9", Side.BUY, BID - 900, 1, 0, ev.OrderStatus.WORKING)
+        driver.tell(ev.OrderUpdated(now, told))
+    elif what == "slow" and order is not None:
+        driver.tell(ev.OrderAccepted(now, order.client_order_id, "v"))
+    elif what == "thresholds":
+        driver.tell(ev.ThresholdsReloaded(now, "file", {"*": ev.Thresholds(D(number), 200 * number, 10 * number)}))
+    else:
+        happen(driver, what, number)
 
 
 # ---- stops ----

@@ -85,6 +85,17 @@ def test_what_is_let_through_never_crosses_never_grows_and_is_never_more_aggress
         assert check_price_crosses_market(side, INSTRUMENT.price(price), best_bid, best_ask)
 
 
+@given(sides, st.integers(2, 10**6), st.integers(1, 9), st.integers(-9, 2000), st.integers(0, 9), st.booleans())
+def test_the_price_alone_is_the_one_that_the_rules_in_full_let_through(
+    side: Side, bid: int, spread: int, away: int, lots: int, enabled: bool
+) -> None:
+    top, rules = (bid, bid + spread), policy(enabled=enabled)
+    price = top[0] - away if side is Side.BUY else top[1] + away
+    result = rules.shape(Quote(side, price, lots), top)
+    alone = rules.bid_ticks if side is Side.BUY else rules.ask_ticks
+    assert alone(price, lots, top) == (result.quote.price_ticks if isinstance(result, Shaped) else None)
+
+
 def test_a_crossing_quote_and_a_too_small_one_are_refused_with_the_numbers() -> None:
     crossing = policy().shape(Quote(Side.BUY, 500_002, 10), (500_000, 500_002))
     assert isinstance(crossing, Blocked)

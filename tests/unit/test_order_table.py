@@ -38,13 +38,13 @@ def test_an_illegal_transition_raises_and_changes_nothing(state: OrderState, hap
     one = order()
     one.state = state
     table = table_with(one)
-    version, changed = table.version[SYMBOL], one.changed_at_ns
+    version, changed = table.of[SYMBOL].version, one.changed_at_ns
     if (state, happening) in TRANSITIONS:
         assert next_state(state, happening) is TRANSITIONS[state, happening]
         return
     with pytest.raises(IllegalTransition):
         table.happen(one, happening, 9)
-    assert (one.state, one.changed_at_ns, table.version[SYMBOL]) == (state, changed, version)
+    assert (one.state, one.changed_at_ns, table.of[SYMBOL].version) == (state, changed, version)
 
 
 def test_an_order_that_has_ended_lives_again_only_against_the_venues_own_earlier_word() -> None:

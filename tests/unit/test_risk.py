@@ -13,10 +13,11 @@ from bot.domain.instrument import Instrument
 from bot.domain.intent import RiskNumber
 from bot.domain.order import Side
 from bot.engine.exposure import pico
-from bot.engine.order_plan import Place
+from bot.engine.order_plan import Amend, Place
+from bot.engine.orders import OwnOrder
 from bot.engine.parameters import UBPS
 from bot.engine.quoting import Quote
-from bot.engine.risk import Approved, Permission, Refusal, Risk, Standing, limits_of, worst_quote
+from bot.engine.risk import Approved, Permission, Refusal, Risk, Sight, Standing, limits_of, worst_quote
 from tests.support.engine_driver import parameters
 
 D = Decimal
@@ -113,6 +114,31 @@ def test_an_approved_order_never_takes_a_worst_case_over_a_limit_unless_it_only_
         assert own <= D(500)
         assert own + others <= D(2000)
         assert worst >= own
+
+
+@given(
+    st.integers(-30, 30), st.integers(0, 30), st.integers(0, 30), st.sampled_from(list(Side)), st.integers(1, 30),
+    st.integers(470_000, 530_000), st.integers(0, 2500), st.sampled_from([4 * UBPS, 5 * UBPS, 6 * UBPS]),
+    st.integers(-3, 3), st.booleans(),
+)  # fmt: skip
+def test_an_amend_is_approved_in_whole_numbers_where_it_is_approved_in_full(
+    position: int, buys: int, sells: int, side: Side, lots: int, price: int, others: int, edge: int, away: int,
+    running: bool,
+) -> None:  # fmt: skip
+    seen = standing(position, buys, sells, others=others)._replace(mark2_ticks=MID2 + 16_000 * away)
+    permission = FINE._replace(
+        running=running, edge_ubps=edge, barred=RiskNumber("x", D(1), D(0)) if away == 3 else None
+    )
+    amend = Amend(OwnOrder("slwq-1-1", "BTCUSDT", side, 500_000, 3, 1, 1, 1, 1), Quote(side, price, lots))
+    sight = Sight()
+    sight.running, sight.barred = permission.running, permission.barred is not None
+    sight.edge_ubps, sight.edge_min_ubps = permission.edge_ubps, permission.edge_min_ubps
+    sight.order_units, sight.room_units2 = seen.limits.order_units, seen.limits.left_units2(seen.others_pico)[1]
+    sight.mid2_ticks, sight.mark2_ticks = seen.mid2_ticks, seen.mark2_ticks
+    leaning = position + buys if side is Side.BUY else sells - position
+    risk = Risk(parameters(price_collar_bps=D(400)))
+    in_full = isinstance(risk.approve(amend, seen, permission), Approved)
+    assert (risk.approve_amend(amend, sight, leaning) is not None) == in_full
 
 
 @given(st.integers(-30, 30), st.integers(0, 20), st.integers(0, 20), st.sampled_from(list(Side)))

@@ -1,0 +1,246 @@
+"""From what one side shall be to approved orders out: what risk is shown, what leaves, and what was held back.
+
+An amend inside every limit is approved in whole numbers alone; everything else is put to risk in full, which names the
+number that decided.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
+from bot.domain.order import Side
+from bot.engine.desk import Desk, DeskSide
+from bot.engine.maker_policy import Blocked, crosses_ticks
+from bot.engine.order_plan import Amend, Place
+from bot.engine.orders import OwnOrder
+from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS_ONE
+from bot.engine.quoting import Quote
+from bot.engine.risk import NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
+from bot.engine.state import State
+from bot.engine.stopping import send_cancel
+
+_BUY: Final = Side.BUY
+
+
+class OrdersOut:
+    """Of all symbols. A `DeskSide` is always one of the desk beside it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._risk = Risk(state.parameters)
+        self._alone = len(state.parameters.symbols) == 1
+        self._mark_max_age_ns = state.parameters.mark_max_age_s * NS_PER_S
+
+    def fit(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> tuple[Quote | None, int]:
+        """The wanted quote brought into the room that risk leaves, and the most that may be open on this side."""
+        if half.price_ticks is None:
+            held_back = desk.policy.shape(Quote(half.side, half.asked_ticks, half.qty_lots), top)
+            assert isinstance(held_back, Blocked)  # noqa: S101 - told to the type checker; a test holds that both agree
+            self._block(desk, half, held_back)
+            return None, 0
+        quote = Quote(half.side, half.price_ticks, half.qty_lots)
+        standing = self._standing(desk, live, half)
+        fresh = self._risk.room(standing, half.side, quote.price_ticks, NEW_SHARE_PCT)
+        open_lots = 0
+        for order in live:
+            open_lots += order.remaining_lots
+        if fresh.lots >= quote.qty_lots and fresh.lots >= open_lots:
+            return quote, fresh.lots
+        room = self._risk.room(standing, half.side, quote.price_ticks)
+        lots = min(quote.qty_lots, max(fresh.lots, min(open_lots, room.lots)))
+        if lots < desk.policy.min_lots(quote.price_ticks):
+            number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
+            self._refuse(desk, half, quote, number)
+            return None, 0
+        return Quote(half.side, quote.price_ticks, lots), room.lots
+
+    # ---- orders out ----
+
+    def amend(self, desk: Desk, half: DeskSide, amend: Amend, leaning_lots: int) -> None:
+        """Amend that side's one working quote. `leaning_lots`: how far we lean to that side without it."""
+        sight = desk.sight
+        if not desk.sighted:
+            desk.sighted = True
+            state, mid2 = self._state, self._state.last_mid2[desk.symbol]
+            edge_ubps = desk.earning.edge_ubps(state.now_ns)
+            sight.running, sight.barred = state.now_ns < state.may_quote_until_ns, state.barred is not None
+            sight.edge_ubps = UBPS_ONE if edge_ubps is None else edge_ubps
+            sight.edge_min_ubps = state.thresholds.held[desk.symbol].edge_ubps
+            sight.order_units, sight.room_units2 = self.limits(desk).order_units, desk.units2[1]
+            sight.mid2_ticks, sight.mark2_ticks = mid2, self._mark2(desk.symbol, mid2)
+        approved = self._risk.approve_amend(amend, sight, leaning_lots)
+        if approved is None:
+            self.ask(desk, half, amend)  # which says why not
+        else:
+            half.blocked = ""
+            self._send(desk, half, approved)
+
+    def ask(self, desk: Desk, half: DeskSide, action: Place | Amend) -> None:
+        """Put it to risk, and send it or say why not."""
+        changed = action.order if isinstance(action, Amend) else None
+        standing = self._standing(desk, [] if changed is None else [changed], half)
+        answer = self._risk.approve(action, standing, self._permission(desk))
+        if isinstance(answer, Refusal):
+            self._refuse(desk, half, action.quote, answer.number)
+            if changed is not None:
+                self.cancel(changed)
+            return
+        half.blocked = ""
+        self._send(desk, half, answer)
+
+    def _send(self, desk: Desk, half: DeskSide, approved: Approved) -> None:
+        """The last look before an order leaves: against the newest book there is."""
+        action, top = approved.action, desk.book.top
+        quote = action.quote
+        if top is None or crosses_ticks(quote.side, quote.price_ticks, top):
+            price = desk.instrument.price(quote.price_ticks)
+            self._block(desk, half, Blocked(quote, "cross_price", price, price))
+            return
+        half.planned_ticks, half.planned_lots = quote.price_ticks, quote.qty_lots
+        if isinstance(action, Place):
+            self._place(desk.symbol, action)
+        else:
+            self._amend(action.order, quote)
+
+    def _place(self, symbol: str, action: Place) -> None:
+        state, quote = self._state, action.quote
+        state.sequence += 1
+        client_order_id = f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence}"
+        now = state.now_ns
+        state.orders.add(
+            OwnOrder(client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch, now, now, now)
+        )
+        state.order_rate.spend(now)
+        state.due_ns = 0  # rates are looked at, and an answer is waited for
+        state.counters.add("mm_orders_placed_total", symbol, quote.side.value)
+        if action.adjusted:
+            state.counters.add("mm_post_only_adjustments_total", symbol, quote.side.value)
+        state.emit(PlaceOrder(now, client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch))
+        state.note("INFO", "order_placed", **_terms(client_order_id, symbol, quote))
+
+    def _amend(self, order: OwnOrder, quote: Quote) -> None:
+        state, now = self._state, self._state.now_ns
+        filled_lots = order.executed_lots if order.executed_lots > order.reported_lots else order.reported_lots
+        price, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
+        state.orders.amend(order, price, total_lots, now)
+        state.amend_pace.spend(now)
+        state.due_by(now + state.ack_ns)
+        name, symbol = order.client_order_id, order.symbol
+        state.out += (
+            AmendOrder(now, name, symbol, price, total_lots, state.epoch, order.next_key("a")),
+            Note(now, "INFO", "order_amended", _terms(name, symbol, quote)),
+        )
+
+    def cancel(self, order: OwnOrder) -> None:
+        """A cancel of the plan: inside its budget, or not at all."""
+        state = self._state
+        if state.cancel_budget.may_plan(state.now_ns):
+            send_cancel(state, order)
+        elif state.cancel_budget.refuse(state.now_ns):
+            state.counters.add("mm_limit_breaches_total", "cancel_budget")
+
+    # ---- what risk is shown ----
+
+    def limits(self, desk: Desk) -> Limits:
+        """Whole numbers of the limits as grant, ceilings and leverage leave them; made anew only when one changed."""
+        state = self._state
+        if desk.limits is None or desk.limits_version != state.limits_version:
+            total, name, leverage = state.total_max_quote, "total", state.leverage_quote
+            if leverage is not None and leverage < total:
+                total, name = leverage, "leverage"
+            inventory = state.position_max_quote(desk.symbol)
+            desk.limits = limits_of(desk.parameters, desk.instrument, inventory, total, name)
+            desk.limits_version = state.limits_version
+        return desk.limits
+
+    def left_units2(self, desk: Desk) -> tuple[int, int]:
+        """What the tighter of inventory and total leaves this symbol, other symbols at their worst case."""
+        limits = self.limits(desk)
+        if self._alone:
+            return limits.fresh_units2, limits.room_units2
+        return limits.left_units2(self._state.exposure.others_pico(desk.symbol))
+
+    def _standing(self, desk: Desk, without: list[OwnOrder], half: DeskSide) -> Standing:
+        """As it would be without these orders, all of that side."""
+        state, orders = self._state, desk.orders
+        buys, sells = orders.buys_lots, orders.sells_lots
+        for order in without:
+            if half.is_buy:
+                buys -= order.counted_lots
+            else:
+                sells -= order.counted_lots
+        mid2 = state.last_mid2[desk.symbol]
+        return Standing(
+            self.limits(desk),
+            desk.account.position_lots,
+            buys,
+            sells,
+            len(orders.buys) + len(orders.sells),
+            mid2,
+            self._mark2(desk.symbol, mid2),
+            0 if self._alone else state.exposure.others_pico(desk.symbol),
+            state.exposure.others_open(desk.symbol) if desk.parameters.max_open_positions is not None else 0,
+        )
+
+    def _mark2(self, symbol: str, mid2: int) -> int:
+        """The collar's mark: the last public trade while it is young enough, else mid. Twice, as mid is."""
+        trade = self._state.last_trade.get(symbol)
+        if trade is None or self._state.now_ns - trade[1] > self._mark_max_age_ns:
+            return mid2
+        return 2 * trade[0]
+
+    def _permission(self, desk: Desk) -> Permission:
+        state = self._state
+        edge_ubps = desk.earning.edge_ubps(state.now_ns)
+        return Permission(
+            state.ready and not state.stops.any,
+            state.has_grant,
+            UBPS_ONE if edge_ubps is None else edge_ubps,
+            state.thresholds.held[desk.symbol].edge_ubps,
+            state.order_rate.room(state.now_ns),
+            state.barred,
+        )
+
+    # ---- what was held back: counted once per decision, not once per look ----
+
+    def _block(self, desk: Desk, half: DeskSide, blocked: Blocked) -> None:
+        if self._is_news(half, blocked.reason):
+            self._state.counters.add("mm_orders_blocked_total", desk.symbol, blocked.reason)
+            reason, value, required = blocked.reason, blocked.value, blocked.required
+            self._note_blocked("order_blocked", desk, blocked.quote, reason, value, required)
+
+    def _refuse(self, desk: Desk, half: DeskSide, quote: Quote, number: RiskNumber) -> None:
+        if self._is_news(half, number.limit):
+            self._state.counters.add("mm_orders_blocked_total", desk.symbol, "risk_limit")
+            self._state.counters.add("mm_limit_breaches_total", number.limit)
+            self._note_blocked("risk_check_blocked", desk, quote, number.limit, number.value, number.allowed)
+
+    @staticmethod
+    def _is_news(half: DeskSide, reason: str) -> bool:
+        news = half.blocked != reason
+        half.blocked = reason
+        return news
+
+    def _note_blocked(self, event: str, desk: Desk, quote: Quote, reason: str, value: Decimal, limit: Decimal) -> None:
+        """Which order, the number that decided and what was allowed: the one that stands there, or would have come."""
+        state, symbol, side = self._state, desk.symbol, quote.side
+        live = state.orders.live_on(symbol, side)
+        name = live[0].client_order_id if live else f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence + 1}"
+        fields: dict[str, str | int | float | bool] = {
+            "client_order_id": name, "symbol": symbol, "side": side.value,
+            "qty": str(desk.instrument.qty(quote.qty_lots)), "price": str(desk.instrument.price(quote.price_ticks)),
+            "reason": reason, "value": str(value),
+        }  # fmt: skip
+        state.note("INFO", event, **fields, **{"min_qty_required" if reason == "min_qty" else "limit": str(limit)})
+
+
+def _terms(client_order_id: str, symbol: str, quote: Quote) -> dict[str, str | int | float | bool]:
+    return {
+        "client_order_id": client_order_id,
+        "symbol": symbol,
+        "side": "buy" if quote.side is _BUY else "sell",
+        "price_ticks": quote.price_ticks,
+        "qty_lots": quote.qty_lots,
+    }
