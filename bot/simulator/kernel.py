@@ -126,8 +126,7 @@ class Kernel:
         self._engine.drain_observations()  # histograms are the process's: here nobody would ever take them
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
         self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
-        due_s = now_s + (self._tick_due_s - now_s)
-        self.at(self._start_ns + round(due_s * NS_PER_S), self._tick)
+        self.at(self._start_ns + round(self._tick_due_s * NS_PER_S), self._tick)
 
     # ---- the venue's side -------------------------------------------------------------------------------------------
 

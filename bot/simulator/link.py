@@ -96,13 +96,13 @@ class Link:
 
     def start_market(self) -> None:
         """From now on the market moves whenever it is due."""
-        self._timeline.call_at_ns(self._venue.next_at_ns(), self._move_market)
+        self._timeline.at_ns(self._venue.next_at_ns(), self._move_market)
 
     def _move_market(self) -> None:
         now_ns = self._timeline.now_ns()
         self._venue.advance(now_ns)
         self._streams.distribute(now_ns, market_moved=True)
-        self._timeline.call_at_ns(self._venue.next_at_ns(), self._move_market)
+        self._timeline.at_ns(self._venue.next_at_ns(), self._move_market)
 
     # ---- requests ---------------------------------------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Link:
         extra_ns = self._fate.of("request", now_ns)
         if extra_ns is not None:
             takes_ns = self._latency.request_ns + extra_ns + self._venue.faults.latency_ns()
-            timeline.call_at_ns(now_ns + takes_ns, self._arrive, asked, answered)
+            timeline.at_ns(now_ns + takes_ns, self._arrive, asked, answered)
         late = timeline.call_at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
         try:
             return await answered
@@ -132,7 +132,7 @@ class Link:
         if extra_ns is not None:
             headers = {name.lower(): value for name, value in answer.headers.items()}
             shown = HttpAnswer(answer.status, headers, answer.body)
-            self._timeline.call_at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
+            self._timeline.at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
 
     def _distribute(self) -> None:
         self._streams.distribute(self._timeline.now_ns(), market_moved=False)
@@ -182,7 +182,7 @@ class Link:
         if extra_ns is None:
             return not_before_ns
         at_ns = max(not_before_ns, now_ns + self._latency.push_ns + extra_ns)
-        self._timeline.call_at_ns(at_ns, socket.arrive, text)
+        self._timeline.at_ns(at_ns, socket.arrive, text)
         return at_ns
 
     def cut(self, kind: Kind | None = None) -> int:
