@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, Never, Protocol
 
 from bot.simulator.bybit import V5, Request
@@ -111,7 +112,7 @@ class Link:
     ) -> HttpAnswer:
         timeline = self._timeline
         path, _, query = url.removeprefix(HOSTS.rest_url).partition("?")
-        asked = Request(method, path, query, body, {name.lower(): value for name, value in headers.items()})
+        asked = Request(method, path, query, body, _lowered(headers))
         answered: asyncio.Future[HttpAnswer] = timeline.create_future()
         now_ns = timeline.now_ns()
         extra_ns = self._fate.of("request", now_ns)
@@ -130,8 +131,7 @@ class Link:
         self._distribute()
         extra_ns = None if answer.lost else self._fate.of("answer", now_ns)
         if extra_ns is not None:
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            shown = HttpAnswer(answer.status, headers, answer.body)
+            shown = HttpAnswer(answer.status, _lowered(answer.headers), answer.body)
             self._timeline.at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
 
     def _distribute(self) -> None:
@@ -288,6 +288,14 @@ class LinkSocket:
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Names as both sides look for them."""
+    return {_lower(name): value for name, value in headers.items()}
+
+
+_lower = lru_cache(maxsize=64)(str.lower)
 
 
 def _give(answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:

@@ -37,6 +37,7 @@ from bot.simulator.orders import (
     TimeInForce,
     WalletChanged,
 )
+from bot.simulator.texts import Counts
 from bot.simulator.trading import Trading
 
 
@@ -61,6 +62,8 @@ class Venue:
         self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
         self._mark_half_ticks = 0
         self._bounds = admission.Bounds(instrument)
+        self.prices_seen, self.sizes_seen = Counts(), Counts()
+        """What clients wrote of prices and quantities, as ticks and lots."""
         self._order_count = 0
         self._apply(market.start(now_ns), now_ns)
 

@@ -226,18 +226,19 @@ def venue_order(row: wire.OrderRow, instrument: Instrument, grid: Grid | None = 
     `grid`: of that instrument, where one is kept: what it has seen need not be worked out again.
     """
     grid = grid or Grid(instrument)
-    priceless = row.price == "" or not (grid.has_seen(row.price) or decimal(row.price, "price"))
+    price = row.price
+    priceless = price == "" or not (grid.has_seen(price) or decimal(price, "price"))
     return VenueOrder(
-        symbol=row.symbol,
-        client_order_id=row.order_link_id,
-        venue_order_id=row.order_id,
-        side=side(row.side, "side"),
-        price_ticks=0 if priceless else grid.ticks(row.price, "price"),
-        qty_lots=grid.lots(row.qty, "qty"),
-        filled_lots=grid.lots(row.cum_exec_qty, "cumExecQty"),
-        status=order_status(row),
-        reason="" if row.reject_reason == "EC_NoError" else row.reject_reason,
-        post_only_refused=is_post_only_refusal(row),
+        row.symbol,
+        row.order_link_id,
+        row.order_id,
+        side(row.side, "side"),
+        0 if priceless else grid.ticks(price, "price"),
+        grid.lots(row.qty, "qty"),
+        grid.lots(row.cum_exec_qty, "cumExecQty"),
+        order_status(row),
+        "" if row.reject_reason == "EC_NoError" else row.reject_reason,
+        is_post_only_refusal(row),
     )
 
 
