@@ -22,6 +22,8 @@ class TimeInForce(StrEnum):
     FOK = "FOK"
     POST_ONLY = "PostOnly"
 
+    __hash__ = str.__hash__
+
 
 @quick
 class Status(StrEnum):

@@ -20,7 +20,9 @@ class _Texts(dict[int, str]):
     def __missing__(self, count: int) -> str:
         if len(self) >= TEXTS_KEPT:
             self.clear()
-        written = self[count] = format(self._step * count, "f")
+        value = self._step * count
+        shown = str(value)  # a third of the price of a format, and the same wherever it has no exponent
+        written = self[count] = shown if "E" not in shown else format(value, "f")
         return written
 
 

@@ -60,6 +60,8 @@ class Venue:
         self.funding = FundingSchedule(seed, funding_ns, now_ns)
         self._market = market
         self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
+        self.book: Book = self._trading.book
+        self.accounts: dict[str, Account] = self._trading.accounts
         self._mark_half_ticks = 0
         self._bounds = admission.Bounds(instrument)
         self.prices_seen, self.sizes_seen = Counts(), Counts()
@@ -68,14 +70,6 @@ class Venue:
         self._apply(market.start(now_ns), now_ns)
 
     # ---- time and reading ---------------------------------------------------------------------------------------
-
-    @property
-    def book(self) -> Book:
-        return self._trading.book
-
-    @property
-    def accounts(self) -> dict[str, Account]:
-        return self._trading.accounts
 
     @property
     def sequence(self) -> int:
