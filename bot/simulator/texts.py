@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-TEXTS_KEPT = 20_000
+TEXTS_KEPT = 4_000
 """Of one step; past that many all are forgotten."""
 
 STEPS_KEPT = 64

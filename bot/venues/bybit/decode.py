@@ -34,7 +34,7 @@ _NO_FILLS: Final = {"Funding", "Settle"}
 
 BPS_PER_ONE: Final = 10_000
 
-_MEMO_MAX: Final = 20_000
+_MEMO_MAX: Final = 4_000
 
 
 def decimal(text: str, field: str) -> Decimal:
