@@ -12,6 +12,7 @@ Counts = Mapping[tuple[str, tuple[str, ...]], int]
 
 FREEZES_KEPT: Final = 100
 SHUTDOWN: Final = "shutdown"
+_READS: Final = frozenset((OpenOrdersRead, PositionRead))
 _RECON_RUNS: Final = ("mm_recon_runs_total", ())
 
 
@@ -34,7 +35,7 @@ class Tally:
         for intent in intents:
             if isinstance(intent, Note):
                 self._read(intent)
-        if isinstance(event, OpenOrdersRead | PositionRead):
+        if type(event) in _READS:
             runs = self._counts().get(_RECON_RUNS, 0)
             if runs != self._recon_runs:
                 self._recon_runs, self.recon_last_run_ms = runs, event.at_ns // 1_000_000

@@ -129,7 +129,7 @@ Mutation = PlaceOrder | AmendOrder | CancelOrder | CancelAll | FlattenReduceOnly
 
 def key_of(intent: Mutation) -> str:
     """The idempotency key of a mutation: the same key is carried out once, and again gives the first result."""
-    if isinstance(intent, AmendOrder | CancelOrder | CancelAll):
+    if isinstance(intent, (AmendOrder, CancelOrder, CancelAll)):
         return intent.key
     return intent.client_order_id
 

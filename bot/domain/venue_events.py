@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from bot.domain.order import Side
+from bot.domain.quick_enum import quick
 from bot.domain.told import Told
 
 # ---- answers to what we sent --------------------------------------------------------------------------------------
@@ -73,6 +74,7 @@ class CancelAllAnswered(Told, frozen=True, tag=True):
 # ---- private stream and reads -------------------------------------------------------------------------------------
 
 
+@quick
 class OrderStatus(StrEnum):
     """A venue's word on an order, reduced to what differs for us."""
 

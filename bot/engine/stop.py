@@ -18,10 +18,13 @@ from typing import Final, Literal
 
 import msgspec
 
+from bot.domain.quick_enum import quick
+
 StopClass = Literal["planned", "market", "fault"]
 Resume = Literal["auto", "people", "re-arm"]
 
 
+@quick
 class View(StrEnum):
     """What the stops that hold look like from outside; worst last."""
 

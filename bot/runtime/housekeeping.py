@@ -55,7 +55,9 @@ class Housekeeping:
     def observe(self) -> None:
         """Hands histogram observations on; called at each scrape as well, so that none is a tick late."""
         for drain in self._drains:
-            self._exporter.observe(drain())
+            observed = drain()
+            if observed:
+                self._exporter.observe(observed)
 
     def turn(self, now_ns: int) -> str:
         """Does what is due. The reason for a stop, or an empty string."""

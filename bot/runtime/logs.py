@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -57,20 +57,20 @@ class JsonLog:
         """From now on these never appear either."""
         self._scrubber.learn(secrets)
 
-    def write(self, lvl: str, name: str, event: str, fields: dict[str, Field] | None = None) -> None:
+    def write(self, lvl: str, name: str, event: str, fields: Mapping[str, Field] | None = None) -> None:
         """Writes one line. `lvl`: DEBUG INFO WARNING ERROR; `name`: dotted, its last part is the component."""
         self.counts[lvl] += 1
         seconds, nanoseconds = divmod(self._now_ns(), 1_000_000_000)
         if self._second[0] != seconds:
             self._second = (seconds, datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00"))
-        record: dict[str, Field] = dict(fields or {})
-        record.update(
-            ts_utc=f"{self._second[1]}.{nanoseconds // 1000:06d}Z",
-            lvl=lvl,
-            name=name,
-            component=name.rpartition(".")[2],
-            event=event,
-        )
+        record: dict[str, Field] = {
+            **(fields or {}),
+            "ts_utc": f"{self._second[1]}.{nanoseconds // 1000:06d}Z",
+            "lvl": lvl,
+            "name": name,
+            "component": name.rpartition(".")[2],
+            "event": event,
+        }
         line = self._scrubber.scrub(_encode(record))
         for stream in self._streams:
             try:

@@ -52,6 +52,11 @@ SHUTDOWN_GRACE_S: Final = 5.0
 
 NAME: Final = "bot.runtime.loop"
 
+_BOOKS: Final = frozenset((BookDelta, BookSnapshot))
+_EXECUTIONS: Final = frozenset((Filled, FundingPaid))
+_OWN: Final = frozenset((Note, PublishKillSwitch, Exit, CancelAll))
+"""Intents that something in this file is done about; the sender sees all of them."""
+
 
 class Parts(NamedTuple):
     """What the loop runs, put together once by `bot.assembly`."""
@@ -95,6 +100,8 @@ class Loop:
         self._engine = parts.engine
         self._journal = parts.journal
         self._log = parts.log
+        self.now_ns = parts.clock.now_ns
+        """The clock of everything that the engine is told."""
         self.sender = Sender(
             parts.port,
             parts.grant,
@@ -123,12 +130,10 @@ class Loop:
         self._ending: int | None = None
         self.tally = Tally(parts.started.symbols, lambda: parts.engine.counts)
         self._updates: dict[str, int] = dict.fromkeys(parts.started.symbols, 0)
+        self._iterations = parts.iterations
         self._heartbeat_at_ns = 0
         self._done: asyncio.Future[int] | None = None
-
-    def now_ns(self) -> int:
-        """The clock of everything that the engine is told."""
-        return self._parts.clock.now_ns()
+        self._ticking: asyncio.Handle | None = None
 
     @property
     def iterations(self) -> int:
@@ -141,12 +146,8 @@ class Loop:
         """Puts an event through the engine's door. What it decided is sent after the next commit, this turn."""
         if self._engine_broken:
             return
-        if isinstance(event, Filled):
-            if not self.sender.known_execution(event):
-                self._parts.housekeeping.note_fill(event)
-            elif not self.sender.heard_after_sweep(event):
-                return
-        elif isinstance(event, FundingPaid) and self.sender.known_execution(event):
+        kind = type(event)
+        if kind in _EXECUTIONS and not self._is_news(event):
             return
         elif isinstance(event, OrderUpdated):
             self.sender.own_orders.strangers.heard(event.order)
@@ -160,16 +161,26 @@ class Loop:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
             self._engine_broken = True
-            self.failed(error, f"deciding on {type(event).__name__}")
+            self.failed(error, f"deciding on {kind.__name__}")
             return
         self.tally.note(event, intents)
         if intents:
             self.sender.decided(event, intents)
             self._intents += intents
-        if isinstance(event, BookDelta | BookSnapshot):
-            self._count_iteration(event.symbol)
-        if self._intents or self._journal.pending:
-            self._flush_soon()
+        if kind in _BOOKS:
+            self._count_iteration(event.symbol)  # type: ignore[union-attr]  # the set says that it has one
+        if not self._flush_is_due and (self._intents or self._journal.pending):
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _is_news(self, execution: Event) -> bool:
+        """Whether an execution was not told before, or is heard for the first time after a read told it."""
+        if not isinstance(execution, Filled):
+            return isinstance(execution, FundingPaid) and not self.sender.known_execution(execution)
+        if self.sender.known_execution(execution):
+            return self.sender.heard_after_sweep(execution)
+        self._parts.housekeeping.note_fill(execution)
+        return True
 
     def failed(self, error: BaseException, where: str) -> None:
         """Counts and logs an exception that nobody expected, and ends the run in order."""
@@ -196,28 +207,29 @@ class Loop:
 
     # ---- the turn --------------------------------------------------------------------------------------------------
 
-    def _flush_soon(self) -> None:
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
     def _flush(self) -> None:
         self._flush_is_due = False
         intents, self._intents = self._intents, []
         if not self._commit():
             intents = self.sender.hold_back(intents, "the journal cannot be written")
         for intent in intents:
-            match intent:
-                case Note():
-                    self._log.write(intent.level, "bot.engine", intent.event, dict(intent.fields))
-                case PublishKillSwitch():
-                    self._log.write("ERROR", NAME, "kill_switch_published", {"reason": intent.reason})
-                    self._parts.publish_kill_switch(intent.reason)
-                case Exit():
-                    self._finish(intent.code, intent.reason)
-                case CancelAll():
-                    self._log.write("INFO", NAME, "cancel_all_sent", {"key": intent.key, "reason": intent.reason})
-        self.sender.send(intents)
+            if type(intent) in _OWN:
+                self._carry_out(intent)
+        if intents:
+            self.sender.send(intents)
+
+    def _carry_out(self, intent: Intent) -> None:
+        """What concerns the process itself."""
+        match intent:
+            case Note():
+                self._log.write(intent.level, "bot.engine", intent.event, intent.fields)
+            case PublishKillSwitch():
+                self._log.write("ERROR", NAME, "kill_switch_published", {"reason": intent.reason})
+                self._parts.publish_kill_switch(intent.reason)
+            case Exit():
+                self._finish(intent.code, intent.reason)
+            case CancelAll():
+                self._log.write("INFO", NAME, "cancel_all_sent", {"key": intent.key, "reason": intent.reason})
 
     def _commit(self, *, last: bool = False) -> bool:
         """`last`: nothing comes after it, so nothing is put off."""
@@ -245,7 +257,7 @@ class Loop:
 
     def _count_iteration(self, symbol: str) -> None:
         self._updates[symbol] = self._updates.get(symbol, 0) + 1
-        if self._parts.iterations and self._ending is None and min(self._updates.values()) >= self._parts.iterations:
+        if self._iterations and self._ending is None and min(self._updates.values()) >= self._iterations:
             self._ending = 0
             self.shut_down("iterations done")
 
@@ -292,30 +304,28 @@ class Loop:
         """Runs until the engine says `Exit`, and returns the exit code. The journal is committed when it returns."""
         assert self._done is not None, "begin() comes first"  # noqa: S101 - a mistake of the caller, not of a user
         loop = asyncio.get_running_loop()
-        ticking = loop.create_task(self._tick_until_done())
+        self._ticking = loop.call_soon(self._turn_clock, loop.time())
         connecting = loop.create_task(self._connect())
-        for task in (ticking, connecting):
-            task.add_done_callback(self._background_ended)
+        connecting.add_done_callback(self._background_ended)
         try:
             code = await self._done
         finally:
-            for task in (ticking, connecting):
-                task.cancel()
-            await asyncio.gather(ticking, connecting, return_exceptions=True)
+            if self._ticking is not None:
+                self._ticking.cancel()
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
             await self.sender.close()
             self.tally.duplicate_operations += self.sender.duplicate_operations
             await self._parts.port.close()
             written = self._commit(last=True)
         return max(code, self._ending or 0, 0 if written else 1)
 
-    async def _tick_until_done(self) -> None:
-        """On a fixed grid of the loop's clock: a late tick does not push the later ones."""
+    def _turn_clock(self, due_s: float) -> None:
+        """Until the end, on a fixed grid of the loop's clock: a late tick does not push the later ones."""
+        self._tick()
         loop = asyncio.get_running_loop()
-        due = loop.time()
-        while True:
-            self._tick()
-            due = max(due + self._parts.tick_s, loop.time())
-            await asyncio.sleep(due - loop.time())
+        due_s = max(due_s + self._parts.tick_s, loop.time())
+        self._ticking = loop.call_at(due_s, self._turn_clock, due_s)
 
     async def _connect(self) -> None:
         """Until the venue has answered once; from then on the streams look after themselves."""

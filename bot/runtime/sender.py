@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from bot.domain.events import (
     AmendAnswered,
@@ -38,6 +38,7 @@ from bot.domain.intent import (
     FlattenReduceOnly,
     Intent,
     Mutation,
+    Note,
     PlaceOrder,
     ProbeOrder,
     ReadAccount,
@@ -61,6 +62,9 @@ KEYS_KEPT: Final = 20_000
 
 FIRST: Final = (CancelAll, CancelOrder)
 """Cancels overtake everything else."""
+
+_MUTATIONS: Final = frozenset(get_args(Mutation))
+_ORDERED: Final = frozenset((PlaceOrder, AmendOrder))
 
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of sending"
 
@@ -99,12 +103,14 @@ class Sender:
 
     def send(self, intents: Sequence[Intent]) -> None:
         """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
-        for intent in sorted(intents, key=lambda i: not isinstance(i, FIRST)):
-            if isinstance(intent, Mutation) and self._sent_before(key_of(intent)):
+        ordered = intents if len(intents) == 1 else sorted(intents, key=lambda i: not isinstance(i, FIRST))
+        for intent in ordered:
+            kind = type(intent)
+            if kind is Note or (kind in _MUTATIONS and self._sent_before(key_of(intent))):  # type: ignore[arg-type]
                 continue
             work = self._work(intent)
             if work is not None:
-                self._start(work, type(intent).__name__)
+                self._start(work, kind.__name__)
 
     def _sent_before(self, key: str) -> bool:
         """Whether a mutation under that key was carried out (or is): its first result stands, nothing is sent."""
@@ -155,8 +161,10 @@ class Sender:
 
     def decided(self, event: Event, intents: Sequence[Intent]) -> None:
         """Measures tick_to_decision: from receiving an event to having decided on an order because of it."""
-        if any(isinstance(intent, PlaceOrder | AmendOrder) for intent in intents):
-            self._observe("tick_to_decision", event.at_ns)
+        for intent in intents:
+            if type(intent) in _ORDERED:
+                self._observe("tick_to_decision", event.at_ns)
+                return
 
     def drain_observations(self) -> list[tuple[str, tuple[str, ...], float]]:
         """Histogram samples since the last call."""

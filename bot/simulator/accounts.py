@@ -151,11 +151,11 @@ class Account:
 
     def open_lots(self, side: Side, reduce_only: bool | None = None) -> int:
         """What open orders of one side may still trade; `reduce_only` None counts all, lots."""
-        return sum(
-            order.left_lots
-            for order in self.open_orders.values()
-            if order.side is side and (reduce_only is None or order.reduce_only is reduce_only)
-        )
+        lots = 0
+        for order in self.open_orders.values():
+            if order.side is side and (reduce_only is None or order.reduce_only is reduce_only):
+                lots += order.left_lots
+        return lots
 
     def margin_used_quote(self, mark_half_ticks: int) -> Decimal:
         """Initial margin of the position and of open orders at their worst case, quote."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -28,6 +28,40 @@ def market_limit_ticks(side: Side, mark_half_ticks: int) -> int:
     """The price a market order may walk to."""
     highest_buy, lowest_sell = price_limits_ticks(mark_half_ticks)
     return highest_buy if side is Side.BUY else lowest_sell
+
+
+class Bounds:
+    """The filters of one instrument as whole numbers, and the band of the last mark that was asked about.
+
+    What they admit needs no decimal; what they do not is looked at by the checks below, which say why.
+    """
+
+    __slots__ = ("_band", "_lots_max", "_lots_min", "_mark_half_ticks", "_notional_min", "_price_max")
+
+    def __init__(self, instrument: Instrument) -> None:
+        unit = instrument.tick_size * instrument.lot_size
+        self._lots_min = _rounded(instrument.qty_min / instrument.lot_size, ROUND_CEILING)
+        self._lots_max = _rounded(instrument.qty_max / instrument.lot_size, ROUND_FLOOR)
+        self._notional_min = _rounded(instrument.notional_min_quote / unit, ROUND_CEILING)
+        self._price_max = _rounded(PRICE_MAX / instrument.tick_size, ROUND_FLOOR)
+        self._mark_half_ticks = -1
+        self._band = (0, 0)
+
+    def admit(self, side: Side, price_ticks: int, lots: int, mark_half_ticks: int) -> bool:
+        """Whether an order that is not reduce-only passes `check_lots`, `check_price` and `check_notional`."""
+        if mark_half_ticks != self._mark_half_ticks:
+            self._mark_half_ticks, self._band = mark_half_ticks, price_limits_ticks(mark_half_ticks)
+        highest_buy, lowest_sell = self._band
+        return (
+            self._lots_min <= lots <= self._lots_max
+            and 0 < price_ticks <= self._price_max
+            and (price_ticks <= highest_buy if side is Side.BUY else price_ticks >= lowest_sell)
+            and price_ticks * lots >= self._notional_min
+        )
+
+
+def _rounded(value: Decimal, way: str) -> int:
+    return int(value.to_integral_value(way))
 
 
 def check_link_id(account: Account, link_id: str) -> None:

@@ -20,7 +20,7 @@ _ENCODER = msgspec.json.Encoder()
 _BODY = msgspec.json.Decoder(dict[str, object])
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """`query` as sent, still encoded; header names in lower case."""
 
     method: str
@@ -87,7 +87,7 @@ class _Fate:
     lost: bool = False
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`."""
 
     code: int

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import NamedTuple
+from functools import cache
+
+import msgspec
 
 from bot.simulator.accounts import Account
 from bot.simulator.venue import Venue
 
 RECV_WINDOW_MS = 5_000
+BLOCK_BYTES = 64
+"""Of SHA-256."""
 AHEAD_MS = 1_000
 """A timestamp this far ahead of the venue's clock is refused."""
 ADDRESS_WINDOW_MS = 5_000
@@ -28,7 +32,7 @@ class V5Error(Exception):
         self.limit = limit
 
 
-class Limit(NamedTuple):
+class Limit(msgspec.Struct, frozen=True, gc=False):
     """What is left of a bucket, for the answer's headers."""
 
     allowed: int
@@ -112,7 +116,18 @@ class _Window:
 
 
 def _sign(secret: str, message: bytes) -> str:
-    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    """HMAC-SHA256 as RFC 2104 defines it, lower-case hex. What depends on the key alone is worked out once."""
+    inner, outer = (half.copy() for half in _keyed(secret))
+    inner.update(message)
+    outer.update(inner.digest())
+    return outer.hexdigest()
+
+
+@cache
+def _keyed(secret: str) -> tuple[hashlib._Hash, hashlib._Hash]:
+    key = secret.encode()
+    block = (key if len(key) <= BLOCK_BYTES else hashlib.sha256(key).digest()).ljust(BLOCK_BYTES, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
 
 
 def account_of_key(venue: Venue, api_key: str, now_ns: int) -> tuple[Account, str] | None:

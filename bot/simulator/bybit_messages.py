@@ -39,7 +39,8 @@ CANCEL_TYPES = {EndReason.BY_REQUEST: "CancelByUser", EndReason.REDUCE_ONLY: "Ca
 
 def text(value: Decimal) -> str:
     """A decimal as the venue prints it: never with an exponent."""
-    return format(value, "f")
+    shown = str(value)  # a third of the price of a format, and the same wherever it has no exponent
+    return shown if "E" not in shown else format(value, "f")
 
 
 def ms(at_ns: int) -> str:
@@ -57,10 +58,9 @@ def mark_price(venue: Venue) -> Decimal:
 
 
 def order(instrument: Instrument, found: Order) -> Json:
-    value = instrument.tick_size * instrument.lot_size * found.filled_cost
     average = instrument.tick_size * found.filled_cost / found.filled_lots if found.filled_lots else None
     sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
-    left_value = instrument.qty(found.left_lots) * instrument.price(found.price_ticks)
+    unit, left_lots = instrument.tick_size * instrument.lot_size, found.left_lots
     return {
         "symbol": instrument.symbol,
         "orderId": found.order_id,
@@ -74,10 +74,10 @@ def order(instrument: Instrument, found: Order) -> Json:
         "cancelType": CANCEL_TYPES.get(found.end_reason, "UNKNOWN"),
         "rejectReason": REJECT_REASONS[found.end_reason],
         "reduceOnly": found.reduce_only,
-        "leavesQty": sizes[found.left_lots],
-        "leavesValue": text(left_value),
+        "leavesQty": sizes[left_lots],
+        "leavesValue": text(unit * (left_lots * found.price_ticks)),
         "cumExecQty": sizes[found.filled_lots],
-        "cumExecValue": text(value),
+        "cumExecValue": text(unit * found.filled_cost),
         "cumExecFee": text(found.fee_quote),
         "avgPrice": text(average.quantize(Decimal("0.00000001")).normalize()) if average is not None else "",
         "createdTime": ms(found.created_at_ns),
@@ -201,6 +201,8 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
     instrument, held = venue.instrument, account.position
     mark = mark_price(venue)
     value = instrument.qty(abs(held.lots)) * mark
+    initial, maintenance = text(value / LEVERAGE), text(value / 200)
+    size, realised = texts(instrument.lot_size)[abs(held.lots)], text(account.realised_quote)
     updated = account.position_updated_at_ns or account.opened_at_ns
     return {
         "positionIdx": 0,
@@ -208,7 +210,7 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
         "riskLimitValue": "2000000",
         "symbol": instrument.symbol,
         "side": "" if held.lots == 0 else "Buy" if held.lots > 0 else "Sell",
-        "size": text(instrument.qty(abs(held.lots))) if held.lots else "0",
+        "size": size if held.lots else "0",
         entry_field: text(account.entry_price().normalize()) if held.lots else "0",
         "positionValue": text(value) if held.lots else "0",
         "tradeMode": 0,
@@ -219,18 +221,18 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
         "markPrice": text(mark),
         "liqPrice": "",
         "bustPrice": "",
-        "positionIM": text(value / LEVERAGE),
-        "positionIMByMp": text(value / LEVERAGE),
-        "positionMM": text(value / 200),
-        "positionMMByMp": text(value / 200),
+        "positionIM": initial,
+        "positionIMByMp": initial,
+        "positionMM": maintenance,
+        "positionMMByMp": maintenance,
         "positionBalance": "0",
         "tpslMode": "Full",
         "takeProfit": "",
         "stopLoss": "",
         "trailingStop": "0",
         "unrealisedPnl": text(account.unrealised_quote(venue.mark_half_ticks)),
-        "curRealisedPnl": text(account.realised_quote),
-        "cumRealisedPnl": text(account.realised_quote),
+        "curRealisedPnl": realised,
+        "cumRealisedPnl": realised,
         "sessionAvgPrice": "",
         "breakEvenPrice": "",
         "createdTime": ms(account.opened_at_ns),

@@ -149,14 +149,18 @@ def _decimal(name: str, value: object) -> Decimal:
 
 
 def _ticks(venue: Venue, value: object) -> int:
+    if isinstance(value, str) and (known := venue.prices_seen.get(value)) is not None:
+        return known
     try:
-        return venue.instrument.ticks(_decimal("price", value))
+        return venue.prices_seen.keep(str(value), venue.instrument.ticks(_decimal("price", value)))
     except NotOnGrid as error:
         raise V5Error(10001, f"params error: Price invalid: {error}") from error
 
 
 def _lots(venue: Venue, value: object) -> int:
+    if isinstance(value, str) and (known := venue.sizes_seen.get(value)) is not None:
+        return known
     try:
-        return venue.instrument.lots(_decimal("qty", value))
+        return venue.sizes_seen.keep(str(value), venue.instrument.lots(_decimal("qty", value)))
     except NotOnGrid as error:
         raise V5Error(10001, f"params error: Qty invalid: {error}") from error

@@ -139,7 +139,14 @@ class Streams:
         self._to_account(batch_of, batch, now_ns)
         for key in after:
             account = self._venue.accounts[key[0]]
-            self._to_account(key, [self._state_row(account, key[1])], now_ns)
+            if self._listens(account, key[1]):
+                self._to_account(key, [self._state_row(account, key[1])], now_ns)
+
+    def _listens(self, account: Account, topic: str) -> bool:
+        for session in self.private:
+            if session.account is account and (topic in session.topics or f"{topic}.linear" in session.topics):
+                return True
+        return False
 
     def _state_row(self, account: Account, topic: str) -> Json:
         if topic == "wallet":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from bot.domain import events as ev
 from bot.domain import intent as it
@@ -36,6 +36,7 @@ Act = Callable[[], object]
 Happened = Callable[[Any], None]
 
 GONE: Final = 110001
+_MUTATIONS: Final = frozenset(get_args(it.Mutation))
 _EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
 
@@ -66,6 +67,7 @@ class Kernel:
         self._keys: OrderedDict[str, None] = OrderedDict()
         self.strangers = Strangers()
         self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
+        self._per_s: dict[str, int] = {}
         self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
@@ -100,13 +102,18 @@ class Kernel:
         for event in events:
             if type(event) in _EXECUTIONS and self._reads.is_repeat(event):
                 continue
-            intents += self._engine.receive(event)
+            decided = self._engine.receive(event)
+            if decided:
+                intents += decided
         if intents:
             if len(intents) > 1:
-                intents.sort(key=lambda intent: not isinstance(intent, FIRST))
+                intents.sort(key=_goes_later)
             for intent in intents:
-                send = _SENDERS.get(type(intent))
-                if send is not None and not (isinstance(intent, it.Mutation) and self._sent_before(it.key_of(intent))):
+                kind = type(intent)
+                send = _SENDERS.get(kind)
+                if send is not None and not (
+                    kind in _MUTATIONS and self._sent_before(it.key_of(intent))  # type: ignore[arg-type]  # the set says that it is one
+                ):
                     send(self, intent)
 
     def _sent_before(self, key: str) -> bool:
@@ -126,8 +133,7 @@ class Kernel:
         self._engine.drain_observations()  # histograms are the process's: here nobody would ever take them
         now_s = (self.now_ns - self._start_ns) / NS_PER_S
         self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
-        due_s = now_s + (self._tick_due_s - now_s)
-        self.at(self._start_ns + round(due_s * NS_PER_S), self._tick)
+        self.at(self._start_ns + round(self._tick_due_s * NS_PER_S), self._tick)
 
     # ---- the venue's side -------------------------------------------------------------------------------------------
 
@@ -141,10 +147,11 @@ class Kernel:
         """Public trades, the book, then the account's messages, as the venue's streams group them."""
         happenings = self.venue.drain()
         if self._subscribed:
-            for happening in reversed(happenings):
-                if type(happening) is Printed:
-                    self._push(words.trade, happening.trade)
-                    break
+            if happenings:
+                for happening in reversed(happenings):
+                    if type(happening) is Printed:
+                        self._push(words.trade, happening.trade)
+                        break
             if market_moved:
                 message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
                 if message is not None:
@@ -154,15 +161,16 @@ class Kernel:
                 self._push(words.account, group)
 
     def _push(self, say: words.Words, what: object) -> None:
-        self.at(self.now_ns + self.latency.push_ns, self._hear, (say, what, self.now_ns // _NS_PER_MS * _NS_PER_MS))
+        """What is said is decided now, as it would be written now; it is heard later."""
+        now_ns = self.now_ns
+        heard_ns = now_ns + self.latency.push_ns
+        told = say(heard_ns, self.venue.instrument, what, now_ns // _NS_PER_MS * _NS_PER_MS)
+        self.at(heard_ns, self._hear_of_account if say is words.account else self.tell_all, told)
 
-    def _hear(self, pushed: tuple[words.Words, object, int]) -> None:
-        say, what, venue_at_ns = pushed
-        told = say(self.now_ns, self.venue.instrument, what, venue_at_ns)
-        if say is words.account:
-            for event in told:
-                if type(event) is ev.OrderUpdated:
-                    self.strangers.heard(event.order)
+    def _hear_of_account(self, told: list[Any]) -> None:
+        for event in told:
+            if type(event) is ev.OrderUpdated:
+                self.strangers.heard(event.order)
         self.tell_all(told)
 
     # ---- start ------------------------------------------------------------------------------------------------------
@@ -197,15 +205,18 @@ class Kernel:
         """At the venue: `answered` is told what `act` returned, or the V5Error it came to."""
         act, answered, path = asked
         answer: object
+        per_s = self._per_s.get(path)
+        if per_s is None:
+            per_s = self._per_s[path] = (PRIVATE.get(("POST", path)) or PRIVATE[("GET", path)]).per_s
         try:
-            entry = PRIVATE.get(("POST", path)) or PRIVATE[("GET", path)]
-            self._limits.spend(self.account.uid, path, entry.per_s, self.now_ns)
+            self._limits.spend(self.account.uid, path, per_s, self.now_ns)
             answer = act()
         except V5Error as error:
             answer = error
         except Refused as refused:
             answer = v5_error(refused)
-        self._distribute(market_moved=False)
+        if self.venue.has_news:
+            self._distribute(market_moved=False)
         self.at(self.now_ns + self.latency.answer_ns, answered, answer)
 
     def _open_order(self, link_id: str, venue_order_id: str = "") -> Order:
@@ -326,11 +337,18 @@ _SENDERS: Final[dict[type, Callable[[Kernel, Any], None]]] = {
 def _grouped(happenings: list[Any]) -> Iterator[list[OrderChanged | Executed]]:
     """Neighbours of one kind are one message of the private stream."""
     group: list[OrderChanged | Executed] = []
+    of: type | None = None
     for happening in happenings:
-        if isinstance(happening, OrderChanged | Executed):
-            if group and type(group[0]) is not type(happening):
+        kind = type(happening)
+        if kind is OrderChanged or kind is Executed:
+            if kind is not of and group:
                 yield group
                 group = []
+            of = kind
             group.append(happening)
     if group:
         yield group
+
+
+def _goes_later(intent: it.Intent) -> bool:
+    return not isinstance(intent, FIRST)

@@ -51,9 +51,9 @@ def account(
     at_ns: int, instrument: Instrument, what: list[OrderChanged | Executed], _venue_at_ns: int
 ) -> list[ev.OrderUpdated | ev.Filled | ev.FundingPaid]:
     return [
-        execution(at_ns, instrument, happening.execution)
-        if isinstance(happening, Executed)
-        else ev.OrderUpdated(at_ns, venue_order(instrument, happening.order))
+        ev.OrderUpdated(at_ns, venue_order(instrument, happening.order))
+        if type(happening) is OrderChanged
+        else execution(at_ns, instrument, happening.execution)  # type: ignore[union-attr]  # the other of the two
         for happening in what
     ]
 

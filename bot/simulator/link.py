@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, Never, Protocol
 
 from bot.simulator.bybit import V5, Request
@@ -96,13 +97,13 @@ class Link:
 
     def start_market(self) -> None:
         """From now on the market moves whenever it is due."""
-        self._timeline.call_at_ns(self._venue.next_at_ns(), self._move_market)
+        self._timeline.at_ns(self._venue.next_at_ns(), self._move_market)
 
     def _move_market(self) -> None:
         now_ns = self._timeline.now_ns()
         self._venue.advance(now_ns)
         self._streams.distribute(now_ns, market_moved=True)
-        self._timeline.call_at_ns(self._venue.next_at_ns(), self._move_market)
+        self._timeline.at_ns(self._venue.next_at_ns(), self._move_market)
 
     # ---- requests ---------------------------------------------------------------------------------------------------
 
@@ -111,13 +112,13 @@ class Link:
     ) -> HttpAnswer:
         timeline = self._timeline
         path, _, query = url.removeprefix(HOSTS.rest_url).partition("?")
-        asked = Request(method, path, query, body, {name.lower(): value for name, value in headers.items()})
+        asked = Request(method, path, query, body, _lowered(headers))
         answered: asyncio.Future[HttpAnswer] = timeline.create_future()
         now_ns = timeline.now_ns()
         extra_ns = self._fate.of("request", now_ns)
         if extra_ns is not None:
             takes_ns = self._latency.request_ns + extra_ns + self._venue.faults.latency_ns()
-            timeline.call_at_ns(now_ns + takes_ns, self._arrive, asked, answered)
+            timeline.at_ns(now_ns + takes_ns, self._arrive, asked, answered)
         late = timeline.call_at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
         try:
             return await answered
@@ -130,9 +131,8 @@ class Link:
         self._distribute()
         extra_ns = None if answer.lost else self._fate.of("answer", now_ns)
         if extra_ns is not None:
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            shown = HttpAnswer(answer.status, headers, answer.body)
-            self._timeline.call_at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
+            shown = HttpAnswer(answer.status, _lowered(answer.headers), answer.body)
+            self._timeline.at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
 
     def _distribute(self) -> None:
         self._streams.distribute(self._timeline.now_ns(), market_moved=False)
@@ -182,7 +182,7 @@ class Link:
         if extra_ns is None:
             return not_before_ns
         at_ns = max(not_before_ns, now_ns + self._latency.push_ns + extra_ns)
-        self._timeline.call_at_ns(at_ns, socket.arrive, text)
+        self._timeline.at_ns(at_ns, socket.arrive, text)
         return at_ns
 
     def cut(self, kind: Kind | None = None) -> int:
@@ -288,6 +288,14 @@ class LinkSocket:
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Names as both sides look for them."""
+    return {_lower(name): value for name, value in headers.items()}
+
+
+_lower = lru_cache(maxsize=64)(str.lower)
 
 
 def _give(answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:

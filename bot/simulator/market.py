@@ -134,9 +134,12 @@ _BANDS = ((1, 1, 250), (1_000, 40, 1_500), (5_000, 200, 4_000), (25_000, 1_000, 
 Each spacing divides the next, so that a move of the touch changes levels only at the touch and where two bands meet.
 """
 
-_FRONTIERS = _BANDS[1:]
-_SPACINGS_AFTER = (*(every for _, every, _ in _BANDS[2:]), 0)
-_GRID = _BANDS[1][1]
+_FRONTIERS = tuple(
+    (*band, spacing_after)
+    for band, spacing_after in zip(_BANDS[1:], (*(every for _, every, _ in _BANDS[2:]), 0), strict=True)
+)
+"""Where two bands meet: the inner one, and how sparse the outer one is."""
+_NEAR_TICKS, _GRID, _ = _BANDS[1]
 _MOVE_MAX_TICKS = 500
 """A longer move of the touch is a new book."""
 
@@ -145,6 +148,10 @@ _REDRAWN_TICKS = 2_000
 
 _SIZES = tuple(min(6.0, max(0.15, math.exp(-0.2 + 0.6 * NormalDist().inv_cdf((n + 0.5) / 1024)))) for n in range(1024))
 """Log-normal and bounded, as factors of the mean size: 1,024 values, equally likely."""
+
+_LOTS = {mean: tuple(1 + int(size * mean) for size in _SIZES) for _, _, mean in _BANDS}
+"""Mean size to the sizes around it, lots."""
+_TOUCH_LOTS, _NEAR_LOTS, _FAR_LOTS = (_LOTS[mean] for _, _, mean in _BANDS[:3])
 
 
 class LevelSide:
@@ -175,6 +182,7 @@ class LevelSide:
             return changes
         self.touch = touch
         outwards = moved > 0
+        draw = self._draw
         if outwards or before % _GRID:
             changes.append((before, 0))
             del levels[before]
@@ -184,14 +192,17 @@ class LevelSide:
                 del levels[price]
         else:
             for price in _multiples(touch + away, away, -moved - 1, _GRID):
-                levels[price] = lots = self._size(_BANDS[1][2])
+                levels[price] = lots = _NEAR_LOTS[int(draw() * 1024)]
                 changes.append((price, lots))
         if touch not in levels:
-            levels[touch] = lots = self._size(_BANDS[0][2])
+            levels[touch] = lots = _TOUCH_LOTS[int(draw() * 1024)]
             changes.append((touch, lots))
-        start = before if outwards else touch
-        for (far, every, mean), spacing_after in zip(_FRONTIERS, _SPACINGS_AFTER, strict=True):
-            for price in _multiples(start + away * far, away, abs(moved), every):
+        start, count = (before, moved) if outwards else (touch, -moved)
+        for far, every, mean, spacing_after in _FRONTIERS:
+            edge = start + away * far
+            if (-edge % every if away > 0 else edge % every) >= count:
+                continue  # most moves are of a few ticks, and bring no level of a sparse band
+            for price in _multiples(edge, away, count, every):
                 if spacing_after and price % spacing_after == 0:
                     continue  # stands in both bands
                 if not outwards:
@@ -204,18 +215,19 @@ class LevelSide:
 
     def redraw(self) -> tuple[int, int]:
         """A new size somewhere: (price, lots)."""
-        distance = int(_REDRAWN_TICKS * self._draw() ** 2)
-        price = self.touch + self._away * distance
+        draw, touch = self._draw, self.touch
+        distance = int(_REDRAWN_TICKS * draw() ** 2)
+        price = touch + self._away * distance
         price -= price % _GRID
-        if price == self.touch or price not in self.levels:
-            price, mean = self.touch, _BANDS[0][2]
+        if price == touch or price not in self.levels:
+            price, sizes = touch, _TOUCH_LOTS
         else:
-            mean = _BANDS[1][2] if distance < _BANDS[1][0] else _BANDS[2][2]
-        self.levels[price] = lots = self._size(mean)
+            sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
+        self.levels[price] = lots = sizes[int(draw() * 1024)]
         return price, lots
 
     def _size(self, mean: int) -> int:
-        return 1 + int(_SIZES[int(self._draw() * 1024)] * mean)
+        return _LOTS[mean][int(self._draw() * 1024)]
 
 
 def _multiples(start: int, away: int, count: int, every: int) -> range:

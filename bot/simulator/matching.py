@@ -146,6 +146,10 @@ class Book:
         """Whether any own order rests here."""
         return bool(self._own)
 
+    def any_own_of(self, side: Side) -> bool:
+        """Whether any own order of that side rests here."""
+        return bool((self._bids if side is Side.BUY else self._asks).queues)
+
     def has_own(self, side: Side, price_ticks: int) -> bool:
         """Whether an own order rests at that price."""
         return price_ticks in self._half(side).queues
@@ -164,8 +168,11 @@ class Book:
 
     def would_cross(self, side: Side, price_ticks: int) -> bool:
         """Whether an order of that side at that price would take."""
-        opposite = self.best(side.opposite)
-        return opposite is not None and _reaches(side, price_ticks, opposite)
+        if side is Side.BUY:
+            asks = self._asks.prices
+            return bool(asks) and price_ticks >= asks[0]
+        bids = self._bids.prices
+        return bool(bids) and price_ticks <= bids[-1]
 
     def available_lots(self, taker: Side, limit_ticks: int) -> int:
         """Everything a taker could get down to its limit, lots."""
@@ -178,7 +185,7 @@ class Book:
         """Put an order at the end of the queue at its price. The caller has matched what would cross."""
         if order in self._own or order == BACKGROUND or lots <= 0:
             raise ValueError(f"order {order} with {lots} lots cannot rest: known key or no size")
-        half = self._half(side)
+        half = self._bids if side is Side.BUY else self._asks
         queue = half.queues.get(price_ticks)
         if queue is None:
             queue = half.queues[price_ticks] = Queue(half.lots.get(price_ticks, 0))
@@ -201,7 +208,7 @@ class Book:
     def remove(self, order: int) -> int:
         """Take an order out; returns the lots it still had. Raises KeyError where it does not rest here."""
         side, price = self._own.pop(order)
-        half = self._half(side)
+        half = self._bids if side is Side.BUY else self._asks
         queue = half.queues[price]
         index = queue.find(order)
         lots = queue.entries[index].lots
@@ -229,7 +236,7 @@ class Book:
 
     def change_background(self, side: Side, levels: Iterable[tuple[int, int]]) -> None:
         """As `set_background` for each of (price_ticks, lots)."""
-        half = self._half(side)
+        half = self._bids if side is Side.BUY else self._asks
         known, prices, queues, changed = half.lots, half.prices, half.queues, half.changed
         for price, lots in levels:
             if price in queues:

@@ -11,16 +11,21 @@ from enum import StrEnum
 import msgspec
 
 from bot.domain.order import Side
+from bot.domain.quick_enum import quick
 from bot.simulator.funding import Funding
 
 
+@quick
 class TimeInForce(StrEnum):
     GTC = "GTC"
     IOC = "IOC"
     FOK = "FOK"
     POST_ONLY = "PostOnly"
 
+    __hash__ = str.__hash__
 
+
+@quick
 class Status(StrEnum):
     """`NEW` and `PARTLY_FILLED` work in the book; the others are final."""
 
@@ -29,13 +34,16 @@ class Status(StrEnum):
     FILLED = "filled"
     CANCELLED = "cancelled"
 
+    is_open: bool
+
     __hash__ = str.__hash__
 
-    @property
-    def is_open(self) -> bool:
-        return self is Status.NEW or self is Status.PARTLY_FILLED
+
+for _status in Status:
+    _status.is_open = _status in (Status.NEW, Status.PARTLY_FILLED)
 
 
+@quick
 class EndReason(StrEnum):
     """Why an order ended other than by being filled."""
 
@@ -49,6 +57,7 @@ class EndReason(StrEnum):
     __hash__ = str.__hash__
 
 
+@quick
 class Refusal(StrEnum):
     """Why a request was refused: it did not and will not happen."""
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from heapq import heappop, heappush
-from typing import Never, TypeVarTuple
+from typing import Any, Never, TypeVarTuple
 
 NS_PER_S = 1_000_000_000
 _Ts = TypeVarTuple("_Ts")
@@ -29,39 +29,31 @@ class _Turn(asyncio.Handle):
 
     __slots__ = ()
 
-    def __init__(
-        self, callback: Callable[..., object], args: tuple[object, ...], loop: Timeline, context: Context | None
-    ) -> None:
+    def __init__(self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None) -> None:
         self._callback = callback
         self._args = args
-        self._loop = loop
         self._context = context
         self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
 
-    def run(self) -> None:
-        """Never raises but to end the process: what a callback raises goes to the loop's exception handler."""
-        try:
-            if self._context is None:
-                self._callback(*self._args)
-            else:
-                self._context.run(self._callback, *self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
-            shown = {"message": f"Exception in callback {self._callback!r}", "exception": error, "handle": self}
-            self._loop.call_exception_handler(shown)
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def __repr__(self) -> str:
+        return f"<turn of {self._callback!r}>"
 
 
 class Timeline(asyncio.BaseEventLoop):
     """`time()` is seconds since the start, so that floats stay exact to the nanosecond for months."""
 
+    _stopping: bool
+    """The base class's own: `stop` sets it, and only between two turns is it looked at."""
+
     def __init__(self, start_ns: int) -> None:
         super().__init__()
         self._start_ns = self._now_ns = start_ns
         self._turn: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[int, int, asyncio.Handle]] = []
+        self._timers: list[tuple[int, int, Callable[..., object] | None, Any]] = []
+        """(when, number, callback, its arguments), or (when, number, None, a handle that may be cancelled)."""
         self._timers_set = 0
         self._home = threading.get_ident()
         self._signals: dict[int, Callable[[], asyncio.Handle]] = {}
@@ -76,53 +68,74 @@ class Timeline(asyncio.BaseEventLoop):
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = _Turn(callback, args, self, context)
+        handle = _Turn(callback, args, context)
         self._turn.append(handle)
         return handle
 
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self._set_timer(self.ns_at(when), asyncio.TimerHandle(when, callback, args, self, context))
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._set_timer(self.ns_at(when), handle)
+        return handle
 
     def call_at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> asyncio.Handle:
         """As `call_at`, at an exact time. A time that has passed means now, after everything already set for now."""
-        handle = _Turn(callback, args, self, None)
-        self._timers_set += 1
-        heappush(self._timers, (when_ns if when_ns > self._now_ns else self._now_ns, self._timers_set, handle))
+        handle = _Turn(callback, args, None)
+        self._set_timer(when_ns, handle)
         return handle
+
+    def at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        """As `call_at_ns`, of what nobody will want to cancel: it costs less."""
+        self._timers_set = number = self._timers_set + 1
+        heappush(self._timers, (when_ns if when_ns > self._now_ns else self._now_ns, number, callback, args))
 
     def ns_at(self, when: float) -> int:
         """The loop's float time as nanoseconds since the epoch."""
         return self._start_ns + round(when * NS_PER_S)
 
-    def _set_timer(self, when_ns: int, handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
+    def _set_timer(self, when_ns: int, handle: asyncio.Handle) -> None:
         self._timers_set += 1
-        heappush(self._timers, (max(when_ns, self._now_ns), self._timers_set, handle))
-        return handle
+        heappush(self._timers, (max(when_ns, self._now_ns), self._timers_set, None, handle))
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled timer stays in the heap until its time and is passed over there."""
 
     def _run_once(self) -> None:
-        if not self._turn:
-            self._jump()
-        for _ in range(len(self._turn)):
-            handle = self._turn.popleft()
-            if not handle._cancelled:
-                if type(handle) is _Turn:
-                    handle.run()
-                else:
-                    handle._run()
+        """Everything until the loop is stopped: `run_forever` calls this again and again, and looks at nothing else."""
+        while not self._stopping:
+            try:
+                self._take_turns()
+            except (SystemExit, KeyboardInterrupt, NothingLeft):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
+                self.call_exception_handler({"message": "Exception in a callback", "exception": error})
 
-    def _jump(self) -> None:
-        while self._timers:
-            when_ns, _, handle = heappop(self._timers)
-            if not handle._cancelled:
+    def _take_turns(self) -> None:
+        """Turns and, where none is waiting, the next timer. Raises what a callback raises: its turn is over then."""
+        turns, timers = self._turn, self._timers
+        handle: Any
+        while not self._stopping:
+            if turns:
+                handle = turns.popleft()
+            elif timers:
+                when_ns, _, callback, args = heappop(timers)
+                if callback is not None:
+                    self._now_ns = when_ns
+                    callback(*args)
+                    continue
+                handle = args
+                if handle._cancelled:
+                    continue
                 self._now_ns = when_ns
-                self._turn.append(handle)
-                return
-        raise NothingLeft("simulated time cannot go on: somebody waits, and nothing is left that could happen")
+            else:
+                raise NothingLeft("simulated time cannot go on: somebody waits, and nothing is left that could happen")
+            if handle._cancelled:
+                continue
+            if handle._context is None:
+                handle._callback(*handle._args)
+            else:
+                handle._context.run(handle._callback, *handle._args)
 
     # ---- what a process has and a simulation has not --------------------------------------------------------------
 

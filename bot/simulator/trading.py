@@ -7,8 +7,9 @@ step of matching, so that a reduce-only order can be withdrawn in the middle of 
 from __future__ import annotations
 
 import random
-from copy import copy
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -74,9 +75,10 @@ class Trading:
             if available < order.left_lots:
                 self.end(account, order, EndReason.NOT_ALL_AT_ONCE, now_ns)
                 return
-        self._take(account, order, now_ns)
-        if not order.status.is_open:
-            return
+        if not post_only or order.reduce_only:  # nothing reaches a post-only order that does not cross
+            self._take(account, order, now_ns)
+            if not order.status.is_open:
+                return
         if order.tif in (TimeInForce.IOC, TimeInForce.FOK):
             self.end(account, order, EndReason.NO_IMMEDIATE_QTY, now_ns)
         else:
@@ -95,7 +97,7 @@ class Trading:
 
     def tell(self, account: Account, order: Order) -> None:
         """Put the order as it now stands on record."""
-        self.happenings.append(OrderChanged(account.name, copy(order)))
+        self.happenings.append(OrderChanged(account.name, replace(order)))
         self.touched.setdefault(account.name, False)
 
     # ---- the market ---------------------------------------------------------------------------------------------
@@ -160,6 +162,8 @@ class Trading:
     def fill_what_the_market_stands_through(self, now_ns: int) -> None:
         """After the background moved: own orders at or beyond its best opposite price have all traded, as makers."""
         for side in (Side.BUY, Side.SELL):
+            if not self.book.any_own_of(side):
+                continue
             opposite = self.book.best_background(side.opposite)
             while opposite is not None:
                 match = self.book.next_own_through(side, opposite, None, at_price=True)

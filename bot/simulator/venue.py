@@ -37,6 +37,7 @@ from bot.simulator.orders import (
     TimeInForce,
     WalletChanged,
 )
+from bot.simulator.texts import Counts
 from bot.simulator.trading import Trading
 
 
@@ -59,19 +60,16 @@ class Venue:
         self.funding = FundingSchedule(seed, funding_ns, now_ns)
         self._market = market
         self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
+        self.book: Book = self._trading.book
+        self.accounts: dict[str, Account] = self._trading.accounts
         self._mark_half_ticks = 0
+        self._bounds = admission.Bounds(instrument)
+        self.prices_seen, self.sizes_seen = Counts(), Counts()
+        """What clients wrote of prices and quantities, as ticks and lots."""
         self._order_count = 0
         self._apply(market.start(now_ns), now_ns)
 
     # ---- time and reading ---------------------------------------------------------------------------------------
-
-    @property
-    def book(self) -> Book:
-        return self._trading.book
-
-    @property
-    def accounts(self) -> dict[str, Account]:
-        return self._trading.accounts
 
     @property
     def sequence(self) -> int:
@@ -108,6 +106,11 @@ class Venue:
         self._trading.settle_funding(self.funding.rate(at_ns), self._mark_half_ticks, at_ns)
         self.funding.due_ns = self.funding.next_ns(at_ns)
         self._finish(at_ns)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything happened since the last `drain`."""
+        return bool(self._trading.happenings)
 
     def drain(self) -> list[Happening]:
         """What happened since the last call, in order."""
@@ -161,14 +164,18 @@ class Venue:
             raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to replace")
         if (price, qty) == (order.price_ticks, order.qty_lots):
             raise Refused(Refusal.ORDER_UNCHANGED, "The order remains unchanged as the parameters entered match")
-        admission.check_lots(self.instrument, qty)
+        admitted = self._bounds.admit(order.side, price, qty, self._mark_half_ticks)
+        if not admitted:
+            admission.check_lots(self.instrument, qty)
         if qty <= order.filled_lots:
             raise Refused(Refusal.QTY_INVALID, f"qty of {qty} lots is not above the {order.filled_lots} lots filled")
-        admission.check_price(self.instrument, order.side, price, self._mark_half_ticks)
+        if not admitted:
+            admission.check_price(self.instrument, order.side, price, self._mark_half_ticks)
         if order.reduce_only:
             qty = min(qty, order.qty_lots + account.reducible_lots(order.side))
         else:
-            admission.check_notional(self.instrument, price, qty)
+            if not admitted:
+                admission.check_notional(self.instrument, price, qty)
             account.check_margin(order.side, max(0, qty - order.qty_lots), self._mark_half_ticks)
         keeps_place = price == order.price_ticks and qty < order.qty_lots
         if not keeps_place:
@@ -259,16 +266,18 @@ class Venue:
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
         match action:
+            case BookChange(bids, asks):
+                book.change_background(Side.BUY, bids)
+                book.change_background(Side.SELL, asks)
             case PassingOrder(taker, limit_ticks, most_lots):
                 trading.market_passes(taker, limit_ticks, most_lots, now_ns)
                 return
             case MarketOrder(taker, limit_ticks, lots):
                 trading.market_takes(taker, limit_ticks, lots, now_ns)
+                return
             case RecordedTrade(taker, price_ticks, lots):
                 trading.recorded_trade(taker, price_ticks, lots, now_ns)
-            case BookChange(bids, asks):
-                book.change_background(Side.BUY, bids)
-                book.change_background(Side.SELL, asks)
+                return
             case BookReset(bids_after, asks_after):
                 book.replace_background(Side.BUY, bids_after)
                 book.replace_background(Side.SELL, asks_after)
@@ -276,12 +285,11 @@ class Venue:
                 for side in (Side.BUY, Side.SELL):
                     moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
                     book.replace_background(side, moved)
-        if not isinstance(action, MarketOrder | RecordedTrade):
-            if book.any_own:
-                trading.fill_what_the_market_stands_through(now_ns)
-            bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
-            if bid is not None and ask is not None:
-                self._mark_half_ticks = bid + ask
+        if book.any_own:
+            trading.fill_what_the_market_stands_through(now_ns)
+        bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
+        if bid is not None and ask is not None:
+            self._mark_half_ticks = bid + ask
 
     def _finish(self, now_ns: int) -> None:
         if self.faults.armed:

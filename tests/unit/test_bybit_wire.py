@@ -6,7 +6,10 @@ import json
 from decimal import Decimal
 from itertools import pairwise
 
+import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from bot.domain.events import BookDelta, OrderStatus
 from bot.domain.instrument import Instrument
@@ -329,3 +332,30 @@ def test_a_process_without_sockets_takes_the_rest_override_alone_and_gets_no_liv
     hosts = override_hosts(hosts_for("live", "linear"), {"MM_VENUE_REST_URL": "http://127.0.0.1:1"}, rest_only=True)
     assert hosts.rest_url == "http://127.0.0.1:1"
     assert hosts.ws_private_url == ""
+
+
+def read_both_ways(text: str, instrument: Instrument) -> tuple[str, str]:
+    """(as the grid reads a price, as exact decimals read it), failures in their own words."""
+
+    def said(read: object, *arguments: object) -> str:
+        try:
+            return str(read(*arguments))  # type: ignore[operator]
+        except VenueGarbled as error:
+            return str(error)
+
+    return said(Grid(instrument).ticks, text, "price"), said(decode.price_ticks, text, "price", instrument)
+
+
+@given(st.text("0123456789.-+_ ", max_size=12) | st.decimals(0, 10**6, places=2).map(str))
+@example("60000.10")
+@example("60000.15")
+@example(".5")
+@example("5.")
+@example("1e3")
+@example("1_0")
+@example("٦٠")
+def test_a_grid_reads_plain_text_by_whole_numbers_exactly_as_by_decimals(text: str) -> None:
+    steps = (Decimal("0.1"), Decimal("0.50"), Decimal("0.00001"), Decimal(25), Decimal("1E+1"))
+    for step in steps:
+        by_grid, by_decimals = read_both_ways(text, msgspec.structs.replace(LINEAR, tick_size=step))
+        assert by_grid == by_decimals, step

@@ -44,6 +44,40 @@ def test_timers_of_one_moment_fire_in_the_order_in_which_they_were_set_each_with
     assert seen == ["earlier", "first", "what the first one started", "second"]
 
 
+def test_timers_with_and_without_a_handle_keep_the_order_in_which_they_were_set() -> None:
+    timeline = Timeline(START_NS)
+    seen: list[int] = []
+
+    async def work() -> None:
+        timeline.at_ns(START_NS + 10, seen.append, 1)
+        timeline.call_at_ns(START_NS + 10, seen.append, 2)
+        timeline.at_ns(START_NS - 10, seen.append, 0)
+        timeline.at_ns(START_NS + 10, seen.append, 3)
+        await asyncio.sleep(1)
+
+    play(timeline, work())
+    assert seen == [0, 1, 2, 3]
+
+
+def test_what_a_timer_raises_goes_to_the_handler_and_the_next_one_fires_all_the_same() -> None:
+    timeline = Timeline(START_NS)
+    seen: list[object] = []
+
+    def fail(what: str) -> None:
+        raise ValueError(what)
+
+    async def work() -> None:
+        timeline.set_exception_handler(lambda _loop, context: seen.append(str(context["exception"])))
+        timeline.at_ns(START_NS + 10, fail, "without a handle")
+        timeline.call_at_ns(START_NS + 20, fail, "with one")
+        timeline.call_soon(fail, "at once")
+        timeline.at_ns(START_NS + 30, seen.append, "the next")
+        await asyncio.sleep(1)
+
+    play(timeline, work())
+    assert seen == ["at once", "without a handle", "with one", "the next"]
+
+
 def test_a_cancelled_timer_moves_no_clock() -> None:
     timeline = Timeline(START_NS)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from bot.domain.quick_enum import quick
 from bot.venues.port import (
     Accepted,
     Outcome,
@@ -29,6 +30,7 @@ from bot.venues.port import (
 )
 
 
+@quick
 class Meaning(StrEnum):
     """The classes of the table above."""
 

@@ -34,7 +34,7 @@ _NO_FILLS: Final = {"Funding", "Settle"}
 
 BPS_PER_ONE: Final = 10_000
 
-_MEMO_MAX: Final = 20_000
+_MEMO_MAX: Final = 4_000
 
 
 def decimal(text: str, field: str) -> Decimal:
@@ -71,12 +71,13 @@ class Grid:
         self.instrument = instrument
         self._ticks: dict[str, int] = {}
         self._lots: dict[str, int] = {}
+        self._tick_step, self._lot_step = _Step(instrument.tick_size), _Step(instrument.lot_size)
 
     def ticks(self, text: str, field: str) -> int:
         """A price > 0 in ticks. Raises VenueGarbled."""
         known = self._ticks.get(text)
         if known is None:
-            known = price_ticks(text, field, self.instrument)
+            known = self._tick_step.count(text) or price_ticks(text, field, self.instrument)
             if len(self._ticks) >= _MEMO_MAX:
                 self._ticks.clear()
             self._ticks[text] = known
@@ -86,7 +87,7 @@ class Grid:
         """A quantity >= 0 in lots. Raises VenueGarbled."""
         known = self._lots.get(text)
         if known is None:
-            known = qty_lots(text, field, self.instrument)
+            known = self._lot_step.count(text) or qty_lots(text, field, self.instrument)
             if len(self._lots) >= _MEMO_MAX:
                 self._lots.clear()
             self._lots[text] = known
@@ -103,7 +104,34 @@ class Grid:
             return tuple([(ticks[price], lots[size]) for price, size in rows])
         except KeyError:  # something new
             pass
-        return tuple([(self.ticks(price, field), self.lots(size, field)) for price, size in rows])
+        return tuple(
+            [
+                (
+                    ticks[price] if price in ticks else self.ticks(price, field),
+                    lots[size] if size in lots else self.lots(size, field),
+                )
+                for price, size in rows
+            ]
+        )
+
+
+class _Step:
+    """Plain decimal texts to multiples of one step, in whole numbers: most of what a venue writes."""
+
+    def __init__(self, step: Decimal) -> None:
+        _, digits, exponent = step.as_tuple()
+        self._places = -int(exponent)
+        self._units = int("".join(map(str, digits)))
+
+    def count(self, text: str) -> int:
+        """How many steps a text of digits and at most one point is; 0 for anything that wants a closer look."""
+        whole, _, part = text.partition(".")
+        missing = self._places - len(part)
+        digits = whole + part
+        if missing < 0 or not (digits.isdecimal() and digits.isascii()):
+            return 0
+        count, rest = divmod(int(digits) * 10**missing, self._units)
+        return 0 if rest else count
 
 
 def price_ticks(text: str, field: str, instrument: Instrument) -> int:
@@ -226,18 +254,19 @@ def venue_order(row: wire.OrderRow, instrument: Instrument, grid: Grid | None = 
     `grid`: of that instrument, where one is kept: what it has seen need not be worked out again.
     """
     grid = grid or Grid(instrument)
-    priceless = row.price == "" or not (grid.has_seen(row.price) or decimal(row.price, "price"))
+    price = row.price
+    priceless = price == "" or not (grid.has_seen(price) or decimal(price, "price"))
     return VenueOrder(
-        symbol=row.symbol,
-        client_order_id=row.order_link_id,
-        venue_order_id=row.order_id,
-        side=side(row.side, "side"),
-        price_ticks=0 if priceless else grid.ticks(row.price, "price"),
-        qty_lots=grid.lots(row.qty, "qty"),
-        filled_lots=grid.lots(row.cum_exec_qty, "cumExecQty"),
-        status=order_status(row),
-        reason="" if row.reject_reason == "EC_NoError" else row.reject_reason,
-        post_only_refused=is_post_only_refusal(row),
+        row.symbol,
+        row.order_link_id,
+        row.order_id,
+        side(row.side, "side"),
+        0 if priceless else grid.ticks(price, "price"),
+        grid.lots(row.qty, "qty"),
+        grid.lots(row.cum_exec_qty, "cumExecQty"),
+        order_status(row),
+        "" if row.reject_reason == "EC_NoError" else row.reject_reason,
+        is_post_only_refusal(row),
     )
 
 

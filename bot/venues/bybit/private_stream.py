@@ -1,8 +1,11 @@
-"""The account's own stream: authenticate, subscribe `order execution position wallet`, and only then StreamUp.
+"""The account's own stream: authenticate, subscribe `order execution wallet`, and only then StreamUp.
 
 After every StreamUp("private") the account has to be read: what happened while the stream was down is not repeated.
 Rows of other categories and symbols are not ours to judge and are passed over; everything else is passed on as the
 venue sends it, orders of others on the same account included (their client ids may be empty).
+
+The `position` topic is left alone: it fires on every order operation, and a position is what fills make of the one that
+was read.
 """
 
 from __future__ import annotations
@@ -15,18 +18,18 @@ from typing import Final
 from bot.domain.events import OrderUpdated
 from bot.domain.instrument import Category
 from bot.venues.bybit import wire
-from bot.venues.bybit.decode import Grid, decimal, execution, position, venue_order
+from bot.venues.bybit.decode import Grid, decimal, execution, venue_order
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, operation, push_of
-from bot.venues.port import Position, Sink
+from bot.venues.port import Sink
 from bot.venues.transport import Transport
 
-TOPICS: Final = ("order", "execution", "position", "wallet")
+TOPICS: Final = ("order", "execution", "wallet")
 AUTH_VALID_MS: Final = 10_000
 
 
 class PrivateStream(Stream):
-    """Own orders and fills. `positions` and `margin_ratio` are the stream's latest word, for display only."""
+    """Own orders and fills. `margin_ratio` is the stream's latest word, for display only."""
 
     def __init__(
         self,
@@ -50,7 +53,6 @@ class PrivateStream(Stream):
         self._venue_now_ms = venue_now_ms
         self.guards_orders = False
         """Whether this connection is one whose loss cancels the account's orders, once it is gone too long"""
-        self.positions: dict[str, Position] = {}
         self.margin_ratio: Decimal | None = None
 
     def use_key(self, api_key: str, api_secret: str) -> None:
@@ -67,8 +69,6 @@ class PrivateStream(Stream):
                 self._take_orders(push)
             case "execution":
                 self._take_executions(push)
-            case "position":
-                self._take_positions(push)
             case "wallet":
                 self._take_wallet(push)
             case "" if push.op == "auth":
@@ -94,11 +94,6 @@ class PrivateStream(Stream):
             event = execution(row, grid.instrument, self._now_ns()) if grid is not None else None
             if event is not None:
                 self._sink(event)
-
-    def _take_positions(self, push: wire.Push) -> None:
-        for row in wire.decode_rows(wire.PositionRow, push.data, push.topic):
-            if self._ours(row.symbol, row.category) is not None:
-                self.positions[row.symbol] = position([row], row.symbol)
 
     def _take_wallet(self, push: wire.Push) -> None:
         for row in wire.decode_rows(wire.WalletRow, push.data, push.topic):
