@@ -131,6 +131,7 @@ class Loop:
         self.tally = Tally(parts.started.symbols, lambda: parts.engine.counts)
         self._updates: dict[str, int] = dict.fromkeys(parts.started.symbols, 0)
         self._iterations = parts.iterations
+        parts.metrics.iterations = lambda: self.iterations
         self._heartbeat_at_ns = 0
         self._done: asyncio.Future[int] | None = None
         self._ticking: asyncio.Handle | None = None
