@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def print_plan(plan: Plan, plan_file: Path, *, as_json: bool) -> int:
         name = "" if row["stage"] == before else row["stage"]
         before = row["stage"]
         begins = "no window opens" if row["begins"] is None else row["begins"][:16].replace("T", " ")
-        size = f"{_plain(row['inventory_max_quote'])}/{_plain(row['total_max_quote'])}"
+        size = f"{whole(row['inventory_max_quote'])}/{whole(row['total_max_quote'])}"
         print(_line((name, row["part"], row["env"], _span(row["lasts_s"]), size, begins, _people(sign_offs))))
     for line in _notes(plan):
         print(line)
@@ -113,8 +114,9 @@ def _span(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def _plain(quote: str) -> str:
-    return quote.rstrip("0").rstrip(".") if "." in quote else quote
+def whole(quote: str) -> str:
+    """An amount for a narrow column, to the whole quote; what is exact stands in the JSON."""
+    return f"{Decimal(quote):.0f}"
 
 
 def _line(cells: Sequence[str]) -> str:

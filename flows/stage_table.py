@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from flows.plan_view import whole
 from tasks.record import Record, iso
 from tasks.record_tables import SignOff, StagePart, StageRun, utc_now
 
@@ -30,7 +31,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         same = before == (row["stage"], row["attempt"])
         before = (row["stage"], row["attempt"])
-        size = f"{_short(row['inventory_max_quote'])}/{_short(row['total_max_quote'])}" if row["size_known"] else ""
+        size = f"{whole(row['inventory_max_quote'])}/{whole(row['total_max_quote'])}" if row["size_known"] else ""
         name = "" if same else row["stage"] + (f" #{row['attempt']}" if row["attempt"] > 1 else "")
         gates = "" if row["judged"] is None else f"{row['passed']}/{row['judged']}"
         watched = "" if row["watched_s"] is None else f"{row['watched_s']:.0f} s"
@@ -91,11 +92,6 @@ def _watched_s(run: StageRun, judged_at: datetime | None, part: StagePart, last:
 
 def _people(signed: Sequence[SignOff]) -> list[str]:
     return list(dict.fromkeys(one.person for one in signed if one.decision == "GO"))
-
-
-def _short(quote: str) -> str:
-    """Without a fraction that is none: 2880, 4147.2."""
-    return quote.rstrip("0").rstrip(".") if "." in quote else quote
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -21,8 +21,9 @@ def value_words(measurement: MeasurementLatest) -> str:
 
 
 def needs(limit: str) -> str:
-    """What would pass, from both bands in words: `go < 1, no-go > 2` → `< 1`."""
-    return limit.partition(", no-go")[0].removeprefix("go ")
+    """What would pass, from both bands in words: `go < 1, no-go > 2` → `< 1`; `no-go > 2` alone → `not > 2`."""
+    go = limit.partition(", no-go")[0]
+    return f"not {go.removeprefix('no-go ')}" if go.startswith("no-go ") else go.removeprefix("go ")
 
 
 def criteria_rows(measurements: Sequence[MeasurementLatest]) -> list[dict[str, str]]:
