@@ -43,7 +43,7 @@ def parser() -> Parser:
     for one in (up, demo):
         one.add_argument("--plan", help=f"rollout plan (default {SMOKE_PLAN}; on a recorded market {RECORDED_PLAN})")
         one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
-    demo.add_argument("--stage", choices=(*STAGES, FULL), default=FULL, help="one stage alone (default: full)")
+    demo.add_argument("--stage", choices=(*STAGES, FULL), help="one alone (default: full; on a recorded market canary)")
     demo.add_argument(
         "--fault", metavar="KIND[@STAGE]", help=f"make this happen in the watch: {', '.join(FAULTS)} (at the canary)"
     )
@@ -128,6 +128,10 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
     if plan.venue != "simulated":
         asked = f"plan {plan.name}: venue {plan.venue}"
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
+    if options.command == "demo":
+        options.stage = options.stage or (FULL if options.market == MARKET else FAULT_STAGE)
+        for one in STAGES if options.stage == FULL else (options.stage,):
+            plan.stage(one)  # a stage that the plan lacks, or cannot run, is refused before anything starts
     if (wrong := _market_wrong(options) or _fault_wrong(options)) is not None:
         return _refuse(wrong)
     try:

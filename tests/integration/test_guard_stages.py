@@ -103,7 +103,7 @@ def _through_both_steps(stack: GuardStack) -> None:
     number = _launch(stack, "scale-up")
     _judge(stack, number)
     first, signed = stack.record.stage_run(number), stack.record.stage_run(number).evidence_digest
-    assert stack.sign(number, "exit", "barbara").done
+    assert stack.sign(number, "exit", "grace").done
     assert stack.ask("promote", {"stage_run_id": number}).result["part"] == "step-2"
     second = stack.record.stage_run(number)
     assert (second.step, second.pid, second.epoch) == ("watch", first.pid, first.epoch + 1), "it ran on, resized"
@@ -111,7 +111,7 @@ def _through_both_steps(stack: GuardStack) -> None:
     assert bot["epoch"] == second.epoch
     assert "exit sign-offs are missing" in _refused_at_the_end(stack, number), "what was signed was for the step before"
     assert stack.record.stage_run(number).evidence_digest != signed
-    assert stack.sign(number, "exit", "cecilia").done
+    assert stack.sign(number, "exit", "katherine").done
     run = _promoted(stack, number)
     parts = stack.record.parts(number)
     assert [(one.name, one.inventory_max_quote, one.outcome) for one in parts] == [
