@@ -197,13 +197,15 @@ def explanation(record: Record, run: StageRun) -> list[str]:
 
 
 def _plan_of(run: StageRun) -> Plan | None:
-    """The plan of a stage run by its file; None where that does not load any more."""
+    """The plan of a stage run by its file; None where that does not load any more, or lacks the stage now."""
     from gates.stages import PlanError, load_plan
 
     try:
-        return load_plan(Path(run.plan_path))
+        plan = load_plan(Path(run.plan_path))
+        plan.stage(run.stage)
     except PlanError:
         return None
+    return plan
 
 
 def _window_words(plan: Plan | None, at: datetime) -> list[str]:

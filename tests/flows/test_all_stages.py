@@ -1,4 +1,4 @@
-"""One whole rollout as `rollout demo` makes it: shadow, a testnet with drills, two steps of size, people at the gates."""
+"""One whole rollout as `rollout demo` makes it: shadow, a testnet with drills, two steps, people at each gate."""
 
 from __future__ import annotations
 
