@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, get_args
 
+from msgspec import structs
+
 from bot.domain.events import (
     AmendAnswered,
     CancelAllAnswered,
@@ -299,12 +301,13 @@ class Sender:
         unknown = [one for one in found if identity_of(one) not in self._executions]
         new = [one for one in unknown if isinstance(one, Filled)]
         self._tell(ExecutionsSwept(self._now_ns(), symbol, asked_at_ns, tuple(_identity(fill) for fill in new)))
+        # Told as of now, after the sweep that found them: they were read before it, and time never runs back.
         for fill in new:
-            self._tell(fill)
+            self._tell(structs.replace(fill, at_ns=self._now_ns()))
             self._swept[fill.execution_id] = None
         for paid in unknown:
             if isinstance(paid, FundingPaid):
-                self._tell(paid)
+                self._tell(structs.replace(paid, at_ns=self._now_ns()))
         while len(self._swept) > EXECUTIONS_KEPT:
             del self._swept[next(iter(self._swept))]
 
