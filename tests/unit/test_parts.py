@@ -63,7 +63,7 @@ def test_both_plans_ask_the_people_of_the_specification_into_each_stage() -> Non
 def test_only_the_real_plan_has_stages_that_wait_for_what_cannot_be_measured() -> None:
     real = {stage.id: {one.id for one in cannot_be_measured(stage)} for stage in load_plan(REAL).stages}
     assert {"pnl_agrees_with_statement", "rebate_earned", "no_critical_alert"} <= real["canary"]
-    assert {"filter_cache_hits", "read_only_key_first"} <= real["testnet"]
+    assert {"vip_profile", "read_only_key_first"} <= real["testnet"]
 
 
 @pytest.mark.parametrize(
