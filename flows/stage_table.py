@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from flows.plan_view import whole
@@ -55,7 +55,7 @@ def _row(record: Record, run: StageRun, parts: Sequence[StagePart], at: int) -> 
         "symbols": list(part.symbols),
         "epoch": part.epoch,
         "began": iso(part.began_at),
-        "watched_s": _watched_s(run, verdicts[-1].at if verdicts else None, part, last),
+        "watched_s": _watched_s(run, part, last),
         "judged": None if judged is None else len(judged),
         "passed": None if judged is None else sum(one["outcome"] == "PASS" for one in judged),
         "signed": _people(signed),
@@ -82,12 +82,13 @@ def _bare(run: StageRun) -> dict[str, Any]:
     }
 
 
-def _watched_s(run: StageRun, judged_at: datetime | None, part: StagePart, last: bool) -> float | None:
-    """From the begin of the watch to its end: exact for the part in which the run stands, else to the verdict."""
-    if last and run.watch_from is not None:
-        until = run.watched_at or run.breach_at or run.ended_at or utc_now()
-        return max(0.0, (until - run.watch_from).total_seconds())
-    return None if judged_at is None else max(0.0, (judged_at - part.began_at).total_seconds())
+def _watched_s(run: StageRun, part: StagePart, last: bool) -> float | None:
+    """From the begin of the watch to its end; None where none has begun."""
+    if not last or run.watch_from is None:
+        found = part.proof.get("watched_s")
+        return float(found) if isinstance(found, int | float) else None
+    until = run.watched_at or run.breach_at or run.ended_at or utc_now()
+    return max(0.0, (until - run.watch_from).total_seconds())
 
 
 def _people(signed: Sequence[SignOff]) -> list[str]:

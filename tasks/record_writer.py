@@ -159,8 +159,12 @@ class RecordWriter(Record):
             session.flush()
             return row
 
-    def enter_part(self, row: StagePart, outcome_before: str, /, **changes: Any) -> None:
+    def enter_part(
+        self, row: StagePart, outcome_before: str, watched_s: float | None = None, /, **changes: Any
+    ) -> None:
         """One transaction: the part before is closed with its outcome, the next one opened, the stage run changed.
+
+        `watched_s`: for how long the part before was watched, where it was.
 
         The same part under the same epoch again changes nothing: a guard that died in between may repeat it.
         """
@@ -176,6 +180,8 @@ class RecordWriter(Record):
                 return
             if last is not None and last.ended_at is None:
                 last.ended_at, last.outcome = row.began_at, outcome_before
+                if watched_s is not None:
+                    last.proof = {**last.proof, "watched_s": round(watched_s, 1)}
                 session.add(last)
             session.add(StagePart(**row.model_dump(exclude={"id"})))
             for name, value in changes.items():
@@ -201,7 +207,7 @@ class RecordWriter(Record):
         with self.writing() as session:
             query = select(StagePart).where(StagePart.stage_run_id == stage_run_id, col(StagePart.ended_at).is_(None))
             for row in session.exec(query):
-                row.proof = proof
+                row.proof = {**row.proof, **proof}
                 session.add(row)
                 self._append(session, "part_proven", {"stage_run": stage_run_id, "number": row.number, "proof": proof})
 

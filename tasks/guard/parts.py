@@ -114,7 +114,8 @@ async def _enter(guard: GuardState, active: Active, number: int, happening: Happ
     changes |= {"watch_until": until, "watched_at": None, "judged_at": None, "reminded_at": None, "verdict": None}
     changes |= {"evidence_digest": None}
     record = guard.store.record
-    await guard.store.call(record.enter_part, _row(active, number, epoch), before, step=step.value, **changes)
+    row = _row(active, number, epoch)
+    await guard.store.call(record.enter_part, row, before, _watched_s(active), step=step.value, **changes)
     if counted is not None:
         await guard.store.call(record.change_stage_run, active.id, None, baseline=counted)
         active.row.baseline = counted
@@ -134,6 +135,12 @@ async def _enter(guard: GuardState, active: Active, number: int, happening: Happ
         _lost(guard, active, str(error))
         return False
     return active.at(step)
+
+
+def _watched_s(active: Active) -> float | None:
+    """How long the part that ends now was watched."""
+    since, until = active.row.watch_from, active.row.watched_at
+    return None if since is None or until is None else (until - since).total_seconds()
 
 
 def _lost(guard: GuardState, active: Active, said: str) -> None:
