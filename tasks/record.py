@@ -187,6 +187,20 @@ class Record:
         with self.reading() as session:
             return session.exec(query.order_by(col(MeasurementRow.id))).all()
 
+    def last_known_value(self, stage_run_id: int, criterion_id: str) -> str | None:
+        """The value of that criterion's newest measurement that has one; None where none has."""
+        query = (
+            select(MeasurementRow.value)
+            .where(
+                MeasurementRow.stage_run_id == stage_run_id,
+                MeasurementRow.criterion_id == criterion_id,
+                col(MeasurementRow.value).is_not(None),
+            )
+            .order_by(col(MeasurementRow.id).desc())
+        )
+        with self.reading() as session:
+            return session.exec(query).first()
+
     def measurements_since_good(self, stage_run_id: int) -> Sequence[MeasurementRow]:
         """Of each guard criterion the last row that was known and no FAIL, and what came after it, oldest first."""
         of_run = (MeasurementRow.stage_run_id == stage_run_id, MeasurementRow.phase == "guard")

@@ -198,7 +198,8 @@ def _report_repeats(context: CheckContext) -> Answer:
 
 def _candidate_pnl_24h(context: CheckContext) -> Answer:
     if context.candidate_net_quote is None:
-        return Answer(None, Cause.NO_DATA, context.told_error or "the result of an attempt is not known")
+        # Nothing that the bot does or leaves undone: what is missing stands in our own record.
+        return Answer(None, Cause.SOURCE_ERROR, context.told_error or "the result of an attempt is not known")
     return Answer(context.candidate_net_quote)
 
 

@@ -81,10 +81,9 @@ def _counts(run: StageRun, active: Active) -> bool:
 
 
 def _result_of(guard: GuardState, run: StageRun) -> Decimal | None:
-    for one in guard.store.record.measurements_latest(run.id or 0):
-        if one.criterion_id == RESULT and one.value is not None:
-            return Decimal(one.value)
-    return None
+    """The last that was known of it: once the bot is gone its result is measured as unknown."""
+    value = guard.store.record.last_known_value(run.id or 0, RESULT)
+    return None if value is None else Decimal(value)
 
 
 def repeat_file(active: Active) -> Path | None:
