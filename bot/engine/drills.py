@@ -43,7 +43,8 @@ class Drills:
         """Counted and told where the policy holds it back; where it lets it through, that is an error of its own."""
         result = desk.policy.shape(quote, top)
         state = self._state
-        told = {"symbol": desk.symbol, "side": quote.side.value, "price_ticks": quote.price_ticks}
+        told: dict[str, str | int | float | bool] = {"symbol": desk.symbol, "side": quote.side.value}
+        told["price_ticks"] = quote.price_ticks
         if isinstance(result, Blocked):
             state.counters.add("mm_orders_blocked_total", desk.symbol, result.reason)
             value, limit = str(result.value), str(result.required)
