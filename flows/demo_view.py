@@ -94,7 +94,7 @@ class View:
         words = {
             "requested": "the guard has opened the stage",
             "preflight": "checking account, venue, Prometheus, disk, plan",
-            "ready": "preflight passed" + ("" if run.predecessor_passed else "; waiting for the entry sign-offs"),
+            "ready": "preflight passed; people who are asked at the entry sign now",
             "launching": "grant given, bot starting",
             "drills": "faults made on purpose; the gates must see them",
             "warm_up": f"bot up (pid {run.pid}, epoch {run.epoch}), warming up",
