@@ -3,6 +3,7 @@
 .PHONY: help setup peers rollout test unit lint bench soak status up down clean
 
 FAULT ?=
+FAULTS ?=
 SIGN ?=
 MARKET ?= generated
 PLAN ?=
@@ -16,8 +17,8 @@ help: ## this list
 setup: ## what is missing on this machine (once; offline the second time)
 	@infra/setup.sh
 
-rollout: setup ## a whole canary: [FAULT=crash|crossing|loss|orphan|stall|blind] [SIGN=me] [MARKET=recorded:PATH]
-	@$(BIN)/rollout demo $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(SIGN),--sign "$(SIGN)")
+rollout: setup ## a whole canary: [FAULT=crash|crossing|loss|orphan|stall|blind] [FAULTS=FILE] [SIGN=me] [MARKET=recorded:PATH]
+	@$(BIN)/rollout demo $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(FAULTS),--faults "$(FAULTS)") $(if $(SIGN),--sign "$(SIGN)")
 
 up: setup ## the embedded stack alone
 	@$(BIN)/rollout up $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)"

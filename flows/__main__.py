@@ -33,6 +33,9 @@ def parser() -> Parser:
         one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
     demo.add_argument("--fault", choices=FAULTS, help="make this happen a few seconds into the watch")
     demo.add_argument(
+        "--faults", metavar="FILE", help="a plan of link faults to run through, as those in configs/faults"
+    )
+    demo.add_argument(
         "--sign", choices=("demo", "me"), default="demo", help="who signs: demo approvers, or you in the UI"
     )
     demo.add_argument("--json", action="store_true", help="the result as JSON on stdout, the story on stderr")
@@ -105,7 +108,8 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
 
     plan, plan_file = plan_of(options.plan or (SMOKE_PLAN if options.market == MARKET else RECORDED_PLAN))
     if plan.venue != "simulated":
-        asked = f"plan {plan.name}: venue {plan.venue}"
+        faults = f"--faults {options.faults}: " if getattr(options, "faults", None) else ""
+        asked = f"{faults}plan {plan.name}: venue {plan.venue}"
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
     if (wrong := _market_wrong(options)) is not None:
         return _refuse(wrong)

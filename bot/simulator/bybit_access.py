@@ -7,8 +7,8 @@ import hmac
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bot.simulator.accounts import Account
-from bot.simulator.venue import Venue
+from bot.simulator.accounts import Holder
+from bot.simulator.exchange import Exchange
 
 RECV_WINDOW_MS = 5_000
 AHEAD_MS = 1_000
@@ -115,10 +115,10 @@ def _sign(secret: str, message: bytes) -> str:
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
-def account_of_key(venue: Venue, api_key: str) -> Account | None:
-    for account in venue.accounts.values():
-        if hmac.compare_digest(account.api_key.encode(), api_key.encode()):
-            return account
+def holder_of_key(exchange: Exchange, api_key: str) -> Holder | None:
+    for holder in exchange.holders.values():
+        if hmac.compare_digest(holder.api_key.encode(), api_key.encode()):
+            return holder
     return None
 
 
@@ -135,33 +135,33 @@ def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
         )
 
 
-def authenticate(venue: Venue, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Account:
+def authenticate(exchange: Exchange, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Holder:
     """Check a REST request. `signed`: the query string as sent, or the raw body. Header names in lower case."""
     api_key = headers.get("x-bapi-api-key", "")
-    account = account_of_key(venue, api_key)
-    if account is None:
+    holder = holder_of_key(exchange, api_key)
+    if holder is None:
         raise V5Error(10003, "API key is invalid.")
     timestamp = headers.get("x-bapi-timestamp", "")
     window = headers.get("x-bapi-recv-window", str(RECV_WINDOW_MS))
     check_timestamp(timestamp, window, now_ns)
     sent_window = headers.get("x-bapi-recv-window", "")
-    expected = _sign(account.api_secret, (timestamp + api_key + sent_window).encode() + signed)
+    expected = _sign(holder.api_secret, (timestamp + api_key + sent_window).encode() + signed)
     if not hmac.compare_digest(expected.encode(), headers.get("x-bapi-sign", "").encode()):
         raise V5Error(10004, "Error sign, please check your signature generation algorithm.")
-    return account
+    return holder
 
 
-def authenticate_socket(venue: Venue, args: list[object], now_ns: int) -> Account:
+def authenticate_socket(exchange: Exchange, args: list[object], now_ns: int) -> Holder:
     """Check `[key, expires_ms, HMAC(secret, "GET/realtime" + expires)]`."""
     if len(args) != 3:
         raise V5Error(10001, "Params Error")
     api_key, expires, signature = str(args[0]), str(args[1]), str(args[2])
-    account = account_of_key(venue, api_key)
-    if account is None:
+    holder = holder_of_key(exchange, api_key)
+    if holder is None:
         raise V5Error(10003, "Invalid api_key")
     if not expires.isdecimal() or int(expires) <= now_ns // 1_000_000:
         raise V5Error(10002, "Params Error: expires is not in the future")
-    expected = _sign(account.api_secret, b"GET/realtime" + expires.encode())
+    expected = _sign(holder.api_secret, b"GET/realtime" + expires.encode())
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise V5Error(10004, "Invalid sign")
-    return account
+    return holder

@@ -26,6 +26,7 @@ from bot.venues.port import (
     ImmediateOrder,
     Outcome,
     Position,
+    Refused,
     Sink,
     TopOfBook,
     VenueRefused,
@@ -162,7 +163,8 @@ class BybitAdapter:
     async def _create(self, call: Call, symbol: str) -> Outcome:
         sent_ns = self._now_ns()
         outcome = await self._rest.mutate(call, _acknowledged, of_existing=False)
-        self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
+        if isinstance(outcome, Accepted | Refused):  # without an acknowledgement there is no time until it
+            self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
         return outcome
 
     # ---- reads ------------------------------------------------------------------------------------------------------
