@@ -34,6 +34,7 @@ REJECT_REASONS = {
     EndReason.NO_IMMEDIATE_QTY: "EC_NoImmediateQtyToFill",
     EndReason.NOT_ALL_AT_ONCE: "EC_CancelForNoFullFill",
     EndReason.REDUCE_ONLY: "EC_NoError",
+    EndReason.RACED: "EC_OrigClOrdIDDoesNotExist",
 }
 CANCEL_TYPES = {EndReason.BY_REQUEST: "CancelByUser", EndReason.REDUCE_ONLY: "CancelByReduceOnly"}
 

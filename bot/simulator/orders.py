@@ -45,6 +45,8 @@ class EndReason(StrEnum):
     NO_IMMEDIATE_QTY = "no_immediate_qty"
     NOT_ALL_AT_ONCE = "not_all_at_once"
     REDUCE_ONLY = "reduce_only"
+    RACED = "raced"
+    """Filled; a cancel came too late and found no order any more."""
 
     __hash__ = str.__hash__
 

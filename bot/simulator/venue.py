@@ -35,6 +35,7 @@ from bot.simulator.orders import (
     PublicTrade,
     Refusal,
     Refused,
+    Status,
     TimeInForce,
     WalletChanged,
 )
@@ -205,7 +206,11 @@ class Venue:
             account.check_margin(side, more_lots, self._mark_half_ticks)
 
     def cancel(self, account: Account, order: Order, now_ns: int) -> None:
-        """Take an open order out. Raises Refused where it has already ended."""
+        """Take an open order out. Raises Refused where it has already ended; a filled one is told of once more."""
+        if order.status is Status.FILLED and order.end_reason is EndReason.NONE:
+            order.end_reason = EndReason.RACED
+            self._trading.tell(account, order)
+            self._finish(now_ns)
         if not order.status.is_open:
             raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to cancel")
         self._trading.end(account, order, EndReason.BY_REQUEST, now_ns)

@@ -9,6 +9,7 @@ import pytest
 
 from bot.simulation import run_kernel, run_wire
 from bot.simulator.fault_file import FaultFile, Planned
+from tests.support import fault_runs
 from tests.support.invariants import Invariants, two_sided_share
 from tests.support.lanes import demo
 
@@ -51,13 +52,19 @@ def test_everything_holds_at_every_step_without_faults(seed: int) -> None:
     assert share >= UPTIME_MIN, f"seed {seed}: both sides out in {share:.3f} of the time"
 
 
-@pytest.mark.parametrize("seed", [201, 202])
 @pytest.mark.parametrize("plan", PLANS)
-def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, seed: int, tmp_path: Path) -> None:
+def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, tmp_path: Path) -> None:
+    seed = 201
     watch = Invariants(f"plan {plan!r}, seed {seed}")
     outcome = run_wire(demo(seed, SPAN_S, **PLANS[plan]), tmp_path, watch)
     watch.check_end(outcome)
     assert watch.quotes >= 2, f"plan {plan!r}, seed {seed}: {watch.quotes} orders"
+
+
+@pytest.mark.parametrize("seed", [301, 302])
+@pytest.mark.parametrize("plan", fault_runs.PLANS)
+def test_everything_holds_at_every_step_under_every_plan_of_faults(plan: str, seed: int, tmp_path: Path) -> None:
+    fault_runs.play(plan, seed, tmp_path)
 
 
 def test_a_bot_that_is_stuck_at_its_limit_is_found_out_by_its_uptime() -> None:
