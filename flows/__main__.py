@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bot.command_line import Parser
-from flows.names import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, FAULTS, MARKET, RECORDED_PLAN, SMOKE_PLAN
+from flows.names import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    FAULTS,
+    FAULTS_PLAN,
+    MARKET,
+    RECORDED_PLAN,
+    SMOKE_PLAN,
+)
 
 if TYPE_CHECKING:
     from tasks.record import Record
@@ -106,7 +115,7 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         return 0 if down(folder, _who(), say) else EXIT_FAILED
     from flows.stack import plan_of
 
-    plan, plan_file = plan_of(options.plan or (SMOKE_PLAN if options.market == MARKET else RECORDED_PLAN))
+    plan, plan_file = plan_of(options.plan or _usual_plan(options))
     if plan.venue != "simulated":
         faults = f"--faults {options.faults}: " if getattr(options, "faults", None) else ""
         asked = f"{faults}plan {plan.name}: venue {plan.venue}"
@@ -131,6 +140,12 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         print(f"bundle: {save_bundle(folder, str(error))}", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _usual_plan(options: argparse.Namespace) -> str:
+    if options.market != MARKET:
+        return RECORDED_PLAN
+    return FAULTS_PLAN if getattr(options, "faults", None) else SMOKE_PLAN
 
 
 def _market_wrong(options: argparse.Namespace) -> str | None:

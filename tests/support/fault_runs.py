@@ -1,11 +1,10 @@
-"""One run of the whole bot under a plan of faults of configs/faults, with everything checked: for the suite and the soak.
+"""One run of the whole bot under a plan of faults of configs/faults, with everything checked. For suite and soak.
 
 Odd seeds trade two symbols of one account, even ones one.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +32,7 @@ def play(name: str, seed: int, folder: Path) -> Outcome:
         more_instruments=several.instruments(symbols)[1:],
     )
     watch = Invariants(f"plan {name}, seed {seed}")
-    outcome = run_wire(replace(scenario), folder, watch)
+    outcome = run_wire(scenario, folder, watch)
     watch.check_end(outcome)
     assert watch.quotes >= QUOTES_MIN, f"plan {name}, seed {seed}: {watch.quotes} orders"
     return outcome
