@@ -39,7 +39,7 @@ from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.hosts import hosts_for, override_hosts
+from bot.venues.bybit.hosts import Environment, hosts_for, override_hosts
 from bot.version import code_version
 
 
@@ -144,7 +144,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
     parameters = engine_parameters(config, resolved.mode)
     secrets = MemorySecrets(environment)
     adapter = BybitAdapter(
-        override_hosts(hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment),
+        override_hosts(hosts_for(_host_environment(resolved), config.venue.category), environment),
         secrets.get(config.venue.exchange, "api_key").reveal(),
         secrets.get(config.venue.exchange, "api_secret").reveal(),
         config.execution.symbols,
@@ -152,6 +152,8 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         category=config.venue.category,
         recv_window_ms=config.venue.receive_window_ms,
         seed=config.execution.seed,
+        trade_socket=config.venue.order_entry == "socket",
+        batches=config.venue.batch_orders,
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -213,6 +215,15 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         operators_of(resolved),
     )
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
+
+
+def _host_environment(resolved: Resolved) -> Environment:
+    """Raises ConfigError for demo hosts in a mode that trades real money."""
+    if resolved.config.venue.hosts == "demo":
+        if resolved.mode != "testnet":
+            raise ConfigError(f"venue.hosts: demo is not allowed in mode {resolved.mode}; allowed in mode testnet")
+        return "demo"
+    return "live" if resolved.mode == "live" else "testnet"
 
 
 def assemble_shadow(

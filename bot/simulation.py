@@ -74,8 +74,8 @@ class Scenario:
 
     `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
     alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
-    parameters); those of KERNEL_FAULTS happen in both lanes. `more_instruments` and `faults`, a plan as
-    configs/faults has them, are the wire lane's alone.
+    parameters); those of KERNEL_FAULTS happen in both lanes. The wire lane's alone are `more_instruments`, `faults` (a
+    plan as configs/faults has them) and `trade_socket`: order entry by it, in batches, as a live process does.
     """
 
     seed: int
@@ -85,6 +85,7 @@ class Scenario:
     instrument: Instrument = GENERATED
     fees: Fees = field(default_factory=Fees)
     equity_quote: Decimal = Decimal(100_000)
+    trade_socket: bool = False
     more_instruments: tuple[Instrument, ...] = ()
     latency: Latency = field(default_factory=Latency)
     faults: FaultFile | None = None
@@ -259,6 +260,8 @@ def _parts(
         recv_window_ms=parameters.receive_window_ms,
         seed=scenario.seed,
         transport=link,
+        trade_socket=scenario.trade_socket,
+        batches=scenario.trade_socket,
     )
     metrics = ProcessMetrics(
         adapter,

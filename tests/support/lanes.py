@@ -35,7 +35,18 @@ DEMO: dict[str, Any] = {
 
 
 _OF_SCENARIO = (
-    *("granted_s", "faults_at_s", "faults", "fees", "market", "instrument", "more_instruments", "tick_s", "funding_ns"),
+    *(
+        "granted_s",
+        "faults_at_s",
+        "faults",
+        "fees",
+        "market",
+        "instrument",
+        "more_instruments",
+        "trade_socket",
+        "tick_s",
+        "funding_ns",
+    ),
 )
 
 

@@ -347,6 +347,16 @@ def fee_rates(page: wire.FeeRatePage, symbol: str) -> FeeRates:
     raise VenueGarbled(f"result.list: no fee rate for {symbol}")
 
 
+def coin_balance(wallet: wire.WalletList, coin: str) -> Decimal:
+    """What the account holds of a coin; 0 where the venue shows the account without a row of that coin."""
+    if not wallet.rows:
+        raise VenueGarbled("result.list: no account")
+    for row in wallet.rows[0].coin:
+        if row.coin == coin:
+            return decimal(row.wallet_balance, "coin.walletBalance")
+    return Decimal(0)
+
+
 def coin_equity_quote(wallet: wire.WalletList, coin: str) -> Decimal:
     """Equity of one coin, in that coin. Raises VenueGarbled where the venue shows no such coin: that is not zero."""
     for row in (row for account in wallet.rows for row in account.coin if row.coin == coin):
