@@ -75,7 +75,8 @@ class Scenario:
     `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
     alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
     parameters); those of KERNEL_FAULTS happen in both lanes. The wire lane's alone are `more_instruments`, `faults` (a
-    plan as configs/faults has them) and `trade_socket`: order entry by it, in batches, as a live process does.
+    plan as configs/faults has them), `link` (the mount itself) and `trade_socket`: order entry by it, in batches, as a
+    live process does.
     """
 
     seed: int
@@ -85,6 +86,7 @@ class Scenario:
     instrument: Instrument = GENERATED
     fees: Fees = field(default_factory=Fees)
     equity_quote: Decimal = Decimal(100_000)
+    link: Callable[[Exchange, Timeline, Latency], Link] = Link
     trade_socket: bool = False
     more_instruments: tuple[Instrument, ...] = ()
     latency: Latency = field(default_factory=Latency)
@@ -210,7 +212,7 @@ def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) ->
 async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeline: Timeline) -> Outcome:
     exchange = scenario.exchange()
     engine = _engine(scenario, watch)
-    link = Link(exchange, timeline, scenario.latency)
+    link = scenario.link(exchange, timeline, scenario.latency)
     journal = Journal(
         state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
     )

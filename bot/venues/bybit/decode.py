@@ -36,15 +36,23 @@ BPS_PER_ONE: Final = 10_000
 
 _MEMO_MAX: Final = 20_000
 
+DIGITS_MAX: Final = 60
+MAGNITUDE_MAX: Final = 18
+"""Orders of magnitude either way: past them a number is no price, quantity or money, and arithmetic on it explodes."""
+
 
 def decimal(text: str, field: str) -> Decimal:
-    """A finite decimal. Raises VenueGarbled naming the field."""
+    """A finite decimal of a size that money and markets have. Raises VenueGarbled naming the field."""
+    if len(text) > DIGITS_MAX:
+        raise VenueGarbled(f"{field}: {text[:DIGITS_MAX]!r}… has more than {DIGITS_MAX} characters")
     try:
         value = Decimal(text)
     except (InvalidOperation, ValueError):
         raise VenueGarbled(f"{field}: {text!r} is no decimal number") from None
     if not value.is_finite():
         raise VenueGarbled(f"{field}: {text!r} is no finite number")
+    if value and abs(value.adjusted()) > MAGNITUDE_MAX:
+        raise VenueGarbled(f"{field}: {text!r} is not between 1E-{MAGNITUDE_MAX} and 1E+{MAGNITUDE_MAX}")
     return value
 
 

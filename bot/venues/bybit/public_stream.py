@@ -110,8 +110,11 @@ class PublicStream(Stream):
             self._sink(event)
             return
         last = self._last_u.get(symbol)
-        if last is None or event.update_id <= last:
-            return  # no book to change yet, or a message that came twice
+        if last is None:
+            self.resync(symbol)  # no book to change: its snapshot is on the way, or was lost or garbled
+            return
+        if event.update_id <= last:
+            return  # a message that came twice, or after its successor
         if event.update_id != last + 1:
             self._lose_book(symbol, f"gap: update {event.update_id} after {last}")
             return

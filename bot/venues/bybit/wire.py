@@ -278,7 +278,7 @@ def _decoded(kind: Any, raw: bytes | str | msgspec.Raw, where: str) -> Any:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise VenueGarbled(f"{where}: {error}") from None
 
 
