@@ -49,7 +49,9 @@ bench: peers ## freezes, both lanes against nautilus and hftbacktest, and the co
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity
 
-soak: setup ## two simulated days of the whole bot: docs/soak.md [HOURS=0.5] [STYLE=heavy]
+soak: setup ## hours: plans of faults, garbled messages, two simulated days (docs/soak.md) [HOURS=0.5] [STYLE=heavy]
+	@$(BIN)/python -m tests.bench.seeds
+	@$(BIN)/python -m tests.support.decoder_fuzz
 	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
 
 status: ## docs/status.md from the last whole run of the tests
