@@ -221,7 +221,7 @@ class Pushes:
         if not faults.harms and self._held is None:
             self._send(text)
             return
-        if self._held is None and faults.swaps(self._way):
+        if self._held is None and '"topic":' in text and faults.swaps(self._way):  # data alone: a greeting has no next
             self._held = text
             return
         self._send(text)
