@@ -144,7 +144,7 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
     parameters = engine_parameters(config, resolved.mode)
     secrets = MemorySecrets(environment)
     adapter = BybitAdapter(
-        override_hosts(hosts_for(_host_environment(resolved), config.venue.category), environment),
+        override_hosts(hosts_for(host_environment(resolved.mode, config), config.venue.category), environment),
         secrets.get(config.venue.exchange, "api_key").reveal(),
         secrets.get(config.venue.exchange, "api_secret").reveal(),
         config.execution.symbols,
@@ -217,13 +217,13 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
 
 
-def _host_environment(resolved: Resolved) -> Environment:
-    """Raises ConfigError for demo hosts in a mode that trades real money."""
-    if resolved.config.venue.hosts == "demo":
-        if resolved.mode != "testnet":
-            raise ConfigError(f"venue.hosts: demo is not allowed in mode {resolved.mode}; allowed in mode testnet")
+def host_environment(mode: Mode, config: BotConfig) -> Environment:
+    """Whose hosts are meant. Raises ConfigError for demo hosts in a mode that trades real money."""
+    if config.venue.hosts == "demo":
+        if mode != "testnet":
+            raise ConfigError(f"venue.hosts: demo is not allowed in mode {mode}; allowed in mode testnet")
         return "demo"
-    return "live" if resolved.mode == "live" else "testnet"
+    return "live" if mode == "live" else "testnet"
 
 
 def assemble_shadow(
