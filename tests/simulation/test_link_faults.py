@@ -187,3 +187,15 @@ def test_a_foreign_order_is_reported_and_left_alone(tmp_path: Path) -> None:
     assert not [intent for intent in told.of(CancelOrder) if intent.venue_order_id == foreign.order_id]
     assert foreign.updated_at_ns >= START_NS + SPAN_S * S, "it stood until the end took everything of the symbol along"
     assert any(key[0] == "mm_recon_divergence_total" for key in outcome.engine.counts)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(10024, "account_stopped"), (110074, "symbol_stopped")])
+def test_what_the_venue_says_of_account_or_instrument_stops_more_than_the_order(
+    code: int, reason: str, tmp_path: Path
+) -> None:
+    told, _ = play("stopped there", tmp_path, at(4.0, "refuse", request="create", code=code))
+    assert any(event.code == code for event in told.of(ev.OrderRefused))
+    assert reason in reasons(told)
+    (refused,) = [event.at_ns for event in told.of(ev.OrderRefused) if event.code == code]
+    later = [intent for intent in told.of(PlaceOrder) if intent.at_ns > refused]
+    assert not later, "people alone release that"
