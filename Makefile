@@ -1,12 +1,13 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup peers rollout test unit lint bench soak status up down clean
+.PHONY: help setup peers rollout test unit lint bench soak recovery status up down clean
 
 FAULT ?=
 FAULTS ?=
 SIGN ?=
 MARKET ?= generated
 PLAN ?=
+KILLS ?=
 HOURS ?=
 STYLE ?= calm
 BIN := .venv/bin
@@ -44,8 +45,9 @@ peers: setup # the engines of others, in an environment of their own (about 1.2 
 	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
 		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
 
-bench: peers ## freezes, both lanes against nautilus and hftbacktest, and the cost of more symbols
+bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbacktest, and the cost of more symbols
 	@$(BIN)/python -m tests.bench.freeze
+	@$(BIN)/python -m tests.bench.edges
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity
 
@@ -53,6 +55,9 @@ soak: setup ## hours: plans of faults, garbled messages, two simulated days (doc
 	@$(BIN)/python -m tests.bench.seeds
 	@$(BIN)/python -m tests.support.decoder_fuzz
 	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
+
+recovery: setup ## the bot killed 100 times at random moments: docs/recovery.md [KILLS=10]
+	@$(BIN)/python -m tests.bench.recovery --table docs/recovery.md $(if $(KILLS),--kills "$(KILLS)")
 
 status: ## docs/status.md from the last whole run of the tests
 	@$(BIN)/python -m tests.report.status artifacts/tests.xml

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bot.command_line import FORWARDED, NOT_BUILT, USAGE_EXIT, parse
+
+if TYPE_CHECKING:
+    from bot.resolution import Resolved
 
 Shown = tuple[dict[str, object], str]
 """The same as JSON and as text for people."""
@@ -17,13 +21,21 @@ Shown = tuple[dict[str, object], str]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code; what a person did wrong is one line on stderr and code 2."""
+    try:
+        return _run(argv)
+    except BrokenPipeError:  # whoever read our output has seen enough; nothing more is to be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in FORWARDED:
         return _forward(arguments[0], arguments[1:])
     if arguments and arguments[0] in NOT_BUILT:
         return _refuse(f"{arguments[0]}: not built yet")
     options = parse(arguments)
-    if options.command == "replay" or options.command in READING:
+    if options.command in READING or (options.command == "replay" and not _is_market_data(options.file)):
         return _read(options)
     return _with_configuration(options)
 
@@ -34,6 +46,10 @@ def _forward(command: str, rest: list[str]) -> int:
         from bot.simulator.server import main as serve
 
         return serve(rest)
+    if command == "watchdog":
+        from bot.runtime.watchdog_command import run_command
+
+        return run_command(rest)
     from bot.runtime.kill_switch import main as kill_switch
 
     return kill_switch(rest)
@@ -43,7 +59,7 @@ def _with_configuration(options: argparse.Namespace) -> int:
     from bot.resolution import read_environment, resolve
     from bot.settings_file import ConfigError
 
-    flags = {name: value for name, value in vars(options).items() if name != "command"}
+    flags = {name: value for name, value in vars(options).items() if name not in ("command", "file", "json")}
     try:
         resolved = resolve(flags, read_environment(Path.cwd()))
         if options.command == "check-config":
@@ -51,6 +67,8 @@ def _with_configuration(options: argparse.Namespace) -> int:
 
             print(report(resolved))
             return 0
+        if options.command == "replay":
+            return _replay_market(options, resolved, flags)
         if options.command == "rehearse":
             from bot.commands.rehearse import rehearse
 
@@ -98,10 +116,30 @@ def _edge_report(options: argparse.Namespace) -> Shown:
     return found, edge_report.as_table(found)
 
 
+def _is_market_data(file: str) -> bool:
+    from bot.commands.replay_market import is_market_data
+
+    return is_market_data(Path(file))
+
+
+def _replay_market(options: argparse.Namespace, resolved: Resolved, flags: Mapping[str, object]) -> int:
+    from bot.commands import replay_market
+
+    path = Path(options.file)
+    played = replay_market.replay_market(path, resolved, flags)
+    document = replay_market.as_json(path, played)
+    print(json.dumps(document, sort_keys=True) if options.json else replay_market.as_line(played))
+    return 0 if played.same else 1
+
+
 def _replay(options: argparse.Namespace) -> int:
     from bot.commands import replay
 
     path = Path(options.file)
+    given = sorted(set(vars(options)) - {"command", "file", "json"})
+    if given:
+        name = given[0].replace("_", "-")
+        return _refuse(f"--{name}: has no effect on a journal, which holds the settings it was written under")
     found = replay.replay_file(path)
     print(json.dumps(replay.as_json(path, found), sort_keys=True) if options.json else replay.as_line(found))
     return 1 if found.difference else 0

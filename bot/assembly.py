@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from bot.domain.fees import FeeProfile, fee_profile
 from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
-from bot.journal import Journal, Segments
+from bot.journal import Journal, JournalError, JournalReader, Segments
 from bot.modes import Mode, live_enabled
 from bot.replaying import restore
 from bot.resolution import Resolved
@@ -38,9 +38,17 @@ from bot.settings_file import ConfigError
 from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
+from bot.stores.reading import RedisReading
+from bot.stores.redis_place import MARKER, journals_of, place_for, write_marker
+from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.hosts import Environment, hosts_for, override_hosts
+from bot.venues.bybit.hosts import Environment, hosts_for, override_hosts, second_endpoints
+from bot.venues.failover import FailoverTransport
+from bot.venues.transport import AiohttpTransport
 from bot.version import code_version
+
+if TYPE_CHECKING:  # its client is loaded only where the journal is there
+    from bot.stores.redis_store import RedisStore
 
 
 class Place(NamedTuple):
@@ -116,26 +124,46 @@ def _per_symbol(config: BotConfig) -> dict[str, SymbolParameters]:
 def open_journal(place: Place, resolved: Resolved, log: JsonLog, synchronous: str = "FULL") -> Journal:
     """The run's journal. Raises JournalError; ConfigError where one is there and was not asked for."""
     settings, path = resolved.config.journal, place.state_dir / "journal.db"
-    if path.exists() and not place.recover:
-        raise ConfigError(
-            f"{path}: a journal is there already; --recover continues it, another --state-dir starts anew"
-        )
-    if place.recover and not path.exists():
+    store = _redis_store(place, resolved)
+    if store is None and path.exists() and not place.recover:
+        raise ConfigError(already_there(path))
+    if place.recover and not (path.exists() if store is None else store.continued):
         log.write("INFO", "bot.journal", "recovery", {"found": False, "message": "no journal: starting fresh"})
     segments = None
     if settings.market_data:
         segments = Segments(place.state_dir, settings.segment_mb * 1_000_000, settings.segments_kept)
-    meta = {
+    journal = Journal(path, _meta(place, resolved), synchronous=synchronous, segments=segments, store=store)
+    if journal.continued:
+        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
+    return journal
+
+
+def _redis_store(place: Place, resolved: Resolved) -> RedisStore | None:
+    """The journal in Redis where it is to be kept there; None: in SQLite. Raises JournalError where both would be."""
+    url, state_dir = resolved.config.journal.store, place.state_dir
+    journal, marker = state_dir / "journal.db", state_dir / MARKER
+    if url == "sqlite" or resolved.mode == "shadow":
+        if marker.exists():
+            raise JournalError(f"{marker}: the journal of this state folder is in Redis, journal.store is {url}")
+        return None
+    if journal.exists():
+        raise JournalError(f"{journal}: the journal of this state folder is in SQLite, journal.store is {url}")
+    from bot.stores.redis_store import RedisStore
+
+    where = place_for(url, place.account, state_dir)
+    store = RedisStore(where, _meta(place, resolved), recover=place.recover)
+    write_marker(state_dir, where)
+    return store
+
+
+def _meta(place: Place, resolved: Resolved) -> dict[str, str]:
+    return {
         "account": place.account,
         "run": place.run,
         "config_digest": resolved.digest,
         "version": code_version(),
         "mode": resolved.mode,
     }
-    journal = Journal(path, meta, synchronous=synchronous, segments=segments)
-    if journal.continued:
-        log.write("WARNING", "bot.journal", "recovery", {"found": True, "epoch_floor": journal.last_epoch})
-    return journal
 
 
 def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock) -> Process:
@@ -143,8 +171,10 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
     config, environment = resolved.config, resolved.environment
     parameters = engine_parameters(config, resolved.mode)
     secrets = MemorySecrets(environment)
+    hosts = override_hosts(hosts_for(host_environment(resolved.mode, config), config.venue.category), environment)
+    seconds = second_endpoints(hosts, environment)
     adapter = BybitAdapter(
-        override_hosts(hosts_for(host_environment(resolved.mode, config), config.venue.category), environment),
+        hosts,
         secrets.get(config.venue.exchange, "api_key").reveal(),
         secrets.get(config.venue.exchange, "api_secret").reveal(),
         config.execution.symbols,
@@ -154,6 +184,8 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         seed=config.execution.seed,
         trade_socket=config.venue.order_entry == "socket",
         batches=config.venue.batch_orders,
+        transport=FailoverTransport(AiohttpTransport(), seconds, _tell_switch(log)) if seconds else None,
+        disconnect_cancel_s=config.venue.disconnect_cancel_s,
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -197,13 +229,15 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
             msgspec.json.encode(parameters).decode(),
         ),
         earlier_fills=() if restored is None else restored.last_fills,
-        carried=None if journal.continued else _yesterday(place, clock, log),
+        carried=None if journal.continued else _yesterday(place, config.journal.store, clock, log),
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
+        account_is_ours=parameters.foreign_orders == "cancel",
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
+        filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
         publish_kill_switch=kill_switch_publisher(config.execution.symbols, place.state_dir, dict(environment)),
     )
@@ -239,15 +273,15 @@ def assemble_shadow(
     from bot.simulator.scripted import INTERVAL_NS, ScriptedMarket
 
     config, symbols = resolved.config, resolved.config.execution.symbols
-    execution, fees = config.execution, config.fees
+    execution = config.execution
     parameters = engine_parameters(config, "shadow")
     engine = Engine(parameters)
     if journal is not None and journal.continued:
         restore(engine, journal.path)
     instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
-    profile = FeeProfile(fees.fee_maker_bps, fees.fee_taker_bps, fees.rebate_maker_bps)
+    fees = {symbol: _fees_of(parameters.of(symbol)) for symbol in symbols}
     executions = 0 if journal is None else journal.execution_count
-    venue = DrawnVenue(instruments.values(), execution.fill_rate, profile, execution.seed, executions)
+    venue = DrawnVenue(instruments.values(), execution.fill_rate, fees, execution.seed, executions)
     for symbol in symbols:
         if symbol in left:
             venue.take_over(symbol, *left[symbol])
@@ -291,6 +325,10 @@ def assemble_shadow(
             latency_ns=execution.latency_ms * 1_000_000,
             interval_ns=INTERVAL_NS,
             warm=execution.warmup_filters,
+            thresholds=ThresholdsFile(Path(name)) if (name := execution.thresholds_file) else None,
+            fees=fees if parameters.needs_fees else {},
+            # a simulated account that could carry its largest position unleveraged; nobody asks for more of it
+            equity_quote=None if parameters.leverage_max is None else parameters.total_max_quote,
         )
     )
     environment = resolved.environment
@@ -304,6 +342,10 @@ def assemble_shadow(
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
 
 
+def _fees_of(own: EngineParameters) -> FeeProfile:
+    return FeeProfile(own.fee_maker_bps, own.fee_taker_bps, own.rebate_maker_bps)
+
+
 def operators_of(resolved: Resolved) -> Operators:
     """Who may release a stop, and whether the process is armed for re-arming. Raises ConfigError."""
     environment = resolved.environment
@@ -313,6 +355,13 @@ def operators_of(resolved: Resolved) -> Operators:
     except OperatorsRefused as error:
         raise ConfigError(str(error)) from error
     return Operators(people, armed=resolved.mode != "live" or live_enabled(environment))
+
+
+def _tell_switch(log: JsonLog) -> Callable[[str, str], None]:
+    def switched(left: str, used: str) -> None:
+        log.write("WARNING", "bot.venues.failover", "venue_endpoint_switched", {"left": left, "used": used})
+
+    return switched
 
 
 class NoVenue:
@@ -325,12 +374,22 @@ class NoVenue:
     margin_ratio: float | None = None
 
 
-def _yesterday(place: Place, clock: Clock, log: JsonLog) -> EquityCarried | None:
-    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's folder."""
-    carried = carried_equity(place.state_dir, place.account, clock.now_ns())
+def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCarried | None:
+    """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's."""
+    elsewhere = [] if store == "sqlite" else _others_in_redis(place, store)
+    carried = carried_equity(place.state_dir, place.account, clock.now_ns(), elsewhere)
     for message in carried.unread:
         log.write("WARNING", "bot.carrying", "earlier_journal_unread", {"message": message})
     return carried.event
+
+
+def _others_in_redis(place: Place, store: str) -> list[Callable[[], JournalReader]]:
+    own = place_for(store, place.account, place.state_dir)
+    return [
+        lambda other=other: JournalReader(Path(other.name), RedisReading(other))  # type: ignore[misc]
+        for other in journals_of(store, place.account)
+        if other != own
+    ]
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -1,12 +1,14 @@
 """The ledger is the account's, not the run's: what an earlier run of the same account lost still counts in this one.
 
-A fresh journal has no yesterday of its own. It is taken from the newest journal beside its state folder that is of the
-same account: the results it noted in the 24 hours before now.
+A fresh journal has no yesterday of its own. It is taken from the newest journal of the same account, beside its state
+folder or on the same Redis server: the results it noted in the 24 hours before now.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +17,7 @@ import msgspec
 from bot.domain.events import EquityCarried
 from bot.domain.intent import Note
 from bot.journal import JournalError, JournalReader
+from bot.stores.redis_place import MARKER
 
 DAY_NS: Final = 24 * 3600 * 1_000_000_000
 SAMPLES: Final = """
@@ -30,15 +33,18 @@ class Carried(NamedTuple):
     unread: tuple[str, ...]
 
 
-def carried_equity(state_dir: Path, account: str, now_ns: int) -> Carried:
-    """Looks at `<state_dir>/../*/journal.db`. A journal that cannot be read is told, not taken for one without loss."""
+def carried_equity(
+    state_dir: Path, account: str, now_ns: int, elsewhere: Iterable[Callable[[], JournalReader]] = ()
+) -> Carried:
+    """Looks at the journals in `<state_dir>/../*`, and `elsewhere`.
+
+    A journal that cannot be read is told, not taken for one without loss.
+    """
     found: list[Note] = []
     unread: list[str] = []
-    for path in sorted(state_dir.parent.glob("*/journal.db")):
-        if path.parent == state_dir:
-            continue
+    for opening in (*_beside(state_dir), *elsewhere):
         try:
-            with JournalReader(path) as reader:
+            with opening() as reader:
                 if reader.meta().get("account") != account:
                     continue
                 bodies = list(reader.rows(SAMPLES, [now_ns - DAY_NS]))
@@ -53,3 +59,8 @@ def carried_equity(state_dir: Path, account: str, now_ns: int) -> Carried:
     samples = tuple((note.at_ns, Decimal(str(note.fields["net_quote"]))) for note in found)
     peak_quote = max(Decimal(str(note.fields["peak_quote"])) for note in found)
     return Carried(EquityCarried(now_ns, account, samples, peak_quote), tuple(unread))
+
+
+def _beside(state_dir: Path) -> list[Callable[[], JournalReader]]:
+    folders = {path.parent for name in ("journal.db", MARKER) for path in state_dir.parent.glob(f"*/{name}")}
+    return [partial(JournalReader, folder / "journal.db") for folder in sorted(folders - {state_dir})]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from pydantic import BaseModel
+
 from bot.modes import SECRET_ENV, live_enabled
 from bot.resolution import Resolved, values_of
 
@@ -25,6 +27,11 @@ def report(resolved: Resolved) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
+    if isinstance(value, dict):
+        return "; ".join(f"{symbol}: {_shown(of)}" for symbol, of in value.items()) or "-"
+    if isinstance(value, BaseModel):
+        given = value.model_dump(exclude_none=True)
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in given.items())
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
     return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -78,10 +78,15 @@ def _add_reading_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     edge = commands.add_parser("edge-report", help="spread captured, markouts at 1/5/60 s, slippage, fees")
     for reading in (trace, risk, edge):
         reading.add_argument("--state-dir", default="artifacts/state", metavar="DIR", help="default: artifacts/state")
-    replay = commands.add_parser("replay", help="a journal through the engine again: the same intents, byte for byte")
-    replay.add_argument("file", metavar="FILE", help="a journal, or the state folder that holds one")
+    replay = commands.add_parser(
+        "replay",
+        help="a journal, or captured market data, through the engine again: the same intents, byte for byte",
+        argument_default=argparse.SUPPRESS,
+    )
+    replay.add_argument("file", metavar="FILE", help="a journal, a capture (.gz), or the folder that holds them")
+    _add_run_flags(replay)
     for reading in (trace, risk, edge, replay):
-        reading.add_argument("--json", action="store_true", help="JSON instead of a table")
+        reading.add_argument("--json", action="store_true", default=False, help="JSON instead of a table")
 
 
 def build_parser() -> Parser:
@@ -113,12 +118,12 @@ def build_parser() -> Parser:
 FORWARDED: Final = {
     "serve-venue": "the simulated venue on loopback",
     "kill-switch": "cancel all own orders, and prove it",
+    "watchdog": "expect the beats of guard and bots, and run the kill switch without them",
 }
 """Subcommands that parse their own flags."""
 
 NOT_BUILT: Final = {
     "record": "keep a venue's market data in a file (not built yet)",
-    "watchdog": "expects beats and runs the kill switch without them (not built yet)",
     "secrets": "whoami, list, save, fetch, get, rotate (not built yet)",
 }
 """Subcommands that are refused by name."""

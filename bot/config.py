@@ -126,6 +126,9 @@ class RiskSettings(Section):
     cancels_per_min_max: int = Field(default=150, ge=1, le=10_000)
     cancel_budget_per_min: int = Field(default=50, ge=1, le=10_000)
     cancel_budget_reserve: int = Field(default=10, ge=0, le=9_999)
+    cancel_budget_breaches_max: int = Field(default=3, ge=1, le=1_000)
+    cancel_budget_breach_window_s: int = Field(default=600, ge=1, le=86_400)
+    fill_far_pct: Percent = Decimal("1")
     amends_per_s_max: int = Field(default=10, ge=1, le=10_000)
     amends_reserve_pct: int = Field(default=20, ge=0, le=99)
     daily_loss_pct_hard: Percent = Decimal("3")
@@ -168,7 +171,11 @@ class FeeSettings(Section):
 
 
 class VenueSettings(Section):
-    """How long the venue may take over what."""
+    """How long the venue may take over what.
+
+    `disconnect_cancel_s`: it cancels all orders of the account, whoever's, that long after the bot's connection is gone
+    (3 to 300, 0: off). It is armed where the venue offers it and never relied on alone.
+    """
 
     exchange: Literal["bybit"] = "bybit"
     category: Literal["linear", "spot"] = "linear"
@@ -178,6 +185,7 @@ class VenueSettings(Section):
     """`socket`: by the trade socket where the venue offers one and it is up, else by REST."""
     batch_orders: bool = True
     """Whether creates, amends or cancels that are decided in one turn leave as one request."""
+    disconnect_cancel_s: int = Field(default=10, ge=0, le=300)
     receive_window_ms: int = Field(default=5_000, ge=100, le=60_000)
     not_found_margin_ms: int = Field(default=2_000, ge=0, le=60_000)
     confirm_timeout_ms: int = Field(default=2_000, ge=100, le=60_000)
@@ -185,12 +193,26 @@ class VenueSettings(Section):
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
+    filters_cached_s: int = Field(default=600, ge=1, le=86_400)
+
+    @model_validator(mode="after")
+    def _window_is_one_the_venue_takes(self) -> VenueSettings:
+        if self.disconnect_cancel_s in (1, 2):
+            raise ValueError(f"disconnect_cancel_s {self.disconnect_cancel_s} must be 0 (off) or 3 to 300")
+        return self
 
 
 class JournalSettings(Section):
-    """`disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written."""
+    """`store`: sqlite (a file in the state folder), or redis://HOST[:PORT][/DATABASE] (rediss:// by TLS)
+    for networked runs; a password goes into MM_REDIS_PASSWORD.
 
-    market_data: bool = False
+    `disk_reserve_mb`: quoting stops while at least this is left, so that the stop can still be written.
+
+    Market data is about 645 MB a symbol in 48 h at ten updates a second; without it a journal cannot be replayed.
+    """
+
+    store: str = Field(default="sqlite", pattern=r"^(sqlite|rediss?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[0-9]{1,3})?)$")
+    market_data: bool = True
     segment_mb: int = Field(default=64, ge=1, le=4_096)
     segments_kept: int = Field(default=20, ge=1, le=10_000)
     disk_reserve_mb: int = Field(default=200, ge=1, le=1_000_000_000)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bot.domain.events import Filled
+from bot.domain.instrument import Instrument
 from bot.engine.ledger import Ledger
 from bot.engine.showing import positions
 from bot.engine.state import State
@@ -41,10 +43,9 @@ class Exports:
     Raises OSError where they cannot be written; what was not written is kept for the next try.
     """
 
-    def __init__(self, folder: Path, symbols: Iterable[str], last_ns: int = 0) -> None:
+    def __init__(self, folder: Path, last_ns: int = 0) -> None:
         self._folder = folder
-        self._ledger = Ledger(symbols)
-        self._fills: list[Filled] = []
+        self._fills: list[tuple[Filled, Decimal | None]] = []
         self._rows: list[tuple[str, ...]] = []
         self._markouts = Markouts()
         self._sampled: list[Sampled] = []
@@ -55,9 +56,11 @@ class Exports:
         self._at_day_start = (Decimal(0), 0)
 
     def note_fill(self, fill: Filled, state: State) -> None:
-        """Keeps a fill for the next write. Repeats of one execution are dropped there."""
-        self._fills.append(fill)
+        """Keeps a fill for the next write. Call before the engine is told of it; what it books already is dropped."""
+        if fill.symbol not in state.books or state.ledger.knows(fill.execution_id):
+            return
         instrument, order = state.instruments.get(fill.symbol), state.orders.get(fill.client_order_id)
+        self._fills.append((fill, None if instrument is None else _realized_by(fill, instrument, state)))
         if instrument is not None:
             quoted = None if order is None else instrument.price(order.price_ticks)
             self._markouts.filled(fill, instrument, quoted, state.mark(fill.symbol))
@@ -73,7 +76,7 @@ class Exports:
 
     def write(self, state: State, now_ns: int) -> None:
         """Brings every file up to date."""
-        self._write_fills(state, now_ns)
+        self._write_fills(state)
         self._write_markouts()
         self._write_minutes(state, now_ns)
         self._write_orders(state, now_ns)
@@ -84,27 +87,22 @@ class Exports:
         self._sampled += self._markouts.rest()
         self.write(state, now_ns)
 
-    def _write_fills(self, state: State, now_ns: int) -> None:
-        waiting: list[Filled] = []
-        for fill in self._fills:
+    def _write_fills(self, state: State) -> None:
+        """What a fill realized is left empty where it came before the filters that say what it was worth."""
+        waiting: list[tuple[Filled, Decimal | None]] = []
+        for fill, realized in self._fills:
             instrument = state.instruments.get(fill.symbol)
-            if instrument is None or fill.symbol not in self._ledger.accounts:
-                waiting.append(fill)
+            if instrument is None:
+                waiting.append((fill, realized))
                 continue
-            account = self._ledger.accounts[fill.symbol]
-            before = account.realized_quote
-            if not self._ledger.record(fill, instrument):
-                continue
-            realized = account.realized_quote - before
             self._rows.append(
                 (
                     utc(fill.at_ns), fill.execution_id, fill.client_order_id, fill.symbol, fill.side.value,
                     plain(fill.price), plain(instrument.qty(fill.qty_lots)), plain(fill.fee_quote),
-                    str(fill.is_maker).lower(), plain(realized),
+                    str(fill.is_maker).lower(), "" if realized is None else plain(realized),
                 )
             )  # fmt: skip
         self._fills = waiting
-        self._ledger.forget_executions(now_ns - DAY_NS)
         self._append("fills.csv", FILL_COLUMNS, self._rows)
         self._rows.clear()
 
@@ -187,8 +185,8 @@ class Exports:
             "net_today_quote": plain(net - self._at_day_start[0]),
             "fills_today": state.ledger.fills - self._at_day_start[1],
             "traded_notional_quote": plain(state.ledger.traded_notional_quote),
-            "loss_24h_quote": plain(Decimal(state.equity.loss_24h_quote)),
-            "drawdown_quote": plain(Decimal(state.equity.drawdown_quote)),
+            "loss_24h_quote": plain(max(state.equity.loss_24h_quote, state.venue_equity.loss_24h_quote)),
+            "drawdown_quote": plain(max(state.equity.drawdown_quote, state.venue_equity.drawdown_quote)),
             "fills": state.ledger.fills,
             "positions": positions(state),
         }
@@ -209,6 +207,15 @@ class Exports:
         draft = self._folder / f".{name}.draft"
         draft.write_text(text, encoding="utf-8")
         draft.replace(self._folder / name)
+
+
+def _realized_by(fill: Filled, instrument: Instrument, state: State) -> Decimal:
+    """What a fill will have realized once it is booked: on the position as the ledger has it, wherever it came from."""
+    apart = Ledger((fill.symbol,))
+    apart.accounts[fill.symbol] = account = msgspec.structs.replace(state.ledger.accounts[fill.symbol])
+    before = account.realized_quote
+    apart.record(fill, instrument)
+    return account.realized_quote - before
 
 
 def _pretty(record: dict[str, object]) -> str:

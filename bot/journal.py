@@ -1,15 +1,14 @@
 """The write-ahead record of a run: every event in, every intent out, and every counter's total. Append-only.
 
-One writer, any number of readers. `Journal.event` and `Journal.intent` only gather; `Journal.commit` writes the batch
-and the totals in one durable transaction, and nothing is sent before it returns (group commit). Market data is not
-durable: where it is kept at all it goes to segment files, numbered in the same sequence, so that merging both by
-`seq` gives back exactly what the engine was told, in order.
+One writer, any number of readers; `bot.stores` knows where it is kept. `Journal.event` and `Journal.intent` only
+gather; `Journal.commit` writes the batch and the totals durably, and nothing is sent before it returns (group commit).
+Market data is not durable: where it is kept at all it goes to segment files, numbered in the same sequence, so that
+merging both by `seq` gives back exactly what the engine was told, in order.
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -20,8 +19,10 @@ import msgspec
 from bot.domain.events import MARKET_DATA, Event
 from bot.domain.intent import Intent
 from bot.metrics import CATALOGUE
-from bot.stores import sqlite
+from bot.stores.reading import Reading, check, is_there, open_reading
 from bot.stores.sqlite import JournalDamaged, JournalError, JournalUnwritable, StateFolderTaken, StateLock
+from bot.stores.sqlite_store import SqliteStore
+from bot.stores.store import Store
 
 __all__ = [
     "Entry",
@@ -32,6 +33,8 @@ __all__ = [
     "JournalUnwritable",
     "StateFolderTaken",
     "StateLock",
+    "check",
+    "is_there",
     "label_text",
 ]
 
@@ -127,19 +130,17 @@ class Journal:
         synchronous: str = "FULL",
         segments: Segments | None = None,
         rows_min: int = 1,
+        store: Store | None = None,
     ) -> None:
         """Creates the journal or continues it. Raises JournalDamaged; JournalError where it is another account's.
 
+        `path`: where readers find it. `store`: where it is kept; None: in the SQLite file at `path`.
         `rows_min`: a commit waits for this many rows and `close` writes the rest. Above 1 in simulated time alone,
         where nothing is sent that a lost machine could have forgotten.
         """
         self.path = path
-        self.continued = path.exists()
-        if self.continued:
-            self._refuse_other_account(path, meta.get("account", ""))
-            self._db = sqlite.open_existing(path, synchronous)
-        else:
-            self._db = sqlite.create(path, meta, synchronous)
+        self._store = SqliteStore(path, meta, synchronous) if store is None else store
+        self.continued = self._store.continued
         self._segments = segments
         self._rows: list[Entry] = []
         self._rows_min = rows_min
@@ -148,8 +149,8 @@ class Journal:
         self.market_data_error = ""
         """Why market data is no longer kept; empty while all is well. Whoever reports it empties it."""
         self._totals: dict[tuple[str, str], int] = {}
-        self._base = self._read_totals()
-        self._seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()[0]
+        self._base = self._store.totals()
+        self._seq = self._store.last_seq()
         if segments is not None:
             self._seq = max(self._seq, segments.last_seq())
         self._first_seq = self._seq
@@ -162,21 +163,17 @@ class Journal:
     @property
     def last_epoch(self) -> int:
         """The highest epoch any grant in this journal carried, 0 without one. A new process must be given a higher."""
-        row = self._db.execute(
-            "SELECT coalesce(max(json_extract(body, '$.epoch')), 0) FROM entry WHERE kind = 'GrantReceived'"
-        ).fetchone()
-        return int(row[0])
+        return self._store.last_epoch()
 
     @property
     def execution_count(self) -> int:
         """How many executions this journal knows."""
-        return int(self._db.execute("SELECT count(*) FROM fills").fetchone()[0])
+        return self._store.execution_count()
 
     @property
     def last_ns(self) -> int:
         """When the newest entry of earlier processes was written, 0 in a journal without entries."""
-        row = self._db.execute("SELECT coalesce(max(at_ns), 0) FROM entry WHERE seq <= ?", (self._first_seq,))
-        return int(row.fetchone()[0])
+        return self._store.last_ns(self._first_seq)
 
     def event(self, event: Event) -> None:
         """Gathers an event for the next commit. Market data goes to the segments, or nowhere."""
@@ -217,20 +214,9 @@ class Journal:
 
     def _write(self) -> None:
         """What is due, in one transaction."""
-        changed, count, self._due_rows = list(self._due_totals.items()), self._due_rows, 0
+        changed, count, self._due_rows = dict(self._due_totals), self._due_rows, 0
         self._flush_market_data()
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows[:count])
-            self._db.executemany(
-                "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-                [(name, labels, value + self._base.get((name, labels), 0)) for (name, labels), value in changed],
-            )
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise JournalUnwritable(f"{self.path}: cannot write ({error})") from error
+        self._store.write(self._rows[:count], {key: value + self._base.get(key, 0) for key, value in changed.items()})
         del self._rows[:count]
         self._due_totals.clear()
         self._totals.update(changed)
@@ -241,7 +227,7 @@ class Journal:
             self._write()
         if self._segments is not None:
             self._segments.close()
-        self._db.close()
+        self._store.close()
 
     def _keep_market_data(self, event: Event) -> None:
         if self._segments is None:
@@ -276,28 +262,20 @@ class Journal:
         body = _encode(item).decode()
         self._rows.append(Entry(self._seq, item.at_ns, direction, kind.__name__, symbol, client_order_id, body))
 
-    def _read_totals(self) -> dict[tuple[str, str], int]:
-        rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()
-        return {(name, labels): value for name, labels, value in rows}
-
-    @staticmethod
-    def _refuse_other_account(path: Path, account: str) -> None:
-        with JournalReader(path) as reader:
-            held = reader.meta().get("account", "")
-        if held != account:
-            raise JournalError(f"{path}: journal of account {held!r}, this run is for account {account!r}")
-
 
 class JournalReader:
     """Reads a journal while its writer lives, and after it was killed. Never writes to it.
 
-    Every method raises JournalDamaged where the file turns out to be damaged.
+    Every method raises JournalDamaged where it turns out to be damaged, JournalError where its server is away.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises JournalDamaged where there is no journal, or it is damaged or of another schema."""
+    def __init__(self, path: Path, reading: Reading | None = None) -> None:
+        """`reading`: of one that `path` does not stand for.
+
+        Raises JournalDamaged where there is no journal, or it is damaged or of another schema.
+        """
         self.path = path
-        self._db = sqlite.open_read_only(path)
+        self._reading = open_reading(path) if reading is None else reading
 
     def __enter__(self) -> JournalReader:
         return self
@@ -306,7 +284,7 @@ class JournalReader:
         self.close()
 
     def close(self) -> None:
-        self._db.close()
+        self._reading.close()
 
     def meta(self) -> dict[str, str]:
         """schema_version, account, run, config_digest, version."""
@@ -332,9 +310,4 @@ class JournalReader:
 
     def rows(self, query: str, arguments: list[int | str] | tuple[int | str, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """Any SELECT over the journal's tables and views."""
-        try:
-            yield from self._db.execute(query, arguments)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
-                raise  # a wrong query or a locked file is not damage
-            raise sqlite.damage(self.path, str(error)) from error
+        yield from self._reading.select(query, arguments)

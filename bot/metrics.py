@@ -135,6 +135,13 @@ PIPELINE: Final[tuple[Metric, ...]] = (
     Metric("rollout_guard_beat_timestamp_seconds", "gauge", "unix time", (), "The guard's last turn."),
 )
 
+WATCHDOG: Final[tuple[Metric, ...]] = (
+    Metric("watchdog_beat_timestamp_seconds", "gauge", "unix time", (), "The watchdog's last look."),
+    Metric("watchdog_state", "gauge", "0 or 1", ("state",), "1 for the state that holds: OK, DEGRADED, AUTO_HOLD."),
+    Metric("watchdog_missed_beats", "gauge", "beats", ("of",), "Beats missed in a row, by who is expected to beat."),
+    Metric("watchdog_kill_switch_runs_total", "counter", "runs", ("result",), "Kill switches run, by how they ended."),
+)
+
 STANDARD: Final = (
     "up",
     "process_cpu_seconds_total",
@@ -153,7 +160,7 @@ TARGET_LABELS: Final = ("account", "rollout", "stage", "run")
 def exposed_names() -> frozenset[str]:
     """Every series name a query may use, histogram parts included."""
     names: set[str] = set(STANDARD)
-    for metric in (*CATALOGUE, *PIPELINE):
+    for metric in (*CATALOGUE, *PIPELINE, *WATCHDOG):
         if metric.kind == "histogram":
             names.update(f"{metric.name}_{part}" for part in ("bucket", "sum", "count"))
         else:

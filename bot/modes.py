@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, cast
 
 from bot.settings_file import ConfigError
-from bot.venues.bybit.hosts import HostRefused, hosts_for, override_hosts
+from bot.venues.bybit.hosts import HostRefused, hosts_for, override_hosts, second_endpoints
 
 Mode = Literal["shadow", "testnet", "live"]
 MODES: Final[tuple[Mode, ...]] = ("shadow", "testnet", "live")
@@ -66,7 +66,9 @@ def check_hosts(environment: Mapping[str, str]) -> bool:
     """Whether the venue's hosts are overridden. Raises ConfigError where one may not be, or only some are."""
     own = hosts_for("live", "linear")
     try:
-        return override_hosts(own, environment) != own
+        hosts = override_hosts(own, environment)
+        second_endpoints(hosts, environment)
+        return hosts != own
     except HostRefused as error:
         raise ConfigError(str(error)) from error
 

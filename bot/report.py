@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from bot.engine.engine import Engine
@@ -83,6 +84,18 @@ def report(engine: Engine, tally: Tally, resolved: Resolved, span: Span) -> dict
 def as_text(document: Mapping[str, object]) -> str:
     """JSON with sorted keys and one final newline."""
     return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def check_report_file(path: Path) -> None:
+    """Raises ConfigError where a report could not be written there: said before a run, not after it."""
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"--report: {path} cannot be written ({error.strerror})") from error
 
 
 def frozen_at_ns(environment: Mapping[str, str]) -> int | None:

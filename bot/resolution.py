@@ -54,6 +54,7 @@ ENVIRONMENT_PATHS: Final[dict[str, str]] = {
     "DAILY_LOSS_CAP_USDT": "risk.daily_loss_cap_quote",
     "ENFORCE_DAILY_LOSS_CAP": "risk.enforce_daily_loss_cap",
     "DAILY_LOSS_CAP_AUTO_HOLD": "risk.daily_loss_cap_auto_hold",
+    "MM_JOURNAL_STORE": "journal.store",
     "MM_THRESHOLDS_FILE": "execution.thresholds_file",
     "MAX_ORDERS_PER_MIN": "risk.orders_per_min_max",
     "MAX_CANCELS_PER_MIN": "risk.cancels_per_min_max",
@@ -95,7 +96,8 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Reso
     if "settings" in flags:
         path = Path(str(flags["settings"]))
         layers.append((f"settings {path}", _settings_layer(path)))
-    layers += [(f"environment {name}", layer) for name, layer in _each(environment, ENVIRONMENT_PATHS)]
+    given = {name: value for name, value in environment.items() if value}  # empty is as if it were not given
+    layers += [(f"environment {name}", layer) for name, layer in _each(given, ENVIRONMENT_PATHS)]
     layers += [(f"environment {name}", layer) for name, layer in _of_symbols(environment)]
     layers += [(f"flag --{name.replace('_', '-')}", layer) for name, layer in _each(flags, FLAG_PATHS)]
     if mode != "shadow" and flags.get("warmup_filters") is False:
@@ -172,7 +174,7 @@ def _each(given: Mapping[str, object], paths: Mapping[str, str]) -> Iterator[tup
     """One layer for each flag or variable that was given, so that each can be named as a source."""
     for name, path in paths.items():
         value: object = given.get(name)
-        if value is None or value == "":
+        if value is None:
             continue
         section, key = path.split(".")
         if key == "symbols":

@@ -15,7 +15,7 @@ import uvloop
 from bot.assembly import Place, assemble, open_journal, operators_of, place_of
 from bot.journal import JournalError, StateLock
 from bot.modes import live_enabled
-from bot.report import Span, as_text, frozen_at_ns, report
+from bot.report import Span, as_text, check_report_file, frozen_at_ns, report
 from bot.report_archive import archive
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
@@ -32,6 +32,8 @@ REPORTS: Final = Path("reports")
 def run(resolved: Resolved, flags: Mapping[str, object]) -> int:
     """Raises ConfigError, one line, for everything that keeps the bot from starting."""
     report_file = Path(str(flags["report"])) if "report" in flags else None
+    if report_file is not None:
+        check_report_file(report_file)
     frozen_at_ns(resolved.environment)
     if resolved.mode == "shadow":
         return _run_shadow(resolved, flags, report_file)
@@ -100,7 +102,8 @@ def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, re
     finally:
         journal.close()
     span = Span(started_ns, clock.now_ns(), process.iterations, network=True, warmed=True, recovered=journal.continued)
-    _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log)
+    if not _deliver(as_text(report(process.engine, process.tally, resolved, span)), report_file, log) and not code:
+        return 1
     if code:
         why = ", ".join(stop.reason for stop in process.engine.stops if stop.reason != "shutdown") or "failed"
         with suppress(OSError):  # where not even that can be written the code alone tells

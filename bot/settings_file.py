@@ -97,7 +97,7 @@ def one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:
     if first["type"] == "value_error":
         section = f"{path}: " if loc else ""
         return f"{where}: {section}{first['ctx']['error']!s}"
-    message = first["msg"].removeprefix("Input should be ")
+    message = first["msg"].removeprefix("Input should be ").replace("String should match", "to match")
     bounds = _bounds(model, loc)
     return f"{where}: {path}: {shown} is not allowed: needs {message[:1].lower()}{message[1:]}" + (
         f"; allowed: {bounds}" if bounds else ""

@@ -7,13 +7,15 @@ written ahead as it is live: events and intents are committed before the venue h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bot.domain.events import (
     AmendAnswered,
     Event,
+    FeesRead,
     Filled,
     InstrumentsRead,
     OrderUnreachable,
@@ -22,7 +24,9 @@ from bot.domain.events import (
     StopRequested,
     StreamUp,
     Ticked,
+    WalletRead,
 )
+from bot.domain.fees import FeeProfile
 from bot.domain.instrument import Instrument
 from bot.domain.intent import AmendOrder, CancelAll, Exit, FlattenReduceOnly, Intent, Note, PlaceOrder
 from bot.engine.engine import Engine
@@ -31,6 +35,8 @@ from bot.runtime.clock import Clock
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
+from bot.runtime.symbol_filters import read_of
+from bot.runtime.thresholds import ThresholdsFile
 from bot.tally import Tally
 
 if TYPE_CHECKING:
@@ -57,7 +63,10 @@ class SimulatedClock(Clock):
 
 
 class Parts(NamedTuple):
-    """What a shadow run is made of. Without `--durable-state` there is neither journal nor housekeeping."""
+    """What a shadow run is made of. Without `--durable-state` there is neither journal nor housekeeping.
+
+    `fees`: symbol to what the drawn venue states of its fees, empty where nobody goes by it; so is `equity_quote` None.
+    """
 
     engine: Engine
     venue: DrawnVenue
@@ -72,6 +81,9 @@ class Parts(NamedTuple):
     latency_ns: int
     interval_ns: int
     warm: bool
+    thresholds: ThresholdsFile | None = None
+    fees: Mapping[str, FeeProfile] = {}
+    equity_quote: Decimal | None = None
 
 
 class Shadow:
@@ -101,6 +113,11 @@ class Shadow:
             for symbol in parts.started.symbols:
                 self.tell(filters_read(parts.instruments[symbol], now_ns))
             parts.log.write("INFO", NAME, "filters_warmed", {"symbols": ",".join(parts.started.symbols)})
+        for symbol, profile in parts.fees.items():
+            maker_bps = profile.maker_bps - profile.rebate_bps
+            self.tell(FeesRead(now_ns, symbol, maker_bps, profile.taker_bps, f"drawn:{symbol}"))
+        if parts.equity_quote is not None:
+            self.tell(WalletRead(now_ns, parts.equity_quote, Decimal(0)))
         self.tell(StreamUp(now_ns, "public"))
         self.tell(StreamUp(now_ns, "private"))
         self._after(TICK_NS, self._tick)
@@ -136,6 +153,8 @@ class Shadow:
     def tell(self, event: Event) -> None:
         """An event through the engine's door; what it decides is journaled first and sent then."""
         parts, journal = self._parts, self._parts.journal
+        if isinstance(event, InstrumentsRead):
+            parts.metrics.filter_sources[event.source] += 1
         if isinstance(event, Filled) and parts.housekeeping is not None:
             parts.housekeeping.note_fill(event)
         if journal is not None:
@@ -201,6 +220,12 @@ class Shadow:
             if parts.journal is not None:
                 parts.journal.heartbeat(event)
         self.tell(event)
+        if parts.thresholds is not None:
+            found = parts.thresholds.turn(now_ns)
+            if isinstance(found, str):
+                parts.log.write("WARNING", NAME, "thresholds_refused", {"message": found})
+            elif found is not None:
+                self.tell(found)
         if parts.housekeeping is not None:
             stop = parts.housekeeping.turn(now_ns)
             if stop:
@@ -254,7 +279,4 @@ class Shadow:
 
 def filters_read(instrument: Instrument, at_ns: int) -> InstrumentsRead:
     """The built-in filters as the engine is told of them."""
-    return InstrumentsRead(
-        at_ns, instrument.symbol, instrument.tick_size, instrument.lot_size, instrument.qty_min, instrument.qty_max,
-        instrument.notional_min_quote, instrument.category, instrument.base, instrument.quote, "default_fallback",
-    )  # fmt: skip
+    return read_of(instrument, at_ns, "default_fallback")

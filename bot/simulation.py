@@ -236,6 +236,7 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
                 timeline.call_at_ns(START_NS + due.at_ns, link.befall, due)
             timeline.call_at_ns(_end_ns(scenario), loop.shut_down, "the span is over")
             code = await loop.run()
+            parts.housekeeping.write_exports(timeline.now_ns(), last=True)
     finally:
         journal.close()
     return Outcome(code, engine, exchange, timeline.now_ns())

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sets up what is missing on Debian or Ubuntu, and nothing twice: the second time it neither asks the network nor waits.
 #   infra/setup.sh            what `make rollout` needs: uv, the locked environment, Prometheus
-#   infra/setup.sh browser    and Chromium, which only `make test` needs
+#   infra/setup.sh browser    and what only `make test` needs: Chromium, and a Redis server for the journal's tests
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -82,9 +82,9 @@ fi
 
 # ---- Prometheus ----------------------------------------------------------------------------------------------------
 
-# Debian's package starts a service. It is kept from starting while we install it; a service that was there before is
+# Debian's packages start a service. It is kept from starting while we install it; a service that was there before is
 # not touched, and neither is a policy that was there before.
-install_prometheus() {
+install_without_starting() { # package, its service
     policy=/usr/sbin/policy-rc.d
     ours=no
     if [ ! -e "$policy" ]; then
@@ -94,19 +94,19 @@ install_prometheus() {
         trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT INT TERM
     fi
     done=yes
-    apt_install prometheus || done=no
+    apt_install "$1" || done=no
     if [ "$ours" = yes ]; then
         as_root rm -f "$policy"
         trap - EXIT INT TERM
     fi
     [ "$done" = yes ] || return 1
     if [ -d /run/systemd/system ]; then # nor at the next boot: we only need the binary
-        as_root systemctl disable --quiet prometheus.service >>"$log" 2>&1 || true
+        as_root systemctl disable --quiet "$2" >>"$log" 2>&1 || true
     fi
 }
 
 if [ -z "${PROMETHEUS_BIN:-}" ] && ! command -v prometheus >/dev/null 2>&1; then
-    install_prometheus ||
+    install_without_starting prometheus prometheus.service ||
         refuse "Prometheus: not found and apt could not install it (see $log); install >= 2.39 or set PROMETHEUS_BIN"
 fi
 
@@ -120,4 +120,11 @@ if [ "${1:-}" = browser ] && ! command -v chromium >/dev/null 2>&1 && [ ! -e .bo
             refuse "chromium: neither apt nor playwright could install it (see $log)"
         : >.bootstrap/browser
     fi
+fi
+
+# ---- Redis, for the tests ------------------------------------------------------------------------------------------
+
+if [ "${1:-}" = browser ] && ! command -v redis-server >/dev/null 2>&1; then
+    install_without_starting redis-server redis-server.service ||
+        refuse "redis-server: not found and apt could not install it (see $log); the journal's tests need >= 6"
 fi

@@ -42,7 +42,7 @@ def _files(folder: StateFolder) -> list[Path]:
     found = [folder.table, folder.record, folder.prometheus / "prometheus.yml", *folder.targets.glob("*.json")]
     found += [*folder.logs.glob("*.log"), *folder.logs.glob("*.log.1")]
     for run in newest_runs:
-        found += [*run.glob("*.log"), *run.glob("journal.db")]
+        found += [*run.glob("*.log"), *run.glob("journal.db"), *run.glob("journal.redis")]
     return [path for path in found if path.is_file()]
 
 

@@ -16,7 +16,7 @@ from tasks.state_folder import REPOSITORY, StateFolder
 
 DEADLINE_S = 90.0
 MANIFEST = "manifest.json"
-KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "SLIPWAY_STACK")
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "SLIPWAY_STACK", "MM_REDIS_PASSWORD")
 
 
 class EvidenceFailed(Exception):

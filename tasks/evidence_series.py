@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bot.journal import JournalError, JournalReader
+from bot.journal import JournalError, JournalReader, is_there
 from tasks.record_tables import StageRun, utc_now
 
 TIMEOUT_S = 4.0
@@ -108,7 +108,7 @@ def _from_prometheus(run: StageRun, url: str, begun: datetime, ended: datetime) 
 
 def _from_journal(series: Series, state_dir: Path | None) -> str:
     """Fills, quoted spread, and the fallback curves. Returns why it could not, in words."""
-    if state_dir is None or not (state_dir / "journal.db").exists():
+    if state_dir is None or not is_there(state_dir / "journal.db"):
         return "there is none" if state_dir is not None else ""
     try:
         with JournalReader(state_dir / "journal.db") as reader:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from bot.commands.tables import table
-from bot.journal import JournalReader
+from bot.journal import JournalReader, check
 from bot.markouts import COLUMNS
 from bot.runtime.status import plain
 from bot.settings_file import ConfigError
-from bot.stores import sqlite
 
 Json = dict[str, object]
 Row = dict[str, str]
@@ -29,7 +28,7 @@ def edge_report(state_dir: Path) -> Json:
     """Per symbol and side and in all. Raises JournalError; ConfigError where an export is missing or no such file."""
     path = state_dir / "markouts.csv"
     rows = _rows(path)
-    sqlite.check(state_dir / "journal.db")
+    check(state_dir / "journal.db")
     with JournalReader(state_dir / "journal.db") as reader:
         meta = reader.meta()
         (fills,) = next(reader.rows("SELECT count(*) FROM fills"))

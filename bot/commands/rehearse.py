@@ -1,6 +1,7 @@
 """`rehearse`: the whole bot against the simulated venue's generated market, in simulated time, and its report.
 
-Limits, strategy and stops are those of the flags and settings; the venue is the simulated one, which trades BTCUSDT.
+Limits, strategy, stops and fees are those of the flags and settings; the venue is the simulated one, which trades
+BTCUSDT.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from bot.assembly import engine_parameters
 from bot.domain.events import BookDelta, BookSnapshot, Event
 from bot.domain.intent import Intent
 from bot.engine.engine import Engine
-from bot.report import Span, as_text, report
+from bot.report import Span, as_text, check_report_file, report
 from bot.resolution import Resolved
 from bot.settings_file import ConfigError
 from bot.tally import Tally
 
 if TYPE_CHECKING:
+    from bot.engine.parameters import EngineParameters
     from bot.simulation import Outcome, Scenario, Watch
+    from bot.simulator.accounts import Fees
 
 SPAN_S_DEFAULT: Final = 600
 SPAN_S_MAX: Final = 366 * 86_400
@@ -39,10 +42,14 @@ def rehearse(resolved: Resolved, flags: Mapping[str, object]) -> int:
     symbols = resolved.config.execution.symbols
     if symbols != ("BTCUSDT",):
         raise ConfigError(f"--symbols: {','.join(symbols)!r} is not allowed in a rehearsal; allowed: BTCUSDT")
+    if "report" in flags:
+        check_report_file(Path(str(flags["report"])))
     from bot.simulation import START_NS, Scenario
 
     parameters = engine_parameters(resolved.config, "live")
-    scenario = Scenario(resolved.config.execution.seed, _span_s(flags), parameters)
+    scenario = Scenario(
+        resolved.config.execution.seed, _span_s(flags), parameters, fees=candidates_fees(parameters.of(symbols[0]))
+    )
     engine_seen: list[Engine] = []
     updates = 0
     tally = Tally(symbols, lambda: engine_seen[0].counts if engine_seen else {})
@@ -65,6 +72,13 @@ def rehearse(resolved: Resolved, flags: Mapping[str, object]) -> int:
     else:
         sys.stdout.write(text)
     return outcome.exit_code
+
+
+def candidates_fees(own: EngineParameters) -> Fees:
+    """What a simulated venue charges where the candidate is tried out: what it says it is charged."""
+    from bot.simulator.accounts import Fees
+
+    return Fees((own.fee_maker_bps - own.rebate_maker_bps) / 10_000, own.fee_taker_bps / 10_000)
 
 
 def _run(scenario: Scenario, flags: Mapping[str, object], watch: Watch) -> Outcome:

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TypeVar
 
 import msgspec
 
+from bot.commands.risk_usage import Known, Usage, usage
 from bot.commands.tables import table
-from bot.domain.events import Filled, GrantReceived, InstrumentsRead
-from bot.domain.instrument import Instrument
-from bot.engine.ledger import Ledger
+from bot.domain.events import Filled, GrantReceived, WalletRead
+from bot.engine.engine import Engine
+from bot.engine.money import DayStart
 from bot.engine.parameters import EngineParameters
-from bot.engine.recovery import instrument_of
 from bot.exports import utc
-from bot.journal import JournalReader
+from bot.journal import JournalReader, check
+from bot.replaying import restore
 from bot.runtime.status import plain
 from bot.settings_file import ConfigError
-from bot.stores import sqlite
 
 Json = dict[str, object]
-MINUTE_NS: Final = 60_000_000_000
-_DECIMAL_ZERO: Final = Decimal(0)
+T = TypeVar("T")
 
 
 def risk_view(state_dir: Path) -> Json:
     """Raises JournalError; ConfigError where the journal does not say under which limits the run was."""
-    sqlite.check(state_dir / "journal.db")
+    check(state_dir / "journal.db")
     with JournalReader(state_dir / "journal.db") as reader:
         parameters, run = _parameters(reader)
         (now_ns,) = next(reader.rows("SELECT coalesce(max(at_ns), 0) FROM entry"))
         state, stop = _state(reader)
-        usage = list(_usage(reader, parameters, state_dir, now_ns))
+        lines = [_line(one) for one in usage(_known(reader, parameters, now_ns), reader)]
         totals = reader.totals()
         breaches = {labels: value for (name, labels), value in totals.items() if name == "mm_limit_breaches_total"}
     return {
@@ -42,21 +40,21 @@ def risk_view(state_dir: Path) -> Json:
         "as_of_utc": utc(now_ns),
         "state": state,
         "stop": stop,
-        "usage": usage,
+        "usage": lines,
         "breaches": {labels.removeprefix("limit="): value for labels, value in sorted(breaches.items()) if value},
     }
 
 
 def as_table(view: Json) -> str:
     """For people."""
-    usage, stop, breaches = view["usage"], view["stop"], view["breaches"]
-    if not isinstance(usage, list) or not isinstance(breaches, dict):
+    lines, stop, breaches = view["usage"], view["stop"], view["breaches"]
+    if not isinstance(lines, list) or not isinstance(breaches, dict):
         raise TypeError("not what risk_view() gives")
-    rows = [(u["limit"], u["of"], u["used"] or "unknown", u["allowed"], u["unit"], u["used_pct"] or "-") for u in usage]
+    rows = [(u["limit"], u["of"], u["used"] or "unknown", u["allowed"], u["unit"], u["used_pct"] or "-") for u in lines]
     held = "" if not isinstance(stop, dict) else f", stopped by {stop['reason']} ({stop['class']}) {stop['detail']}"
     refused = ", ".join(f"{name} {count}" for name, count in breaches.items()) or "none"
-    lines = [f"run {view['run']} at {view['as_of_utc']}: {view['state']}{held}".rstrip()]
-    return "\n".join([*lines, table(("limit", "of", "used", "allowed", "unit", "%"), rows), f"breaches: {refused}"])
+    head = [f"run {view['run']} at {view['as_of_utc']}: {view['state']}{held}".rstrip()]
+    return "\n".join([*head, table(("limit", "of", "used", "allowed", "unit", "%"), rows), f"breaches: {refused}"])
 
 
 def _parameters(reader: JournalReader) -> tuple[EngineParameters, str]:
@@ -94,77 +92,47 @@ def _state(reader: JournalReader) -> tuple[str, Json | None]:
     }
 
 
-def _usage(reader: JournalReader, parameters: EngineParameters, folder: Path, now_ns: int) -> Iterator[Json]:
-    """Positions at the last fill's price: the journal keeps no market data unless it is told to."""
-    inventory, total = parameters.inventory_max_quote, parameters.total_max_quote
-    for entry in reader.entries(kind="GrantReceived"):
-        grant = msgspec.json.decode(entry.body, type=GrantReceived)
-        inventory = min(parameters.inventory_max_quote, grant.inventory_max_quote)
-        total = min(parameters.total_max_quote, grant.total_max_quote)
-    held = _held(reader, parameters.symbols)
-    for symbol, notional in held.items():
-        yield _line("inventory_max_quote", symbol, notional, inventory, "quote")
-    known = [notional for notional in held.values() if notional is not None]
-    yield _line(
-        "total_max_quote", "all", sum(known, _DECIMAL_ZERO) if len(known) == len(held) else None, total, "quote"
-    )
-    for limit, kinds, allowed in (
-        ("orders_per_min_max", "'PlaceOrder'", parameters.orders_per_min_max),
-        ("cancels_per_min_max", "'CancelOrder'", parameters.cancels_per_min_max),
-        ("cancel_budget_per_min", "'CancelOrder'", parameters.cancel_budget_per_min),
-    ):
-        query = f"SELECT count(*) FROM entry WHERE kind IN ({kinds}) AND at_ns > ?1"  # noqa: S608 - names from above
-        (count,) = next(reader.rows(query, [now_ns - MINUTE_NS]))
-        yield _line(limit, "last minute", Decimal(count), Decimal(allowed), "messages")
-    day = _day(folder / "daily_state.json")
-    for limit, name, pct in (
-        ("daily_loss_pct_hard", "loss_24h_quote", parameters.daily_loss_pct_hard),
-        ("drawdown_pct_hard", "drawdown_quote", parameters.drawdown_pct_hard),
-    ):
-        used = Decimal(str(day[name])) if name in day else None
-        yield _line(limit, "24 h" if "24h" in name else "peak", used, total * pct / 100, "quote")
-
-
-def _held(reader: JournalReader, symbols: tuple[str, ...]) -> dict[str, Decimal | None]:
-    """Symbol → absolute notional; None where fills are there but the filters are not."""
-    instruments: dict[str, Instrument] = {}
-    for entry in reader.entries(kind="InstrumentsRead"):
-        instruments[entry.symbol] = instrument_of(msgspec.json.decode(entry.body, type=InstrumentsRead))
-    ledger, prices, unknown = Ledger(symbols), {}, set[str]()
+def _known(reader: JournalReader, parameters: EngineParameters, now_ns: int) -> Known:
+    """The engine as the journal's last entry left it, with a price for every symbol that had a fill or an entry."""
+    engine = Engine(parameters)
+    restore(engine, reader.path)
+    state = engine.known
     for entry in reader.entries(kind="Filled"):
         fill = msgspec.json.decode(entry.body, type=Filled)
-        if fill.symbol not in symbols:
-            continue
-        if fill.symbol not in instruments:
-            unknown.add(fill.symbol)
-            continue
-        ledger.record(fill, instruments[fill.symbol])
-        prices[fill.symbol] = fill.price
-    held: dict[str, Decimal | None] = {}
-    for symbol in symbols:
-        lots = ledger.accounts[symbol].position_lots
-        held[symbol] = abs(instruments[symbol].qty(lots) * prices[symbol]) if lots else _DECIMAL_ZERO
-        if symbol in unknown:
-            held[symbol] = None
-    return held
+        if fill.symbol in state.instruments:
+            state.last_mid2[fill.symbol] = int(fill.price * 2 / state.instruments[fill.symbol].tick_size)
+    for symbol, account in state.ledger.accounts.items():
+        if account.position_lots and symbol in state.instruments and symbol not in state.last_mid2:
+            instrument = state.instruments[symbol]
+            entry_price = account.cost_quote / instrument.qty(account.position_lots)
+            state.last_mid2[symbol] = int(entry_price * 2 / instrument.tick_size)
+    starts: dict[str, DayStart] = {}
+    for entry in reader.entries(kind="Note"):
+        note = json.loads(entry.body)
+        if note["event"] == "budget_day":
+            fields = note["fields"]
+            starts[fields["strategy"]] = DayStart(
+                fields["day"], Decimal(fields["net_quote"]), Decimal(fields["turnover_quote"])
+            )
+    grant, wallet = _last(reader, GrantReceived), _last(reader, WalletRead)
+    return Known(state, grant, wallet, starts, now_ns)
 
 
-def _day(path: Path) -> Json:
-    """The export, or nothing where it is not there or cannot be read: then what it would say is unknown."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _last(reader: JournalReader, kind: type[T]) -> T | None:
+    """The newest event of that kind."""
+    query = "SELECT body FROM entry WHERE kind = ?1 ORDER BY seq DESC LIMIT 1"
+    row = next(reader.rows(query, [kind.__name__]), None)
+    return None if row is None else msgspec.json.decode(row[0], type=kind)
 
 
-def _line(limit: str, of: str, used: Decimal | None, allowed: Decimal, unit: str) -> Json:
+def _line(usage: Usage) -> Json:
+    used, allowed = usage.used, usage.allowed
     return {
-        "limit": limit,
-        "of": of,
+        "limit": usage.limit,
+        "of": usage.of,
         "used": None if used is None else plain(used.quantize(Decimal("0.01"))),
         "allowed": plain(allowed),
-        "unit": unit,
+        "unit": usage.unit,
         "used_pct": None
         if used is None or not allowed
         else format((used * 100 / allowed).quantize(Decimal("0.1")), "f"),

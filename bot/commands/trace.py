@@ -8,14 +8,14 @@ from pathlib import Path
 
 from bot.commands.tables import table
 from bot.exports import utc
-from bot.journal import Entry, JournalReader
+from bot.journal import Entry, JournalReader, check
 from bot.runtime.status import plain
 from bot.settings_file import ConfigError
-from bot.stores import sqlite
 
 Json = dict[str, object]
 
 _ENDS = {"filled": "filled", "cancelled": "cancelled", "rejected": "rejected"}
+_HELD_BACK = ("order_blocked", "risk_check_blocked")
 _QUERY = """
 SELECT seq, at_ns, direction, kind, symbol, client_order_id, body FROM entry
 WHERE client_order_id = ?1 OR (kind = 'Note' AND json_extract(body, '$.fields.client_order_id') = ?1)
@@ -32,7 +32,7 @@ _FILTERS = (
 
 def trace(state_dir: Path, order: str) -> Json:
     """Raises JournalError; ConfigError where the journal knows no such order."""
-    sqlite.check(state_dir / "journal.db")
+    check(state_dir / "journal.db")
     with JournalReader(state_dir / "journal.db") as reader:
         entries = [Entry(*row) for row in reader.rows(_QUERY, [order])]
         if not entries:
@@ -95,6 +95,7 @@ def _summary(order: str, symbol: str, entries: list[Entry], instrument: Json) ->
     value = sum((Decimal(fill["price"]) * fill["qty_lots"] for fill in fills.values()), Decimal(0))
     price, sent_lots = place.get("price_ticks", place.get("price_limit_ticks")), place.get("qty_lots")
     acknowledged = next((entry for entry, _ in bodies if entry.kind == "OrderAccepted"), None)
+    sent = next((entry for entry, _ in bodies if entry.kind in ("PlaceOrder", "FlattenReduceOnly")), None)
     return {
         "client_order_id": order,
         "symbol": symbol,
@@ -108,7 +109,7 @@ def _summary(order: str, symbol: str, entries: list[Entry], instrument: Json) ->
         "filled_price": plain(value / lots) if lots else None,
         "fees_quote": plain(sum((Decimal(fill["fee_quote"]) for fill in fills.values()), Decimal(0))),
         "acknowledged_after_ms": (
-            None if acknowledged is None or not place else (acknowledged.at_ns - entries[0].at_ns) / 1_000_000
+            None if acknowledged is None or sent is None else (acknowledged.at_ns - sent.at_ns) / 1_000_000
         ),
     }
 
@@ -121,6 +122,8 @@ def _state(bodies: list[tuple[Entry, Json]]) -> str:
         if isinstance(order, dict):
             refused = bool(order.get("post_only_refused"))
             state = "rejected (post-only)" if refused else str(order["status"])
+        elif body.get("event") in _HELD_BACK:
+            state = "held back" if state == "unknown" else state
         elif entry.kind in _SAYS:
             state = _SAYS[entry.kind] if state not in _ENDS else state
     return state

@@ -19,6 +19,11 @@ class Counts(dict[K, int]):
         super().__setitem__(key, value)
         self.changed.add(key)
 
+    def add(self, key: K) -> None:
+        """One more."""
+        dict.__setitem__(self, key, self.get(key, 0) + 1)
+        self.changed.add(key)
+
     def drain(self) -> list[tuple[K, int]]:
         """The counters that were set since the last call, with their values."""
         if not self.changed:

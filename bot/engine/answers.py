@@ -48,6 +48,7 @@ class Answers:
         if order is None:
             return
         order.venue_order_id = event.venue_order_id or order.venue_order_id
+        self._state.reached(reached=True)
         if not order.acknowledged:
             order.acknowledged = True
             order.answered_at_ns = event.at_ns
@@ -58,6 +59,7 @@ class Answers:
         order = self._order(event.client_order_id)
         if order is None:
             return
+        self._state.reached(reached=True)
         if not order.acknowledged:
             self._latency(order)
         if self._tell(order, _H.REFUSED):
@@ -68,6 +70,7 @@ class Answers:
         order = self._order(event.client_order_id)
         if order is None or order.acknowledged:
             return
+        self._state.reached(reached=False)
         self._tell(order, _H.REFUSED)
         self._back_off(order)
         self._state.note("WARNING", "order_rejected", **_who(order), reason="unreachable", detail=event.detail)
@@ -82,6 +85,8 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
+        if event.outcome != "unknown":
+            self._state.reached(reached=event.outcome != "unreachable")
         order = self._order(event.client_order_id)
         if order is None or not order.live:
             return
@@ -100,6 +105,8 @@ class Answers:
 
     def cancel_answered(self, event: CancelAnswered) -> None:
         """`gone` is success, but says not how it ended: the stream or a probe does, and fills are swept by it."""
+        if event.outcome != "unknown":
+            self._state.reached(reached=event.outcome != "unreachable")
         order = self._order(event.client_order_id)
         if order is None or not order.live:
             return
@@ -219,9 +226,12 @@ class Answers:
         mid2 = state.last_mid2.get(event.symbol)
         if mid2 is not None and event.client_order_id.startswith(QUOTE_PREFIX):
             self._performance.filled(event.symbol, event.side, mid2, state.now_ns)
-        far = order is not None and abs(event.price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted
+        far_pct = state.parameters.fill_far_pct
+        far = order is not None and (
+            abs(event.price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted * far_pct
+        )
         state.note(
-            "WARNING" if far else "INFO",  # more than 1 % from the quoted price
+            "WARNING" if far else "INFO",
             "fill_generated",
             client_order_id=event.client_order_id,
             symbol=event.symbol,
@@ -253,7 +263,7 @@ class Answers:
             # of an order whose amend is unknown a fill says nothing about its terms: it stays unknown
             self._tell(order, _H.PARTLY_FILLED)
         if was_refused:
-            state.note("WARNING", "order_placement_error", **_who(order), reason="filled_after_refusal")
+            state.note("ERROR", "order_placement_error", **_who(order), reason="filled_after_refusal")
             if order.live:
                 probe_soon(state, order)
         state.orders.recount(order)

@@ -60,16 +60,15 @@ class AmendPace:
 class CancelBudget:
     """Single cancels of the order plan, with a reserve that only stopping and clean-up may touch.
 
-    A breach is the first refusal after a time with room: three of them in ten minutes halt.
+    A breach is the first refusal after a time with room: `breaches_max` of them in `breach_window_ns` halt.
     """
 
-    BREACHES_MAX: Final = 3
-    BREACH_WINDOW_NS: Final = 10 * MINUTE_NS
-
-    def __init__(self, per_min: int, reserve: int) -> None:
+    def __init__(
+        self, per_min: int, reserve: int, breaches_max: int = 3, breach_window_ns: int = 10 * MINUTE_NS
+    ) -> None:
         self._rate = Rate(per_min)
         self._reserve = reserve
-        self._breaches = Rate(self.BREACHES_MAX - 1, self.BREACH_WINDOW_NS)
+        self._breaches = Rate(breaches_max - 1, breach_window_ns)
         self._refusing = False
 
     def may_plan(self, at_ns: int) -> bool:
@@ -92,5 +91,5 @@ class CancelBudget:
         self._rate.spend(at_ns)
 
     def broken(self, at_ns: int) -> bool:
-        """Three breaches in ten minutes."""
+        """As many breaches as halt."""
         return self._breaches.room(at_ns) < 0

@@ -20,6 +20,8 @@ from bot.engine.stopping import Stopping
 _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
 """A slow answer this old, with none since, says nothing about the venue now."""
 
+UNREACHED_MAX: Final = 3
+"""So many requests in a row without an answer, apart in time, and the venue cannot be reached."""
 
 _NOTE_EVERY: Final = 1_000
 """The result is written down each minute, and whenever it moved by this part of the total limit."""
@@ -41,7 +43,10 @@ class Conditions:
     def tick(self) -> None:
         """All of them."""
         if self._state.ready:
-            self._market("stale_book", self.stale())
+            stale = self.stale()
+            if stale and not self._state.stops.holds("stale_book") and self._is_silent():
+                self._state.counters.add("mm_ws_drops_undetected_total")
+            self._market("stale_book", stale)
             self._edge()
             self._market("venue_unreachable", self.unreachable())
             self._market("venue_slow", self.slow())
@@ -56,7 +61,9 @@ class Conditions:
             return "public stream down"
         if not state.private_up_since_ns:
             return "private stream down"
-        return "" if self._recovery.account_read else "account not read since the private stream came up"
+        if not self._recovery.account_read:
+            return "account not read since the private stream came up"
+        return "" if state.unreached < UNREACHED_MAX else f"{state.unreached} requests in a row without an answer"
 
     def slow(self) -> str:
         """How slow the newest answer to a create was, empty where it was fast enough or is long ago."""
@@ -79,6 +86,19 @@ class Conditions:
             if now - book.top_changed_at_ns > stale_ns:
                 return f"{symbol} same top for {(now - book.top_changed_at_ns) // NS_PER_MS} ms"
         return ""
+
+    def _is_silent(self) -> bool:
+        """Whether a book stopped on a stream that says it is up: nothing but the book's age has shown it."""
+        state, now = self._state, self._state.now_ns
+        return bool(state.public_up_since_ns) and any(
+            now - book.updated_at_ns > state.thresholds.held[symbol].stale_ns for symbol, book in state.books.items()
+        )
+
+    def at_start(self) -> None:
+        """What has to hold before the first quote: the account may not stand above its leverage cap already."""
+        cap, held = self._state.leverage_quote, self._position_quote()
+        if cap is not None and held > cap:
+            self._breach("leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is")
 
     def _market(self, reason: str, cause: str) -> None:
         if cause:
@@ -106,7 +126,11 @@ class Conditions:
                     "runaway_breaker", f"{limit}: {rate.spent(now)} in a minute, {rate.allowed} allowed"
                 )
         if state.cancel_budget.broken(now) and not state.stops.holds("cancel_budget"):
-            self._stopping.enter("cancel_budget", "breached 3 times in 10 min")
+            self._stopping.enter(
+                "cancel_budget",
+                f"breached {state.parameters.cancel_budget_breaches_max} times"
+                f" in {state.parameters.cancel_budget_breach_window_s} s",
+            )
         cap = state.parameters.kill_orders_per_min_max
         if cap is not None and state.order_rate.spent(now) > cap:
             self._breach("kill_caps", f"{state.order_rate.spent(now)} orders in a minute, {cap} is the cap")

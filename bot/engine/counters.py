@@ -12,7 +12,7 @@ from typing import Final
 from bot.domain.counts import Counts
 from bot.domain.order import Side
 from bot.engine.stop import STOPS
-from bot.metrics import BLOCK_REASONS, DIVERGENCE_TYPES, FILTER_SOURCES, QUOTING_SIDES
+from bot.metrics import BLOCK_REASONS, DIVERGENCE_TYPES, QUOTING_SIDES
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -117,7 +117,6 @@ def _label_sets(symbols: tuple[str, ...]) -> Iterable[Key]:
         yield "mm_recon_divergence_total", (kind,)
     for limit in LIMITS:
         yield "mm_limit_breaches_total", (limit,)
-    for source in FILTER_SOURCES:
-        yield "mm_symbol_filters_source_total", (source,)
     yield "mm_recon_runs_total", ()
+    yield "mm_ws_drops_undetected_total", ()
     yield "mm_duplicate_operations_total", ()

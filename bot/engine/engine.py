@@ -99,7 +99,7 @@ class Engine(Shown):
         state = self._state
         if state.now_ns:
             raise RuntimeError("an engine is restored before it is told anything")
-        budgets, learn = self._conditions.budgets, self._instruments_read
+        budgets, learn = self._conditions.budgets, self._learn
         self._restored = Restoring(state, self._answers, self._stopping, budgets, learn).run(entries)
         self._recovery.restored = self._restored > 0
         self._recovery.filters_read.clear()
@@ -139,6 +139,7 @@ class Engine(Shown):
         if not state.ready and not state.stops.any and self._stopping.proven and self._recovery.ready():
             state.ready = True
             self._recovery.report()
+            self._conditions.at_start()
         self._stopping.note_view(before)
         self._stopping.tick()
         if state.may_quote():
@@ -246,15 +247,23 @@ class Engine(Shown):
         state = self._state
         if event.symbol not in state.books:
             return
-        instrument = instrument_of(event)
         self._recovery.filters_read.add(event.symbol)
-        state.counters.add("mm_symbol_filters_source_total", event.source)
-        if state.instruments.get(event.symbol) != instrument:
+        self._learn(event)
+        if event.source == "default_fallback" and state.parameters.mode != "shadow":
+            self._cycle.block(event.symbol)  # kept for book-keeping; nothing is quoted by filters of nobody's word
+
+    def _learn(self, event: ev.InstrumentsRead) -> None:
+        """Filters for book-keeping and quoting, whoever they come from."""
+        state, instrument = self._state, instrument_of(event)
+        if event.symbol not in state.books:
+            return
+        if state.instruments.get(event.symbol) != instrument or not self._cycle.knows(event.symbol):
             state.instruments[event.symbol] = instrument
             self._cycle.learn(instrument)
         self._answers.fill_early()
 
     def _orders_read(self, event: ev.OpenOrdersRead) -> None:
+        self._state.reached(reached=True)
         if event.symbol in self._state.books:
             self._stopping.read(event)
             self._recovery.orders_read(event)
@@ -262,6 +271,7 @@ class Engine(Shown):
                 self._reconciliation.orders_read(event)
 
     def _position_read(self, event: ev.PositionRead) -> None:
+        self._state.reached(reached=True)
         if event.symbol in self._state.books:
             self._recovery.position_read(event)
             if self._state.ready or self._recovery.restored:
@@ -270,6 +280,7 @@ class Engine(Shown):
     def _read_failed(self, event: ev.ReadFailed) -> None:
         if event.what in ("wallet", "fees"):
             return  # says nothing of orders and positions; the reader asks again by itself
+        self._state.reached(reached=False)
         self._stopping.read_failed(event.symbol)
         self._recovery.failed(event.symbol)
 

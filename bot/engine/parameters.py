@@ -181,6 +181,11 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Single cancels of the order plan; amends and cancel-alls apart."""
     cancel_budget_reserve: int = 10
     """Part of the cancel budget that only stopping and clean-up may use."""
+    cancel_budget_breaches_max: int = 3
+    """So many breaches of the cancel budget within `cancel_budget_breach_window_s` halt."""
+    cancel_budget_breach_window_s: int = 600
+    fill_far_pct: Decimal = Decimal("1")
+    """A fill further than this from the price that its order asked for is a warning."""
     amends_per_s_max: int = 10
     """What the venue takes of amends in a second; one more is answered as an unknown outcome and has to be probed."""
     amends_reserve_pct: int = 20
@@ -261,7 +266,8 @@ _POSITIVE: Final = (
     "back_off_max_ms", "inventory_max_quote", "total_max_quote", "order_notional_max_quote", "price_collar_bps",
     "mark_max_age_s", "markout_memory_s", "markout_weight_pct", "stale_after_ms", "daily_loss_pct_hard",
     "drawdown_pct_hard", "position_drift_pct_max", "orders_per_min_max", "cancels_per_min_max",
-    "cancel_budget_per_min", "amends_per_s_max", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s",
+    "cancel_budget_per_min", "cancel_budget_breaches_max", "cancel_budget_breach_window_s", "fill_far_pct",
+    "amends_per_s_max", "cancel_all_retry_ms", "shutdown_deadline_s", "recon_interval_s",
     "recon_confirm_s",
     "receive_window_ms", "not_found_margin_ms", "confirm_timeout_ms", "ack_timeout_s", "finished_kept_s",
     "flatten_interval_s", "risk_aversion_per_bps", "fill_decay_per_bps", "horizon_s", "volatility_memory_s",

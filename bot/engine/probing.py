@@ -59,7 +59,7 @@ def tick(state: State) -> None:
 
 def _give_up_waiting(state: State, order: OwnOrder) -> None:
     """No acknowledgement in time: cancel and probe."""
-    state.note("WARNING", "order_placement_error", client_order_id=order.client_order_id, symbol=order.symbol,
+    state.note("ERROR", "order_placement_error", client_order_id=order.client_order_id, symbol=order.symbol,
                reason="ack_timeout", state=order.state.value)  # fmt: skip
     send_cancel(state, order)
     probe_soon(state, order)

@@ -41,6 +41,20 @@ class QuoteCycle:
         self._desks[instrument.symbol] = Desk(self._state.own[instrument.symbol], instrument)
         self._state.orders.touch(instrument.symbol)
 
+    def knows(self, symbol: str) -> bool:
+        """Whether its filters can be quoted by."""
+        return symbol in self._desks
+
+    def block(self, symbol: str) -> None:
+        """Its filters are in doubt: nothing is quoted there until they are learned anew, and what stands goes."""
+        state = self._state
+        if self._desks.pop(symbol, None) is not None:
+            state.note("WARNING", "symbol_blocked", symbol=symbol, reason="filters")
+        for order in list(state.orders.live(symbol)):
+            order.unwanted = True
+            if order.state in CANCELLABLE:
+                send_cancel(state, order)
+
     def tick(self) -> None:
         """A turn of the clock: volatility takes its samples, and every symbol is looked at."""
         state = self._state
@@ -392,13 +406,13 @@ class QuoteCycle:
         if self._is_news(desk, blocked.quote.side, blocked.reason):
             self._state.counters.add("mm_orders_blocked_total", desk.symbol, blocked.reason)
             reason, value, required = blocked.reason, blocked.value, blocked.required
-            self._note_blocked("order_blocked", desk.symbol, blocked.quote, reason, value, required)
+            self._note_blocked("order_blocked", desk, blocked.quote, reason, value, required)
 
     def _refuse(self, desk: Desk, quote: Quote, number: RiskNumber) -> None:
         if self._is_news(desk, quote.side, number.limit):
             self._state.counters.add("mm_orders_blocked_total", desk.symbol, "risk_limit")
             self._state.counters.add("mm_limit_breaches_total", number.limit)
-            self._note_blocked("risk_check_blocked", desk.symbol, quote, number.limit, number.value, number.allowed)
+            self._note_blocked("risk_check_blocked", desk, quote, number.limit, number.value, number.allowed)
 
     @staticmethod
     def _is_news(desk: Desk, side: Side, reason: str) -> bool:
@@ -406,12 +420,17 @@ class QuoteCycle:
         desk.blocked[side] = reason
         return news
 
-    def _note_blocked(self, event: str, symbol: str, quote: Quote, reason: str, value: Decimal, limit: Decimal) -> None:
-        """`order_blocked` and `risk_check_blocked` carry the number that decided and what was allowed."""
-        self._state.note(
-            "INFO", event, symbol=symbol, side=quote.side.value, qty_lots=quote.qty_lots,
-            price_ticks=quote.price_ticks, reason=reason, value=str(value), limit=str(limit),
-        )  # fmt: skip
+    def _note_blocked(self, event: str, desk: Desk, quote: Quote, reason: str, value: Decimal, limit: Decimal) -> None:
+        """Which order, the number that decided and what was allowed: the one that stands there, or would have come."""
+        state, symbol, side = self._state, desk.symbol, quote.side
+        live = state.orders.live_on(symbol, side)
+        name = live[0].client_order_id if live else f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence + 1}"
+        fields: dict[str, str | int | float | bool] = {
+            "client_order_id": name, "symbol": symbol, "side": side.value,
+            "qty": str(desk.instrument.qty(quote.qty_lots)), "price": str(desk.instrument.price(quote.price_ticks)),
+            "reason": reason, "value": str(value),
+        }  # fmt: skip
+        state.note("INFO", event, **fields, **{"min_qty_required" if reason == "min_qty" else "limit": str(limit)})
 
 
 def _terms(client_order_id: str, symbol: str, quote: Quote) -> dict[str, str | int | float | bool]:

@@ -111,6 +111,7 @@ class Recovery:
             and state.has_grant
             and not state.orders.any_live()
             and self.fees_resolved
+            and (state.parameters.leverage_max is None or state.wallet is not None)
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -15,11 +16,14 @@ from bot.engine.counters import Counters
 from bot.engine.exposure import Exposure
 from bot.engine.ledger import EquityCurve, Ledger
 from bot.engine.orders import OrderTable
-from bot.engine.parameters import NS_PER_MS, EngineParameters, seconds_ns
+from bot.engine.parameters import NS_PER_MS, NS_PER_S, EngineParameters, seconds_ns
 from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
+
+UNREACHED_APART_NS: Final = 500 * NS_PER_MS
+"""Requests that fail within this of each other fail together."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -122,6 +126,9 @@ class State:
         self.thresholds = FreezeThresholds(parameters)
         self.last_latency: tuple[int, int] = (0, 0)
         """(ms, at_ns) of the newest answer to a create"""
+        self.unreached = 0
+        """requests in a row that did not reach the venue or had no answer; what fails together counts once"""
+        self._unreached_ns = 0
         self.operations: dict[str, None] = {}
         """idempotency keys of requests from outside, oldest first"""
         self.releases: dict[str, Release] = {}
@@ -132,10 +139,21 @@ class State:
         # rates
         self.order_rate = Rate(parameters.orders_per_min_max)
         self.cancel_rate = Rate(parameters.cancels_per_min_max)
-        self.cancel_budget = CancelBudget(parameters.cancel_budget_per_min, parameters.cancel_budget_reserve)
+        self.cancel_budget = CancelBudget(
+            parameters.cancel_budget_per_min, parameters.cancel_budget_reserve, parameters.cancel_budget_breaches_max,
+            parameters.cancel_budget_breach_window_s * NS_PER_S,
+        )  # fmt: skip
         self.amend_pace = AmendPace(parameters.amends_per_s_max, parameters.amends_reserve_pct)
         self.limits_version = 0
         """rises when something that limits are made of has changed"""
+
+    def reached(self, *, reached: bool) -> None:
+        """Whether a request reached the venue: told of every answer that says so or says the opposite."""
+        if reached:
+            self.unreached = 0
+        elif not self.unreached or self.now_ns - self._unreached_ns >= UNREACHED_APART_NS:
+            self.unreached += 1
+            self._unreached_ns = self.now_ns
 
     @property
     def view(self) -> View:

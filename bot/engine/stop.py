@@ -84,6 +84,7 @@ STOPS: Final[dict[str, Stop]] = {
         # money
         Stop("daily_loss_cap", "fault", "people", View.HELD),
         Stop("strategy_budget", "fault", "people", View.HELD),
+        Stop("leverage", "fault", "people", View.HELD),
         Stop("margin_ratio", "fault", "re-arm", View.HALTED),
         Stop("kill_caps", "fault", "re-arm", View.HALTED),
         Stop("daily_loss", "fault", "re-arm", View.HALTED),

@@ -134,6 +134,8 @@ class Stopping:
         run, state = self._run, self._state
         if run is None or run.proven or event.key != run.key or run.answered_ns is not None:
             return
+        if event.outcome != "unknown":
+            state.reached(reached=event.outcome != "unreachable")
         if event.outcome not in ("accepted", "gone"):
             self._retry_later(run)
             return

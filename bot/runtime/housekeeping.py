@@ -41,7 +41,7 @@ class Housekeeping:
         self._drains: list[Callable[[], Iterable[Sample]]] = []
         self._disk_reserve_bytes = disk_reserve_bytes
         self._interval_ns = export_interval_s * NS_PER_S
-        self._exports = Exports(folder, state.parameters.symbols, last_ns)
+        self._exports = Exports(folder, last_ns)
         self._due_ns = 0
         self._failing = False
 

@@ -1,8 +1,9 @@
 """The kill switch: own process, own venue session. Cancels all own orders, flattens if asked, and proves both.
 
-It trusts nothing but reads that succeeded. "Executed" means: two reads in a row, `SETTLE_S` apart and nothing between
-them, showed no own order (and, with flatten, no position). Until then it repeats cancel and read, because a bot that
-still quotes would put orders back. At the deadline it says what it could not prove, and that is `failed`.
+It trusts nothing but reads that succeeded. "Executed" means: from one read to another, a quiet time apart, no own order
+was open, none appeared that was not known (a bot that still quotes may have put one up and lost it between two reads),
+and, with flatten, there was no position. Until then it repeats cancel and read. At the deadline it says what it could
+not prove, and that is `failed`.
 
 Orders of others on the same account are reported and left alone: with any of them about, own orders are cancelled one
 by one, because the venue's cancel-all asks nobody whose they are.
@@ -30,7 +31,10 @@ PAUSE_S: Final = 0.1
 """Between rounds: cancels are confirmed asynchronously, and the venue counts our calls."""
 
 SETTLE_S: Final = 0.5
-"""Between the two reads that prove: longer than an order is on its way."""
+"""Between the two reads that prove, where the bot is known to be gone: longer than an order is on its way."""
+
+QUIET_S: Final = 5.0
+"""The same where it may live: as long as it waits at most before it quotes again after refusals."""
 
 NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
@@ -40,6 +44,7 @@ class Client(Protocol):
     """What the kill switch needs of a venue account. Every call raises VenueError where it did not succeed."""
 
     def open_orders(self, symbols: Sequence[str]) -> list[AccountOrder]: ...
+    def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]: ...
     def cancel_all(self, symbol: str) -> int: ...
     def cancel(self, order: AccountOrder) -> bool: ...
     def positions(self, symbols: Sequence[str]) -> list[Position]: ...
@@ -90,11 +95,16 @@ class KillSwitch:
         symbols: Sequence[str],
         own_prefix: str = OWN_PREFIX,
         band_bps: Decimal = FLATTEN_BAND_BPS,
+        quiet_s: float = SETTLE_S,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        """`say`: told what goes wrong while it goes wrong, each thing once."""
         self._client = client
         self._symbols = tuple(symbols)
         self._own_prefix = own_prefix
         self._band = band_bps / 10_000
+        self._quiet_ns = int(quiet_s * NS_PER_S)
+        self._say = say
 
     def run(
         self,
@@ -109,7 +119,7 @@ class KillSwitch:
         Without `execute` nothing is sent: one successful read of orders and positions is the whole run. Never raises
         for what a venue can do; the report says it.
         """
-        attempt = _Attempt(started_ns=clock())
+        attempt = _Attempt(started_ns=clock(), say=self._say)
         deadline_ns = attempt.started_ns + int(deadline_s * NS_PER_S)
         proven = False
         while not proven:
@@ -134,15 +144,18 @@ class KillSwitch:
         now_ns = clock()
         if attempt.clean_since_ns is None:
             attempt.clean_since_ns = now_ns
-        return now_ns - attempt.clean_since_ns >= int(SETTLE_S * NS_PER_S)
+        return now_ns - attempt.clean_since_ns >= self._quiet_ns
 
     def _clean_round(self, attempt: _Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
         orders = self._read_orders(attempt, clock)
         if orders is None:
             return False
-        own = [order for order in orders if order.client_order_id.startswith(self._own_prefix)]
+        own = [order for order in orders if self._is_own(order)]
+        attempt.known.update(order.client_order_id for order in own)
         if own or not attempt.cancel_sent:  # the first cancel also catches what the read could not show yet
             self._cancel(attempt, own, only_own=len(own) < len(orders))
+            return False
+        if not self._none_appeared(attempt):
             return False
         positions = self._read_positions(attempt)
         if not flatten:
@@ -154,13 +167,32 @@ class KillSwitch:
             self._reduce(attempt, position)
         return not open_positions
 
+    def _is_own(self, order: AccountOrder) -> bool:
+        return order.client_order_id.startswith(self._own_prefix)
+
+    def _none_appeared(self, attempt: _Attempt) -> bool:
+        """Whether no own order came up that was not seen before, however soon it ended. The first look only learns."""
+        try:
+            recent = self._client.recent_orders(self._symbols)
+        except VenueError as error:
+            attempt.note(f"reading recent orders failed: {error}")
+            return False
+        new = {order.client_order_id for order in recent if self._is_own(order)} - attempt.known - attempt.flattens
+        attempt.known |= new
+        if not attempt.looked:
+            attempt.looked = True
+            return True
+        if new:
+            attempt.note("own orders keep appearing: somebody still quotes")
+        return not new
+
     def _read_orders(self, attempt: _Attempt, clock: Callable[[], int]) -> list[AccountOrder] | None:
         try:
             orders = self._client.open_orders(self._symbols)
         except VenueError as error:
             attempt.note(f"reading open orders failed: {error}")
             return None
-        own = sum(order.client_order_id.startswith(self._own_prefix) for order in orders)
+        own = sum(map(self._is_own, orders))
         attempt.reads.append(OrdersRead(clock() // NS_PER_MS, own, len(orders) - own))
         return orders
 
@@ -221,8 +253,13 @@ class KillSwitch:
 class _Attempt:
     """What one run has done and seen so far."""
 
-    def __init__(self, started_ns: int) -> None:
+    def __init__(self, started_ns: int, say: Callable[[str], None]) -> None:
         self.started_ns = started_ns
+        self.looked = False
+        self.known: set[str] = set()
+        """client ids of own orders that were seen"""
+        self.flattens: set[str] = set()
+        """and of those that this run sent itself"""
         self.cancel_sent = False
         self.cancelled = 0
         self.clean_since_ns: int | None = None
@@ -230,15 +267,20 @@ class _Attempt:
         self.positions: dict[str, Decimal] = {}
         self._errors: dict[str, int] = {}
         self._slices = 0
+        self._say = say
 
     def note(self, error: str) -> None:
-        """Keeps an error once, with how often it came."""
+        """Keeps an error once, with how often it came; the first time it is said."""
+        if error not in self._errors:
+            self._say(error)
         self._errors[error] = self._errors.get(error, 0) + 1
 
     def next_flatten_id(self) -> str:
         """Unique for ever, and of the flatten class: epoch 0 (no grant), sequence = start in ms and number."""
         self._slices += 1
-        return f"slwf-0-{self.started_ns // NS_PER_MS}{self._slices:04d}"
+        name = f"slwf-0-{self.started_ns // NS_PER_MS}{self._slices:04d}"
+        self.flattens.add(name)
+        return name
 
     def report(self, *, execute: bool, flatten: bool, proven: bool, finished_ns: int) -> Report:
         status: Literal["executed", "dry_run", "failed"] = "executed" if execute else "dry_run"

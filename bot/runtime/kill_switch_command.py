@@ -19,12 +19,18 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from bot.runtime.kill_switch import KillSwitch, Report, utc_text
+from bot.runtime.kill_switch import QUIET_S, KillSwitch, Report, utc_text
 from bot.runtime.secrets import MemorySecrets, Scrubber, SecretMissing
 from bot.venues.bybit.hosts import BybitHosts, Environment, HostRefused, hosts_for, override_hosts
 
+OWN_KEY: Final = {
+    "BYBIT_KILL_SWITCH_API_KEY": "BYBIT_API_KEY",
+    "BYBIT_KILL_SWITCH_API_SECRET": "BYBIT_API_SECRET",
+}
+"""What stands for the bot's key, where it is set."""
 REPORT_PATH: Final = Path("reports/kill_switch/latest.json")
 DEADLINE_RANGE_S: Final = (1.0, 600.0)
+QUIET_RANGE_S: Final = (0.5, 60.0)
 BAND_RANGE_BPS: Final = (1, 1000)
 ENVIRONMENTS: Final[dict[str, Environment]] = {"testnet": "testnet", "demo": "demo", "live": "live"}
 
@@ -39,11 +45,12 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     arguments = _parser().parse_args(argv)
     try:
+        environ = own_key(environ)
         hosts = _hosts(environ)
         secrets = MemorySecrets(environ)
         key, secret = secrets.get("bybit", "api_key"), secrets.get("bybit", "api_secret")
         _require_writable(arguments.report)
-    except (HostRefused, SecretMissing, OSError) as error:
+    except (HostRefused, KeyIncomplete, SecretMissing, OSError) as error:
         print(f"kill-switch: {error}", file=sys.stderr)
         return 2
 
@@ -53,11 +60,34 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     scrubber = Scrubber((key, secret))
     write_report(arguments.report, _unfinished(clock()), scrubber)
     with AccountClient(hosts, key.reveal(), secret.reveal()) as client:
-        switch = KillSwitch(client, arguments.symbols, band_bps=Decimal(arguments.band_bps))
+        switch = KillSwitch(
+            client,
+            arguments.symbols,
+            band_bps=Decimal(arguments.band_bps),
+            quiet_s=arguments.quiet_s,
+            say=lambda line: print(f"kill-switch: {scrubber.scrub(line)}", file=sys.stderr, flush=True),
+        )
         report = switch.run(arguments.execute, arguments.flatten, arguments.deadline_s, clock, time.sleep)
     write_report(arguments.report, report, scrubber)
     print(scrubber.scrub(msgspec.json.encode(report).decode()))
     return report.exit_code
+
+
+class KeyIncomplete(Exception):
+    """Half of a key. The message names the half that is missing."""
+
+
+def own_key(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with the kill switch's own key in the bot's place, where it has one. Raises KeyIncomplete.
+
+    With a key of its own it has rate limits of its own, and works where the bot's key was revoked or is being changed.
+    """
+    own = {name: value for name in OWN_KEY if (value := environ.get(name))}
+    if not own:
+        return environ
+    if missing := [name for name in OWN_KEY if name not in own]:
+        raise KeyIncomplete(f"{missing[0]} is not set, and {next(iter(own))} is")
+    return {**environ, **{OWN_KEY[name]: value for name, value in own.items()}, "SECRETS_BACKEND": "memory"}
 
 
 def write_report(path: Path, report: Report, scrubber: Scrubber) -> None:
@@ -106,14 +136,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--execute", action="store_true", help="send cancels; without it nothing is sent")
     parser.add_argument("--flatten", action="store_true", help="also close positions, reduce-only, inside a band")
-    parser.add_argument("--symbols", type=_symbols, required=True, metavar="A,B")
+    parser.add_argument("--symbols", type=symbols_of, required=True, metavar="A,B")
     parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE")
-    parser.add_argument("--deadline-s", type=_number_within(*DEADLINE_RANGE_S), default=20.0)
-    parser.add_argument("--band-bps", type=_whole_within(*BAND_RANGE_BPS), default=100)
+    parser.add_argument("--deadline-s", type=number_within(*DEADLINE_RANGE_S), default=20.0)
+    parser.add_argument("--quiet-s", type=number_within(*QUIET_RANGE_S), default=QUIET_S)
+    parser.add_argument("--band-bps", type=whole_within(*BAND_RANGE_BPS), default=100)
     return parser
 
 
-def _symbols(text: str) -> tuple[str, ...]:
+def symbols_of(text: str) -> tuple[str, ...]:
+    """An argument of symbols by commas."""
     symbols = tuple(part.strip() for part in text.split(",") if part.strip())
     wrong = [symbol for symbol in symbols if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol)]
     if wrong or not symbols:
@@ -121,7 +153,9 @@ def _symbols(text: str) -> tuple[str, ...]:
     return symbols
 
 
-def _number_within(low: float, high: float) -> Callable[[str], float]:
+def number_within(low: float, high: float) -> Callable[[str], float]:
+    """An argument that is a number within these bounds."""
+
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -134,7 +168,9 @@ def _number_within(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _whole_within(low: int, high: int) -> Callable[[str], int]:
+def whole_within(low: int, high: int) -> Callable[[str], int]:
+    """The same, a whole one."""
+
     def parse(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text!r}, allowed: {low} to {high}")

@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from typing import Final
 
 from bot.domain.instrument import Instrument
+from bot.runtime.own_orders import OWN_PREFIX, OwnOrders
 from bot.venues.port import VenueError, VenuePort
 
-OWN_PREFIX: Final = "slw"
 RETRY_S: Final = 0.2
 
 
-async def cancel_and_prove(port: VenuePort, instruments: Mapping[str, Instrument], deadline_s: float) -> bool:
-    """Cancels all until a read that succeeded shows no own order of any symbol. False where that was not reached."""
+async def cancel_and_prove(
+    port: VenuePort, own: OwnOrders, instruments: Mapping[str, Instrument], deadline_s: float
+) -> bool:
+    """Cancels all of ours until a read that succeeded shows none of any symbol. False where that was not reached."""
     try:
         async with asyncio.timeout(deadline_s):
             standing = dict(instruments)
             while standing:
                 for symbol, instrument in list(standing.items()):
-                    if await _none_open(port, symbol, instrument):
+                    if await _none_open(port, own, symbol, instrument):
                         del standing[symbol]
                 if standing:
                     await asyncio.sleep(RETRY_S)
@@ -29,8 +31,8 @@ async def cancel_and_prove(port: VenuePort, instruments: Mapping[str, Instrument
     return True
 
 
-async def _none_open(port: VenuePort, symbol: str, instrument: Instrument) -> bool:
-    await port.cancel_all(symbol)
+async def _none_open(port: VenuePort, own: OwnOrders, symbol: str, instrument: Instrument) -> bool:
+    await own.cancel_all(symbol)
     try:
         orders = await port.open_orders(symbol, instrument)
     except VenueError:

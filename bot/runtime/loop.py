@@ -21,6 +21,7 @@ from bot.domain.events import (
     Filled,
     FundingPaid,
     InstrumentsRead,
+    OrderUpdated,
     ReadFailed,
     ShutdownRequested,
     Started,
@@ -39,6 +40,7 @@ from bot.runtime.last_resort import cancel_and_prove
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.sender import Sender
+from bot.runtime.symbol_filters import LIFETIME_NS, SymbolFilters
 from bot.runtime.thresholds import ThresholdsFile
 from bot.tally import Tally
 from bot.venues.port import VenueError, VenuePort
@@ -77,9 +79,12 @@ class Parts(NamedTuple):
     earlier_instruments: Mapping[str, Instrument] = {}
     """Filters as the journal had them, for probes that are due before they were read again."""
     thresholds: ThresholdsFile | None = None
+    account_is_ours: bool = False
+    """Whether orders of others are cancelled with our own."""
     reads_fees: bool = False
     """Whether decisions go by the venue's own word on fees."""
     tick_s: float = TICK_S
+    filters_lifetime_ns: int = LIFETIME_NS
 
 
 class Loop:
@@ -90,8 +95,20 @@ class Loop:
         self._engine = parts.engine
         self._journal = parts.journal
         self._log = parts.log
-        self.sender = Sender(parts.port, parts.grant, self.now_ns, self.tell, self.failed, reads_fees=parts.reads_fees)
+        self.sender = Sender(
+            parts.port,
+            parts.grant,
+            self.now_ns,
+            self.tell,
+            self.failed,
+            reads_fees=parts.reads_fees,
+            account_is_ours=parts.account_is_ours,
+        )
         self.sender.instruments.update(parts.earlier_instruments)
+        self._filters = self.sender.filters = SymbolFilters(
+            parts.port, self.now_ns, self.tell, self.sender.instruments, parts.metrics, parts.log,
+            parts.filters_lifetime_ns,
+        )  # fmt: skip
         for fill in parts.earlier_fills:
             self.sender.known_execution(fill)
         for symbol, since_ns in parts.accounted_since_ns.items():
@@ -131,11 +148,14 @@ class Loop:
                 return
         elif isinstance(event, FundingPaid) and self.sender.known_execution(event):
             return
+        elif isinstance(event, OrderUpdated):
+            self.sender.own_orders.strangers.heard(event.order)
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)
             if isinstance(event, InstrumentsRead):
                 self.sender.instruments[event.symbol] = instrument_of(event)
+                self._filters.told(event)
             for intent in intents:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
@@ -283,6 +303,7 @@ class Loop:
                 task.cancel()
             await asyncio.gather(ticking, connecting, return_exceptions=True)
             await self.sender.close()
+            self.tally.duplicate_operations += self.sender.duplicate_operations
             await self._parts.port.close()
             written = self._commit(last=True)
         return max(code, self._ending or 0, 0 if written else 1)
@@ -314,7 +335,7 @@ class Loop:
         """The engine cannot be asked any more: cancel and prove without it."""
         self._log.write("ERROR", NAME, "last_resort_cancel", {})
         deadline_s = self._parts.shutdown_deadline_s
-        proven = await cancel_and_prove(self._parts.port, self.sender.instruments, deadline_s)
+        proven = await cancel_and_prove(self._parts.port, self.sender.own_orders, self.sender.instruments, deadline_s)
         self._log.write("INFO" if proven else "ERROR", NAME, "last_resort_done", {"proven": proven})
 
     def _after_last_resort(self, task: asyncio.Task[None]) -> None:

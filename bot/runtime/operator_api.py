@@ -52,10 +52,11 @@ class GrantBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why, and who says so."""
+    """Why, and who says so. `key`: idempotency key; a stop under a key that was used is not entered again."""
 
     reason: Reason
     operator: Annotated[str, msgspec.Meta(min_length=1, max_length=80)] = "operator"
+    key: Annotated[str, msgspec.Meta(max_length=100)] = ""
 
 
 class Bot(Protocol):
@@ -253,7 +254,7 @@ def _release_answer(bot: Bot, kind: Kind, release_id: str, before: str) -> web.R
 
 def _asked(reason: str, resume: str, now_ns: int, body: StopBody) -> Event:
     """`reason` is a row of the engine's table of stops; the person's words go beside who said them."""
-    return StopRequested(now_ns, reason, "planned", resume, f"{body.operator} ({body.reason})")
+    return StopRequested(now_ns, reason, "planned", resume, f"{body.operator} ({body.reason})", body.key)
 
 
 def _freeze(now_ns: int, body: StopBody) -> Event:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol, TypeVar
 
 from bot.domain.counts import Counts
-from bot.metrics import LOG_LEVELS
+from bot.metrics import FILTER_SOURCES, LOG_LEVELS
 
 Labels = tuple[str, ...]
 K = TypeVar("K")
@@ -57,7 +57,7 @@ class ProcessMetrics:
         self._told: dict[str, int] = {}
         self.uncaught_exceptions = 0
         self.filter_fetch_errors = 0
-        self.ws_drops_undetected = 0
+        self.filter_sources = Counts(FILTER_SOURCES)
         self.exports_written_at_ns: int | None = None
 
     @property
@@ -65,6 +65,7 @@ class ProcessMetrics:
         counts: dict[tuple[str, Labels], int] = {(name, ()): value for name, value in self._plain()}
         counts.update({("mm_log_records_total", (lvl,)): self._log_counts[lvl] for lvl in LOG_LEVELS})
         counts.update({("readiness_reason_total", (reason,)): n for reason, n in self._lost.items()})
+        counts.update({("mm_symbol_filters_source_total", (source,)): n for source, n in self.filter_sources.items()})
         counts.update({("mm_http_responses_total", key): n for key, n in self._venue.http_responses.items()})
         return counts
 
@@ -80,6 +81,7 @@ class ProcessMetrics:
         changed += [(("mm_http_responses_total", key), n) for key, n in _changes(answers)]
         changed += [(("mm_log_records_total", (lvl,)), n) for lvl, n in _changes(self._log_counts)]
         changed += [(("readiness_reason_total", (reason,)), n) for reason, n in _changes(self._lost)]
+        changed += [(("mm_symbol_filters_source_total", (name,)), n) for name, n in _changes(self.filter_sources)]
         return changed
 
     def _plain(self) -> tuple[tuple[str, int], ...]:
@@ -88,7 +90,6 @@ class ProcessMetrics:
             ("mm_uncaught_exceptions_total", self.uncaught_exceptions),
             ("mm_symbol_filters_fetch_errors_total", self.filter_fetch_errors),
             ("mm_ws_reconnects_total", self._venue.ws_reconnects),
-            ("mm_ws_drops_undetected_total", self.ws_drops_undetected),
         )
 
     def gauges(self, now_ns: int) -> Iterator[tuple[str, Labels, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 from bot.domain.events import (
@@ -46,7 +46,9 @@ from bot.domain.intent import (
     key_of,
 )
 from bot.runtime.grant import GrantHolder
+from bot.runtime.own_orders import OwnOrders
 from bot.runtime.statement import StatementReader
+from bot.runtime.symbol_filters import SymbolFilters
 from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
 
 Work = Coroutine[object, object, None]
@@ -76,6 +78,7 @@ class Sender:
         failed: Callable[[BaseException, str], None],
         *,
         reads_fees: bool = False,
+        account_is_ours: bool = False,
     ) -> None:
         self._port = port
         self._grant = grant
@@ -91,6 +94,9 @@ class Sender:
         self.duplicate_operations = 0
         self._observations: list[tuple[str, tuple[str, ...], float]] = []
         self.instruments: dict[str, Instrument] = {}
+        self.filters: SymbolFilters | None = None
+        """who sees to it that filters are read again, where anybody does"""
+        self.own_orders = OwnOrders(port, self.instruments, now_ns, alone=account_is_ours)
 
     def send(self, intents: Sequence[Intent]) -> None:
         """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
@@ -187,10 +193,8 @@ class Sender:
             case CancelOrder():
                 return self._cancel(intent)
             case CancelAll():
-                # tasks of their own already here: started inside the coroutine they would follow this turn's creates
-                loop = asyncio.get_running_loop()
-                calls = [loop.create_task(self._call(self._port.cancel_all(symbol))) for symbol in intent.symbols]
-                return self._cancel_all(intent, calls)
+                # started already here: inside the coroutine they would follow this turn's creates
+                return self._cancel_all(intent, [self.own_orders.cancel_all(symbol) for symbol in intent.symbols])
             case FlattenReduceOnly():
                 return self._flatten(intent)
             case ProbeOrder():
@@ -211,6 +215,8 @@ class Sender:
         outcome = await self._port.place(intent, self.instruments[intent.symbol])
         self._heed(outcome)
         self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
+        if self.filters is not None and self.filters.doubt(intent.symbol, outcome):
+            await self.filters.look(intent.symbol)
 
     async def _amend(self, intent: AmendOrder) -> None:
         if not self._grant.valid(intent.epoch, self._now_ns()):
@@ -238,10 +244,6 @@ class Sender:
         severity = ("accepted", "gone", "refused", "unreachable", "unknown")
         word, detail = max(words, key=lambda pair: severity.index(pair[0]))
         self._tell(CancelAllAnswered(self._now_ns(), intent.key, word, detail))
-
-    @staticmethod
-    async def _call(call: Awaitable[Outcome]) -> Outcome:
-        return await call
 
     async def _flatten(self, intent: FlattenReduceOnly) -> None:
         instrument = self.instruments[intent.symbol]
@@ -280,6 +282,8 @@ class Sender:
         await self._read_open_orders(symbol)
         await self._read_position(symbol)
         await self._statement.read(self.instruments[symbol])
+        if self.filters is not None:
+            await self.filters.look(symbol)
 
     async def _sweep_executions(self, symbol: str) -> None:
         """The first time nothing is swept: what was executed before is part of the position that is taken over."""
@@ -312,6 +316,7 @@ class Sender:
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
             return
+        self.own_orders.strangers.read(symbol, orders)
         self._tell(OpenOrdersRead(self._now_ns(), symbol, asked_at_ns, tuple(orders)))
 
     async def _read_position(self, symbol: str) -> None:

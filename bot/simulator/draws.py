@@ -9,7 +9,7 @@ and the venue reports it cancelled.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -74,13 +74,18 @@ class Holding(msgspec.Struct):
 
 
 class DrawnVenue:
-    """One account. `arrive` and `update` return what the bot is told, in order.
+    """One account. `arrive` and `update` return what the bot is told, in order. `fees`: symbol to what it charges.
 
     `executions`: how many it has given numbers to before, where a run is continued.
     """
 
     def __init__(
-        self, instruments: Iterable[Instrument], fill_rate: Decimal, fees: FeeProfile, seed: int, executions: int = 0
+        self,
+        instruments: Iterable[Instrument],
+        fill_rate: Decimal,
+        fees: Mapping[str, FeeProfile],
+        seed: int,
+        executions: int = 0,
     ) -> None:
         self._instruments = {instrument.symbol: instrument for instrument in instruments}
         self._fees = fees
@@ -141,7 +146,7 @@ class DrawnVenue:
         else:
             holding.cost_quote = instrument.qty(holding.lots + signed) * price
         holding.lots += signed
-        fee = self._fees.fee_quote(notional, is_maker=is_maker)
+        fee = self._fees[order.symbol].fee_quote(notional, is_maker=is_maker)
         return ev.Filled(
             at_ns, f"shadow-{self._executions}", order.client_order_id, order.venue_order_id, order.symbol, order.side,
             price, lots, fee, is_maker, at_ns,

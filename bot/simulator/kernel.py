@@ -16,6 +16,7 @@ from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.engine.engine import Engine
 from bot.runtime.loop import TICK_S
+from bot.runtime.own_orders import Strangers
 from bot.runtime.sender import FIRST, KEYS_KEPT
 from bot.simulator import kernel_words as words
 from bot.simulator.accounts import Account
@@ -63,6 +64,7 @@ class Kernel:
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
         self._keys: OrderedDict[str, None] = OrderedDict()
+        self.strangers = Strangers()
         self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
         self._tick_s = tick_s
         self._tick_due_s = 0.0
@@ -156,7 +158,12 @@ class Kernel:
 
     def _hear(self, pushed: tuple[words.Words, object, int]) -> None:
         say, what, venue_at_ns = pushed
-        self.tell_all(say(self.now_ns, self.venue.instrument, what, venue_at_ns))
+        told = say(self.now_ns, self.venue.instrument, what, venue_at_ns)
+        if say is words.account:
+            for event in told:
+                if type(event) is ev.OrderUpdated:
+                    self.strangers.heard(event.order)
+        self.tell_all(told)
 
     # ---- start ------------------------------------------------------------------------------------------------------
 
@@ -254,6 +261,11 @@ class Kernel:
         self.request(act, answered, calls.CANCEL)
 
     def _cancel_all(self, intent: it.CancelAll) -> None:
+        """As the process does it: by the venue's cancel-all only where no order of others is known to stand."""
+        if not self.strangers.none_stands(self.venue.instrument.symbol):
+            self._reads.own_orders(lambda found: self._cancel_each(intent, found))
+            return
+
         def act() -> None:
             for order in list(self.account.open_orders.values()):
                 self.venue.cancel(self.account, order, self.now_ns)
@@ -262,6 +274,26 @@ class Kernel:
             self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, *words.of_existing(answer))])
 
         self.request(act, answered, calls.CANCEL_ALL)
+
+    def _cancel_each(self, intent: it.CancelAll, found: list[Order] | V5Error) -> None:
+        """The answers of all of them at once: the worst one counts."""
+        if isinstance(found, V5Error) or not found:
+            error = found if isinstance(found, V5Error) else None
+            self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, *words.of_existing(error))])
+            return
+        answers: list[tuple[str, str]] = []
+
+        def answered(answer: V5Error | None) -> None:
+            answers.append(words.of_existing(answer))
+            if len(answers) == len(found):
+                word, detail = max([("accepted", ""), *answers], key=lambda one: one[0] in ("refused", "unknown"))
+                self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, word, detail)])
+
+        def cancelling(order: Order) -> Act:
+            return lambda: self.venue.cancel(self.account, self._open_order("", order.order_id), self.now_ns)
+
+        for order in found:
+            self.request(cancelling(order), answered, calls.CANCEL)
 
     # ---- what is left of the process around the engine ---------------------------------------------------------------
 

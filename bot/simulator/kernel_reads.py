@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bot.domain import events as ev
+from bot.runtime.own_orders import is_ours
 from bot.runtime.sender import EXECUTIONS_KEPT, EXECUTIONS_OVERLAP_MS, identity_of
 from bot.runtime.statement import FEES_EVERY_NS, WALLET_EVERY_NS, is_due
 from bot.simulator import kernel_words as words
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.funding import Funding
-from bot.simulator.orders import Execution
+from bot.simulator.orders import Execution, Order
 from bot.venues.bybit import calls
 
 if TYPE_CHECKING:
@@ -146,10 +147,27 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 self._failed("open_orders", calls.OPEN_ORDERS, answer)
             else:
+                kernel.strangers.read(instrument.symbol, answer)
                 kernel.tell_all([ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer)])
             self._read_position()
 
         kernel.request(act, answered, calls.OPEN_ORDERS)
+
+    def own_orders(self, answered: Callable[[list[Order] | V5Error], None]) -> None:
+        """Our own that stand, newest first, for cancelling them one by one."""
+        kernel, instrument = self._kernel, self._kernel.venue.instrument
+
+        def act() -> list[Order]:
+            return list(reversed(kernel.account.open_orders.values()))
+
+        def read(answer: list[Order] | V5Error) -> None:
+            if isinstance(answer, V5Error):
+                answered(answer)
+                return
+            kernel.strangers.read(instrument.symbol, (words.venue_order(instrument, order) for order in answer))
+            answered([order for order in answer if is_ours(order.link_id)])
+
+        kernel.request(act, read, calls.OPEN_ORDERS)
 
     def _read_position(self) -> None:
         kernel = self._kernel

@@ -1,4 +1,4 @@
-"""A market that really happened: captures of Binance spot streams, replayed under the venue's own clock.
+"""A market that really happened: captures of Binance streams, replayed under the venue's own clock.
 
 A capture is one .gz file or a folder of them (in the order of their names); a line is `<local receive ns> <JSON>`.
 Two things about such captures decide whether the replay is true:
@@ -7,8 +7,11 @@ Two things about such captures decide whether the replay is true:
   of a depth update and `T` of a trade, order and pace the replay; the local time is used for nothing but to report the
   offset. A trade thus comes before the depth update that already contains it.
 - *The snapshot.* Depth updates that were received before the snapshot line but end beyond its `lastUpdateId` belong
-  after it. They are kept and applied; dropping them leaves a crossed book. A gap in the update ids is an error.
+  after it. They are kept and applied; dropping them leaves a crossed book. A gap in the update ids is an error: on spot
+  ids follow each other, on futures each update names the last id of the one before it (`pu`).
 
+Spot BTCUSDT plays as it is. The coin-margined BTCUSD_PERP counts in contracts of 100 USD; it plays as if it were
+BTCUSDT, a contract being what 100 USD buy at its level's price.
 At the end the record starts again from its snapshot, all prices moved so that the middle price goes on where it was.
 Some old orders stand with a fraction of today's lot; sizes are rounded down to whole lots.
 """
@@ -30,6 +33,10 @@ from bot.simulator.market import Action, BookChange, BookReset, BookShift, Recor
 TICK_DECIMALS = 2
 LOT_DECIMALS = 5
 SYMBOL = "BTCUSDT"
+CONTRACTS = "BTCUSD_PERP"
+CONTRACT_QUOTE = 100
+_LOTS_PER_TICK = 10_000_000
+"""Lots of BTC in a whole one, times ticks of a quote unit."""
 
 
 class RecordUnreadable(Exception):
@@ -52,6 +59,7 @@ class _Depth(msgspec.Struct):
     u: int
     b: list[tuple[str, str]]
     a: list[tuple[str, str]]
+    pu: int = 0
 
 
 class _Trade(msgspec.Struct):
@@ -66,6 +74,7 @@ class _Snapshot(msgspec.Struct):
     lastUpdateId: int
     bids: list[tuple[str, str]]
     asks: list[tuple[str, str]]
+    symbol: str = SYMBOL
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -77,9 +86,13 @@ _SNAPSHOT = msgspec.json.Decoder(_Snapshot)
 
 @dataclass(slots=True)
 class _Update:
-    """A depth update, its levels flat: price, size, price, size … `first_id` to `last_id` as the exchange counts."""
+    """A depth update, its levels flat: price, size, price, size … `first_id` to `last_id` as the exchange counts.
+
+    `previous_id`: last id of the update before it, 0 where the exchange does not say.
+    """
 
     at_ms: int
+    previous_id: int
     first_id: int
     last_id: int
     bids: array[int]
@@ -170,18 +183,19 @@ def _decode(payload: bytes) -> _Update | tuple[int, RecordedTrade] | _Snapshot |
     if kind == "depthUpdate":
         depth = _DEPTH.decode(body)
         _check_symbol(depth.s)
-        return _Update(depth.E, depth.U, depth.u, _flat(depth.b), _flat(depth.a))
+        return _Update(depth.E, depth.pu, depth.U, depth.u, _flat(depth.b, depth.s), _flat(depth.a, depth.s))
     if kind == "trade":
         trade = _TRADE.decode(body)
         _check_symbol(trade.s)
-        price, lots = ticks(trade.p), lots_floor(trade.q)
+        price = ticks(trade.p)
+        lots = _lots(price, trade.q, trade.s)
         return (trade.T, RecordedTrade(Side.SELL if trade.m else Side.BUY, price, lots)) if lots else None
     return None
 
 
 def _check_symbol(symbol: str) -> None:
-    if symbol != SYMBOL:
-        raise ValueError(f"symbol {symbol!r}; only {SYMBOL} can be played")
+    if symbol not in (SYMBOL, CONTRACTS):
+        raise ValueError(f"symbol {symbol!r}; only {SYMBOL} and {CONTRACTS} can be played")
 
 
 def ticks(text: str) -> int:
@@ -196,6 +210,13 @@ def lots_floor(text: str) -> int:
     return _shifted_down(text, LOT_DECIMALS)
 
 
+def _lots(price_ticks: int, text: str, symbol: str) -> int:
+    """A size as whole lots of BTC, rounded down; of a contract, what its quote amount buys at that price."""
+    if symbol == SYMBOL:
+        return lots_floor(text)
+    return _shifted_down(text, 0) * CONTRACT_QUOTE * _LOTS_PER_TICK // price_ticks
+
+
 def _shifted_down(text: str, decimals: int) -> int:
     units, _, fraction = text.partition(".")
     digits = units + fraction[:decimals].ljust(decimals, "0")
@@ -204,11 +225,14 @@ def _shifted_down(text: str, decimals: int) -> int:
     return int(digits)
 
 
-def _flat(levels: list[tuple[str, str]]) -> array[int]:
+def _flat(levels: list[tuple[str, str]], symbol: str) -> array[int]:
     flat = array("q")
     for price, size in levels:
-        flat.append(ticks(price))
-        flat.append(lots_floor(size))
+        price_ticks = ticks(price)
+        if price_ticks <= 0:
+            raise ValueError(f"price {price} is not above 0")
+        flat.append(price_ticks)
+        flat.append(_lots(price_ticks, size, symbol))
     return flat
 
 
@@ -219,7 +243,11 @@ def _pairs(flat: array[int]) -> Iterator[tuple[int, int]]:
 def _assemble(
     path: Path, snapshot: _Snapshot, updates: list[_Update], trades: list[tuple[int, RecordedTrade]]
 ) -> Record:
-    bids, asks = dict(_pairs(_flat(snapshot.bids))), dict(_pairs(_flat(snapshot.asks)))
+    try:
+        _check_symbol(snapshot.symbol)
+        bids, asks = (dict(_pairs(_flat(side, snapshot.symbol))) for side in (snapshot.bids, snapshot.asks))
+    except ValueError as error:
+        raise RecordUnreadable(f"{path}: the snapshot: {error}") from error
     record = Record(dict(bids), dict(asks))
     last_id = snapshot.lastUpdateId
     at_ms = 0
@@ -228,8 +256,9 @@ def _assemble(
     for update in updates:
         if update.last_id <= last_id:
             continue
-        if update.first_id > last_id + 1:
-            raise RecordUnreadable(f"{path}: depth updates {last_id + 1} to {update.first_id - 1} are missing")
+        before = update.previous_id or update.first_id - 1
+        if before > last_id:
+            raise RecordUnreadable(f"{path}: depth updates {last_id + 1} to {before} are missing")
         last_id = update.last_id
         at_ms = max(at_ms, update.at_ms)
         record.events.append((at_ms, update))

@@ -1,1 +1,1 @@
-"""Where the journal is kept. SQLite is the default and the only one so far."""
+"""Where the journal is kept: SQLite by default, Redis where no disk outlives the worker."""

@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from bot.journal import JournalError, JournalReader
+from bot.journal import JournalError, JournalReader, is_there
 from gates.criteria import Criterion
 from gates.judge import Cause, Reading, Sample
 from gates.sources import totals
@@ -64,7 +64,7 @@ def _sum(query: str, journals: Sequence[Path]) -> _Answer:
 
 
 def _of_one(query: str, path: Path) -> _Answer:
-    if not path.exists():
+    if not is_there(path):
         return None, Cause.NO_DATA, f"{path}: no such journal"
     try:
         with JournalReader(path) as reader:

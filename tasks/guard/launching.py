@@ -40,7 +40,9 @@ from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.launching")
 FIRST_GRANT_S = 5.0
-KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK")
+JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
+"""Where this machine keeps journals, if not in the state folder."""
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK", *JOURNAL)
 
 
 async def launch(guard: GuardState, active: Active) -> None:

@@ -7,6 +7,7 @@
 | prefect-worker | yes | the stack; its flow runs die with it, the guards and the bots do not |
 | venue | no: a venue that comes back empty would hide what was open | the stack |
 | guard-ACCOUNT | yes, and it adopts the bot | the stack, or its account's retirement |
+| watchdog-ACCOUNT | yes | as its guard |
 
 Bots are no rows of this table: a bot belongs to its account's guard.
 """
@@ -15,17 +16,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.account_file import load_account
 from tasks.state_folder import REPOSITORY, StateFolder
 from tasks.supervise.identity import MARK
+
+OF_ACCOUNT = ("guard", "watchdog")
+"""Processes that every account has one of; their rows are named after it."""
 
 WORK_POOL = "slipway"
 PREFECT_WORKER_QUERY_S = 1
 
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE")
+_JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", *_JOURNAL)
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,16 @@ def venue(market: str, control_token: str) -> Spec:
 
 def guard(account: str) -> Spec:
     return Spec(f"guard-{account}", (sys.executable, "-m", "tasks.guard", "--account", account))
+
+
+def watchdog(folder: StateFolder, account: str, symbols: Sequence[str]) -> Spec:
+    """The process that expects the beats of an account's guard and bot. Raises AccountFileError."""
+    access = load_account(folder.root, account)
+    command = (sys.executable, "-m", "bot", "watchdog", "--account", account, "--symbols", ",".join(symbols))
+    report = folder.root / "kill_switch" / account / "latest.json"
+    places = ("--targets", str(folder.targets), "--report", str(report))
+    environment = {**access.venue_environment(), "APPROVE_TOKEN": access.approve_token}
+    return Spec(f"watchdog-{account}", (*command, *places), environment)
 
 
 def accounts_with_a_guard(folder: StateFolder) -> list[str]:

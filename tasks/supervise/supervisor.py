@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from gates.stages import PlanError, load_plan
+from tasks.account_file import AccountFileError
 from tasks.state_folder import StateFolder, write_private
 from tasks.supervise import specs
 from tasks.supervise.identity import Identity, find_marked, identify, spawn
@@ -30,6 +32,7 @@ from tasks.supervise.table import Row, Table, write_table
 
 LOG = logging.getLogger("slipway.supervisor")
 
+OF_ACCOUNT = tuple(f"{kind}-" for kind in specs.OF_ACCOUNT)
 TURN_S = 0.2
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 SETTLED_AFTER_S = 30.0
@@ -60,6 +63,8 @@ class Supervisor:
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.attempts: dict[str, Attempts] = {}
         self.specs: dict[str, specs.Spec] = {}
+        self.told: set[str] = set()
+        """what was said already about watchdogs that cannot be started"""
         me = identify(os.getpid())
         if me is None:
             raise StartFailed("supervisor: /proc does not show this process")
@@ -191,14 +196,31 @@ class Supervisor:
 
     def turn(self) -> None:
         """One look at everything: guards for every account, and again what died."""
-        wanted = {f"guard-{account}": account for account in specs.accounts_with_a_guard(self.folder)}
-        for name, account in wanted.items():
-            if name not in self.specs:
+        accounts = specs.accounts_with_a_guard(self.folder)
+        for account in accounts:
+            if f"guard-{account}" not in self.specs:
                 self._ensure(specs.guard(account))
-        for name in [name for name in self.specs if name.startswith("guard-") and name not in wanted]:
+            if f"watchdog-{account}" not in self.specs:
+                self._watch_over(account)
+        wanted = {f"{kind}{account}" for kind in OF_ACCOUNT for account in accounts}
+        for name in [name for name in self.specs if name.startswith(OF_ACCOUNT) and name not in wanted]:
             self._retire(name)
         for name, spec in self.specs.items():
             self._look_at(name, spec)
+
+    def _watch_over(self, account: str) -> None:
+        """Starts the account's watchdog, which needs its key; a file that cannot be read is tried again."""
+        try:
+            self._ensure(specs.watchdog(self.folder, account, self._symbols()))
+        except (AccountFileError, PlanError) as error:
+            if str(error) not in self.told:
+                self.told.add(str(error))
+                LOG.error("watchdog-%s: not started: %s", account, error)
+
+    def _symbols(self) -> list[str]:
+        """Every symbol that the plan trades."""
+        stages = load_plan(Path(self.table.plan)).stages
+        return list(dict.fromkeys(symbol for stage in stages for symbol in stage.symbols))
 
     def _look_at(self, name: str, spec: specs.Spec) -> None:
         child = self.children.get(name)

@@ -123,6 +123,7 @@ def _kill_switch(folder: StateFolder, account: str, plan: str, say: Say) -> bool
         say(f"{account}: no kill switch without it: {error}")
         return False
     command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--flatten", "--symbols", symbols]
+    command += ["--quiet-s", "0.5"]  # its bot was killed
     environment = base_environment() | access.venue_environment()
     try:
         done = subprocess.run(command, env=environment, cwd=working_directory(), timeout=40, check=False,
@@ -192,10 +193,11 @@ def _venue_is_dead(folder: StateFolder) -> bool:
 
 
 def stop_processes(folder: StateFolder, table: Table, say: Say) -> bool:
-    """Guards, worker, server, Prometheus, venue; then everything else that carries the stack's mark."""
+    """Guards, watchdogs, worker, server, Prometheus, venue; then everything else that carries the stack's mark."""
     rows = {row.name: row for row in table.processes}
-    guards = [row for name, row in rows.items() if name.startswith("guard-")]
-    groups = [guards, *([rows[name]] for name in _ORDER if name in rows)]
+    kinds = ("guard-", "watchdog-")
+    guards, watchdogs = ([row for name, row in rows.items() if name.startswith(kind)] for kind in kinds)
+    groups = [guards, watchdogs, *([rows[name]] for name in _ORDER if name in rows)]
     stuck: list[Identity] = []
     for group in groups:
         alive = [row for row in group if row.identity.is_alive()]

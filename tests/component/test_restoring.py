@@ -302,7 +302,7 @@ def test_a_journal_of_two_processes_replays_as_two(tmp_path: Path) -> None:
 def test_the_first_difference_of_a_replay_is_named(tmp_path: Path) -> None:
     driver = OnDisk(tmp_path)
     live_a_little(driver)
-    driver.journal._db.execute("UPDATE entry SET body = replace(body, '\"side\":\"buy\"', '\"side\":\"sell\"') "
+    driver.journal._store._db.execute("UPDATE entry SET body = replace(body, '\"side\":\"buy\"', '\"side\":\"sell\"') "
                                "WHERE seq = (SELECT min(seq) FROM entry WHERE kind = 'PlaceOrder')")  # fmt: skip
     with JournalReader(driver.path) as reader:
         seq = next(reader.entries(kind="PlaceOrder")).seq

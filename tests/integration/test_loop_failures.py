@@ -172,6 +172,7 @@ class Rig:
 
         async def course() -> int:
             self.loop = Loop(self._parts)
+            self.loop.sender.own_orders.strangers.read("BTCUSDT", ())  # nobody else has an order there
             self.loop.begin()
             running = asyncio.create_task(self.loop.run())
             async with asyncio.timeout(10):
@@ -209,6 +210,7 @@ def test_a_repeated_cancel_all_under_one_key_sends_nothing(tmp_path: Path) -> No
     rig = Rig(tmp_path, {StreamUp: [once, once, place_order(1)]})
     rig.run(lambda r: bool(r.engine.of(OrderAccepted)))
     assert rig.venue.calls.count("cancel_all BTCUSDT") == 1
+    assert rig.loop.tally.duplicate_operations == 1  # which is what the report shows
 
 
 def test_without_an_unexpired_grant_at_the_moment_of_sending_nothing_is_sent(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_without_an_unexpired_grant_at_the_moment_of_sending_nothing_is_sent(tmp
 
 def test_an_unwritable_journal_stops_quoting_and_still_lets_cancels_go(tmp_path: Path) -> None:
     rig = Rig(tmp_path, {StreamUp: [place_order(1), CancelAll(1, "k", ("BTCUSDT",), "r")]})
-    rig.journal._db.execute("PRAGMA query_only = 1")  # every write fails, as on a full disk
+    rig.journal._store._db.execute("PRAGMA query_only = 1")  # every write fails, as on a full disk
     rig.run(lambda r: "cancel_all BTCUSDT" in r.venue.calls)
     assert not any(call.startswith("place") for call in rig.venue.calls)
     assert rig.engine.of(OrderUnreachable)[0].client_order_id == "slwq-1-1"

@@ -120,6 +120,21 @@ def test_two_people_resume_a_held_bot_and_the_journal_has_who_and_why() -> None:
     assert (confirmed.who, confirmed.why, confirmed.release_id) == ("grace", "checked the venue", asked.release_id)
 
 
+def test_a_stop_that_is_sent_again_under_its_key_is_not_entered_again() -> None:
+    bot = Bot("operator_hold")
+
+    async def talking(call: Call) -> None:
+        for _ in range(2):
+            assert (await call("hold", APPROVE, reason="look", key="k-1"))[0] == 200
+        _, asked = await call("resume", ADA, reason="operator_hold", why="looked")
+        await call("resume/confirm", GRACE, request_id=asked["request_id"], why="seen")
+        assert (await call("hold", APPROVE, reason="look", key="k-1"))[1]["state"] == "INIT"  # a late repeat
+        assert (await call("hold", APPROVE, reason="look", key="k-2"))[1]["state"] == "HELD"
+
+    talk(bot, talking)
+    assert bot.engine.counts["mm_duplicate_operations_total", ()] == 2
+
+
 def test_two_people_re_arm_a_halted_bot_and_both_consent() -> None:
     bot = Bot("kill_switch")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
+from aiohttp import web
 
-from bot.venues.transport import AiohttpTransport, HttpAnswer, NoAnswer, NotSent
+from bot.venues.transport import SLICE_MESSAGES, AiohttpTransport, HttpAnswer, NoAnswer, NotSent, SocketClosed
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +43,7 @@ def answering(text: bytes, seen: list[bytes]) -> Handler:
     return handler
 
 
-def test_a_whole_answer_comes_back_with_lower_case_headers():
+def test_a_whole_answer_comes_back_and_its_headers_are_asked_for_in_lower_case():
     seen: list[bytes] = []
     text = b"HTTP/1.1 429 Too Many\r\nX-Bapi-Limit: 10\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
     answer = asyncio.run(request_to(answering(text, seen)))
@@ -100,3 +102,48 @@ def test_silence_after_the_request_means_no_answer_within_the_time_out():
 
     with pytest.raises(NoAnswer, match=r"no answer in 0\.2 s"):
         asyncio.run(request_to(handler, timeout_s=0.2))
+
+
+def test_other_work_has_its_turn_while_messages_still_wait_and_none_is_lost_or_out_of_order():
+    sent = [f'{{"u":{number}}}'.encode() for number in range(5_000)]
+
+    async def flood(request: web.Request) -> web.WebSocketResponse:
+        stream = web.WebSocketResponse(compress=False)
+        await stream.prepare(request)
+        for message in sent:
+            await stream.send_str(message.decode())
+        await stream.close()
+        return stream
+
+    async def run() -> tuple[list[bytes | str], list[int]]:
+        app = web.Application()
+        app.router.add_get("/", flood)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        transport = AiohttpTransport()
+        taken: list[bytes | str] = []
+        turns: list[int] = []
+
+        def turn() -> None:
+            turns.append(len(taken))
+            if len(taken) < len(sent):
+                asyncio.get_running_loop().call_soon(turn)
+
+        def take(message: bytes | str) -> None:
+            if not taken:
+                turn()
+            taken.append(message)
+
+        try:
+            socket = await transport.connect(f"http://127.0.0.1:{runner.addresses[0][1]}/", 2.0)
+            with pytest.raises(SocketClosed):
+                await socket.hand_over(take)
+        finally:
+            await transport.close()
+            await runner.cleanup()
+        return taken, turns
+
+    taken, turns = asyncio.run(run())
+    assert taken == sent
+    assert max(after - before for before, after in pairwise(turns)) <= SLICE_MESSAGES

@@ -10,11 +10,12 @@ from bot.simulator.recorded import RecordedMarket, load_record
 from bot.simulator.venue import Venue
 
 
-def test_the_real_capture_plays_for_its_whole_span_and_is_never_crossed() -> None:
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "spot"
-    if not folder.is_dir():
+@pytest.mark.parametrize("name", ["spot/btcusdt_20240808.gz", "cm/btcusd_perp_20240808.gz"])
+def test_the_real_capture_plays_for_its_whole_span_and_is_never_crossed(name: str) -> None:
+    capture = Path(__file__).resolve().parents[3] / "shared" / "data" / name
+    if not capture.is_file():
         pytest.skip("the real captures are not beside this checkout")
-    record = load_record(folder / "btcusdt_20240808.gz")
+    record = load_record(capture)
     assert -1_400 < record.clock_offset_ms < -1_200
     venue = Venue(RECORDED, RecordedMarket(record), seed=1, now_ns=0)
     while venue.next_at_ns() < record.span_ms * 1_000_000:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,40 @@ def test_fees_and_rebates_are_those_of_the_flags(flags: tuple[str, ...], fees: b
     assert float(pnl["net"]) == pytest.approx(parts + float(pnl["funding"]))
 
 
+def test_a_symbol_with_a_fee_profile_of_its_own_is_charged_by_it() -> None:
+    Path("settings.yaml").write_text("fees:\n  per_symbol:\n    ETHUSDT: VIP0\n", encoding="utf-8")
+    pnl = run("--iterations", "30", "--symbols", "ETHUSDT", "--settings", "settings.yaml")["pnl"]
+    assert float(pnl["fees"]) > 0
+    assert float(pnl["rebates"]) == 0
+
+
+def test_a_candidate_that_requires_the_venues_fees_trades_in_shadow_too() -> None:
+    text = "fees:\n  require_fee_resolution: true\n  fee_mode: auto\n"
+    Path("settings.yaml").write_text(text, encoding="utf-8")
+    assert run("--iterations", "10", "--settings", "settings.yaml") | {"runtime": 0} == run("--iterations", "10") | {
+        "runtime": 0
+    }
+
+
+def test_a_candidate_with_a_leverage_cap_trades_in_shadow_too() -> None:
+    Path("settings.yaml").write_text("risk: {leverage_max: 2}\n", encoding="utf-8")
+    assert run("--iterations", "10", "--settings", "settings.yaml")["orders"]["placed"] > 0
+
+
+def test_freeze_thresholds_of_a_file_hold_in_shadow_and_a_bad_one_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MM_THRESHOLDS_FILE", "thresholds.yaml")
+    Path("thresholds.yaml").write_text('"*": {edge_threshold_bps: 50}\n', encoding="utf-8")
+    assert run("--iterations", "10")["risk"]["last_freeze_reason"] == "edge_below_threshold"
+    Path("thresholds.yaml").write_text('"*": {edge_threshold_bps: -1}\n', encoding="utf-8")
+    capsys.readouterr()
+    assert run("--iterations", "10")["risk"]["freeze_triggered"] is False
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (refusal,) = [line for line in said if line["event"] == "thresholds_refused"]
+    assert "thresholds.yaml:1: *.edge_threshold_bps: -1 is not allowed" in refusal["message"]
+
+
 def test_reconciliation_runs_as_often_as_it_is_told_to() -> None:
     often = run("--iterations", "60", "--recon-interval-s", "5")["recon"]
     assert often["divergence_count"] == 0
@@ -184,6 +221,9 @@ def test_the_live_variable_alone_arms_nothing_and_is_warned_of(
         (("run", "--exchange", "kraken"), "venue.exchange: 'kraken' is not allowed"),
         (("run", "--no-such-flag"), "'--no-such-flag' is not understood"),
         (("run", "--log-file", "/proc/none/log"), "--log-file: /proc/none/log cannot be written"),
+        (("run", "--report", "/proc/none/report.json"), "--report: /proc/none/report.json cannot be written"),
+        (("run", "--report", "."), "--report: . cannot be written (Is a directory)"),
+        (("rehearse", "--report", "/proc/none/r"), "--report: /proc/none/r cannot be written"),
         (("record",), "record: not built yet"),
         (("rehearse", "--anything"), "'--anything' is not understood"),
         (("trace", "x", "--state-dir", "none"), "none/journal.db: no such journal"),
@@ -269,6 +309,15 @@ def test_a_run_is_continued_with_its_position_and_the_minutes_between_are_down(
     assert len(minutes) == len(set(minutes))
 
 
+def test_what_fills_realized_adds_up_to_the_ledger_over_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWO_MAN_RULE", "false")
+    durable("--iterations", "70")
+    again = durable("--iterations", "70", "--recover")
+    realized = [Decimal(row["realized_pnl_quote"]) for row in rows("state/fills.csv")]
+    assert any(realized)
+    assert sum(realized) == Decimal(again["pnl"]["realized"])
+
+
 def test_recover_without_a_journal_starts_fresh_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     found = durable("--iterations", "3", "--recover")
     assert found["recovery"]["recovered"] is False
@@ -285,6 +334,62 @@ def test_a_journal_with_its_market_data_replays_to_the_same_bytes(capsys: pytest
     assert said["events"] > 600
     with JournalReader(Path("state/journal.db")) as reader:
         assert said["intents"] == next(reader.rows("SELECT count(*) FROM entry WHERE direction = 'out'"))[0]
+
+
+def test_a_journal_without_its_market_data_is_not_called_different(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.yaml").write_text("journal: {market_data: false}\n", encoding="utf-8")
+    durable("--iterations", "10", "--settings", "s.yaml")
+    capsys.readouterr()
+    assert "its market data was not kept" in refused(capsys, "replay", "state")
+
+
+def test_flags_mean_nothing_to_a_journal(capsys: pytest.CaptureFixture[str]) -> None:
+    durable("--iterations", "10")
+    capsys.readouterr()
+    assert "--seed: has no effect on a journal" in refused(capsys, "replay", "state", "--seed", "5")
+
+
+def capture(path: Path, seconds: int = 20) -> Path:
+    """A small capture: a book that moves one tick up and down ten times a second, and a trade each second."""
+    moments = [1_700_000_000_000 + 100 * number for number in range(10 * seconds)]
+    book = {"bids": [["60000.00", "2.0"]], "asks": [["60000.10", "2.0"]]}
+    lines = [(moments[0], {"lastUpdateId": 1, **book})]
+    for number, at_ms in enumerate(moments):
+        side = [["60000.01", "1.0" if number % 2 else "0"]]
+        lines.append((at_ms, {"e": "depthUpdate", "E": at_ms, "s": "BTCUSDT", "U": number + 2, "u": number + 2,
+                              "b": side, "a": []}))  # fmt: skip
+        if number % 10 == 0:
+            trade = {"e": "trade", "T": at_ms, "s": "BTCUSDT", "p": "60000.00", "q": "0.1", "m": True}
+            lines.append((at_ms, trade))
+    text = "".join(f"{at_ms * 1_000_000} {json.dumps(message)}\n" for at_ms, message in lines)
+    path.write_bytes(gzip.compress(text.encode()))
+    return path
+
+
+def test_market_data_replays_to_the_same_intents_twice_and_in_another_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = capture(Path("btcusdt.gz"))
+    assert main(["replay", str(path), "--json", "--post-only-offset-bps", "0"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["same"], first["kind"], first["span_s"]) == (True, "market data", 19)
+    assert first["report"]["orders"]["placed"] >= 2
+    command = [sys.executable, "-m", "bot", "replay", str(path), "--json", "--post-only-offset-bps", "0"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["intents_sha256"] == first["intents_sha256"]
+    assert main(["replay", "."]) == 0  # the folder of captures
+    assert capsys.readouterr().out.startswith("the same twice, byte for byte: 19 s, ")
+
+
+def test_market_data_that_cannot_be_played_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    path = capture(Path("btcusdt.gz"))
+    assert "--iterations: has no effect in a replay" in refused(capsys, "replay", str(path), "--iterations", "5")
+    assert "'ETHUSDT' is not allowed in a replay" in refused(capsys, "replay", str(path), "--symbols", "ETHUSDT")
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "btcusdt.gz: cannot be read after line" in refused(capsys, "replay", str(path))
+    Path("x.txt").write_text("no journal", encoding="utf-8")
+    assert "x.txt: neither a journal nor a capture" in refused(capsys, "replay", "x.txt")
 
 
 def test_a_journal_that_was_tampered_with_does_not_replay(capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,10 +458,45 @@ def test_risk_shows_limits_usage_and_state(capsys: pytest.CaptureFixture[str]) -
     assert used["total_max_quote", "all"]["allowed"] == "8000"
     assert view["state"] == "SHUTDOWN"
     assert view["breaches"].get("inventory", 0) > 0
-    Path("state/daily_state.json").unlink()
+    assert used["cancel_budget_per_min", "last minute"]["allowed"] == "50"
+    Path("state/daily_state.json").unlink()  # an export is never read back
     assert main(["risk", "--state-dir", "state"]) == 0
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "unknown" in lines["daily_loss_pct_hard"]  # a failed read is not zero
+    assert "240" in lines["daily_loss_pct_hard"]
+    assert "unknown" not in lines["daily_loss_pct_hard"]
+
+
+def test_risk_shows_every_limit_that_is_set_and_a_position_that_was_taken_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "MAX_POSITION_USDT__BTCUSDT": "4000", "MAX_OPEN_ORDERS__BTCUSDT": "3", "MAX_OPEN_POSITIONS": "2",
+        "MAX_TOTAL_NOTIONAL_USDT": "7000", "DAILY_LOSS_CAP_USDT": "900",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    Path("settings.yaml").write_text("risk: {budget_loss_quote: 55, budget_turnover_quote: 1000000}\n", "utf-8")
+    durable("--iterations", "40", "--settings", "settings.yaml")
+    note = (
+        '{"type":"Note","at_ns":1767225700000000000,"level":"INFO","event":"position_adopted",'
+        '"fields":{"symbol":"BTCUSDT","position_lots":-2000,"entry_price":"50000"}}'
+    )
+    with sqlite3.connect("state/journal.db") as journal:
+        journal.execute("INSERT INTO entry (at_ns, direction, kind, symbol, client_order_id, body) "
+                        "SELECT max(at_ns), 'out', 'Note', '', '', ? FROM entry", [note])  # fmt: skip
+    capsys.readouterr()
+    assert main(["risk", "--state-dir", "state", "--json"]) == 0
+    view = json.loads(capsys.readouterr().out)
+    allowed = {(line["limit"], line["of"]): line["allowed"] for line in view["usage"]}
+    assert allowed["inventory_max_quote", "BTCUSDT"] == "4000"
+    assert allowed["total_max_quote", "all"] == "7000"
+    assert allowed["max_open_orders", "BTCUSDT"] == "3"
+    assert allowed["max_open_positions", "all"] == "2"
+    assert allowed["daily_loss_cap_quote", "24 h"] == "900"
+    assert allowed["budget_loss_quote", "spread_and_skew"] == "55"
+    (held,) = [line for line in view["usage"] if line["limit"] == "inventory_max_quote"]
+    assert float(held["used"]) == pytest.approx(1000, rel=0.01)  # 0.02 BTC
+    (turnover,) = [line for line in view["usage"] if line["limit"] == "budget_turnover_quote"]
+    assert float(turnover["used"]) > 1000
 
 
 def test_edge_report_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,6 +529,21 @@ def test_a_rehearsal_reports_the_same_in_both_lanes() -> None:
     assert found["wire"]["orders"] == found["kernel"]["orders"]
     assert found["wire"]["pnl"] == found["kernel"]["pnl"]
     assert found["kernel"]["orders"]["placed"] > 0
+
+
+def test_a_rehearsal_charges_what_the_candidate_assumes_and_leaves_whole_exports(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("s.yaml").write_text("strategy: {half_spread_bps: 2, order_notional_quote: 150}\n", encoding="utf-8")
+    flags = ("--span-s", "150", "--max-inv", "500", "--max-total", "2000", "--edge-threshold", "0", "--settings",
+             "s.yaml", "--fee-profile", "VIP0", "--lane", "wire", "--state-dir", "w", "--report", "r.json")  # fmt: skip
+    assert main(["rehearse", *flags]) == 0
+    found = json.loads(Path("r.json").read_text(encoding="utf-8"))
+    fills = rows("w/fills.csv")
+    assert len({fill["client_order_id"] for fill in fills}) == found["orders"]["filled"] > 0
+    assert len(rows("w/markouts.csv")) == len(fills)
+    notional = sum(Decimal(fill["price"]) * Decimal(fill["qty"]) for fill in fills)
+    assert Decimal(found["pnl"]["fees"]) / notional == pytest.approx(Decimal("0.0001"), rel=Decimal("0.001"))
 
 
 @pytest.mark.parametrize(

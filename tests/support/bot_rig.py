@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -236,13 +236,14 @@ def running_bot(
     settings: Path = DEMO_SETTINGS,
     extra: tuple[str, ...] = (),
     account: dict[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Bot]:
-    """A bot on a fresh account (or the given one), without a grant yet."""
+    """A bot on a fresh account (or the given one), without a grant yet. `environment`: on top of the launcher's."""
     account = account or venue.account()
     state_dir = folder / "run"
     state_dir.mkdir(exist_ok=True)
-    environment = bot_environment(venue, account)
-    process = _start([*bot_arguments(state_dir, settings), *extra], environment, folder / "bot.stderr")
+    given = {**bot_environment(venue, account), **(environment or {})}
+    process = _start([*bot_arguments(state_dir, settings), *extra], given, folder / "bot.stderr")
     bot: Bot | None = None
     try:
         assert process.stdout is not None

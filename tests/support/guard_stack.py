@@ -29,6 +29,7 @@ from tasks.sign_off import STEP_S, current_code, enroll_demo
 from tasks.state_folder import REPOSITORY, StateFolder, write_private
 from tasks.supervise.identity import Identity, identify
 from tasks.supervise.prometheus import find_prometheus, fresh_data_folder, prometheus_command
+from tasks.supervise.specs import watchdog
 
 T = TypeVar("T")
 PLAN = Path(__file__).with_name("plan.yaml")
@@ -71,6 +72,27 @@ class GuardStack:
         """Starts (again) the guard of the account."""
         return self._spawn("guard", [sys.executable, "-m", "tasks.guard", "--account", self.account])
 
+    def start_watchdog(self) -> subprocess.Popen[bytes]:
+        """The account's watchdog, as the supervisor starts it."""
+        symbols = {symbol for stage in self.plan.stages for symbol in stage.symbols}
+        spec = watchdog(self.folder, self.account, sorted(symbols))
+        return self._spawn("watchdog", list(spec.command), **spec.environment)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: it lives, keeps its sockets open, and says nothing. `bot`: the one of the open stage."""
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        if name == "bot":
+            bot = self.bot()
+            assert bot is not None
+            os.kill(bot.pid, number)
+        else:
+            self.processes[name].send_signal(number)
+
     def kill(self, name: str) -> None:
         """SIGKILL, and reaped."""
         self.processes[name].kill()
@@ -94,6 +116,7 @@ class GuardStack:
         self.record.close()
         for process in self.processes.values():
             if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
                 process.terminate()
         for pid in self._bots():
             os.kill(pid, signal.SIGKILL)

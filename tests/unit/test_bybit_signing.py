@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.venues.bybit import calls
 from bot.venues.bybit.signing import rest_headers, sign, socket_auth
@@ -47,3 +51,9 @@ def test_the_secret_stands_in_nothing_that_is_sent():
     sent = str(rest_headers(KEY, SECRET, 1, 5000, b"x=1")) + socket_auth(KEY, SECRET, 1)
     assert SECRET not in sent
     assert len(sign(SECRET, b"")) == 64
+
+
+@given(secret=st.text(max_size=100), payloads=st.lists(st.binary(max_size=300), min_size=1, max_size=3))
+def test_a_signature_is_the_standard_librarys_hmac_also_when_the_same_secret_signs_again(secret, payloads):
+    for payload in payloads:
+        assert sign(secret, payload) == hmac.new(secret.encode(), payload, "sha256").hexdigest()

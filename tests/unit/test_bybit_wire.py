@@ -184,6 +184,34 @@ def test_a_book_message_of_another_type_is_garbled():
         decode.book_event(wire.Push(type="patch"), rows, Grid(LINEAR), 0)
 
 
+BOOK = (
+    b'{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":7,'
+    b'"data":{"s":"BTCUSDT","b":[["1","2"]],"a":[],"u":3},"cts":6}'
+)
+
+
+@pytest.mark.parametrize("raw", [BOOK, BOOK.decode()])
+def test_a_book_message_is_the_same_in_one_pass_and_in_two(raw):
+    whole, push = wire.book_push(raw), wire.decode(wire.Push, raw, "public")
+    assert whole is not None
+    assert (whole.topic, whole.type, whole.ts, whole.cts) == (push.topic, push.type, push.ts, push.cts)
+    assert whole.data == wire.decode(wire.BookRows, push.data, push.topic)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":7,"data":[]}',
+        b'{"op":"pong"}',
+        BOOK[:-1],
+        BOOK.replace(b'"u":3', b'"u":"3"'),
+        BOOK.replace(b"BTCUSDT", b"\xff"),
+    ],
+)
+def test_what_is_no_whole_book_message_is_left_to_the_two_passes_which_name_what_is_wrong(raw):
+    assert wire.book_push(raw) is None
+
+
 def test_a_grid_forgets_rather_than_grows(monkeypatch):
     monkeypatch.setattr(decode, "_MEMO_MAX", 4)
     grid = Grid(LINEAR)

@@ -194,3 +194,17 @@ def test_kill_caps_reach_the_engine() -> None:
     own = engine_parameters(resolved.config, "live")
     caps = (own.kill_total_max_quote, own.kill_orders_per_min_max, own.kill_loss_max_quote)
     assert caps == (50_000, 600, 1_500)
+
+
+def test_an_empty_flag_is_refused_and_an_empty_variable_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"flag --symbols: execution.symbols.0: '' is not allowed"):
+        resolve({"symbols": ""}, {})
+    with pytest.raises(ConfigError, match=r"flag --max-inv: execution.inventory_max_quote: '' is not allowed"):
+        resolve({"max_inv": ""}, {})
+    assert resolve({}, {"MAX_TOTAL_NOTIONAL_USDT": ""}).config == resolve({}, {}).config
+
+
+def test_check_config_shows_what_a_symbol_has_otherwise_in_words() -> None:
+    shown = report(resolve({}, {"MAX_POSITION_USDT__BTCUSDT": "300", "MAX_OPEN_ORDERS__BTCUSDT": "2"}))
+    (line,) = [line for line in shown.splitlines() if line.startswith("risk.per_symbol")]
+    assert "BTCUSDT: position_max_quote 300, max_open_orders 2" in line

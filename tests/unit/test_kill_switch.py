@@ -11,7 +11,7 @@ import pytest
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.runtime.kill_switch import KillSwitch, Report
-from bot.runtime.kill_switch_command import run_command, write_report
+from bot.runtime.kill_switch_command import own_key, run_command, write_report
 from bot.runtime.secrets import Scrubber
 from bot.venues.bybit.account_client import AccountOrder
 from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueUnknown, VenueUnreachable
@@ -41,6 +41,7 @@ class Account:
     def __init__(self, own: int = 0, foreign: int = 0, qty: str = "0") -> None:
         self.orders = [order(f"slwq-1-{n}") for n in range(own)] + [order(f"hand-{n}") for n in range(foreign)]
         self.qty = Decimal(qty)
+        self.ended: list[AccountOrder] = []
         self.failing: set[str] = set()
         self.sent: list[str] = []
         self.flattens: list[ImmediateOrder] = []
@@ -56,8 +57,13 @@ class Account:
         self._call("open_orders")
         return [found for found in self.orders if found.symbol in symbols]
 
+    def recent_orders(self, symbols):
+        self._call("recent_orders")
+        return [found for found in (*self.orders, *self.ended) if found.symbol in symbols]
+
     def cancel_all(self, symbol: str) -> int:
         self._call("cancel_all")
+        self.ended += self.orders
         self.sent.append("cancel_all")
         count = len(self.orders)
         self.orders = []
@@ -105,9 +111,10 @@ def run(
     flatten: bool = False,
     clock: Clock | None = None,
     deadline_s: float = 5.0,
+    quiet_s: float = 0.5,
 ) -> Report:
     clock = clock or Clock()
-    return KillSwitch(account, [SYMBOL]).run(execute, flatten, deadline_s, clock, clock.wait)
+    return KillSwitch(account, [SYMBOL], quiet_s=quiet_s).run(execute, flatten, deadline_s, clock, clock.wait)
 
 
 def test_a_dry_run_reads_and_sends_nothing():
@@ -174,6 +181,58 @@ def test_against_a_bot_that_never_stops_quoting_it_fails_and_says_so():
     report = run(account, clock=clock)
     assert (report.status, report.exit_code) == ("failed", 1)
     assert report.errors == ["not proven within 5.0 s"]
+
+
+def test_orders_that_come_and_go_between_its_reads_are_no_silence():
+    """A bot whose quotes are filled or withdrawn at once is never seen with one open."""
+    account, clock = Account(), Clock()
+    numbers = iter(range(10**6))
+    clock.on_wait.append(lambda: account.ended.append(order(f"slwq-1-{next(numbers)}")))
+    report = run(account, clock=clock)
+    assert (report.status, {read.own_open for read in report.reads}) == ("failed", {0})
+    assert report.errors[0].startswith("own orders keep appearing")
+
+
+def test_one_that_appears_within_the_quiet_time_begins_it_anew():
+    account, clock = Account(own=1), Clock()
+    appears = {15: order("slwq-1-7")}
+    rounds: list[int] = []
+
+    def turn() -> None:
+        rounds.append(1)
+        if (late := appears.pop(len(rounds), None)) is not None:
+            account.ended.append(late)
+
+    clock.on_wait.append(turn)
+    report = run(account, clock=clock, quiet_s=3.0, deadline_s=10.0)
+    assert report.status == "executed"
+    assert report.errors == ["own orders keep appearing: somebody still quotes"]
+    assert clock.now_ns - START_NS > 4_500_000_000  # 1.5 s until it appeared, and 3 s of silence after it
+
+
+def test_recent_orders_that_cannot_be_read_prove_nothing():
+    account = Account(own=1)
+    account.failing = {"recent_orders"}
+    report = run(account)
+    assert report.status == "failed"
+    assert any("reading recent orders failed" in error for error in report.errors)
+
+
+def test_others_that_appear_do_not_keep_it_from_its_proof():
+    account, clock = Account(own=1), Clock()
+    clock.on_wait.append(lambda: account.ended.append(order(f"hand-{len(account.ended)}")))
+    assert run(account, clock=clock).status == "executed"
+
+
+def test_what_goes_wrong_is_said_while_it_goes_wrong_and_once():
+    account, clock = Account(own=1), Clock()
+    account.failing = {"everything"}
+    said: list[str] = []
+    KillSwitch(account, [SYMBOL], say=said.append).run(True, False, 2.0, clock, clock.wait)
+    assert said == [
+        "reading open orders failed: everything: connection refused".replace("everything", "open_orders"),
+        "not proven within 2.0 s",
+    ]
 
 
 def test_a_venue_that_is_down_is_tried_until_the_deadline_and_never_called_done():
@@ -294,6 +353,21 @@ def test_an_address_off_loopback_is_refused_by_name(tmp_path, capsys):
     environ = ENVIRON | {"MM_VENUE_REST_URL": "http://192.0.2.1:80"}
     assert run_command(["--symbols", SYMBOL, "--report", str(tmp_path / "r.json")], environ) == 2
     assert "MM_VENUE_REST_URL" in capsys.readouterr().err
+
+
+def test_a_key_of_its_own_stands_for_the_bots():
+    own = {"BYBIT_KILL_SWITCH_API_KEY": "own-0123456789ab", "BYBIT_KILL_SWITCH_API_SECRET": "own-secret-01234"}
+    found = own_key(ENVIRON | own | {"SECRETS_BACKEND": "aws"})
+    assert (found["BYBIT_API_KEY"], found["BYBIT_API_SECRET"]) == ("own-0123456789ab", "own-secret-01234")
+    assert found["SECRETS_BACKEND"] == "memory"
+    assert own_key(ENVIRON) == ENVIRON
+
+
+def test_half_a_key_of_its_own_is_named(tmp_path, capsys):
+    environ = ENVIRON | {"BYBIT_KILL_SWITCH_API_KEY": "own-0123456789ab"}
+    assert run_command(["--symbols", SYMBOL, "--report", str(tmp_path / "r.json")], environ) == 2
+    said = capsys.readouterr().err
+    assert said == "kill-switch: BYBIT_KILL_SWITCH_API_SECRET is not set, and BYBIT_KILL_SWITCH_API_KEY is\n"
 
 
 def test_a_report_is_replaced_whole_and_scrubbed(tmp_path):

@@ -140,11 +140,31 @@ def test_the_venues_statement_counts_where_it_is_the_worse_and_a_transfer_is_no_
 def test_leverage_needs_a_known_equity_and_then_limits_the_total() -> None:
     driver = Driver(leverage_max=D(2)).start()
     driver.wait(S)
-    assert driver.venue == {}
-    assert driver.count("mm_limit_breaches_total", "leverage") == 2
+    assert (driver.venue, driver.engine.view) == ({}, "INIT")
     driver.tell(ev.WalletRead(driver.now, D(60), D(0)))
     driver.wait(S)
     assert {order.qty_lots for order in driver.venue.values()} == {2}
+    driver.tell(ev.WalletRead(driver.now, D(1), D(0)))
+    driver.wait(S)
+    assert driver.venue == {}
+    assert driver.count("mm_limit_breaches_total", "leverage") == 2
+
+
+def test_an_account_that_stands_above_its_leverage_at_the_start_is_held_before_the_first_quote() -> None:
+    driver = Driver(leverage_max=D(2))
+    driver.position_lots = 9  # 450 quote
+    driver.tell(ev.WalletRead(driver.now, D(200), D(0)))
+    driver.start()
+    driver.wait(S)
+    assert (reasons(driver), driver.engine.view) == (["leverage"], "HELD")
+    assert of(it.PlaceOrder, driver.sent) == []
+    allowed = Driver(leverage_max=D(2))
+    allowed.position_lots = 9
+    allowed.tell(ev.WalletRead(allowed.now, D(230), D(0)))
+    allowed.start()
+    allowed.wait(S)
+    assert reasons(allowed) == []
+    assert set(allowed.quotes) == {Side.SELL}
 
 
 # ---- counts and sizes ----

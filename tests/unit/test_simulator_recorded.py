@@ -139,7 +139,10 @@ CROSSED_FOR_A_MOMENT = (
 @pytest.mark.parametrize(
     ("added", "said"),
     [
-        ((WRONG_SYMBOL,), "btcusdt.gz:7: not a line of a capture: symbol 'ETHUSDT'; only BTCUSDT can be played"),
+        (
+            (WRONG_SYMBOL,),
+            "btcusdt.gz:7: not a line of a capture: symbol 'ETHUSDT'; only BTCUSDT and BTCUSD_PERP can be played",
+        ),
         (CROSSED_FOR_A_MOMENT, "the book is crossed after depth update 22: bid 9970 against ask 9960 (ticks)"),
         ((_depth(450, 22, 22, [["99.70", "1.00000"]], []),), "crossed after depth update 22"),
         ((_depth(450, 24, 25, [], []),), "depth updates 22 to 23 are missing"),
@@ -162,3 +165,32 @@ def test_a_snapshot_that_is_crossed_itself_is_refused(tmp_path: Path) -> None:
     lines = _lines()
     with pytest.raises(RecordUnreadable, match="the snapshot is crossed: bid 10000 against ask 9990"):
         load_record(_capture(tmp_path, *lines[:2], crossed, *lines[3:]))
+
+
+def _contract_lines(*, gap: bool = False) -> tuple[str, ...]:
+    """Futures: ids leave room between two updates, each names the last of the one before; sizes are contracts."""
+
+    def depth(at_ms: int, previous: int, first: int, last: int, bids: list[list[str]], asks: list[list[str]]) -> str:
+        data = {"e": "depthUpdate", "E": T0_MS + at_ms, "s": "BTCUSD_PERP", "U": first, "u": last, "pu": previous}
+        return _line(T0_MS + at_ms - BEHIND_MS, {"stream": "x@depth@0ms", "data": {**data, "b": bids, "a": asks}})
+
+    book = {"bids": [["50000.0", "1000"]], "asks": [["50000.1", "7"]], "symbol": "BTCUSD_PERP"}
+    return (
+        depth(0, 1, 3, 20, [["50000.0", "4"]], []),  # before the snapshot, but ending beyond it
+        _line(T0_MS + 100 - BEHIND_MS, {"lastUpdateId": 11, **book}),
+        depth(200, 21 if gap else 20, 40, 55, [], [["50000.1", "0"], ["50000.2", "3"]]),
+        depth(300, 55, 80, 81, [["49999.0", "1"]], []),
+    )
+
+
+def test_a_capture_of_contracts_plays_with_what_they_buy_and_follows_the_ids_that_each_update_names(
+    tmp_path: Path,
+) -> None:
+    record = load_record(_capture(tmp_path, *_contract_lines()))
+    assert record.bids[5_000_000] == 200_000_000 // 1_000  # 1,000 contracts of 100 USD at 50,000: 2 BTC
+    venue = Venue(RECORDED, RecordedMarket(record), seed=1, now_ns=0)
+    for _ in range(2):
+        venue.advance(venue.next_at_ns())
+    assert (venue.book.best(Side.BUY), venue.book.best(Side.SELL)) == (5_000_000, 5_000_020)
+    with pytest.raises(RecordUnreadable, match="depth updates 21 to 21 are missing"):
+        load_record(_capture(tmp_path, *_contract_lines(gap=True)))

@@ -150,6 +150,7 @@ def test_a_stop_resumes_after_the_hysteresis_and_quotes_again() -> None:
     assert driver.engine.stop is not None
     assert (driver.engine.stop.reason, driver.engine.stop.stop_class) == ("stale_book", "market")
     assert driver.venue == {}
+    assert driver.count("mm_ws_drops_undetected_total") == 1  # the stream still says that it is up
     driver.wait(1900 * MS)
     assert driver.engine.view == "FROZEN"
     driver.wait(300 * MS)
@@ -164,6 +165,7 @@ def test_the_same_top_for_too_long_is_stale_too() -> None:
         driver.book(*(driver.engine.state.books[SYMBOL].top or (0, 0)))
     assert driver.engine.stop is not None
     assert driver.engine.stop.reason == "stale_book"
+    assert driver.count("mm_ws_drops_undetected_total") == 0
 
 
 def test_a_lost_private_stream_freezes_and_needs_the_account_to_be_read_again() -> None:
@@ -177,6 +179,31 @@ def test_a_lost_private_stream_freezes_and_needs_the_account_to_be_read_again() 
     driver.silent = set()
     driver.wait(6 * S)
     assert driver.engine.view == "RUNNING"
+
+
+def test_requests_that_do_not_reach_the_venue_freeze_and_an_answer_lets_it_go_on() -> None:
+    driver = Driver(recon_interval_s=Decimal(3600), position_check_s=Decimal(3600)).start()
+    driver.silent = {it.ReadAccount}
+    for _ in range(5):  # together they are one
+        driver.tell(ev.ReadFailed(driver.now, "order", SYMBOL, "no route"))
+    driver.wait(600 * MS)
+    assert driver.engine.view == "RUNNING"
+    driver.tell(ev.ReadFailed(driver.now, "position", SYMBOL, "no route"))
+    driver.tell(driver.orders_read())  # one that did
+    for _ in range(3):
+        driver.wait(600 * MS)
+        assert driver.engine.view == "RUNNING"
+        order = driver.quotes[Side.BUY]
+        driver.tell(ev.AmendAnswered(driver.now, order.client_order_id, 1, 1, "unreachable", "no route"))
+    driver.silent |= {it.CancelAll}
+    driver.wait(200 * MS)
+    assert [stop.reason for stop in driver.engine.stops] == ["venue_unreachable"]
+    driver.wait(4 * S)
+    assert driver.engine.view == "FROZEN"
+    driver.silent.clear()
+    driver.wait(5 * S)
+    assert driver.engine.view == "RUNNING"
+    assert set(driver.quotes) == set(Side)
 
 
 def test_a_loss_past_the_hard_limit_halts_and_publishes_the_kill_switch_once() -> None:

@@ -128,6 +128,11 @@ class AccountClient:
         rows = (row for symbol in symbols for row in self._open_rows(symbol))
         return [_account_order(row) for row in rows if _may_work(row)]
 
+    def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
+        """The newest orders of each symbol, whoever sent them, ended ones included; at most a page each."""
+        pages = (self._read(calls.recent_orders(self._category, symbol), wire.OrderPage) for symbol in symbols)
+        return [_account_order(row) for page in pages for row in page.rows if row.symbol in symbols]
+
     def positions(self, symbols: Sequence[str]) -> list[Position]:
         """One position for each symbol, flat ones included (quantity 0)."""
         found: list[Position] = []

@@ -7,6 +7,7 @@ Nothing here decides anything about trading.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
@@ -40,6 +41,7 @@ from bot.venues.port import (
 from bot.venues.transport import AiohttpTransport, Transport
 
 CALL_TIMEOUT_S: Final = 2.0
+log = logging.getLogger("slipway.bybit")
 
 Observation = tuple[str, tuple[str, ...], float]
 """(metric, label values in catalogue order, value), as the engine's observations."""
@@ -66,7 +68,10 @@ class BybitAdapter:
         call_timeout_s: float = CALL_TIMEOUT_S,
         trade_socket: bool = False,
         batches: bool = False,
+        disconnect_cancel_s: int = 0,
     ) -> None:
+        """`disconnect_cancel_s`: the venue cancels all orders that long after we are gone; 0: it is not asked to."""
+        self._disconnect_cancel_s = disconnect_cancel_s
         self._hosts = hosts
         self._api_key = api_key
         self._api_secret = api_secret
@@ -125,8 +130,18 @@ class BybitAdapter:
             self._api_secret,
             self._rest.venue_now_ms,
         )
+        if self._disconnect_cancel_s:
+            self._private.guards_orders = await self._arm_disconnect_cancel()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(stream.run()) for stream in self._streams]
+
+    async def _arm_disconnect_cancel(self) -> bool:
+        """Whether the venue will do it. One that does not is no reason not to start: it is never relied on alone."""
+        call = calls.disconnect_cancel(self._category, self._disconnect_cancel_s)
+        outcome = await self._entry.mutate(call)
+        if not isinstance(outcome, Accepted):
+            log.warning("disconnect-cancel is not armed: %s", outcome)
+        return isinstance(outcome, Accepted)
 
     async def wait_broken(self) -> BaseException:
         """Waits until a stream ended by an exception of the sink, and returns it. Never returns while all is well."""

@@ -29,6 +29,7 @@ CANCEL_BATCH: Final = "/v5/order/cancel-batch"
 BATCH_OF: Final = {CREATE: CREATE_BATCH, AMEND: AMEND_BATCH, CANCEL: CANCEL_BATCH}
 BATCH_MAX: Final[dict[Category, int]] = {"linear": 20, "spot": 10}
 """Orders that one request may carry."""
+DISCONNECT_CANCEL: Final = "/v5/order/disconnected-cancel-all"
 OPEN_ORDERS: Final = "/v5/order/realtime"
 ORDER_HISTORY: Final = "/v5/order/history"
 EXECUTIONS: Final = "/v5/execution/list"
@@ -47,6 +48,8 @@ PAGE_ROWS: Final = 50
 EXECUTION_PAGE_ROWS: Final = 100
 EXECUTION_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
 """The venue looks at most this far from `startTime`."""
+
+_encode = msgspec.json.Encoder().encode
 
 _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
@@ -80,7 +83,7 @@ def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> 
 
 
 def _post(path: str, fields: dict[str, str | int | bool]) -> Call:
-    return Call("POST", path, body=msgspec.json.encode(fields))
+    return Call("POST", path, body=_encode(fields))
 
 
 def number(value: Decimal) -> str:
@@ -139,7 +142,7 @@ def _create(
         "orderLinkId": client_order_id,
     }
     if category == "linear":  # spot has neither positions nor reduce-only
-        fields |= {"positionIdx": 0, "reduceOnly": reduce_only}
+        fields["positionIdx"], fields["reduceOnly"] = 0, reduce_only
     return _post(CREATE, fields)
 
 
@@ -175,11 +178,22 @@ def batch(several: Sequence[Call]) -> Call:
     return Call("POST", BATCH_OF[several[0].path], body=body)
 
 
+def disconnect_cancel(category: Category, window_s: int) -> Call:
+    """Cancel all orders of the account that long after its last guarding connection has gone, 3 to 300 s."""
+    product = "SPOT" if category == "spot" else "DERIVATIVES"
+    return _post(DISCONNECT_CANCEL, {"product": product, "timeWindow": window_s})
+
+
 # ---- reads of the account -------------------------------------------------------------------------------------------
 
 
 def open_orders(category: Category, symbol: str, cursor: str = "") -> Call:
     return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="0", limit=str(PAGE_ROWS), cursor=cursor)
+
+
+def recent_orders(category: Category, symbol: str) -> Call:
+    """The newest orders, those that have ended included; one page, as it happens."""
+    return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="1", limit=str(PAGE_ROWS))
 
 
 def order_now(category: Category, symbol: str, client_order_id: str) -> Call:

@@ -139,7 +139,9 @@ def qty_lots(text: str, field: str, instrument: Instrument) -> int:
 # ---- market data ----------------------------------------------------------------------------------------------------
 
 
-def book_event(push: wire.Push, rows: wire.BookRows, grid: Grid, at_ns: int) -> BookSnapshot | BookDelta:
+def book_event(
+    push: wire.Push | wire.BookPush, rows: wire.BookRows, grid: Grid, at_ns: int
+) -> BookSnapshot | BookDelta:
     """One message of `orderbook.*`. `u` 1 means that the service restarted: a snapshot, whatever it calls itself."""
     bids, asks = grid.levels(rows.b, "data.b"), grid.levels(rows.a, "data.a")
     venue_at_ns = (push.cts or push.ts) * NS_PER_MS

@@ -25,6 +25,12 @@ OVERRIDES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Environment variable → the address it replaces and the schemes it may have."""
 
+SECONDS: Final[dict[str, str]] = {"https://api.bybit.com": "https://api.bytick.com"}
+"""Origins to the second endpoint that the integration guide names beside them; the sockets have none."""
+
+SECOND_OVERRIDE: Final = "MM_VENUE_SECOND"
+"""`host:port` on loopback: the second endpoint of an overridden venue, for all of its addresses."""
+
 REST_OVERRIDE: Final = "MM_VENUE_REST_URL"
 
 
@@ -66,7 +72,7 @@ def override_hosts(hosts: BybitHosts, environ: Mapping[str, str], *, rest_only: 
     if not given:
         return hosts
     for name, value in given.items():
-        _require_loopback(name, value)
+        _require_loopback(name, value, OVERRIDES[name][1])
     missing = [name for name in OVERRIDES if name not in given]
     if rest_only:
         return BybitHosts(given[REST_OVERRIDE].rstrip("/"), "", "", "")
@@ -75,8 +81,23 @@ def override_hosts(hosts: BybitHosts, environ: Mapping[str, str], *, rest_only: 
     return BybitHosts(**{field: given[name].rstrip("/") for name, (field, _) in OVERRIDES.items()})
 
 
-def _require_loopback(name: str, value: str) -> None:
-    schemes = OVERRIDES[name][1]
+def second_endpoints(hosts: BybitHosts, environ: Mapping[str, str]) -> dict[str, str]:
+    """Origin to the second endpoint's, of those hosts that have one. Raises HostRefused."""
+    second = environ.get(SECOND_OVERRIDE, "")
+    if not second:
+        addresses = (hosts.rest_url, hosts.ws_public_url, hosts.ws_private_url, hosts.ws_trade_url)
+        return {address: SECONDS[address] for address in addresses if address in SECONDS}
+    if not any(environ.get(name) for name in OVERRIDES):
+        raise HostRefused(f"{SECOND_OVERRIDE} is set although {REST_OVERRIDE} is not: a real venue has its own")
+    _require_loopback(SECOND_OVERRIDE, f"http://{second}", ("http",))
+    found: dict[str, str] = {}
+    for address in (hosts.rest_url, hosts.ws_public_url, hosts.ws_private_url):
+        scheme, host, _, _, _ = urlsplit(address)
+        found[f"{scheme}://{host}"] = f"{scheme}://{second}"
+    return found
+
+
+def _require_loopback(name: str, value: str, schemes: tuple[str, ...]) -> None:
     try:
         parts = urlsplit(value)
         host, user, _ = parts.hostname or "", parts.username, parts.port

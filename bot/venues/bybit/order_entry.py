@@ -20,6 +20,8 @@ from bot.venues.port import Accepted, Outcome, Unknown, Unreachable, VenueGarble
 from bot.venues.transport import NoAnswer, NotSent
 
 FIRST: Final = (calls.CANCEL, calls.AMEND, calls.CREATE)
+OF_NOTHING: Final = frozenset({calls.CREATE, calls.CREATE_BATCH, calls.DISCONNECT_CANCEL})
+"""To what is about no order that exists, "it is gone" is no answer."""
 CANCELS: Final = frozenset({calls.CANCEL, calls.CANCEL_BATCH, calls.CANCEL_ALL})
 
 
@@ -124,7 +126,7 @@ class OrderEntry:
             return envelope
         if meaning(envelope.ret_code) is Meaning.CLOCK:
             await self._rest.resync_quietly()
-        of_existing = call.path not in (calls.CREATE, calls.CREATE_BATCH)
+        of_existing = call.path not in OF_NOTHING
         return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=of_existing)
 
     async def _send(self, call: Call) -> wire.Envelope:
@@ -138,6 +140,8 @@ class OrderEntry:
 
 
 def _accepted(call: Call, envelope: wire.Envelope) -> Outcome:
+    if call.path == calls.DISCONNECT_CANCEL:
+        return Accepted()
     if call.path == calls.CANCEL_ALL:
         return Accepted(count=len(wire.decode(wire.CancelAllAck, envelope.result, "result").rows))
     return Accepted(venue_order_id=wire.decode(wire.OrderAck, envelope.result, "result").order_id)

@@ -48,6 +48,8 @@ class PrivateStream(Stream):
         self._api_key = api_key
         self._api_secret = api_secret
         self._venue_now_ms = venue_now_ms
+        self.guards_orders = False
+        """Whether this connection is one whose loss cancels the account's orders, once it is gone too long"""
         self.positions: dict[str, Position] = {}
         self.margin_ratio: Decimal | None = None
 
@@ -66,7 +68,8 @@ class PrivateStream(Stream):
             case "wallet":
                 self._take_wallet(push)
             case "" if push.op == "auth":
-                self._send(operation("subscribe", TOPICS))
+                guarding = ("dcp.spot" if self._category == "spot" else "dcp.future",) if self.guards_orders else ()
+                self._send(operation("subscribe", (*TOPICS, *guarding)))
             case "" if push.op == "subscribe":
                 self._now_up()
             case _:

@@ -81,26 +81,35 @@ class PublicStream(Stream):
         return super()._silence(pinged=pinged)
 
     def _take(self, raw: bytes | str) -> None:
+        book = wire.book_push(raw)
+        if book is not None and book.topic in self._books:
+            self._data_came = True
+            self._take_book(book, book.data, self._books[book.topic])
+            return
         push = push_of(raw, self.name)
         if push.topic:
             self._data_came = True
         if push.topic in self._books:
-            self._take_book(push, self._books[push.topic])
+            symbol = self._books[push.topic]
+            try:
+                rows = wire.decode(wire.BookRows, push.data, push.topic)
+            except VenueGarbled as error:
+                self._lose_book(symbol, f"garbled: {error}")
+                return
+            self._take_book(push, rows, symbol)
         elif push.topic in self._trades:
-            rows = wire.decode_rows(wire.TradeRow, push.data, push.topic)
+            trades = wire.decode_rows(wire.TradeRow, push.data, push.topic)
             # the engine goes by the newest print alone; a sweep's message has dozens
-            for event in trade_events(rows[-1:], self._grids[self._trades[push.topic]], self._now_ns()):
+            for event in trade_events(trades[-1:], self._grids[self._trades[push.topic]], self._now_ns()):
                 self._sink(event)
         elif push.op == "subscribe" and not self.is_up:
             self._subscriptions_open -= 1
             if self._subscriptions_open == 0:
                 self._now_up()
 
-    def _take_book(self, push: wire.Push, symbol: str) -> None:
-        at_ns = self._now_ns()
+    def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         try:
-            rows = wire.decode(wire.BookRows, push.data, push.topic)
-            event = book_event(push, rows, self._grids[symbol], at_ns)
+            event = book_event(push, rows, self._grids[symbol], self._now_ns())
         except VenueGarbled as error:
             self._lose_book(symbol, f"garbled: {error}")
             return

@@ -129,14 +129,11 @@ class BybitRest:
                 call.method, self._rest_url + call.target, headers, call.body, self._timeout_s
             )
         except NotSent:
-            self._count(call.path, NO_CONNECTION)
+            self.responses.add((call.path, NO_CONNECTION))
             raise
         except NoAnswer:
-            self._count(call.path, NO_ANSWER)
+            self.responses.add((call.path, NO_ANSWER))
             raise
-        self._count(call.path, str(answer.status))
+        self.responses.add((call.path, str(answer.status)))
         self.limits.heard(call.path, answer.headers)
         return answer.status, answer.body
-
-    def _count(self, path: str, status: str) -> None:
-        self.responses[path, status] = self.responses.get((path, status), 0) + 1

@@ -245,6 +245,16 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     ret_msg: str = ""
 
 
+class BookPush(msgspec.Struct, frozen=True, gc=False):
+    """A message of `orderbook.*` as a whole; `Push` with its `data` already decoded."""
+
+    topic: str
+    data: BookRows
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+
+
 class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """A public trade: time in ms, symbol, taker's side, size, price."""
 
@@ -262,24 +272,38 @@ _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 def decode(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> T:
     """The bytes as `kind`. Raises VenueGarbled with `where` and the path of the field that does not fit."""
-    value: T = _decoded(kind, raw, where)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        value: T = decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise VenueGarbled(f"{where}: {error}") from None
     return value
 
 
 def decode_rows(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> list[T]:
     """A JSON array of `kind`. Raises VenueGarbled as `decode`."""
-    rows: list[T] = _decoded(GenericAlias(list, (kind,)), raw, where)
+    listed: Any = GenericAlias(list, (kind,))
+    rows: list[T] = decode(listed, raw, where)
     return rows
 
 
-def _decoded(kind: Any, raw: bytes | str | msgspec.Raw, where: str) -> Any:
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+_BOOK_BYTES, _BOOK_TEXT = b'{"topic":"orderbook.', '{"topic":"orderbook.'
+_book_push = msgspec.json.Decoder(BookPush)
+
+
+def book_push(raw: bytes | str) -> BookPush | None:
+    """A message of `orderbook.*` in one pass over it. None: it is none, or has to be looked at in two to say why not.
+
+    Nearly everything that a public stream says is a book, and the venue writes the topic first.
+    """
+    if not (raw.startswith(_BOOK_TEXT) if isinstance(raw, str) else raw.startswith(_BOOK_BYTES)):
+        return None
     try:
-        return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise VenueGarbled(f"{where}: {error}") from None
+        return _book_push.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def envelope(status: int, body: bytes, where: str) -> Envelope:

@@ -1,0 +1,100 @@
+"""Cancelling what is ours and nothing else: the venue's cancel-all asks nobody whose an order is.
+
+It is used where no order of others is known to stand: by the newest read of the symbol and what the private stream has
+told since. Where one stands, and where nothing was read yet (unknown is not no), open orders are read and our own are
+cancelled one by one. An account that is ours alone (`foreign_orders: cancel`) spares the question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+from bot.domain.events import OrderStatus, VenueOrder
+from bot.domain.instrument import Instrument, NotOnGrid
+from bot.domain.intent import CancelOrder
+from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueError, VenuePort, VenueUnreachable
+
+OWN_PREFIX: Final = "slw"
+_SEVERITY: Final = (Accepted, Refused, Unreachable, Unknown)
+
+
+class Strangers:
+    """Orders of others on the account, as far as is known."""
+
+    def __init__(self) -> None:
+        self._standing: dict[str, set[str]] = {}
+        """symbol → venue ids of others' orders that stand; a symbol that was not read yet is absent"""
+
+    def read(self, symbol: str, orders: Iterable[VenueOrder]) -> None:
+        """A read of open orders, all pages."""
+        self._standing[symbol] = {
+            order.venue_order_id for order in orders if not is_ours(order.client_order_id) and _stands(order)
+        }
+
+    def heard(self, order: VenueOrder) -> None:
+        """The private stream's word on an order, whoever's."""
+        standing = self._standing.get(order.symbol)
+        if standing is None or is_ours(order.client_order_id):
+            return
+        if _stands(order):
+            standing.add(order.venue_order_id)
+        else:
+            standing.discard(order.venue_order_id)
+
+    def none_stands(self, symbol: str) -> bool:
+        """True only where a read showed none and the stream has told of none since."""
+        return self._standing.get(symbol) == set()
+
+
+class OwnOrders:
+    """Of one account. `instruments`: filters as they become known, by symbol."""
+
+    def __init__(
+        self, port: VenuePort, instruments: Mapping[str, Instrument], now_ns: Callable[[], int], *, alone: bool
+    ) -> None:
+        self._port = port
+        self._instruments = instruments
+        self._now_ns = now_ns
+        self._alone = alone
+        self.strangers = Strangers()
+
+    def cancel_all(self, symbol: str) -> asyncio.Task[Outcome]:
+        """Starts it at once: a task of its own is ahead of whatever is started after it in the same turn."""
+        alone = self._alone or self.strangers.none_stands(symbol)
+        work: Awaitable[Outcome] = self._port.cancel_all(symbol) if alone else self._one_by_one(symbol)
+        return asyncio.get_running_loop().create_task(_outcome(work))
+
+    async def _one_by_one(self, symbol: str) -> Outcome:
+        instrument = self._instruments.get(symbol)
+        if instrument is None:
+            return Unreachable(f"{symbol}: filters not known yet, so nothing was sent that could stand")
+        try:
+            orders = await self._port.open_orders(symbol, instrument)
+        except VenueUnreachable as error:
+            return Unreachable(str(error))
+        except (VenueError, NotOnGrid) as error:
+            return Unknown(getattr(error, "code", 0), f"open orders of {symbol} could not be read: {error}")
+        self.strangers.read(symbol, orders)
+        now_ns = self._now_ns()
+        cancels = [
+            self._port.cancel(CancelOrder(now_ns, order.client_order_id, symbol, order.venue_order_id, ""))
+            for order in orders
+            if _stands(order) and is_ours(order.client_order_id)
+        ]
+        outcomes = [Accepted(count=len(cancels)), *await asyncio.gather(*cancels)]
+        return max(outcomes, key=lambda outcome: _SEVERITY.index(type(outcome)))
+
+
+def is_ours(client_order_id: str) -> bool:
+    """By the prefix that every order of ours carries."""
+    return client_order_id.startswith(OWN_PREFIX)
+
+
+def _stands(order: VenueOrder) -> bool:
+    return order.status is OrderStatus.WORKING
+
+
+async def _outcome(work: Awaitable[Outcome]) -> Outcome:
+    return await work

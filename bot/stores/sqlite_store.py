@@ -1,0 +1,77 @@
+"""The journal in a file of the state folder."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bot.stores import sqlite
+from bot.stores.sqlite import JournalError, JournalUnwritable
+from bot.stores.store import Row, Totals
+
+
+class SqliteStore:
+    """See `bot.stores.store.Store`."""
+
+    def __init__(self, path: Path, meta: Mapping[str, str], synchronous: str) -> None:
+        """Creates the file or continues it. Raises JournalDamaged; JournalError where it is another account's."""
+        self._path = path
+        self.continued = path.exists()
+        if self.continued:
+            _refuse_other_account(path, meta.get("account", ""))
+            self._db = sqlite.open_existing(path, synchronous)
+        else:
+            self._db = sqlite.create(path, dict(meta), synchronous)
+
+    def totals(self) -> Totals:
+        rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()
+        return {(name, labels): value for name, labels, value in rows}
+
+    def last_seq(self) -> int:
+        return self._number("SELECT coalesce(max(seq), 0) FROM entry")
+
+    def last_epoch(self) -> int:
+        return self._number(
+            "SELECT coalesce(max(json_extract(body, '$.epoch')), 0) FROM entry WHERE kind = 'GrantReceived'"
+        )
+
+    def execution_count(self) -> int:
+        return self._number("SELECT count(*) FROM fills")
+
+    def last_ns(self, until_seq: int) -> int:
+        return self._number("SELECT coalesce(max(at_ns), 0) FROM entry WHERE seq <= ?", until_seq)
+
+    def write(self, rows: Sequence[Row], totals: Mapping[tuple[str, str], int]) -> None:
+        """In one transaction: all of it or nothing."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                [(name, labels, value) for (name, labels), value in totals.items()],
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalUnwritable(f"{self._path}: cannot write ({error})") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _number(self, query: str, *arguments: int) -> int:
+        return int(self._db.execute(query, arguments).fetchone()[0])
+
+
+def _refuse_other_account(path: Path, account: str) -> None:
+    db = sqlite.open_read_only(path)
+    try:
+        row = db.execute("SELECT value FROM meta WHERE key = 'account'").fetchone()
+    except sqlite3.Error as error:
+        raise sqlite.damage(path, str(error)) from error
+    finally:
+        db.close()
+    held = row[0] if row else ""
+    if held != account:
+        raise JournalError(f"{path}: journal of account {held!r}, this run is for account {account!r}")

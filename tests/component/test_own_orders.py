@@ -1,0 +1,121 @@
+"""The bot's cancel-all never touches an order of others, whatever is known of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from bot.domain.events import OrderStatus, VenueOrder
+from bot.domain.filters import BUILT_IN
+from bot.domain.instrument import Instrument
+from bot.domain.intent import CancelOrder
+from bot.domain.order import Side
+from bot.runtime.own_orders import OwnOrders
+from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueUnknown, VenueUnreachable
+
+SYMBOL = "BTCUSDT"
+BTC = BUILT_IN[SYMBOL]
+
+
+def order(name: str, status: OrderStatus = OrderStatus.WORKING) -> VenueOrder:
+    return VenueOrder(SYMBOL, name, f"v-{name}", Side.BUY, 1, 1, 0, status)
+
+
+class Venue:
+    """Open orders, and what was asked."""
+
+    def __init__(self, *orders: str) -> None:
+        self.orders = [order(name) for name in orders]
+        self.calls: list[str] = []
+        self.failing: Exception | None = None
+        self.answers: dict[str, Outcome] = {}
+
+    async def cancel_all(self, symbol: str) -> Outcome:
+        self.calls.append(f"cancel_all {symbol}")
+        return Accepted(count=len(self.orders))
+
+    async def cancel(self, intent: CancelOrder) -> Outcome:
+        self.calls.append(f"cancel {intent.client_order_id} {intent.venue_order_id}")
+        return self.answers.get(intent.client_order_id, Accepted())
+
+    async def open_orders(self, _symbol: str, _instrument: Instrument) -> list[VenueOrder]:
+        self.calls.append("read")
+        if self.failing is not None:
+            raise self.failing
+        return list(self.orders)
+
+
+def cancelled(venue: Venue, own: OwnOrders) -> Outcome:
+    async def run() -> Outcome:
+        return await own.cancel_all(SYMBOL)
+
+    return asyncio.run(run())
+
+
+def own_orders(venue: Venue, *, alone: bool = False, known: Sequence[str] = (SYMBOL,)) -> OwnOrders:
+    return OwnOrders(venue, {name: BTC for name in known}, lambda: 1, alone=alone)  # type: ignore[arg-type]  # enough
+
+
+def test_before_anything_was_read_it_reads_and_cancels_ours_alone() -> None:
+    venue = Venue("slwq-1-1", "hand-1", "slwf-1-2", "")
+    assert cancelled(venue, own_orders(venue)) == Accepted(count=2)
+    assert venue.calls == ["read", "cancel slwq-1-1 v-slwq-1-1", "cancel slwf-1-2 v-slwf-1-2"]
+
+
+def test_where_a_read_showed_none_of_others_the_venues_cancel_all_is_used() -> None:
+    venue = Venue("slwq-1-1")
+    own = own_orders(venue)
+    own.strangers.read(SYMBOL, venue.orders)
+    assert cancelled(venue, own) == Accepted(count=1)
+    assert venue.calls == [f"cancel_all {SYMBOL}"]
+
+
+def test_one_that_the_stream_told_of_since_is_spared_and_forgotten_when_it_ends() -> None:
+    venue = Venue("slwq-1-1", "hand-1")
+    own = own_orders(venue)
+    own.strangers.read(SYMBOL, ())
+    own.strangers.heard(order("hand-1"))
+    cancelled(venue, own)
+    assert venue.calls == ["read", "cancel slwq-1-1 v-slwq-1-1"]
+    own.strangers.heard(order("hand-1", OrderStatus.CANCELLED))
+    cancelled(venue, own)
+    assert venue.calls[-1] == f"cancel_all {SYMBOL}"
+
+
+def test_our_own_word_on_the_stream_is_no_stranger() -> None:
+    venue = Venue("slwq-1-1")
+    own = own_orders(venue)
+    own.strangers.read(SYMBOL, ())
+    own.strangers.heard(order("slwq-1-1"))
+    cancelled(venue, own)
+    assert venue.calls == [f"cancel_all {SYMBOL}"]
+
+
+def test_an_account_that_is_ours_alone_is_not_asked() -> None:
+    venue = Venue("slwq-1-1", "hand-1")
+    cancelled(venue, own_orders(venue, alone=True))
+    assert venue.calls == [f"cancel_all {SYMBOL}"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "kind"), [(VenueUnknown("HTTP 503", 503), Unknown), (VenueUnreachable("refused"), Unreachable)]
+)
+def test_a_read_that_failed_is_no_success(failing: Exception, kind: type) -> None:
+    venue = Venue("slwq-1-1")
+    venue.failing = failing
+    assert isinstance(cancelled(venue, own_orders(venue)), kind)
+    assert venue.calls == ["read"]
+
+
+def test_the_worst_of_its_answers_is_the_answer() -> None:
+    venue = Venue("slwq-1-1", "slwq-1-2", "hand-1")
+    venue.answers = {"slwq-1-1": Refused(10006, "too many"), "slwq-1-2": Unknown(0, "timed out")}
+    assert isinstance(cancelled(venue, own_orders(venue)), Unknown)
+
+
+def test_without_filters_nothing_is_claimed() -> None:
+    venue = Venue("slwq-1-1")
+    assert isinstance(cancelled(venue, own_orders(venue, known=())), Unreachable)
+    assert venue.calls == []

@@ -1,0 +1,147 @@
+"""The kill switch as a process on a real venue: against a bot that goes on quoting, one that hangs, and none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bot_rig import ROOT, Bot, SimulatedVenue, bot_environment, running_bot, simulated_venue, wait_for
+from tests.support.recovery import FLAGS, settings_file
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
+    with simulated_venue(tmp_path_factory.mktemp("venue"), seed=3) as running:
+        yield running
+
+
+class Switch:
+    """One run of `mm-bot kill-switch`."""
+
+    def __init__(self, venue: SimulatedVenue, account: dict[str, str], folder: Path, *options: str) -> None:
+        self.report_file = folder / "reports" / "kill_switch" / "latest.json"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bot", "kill-switch", "--symbols", "BTCUSDT", "--report", str(self.report_file),
+             *options],
+            cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ended(self) -> tuple[int, dict[str, Any], str]:
+        """Exit code, report, and what it said meanwhile."""
+        told, said = self.process.communicate(timeout=60)
+        report = json.loads(self.report_file.read_text())
+        assert json.loads(told) == report
+        return self.process.returncode, report, said
+
+
+def start_quoting(venue: SimulatedVenue, bot: Bot) -> None:
+    bot.renew(1)
+    wait_for("orders out", lambda: venue.own_open(bot.account))
+
+
+def test_by_default_it_only_looks(venue: SimulatedVenue, tmp_path: Path) -> None:
+    account = venue.account()
+    with running_bot(venue, tmp_path, account=account) as bot:
+        start_quoting(venue, bot)
+        code, report, _ = Switch(venue, account, tmp_path, "--flatten").ended()
+        assert (code, report["status"], report["cancelled"], report["flattened"]) == (0, "dry_run", 0, False)
+        assert venue.own_open(bot.account)
+        assert bot.stop() == 0
+
+
+def test_against_a_bot_that_goes_on_quoting_it_fails_and_wins_once_somebody_stops_it(
+    venue: SimulatedVenue, tmp_path: Path
+) -> None:
+    account = venue.account()
+    with running_bot(venue, tmp_path, settings=settings_file(tmp_path), extra=FLAGS, account=account) as bot:
+        start_quoting(venue, bot)
+        code, report, said = Switch(venue, account, tmp_path, "--execute", "--deadline-s", "6").ended()
+        assert (code, report["status"]) == (1, "failed")
+        assert report["cancelled"] > 1  # it put them back, and they were cancelled again
+        assert "not proven within 6.0 s" in said
+        assert bot.state() == "RUNNING"
+        start = Switch(venue, account, tmp_path, "--execute", "--flatten", "--deadline-s", "30")
+        wait_for("it is at work", lambda: json.loads(start.report_file.read_text())["errors"] == ["not finished"])
+        bot.order("hold", "the kill switch is at work").raise_for_status()
+        code, report, _ = start.ended()
+        assert (code, report["status"], report["flattened"]) == (0, "executed", True)
+        assert [read["own_open"] for read in report["reads"][-2:]] == [0, 0]
+        truth = venue.truth(bot.account)
+        assert (truth["orders"], truth["positions"]) == ([], [])
+
+
+def test_it_needs_neither_a_bot_that_answers_nor_one_that_ends(venue: SimulatedVenue, tmp_path: Path) -> None:
+    account = venue.account()
+    with running_bot(venue, tmp_path, settings=settings_file(tmp_path), extra=FLAGS, account=account) as bot:
+        start_quoting(venue, bot)
+        wait_for("a position", lambda: venue.truth(bot.account)["positions"], 60)
+        bot.lapse()
+        bot.process.send_signal(signal.SIGSTOP)
+        try:
+            code, report, _ = Switch(venue, account, tmp_path, "--execute", "--flatten").ended()
+            assert (code, report["status"], report["flattened"]) == (0, "executed", True)
+            truth = venue.truth(bot.account)
+            assert (truth["orders"], truth["positions"]) == ([], [])
+        finally:
+            bot.process.send_signal(signal.SIGCONT)
+        wait_for("it knows that its grant is gone", lambda: bot.state() not in ("INIT", "RUNNING"))
+        assert venue.own_open(bot.account) == []
+
+
+def test_a_venue_that_is_away_is_tried_on_and_never_called_done(tmp_path: Path) -> None:
+    with simulated_venue(tmp_path) as venue:
+        account = venue.account()
+        with running_bot(venue, tmp_path, account=account) as bot:
+            start_quoting(venue, bot)
+            bot.lapse()
+            bot.process.kill()
+            bot.process.wait()
+        venue.process.send_signal(signal.SIGSTOP)
+        switch = Switch(venue, account, tmp_path, "--execute", "--deadline-s", "60", "--quiet-s", "1")
+        assert switch.process.stderr is not None
+        assert "reading open orders failed" in switch.process.stderr.readline()
+        assert json.loads(switch.report_file.read_text())["status"] == "failed"
+        assert switch.process.poll() is None
+        venue.process.send_signal(signal.SIGCONT)
+        code, report, _ = switch.ended()
+        assert (code, report["status"]) == (0, "executed")
+        assert venue.own_open(account["account"]) == []
+        venue.process.kill()
+        venue.process.wait()
+        code, report, said = Switch(venue, account, tmp_path, "--execute", "--deadline-s", "2").ended()
+        assert (code, report["status"], report["reads"]) == (1, "failed", [])
+        assert "Connection refused" in said
+
+
+def test_a_bot_that_halts_publishes_it_and_its_process_proves_it(venue: SimulatedVenue, tmp_path: Path) -> None:
+    account = venue.account()
+    with running_bot(venue, tmp_path, settings=settings_file(tmp_path), extra=FLAGS, account=account) as bot:
+        start_quoting(venue, bot)
+        fault = {"kind": "loss", "account": bot.account, "jump_pct": "60"}
+        venue.http.post("/sim/faults", json=fault).raise_for_status()
+        wait_for("HALTED", lambda: bot.state() == "HALTED", 60)
+        path = bot.state_dir / "kill_switch.json"
+        bot.process.send_signal(signal.SIGSTOP)  # the process is its own: the bot is not needed any more
+        try:
+            report = wait_for("its proof", lambda: path.exists() and _done(path), 40)
+        finally:
+            bot.process.send_signal(signal.SIGCONT)
+        assert report["status"] == "executed"
+        assert [one["event"] for one in bot.log_events()].count("kill_switch_published") == 1
+        assert venue.own_open(bot.account) == []
+
+
+def _done(path: Path) -> dict[str, Any] | None:
+    report: dict[str, Any] = json.loads(path.read_text())
+    return None if report["errors"] == ["not finished"] else report

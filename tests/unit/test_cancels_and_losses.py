@@ -1,0 +1,128 @@
+"""Through the engine's door: the cancel budget and its reserve, and the numbers of losses and edge."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from bot.domain import events as ev
+from bot.domain import intent as it
+from bot.domain.order import Side
+from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, of
+
+D = Decimal
+
+
+def trade(driver: Driver, price_ticks: int) -> None:
+    """The collar's mark moves."""
+    driver.tell(ev.TradePrinted(driver.now, SYMBOL, price_ticks, 1, Side.SELL, driver.now))
+
+
+def wanted_cancels(driver: Driver) -> int:
+    """Once round: a mark far away takes both quotes out of the collar, a near one brings them back. Cancels sent."""
+    driver.sent.clear()
+    trade(driver, 450_000)
+    driver.book(BID + 2_000, ASK + 2_000)
+    driver.wait(S)
+    cancels = len(of(it.CancelOrder, driver.sent))
+    trade(driver, BID)
+    driver.book(BID, ASK)
+    driver.wait(S)
+    return cancels
+
+
+def budgeted() -> Driver:
+    driver = Driver(cancel_budget_per_min=6, cancel_budget_reserve=2, requote_interval_ms=100).start()
+    driver.wait(S)
+    assert set(driver.quotes) == set(Side)
+    return driver
+
+
+def test_the_plan_leaves_the_reserve_of_the_cancel_budget_alone() -> None:
+    driver = budgeted()
+    assert [wanted_cancels(driver) for _ in range(4)] == [2, 2, 0, 0]
+    assert driver.count("mm_limit_breaches_total", "cancel_budget") == 1
+    assert driver.engine.view == "RUNNING"
+
+
+def test_a_stop_cancels_although_the_plan_has_used_its_budget_up() -> None:
+    driver = budgeted()
+    for _ in range(3):
+        wanted_cancels(driver)
+    driver.silent.add(it.PlaceOrder)
+    standing = driver.quotes[Side.BUY]
+    driver.fill(standing.client_order_id, standing.qty_lots)
+    driver.wait(S)
+    (in_flight,) = of(it.PlaceOrder, driver.sent)[-1:]
+    driver.sent.clear()
+    driver.tell(ev.StopRequested(driver.now, "operator_freeze", "planned", "people", "ops"))
+    assert len(of(it.CancelAll, driver.sent)) == 1
+    driver.tell(ev.OrderAccepted(driver.now, in_flight.client_order_id, "v-late"))
+    late = ev.VenueOrder(
+        SYMBOL, in_flight.client_order_id, "v-late", in_flight.side, in_flight.price_ticks, in_flight.qty_lots, 0,
+        ev.OrderStatus.WORKING,
+    )  # fmt: skip
+    driver.tell(ev.OrderUpdated(driver.now, late))
+    driver.wait(S)
+    assert in_flight.client_order_id in {cancel.client_order_id for cancel in of(it.CancelOrder, driver.sent)}
+
+
+def test_three_breaches_of_the_cancel_budget_in_ten_minutes_halt() -> None:
+    driver = budgeted()
+    for breaches in (1, 2):
+        while wanted_cancels(driver):
+            pass
+        assert driver.count("mm_limit_breaches_total", "cancel_budget") == breaches
+        assert driver.engine.view == "RUNNING"
+        driver.wait(61 * S)
+        wanted_cancels(driver)  # room again: the next refusal is a breach of its own
+    while driver.engine.view == "RUNNING" and wanted_cancels(driver):
+        pass
+    assert driver.engine.view == "HALTED"
+    assert [stop.reason for stop in driver.engine.stops] == ["cancel_budget"]
+    driver.wait(S)
+    assert driver.venue == {}
+
+
+def test_drawdown_and_loss_are_measured_against_the_total_and_halt_exactly_at_their_share() -> None:
+    for ticks, halted in ((49_999, False), (50_000, True)):  # 4 lots of 0.001 by 4,999.9 or 5,000 quote: 20 of 2,000
+        driver = Driver(daily_loss_pct_hard=D(90), drawdown_pct_hard=D(1), inventory_max_quote=D(500)).start()
+        quoted = driver.quotes[Side.BUY]
+        mid_ticks = (BID + ASK) // 2
+        driver.fill(quoted.client_order_id, 4, price=D(mid_ticks) / 10)
+        driver.wait(200 * MS)
+        driver.book(BID - ticks, ASK - ticks)
+        driver.wait(200 * MS)
+        assert (driver.engine.view == "HALTED") is halted, ticks
+
+
+def test_edge_is_half_spread_less_fee_plus_rebate_less_expected_adverse_selection() -> None:
+    driver = Driver(
+        half_spread_bps=D(8), fee_maker_bps=D("1.5"), rebate_maker_bps=D("0.5"), post_only_offset_bps=D(0),
+        inventory_skew_bps=D(0), edge_threshold_bps=D("0.5"), markout_weight_pct=D(50),
+    ).start()  # fmt: skip
+    shown = {name: value for name, _, value in driver.engine.gauges(driver.now)}
+    assert "mm_edge_bps" not in shown
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 1)
+    driver.book(BID - 100, ASK - 100)  # the mid falls by 2 bps after we bought
+    driver.wait(5_100 * MS)
+    shown = {name: value for name, _, value in driver.engine.gauges(driver.now)}
+    adverse = 0.5 * 100 * 10_000 / (BID + 1)  # half of the weight is the new sample, the other half the 0 before it
+    assert abs(shown["mm_edge_bps"] - (8 - 1.5 + 0.5 - adverse)) < 0.01
+
+
+def test_how_many_breaches_halt_and_how_far_a_fill_may_be_are_settings() -> None:
+    driver = Driver(
+        cancel_budget_per_min=6, cancel_budget_reserve=2, requote_interval_ms=100, cancel_budget_breaches_max=1,
+        fill_far_pct=D(5),
+    ).start()  # fmt: skip
+    driver.wait(S)
+    quoted = driver.quotes[Side.BUY]
+    price = D(quoted.price_ticks) / 10
+    for share, level in ((D("0.96"), "INFO"), (D("0.94"), "WARNING")):
+        driver.sent.clear()
+        driver.fill(quoted.client_order_id, 1, price=price * share)
+        assert [note.level for note in driver.notes("fill_generated")] == [level]
+    while driver.engine.view == "RUNNING" and wanted_cancels(driver):
+        pass
+    driver.wait(S)
+    assert [stop.reason for stop in driver.engine.stops] == ["cancel_budget"]
