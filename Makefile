@@ -50,6 +50,7 @@ bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbac
 	@$(BIN)/python -m tests.bench.edges
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity
+	@$(BIN)/python -m tests.bench.memory
 
 soak: setup ## hours: plans of faults, garbled messages, two simulated days (docs/soak.md) [HOURS=0.5] [STYLE=heavy]
 	@$(BIN)/python -m tests.bench.seeds

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bot.command_line import FORWARDED, NOT_BUILT, USAGE_EXIT, parse
+from bot.runtime.secrets import forbid_core_dumps
 
 if TYPE_CHECKING:
     from bot.resolution import Resolved
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    forbid_core_dumps()
     if arguments and arguments[0] in FORWARDED:
         return _forward(arguments[0], arguments[1:])
     if arguments and arguments[0] in NOT_BUILT:
@@ -46,6 +48,10 @@ def _forward(command: str, rest: list[str]) -> int:
         from bot.simulator.server import main as serve
 
         return serve(rest)
+    if command == "secrets":
+        from bot.commands.secrets_command import main as secrets
+
+        return secrets(rest)
     if command == "watchdog":
         from bot.runtime.watchdog_command import run_command
 
@@ -67,6 +73,14 @@ def _with_configuration(options: argparse.Namespace) -> int:
 
             print(report(resolved))
             return 0
+        if options.command == "preflight":
+            from bot.commands.preflight import preflight
+
+            return preflight(resolved, as_json=bool(flags.get("json")))
+        if options.command == "record":
+            from bot.commands.record import record
+
+            return record(resolved, Path(options.file), str(flags.get("duration_s", "60")))
         if options.command == "replay":
             return _replay_market(options, resolved, flags)
         if options.command == "rehearse":
@@ -123,9 +137,14 @@ def _is_market_data(file: str) -> bool:
 
 
 def _replay_market(options: argparse.Namespace, resolved: Resolved, flags: Mapping[str, object]) -> int:
+    from bot.capture import is_capture
     from bot.commands import replay_market
 
     path = Path(options.file)
+    if is_capture(path):
+        from bot.running import run_replay
+
+        return run_replay(resolved, path, flags)
     played = replay_market.replay_market(path, resolved, flags)
     document = replay_market.as_json(path, played)
     print(json.dumps(document, sort_keys=True) if options.json else replay_market.as_line(played))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
 from bot.journal import Journal, JournalError, JournalReader, Segments
-from bot.modes import Mode, live_enabled
+from bot.modes import SECRET_ENV, Mode, live_enabled
 from bot.replaying import restore
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
@@ -30,7 +31,9 @@ from bot.runtime.loop import Parts
 from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_operators
 from bot.runtime.process import Process, kill_switch_publisher
 from bot.runtime.process_metrics import ProcessMetrics
-from bot.runtime.secrets import MemorySecrets
+from bot.runtime.rotation import KeyRotation
+from bot.runtime.secret_backends import BackendRefused, ReaderSecrets, bot_secrets
+from bot.runtime.secrets import KeyPair, MemorySecrets
 from bot.runtime.serving import Http
 from bot.runtime.status import checks_of
 from bot.runtime.thresholds import ThresholdsFile
@@ -39,7 +42,7 @@ from bot.shadow import Parts as ShadowParts
 from bot.shadow import Shadow, SimulatedClock
 from bot.shadow_process import ShadowProcess
 from bot.stores.reading import RedisReading
-from bot.stores.redis_place import MARKER, journals_of, place_for, write_marker
+from bot.stores.redis_place import MARKER, RedisPlace, journals_of, place_for, write_marker
 from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import Environment, hosts_for, override_hosts, second_endpoints
@@ -166,17 +169,32 @@ def _meta(place: Place, resolved: Resolved) -> dict[str, str]:
     }
 
 
-def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock) -> Process:
-    """A whole bot on a real venue (or on the simulated one, where the hosts are overridden). Opens no socket."""
+def secrets_of(resolved: Resolved) -> MemorySecrets | ReaderSecrets:
+    """Where this run's keys are. Raises ConfigError."""
+    try:
+        return bot_secrets(resolved.environment, SECRET_ENV[resolved.mode])
+    except BackendRefused as error:
+        raise ConfigError(str(error)) from error
+
+
+def assemble(
+    resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock, pair: KeyPair | None = None
+) -> Process:
+    """A whole bot on a real venue (or on the simulated one, where the hosts are overridden). Opens no socket.
+
+    `pair`: the key, where it was read already. Raises SecretMissing, SecretsUnreadable where it was not.
+    """
     config, environment = resolved.config, resolved.environment
     parameters = engine_parameters(config, resolved.mode)
-    secrets = MemorySecrets(environment)
+    secrets = secrets_of(resolved)
+    pair = secrets.pair(config.venue.exchange) if pair is None else pair
+    log.conceal((pair.api_key, pair.api_secret))
     hosts = override_hosts(hosts_for(host_environment(resolved.mode, config), config.venue.category), environment)
     seconds = second_endpoints(hosts, environment)
     adapter = BybitAdapter(
         hosts,
-        secrets.get(config.venue.exchange, "api_key").reveal(),
-        secrets.get(config.venue.exchange, "api_secret").reveal(),
+        pair.api_key.reveal(),
+        pair.api_secret.reveal(),
         config.execution.symbols,
         clock.now_ns,
         category=config.venue.category,
@@ -248,7 +266,11 @@ def assemble(resolved: Resolved, place: Place, journal: Journal, log: JsonLog, c
         environment.get("APPROVE_TOKEN", ""),
         operators_of(resolved),
     )
-    return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself)
+    rotation = None
+    if isinstance(secrets, ReaderSecrets):
+        every_s = config.venue.secret_poll_s
+        rotation = KeyRotation(config.venue.exchange, secrets.pair_soon, pair, adapter, log, every_s)
+    return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself, rotation=rotation)
 
 
 def host_environment(mode: Mode, config: BotConfig) -> Environment:
@@ -279,7 +301,7 @@ def assemble_shadow(
     if journal is not None and journal.continued:
         restore(engine, journal.path)
     instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
-    fees = {symbol: _fees_of(parameters.of(symbol)) for symbol in symbols}
+    fees = {symbol: profile_of(parameters.of(symbol)) for symbol in symbols}
     executions = 0 if journal is None else journal.execution_count
     venue = DrawnVenue(instruments.values(), execution.fill_rate, fees, execution.seed, executions)
     for symbol in symbols:
@@ -342,7 +364,7 @@ def assemble_shadow(
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
 
 
-def _fees_of(own: EngineParameters) -> FeeProfile:
+def profile_of(own: EngineParameters) -> FeeProfile:
     return FeeProfile(own.fee_maker_bps, own.fee_taker_bps, own.rebate_maker_bps)
 
 
@@ -385,11 +407,11 @@ def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCa
 
 def _others_in_redis(place: Place, store: str) -> list[Callable[[], JournalReader]]:
     own = place_for(store, place.account, place.state_dir)
-    return [
-        lambda other=other: JournalReader(Path(other.name), RedisReading(other))  # type: ignore[misc]
-        for other in journals_of(store, place.account)
-        if other != own
-    ]
+    return [partial(_read_in_redis, other) for other in journals_of(store, place.account) if other != own]
+
+
+def _read_in_redis(other: RedisPlace) -> JournalReader:
+    return JournalReader(Path(other.name), RedisReading(other))
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:

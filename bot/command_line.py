@@ -38,7 +38,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     for mode in ("shadow", "testnet", "live"):
         text(f"--{mode}", action="store_true", help=f"mode {mode}")
     text("--network", action=on_off, help="speak to the venue (default: no)")
-    text("--exchange", metavar="NAME", help="bybit")
+    text("--exchange", metavar="NAME", help="bybit (default); in shadow on public data also binance, okx, bitget")
     text("--profile", metavar="NAME", help="paper, testnet or live")
     text("--settings", metavar="FILE", help="the candidate's settings, YAML")
     text("--symbols", metavar="A,B", help="default: BTCUSDT")
@@ -99,6 +99,11 @@ def build_parser() -> Parser:
         "check-config", help="print the resolved configuration", argument_default=argparse.SUPPRESS
     )
     _add_run_flags(check)
+    preflight = commands.add_parser(
+        "preflight", help="check the account and its key before anything trades", argument_default=argparse.SUPPRESS
+    )
+    _add_run_flags(preflight)
+    preflight.add_argument("--json", action="store_true", help="JSON instead of a table")
     rehearse = commands.add_parser(
         "rehearse",
         help="the whole bot against the simulated venue, in simulated time",
@@ -109,6 +114,14 @@ def build_parser() -> Parser:
     rehearse.add_argument(
         "--lane", choices=("wire", "kernel"), help="wire: the process as it is live (default: kernel)"
     )
+    record = commands.add_parser(
+        "record", help="keep a venue's public market data in a capture", argument_default=argparse.SUPPRESS
+    )
+    record.add_argument("file", metavar="FILE", help="the capture to be written, FILE.gz")
+    record.add_argument("--duration-s", metavar="S", help="0: until stopped (default: 60)")
+    record.add_argument("--exchange", metavar="NAME", help="bybit (default), binance, okx, bitget")
+    record.add_argument("--symbols", metavar="A,B", help="default: BTCUSDT")
+    record.add_argument("--settings", metavar="FILE", help="for the venue's category, YAML")
     _add_reading_commands(commands)
     for name, text in {**FORWARDED, **NOT_BUILT}.items():
         commands.add_parser(name, help=text, add_help=False)
@@ -118,14 +131,12 @@ def build_parser() -> Parser:
 FORWARDED: Final = {
     "serve-venue": "the simulated venue on loopback",
     "kill-switch": "cancel all own orders, and prove it",
+    "secrets": "keys of venues: whoami, list, save, fetch, get, rotate",
     "watchdog": "expect the beats of guard and bots, and run the kill switch without them",
 }
 """Subcommands that parse their own flags."""
 
-NOT_BUILT: Final = {
-    "record": "keep a venue's market data in a file (not built yet)",
-    "secrets": "whoami, list, save, fetch, get, rotate (not built yet)",
-}
+NOT_BUILT: Final[dict[str, str]] = {}
 """Subcommands that are refused by name."""
 
 

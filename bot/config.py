@@ -177,7 +177,7 @@ class VenueSettings(Section):
     (3 to 300, 0: off). It is armed where the venue offers it and never relied on alone.
     """
 
-    exchange: Literal["bybit"] = "bybit"
+    exchange: Literal["bybit", "binance", "okx", "bitget"] = "bybit"
     category: Literal["linear", "spot"] = "linear"
     hosts: Literal["by_mode", "demo"] = "by_mode"
     """`by_mode`: live's and testnet's own. `demo`: the venue's demo trading, in mode testnet alone."""
@@ -193,6 +193,12 @@ class VenueSettings(Section):
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)
     recon_confirm_s: Decimal = Field(default=Decimal("2.0"), ge=0, le=60)
     finished_kept_s: int = Field(default=60, ge=1, le=86_400)
+    secret_poll_s: int = Field(default=60, ge=1, le=3_600)
+    """How often it is seen whether the key was rotated, where the backend can."""
+    secret_max_age_days: int = Field(default=90, ge=1, le=3_650)
+    key_expires_min_days: int = Field(default=7, ge=1, le=365)
+    """Preflight wants the key to last at least this much longer."""
+    margin_mode: Literal["REGULAR_MARGIN", "ISOLATED_MARGIN", "PORTFOLIO_MARGIN"] = "REGULAR_MARGIN"
     filters_cached_s: int = Field(default=600, ge=1, le=86_400)
 
     @model_validator(mode="after")

@@ -41,6 +41,9 @@ FLAG_PATHS: Final[dict[str, str]] = {
 }
 """Flag (as argparse names it) to the value it sets. `--symbol-filter` stands after `--symbols` and overrides it."""
 
+CERTIFIED: Final = "bybit"
+"""Where orders may go. The others are known, and have not been shown to lose none."""
+
 FEE_FLAGS: Final = ("fee_maker_bps", "fee_taker_bps", "rebate_maker_bps", "fee_profile")
 
 ENVIRONMENT_PATHS: Final[dict[str, str]] = {
@@ -116,6 +119,11 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Reso
     except ValidationError as error:
         first = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
         raise ConfigError(one_line(error, BotConfig, won.get(first, "resolved configuration"))) from error
+    if mode != "shadow" and config.venue.exchange != CERTIFIED:
+        named = f"{won.get('venue.exchange', 'default')}: exchange {config.venue.exchange!r}"
+        raise ConfigError(
+            f"{named} is not certified for mode {mode}; allowed there: {CERTIFIED}, the others with --shadow --network"
+        )
     provenance = {path: won.get(path, "default") for path, _ in values_of(config)}
     return Resolved(config, mode, profile, provenance, environment, hosts_overridden)
 

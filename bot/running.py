@@ -12,7 +12,7 @@ from typing import Final
 
 import uvloop
 
-from bot.assembly import Place, assemble, open_journal, operators_of, place_of
+from bot.assembly import Place, assemble, open_journal, operators_of, place_of, secrets_of
 from bot.journal import JournalError, StateLock
 from bot.modes import live_enabled
 from bot.report import Span, as_text, check_report_file, frozen_at_ns, report
@@ -20,7 +20,7 @@ from bot.report_archive import archive
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
 from bot.runtime.logs import JsonLog, open_log
-from bot.runtime.secrets import MemorySecrets, SecretMissing
+from bot.runtime.secrets import KeyPair, SecretMissing, SecretsUnreadable
 from bot.runtime.serving import CannotListen
 from bot.settings_file import ConfigError
 
@@ -40,20 +40,37 @@ def run(resolved: Resolved, flags: Mapping[str, object]) -> int:
     place = place_of(resolved, flags)
     clock = Clock()
     try:
-        for key_type in ("api_key", "api_secret"):
-            MemorySecrets(resolved.environment).get(resolved.config.venue.exchange, key_type)
+        pair = secrets_of(resolved).pair(resolved.config.venue.exchange)
         with StateLock(place.state_dir):
             log = _open_log(resolved, flags, clock)
-            return _run_locked(resolved, place, log, clock, report_file)
-    except (JournalError, SecretMissing, CannotListen) as error:
+            return _run_locked(resolved, place, log, clock, report_file, pair)
+    except (JournalError, SecretMissing, SecretsUnreadable, CannotListen) as error:
         raise ConfigError(str(error)) from error
 
 
+def run_replay(resolved: Resolved, path: Path, flags: Mapping[str, object]) -> int:
+    """The whole bot in shadow over a capture, to its end or for `--iterations`. Raises ConfigError, one line."""
+    from bot.replay_capture import replay_capture
+
+    if resolved.mode != "shadow":
+        raise ConfigError(f"replay: mode {resolved.mode} is not allowed; a capture is replayed in shadow")
+    if "iterations" not in flags:
+        execution = resolved.config.execution.model_copy(update={"iterations": 0})
+        resolved = resolved._replace(config=resolved.config.model_copy(update={"execution": execution}))
+    try:
+        code, text, log = replay_capture(path, resolved, flags)
+    except JournalError as error:
+        raise ConfigError(str(error)) from error
+    report_file = Path(str(flags["report"])) if "report" in flags else None
+    return code if _deliver(text, report_file, log) else max(code, 1)
+
+
 def _run_shadow(resolved: Resolved, flags: Mapping[str, object], report_file: Path | None) -> int:
+    from bot.running_paper import run_paper
     from bot.running_shadow import run_shadow
 
     try:
-        code, text, log = run_shadow(resolved, flags)
+        code, text, log = run_paper(resolved, flags) if flags.get("network") else run_shadow(resolved, flags)
     except (JournalError, CannotListen) as error:
         raise ConfigError(str(error)) from error
     frozen_ns = frozen_at_ns(resolved.environment)
@@ -76,13 +93,15 @@ def _open_log(resolved: Resolved, flags: Mapping[str, object], clock: Clock) -> 
     return log
 
 
-def _run_locked(resolved: Resolved, place: Place, log: JsonLog, clock: Clock, report_file: Path | None) -> int:
+def _run_locked(
+    resolved: Resolved, place: Place, log: JsonLog, clock: Clock, report_file: Path | None, pair: KeyPair
+) -> int:
     if live_enabled(resolved.environment) and resolved.mode != "live":
         log.write("WARNING", "bot.modes", "live_enable_armed", {"mode": resolved.mode})
     started_ns = clock.now_ns()
     journal = open_journal(place, resolved, log)
     try:
-        process = assemble(resolved, place, journal, log, clock)
+        process = assemble(resolved, place, journal, log, clock, pair)
         log.write(
             "INFO",
             NAME,

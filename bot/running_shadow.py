@@ -71,8 +71,6 @@ def _run(
 
 def _place(resolved: Resolved, flags: Mapping[str, object]) -> Place | None:
     """None without `--durable-state`: then nothing but the report and the log is written."""
-    if flags.get("network"):
-        raise ConfigError("--network with mode shadow: live market data with simulated fills is not built yet")
     for symbol in resolved.config.execution.symbols:
         if symbol not in BUILT_IN:
             allowed = ", ".join(BUILT_IN)

@@ -18,8 +18,10 @@ from typing import Any
 
 import httpx
 
+from bot.assumed import assumed_of
 from bot.config import load_settings, settings_digest
 from bot.settings_file import ConfigError
+from bot.venues.bybit.account_checks import BOUND, FEES, LASTING, MARGIN, ONE_WAY, RIGHTS, YOUNG, AccountCheck
 from bot.version import code_version
 from gates.approvers import ApproversError
 from gates.criteria import CriteriaError
@@ -105,13 +107,16 @@ async def _clock(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     return abs(skew_ms) < min(1000, subject.plan.recv_window_ms), f"{skew_ms} ms"
 
 
-async def _key(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
-    found = await desk.read(lambda client: client.key_information())
-    granted = sorted(f"{group}:{name}" for group, names in found.permissions.items() for name in names)
-    trades = any(name.split(":")[0] in ("ContractTrade", "Spot", "Derivatives") for name in granted)
-    withdraws = any("withdraw" in name.lower() for name in granted)
-    said = "read only" if found.read_only else "reads and trades" if trades else "reads, does not trade"
-    return not found.read_only and trades and not withdraws, said + (", CAN WITHDRAW" if withdraws else "")
+def _of_account(check: AccountCheck) -> Check:
+    """A check of the bot's own account preflight, against what this candidate's settings assume."""
+
+    async def ask(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+        settings = load_settings(under_root(subject.plan.settings))
+        assumed = assumed_of(settings, subject.stage.symbols, time.time_ns() // 1_000_000_000)
+        good, value = await desk.read(lambda client: check.ask(client, assumed))
+        return good, value if good else f"{value}, needs {check.limit(assumed)}"
+
+    return ask
 
 
 async def _no_orders(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
@@ -209,7 +214,13 @@ async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 
 CHECKS: Sequence[tuple[str, str, str, Check]] = (
     ("preflight_clock", "The venue answers and its clock agrees", "within 1 s and the window", _clock),
-    ("preflight_key", "The key reads, trades and cannot withdraw", "trades, no withdrawal", _key),
+    ("preflight_key", RIGHTS.title, "trades, no withdrawal", _of_account(RIGHTS)),
+    ("preflight_ip", BOUND.title, "bound", _of_account(BOUND)),
+    ("preflight_expiry", LASTING.title, "as settings want", _of_account(LASTING)),
+    ("preflight_age", YOUNG.title, "as settings allow", _of_account(YOUNG)),
+    ("preflight_margin", MARGIN.title, "as settings assume", _of_account(MARGIN)),
+    ("preflight_one_way", ONE_WAY.title, "one-way", _of_account(ONE_WAY)),
+    ("preflight_fees", FEES.title, "as settings assume", _of_account(FEES)),
     ("preflight_symbols", "Every symbol trades and its filters are known", "all listed", _listed),
     ("preflight_no_orders", "No order of anybody stands on the account", "0 own, 0 foreign", _no_orders),
     ("preflight_flat", "The account is flat", "0", _flat),

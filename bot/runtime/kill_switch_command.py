@@ -20,7 +20,8 @@ from typing import Final, NoReturn
 import msgspec
 
 from bot.runtime.kill_switch import QUIET_S, KillSwitch, Report, utc_text
-from bot.runtime.secrets import MemorySecrets, Scrubber, SecretMissing
+from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
+from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
 from bot.venues.bybit.hosts import BybitHosts, Environment, HostRefused, hosts_for, override_hosts
 
 OWN_KEY: Final = {
@@ -47,10 +48,10 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     try:
         environ = own_key(environ)
         hosts = _hosts(environ)
-        secrets = MemorySecrets(environ)
-        key, secret = secrets.get("bybit", "api_key"), secrets.get("bybit", "api_secret")
+        pair = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"]).pair("bybit")
+        key, secret = pair.api_key, pair.api_secret
         _require_writable(arguments.report)
-    except (HostRefused, KeyIncomplete, SecretMissing, OSError) as error:
+    except (HostRefused, KeyIncomplete, SecretMissing, SecretsUnreadable, BackendRefused, OSError) as error:
         print(f"kill-switch: {error}", file=sys.stderr)
         return 2
 

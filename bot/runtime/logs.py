@@ -18,7 +18,7 @@ import msgspec
 
 from bot.domain.counts import Counts
 from bot.metrics import LOG_LEVELS
-from bot.runtime.secrets import Scrubber
+from bot.runtime.secrets import Scrubber, Secret
 
 _encode_any: Callable[[object], str] = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
 _encode_quickly: Callable[[object], bytes] = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
@@ -52,6 +52,10 @@ class JsonLog:
         self._now_ns = now_ns
         self._scrubber = Scrubber(secrets)
         self.counts = Counts(LOG_LEVELS)
+
+    def conceal(self, secrets: Iterable[Secret | str]) -> None:
+        """From now on these never appear either."""
+        self._scrubber.learn(secrets)
 
     def write(self, lvl: str, name: str, event: str, fields: dict[str, Field] | None = None) -> None:
         """Writes one line. `lvl`: DEBUG INFO WARNING ERROR; `name`: dotted, its last part is the component."""

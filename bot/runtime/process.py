@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
 from bot.domain.events import Event, ShutdownRequested
 from bot.engine.state import Release, State
@@ -17,6 +17,7 @@ from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
 from bot.runtime.loop import Loop, Parts
 from bot.runtime.operator_api import Json
+from bot.runtime.rotation import KeyRotation
 from bot.runtime.serving import Http, serve
 from bot.runtime.status import checks_of, status_of
 
@@ -27,13 +28,24 @@ SELF_GRANT_EVERY_S: Final = 1.0
 class Process:
     """What the operator API sees, and what runs. `state`: the engine's, for reading."""
 
-    def __init__(self, parts: Parts, state: State, exporter: Exporter, http: Http, *, grants_itself: bool) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        state: State,
+        exporter: Exporter,
+        http: Http,
+        *,
+        grants_itself: bool,
+        rotation: KeyRotation | None = None,
+    ) -> None:
+        """`rotation` None: the key stays for as long as the process."""
         self._parts = parts
         self.engine = parts.engine
         self._state = state
         self._exporter = exporter
         self._http = http
         self._grants_itself = grants_itself
+        self._rotation = rotation
         self._loop = Loop(parts)
         self.tally = self._loop.tally
         self.grant: GrantHolder = parts.grant
@@ -77,19 +89,28 @@ class Process:
         """The exit code. Raises CannotListen; then nothing was started."""
         runner, url = await serve(self, self._http)
         self._loop.begin()
-        granting = asyncio.get_running_loop().create_task(self._grant_itself()) if self._grants_itself else None
+        beside = [self._grant_itself()] if self._grants_itself else []
+        if self._rotation is not None:
+            beside.append(self._rotation.run())
+        tasks = [asyncio.get_running_loop().create_task(work) for work in beside]
+        for task in tasks:
+            task.add_done_callback(self._ended)
         if url:
             print(json.dumps({"obs_url": url, "pid": os.getpid(), "run": self._parts.started.run}), flush=True)
         try:
             return await self._loop.run()
         finally:
-            if granting is not None:
-                granting.cancel()
+            for task in tasks:
+                task.cancel()
             if runner is not None:
                 await runner.cleanup()
             self._parts.housekeeping.write_exports(self.now_ns(), last=True)
 
-    async def _grant_itself(self) -> None:
+    def _ended(self, task: asyncio.Task[Never]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.failed(error, f"background task {task.get_name()}")
+
+    async def _grant_itself(self) -> Never:
         """On the simulated venue and testnet alone: no guard, the configured limits, for trying things out."""
         parameters, epoch = self._state.parameters, self.grant.epoch_floor + 1
         while True:

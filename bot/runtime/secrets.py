@@ -1,21 +1,27 @@
 """Secrets: where they come from, how they are shown (masked), and how they are kept out of text.
 
-    SecretProvider.get(exchange, key_type) -> Secret        raises SecretMissing, which names what is missing, exactly
+    SecretProvider.get(exchange, key_type) -> Secret        one of them
+    SecretProvider.pair(exchange) -> KeyPair                key and secret of one version: never halves of two
 
-A `Secret` shows itself only masked; `reveal()` is the one way to its value. `Scrubber` removes planted values from
-any text on its way to a log, an error or a report.
+Both raise SecretMissing, which names what is missing, exactly, or SecretsUnreadable: the backend could not be asked,
+which says nothing of what it holds. A `Secret` shows itself only masked; `reveal()` is the one way to its value.
+`Scrubber` removes planted values from any text on its way to a log, an error or a report.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import os
+import resource
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 from urllib.parse import quote, quote_plus
 
 KeyType = Literal["api_key", "api_secret"]
+KEY_TYPES: Final[tuple[KeyType, ...]] = get_args(KeyType)
+SecretEnv = Literal["dev", "testnet", "prod"]
 
 MASK_SHOWN_CHARS: Final = 4
 MASK_LENGTH_MIN: Final = 12
@@ -24,6 +30,10 @@ SCRUBBED: Final = "***"
 
 class SecretMissing(Exception):
     """A secret that is not there. The message is its name, and nothing of any value."""
+
+
+class SecretsUnreadable(Exception):
+    """The backend could not be asked: not reachable, not allowed, or not understood. One line; no value in it."""
 
 
 def mask(key: str) -> str:
@@ -54,8 +64,24 @@ class Secret:
     def __format__(self, spec: str) -> str:
         return format(mask(self._value), spec)
 
+    def __eq__(self, other: object) -> bool:
+        """In constant time: how long it takes tells nothing of where two values differ."""
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    __hash__ = None  # type: ignore[assignment]  # a secret is no key of a table
+
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not pickled")
+
+
+class KeyPair(NamedTuple):
+    """A venue key with its secret. `version`: changes with every rotation. `saved_at_s`: since the epoch, UTC."""
+
+    api_key: Secret
+    api_secret: Secret
+    version: str
+    saved_at_s: int | None = None
+    """None: the backend does not know how old it is."""
 
 
 class SecretProvider(Protocol):
@@ -64,7 +90,10 @@ class SecretProvider(Protocol):
     backend: str
 
     def get(self, exchange: str, key_type: KeyType) -> Secret:
-        """The secret. Raises SecretMissing with its exact name."""
+        """The secret. Raises SecretMissing with its exact name; SecretsUnreadable."""
+
+    def pair(self, exchange: str) -> KeyPair:
+        """Key and secret as they were saved together. Raises as `get`."""
 
 
 class MemorySecrets:
@@ -82,6 +111,14 @@ class MemorySecrets:
             raise SecretMissing(f"{name} is not set")
         return Secret(value)
 
+    def pair(self, exchange: str) -> KeyPair:
+        return KeyPair(self.get(exchange, "api_key"), self.get(exchange, "api_secret"), self.backend)
+
+
+def forbid_core_dumps() -> None:
+    """A process that dies leaves no image of its memory, in which its keys would stand. For this process for ever."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
 
 class Scrubber(logging.Filter):
     """Removes planted secrets from text, as they are and as JSON, a URL or a form would write them.
@@ -91,9 +128,14 @@ class Scrubber(logging.Filter):
 
     def __init__(self, secrets: Iterable[Secret | str]) -> None:
         super().__init__()
+        self._forms: list[str] = []
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[Secret | str]) -> None:
+        """More values to remove; those known before are removed for ever: an old log line may still be on its way."""
         values = {value.reveal() if isinstance(value, Secret) else value for value in secrets} - {""}
         forms = {form for value in values for form in _written_forms(value)}
-        self._forms = sorted(forms, key=len, reverse=True)
+        self._forms = sorted(forms | set(self._forms), key=len, reverse=True)
 
     def scrub(self, text: str) -> str:
         """The text with every planted secret replaced."""

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
+from bot.simulator.api_keys import KeyRing
 from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order, Refusal, Refused
 
@@ -129,6 +130,7 @@ class Holder:
     quote: str
     coins: dict[str, Decimal]
     accounts: list[Account] = field(default_factory=list)
+    keys: KeyRing = field(default_factory=KeyRing)
     link_ids: LinkIds = field(default_factory=LinkIds)
     """Client order ids are unique for ever, over all symbols."""
 

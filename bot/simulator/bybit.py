@@ -154,6 +154,7 @@ class V5:
         limit: Limit | None = None
         fate = _Fate()
         try:
+            _check_may_write(holder)
             category = params.get("category")
             bucket = f"{path} spot" if category == "spot" else path
             limit = self._limits.spend(holder.uid, bucket, self._private[("POST", path)].rate(category), now_ns)
@@ -166,6 +167,7 @@ class V5:
         fate = _Fate()
         one = bybit_batches.OF_ONE[path]
         try:
+            _check_may_write(holder)
             orders = bybit_batches.orders_of(self.exchange, params)
             limit = self._limits.spend(holder.uid, path, BATCH_ORDERS_PER_S, now_ns, len(orders))
         except V5Error as error:
@@ -242,6 +244,11 @@ def envelope(outcome: Outcome, now_ns: int) -> bytes:
             "time": now_ns // 1_000_000,
         }
     )
+
+
+def _check_may_write(holder: Holder) -> None:
+    if holder.keys.standing.read_only:
+        raise V5Error(10005, "Permission denied, please check your API key permissions.")
 
 
 def _query(request: Request) -> Params:

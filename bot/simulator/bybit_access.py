@@ -115,11 +115,21 @@ def _sign(secret: str, message: bytes) -> str:
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
-def holder_of_key(exchange: Exchange, api_key: str) -> Holder | None:
+def holder_of_key(exchange: Exchange, api_key: str, now_ns: int) -> tuple[Holder, str] | None:
+    """Whose key it is, and its secret; None where no key of today, and none whose grace still runs, is this one."""
     for holder in exchange.holders.values():
         if hmac.compare_digest(holder.api_key.encode(), api_key.encode()):
-            return holder
+            return holder, holder.api_secret
+        for former, old in holder.keys.former.items():
+            if hmac.compare_digest(former.encode(), api_key.encode()) and now_ns < old.until_ns:
+                return holder, old.api_secret
     return None
+
+
+def _check_expiry(holder: Holder, now_ns: int) -> None:
+    expires_at_ns = holder.keys.standing.expires_at_ns
+    if expires_at_ns is not None and expires_at_ns <= now_ns:
+        raise V5Error(33004, "Your api key has expired.")
 
 
 def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
@@ -138,14 +148,16 @@ def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
 def authenticate(exchange: Exchange, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Holder:
     """Check a REST request. `signed`: the query string as sent, or the raw body. Header names in lower case."""
     api_key = headers.get("x-bapi-api-key", "")
-    holder = holder_of_key(exchange, api_key)
-    if holder is None:
+    found = holder_of_key(exchange, api_key, now_ns)
+    if found is None:
         raise V5Error(10003, "API key is invalid.")
+    holder, api_secret = found
+    _check_expiry(holder, now_ns)
     timestamp = headers.get("x-bapi-timestamp", "")
     window = headers.get("x-bapi-recv-window", str(RECV_WINDOW_MS))
     check_timestamp(timestamp, window, now_ns)
     sent_window = headers.get("x-bapi-recv-window", "")
-    expected = _sign(holder.api_secret, (timestamp + api_key + sent_window).encode() + signed)
+    expected = _sign(api_secret, (timestamp + api_key + sent_window).encode() + signed)
     if not hmac.compare_digest(expected.encode(), headers.get("x-bapi-sign", "").encode()):
         raise V5Error(10004, "Error sign, please check your signature generation algorithm.")
     return holder
@@ -156,12 +168,14 @@ def authenticate_socket(exchange: Exchange, args: list[object], now_ns: int) -> 
     if len(args) != 3:
         raise V5Error(10001, "Params Error")
     api_key, expires, signature = str(args[0]), str(args[1]), str(args[2])
-    holder = holder_of_key(exchange, api_key)
-    if holder is None:
+    found = holder_of_key(exchange, api_key, now_ns)
+    if found is None:
         raise V5Error(10003, "Invalid api_key")
+    holder, api_secret = found
+    _check_expiry(holder, now_ns)
     if not expires.isdecimal() or int(expires) <= now_ns // 1_000_000:
         raise V5Error(10002, "Params Error: expires is not in the future")
-    expected = _sign(holder.api_secret, b"GET/realtime" + expires.encode())
+    expected = _sign(api_secret, b"GET/realtime" + expires.encode())
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise V5Error(10004, "Invalid sign")
     return holder

@@ -11,6 +11,7 @@ from bot.simulator import bybit_messages as messages
 from bot.simulator import bybit_public as public
 from bot.simulator.accounts import Account, Holder
 from bot.simulator.admission import price_limits_ticks
+from bot.simulator.api_keys import DAY_NS, utc
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
@@ -169,6 +170,8 @@ def positions(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -
         for venue, account in _asked(exchange, holder, params, category)
         if named or account.position.lots
     ]
+    if holder.keys.standing.hedges:  # one row a direction; this venue itself nets
+        rows = [{**row, "positionIdx": direction} for row in rows for direction in (1, 2)]
     return {"category": category, "list": rows, "nextPageCursor": ""}
 
 
@@ -182,7 +185,7 @@ def wallet_balance(exchange: Exchange, holder: Holder, params: Params, now_ns: i
 def account_info(holder: Holder, dcp_window_s: int | None) -> Json:
     """`dcp_window_s`: after which disconnection orders are cancelled, seconds; None: they are not."""
     return {
-        "marginMode": "REGULAR_MARGIN",
+        "marginMode": holder.keys.standing.margin_mode,
         "updatedTime": messages.ms(holder.opened_at_ns),
         "unifiedMarginStatus": 5,
         "dcpStatus": "OFF" if dcp_window_s is None else "ON",
@@ -196,11 +199,12 @@ def account_info(holder: Holder, dcp_window_s: int | None) -> Json:
 def fee_rate(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
     category = check_category(exchange, params)
     listed = [venue_of(exchange, params)] if params.get("symbol") else exchange.of_category(category)
+    standing = holder.keys.standing
     rows = [
         {
             "symbol": venue.instrument.symbol,
-            "takerFeeRate": text(venue.fees.taker),
-            "makerFeeRate": text(venue.fees.maker),
+            "takerFeeRate": standing.taker_fee_rate or text(venue.fees.taker),
+            "makerFeeRate": standing.maker_fee_rate or text(venue.fees.maker),
         }
         for venue in listed
     ]
@@ -215,17 +219,19 @@ def coins(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Js
 
 
 def query_api(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
-    """user/query-api: the key reads and trades, cannot withdraw, is bound to this machine, does not expire soon."""
+    """user/query-api: the key as it stands. A key that does not expire is written as one that did long ago."""
+    standing = holder.keys.standing
+    left_ns = None if standing.expires_at_ns is None else standing.expires_at_ns - now_ns
     return {
         "id": str(holder.uid),
         "note": holder.name,
         "apiKey": holder.api_key,
-        "readOnly": 0,
+        "readOnly": int(standing.read_only),
         "secret": "",
         "permissions": {
             "ContractTrade": ["Order", "Position"],
             "Spot": ["SpotTrade"] if "spot" in exchange.categories else [],
-            "Wallet": [],
+            "Wallet": ["AccountTransfer", "Withdraw"] if standing.withdraws else [],
             "Options": [],
             "Derivatives": ["DerivativesTrade"],
             "CopyTrading": [],
@@ -235,11 +241,11 @@ def query_api(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -
             "Affiliate": [],
             "Earn": [],
         },
-        "ips": ["127.0.0.1"],
+        "ips": list(standing.ips),
         "type": 1,
-        "deadlineDay": 365,
-        "expiredAt": "2099-01-01T00:00:00Z",
-        "createdAt": "2025-01-01T00:00:00Z",
+        "deadlineDay": -2 if left_ns is None else left_ns // DAY_NS,
+        "expiredAt": utc(standing.expires_at_ns),
+        "createdAt": utc(standing.created_at_ns or holder.opened_at_ns),
         "unified": 0,
         "uta": 1,
         "userID": holder.uid,

@@ -118,6 +118,8 @@ class PrivateSession:
         self.holder: Holder | None = None
         self.topics: dict[str, None] = {}
         self._guarding: list[str] = []
+        self.api_key = ""
+        """What it authenticated with."""
         self._connection_id = connection_id
         self._face = face
 
@@ -152,6 +154,7 @@ class PrivateSession:
         except V5Error as error:
             self._reply("auth", frame.req_id, error.message)
             return
+        self.api_key = str(frame.args[0])
         self._reply("auth", frame.req_id, "", success=True)
 
     def _subscribe(self, frame: _Frame) -> None:
@@ -185,6 +188,8 @@ class TradeSession:
         self._face = face
         self._acted = acted
         self._holder: Holder | None = None
+        self.api_key = ""
+        """What it authenticated with."""
         self._used_ids: dict[str | int, None] = {}
 
     def receive(self, text: str, now_ns: int) -> None:
@@ -207,6 +212,7 @@ class TradeSession:
         code, message = 0, "OK"
         try:
             self._holder = authenticate_socket(self._face.exchange, frame.args, self._face.shown_ns(now_ns))
+            self.api_key = str(frame.args[0])
         except V5Error as error:
             code, message = error.code, error.message
         self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))

@@ -6,12 +6,14 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from bot.simulator.accounts import Account, Holder
+from bot.simulator.api_keys import GRACE_MAX_S, FormerKey, StandingRefused, changed
 from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import FaultFile, fault_file
 from bot.simulator.faults import Fault, FaultRefused
@@ -52,13 +54,16 @@ class Control:
                     return 200, self._arm(_object(body), now_ns)
                 case "POST", "/sim/plan":
                     return 200, self._plan(_object(body))
+                case "POST", "/sim/keys":
+                    return 200, self._rotate_key(_object(body), now_ns)
+                case "POST", "/sim/standing":
+                    return 200, self._change_standing(_object(body), now_ns)
                 case "GET", "/sim/state":
                     return 200, self._state(dict(parse_qsl(query)), now_ns)
         except ControlRefused as error:
             return error.status, {"error": str(error)}
-        return 404, {
-            "error": f"{method} {path}: the control API has POST /sim/accounts, /sim/faults, /sim/plan, GET /sim/state"
-        }
+        has = "POST /sim/accounts, /sim/faults, /sim/plan, /sim/keys, /sim/standing, GET /sim/state"
+        return 404, {"error": f"{method} {path}: the control API has {has}"}
 
     def _open_account(self, body: dict[str, object], now_ns: int) -> Mapping[str, object]:
         _only(body, ("equity_quote",))
@@ -89,6 +94,29 @@ class Control:
             raise ControlRefused(400, str(error)) from error
         self._begin(plan)
         return {"plan": plan.name if plan is not None else ""}
+
+    def _rotate_key(self, body: dict[str, object], now_ns: int) -> Mapping[str, object]:
+        """A new key for the account; the one it had works for `grace_s` more, and its sockets until then."""
+        _only(body, ("account", "grace_s"))
+        holder = self._holder(str(body.get("account", "")))
+        grace = str(body.get("grace_s", "0"))
+        if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", grace) or Decimal(grace) > GRACE_MAX_S:
+            raise ControlRefused(400, f"grace_s: {grace[:20]!r} is not a decimal of 0 to {GRACE_MAX_S}")
+        until_ns = now_ns + int(Decimal(grace) * 1_000_000_000)
+        holder.keys.former[holder.api_key] = FormerKey(holder.api_secret, until_ns)
+        holder.api_key, holder.api_secret = new_key()
+        standing = holder.keys.standing
+        holder.keys.standing = replace(standing, created_at_ns=now_ns)
+        return {"account": holder.name, "api_key": holder.api_key, "api_secret": holder.api_secret}
+
+    def _change_standing(self, body: dict[str, object], now_ns: int) -> Mapping[str, object]:
+        changes = dict(body)
+        holder = self._holder(str(changes.pop("account", "")))
+        try:
+            holder.keys.standing = changed(holder.keys.standing, changes, now_ns)
+        except StandingRefused as error:
+            raise ControlRefused(400, str(error)) from error
+        return {"account": holder.name}
 
     def _state(self, query: Mapping[str, str], now_ns: int) -> Mapping[str, object]:
         """Everything of one holder; `mark_price` is the first symbol's, `mark_prices` those of all."""
@@ -150,7 +178,12 @@ def _mark(venue: Venue) -> str:
 
 def open_account(exchange: Exchange, equity_quote: Decimal, now_ns: int) -> Holder:
     """A new account with a key and a secret nobody can guess."""
-    return exchange.open_account(secrets.token_hex(9), secrets.token_hex(18), equity_quote, now_ns)
+    return exchange.open_account(*new_key(), equity_quote, now_ns)
+
+
+def new_key() -> tuple[str, str]:
+    """A key and a secret nobody can guess."""
+    return secrets.token_hex(9), secrets.token_hex(18)
 
 
 def _fault_row(fault: Fault) -> Mapping[str, object]:

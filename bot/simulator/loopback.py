@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 
 from bot.domain.instrument import Category
 from bot.simulator.bybit import V5, Request
-from bot.simulator.bybit_access import AddressLimits
+from bot.simulator.bybit_access import AddressLimits, holder_of_key
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession, Session, TradeSession
 from bot.simulator.bybit_streams import Streams
 from bot.simulator.control import Control
@@ -59,6 +59,7 @@ class _Socket:
         self._not_before_s = 0.0
         self.stream = web.WebSocketResponse(compress=False, receive_timeout=IDLE_CUT_S)
         self.address = request.remote or ""
+        self.session: Session | None = None
         self._request = request
         self._waiting: deque[str] = deque()
         self._wake = asyncio.Event()
@@ -140,6 +141,7 @@ class LoopbackVenue:
             for venue in exchange.venues:
                 if venue.advance(now_ns):
                     self._streams.distribute(now_ns, venue)
+            self._cut_ended_keys(now_ns)
             due_s = (exchange.next_at_ns() - self._clock.now_ns()) / 1e9
             await asyncio.sleep(max(due_s, PUMP_MIN_S))
 
@@ -229,6 +231,13 @@ class LoopbackVenue:
         for socket in [s for s in self._sockets if s.address == address]:
             socket.cut()
 
+    def _cut_ended_keys(self, now_ns: int) -> None:
+        """Sockets whose key is the account's no more, once its grace is over."""
+        for socket in list(self._sockets):
+            key = socket.session.api_key if isinstance(socket.session, PrivateSession | TradeSession) else ""
+            if key and holder_of_key(self._exchange, key, now_ns) is None:
+                socket.cut()
+
     # ---- sockets ------------------------------------------------------------------------------------------------
 
     async def _open_public(self, request: web.Request) -> web.StreamResponse:
@@ -283,6 +292,7 @@ class LoopbackVenue:
         if self._faults.is_down(self._clock.now_ns()):
             return web.Response(status=503)
         await socket.stream.prepare(request)
+        socket.session = session
         self._sockets.add(socket)
         writer = asyncio.create_task(socket.write())
         try:

@@ -85,7 +85,7 @@ _SNAPSHOT = msgspec.json.Decoder(_Snapshot)
 
 
 @dataclass(slots=True)
-class _Update:
+class DepthUpdate:
     """A depth update, its levels flat: price, size, price, size … `first_id` to `last_id` as the exchange counts.
 
     `previous_id`: last id of the update before it, 0 where the exchange does not say.
@@ -105,7 +105,7 @@ class Record:
 
     bids: dict[int, int]
     asks: dict[int, int]
-    events: list[tuple[int, _Update | RecordedTrade]] = field(default_factory=list)
+    events: list[tuple[int, DepthUpdate | RecordedTrade]] = field(default_factory=list)
     """(exchange time in ms, what happened), in order."""
     clock_offset_ms: int = 0
     """Smallest local receive time minus exchange time: below 0 the collector's clock runs behind."""
@@ -119,7 +119,7 @@ class Record:
 
 def load_record(path: Path) -> Record:
     """Read and check a capture. Raises RecordUnreadable with one line for people."""
-    updates: list[_Update] = []
+    updates: list[DepthUpdate] = []
     trades: list[tuple[int, RecordedTrade]] = []
     snapshot: _Snapshot | None = None
     offset_ms: int | None = None
@@ -131,7 +131,7 @@ def load_record(path: Path) -> Record:
         if isinstance(found, _Snapshot):
             snapshot = snapshot or found
             continue
-        if isinstance(found, _Update):
+        if isinstance(found, DepthUpdate):
             updates.append(found)
             at_ms = found.at_ms
         elif found is not None:
@@ -174,7 +174,7 @@ def _lines(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
             raise RecordUnreadable(f"{file}: cannot be read after line {number}: {error}") from error
 
 
-def _decode(payload: bytes) -> _Update | tuple[int, RecordedTrade] | _Snapshot | None:
+def _decode(payload: bytes) -> DepthUpdate | tuple[int, RecordedTrade] | _Snapshot | None:
     envelope = _ENVELOPE.decode(payload)
     if envelope.lastUpdateId is not None:
         return _SNAPSHOT.decode(payload)
@@ -183,7 +183,7 @@ def _decode(payload: bytes) -> _Update | tuple[int, RecordedTrade] | _Snapshot |
     if kind == "depthUpdate":
         depth = _DEPTH.decode(body)
         _check_symbol(depth.s)
-        return _Update(depth.E, depth.pu, depth.U, depth.u, _flat(depth.b, depth.s), _flat(depth.a, depth.s))
+        return DepthUpdate(depth.E, depth.pu, depth.U, depth.u, _flat(depth.b, depth.s), _flat(depth.a, depth.s))
     if kind == "trade":
         trade = _TRADE.decode(body)
         _check_symbol(trade.s)
@@ -241,7 +241,7 @@ def _pairs(flat: array[int]) -> Iterator[tuple[int, int]]:
 
 
 def _assemble(
-    path: Path, snapshot: _Snapshot, updates: list[_Update], trades: list[tuple[int, RecordedTrade]]
+    path: Path, snapshot: _Snapshot, updates: list[DepthUpdate], trades: list[tuple[int, RecordedTrade]]
 ) -> Record:
     try:
         _check_symbol(snapshot.symbol)
@@ -274,7 +274,7 @@ def _assemble(
         raise RecordUnreadable(f"{path}: no depth update follows the snapshot, or a side of the book is empty")
     first_ms = record.events[0][0]
     record.events += [(t, trade) for t, trade in trades if t >= first_ms]
-    record.events.sort(key=lambda event: (event[0], isinstance(event[1], _Update)))
+    record.events.sort(key=lambda event: (event[0], isinstance(event[1], DepthUpdate)))
     record.end_shift_ticks = (max(bids) + min(asks) - max(record.bids) - min(record.asks)) // 2
     return record
 
@@ -287,7 +287,7 @@ class _Top:
         self._bids, self._asks = bids, asks
         self._bid, self._ask = max(bids, default=0), min(asks, default=0)
 
-    def changed(self, update: _Update) -> None:
+    def changed(self, update: DepthUpdate) -> None:
         bids, asks = self._bids, self._asks
         self._bid = max([self._bid, *(price for price, lots in _pairs(update.bids) if lots)])
         if self._bid not in bids:
@@ -342,7 +342,7 @@ class RecordedMarket:
         bids = {price + shift: lots for price, lots in self._record.bids.items() if price + shift > 0}
         return BookReset(bids, {price + shift: lots for price, lots in self._record.asks.items() if price + shift > 0})
 
-    def _shifted(self, event: _Update | RecordedTrade) -> BookChange | RecordedTrade:
+    def _shifted(self, event: DepthUpdate | RecordedTrade) -> BookChange | RecordedTrade:
         shift = self._shift
         if isinstance(event, RecordedTrade):
             return RecordedTrade(event.taker, event.price_ticks + shift, event.lots)

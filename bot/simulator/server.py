@@ -16,7 +16,9 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from bot.capture import is_capture
 from bot.domain.instrument import Category, Instrument
+from bot.simulator.captured import load_captured
 from bot.simulator.control import open_account
 from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import FaultFile, load_fault_file
@@ -64,8 +66,12 @@ def _market(text: str) -> tuple[Instrument, MarketOf]:
     kind, _, path = text.partition(":")
     if kind != "recorded" or not path:
         raise _BadInput(f"--market: {text!r} is not generated or recorded:PATH")
+    instrument = RECORDED
     try:
-        record = load_record(Path(path))
+        if is_capture(Path(path)):
+            instrument, record = load_captured(Path(path))
+        else:
+            record = load_record(Path(path))
     except RecordUnreadable as error:
         raise _BadInput(f"--market: {error}") from error
     print(
@@ -74,7 +80,7 @@ def _market(text: str) -> tuple[Instrument, MarketOf]:
         file=sys.stderr,
     )
     recorded = RecordedMarket(record)
-    return RECORDED, lambda instrument, seed: recorded if instrument is RECORDED else generated(instrument, seed)
+    return instrument, lambda other, seed: recorded if other is instrument else generated(other, seed)
 
 
 def _fault_plan(text: str) -> FaultFile | None:

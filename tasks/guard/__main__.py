@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+from bot.runtime.secrets import forbid_core_dumps
 from tasks.guard.exposition import Exposition
 from tasks.guard.process import AccountTaken, run_guard, take_account
 from tasks.guard.state import GuardState
@@ -26,6 +27,7 @@ from tasks.state_folder import StateFolder
 
 def main(arguments: list[str] | None = None) -> int:
     """See the module's text."""
+    forbid_core_dumps()
     parser = argparse.ArgumentParser(prog="guard", description="Owns the permission to trade of one venue account.")
     parser.add_argument("--account", required=True)
     account = str(parser.parse_args(arguments).account)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-FORBIDDEN = ("prefect", "pandas", "matplotlib", "great_expectations", "alembic", "numpy", "bot.simulator", "aiohttp")
+FORBIDDEN = (
+    "prefect",
+    "pandas",
+    "matplotlib",
+    "great_expectations",
+    "alembic",
+    "numpy",
+    "bot.simulator",
+    "aiohttp",
+    "boto3",
+)
 
 
 def test_the_guard_loads_neither_prefect_nor_anything_heavy() -> None:

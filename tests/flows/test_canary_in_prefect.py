@@ -8,9 +8,11 @@ import time
 
 import pytest
 
+from tasks.bundle import save_bundle
 from tasks.sign_off import STEP_S
 from tests.flows.prefect_stack import PrefectStack
 from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_form
+from tests.support.planted import shown_secrets
 
 pytestmark = pytest.mark.integration
 USED = "this code has already served: wait for the next one"
@@ -91,6 +93,8 @@ def test_a_crash_is_rolled_back_and_the_flow_says_so(prefect_stack: PrefectStack
     # nobody is left with a form for a stage that has ended
     paused = stack.api.post("/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}).json()
     assert [one for one in paused if one["parameters"].get("stage_run_id") == number] == []
+    save_bundle(stack.folder, "to be looked into for secrets")
+    assert shown_secrets(stack.folder, ended.account) == []
 
 
 def test_an_unknown_stage_ends_the_flow_before_anything_is_opened(prefect_stack: PrefectStack) -> None:

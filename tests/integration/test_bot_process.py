@@ -276,7 +276,7 @@ def test_logs_are_json_lines_with_sorted_keys(venue: SimulatedVenue, tmp_path: P
         (("--max-inv", "-1"), "flag --max-inv: execution.inventory_max_quote: '-1' is not allowed"),
         (("--no-such-flag",), "'--no-such-flag' is not understood"),
         (("--settings", "none.yaml"), "none.yaml: cannot be read"),
-        (("--shadow",), "--network with mode shadow"),
+        (("--exchange", "okx"), "exchange 'okx' is not certified for mode live; allowed there: bybit"),
         (("--testnet",), "--testnet and --live contradict each other"),
     ],
 )

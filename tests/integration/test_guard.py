@@ -15,8 +15,10 @@ from bot.domain.order import Side
 from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.hosts import hosts_for, override_hosts
 from tasks.account_file import load_account
+from tasks.bundle import save_bundle
 from tasks.record_tables import StageRun
 from tests.support.guard_stack import GuardStack
+from tests.support.planted import shown_secrets
 from tests.support.proofs import proofs, seconds
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -55,6 +57,8 @@ def test_a_healthy_candidate_is_signed_promoted_and_left_flat(guard_stack: Guard
     proven = proofs(stack, run)
     assert proven["stop_bot"]["by"] == "asked"
     _evidence_holds(stack, run)
+    save_bundle(stack.folder, "to be looked into for secrets")
+    assert shown_secrets(stack.folder, stack.account) == []
 
 
 def _refusals(stack: GuardStack, number: int) -> None:

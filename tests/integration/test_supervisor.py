@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tasks.state_folder import StateFolder, write_private
+from tasks.state_folder import StateFolder
 from tasks.supervise.identity import identify, marked
 from tasks.supervise.table import Table, read_table
-from tasks.supervise.takedown import retire_account
 
 pytestmark = pytest.mark.integration
 ROLLOUT = [sys.executable, "-m", "flows"]
@@ -88,18 +87,6 @@ def usual_ports_taken() -> Iterator[None]:
         taken.close()
 
 
-def an_account(stack: Stack) -> str:
-    """A new one at the stack's venue, with its file."""
-    token = stack.folder.control_token.read_text().strip()
-    urls = {name: stack.table().endpoints[f"venue_{name}"] for name in
-            ("rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")}  # fmt: skip
-    made = httpx.post(f"{urls['rest_url']}/sim/accounts", json={}, headers={"X-Sim-Token": token}, timeout=10).json()
-    tokens = {"grant_token": "g" * 32, "approve_token": "a" * 32}
-    content = {"venue": "simulated", **urls, **made, **tokens}
-    write_private(stack.folder.accounts / f"{made['account']}.json", json.dumps(content))
-    return str(made["account"])
-
-
 def test_a_stack_comes_up_heals_is_adopted_and_goes_down_without_a_trace(stack: Stack, usual_ports_taken: None) -> None:
     first = stack.rollout("up")
     assert first.returncode == 0, first.stdout + first.stderr
@@ -128,19 +115,6 @@ def test_a_stack_comes_up_heals_is_adopted_and_goes_down_without_a_trace(stack: 
     wait_for("its death is noticed", lambda: bool(getattr(stack.table().row("prometheus"), "note", "")))
     time.sleep(1.0)  # longer than the supervisor takes to start anything again
     assert stack.pids()["prometheus"] == again
-
-    account = an_account(stack)
-    ours = {f"guard-{account}", f"watchdog-{account}"}
-    wait_for("every account has a guard and a watchdog", lambda: ours <= stack.pids().keys())
-    target = stack.folder.targets / f"{account}-watchdog.json"
-    wait_for("Prometheus is told where the watchdog shows its beat", target.exists)
-    before = stack.pids()[f"watchdog-{account}"]
-    os.kill(before, signal.SIGKILL)
-    wait_for("the watchdog is started again", lambda: stack.pids()[f"watchdog-{account}"] != before)
-    command = Path(f"/proc/{stack.pids()[f'watchdog-{account}']}/cmdline").read_bytes()
-    assert json.loads((stack.folder.accounts / f"{account}.json").read_text())["api_secret"].encode() not in command
-    retire_account(stack.folder, account)
-    wait_for("both are gone with it", lambda: not ours & stack.pids().keys())
 
     # what a killed supervisor left is adopted by the next `up`, which also lifts the suspension
     kept = {name: pid for name, pid in stack.pids().items() if name != "prometheus"}

@@ -86,6 +86,17 @@ class SimulatedVenue:
         found: dict[str, Any] = answer.json()
         return found
 
+    def rotate_key(self, account: str, grace_s: str) -> dict[str, str]:
+        """A new key for the account; the one it had works for `grace_s` more."""
+        answer = self.http.post("/sim/keys", json={"account": account, "grace_s": grace_s})
+        answer.raise_for_status()
+        found: dict[str, str] = answer.json()
+        return found
+
+    def stand(self, account: str, **changes: object) -> None:
+        """Changes what the venue says of the account's key and set-up."""
+        self.http.post("/sim/standing", json={"account": account, **changes}).raise_for_status()
+
     def own_open(self, account: str) -> list[dict[str, Any]]:
         """Orders of the account that stand at the venue, by the venue's own word."""
         return list(self.truth(account)["orders"])
@@ -213,13 +224,18 @@ def bot_environment(venue: SimulatedVenue, account: dict[str, str]) -> dict[str,
 
 
 def refused_start(
-    venue: SimulatedVenue, account: dict[str, str], folder: Path, *, extra: tuple[str, ...] = ()
+    venue: SimulatedVenue,
+    account: dict[str, str],
+    folder: Path,
+    *,
+    extra: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """(exit code, stderr) of a bot that is expected not to start."""
     done = subprocess.run(
         [sys.executable, "-m", "bot", *bot_arguments(folder / "run", DEMO_SETTINGS), *extra],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
+        env={"PATH": os.environ["PATH"], **bot_environment(venue, account), **(environment or {})},
         capture_output=True,
         text=True,
         timeout=30,
@@ -238,11 +254,12 @@ def running_bot(
     account: dict[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Bot]:
-    """A bot on a fresh account (or the given one), without a grant yet. `environment`: on top of the launcher's."""
+    """A bot on a fresh account (or the given one), without a grant yet. `environment`: over its own; "" takes away."""
     account = account or venue.account()
     state_dir = folder / "run"
     state_dir.mkdir(exist_ok=True)
-    given = {**bot_environment(venue, account), **(environment or {})}
+    given = bot_environment(venue, account) | dict(environment or {})
+    given = {name: value for name, value in given.items() if value}
     process = _start([*bot_arguments(state_dir, settings), *extra], given, folder / "bot.stderr")
     bot: Bot | None = None
     try:

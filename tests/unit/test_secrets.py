@@ -47,6 +47,27 @@ def test_the_scrubber_removes_every_written_form():
     assert text == "a *** b *** c *** d *** e"
 
 
+def test_a_scrubber_learns_new_values_and_forgets_no_old_one():
+    scrubber = Scrubber(("the-old-value",))
+    scrubber.learn((Secret("the-new-value"),))
+    assert scrubber.scrub("the-old-value the-new-value") == "*** ***"
+
+
+def test_secrets_are_compared_by_value_and_are_no_keys_of_tables():
+    assert Secret("the-value") == Secret("the-value")
+    assert Secret("the-value") != Secret("another")
+    assert Secret("the-value") != "the-value"
+    with pytest.raises(TypeError):
+        hash(Secret("the-value"))
+
+
+def test_a_pair_of_the_environment_is_whole_or_the_missing_half_is_named():
+    provider = MemorySecrets({"OKX_API_KEY": "k", "OKX_API_SECRET": "s"})
+    assert provider.pair("okx") == (Secret("k"), Secret("s"), "memory", None)
+    with pytest.raises(SecretMissing, match=r"^BITGET_API_SECRET is not set$"):
+        MemorySecrets({"BITGET_API_KEY": "k"}).pair("bitget")
+
+
 def test_a_secret_that_contains_another_goes_whole():
     assert Scrubber(("abc", "abcdef")).scrub("xabcdefx abc") == "x***x ***"
 

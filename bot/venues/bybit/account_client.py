@@ -24,6 +24,7 @@ from bot.venues.bybit.codes import Meaning, meaning, refusal_error
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import (
+    FeeRates,
     ImmediateOrder,
     Position,
     TopOfBook,
@@ -160,6 +161,23 @@ class AccountClient:
     def key_information(self) -> wire.KeyInformation:
         """What this key may do, where it is bound to, when it ends."""
         return self._read(calls.key_information(), wire.KeyInformation)
+
+    def account_information(self) -> wire.AccountInformation:
+        """How the account is set up: margin mode, unified or not."""
+        return self._read(calls.account_information(), wire.AccountInformation)
+
+    def fee_rates(self, symbols: Sequence[str]) -> dict[str, FeeRates]:
+        """The account's tier for these symbols, by one call: the venue takes few of them in a second."""
+        page = self._read(calls.fee_rate(self._category, ""), wire.FeeRatePage)
+        return {symbol: decode.fee_rates(page, symbol) for symbol in symbols}
+
+    def is_one_way(self, symbol: str) -> bool:
+        """Whether the symbol has one position, not one for each direction. Raises VenueGarbled for no row at all."""
+        rows = self._read(calls.position(self._category, symbol), wire.PositionPage).rows
+        own = [row for row in rows if row.symbol == symbol]
+        if not own:
+            raise VenueGarbled(f"{calls.POSITIONS}: no row for {symbol}")
+        return len(own) == 1 and not own[0].position_idx
 
     # ---- mutations --------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from bot.venues.port import (
     Refused,
     Sink,
     TopOfBook,
+    VenueGarbled,
     VenueRefused,
     Wallet,
 )
@@ -77,6 +78,8 @@ class BybitAdapter:
         self._api_secret = api_secret
         self._symbols = tuple(symbols)
         self._now_ns = now_ns
+        self._recv_window_ms = recv_window_ms
+        self._call_timeout_s = call_timeout_s
         self._category: Category = category
         self._jitter = Random(seed)  # noqa: S311  # spreads reconnects; hides nothing
         self._transport: Transport = AiohttpTransport() if transport is None else transport
@@ -166,6 +169,33 @@ class BybitAdapter:
     def resync(self, symbol: str) -> None:
         if self._public is not None:
             self._public.resync(symbol)
+
+    # ---- the key ----------------------------------------------------------------------------------------------------
+
+    @property
+    def key_refusals(self) -> int:
+        """How often the venue has refused the key itself since the start."""
+        return self._rest.key_refusals
+
+    async def key_account(self, api_key: str, api_secret: str) -> str:
+        """The account at the venue that this pair opens, by one signed read. Raises VenueError."""
+        rest = BybitRest(
+            self._transport, self._hosts.rest_url, api_key, api_secret, self._now_ns, self._recv_window_ms,
+            self._call_timeout_s,
+        )  # fmt: skip
+        rest.clock_offset_ms = self._rest.clock_offset_ms
+        found = await rest.read(calls.key_information(), wire.KeyInformation)
+        if not found.user_id:
+            raise VenueGarbled(f"{calls.KEY_INFORMATION}: userID is missing")
+        return str(found.user_id)
+
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        """From the next request and the next connection on; requests under way keep what they were signed with."""
+        self._api_key, self._api_secret = api_key, api_secret
+        self._rest.use_key(api_key, api_secret)
+        for stream in (self._private, self._trade):
+            if stream is not None:
+                stream.use_key(api_key, api_secret)
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 

@@ -37,10 +37,11 @@ POSITIONS: Final = "/v5/position/list"
 WALLET: Final = "/v5/account/wallet-balance"
 FEE_RATE: Final = "/v5/account/fee-rate"
 KEY_INFORMATION: Final = "/v5/user/query-api"
+ACCOUNT_INFORMATION: Final = "/v5/account/info"
 
 BOT_ENDPOINTS: Final = (
     *(TIME, INSTRUMENTS, ORDERBOOK, CREATE, AMEND, CANCEL, CANCEL_ALL, CREATE_BATCH, AMEND_BATCH, CANCEL_BATCH),
-    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS, WALLET, FEE_RATE),
+    *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS, WALLET, FEE_RATE, KEY_INFORMATION),
 )
 """What the adapter calls; the counters of its answers are born with these."""
 
@@ -239,8 +240,13 @@ def wallet(coin: str) -> Call:
 
 
 def fee_rate(category: Category, symbol: str) -> Call:
+    """Of one symbol, or with an empty one of all."""
     return _get(FEE_RATE, category=category, symbol=symbol)
 
 
 def key_information() -> Call:
     return _get(KEY_INFORMATION)
+
+
+def account_information() -> Call:
+    return _get(ACCOUNT_INFORMATION)

@@ -62,6 +62,9 @@ TABLE: Final[dict[int, Meaning]] = {
     **dict.fromkeys((10024, 10027, 33004), Meaning.ACCOUNT_STOPPED),
 }
 
+KEY_CODES: Final = frozenset({10003, 10004, 33004})
+"""Refusals of the key itself: unknown, wrongly signed, expired. Another key may be waiting at the backend."""
+
 POST_ONLY_CODES: Final = frozenset({170218})
 """Refusals at the door that mean: the post-only order would have taken."""
 

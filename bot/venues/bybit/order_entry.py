@@ -136,6 +136,7 @@ class OrderEntry:
         self._rest.limits.sent(self._rest.venue_now_ms())
         answer = await trade.ask(call, self._timeout_s)
         self._rest.limits.heard(call.path, {name.lower(): value for name, value in answer.header.items()})
+        self._rest.note_code(answer.ret_code)
         return wire.Envelope(answer.ret_code, answer.ret_msg, answer.data, ret_ext_info=answer.ret_ext_info)
 
 

@@ -53,6 +53,10 @@ class PrivateStream(Stream):
         self.positions: dict[str, Position] = {}
         self.margin_ratio: Decimal | None = None
 
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        """Greets with that pair from the next connection on; the one that is open stays as it is."""
+        self._api_key, self._api_secret = api_key, api_secret
+
     def _greet(self) -> None:
         self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from bot.domain.counts import Counts
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
-from bot.venues.bybit.codes import Meaning, meaning, refusal_error
+from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.decode import NS_PER_MS, whole
 from bot.venues.bybit.rate_limits import RateLimits
 from bot.venues.bybit.signing import rest_headers
@@ -57,6 +57,12 @@ class BybitRest:
             (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
         )
         self.limits = RateLimits()
+        self.key_refusals = 0
+        """How often the venue has refused the key itself."""
+
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        """Signs with that pair from the next request on."""
+        self._api_key, self._api_secret = api_key, api_secret
 
     def venue_now_ms(self) -> int:
         """The venue's clock as we know it, ms since the epoch."""
@@ -88,7 +94,13 @@ class BybitRest:
 
     async def exchange(self, call: Call) -> wire.Envelope:
         """One request and its envelope, whatever its code. Raises NotSent, NoAnswer, VenueUnknown or VenueGarbled."""
-        return wire.envelope(*await self._send(call), call.path)
+        envelope = wire.envelope(*await self._send(call), call.path)
+        self.note_code(envelope.ret_code)
+        return envelope
+
+    def note_code(self, code: int) -> None:
+        """Counts an answer by which the venue refuses the key itself."""
+        self.key_refusals += code in KEY_CODES
 
     def take_turn(self, path: str, *, is_cancel: bool) -> None:
         """Raises NotSent where another request of that endpoint would be one too many now, there or of the address."""
@@ -114,6 +126,7 @@ class BybitRest:
         except NoAnswer as error:
             raise VenueUnknown(f"{call.path}: {error}") from None
         if envelope.ret_code:
+            self.key_refusals += envelope.ret_code in KEY_CODES
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
         return wire.decode(kind, envelope.result, call.path)
 

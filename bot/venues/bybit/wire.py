@@ -212,10 +212,19 @@ class KeyInformation(_Wire, frozen=True, rename="camel"):
 
     read_only: int
     permissions: dict[str, list[str]]
-    ips: list[str] = []
+    ips: list[str] | None = None
     expired_at: str = ""
+    created_at: str = ""
     vip_level: str = ""
     deadline_day: int | None = None
+    user_id: int = msgspec.field(default=0, name="userID")
+
+
+class AccountInformation(_Wire, frozen=True, rename="camel"):
+    """How the account is set up. `unified_margin_status`: below 3 it is no unified account."""
+
+    margin_mode: str
+    unified_margin_status: int
 
 
 class BookRows(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,133 @@
+"""A key that changes while the bot runs: what is new and good is taken over, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import time
+
+from bot.runtime.logs import JsonLog
+from bot.runtime.rotation import KeyRotation
+from bot.runtime.secrets import KeyPair, Secret, SecretMissing, SecretsUnreadable
+from bot.venues.port import VenueError, VenueRefused, VenueUnknown
+
+LOOK_S = 0.01
+
+
+def pair(name: str) -> KeyPair:
+    return KeyPair(Secret(f"key-of-{name}-0123456789"), Secret(f"secret-of-{name}"), name)
+
+
+class Backend:
+    """Gives what it holds: a pair, or an error."""
+
+    def __init__(self, holds: KeyPair | Exception) -> None:
+        self.holds = holds
+        self.asked = 0
+
+    async def pair(self, exchange: str) -> KeyPair:
+        self.asked += 1
+        if isinstance(self.holds, Exception):
+            raise self.holds
+        return self.holds
+
+
+class Venue:
+    """Takes the keys of its table; `down`: what it answers instead."""
+
+    def __init__(self) -> None:
+        self.accounts = {name: "1" for name in ("first", "second")} | {"other": "2"}
+        self.down: VenueError | None = None
+        self.used: list[str] = []
+        self.key_refusals = 0
+        self.asked, self.changed = asyncio.Event(), asyncio.Event()
+
+    async def key_account(self, api_key: str, api_secret: str) -> str:
+        self.asked.set()
+        if self.down is not None:
+            raise self.down
+        account = self.accounts.get(api_key.split("-")[2])
+        if account is None:
+            raise VenueRefused("10003 API key is invalid.", 10003)
+        return account
+
+    def use_key(self, api_key: str, api_secret: str) -> None:
+        self.used.append(api_key.split("-")[2])
+        self.changed.set()
+
+
+class Rig:
+    def __init__(self, every_s: float = 3600.0) -> None:
+        self.text = io.StringIO()
+        self.log = JsonLog((self.text,), time.time_ns)
+        self.backend, self.venue = Backend(pair("first")), Venue()
+        self.rotation = KeyRotation("bybit", self.backend.pair, pair("first"), self.venue, self.log, every_s, LOOK_S)
+
+    def events(self) -> list[str]:
+        return [json.loads(line)["event"] for line in self.text.getvalue().splitlines()]
+
+
+async def looked(rig: Rig, *held: KeyPair | Exception) -> None:
+    """The account is learnt, then the backend is looked at once for each of `held`."""
+    await rig.rotation.learn_account()
+    for one in held:
+        rig.backend.holds = one
+        await rig.rotation.look()
+
+
+def test_a_new_pair_of_the_same_account_is_used_and_shown_masked() -> None:
+    rig = Rig()
+    asyncio.run(looked(rig, pair("first"), pair("second"), pair("second")))
+    assert rig.venue.used == ["second"]
+    assert rig.events() == ["secret_rotated"]
+    assert "key-...6789" in rig.text.getvalue()
+    assert "secret-of-second" not in rig.text.getvalue()
+
+
+def test_whatever_fails_the_pair_in_use_stays() -> None:
+    rig = Rig()
+    asyncio.run(looked(rig, SecretMissing("mm-bot/prod/bybit is not saved"), SecretsUnreadable("aws: no answer")))
+    assert rig.venue.used == []
+    assert rig.events() == ["secret_unreadable", "secret_unreadable"]
+
+
+def test_a_pair_the_venue_refuses_is_never_used_and_said_once() -> None:
+    rig = Rig()
+    asyncio.run(looked(rig, pair("bad"), pair("bad"), pair("other"), pair("second")))
+    assert rig.venue.used == ["second"]
+    assert rig.events() == ["secret_refused", "secret_refused", "secret_rotated"]
+    assert "it opens account 2, not 1" in rig.text.getvalue()
+
+
+def test_a_pair_of_which_nothing_was_heard_is_tried_again() -> None:
+    async def run(rig: Rig) -> None:
+        await rig.rotation.learn_account()
+        rig.backend.holds, rig.venue.down = pair("second"), VenueUnknown("no answer in 2 s")
+        await rig.rotation.look()
+        assert rig.venue.used == []
+        rig.venue.down = None
+        await rig.rotation.look()
+
+    rig = Rig()
+    asyncio.run(run(rig))
+    assert rig.venue.used == ["second"]
+    assert rig.events() == ["secret_untried", "secret_rotated"]
+
+
+def test_while_the_venue_refuses_the_key_the_backend_is_asked_before_its_time() -> None:
+    async def run(rig: Rig) -> None:
+        running = asyncio.create_task(rig.rotation.run())
+        async with asyncio.timeout(20):
+            await rig.venue.asked.wait()
+            rig.backend.holds = pair("second")
+            rig.venue.key_refusals += 1
+            await rig.venue.changed.wait()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    rig = Rig()
+    asyncio.run(run(rig))
+    assert rig.backend.asked == 1
