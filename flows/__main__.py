@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bot.command_line import Parser
-from flows.names import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, FAULTS, MARKET, RECORDED_PLAN, SMOKE_PLAN
+from flows.names import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    FAULTS,
+    FAULTS_PLAN,
+    MARKET,
+    RECORDED_PLAN,
+    SMOKE_PLAN,
+)
 
 if TYPE_CHECKING:
     from tasks.record import Record
@@ -32,6 +41,9 @@ def parser() -> Parser:
         one.add_argument("--plan", help=f"rollout plan (default {SMOKE_PLAN}; on a recorded market {RECORDED_PLAN})")
         one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
     demo.add_argument("--fault", choices=FAULTS, help="make this happen a few seconds into the watch")
+    demo.add_argument(
+        "--faults", metavar="FILE", help="a plan of link faults to run through, as those in configs/faults"
+    )
     demo.add_argument(
         "--sign", choices=("demo", "me"), default="demo", help="who signs: demo approvers, or you in the UI"
     )
@@ -103,9 +115,10 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         return 0 if down(folder, _who(), say) else EXIT_FAILED
     from flows.stack import plan_of
 
-    plan, plan_file = plan_of(options.plan or (SMOKE_PLAN if options.market == MARKET else RECORDED_PLAN))
+    plan, plan_file = plan_of(options.plan or _usual_plan(options))
     if plan.venue != "simulated":
-        asked = f"plan {plan.name}: venue {plan.venue}"
+        faults = f"--faults {options.faults}: " if getattr(options, "faults", None) else ""
+        asked = f"{faults}plan {plan.name}: venue {plan.venue}"
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
     if (wrong := _market_wrong(options)) is not None:
         return _refuse(wrong)
@@ -127,6 +140,12 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         print(f"bundle: {save_bundle(folder, str(error))}", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _usual_plan(options: argparse.Namespace) -> str:
+    if options.market != MARKET:
+        return RECORDED_PLAN
+    return FAULTS_PLAN if getattr(options, "faults", None) else SMOKE_PLAN
 
 
 def _market_wrong(options: argparse.Namespace) -> str | None:

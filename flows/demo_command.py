@@ -36,7 +36,8 @@ FAILURES = (
 
 def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_file: Path) -> int:
     """Runs it. Ctrl-C or SIGTERM: trading is stopped with proof and the stack taken down; exit 130."""
-    wish = Wish(plan, plan_file, options.market, options.fault, options.sign == "me", options.json)
+    faults = Path(options.faults) if options.faults else None
+    wish = Wish(plan, plan_file, options.market, options.fault, options.sign == "me", options.json, faults)
     view = View(sys.stderr if options.json else sys.stdout)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored
         signal.signal(number, signal.default_int_handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 FAULTS = ("crash", "crossing", "loss", "orphan", "stall", "blind")
 SMOKE_PLAN = "configs/rollout.smoke.yaml"
 RECORDED_PLAN = "configs/rollout.recorded.yaml"
+FAULTS_PLAN = "configs/rollout.faults.yaml"
 MARKET = "generated"
 
 EXIT_PROMOTED = 0
