@@ -3,6 +3,7 @@
 .PHONY: help setup peers rollout canary test unit lint bench soak recovery status up down clean
 
 FAULT ?=
+FAULTS ?=
 SIGN ?=
 MARKET ?= generated
 PLAN ?=
@@ -18,10 +19,10 @@ setup: ## what is missing on this machine (once; offline the second time)
 	@infra/setup.sh
 
 rollout: setup ## all five stages, shadow to size, in minutes: [FAULT=kind@stage] [SIGN=me]
-	@$(BIN)/rollout demo $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(SIGN),--sign "$(SIGN)")
+	@$(BIN)/rollout demo $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(FAULTS),--faults "$(FAULTS)") $(if $(SIGN),--sign "$(SIGN)")
 
-canary: setup ## the canary alone: [FAULT=crash|crossing|loss|orphan|stall|blind] [SIGN=me] [MARKET=recorded:PATH]
-	@$(BIN)/rollout demo --stage canary $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(SIGN),--sign "$(SIGN)")
+canary: setup ## the canary alone: [FAULT=crash|crossing|loss|orphan|stall|blind] [FAULTS=FILE] [SIGN=me] [MARKET=recorded:PATH]
+	@$(BIN)/rollout demo --stage canary $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(FAULTS),--faults "$(FAULTS)") $(if $(SIGN),--sign "$(SIGN)")
 
 up: setup ## the embedded stack alone
 	@$(BIN)/rollout up $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)"
@@ -54,7 +55,9 @@ bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbac
 	@$(BIN)/python -m tests.bench.linearity
 	@$(BIN)/python -m tests.bench.memory
 
-soak: setup ## two simulated days of the whole bot: docs/soak.md [HOURS=0.5] [STYLE=heavy]
+soak: setup ## hours: plans of faults, garbled messages, two simulated days (docs/soak.md) [HOURS=0.5] [STYLE=heavy]
+	@$(BIN)/python -m tests.bench.seeds
+	@$(BIN)/python -m tests.support.decoder_fuzz
 	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
 
 recovery: setup ## the bot killed 100 times at random moments: docs/recovery.md [KILLS=10]

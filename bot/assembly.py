@@ -45,7 +45,7 @@ from bot.stores.reading import RedisReading
 from bot.stores.redis_place import MARKER, RedisPlace, journals_of, place_for, write_marker
 from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.hosts import hosts_for, override_hosts, second_endpoints
+from bot.venues.bybit.hosts import Environment, hosts_for, override_hosts, second_endpoints
 from bot.venues.failover import FailoverTransport
 from bot.venues.transport import AiohttpTransport
 from bot.version import code_version
@@ -189,9 +189,7 @@ def assemble(
     secrets = secrets_of(resolved)
     pair = secrets.pair(config.venue.exchange) if pair is None else pair
     log.conceal((pair.api_key, pair.api_secret))
-    hosts = override_hosts(
-        hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category), environment
-    )
+    hosts = override_hosts(hosts_for(host_environment(resolved.mode, config), config.venue.category), environment)
     seconds = second_endpoints(hosts, environment)
     adapter = BybitAdapter(
         hosts,
@@ -202,6 +200,8 @@ def assemble(
         category=config.venue.category,
         recv_window_ms=config.venue.receive_window_ms,
         seed=config.execution.seed,
+        trade_socket=config.venue.order_entry == "socket",
+        batches=config.venue.batch_orders,
         transport=FailoverTransport(AiohttpTransport(), seconds, _tell_switch(log)) if seconds else None,
         disconnect_cancel_s=config.venue.disconnect_cancel_s,
     )
@@ -271,6 +271,15 @@ def assemble(
         every_s = config.venue.secret_poll_s
         rotation = KeyRotation(config.venue.exchange, secrets.pair_soon, pair, adapter, log, every_s)
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself, rotation=rotation)
+
+
+def host_environment(mode: Mode, config: BotConfig) -> Environment:
+    """Whose hosts are meant. Raises ConfigError for demo hosts in a mode that trades real money."""
+    if config.venue.hosts == "demo":
+        if mode != "testnet":
+            raise ConfigError(f"venue.hosts: demo is not allowed in mode {mode}; allowed in mode testnet")
+        return "demo"
+    return "live" if mode == "live" else "testnet"
 
 
 def assemble_shadow(

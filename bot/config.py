@@ -179,6 +179,12 @@ class VenueSettings(Section):
 
     exchange: Literal["bybit", "binance", "okx", "bitget"] = "bybit"
     category: Literal["linear", "spot"] = "linear"
+    hosts: Literal["by_mode", "demo"] = "by_mode"
+    """`by_mode`: live's and testnet's own. `demo`: the venue's demo trading, in mode testnet alone."""
+    order_entry: Literal["socket", "rest"] = "socket"
+    """`socket`: by the trade socket where the venue offers one and it is up, else by REST."""
+    batch_orders: bool = True
+    """Whether creates, amends or cancels that are decided in one turn leave as one request."""
     disconnect_cancel_s: int = Field(default=10, ge=0, le=300)
     receive_window_ms: int = Field(default=5_000, ge=100, le=60_000)
     not_found_margin_ms: int = Field(default=2_000, ge=0, le=60_000)

@@ -32,12 +32,14 @@ from bot.runtime.logs import JsonLog
 from bot.runtime.loop import TICK_S, Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.status import checks_of
-from bot.simulator.accounts import Account, Fees
+from bot.simulator.accounts import Account, Fees, Holder
+from bot.simulator.exchange import Exchange
+from bot.simulator.fault_file import FaultFile
 from bot.simulator.funding import FUNDING_NS
 from bot.simulator.kernel import Kernel
-from bot.simulator.link import HOSTS, Fate, Latency, Link, Unharmed
+from bot.simulator.link import HOSTS, SPOT_HOSTS, Latency, Link
+from bot.simulator.listings import GENERATED, exchange_of
 from bot.simulator.market import GeneratedMarket, Market
-from bot.simulator.server import GENERATED
 from bot.simulator.timeline import NS_PER_S, Timeline
 from bot.simulator.venue import Venue
 from bot.venues.bybit.adapter import BybitAdapter
@@ -72,8 +74,9 @@ class Scenario:
 
     `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
     alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
-    parameters) of the venue's own faults, which happen in both lanes. `fate` and `link` are the wire lane's alone: what
-    becomes of messages on the way, and the mount itself.
+    parameters); those of KERNEL_FAULTS happen in both lanes. The wire lane's alone are `more_instruments`, `faults` (a
+    plan as configs/faults has them), `link` (the mount itself) and `trade_socket`: order entry by it, in batches, as a
+    live process does.
     """
 
     seed: int
@@ -83,25 +86,28 @@ class Scenario:
     instrument: Instrument = GENERATED
     fees: Fees = field(default_factory=Fees)
     equity_quote: Decimal = Decimal(100_000)
+    link: Callable[[Exchange, Timeline, Latency], Link] = Link
+    trade_socket: bool = False
+    more_instruments: tuple[Instrument, ...] = ()
     latency: Latency = field(default_factory=Latency)
-    fate: Callable[[int], Fate] = lambda _seed: Unharmed()
-    link: Callable[[Venue, Timeline, Latency, Fate], Link] = Link
+    faults: FaultFile | None = None
     granted_s: int | None = None
     tick_s: float = TICK_S
     funding_ns: int = FUNDING_NS
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
 
-    def venue(self) -> tuple[Venue, Account]:
-        """A fresh venue with the bot's account open."""
-        venue = Venue(
-            self.instrument,
-            self.market(self.seed),
+    def exchange(self) -> Exchange:
+        """A fresh exchange with the bot's account open."""
+        exchange = exchange_of(
+            (self.instrument, *self.more_instruments),
+            lambda _, seed: self.market(seed),
             seed=self.seed,
             now_ns=START_NS,
             fees=self.fees,
             funding_ns=self.funding_ns,
         )
-        return venue, venue.open_account(_API_KEY, _API_SECRET, self.equity_quote, START_NS)
+        exchange.open_account(_API_KEY, _API_SECRET, self.equity_quote, START_NS)
+        return exchange
 
     def started(self) -> Started:
         """The first event of the run."""
@@ -118,14 +124,28 @@ class Outcome:
 
     exit_code: int
     engine: Engine
-    venue: Venue
-    account: Account
+    exchange: Exchange
     ended_ns: int
+
+    @property
+    def venue(self) -> Venue:
+        """The first symbol's."""
+        return self.exchange.venues[0]
+
+    @property
+    def account(self) -> Account:
+        """The bot's at the first symbol."""
+        return self.venue.accounts[ACCOUNT]
+
+    @property
+    def holder(self) -> Holder:
+        """The bot's account as a whole."""
+        return self.exchange.holders[ACCOUNT]
 
     @property
     def venue_equity_quote(self) -> Decimal:
         """What the account is worth at the venue: fees included, marked at its middle."""
-        return self.account.equity_quote(self.venue.mark_half_ticks)
+        return self.holder.equity_quote()
 
 
 class WatchedEngine(Engine):
@@ -150,12 +170,14 @@ class SimulatedClock(Clock):
 
 
 def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
-    """One run in the kernel lane. Raises ValueError for a fault or a fate that only the wire lane has."""
-    kinds = {kind for kind, _ in scenario.faults_at_s.values()}
-    if kinds - KERNEL_FAULTS or not isinstance(scenario.fate(scenario.seed), Unharmed):
-        named = ", ".join(sorted(kinds - KERNEL_FAULTS)) or "fate"
+    """One run in the kernel lane. Raises ValueError for what only the wire lane has: its faults, and more symbols."""
+    kinds = {kind for kind, _ in scenario.faults_at_s.values()} - KERNEL_FAULTS
+    if kinds or scenario.faults is not None or scenario.more_instruments:
+        named = ", ".join(sorted(kinds)) or ("more_instruments" if scenario.more_instruments else "faults")
         raise ValueError(f"{named}: only in the wire lane; the kernel lane has {', '.join(sorted(KERNEL_FAULTS))}")
-    venue, account = scenario.venue()
+    exchange = scenario.exchange()
+    venue = exchange.venues[0]
+    account = venue.accounts[ACCOUNT]
     engine = _engine(scenario, watch)
     kernel = Kernel(engine, venue, account, scenario.latency, START_NS, tick_s=scenario.tick_s)
     grant = GrantHolder(ACCOUNT)
@@ -174,7 +196,7 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
     kernel.at(_end_ns(scenario), lambda _: kernel.tell(ShutdownRequested(kernel.now_ns, "the span is over")))
     with _collecting_seldom():
         code = kernel.run(scenario.started())
-    return Outcome(code, engine, venue, account, kernel.now_ns)
+    return Outcome(code, engine, exchange, kernel.now_ns)
 
 
 def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) -> Outcome:
@@ -185,9 +207,9 @@ def run_wire(scenario: Scenario, state_dir: Path, watch: Watch | None = None) ->
 
 
 async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeline: Timeline) -> Outcome:
-    venue, account = scenario.venue()
+    exchange = scenario.exchange()
     engine = _engine(scenario, watch)
-    link = scenario.link(venue, timeline, scenario.latency, scenario.fate(scenario.seed))
+    link = scenario.link(exchange, timeline, scenario.latency)
     journal = Journal(
         state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
     )
@@ -206,13 +228,15 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
 
             timeline.call_at_ns(START_NS + _GRANT_FIRST_NS, renew)
             for second, (kind, values) in scenario.faults_at_s.items():
-                timeline.call_at_ns(START_NS + second * NS_PER_S, _arm, link, venue, kind, values, timeline)
+                timeline.call_at_ns(START_NS + second * NS_PER_S, link.arm, kind, ACCOUNT, values)
+            for due in scenario.faults.until(scenario.span_s) if scenario.faults is not None else ():
+                timeline.call_at_ns(START_NS + due.at_ns, link.befall, due)
             timeline.call_at_ns(_end_ns(scenario), loop.shut_down, "the span is over")
             code = await loop.run()
             parts.housekeeping.write_exports(timeline.now_ns(), last=True)
     finally:
         journal.close()
-    return Outcome(code, engine, venue, account, timeline.now_ns())
+    return Outcome(code, engine, exchange, timeline.now_ns())
 
 
 def _parts(
@@ -225,15 +249,19 @@ def _parts(
     timeline: Timeline,
 ) -> Parts:
     parameters = scenario.parameters
+    category = scenario.instrument.category
     adapter = BybitAdapter(
-        HOSTS,
+        SPOT_HOSTS if category == "spot" else HOSTS,
         _API_KEY,
         _API_SECRET,
         parameters.symbols,
         timeline.now_ns,
+        category=category,
         recv_window_ms=parameters.receive_window_ms,
         seed=scenario.seed,
         transport=link,
+        trade_socket=scenario.trade_socket,
+        batches=scenario.trade_socket,
     )
     metrics = ProcessMetrics(
         adapter,
@@ -293,9 +321,3 @@ def _renews(scenario: Scenario, now_ns: int) -> bool:
 def _granted(scenario: Scenario, grant: GrantHolder, now_ns: int) -> GrantReceived:
     limits = scenario.parameters
     return grant.take(ACCOUNT, 1, limits.inventory_max_quote, limits.total_max_quote, _GRANT_TTL_S, now_ns)
-
-
-def _arm(link: Link, venue: Venue, kind: str, values: dict[str, object], timeline: Timeline) -> None:
-    venue.arm(kind, ACCOUNT, values, timeline.now_ns())
-    if kind == "disconnect":
-        link.cut_as(str(values.get("stream", "all")))

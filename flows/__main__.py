@@ -20,6 +20,7 @@ from flows.names import (
     FAULT_STAGE,
     FAULTS,
     FAULTS_IN_SHADOW,
+    FAULTS_PLAN,
     FULL,
     MARKET,
     RECORDED_PLAN,
@@ -46,6 +47,9 @@ def parser() -> Parser:
     demo.add_argument("--stage", choices=(*STAGES, FULL), help="one alone (default: full; on a recorded market canary)")
     demo.add_argument(
         "--fault", metavar="KIND[@STAGE]", help=f"make this happen in the watch: {', '.join(FAULTS)} (at the canary)"
+    )
+    demo.add_argument(
+        "--faults", metavar="FILE", help="a plan of link faults to run through, as those in configs/faults"
     )
     demo.add_argument(
         "--sign", choices=("demo", "me"), default="demo", help="who signs: demo approvers, or you in the UI"
@@ -124,12 +128,13 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         return 0 if down(folder, _who(), say) else EXIT_FAILED
     from flows.stack import plan_of
 
-    plan, plan_file = plan_of(options.plan or (SMOKE_PLAN if options.market == MARKET else RECORDED_PLAN))
+    plan, plan_file = plan_of(options.plan or _usual_plan(options))
     if plan.venue != "simulated":
-        asked = f"plan {plan.name}: venue {plan.venue}"
+        faults = f"--faults {options.faults}: " if getattr(options, "faults", None) else ""
+        asked = f"{faults}plan {plan.name}: venue {plan.venue}"
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
     if options.command == "demo":
-        options.stage = options.stage or (FULL if options.market == MARKET else FAULT_STAGE)
+        options.stage = options.stage or (FULL if options.market == MARKET and not options.faults else FAULT_STAGE)
         for one in STAGES if options.stage == FULL else (options.stage,):
             plan.stage(one)  # a stage that the plan lacks, or cannot run, is refused before anything starts
     if (wrong := _market_wrong(options) or _fault_wrong(options)) is not None:
@@ -168,6 +173,12 @@ def _fault_wrong(options: argparse.Namespace) -> str | None:
     if stage == "shadow" and kind not in FAULTS_IN_SHADOW:
         return f"--fault: {kind} at shadow, where no order leaves; allowed there: {', '.join(FAULTS_IN_SHADOW)}"
     return None
+
+
+def _usual_plan(options: argparse.Namespace) -> str:
+    if options.market != MARKET:
+        return RECORDED_PLAN
+    return FAULTS_PLAN if getattr(options, "faults", None) else SMOKE_PLAN
 
 
 def _market_wrong(options: argparse.Namespace) -> str | None:

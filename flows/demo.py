@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from flows.demo_approvers import DemoApprovers
-from flows.demo_faults import ENDED_BY, clear, inject
+from flows.demo_faults import ENDED_BY, begin_plan, clear, end_plan, inject
 from flows.demo_view import VERDICT, View
 from flows.names import EXIT_OF_STEP, FULL, MARKET
 from flows.stack import from_another_shell, up
@@ -54,6 +54,8 @@ class Wish:
     fault_stage: str
     signs_me: bool
     as_json: bool
+    faults: Path | None = None
+    """A plan of faults that the venue goes through from the start of the run on."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -77,6 +79,7 @@ class Demo:
         if wish.market != MARKET:  # from its beginning, so that a repeated run sees the same market
             take_down(self.folder, "rollout demo", "the record is played from its beginning", self._say_stack)
         table = up(self.folder, wish.plan_file, wish.market, self._say_stack)
+        self._plan_faults(table)
         record = open_record(self.folder.record_url)
         try:
             flow_run_id = self._trigger(table)
@@ -84,6 +87,13 @@ class Demo:
             return self._tell_end(record, table, ended, flow_run_id)
         finally:
             record.close()
+            if wish.faults is not None:
+                end_plan(self.folder, table.endpoints["venue_rest_url"])
+
+    def _plan_faults(self, table: Table) -> None:
+        if self.wish.faults is not None:
+            name = begin_plan(self.folder, table.endpoints["venue_rest_url"], self.wish.faults)
+            self.view.line(f"plan of faults {name}: from now on, at the venue and on the way to it", "fault")
 
     def _through(self, record: Record, table: Table, flow_run_id: str) -> StageRun:
         """Every stage to its end; the last one, or the one that was not promoted."""

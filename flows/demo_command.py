@@ -47,6 +47,7 @@ def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_
         fault_stage,
         signs_me=options.sign == "me",
         as_json=options.json,
+        faults=Path(options.faults) if options.faults else None,
     )
     view = View(sys.stderr if options.json else sys.stdout)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored

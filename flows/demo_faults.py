@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import yaml
 
 from bot.venues.bybit.signing import rest_headers
 from tasks.account_file import load_account
@@ -45,6 +46,22 @@ ENDED_BY = {"stall": "unstall", "loss": "loss_over"}
 def clear(folder: StateFolder, table: Table, fault: str) -> None:
     """Takes out of the market what a fault left there, for whoever uses the venue next."""
     control(folder, table.endpoints["venue_rest_url"], "faults", {"kind": ENDED_BY[fault]})
+
+
+def begin_plan(folder: StateFolder, rest_url: str, file: Path) -> str:
+    """Lets the simulated venue go through a plan of faults from now on; returns its name. Raises FaultNotInjected."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not content:
+            raise FaultNotInjected(f"--faults: {file}: not a mapping with name, seed and faults")
+        return str(control(folder, rest_url, "plan", content)["plan"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, VenueUnreachable) as error:
+        raise FaultNotInjected(f"--faults: {file}: {' '.join(str(error).split())}") from None
+
+
+def end_plan(folder: StateFolder, rest_url: str) -> None:
+    """Ends it: whoever uses the venue next is not harmed."""
+    control(folder, rest_url, "plan", {})
 
 
 def _crash(folder: StateFolder, table: Table, run: StageRun) -> str:

@@ -11,6 +11,7 @@ FAULT_STAGE = "canary"
 """Where a fault happens that names no stage."""
 SMOKE_PLAN = "configs/rollout.smoke.yaml"
 RECORDED_PLAN = "configs/rollout.recorded.yaml"
+FAULTS_PLAN = "configs/rollout.faults.yaml"
 MARKET = "generated"
 
 EXIT_PROMOTED = 0

@@ -7,9 +7,15 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.evidence_series import Points, Series
+from tasks.evidence_series import BySymbol, Points, Series
 
-COLOURS = {"pnl": "#1b5e8c", "inventory": "#7a4b00", "spread": "#1f6f43", "mark": "#8a1c1c"}
+COLOURS = {
+    "pnl": ("#1b5e8c",),
+    "inventory": ("#7a4b00", "#c98a2b", "#4a3f8f", "#5a5a5a"),
+    "spread": ("#1f6f43", "#58b17d", "#4a3f8f", "#5a5a5a"),
+}
+"""Of the first symbol, the second, and so on round."""
+MARK = "#8a1c1c"
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,18 @@ class Plot:
 
 
 def draw_plots(series: Series) -> list[Plot]:
-    """PnL, inventory and quoted spread, in that order."""
+    """PnL, inventory and quoted spread, in that order; the last two with a curve for each symbol."""
+    pnl: BySymbol = {"": series.pnl_quote} if series.pnl_quote else {}
     wanted = (
-        ("PnL, net (quote)", "pnl", series.pnl_quote, "line"),
+        ("PnL, net (quote)", "pnl", pnl, "line"),
         ("Inventory marked at mid (quote)", "inventory", series.inventory_quote, "steps-post"),
         ("Quoted spread (bps)", "spread", series.spread_bps, "steps-post"),
     )
-    return [_draw(title, COLOURS[name], points, style, series) for title, name, points, style in wanted]
+    return [_draw(title, COLOURS[name], curves, style, series) for title, name, curves, style in wanted]
 
 
-def _draw(title: str, colour: str, points: Points, style: str, series: Series) -> Plot:
-    if not points:
+def _draw(title: str, colours: tuple[str, ...], curves: BySymbol, style: str, series: Series) -> Plot:
+    if not any(curves.values()):
         return Plot(title, "No value was seen, so there is nothing to draw.", "")
     import matplotlib
 
@@ -44,13 +51,16 @@ def _draw(title: str, colour: str, points: Points, style: str, series: Series) -
 
     figure = Figure(figsize=(9.6, 2.7), dpi=110, layout="constrained")
     axes: Any = figure.subplots()
-    times, values = [at for at, _ in points], [value for _, value in points]
     drawn = "steps-post" if style == "steps-post" else "default"
-    axes.plot(times, values, color=colour, linewidth=1.4, drawstyle=drawn)
-    if len(points) == 1:
-        axes.plot(times, values, "o", color=colour)
+    for number, (symbol, points) in enumerate(curves.items()):
+        colour = colours[number % len(colours)]
+        times, values = [at for at, _ in points], [value for _, value in points]
+        marker = "o" if len(points) == 1 else ""
+        axes.plot(times, values, marker, color=colour, linewidth=1.4, drawstyle=drawn, linestyle="-", label=symbol)
+    if len(curves) > 1:
+        axes.legend(fontsize=7, loc="lower left", frameon=False)
     for at, name in series.marks:
-        axes.axvline(at, color=COLOURS["mark"], linewidth=0.8, linestyle=":")
+        axes.axvline(at, color=MARK, linewidth=0.8, linestyle=":")
         axes.annotate(
             name, (at, 1.0), xycoords=("data", "axes fraction"), fontsize=7, rotation=90, va="top", ha="right"
         )
@@ -61,8 +71,12 @@ def _draw(title: str, colour: str, points: Points, style: str, series: Series) -
         axes.spines[edge].set_visible(False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    low, high = min(values), max(values)
-    words = (
-        f"{len(points)} points, from {values[0]:.4g} to {values[-1]:.4g}, lowest {low:.4g}, highest {high:.4g} (UTC)."
-    )
+    words = "; ".join(_words(symbol, points) for symbol, points in curves.items()) + " (UTC)."
     return Plot(title, words, "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode())
+
+
+def _words(symbol: str, points: Points) -> str:
+    values = [value for _, value in points]
+    low, high = min(values), max(values)
+    name = f"{symbol}: " if symbol else ""
+    return f"{name}{len(points)} points, from {values[0]:.4g} to {values[-1]:.4g}, lowest {low:.4g}, highest {high:.4g}"

@@ -20,15 +20,19 @@ TIMEOUT_S = 4.0
 POINTS_MAX = 2000
 
 Points = list[tuple[datetime, float]]
+BySymbol = dict[str, Points]
 
 
 @dataclass
 class Series:
-    """Curves over UTC time. `source_note`: where they come from, in a sentence; `blind`: Prometheus did not answer."""
+    """Curves over UTC time; PnL of all symbols together.
+
+    `source_note`: where they come from, in a sentence; `blind`: Prometheus did not answer.
+    """
 
     pnl_quote: Points = field(default_factory=list)
-    inventory_quote: Points = field(default_factory=list)
-    spread_bps: Points = field(default_factory=list)
+    inventory_quote: BySymbol = field(default_factory=dict)
+    spread_bps: BySymbol = field(default_factory=dict)
     fills: list[tuple[datetime, str, float]] = field(default_factory=list)
     marks: list[tuple[datetime, str]] = field(default_factory=list)
     blind: bool = False
@@ -64,7 +68,7 @@ class _Blind(Exception):
     pass
 
 
-def _from_prometheus(run: StageRun, url: str, begun: datetime, ended: datetime) -> tuple[Points, Points]:
+def _from_prometheus(run: StageRun, url: str, begun: datetime, ended: datetime) -> tuple[Points, BySymbol]:
     import requests
     from prometheus_api_client import MetricRangeDataFrame, PrometheusConnect
     from prometheus_api_client.exceptions import PrometheusApiClientException
@@ -84,18 +88,22 @@ def _from_prometheus(run: StageRun, url: str, begun: datetime, ended: datetime) 
     client = PrometheusConnect(url=url, retry=Retry(total=0), session=session)
     step_s = max(1, int((ended - begun).total_seconds() / POINTS_MAX))
     chosen = f'account="{run.account}",rollout="{run.rollout}",stage="{run.stage}"'
-    curves: list[Points] = []
-    for query in (f'sum(mm_pnl_quote{{{chosen},kind="net"}})', f"sum(mm_position_quote{{{chosen}}})"):
+    curves: list[BySymbol] = []
+    for query in (f'sum(mm_pnl_quote{{{chosen},kind="net"}})', f"sum by (symbol) (mm_position_quote{{{chosen}}})"):
         try:
             answer = client.custom_query_range(query, start_time=begun, end_time=ended, step=f"{step_s}s")
         except (requests.RequestException, PrometheusApiClientException, KeyError, ValueError) as error:
             raise _Blind(type(error).__name__) from error
         if not answer:
-            curves.append([])
+            curves.append({})
             continue
         frame = MetricRangeDataFrame(answer, ts_as_datetime=False)
-        curves.append([(datetime.fromtimestamp(float(at), UTC), float(value)) for at, value in frame["value"].items()])
-    return curves[0], curves[1]
+        names = frame["symbol"] if "symbol" in frame else [""] * len(frame)
+        by_symbol: BySymbol = {}
+        for name, (at, value) in zip(names, frame["value"].items(), strict=True):
+            by_symbol.setdefault(str(name), []).append((datetime.fromtimestamp(float(at), UTC), float(value)))
+        curves.append(by_symbol)
+    return curves[0].get("", []), curves[1]
 
 
 def _from_journal(series: Series, state_dir: Path | None) -> str:
@@ -111,9 +119,10 @@ def _from_journal(series: Series, state_dir: Path | None) -> str:
 
 
 def _walk(series: Series, reader: JournalReader) -> None:
-    tick, lot = _grid(reader)
-    cash, position, placed = 0.0, 0.0, dict[str, str]()
-    best: dict[str, float] = {}
+    grids = _grids(reader)
+    cash, position, price_of = 0.0, dict.fromkeys(grids, 0.0), dict.fromkeys(grids, 0.0)
+    placed: dict[str, tuple[str, str]] = {}
+    best: dict[tuple[str, str], float] = {}
     seen: set[str] = set()
     for entry in reader.entries():
         if entry.kind not in ("PlaceOrder", "AmendOrder", "Filled"):
@@ -124,27 +133,32 @@ def _walk(series: Series, reader: JournalReader) -> None:
             if body["execution_id"] in seen:
                 continue
             seen.add(body["execution_id"])
-            side = str(body["side"])
-            price, qty = float(body["price"]), float(body["qty_lots"]) * lot
+            symbol, side = str(body["symbol"]), str(body["side"])
+            price, qty = float(body["price"]), float(body["qty_lots"]) * grids[symbol][1]
             signed = qty if side.lower().startswith("b") else -qty
             cash -= signed * price + float(body["fee_quote"])
-            position += signed
+            position[symbol] += signed
+            price_of[symbol] = price
             series.fills.append((at, side, price))
-            series.pnl_quote.append((at, cash + position * price))
-            series.inventory_quote.append((at, position * price))
+            series.pnl_quote.append((at, cash + sum(position[one] * price_of[one] for one in grids)))
+            series.inventory_quote.setdefault(symbol, []).append((at, position[symbol] * price))
         elif entry.kind in ("PlaceOrder", "AmendOrder"):
-            side = placed.setdefault(entry.client_order_id, str(body.get("side", "")))
-            best[side.lower()[:1]] = float(body["price_ticks"]) * tick
-            if "b" in best and "s" in best and best["s"] > best["b"]:
-                mid = (best["s"] + best["b"]) / 2
-                series.spread_bps.append((at, (best["s"] - best["b"]) / mid * 10_000))
+            told = (str(body.get("symbol", "")), str(body.get("side", "")).lower()[:1])
+            symbol, side = placed.setdefault(entry.client_order_id, told)
+            best[symbol, side] = float(body["price_ticks"]) * grids[symbol][0]
+            bid, ask = best.get((symbol, "b"), 0.0), best.get((symbol, "s"), 0.0)
+            if ask > bid > 0:
+                spread_bps = (ask - bid) / ((ask + bid) / 2) * 10_000
+                series.spread_bps.setdefault(symbol, []).append((at, spread_bps))
 
 
-def _grid(reader: JournalReader) -> tuple[float, float]:
-    for entry in reader.entries(kind="InstrumentsRead"):
-        body = msgspec.json.decode(entry.body)
-        return float(body["tick_size"]), float(body["lot_size"])
-    raise KeyError("no instrument was read in this run")
+def _grids(reader: JournalReader) -> dict[str, tuple[float, float]]:
+    """Symbol to its tick and lot size."""
+    bodies = (msgspec.json.decode(entry.body) for entry in reader.entries(kind="InstrumentsRead"))
+    found = {str(body["symbol"]): (float(body["tick_size"]), float(body["lot_size"])) for body in bodies}
+    if not found:
+        raise KeyError("no instrument was read in this run")
+    return found
 
 
 def _marks(run: StageRun) -> list[tuple[datetime, str]]:

@@ -66,8 +66,8 @@ def replay_market(path: Path, resolved: Resolved, flags: Mapping[str, object]) -
     if symbols != ("BTCUSDT",):
         raise ConfigError(f"--symbols: {','.join(symbols)!r} is not allowed in a replay of captures; allowed: BTCUSDT")
     from bot.simulation import Scenario
+    from bot.simulator.listings import RECORDED
     from bot.simulator.recorded import RecordedMarket, RecordUnreadable, load_record
-    from bot.simulator.server import RECORDED
 
     try:
         record = load_record(path)

@@ -61,6 +61,8 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("stale_book", "market", "auto", View.FROZEN),
         Stop("venue_unreachable", "market", "auto", View.FROZEN),
         Stop("venue_slow", "market", "auto", View.FROZEN),
+        Stop("symbol_stopped", "market", "people", View.FROZEN),  # the venue takes no orders of an instrument
+        Stop("account_stopped", "fault", "people", View.HELD),  # the venue lets the account trade no more
         # permission
         Stop("grant_expired", "fault", "auto", View.FROZEN),
         Stop("grant_revoked", "planned", "auto", View.FROZEN),

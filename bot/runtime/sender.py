@@ -31,6 +31,7 @@ from bot.domain.events import (
     OrderUpdated,
     PositionRead,
     ReadFailed,
+    StopRequested,
 )
 from bot.domain.instrument import Instrument, NotOnGrid
 from bot.domain.intent import (
@@ -222,6 +223,7 @@ class Sender:
             return
         self._observe("decision_to_send", intent.at_ns)
         outcome = await self._port.place(intent, self.instruments[intent.symbol])
+        self._heed(outcome)
         self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
         if self.filters is not None and self.filters.doubt(intent.symbol, outcome):
             await self.filters.look(intent.symbol)
@@ -231,7 +233,14 @@ class Sender:
             self._tell(_amend_answer(self._now_ns(), intent, Unreachable(NO_GRANT)))
             return
         outcome = await self._port.amend(intent, self.instruments[intent.symbol])
+        self._heed(outcome)
         self._tell(_amend_answer(self._now_ns(), intent, outcome))
+
+    def _heed(self, outcome: Outcome) -> None:
+        """A refusal that is about more than its order stops more than its order."""
+        if isinstance(outcome, Refused) and outcome.scope != "order":
+            reason = "account_stopped" if outcome.scope == "account" else "symbol_stopped"
+            self._tell(StopRequested(self._now_ns(), reason, "fault", "people", "venue"))
 
     async def _cancel(self, intent: CancelOrder) -> None:
         outcome = await self._port.cancel(intent)

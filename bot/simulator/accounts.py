@@ -1,4 +1,7 @@
-"""Positions at average cost and the accounts that hold them. Pure and exact.
+"""Positions at average cost, the accounts that hold them, and the wallet that one holder's accounts share. Pure, exact.
+
+A holder has one wallet and, at every symbol he trades, one account: its position, orders and executions. On linear
+contracts the wallet's quote coin is the margin of all positions together; on spot a purchase changes coins.
 
 The cost of a position is an integer (ticks x lots x COST_SCALE), so that the law
     realised + unrealised = Σ cash of all fills + position x mark
@@ -12,6 +15,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
+from typing import NamedTuple, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -21,6 +25,8 @@ from bot.simulator.orders import Execution, Order, Refusal, Refused
 
 COST_SCALE = 10**8
 LEVERAGE = 10
+MAINTENANCE = 200
+"""A position's value over this is its maintenance margin."""
 CLOSED_KEPT = 1_000
 EXECUTIONS_KEPT = 2_000
 
@@ -105,31 +111,119 @@ def _numbered(link_id: str) -> tuple[str, int | None]:
     return link_id, None
 
 
-@dataclass(slots=True)
-class Account:
-    """One account of the venue: a wallet in quote, one position, its orders and executions."""
+class Marked(Protocol):
+    """Whoever knows the mark of one symbol."""
+
+    @property
+    def mark_half_ticks(self) -> int: ...
+
+
+@dataclass(slots=True, eq=False)
+class Holder:
+    """Who trades: a name, a key, and the money of all his accounts. `coins`: balances by name, spent to exactly 0."""
 
     name: str
     uid: int
     api_key: str
     api_secret: str
-    instrument: Instrument
-    wallet_quote: Decimal
     opened_at_ns: int
+    quote: str
+    coins: dict[str, Decimal]
+    accounts: list[Account] = field(default_factory=list)
+    keys: KeyRing = field(default_factory=KeyRing)
+    link_ids: LinkIds = field(default_factory=LinkIds)
+    """Client order ids are unique for ever, over all symbols."""
+
+    def locked(self, coin: str) -> Decimal:
+        """What open spot orders may still spend of that coin."""
+        return sum((account.locks(coin) for account in self.accounts), Decimal(0))
+
+    def equity_quote(self) -> Decimal:
+        """The wallet's quote coin plus unrealised profit of all linear positions, quote."""
+        linear = [account for account in self.accounts if not account.is_spot]
+        return sum((account.own_unrealised_quote() for account in linear), self.coins[self.quote])
+
+    def worth_quote(self) -> Decimal:
+        """Equity plus the other coins at their spot marks, quote; a coin without a spot market counts nothing."""
+        spot = [account for account in self.accounts if account.is_spot]
+        held = (self.coins.get(one.instrument.base, Decimal(0)) * one.mark_price() for one in spot)
+        return sum(held, self.equity_quote())
+
+    def margin_used_quote(self) -> Decimal:
+        """Initial margin of all linear positions and orders, quote."""
+        linear = [account for account in self.accounts if not account.is_spot]
+        return sum((account.margin_used_quote(account.market.mark_half_ticks) for account in linear), Decimal(0))
+
+    def maintenance_quote(self) -> Decimal:
+        """Maintenance margin of all linear positions, quote."""
+        linear = [account for account in self.accounts if not account.is_spot]
+        held = (abs(one.position.lots) * one.instrument.lot_size * one.mark_price() for one in linear)
+        return sum(held, Decimal(0)) / MAINTENANCE
+
+
+class Settled(NamedTuple):
+    """What a fill did to the wallet. `fee` positive = paid, in `fee_coin`."""
+
+    realised_quote: Decimal
+    fee: Decimal
+    fee_coin: str
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """One holder at one symbol: position, orders, executions. Names and keys are the holder's."""
+
+    holder: Holder
+    instrument: Instrument
+    market: Marked
+    name: str = field(init=False)
+    is_spot: bool = field(init=False)
     position: Position = field(default_factory=Position)
     realised_quote: Decimal = field(default_factory=Decimal)
     position_updated_at_ns: int = 0
     open_orders: dict[int, Order] = field(default_factory=dict)
     by_id: dict[str, Order] = field(default_factory=dict)
     by_link: dict[str, Order] = field(default_factory=dict)
-    link_ids: LinkIds = field(default_factory=LinkIds)
     closed_orders: deque[Order] = field(default_factory=deque)
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
     fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
-    keys: KeyRing = field(default_factory=KeyRing)
     _wallet_units: tuple[Decimal, int] | None = None
     """(wallet, the same in whole ticks x lots, rounded down), kept while the wallet is that object"""
+
+    def __post_init__(self) -> None:
+        self.name = self.holder.name
+        self.is_spot = self.instrument.category == "spot"
+        self.holder.accounts.append(self)
+
+    @property
+    def uid(self) -> int:
+        return self.holder.uid
+
+    @property
+    def opened_at_ns(self) -> int:
+        return self.holder.opened_at_ns
+
+    @property
+    def link_ids(self) -> LinkIds:
+        return self.holder.link_ids
+
+    @property
+    def wallet_quote(self) -> Decimal:
+        """The holder's balance of the quote coin."""
+        return self.holder.coins[self.holder.quote]
+
+    @wallet_quote.setter
+    def wallet_quote(self, amount: Decimal) -> None:
+        self.holder.coins[self.holder.quote] = amount
+
+    def mark_price(self) -> Decimal:
+        """Quote per base."""
+        return self.instrument.tick_size * self.market.mark_half_ticks / 2
+
+    def own_unrealised_quote(self) -> Decimal:
+        """At the symbol's mark of now."""
+        return self.unrealised_quote(self.market.mark_half_ticks)
 
     def quote(self, scaled: int) -> Decimal:
         """Ticks x lots x COST_SCALE to quote, exact."""
@@ -146,8 +240,17 @@ class Account:
         return self.quote(self.position.unrealised(mark_half_ticks))
 
     def equity_quote(self, mark_half_ticks: int) -> Decimal:
-        """Wallet plus unrealised profit, quote."""
-        return self.wallet_quote + self.unrealised_quote(mark_half_ticks)
+        """Wallet plus unrealised profit: here at that mark, at the holder's other symbols at their own, quote."""
+        equity = self.wallet_quote + self.unrealised_quote(mark_half_ticks)
+        for other in self._others():
+            equity += other.own_unrealised_quote()
+        return equity
+
+    def _others(self) -> list[Account]:
+        """The holder's linear accounts at other symbols."""
+        if len(self.holder.accounts) == 1:
+            return []
+        return [other for other in self.holder.accounts if other is not self and not other.is_spot]
 
     def open_lots(self, side: Side, reduce_only: bool | None = None) -> int:
         """What open orders of one side may still trade; `reduce_only` None counts all, lots."""
@@ -167,10 +270,13 @@ class Account:
     def check_margin(self, side: Side, more_lots: int, mark_half_ticks: int) -> None:
         """Raise Refused where the worst case after `more_lots` more of `side` needs more than the equity."""
         worst = side.sign * self.position.lots + self.open_lots(side, False) + more_lots
-        if worst <= 0 or self._clearly_affords(worst, mark_half_ticks):
+        alone = len(self.holder.accounts) == 1
+        if worst <= 0 or (alone and self._clearly_affords(worst, mark_half_ticks)):
             return
         needed = self._notional_quote(worst, mark_half_ticks) / LEVERAGE
-        equity = self.equity_quote(mark_half_ticks)
+        for other in self._others():
+            needed += other.margin_used_quote(other.market.mark_half_ticks)
+        equity = self.equity_quote(mark_half_ticks) - self.holder.locked(self.holder.quote)
         if needed > equity:
             raise Refused(
                 Refusal.BALANCE_INSUFFICIENT,
@@ -190,6 +296,57 @@ class Account:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""
         against = max(0, -side.sign * self.position.lots)
         return max(0, against - self.open_lots(side, True))
+
+    def alter_position(self, lots: int, mark_half_ticks: int, now_ns: int) -> None:
+        """Change the position at the mark without an execution, as by another hand; spot: the coin comes or goes."""
+        if self.is_spot:
+            coins, base = self.holder.coins, self.instrument.base
+            coins[base] = max(Decimal(0), coins.get(base, Decimal(0)) + self.instrument.qty(lots))
+            return
+        side = Side.BUY if lots > 0 else Side.SELL
+        realised = self.quote(self.position.apply(side, mark_half_ticks // 2, abs(lots)))
+        self.wallet_quote += realised
+        self.realised_quote += realised
+        self.position_updated_at_ns = now_ns
+
+    # ---- spot -------------------------------------------------------------------------------------------------------
+
+    def locks(self, coin: str) -> Decimal:
+        """What open orders of this spot account may still spend of that coin; a linear account locks nothing."""
+        if not self.is_spot:
+            return Decimal(0)
+        instrument = self.instrument
+        if coin == instrument.base:
+            return instrument.qty(self.open_lots(Side.SELL))
+        if coin == instrument.quote:
+            buys = (order for order in self.open_orders.values() if order.side is Side.BUY)
+            return sum((instrument.notional_quote(o.price_ticks, o.left_lots) for o in buys), Decimal(0))
+        return Decimal(0)
+
+    def check_coins(self, side: Side, price_ticks: int, more_lots: int) -> None:
+        """Raise Refused where the coin that `more_lots` more of `side` spend is not there, or is locked."""
+        holder, instrument = self.holder, self.instrument
+        coin = instrument.quote if side is Side.BUY else instrument.base
+        spent = instrument.notional_quote(price_ticks, more_lots) if side is Side.BUY else instrument.qty(more_lots)
+        free = holder.coins.get(coin, Decimal(0)) - holder.locked(coin)
+        if coin == holder.quote:
+            free -= holder.margin_used_quote()
+        if spent > free:
+            raise Refused(Refusal.BALANCE_INSUFFICIENT, f"needs {spent.normalize():f} {coin}, free are {free:f}")
+
+    def settle_spot(self, side: Side, price_ticks: int, lots: int, rate: Decimal) -> Settled:
+        """Change coins. A fee comes out of what is received (buy: base, sell: quote); a rebate is paid in the other."""
+        instrument, coins = self.instrument, self.holder.coins
+        qty, value = instrument.qty(lots), instrument.notional_quote(price_ticks, lots)
+        in_base = (side is Side.BUY) == (rate >= 0)
+        fee_coin = instrument.base if in_base else instrument.quote
+        fee = (qty if in_base else value) * rate
+        coins[instrument.base] = coins.get(instrument.base, Decimal(0)) + side.sign * qty
+        coins[instrument.quote] = coins.get(instrument.quote, Decimal(0)) - side.sign * value
+        coins[fee_coin] -= fee
+        return Settled(Decimal(0), fee, fee_coin)
+
+    # ---- endings ----------------------------------------------------------------------------------------------------
 
     def close_order(self, order: Order) -> None:
         """Move an ended order to the closed ones. The oldest of those are forgotten, their link ids never."""

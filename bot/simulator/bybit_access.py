@@ -9,8 +9,8 @@ from functools import cache
 
 import msgspec
 
-from bot.simulator.accounts import Account
-from bot.simulator.venue import Venue
+from bot.simulator.accounts import Holder
+from bot.simulator.exchange import Exchange
 
 RECV_WINDOW_MS = 5_000
 BLOCK_BYTES = 64
@@ -130,19 +130,19 @@ def _keyed(secret: str) -> tuple[hashlib._Hash, hashlib._Hash]:
     return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
 
 
-def account_of_key(venue: Venue, api_key: str, now_ns: int) -> tuple[Account, str] | None:
+def holder_of_key(exchange: Exchange, api_key: str, now_ns: int) -> tuple[Holder, str] | None:
     """Whose key it is, and its secret; None where no key of today, and none whose grace still runs, is this one."""
-    for account in venue.accounts.values():
-        if hmac.compare_digest(account.api_key.encode(), api_key.encode()):
-            return account, account.api_secret
-        for former, old in account.keys.former.items():
+    for holder in exchange.holders.values():
+        if hmac.compare_digest(holder.api_key.encode(), api_key.encode()):
+            return holder, holder.api_secret
+        for former, old in holder.keys.former.items():
             if hmac.compare_digest(former.encode(), api_key.encode()) and now_ns < old.until_ns:
-                return account, old.api_secret
+                return holder, old.api_secret
     return None
 
 
-def _check_expiry(account: Account, now_ns: int) -> None:
-    expires_at_ns = account.keys.standing.expires_at_ns
+def _check_expiry(holder: Holder, now_ns: int) -> None:
+    expires_at_ns = holder.keys.standing.expires_at_ns
     if expires_at_ns is not None and expires_at_ns <= now_ns:
         raise V5Error(33004, "Your api key has expired.")
 
@@ -160,14 +160,14 @@ def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
         )
 
 
-def authenticate(venue: Venue, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Account:
+def authenticate(exchange: Exchange, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Holder:
     """Check a REST request. `signed`: the query string as sent, or the raw body. Header names in lower case."""
     api_key = headers.get("x-bapi-api-key", "")
-    found = account_of_key(venue, api_key, now_ns)
+    found = holder_of_key(exchange, api_key, now_ns)
     if found is None:
         raise V5Error(10003, "API key is invalid.")
-    account, api_secret = found
-    _check_expiry(account, now_ns)
+    holder, api_secret = found
+    _check_expiry(holder, now_ns)
     timestamp = headers.get("x-bapi-timestamp", "")
     window = headers.get("x-bapi-recv-window", str(RECV_WINDOW_MS))
     check_timestamp(timestamp, window, now_ns)
@@ -175,22 +175,22 @@ def authenticate(venue: Venue, headers: Mapping[str, str], signed: bytes, now_ns
     expected = _sign(api_secret, (timestamp + api_key + sent_window).encode() + signed)
     if not hmac.compare_digest(expected.encode(), headers.get("x-bapi-sign", "").encode()):
         raise V5Error(10004, "Error sign, please check your signature generation algorithm.")
-    return account
+    return holder
 
 
-def authenticate_socket(venue: Venue, args: list[object], now_ns: int) -> Account:
+def authenticate_socket(exchange: Exchange, args: list[object], now_ns: int) -> Holder:
     """Check `[key, expires_ms, HMAC(secret, "GET/realtime" + expires)]`."""
     if len(args) != 3:
         raise V5Error(10001, "Params Error")
     api_key, expires, signature = str(args[0]), str(args[1]), str(args[2])
-    found = account_of_key(venue, api_key, now_ns)
+    found = holder_of_key(exchange, api_key, now_ns)
     if found is None:
         raise V5Error(10003, "Invalid api_key")
-    account, api_secret = found
-    _check_expiry(account, now_ns)
+    holder, api_secret = found
+    _check_expiry(holder, now_ns)
     if not expires.isdecimal() or int(expires) <= now_ns // 1_000_000:
         raise V5Error(10002, "Params Error: expires is not in the future")
     expected = _sign(api_secret, b"GET/realtime" + expires.encode())
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise V5Error(10004, "Invalid sign")
-    return account
+    return holder

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_messages import ms
 from bot.simulator.bybit_orders import Params, check_category
+from bot.simulator.exchange import Exchange
 
-BATCH_MAX = 20
-"""Orders in one request of a linear contract."""
+BATCH_MAX = {"linear": 20, "spot": 10}
+"""Orders in one request."""
 
 OF_ONE: Mapping[str, str] = {
     "/v5/order/create-batch": "/v5/order/create",
@@ -34,14 +35,14 @@ class BatchAnswer(NamedTuple):
 ActOnOne = Callable[[Params], Mapping[str, object]]
 
 
-def orders_of(params: Params) -> list[Params]:
+def orders_of(exchange: Exchange, params: Params) -> list[Params]:
     """The orders of a batch, each with the batch's category. Raises V5Error 10001."""
-    check_category(params)
+    most = BATCH_MAX[check_category(exchange, params)]
     orders = params.get("request")
     if not isinstance(orders, list) or not all(isinstance(order, dict) for order in orders):
         raise V5Error(10001, "params error: request is not a list of orders")
-    if not 1 <= len(orders) <= BATCH_MAX:
-        raise V5Error(10001, f"params error: a request of {len(orders)} orders is outside 1 to {BATCH_MAX}")
+    if not 1 <= len(orders) <= most:
+        raise V5Error(10001, f"params error: a request of {len(orders)} orders is outside 1 to {most}")
     return [{**order, "category": params["category"]} for order in orders]
 
 

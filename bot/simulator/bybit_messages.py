@@ -10,8 +10,9 @@ from decimal import Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
-from bot.simulator.accounts import LEVERAGE, Account
+from bot.simulator.accounts import LEVERAGE, MAINTENANCE, Account, Holder
 from bot.simulator.depth import Levels
+from bot.simulator.exchange import Exchange
 from bot.simulator.funding import Funding
 from bot.simulator.orders import EndReason, Execution, Order, Status
 from bot.simulator.texts import texts
@@ -33,6 +34,7 @@ REJECT_REASONS = {
     EndReason.NO_IMMEDIATE_QTY: "EC_NoImmediateQtyToFill",
     EndReason.NOT_ALL_AT_ONCE: "EC_CancelForNoFullFill",
     EndReason.REDUCE_ONLY: "EC_NoError",
+    EndReason.RACED: "EC_OrigClOrdIDDoesNotExist",
 }
 CANCEL_TYPES = {EndReason.BY_REQUEST: "CancelByUser", EndReason.REDUCE_ONLY: "CancelByReduceOnly"}
 
@@ -104,9 +106,14 @@ def order(instrument: Instrument, found: Order) -> Json:
         "smpGroup": 0,
         "smpOrderId": "",
         "createType": "CreateByUser",
-        "feeCurrency": instrument.quote,
-        "cumFeeDetail": {instrument.quote: text(found.fee_quote)} if found.filled_lots else {},
+        "feeCurrency": next(iter(found.fees), instrument.quote),
+        "cumFeeDetail": _fee_detail(instrument, found),
     }
+
+
+def _fee_detail(instrument: Instrument, found: Order) -> Json:
+    paid = found.fees or ({instrument.quote: found.fee_quote} if found.filled_lots else {})
+    return {coin: text(amount) for coin, amount in paid.items()}
 
 
 def execution(instrument: Instrument, found: Execution | Funding, mark: Decimal) -> Json:
@@ -129,7 +136,7 @@ def execution(instrument: Instrument, found: Execution | Funding, mark: Decimal)
         "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
         "execFee": text(found.fee_quote),
         "feeRate": text(found.fee_rate),
-        "feeCurrency": instrument.quote,
+        "feeCurrency": found.fee_coin or instrument.quote,
         "execTime": ms(found.at_ns),
         "execPnl": text(found.realised_quote),
         "isMaker": found.is_maker,
@@ -201,7 +208,7 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
     instrument, held = venue.instrument, account.position
     mark = mark_price(venue)
     value = instrument.qty(abs(held.lots)) * mark
-    initial, maintenance = text(value / LEVERAGE), text(value / 200)
+    initial, maintenance = text(value / LEVERAGE), text(value / MAINTENANCE)
     size, realised = texts(instrument.lot_size)[abs(held.lots)], text(account.realised_quote)
     updated = account.position_updated_at_ns or account.opened_at_ns
     return {
@@ -244,15 +251,15 @@ def position(venue: Venue, account: Account, *, entry_field: str) -> Json:
     }
 
 
-def wallet(venue: Venue, account: Account, coins: str = "") -> Json:
-    """`coins`: names with commas between them, of which alone rows are shown; empty: of all."""
-    half = venue.mark_half_ticks
-    equity = account.equity_quote(half)
-    used = account.margin_used_quote(half)
-    unrealised = text(account.unrealised_quote(half))
-    held = text(account.wallet_quote)
-    maintenance = text(venue.instrument.qty(abs(account.position.lots)) * mark_price(venue) / 200)
+def wallet(exchange: Exchange, holder: Holder, coins: str = "") -> Json:
+    """The unified account. `coins`: names with commas between them, of which alone rows are shown; empty: of all."""
+    equity, used = holder.equity_quote(), holder.margin_used_quote()
+    worth = holder.worth_quote()
+    unrealised = equity - holder.coins[holder.quote]
+    locked = holder.locked(holder.quote)
+    maintenance = text(holder.maintenance_quote())
     rate = text((used / equity).quantize(Decimal("0.0001"))) if equity > 0 else ""
+    wanted = coins.split(",") if coins else list(holder.coins)
     return {
         "accountType": "UNIFIED",
         "accountIMRate": rate,
@@ -260,38 +267,50 @@ def wallet(venue: Venue, account: Account, coins: str = "") -> Json:
         "accountMMRate": "0",
         "accountMMRateByMp": "0",
         "accountLTV": "0",
-        "totalEquity": text(equity),
-        "totalWalletBalance": held,
-        "totalMarginBalance": text(equity),
-        "totalAvailableBalance": text(max(Decimal(0), equity - used)),
-        "totalPerpUPL": unrealised,
+        "totalEquity": text(worth),
+        "totalWalletBalance": text(worth - unrealised),
+        "totalMarginBalance": text(worth),
+        "totalAvailableBalance": text(max(Decimal(0), equity - used - locked)),
+        "totalPerpUPL": text(unrealised),
         "totalInitialMargin": text(used),
         "totalInitialMarginByMp": text(used),
         "totalMaintenanceMargin": maintenance,
         "totalMaintenanceMarginByMp": maintenance,
-        "coin": [
-            {
-                "coin": venue.instrument.quote,
-                "equity": text(equity),
-                "usdValue": text(equity),
-                "walletBalance": held,
-                "locked": "0",
-                "borrowAmount": "0",
-                "accruedInterest": "0",
-                "totalOrderIM": "0",
-                "totalPositionIM": text(used),
-                "totalPositionMM": maintenance,
-                "unrealisedPnl": unrealised,
-                "cumRealisedPnl": text(account.realised_quote),
-                "bonus": "0",
-                "availableToWithdraw": "",
-                "availableToBorrow": "",
-                "marginCollateral": True,
-                "collateralSwitch": True,
-                "spotHedgingQty": "0",
-                "spotBorrow": "0",
-            }
-        ]
-        if not coins or venue.instrument.quote in coins.split(",")
-        else [],
+        "coin": [_coin(exchange, holder, name) for name in holder.coins if name in wanted],
     }
+
+
+def _coin(exchange: Exchange, holder: Holder, name: str) -> Json:
+    held, locked = holder.coins[name], holder.locked(name)
+    is_quote = name == holder.quote
+    equity = holder.equity_quote() if is_quote else held
+    realised = sum((one.realised_quote for one in holder.accounts if not one.is_spot), Decimal(0))
+    return {
+        "coin": name,
+        "equity": text(equity),
+        "usdValue": text(equity * _worth_of_one(exchange, holder, name)),
+        "walletBalance": text(held),
+        "locked": text(locked),
+        "borrowAmount": "0",
+        "accruedInterest": "0",
+        "totalOrderIM": "0",
+        "totalPositionIM": text(holder.margin_used_quote()) if is_quote else "0",
+        "totalPositionMM": text(holder.maintenance_quote()) if is_quote else "0",
+        "unrealisedPnl": text(equity - held),
+        "cumRealisedPnl": text(realised) if is_quote else "0",
+        "bonus": "0",
+        "availableToWithdraw": "",
+        "availableToBorrow": "",
+        "marginCollateral": True,
+        "collateralSwitch": True,
+        "spotHedgingQty": "0",
+        "spotBorrow": "0",
+    }
+
+
+def _worth_of_one(exchange: Exchange, holder: Holder, coin: str) -> Decimal:
+    """In quote; a coin that spot does not trade counts nothing."""
+    if coin == holder.quote:
+        return Decimal(1)
+    venues = (venue for venue in exchange.of_category("spot") if venue.instrument.base == coin)
+    return next((mark_price(venue) for venue in venues), Decimal(0))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
-from bot.domain.instrument import NotOnGrid
+from bot.domain.instrument import Category, NotOnGrid
 from bot.domain.order import Side
-from bot.simulator.accounts import Account
+from bot.simulator.accounts import Account, Holder
 from bot.simulator.bybit_access import V5Error
-from bot.simulator.orders import NewOrder, Order, Refusal, Refused, TimeInForce
+from bot.simulator.exchange import Exchange
+from bot.simulator.orders import NewOrder, Order, Refusal, Refused, Status, TimeInForce
 from bot.simulator.venue import Venue
 
 Params = dict[str, object]
 
-CODES = {
+CODES: Mapping[Refusal, int] = {
     Refusal.SYMBOL_UNKNOWN: 10001,
     Refusal.QTY_INVALID: 10001,
     Refusal.QTY_BELOW_MIN: 10001,
@@ -29,90 +32,147 @@ CODES = {
     Refusal.REDUCE_ONLY: 110017,
     Refusal.BALANCE_INSUFFICIENT: 110007,
     Refusal.NO_LIQUIDITY: 110003,
+    Refusal.POST_ONLY_WOULD_TAKE: 110003,
 }
+"""Of a linear order."""
+
+SPOT_CODES: Mapping[Refusal, int] = {
+    **CODES,
+    Refusal.QTY_INVALID: 170137,
+    Refusal.QTY_BELOW_MIN: 170136,
+    Refusal.QTY_ABOVE_MAX: 170135,
+    Refusal.NOTIONAL_BELOW_MIN: 170140,
+    Refusal.PRICE_INVALID: 170134,
+    Refusal.PRICE_OUT_OF_RANGE: 170132,
+    Refusal.LINK_ID_DUPLICATE: 170141,
+    Refusal.ORDER_NOT_FOUND: 170142,
+    Refusal.BALANCE_INSUFFICIENT: 170131,
+    Refusal.NO_LIQUIDITY: 170190,
+    Refusal.POST_ONLY_WOULD_TAKE: 170218,
+}
+NOT_FOUND = {"linear": 110001, "spot": 170213}
+SPOT_FILLED = 170139
+SPOT_PRICE_TOO_LOW = 170133
 _SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 CANCEL_ALL_MAX = 500
 
 
-def v5_error(refused: Refused) -> V5Error:
-    """The code the real venue gives for this refusal of a linear order."""
-    return V5Error(CODES[refused.refusal], refused.detail)
+def v5_error(refused: Refused, category: Category = "linear") -> V5Error:
+    """The code the real venue gives for this refusal of an order of that category."""
+    codes = SPOT_CODES if category == "spot" else CODES
+    return V5Error(codes[refused.refusal], refused.detail)
 
 
-def check_category(params: Params) -> None:
-    category = params.get("category")
-    if category != "linear":
-        raise V5Error(10001, f"params error: category {category!r} is not linear")
+class Desk(NamedTuple):
+    """Where a request is about: a symbol, and the holder's account there."""
+
+    venue: Venue
+    account: Account
+
+    @property
+    def category(self) -> Category:
+        return self.venue.instrument.category
+
+    def error(self, refused: Refused, order: Order | None = None) -> V5Error:
+        """The code of a refusal; spot tells an order that was filled from one that was cancelled."""
+        if self.category == "spot" and order is not None and order.status is Status.FILLED:
+            return V5Error(SPOT_FILLED, "Order has been filled.")
+        return v5_error(refused, self.category)
 
 
-def check_symbol(venue: Venue, params: Params) -> None:
-    symbol = params.get("symbol")
-    if symbol != venue.instrument.symbol:
-        raise V5Error(10001, f"params error: symbol invalid {symbol}")
+def check_category(exchange: Exchange, params: Params) -> Category:
+    """The category, where something of it trades. Raises V5Error 10001."""
+    for category in exchange.categories:
+        if params.get("category") == category:
+            return category
+    traded = " or ".join(exchange.categories)
+    raise V5Error(10001, f"params error: category {params.get('category')!r} is not {traded}")
 
 
-def create(venue: Venue, account: Account, params: Params, now_ns: int) -> Params:
-    """order/create. The order id is returned even for a post-only order that will end at once."""
-    check_category(params)
-    check_symbol(venue, params)
-    new = _new_order(venue, params)
+def venue_of(exchange: Exchange, params: Params) -> Venue:
+    """Where the request's symbol trades. Raises V5Error 10001."""
+    category = check_category(exchange, params)
+    venue = exchange.venue(category, params.get("symbol"))
+    if venue is None:
+        raise V5Error(10001, f"params error: symbol invalid {params.get('symbol')}")
+    return venue
+
+
+def desk_of(exchange: Exchange, holder: Holder, params: Params) -> Desk:
+    """As `venue_of`, with the holder's account there."""
+    venue = venue_of(exchange, params)
+    return Desk(venue, venue.accounts[holder.name])
+
+
+def create(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Params:
+    """order/create. A contract's post-only order gets its id even where it will end at once."""
+    desk = desk_of(exchange, holder, params)
+    new = _new_order(desk.venue, params)
     try:
-        order = venue.create(account, new, now_ns)
+        order = desk.venue.create(desk.account, new, now_ns)
     except Refused as refused:
-        raise v5_error(refused) from refused
+        if desk.category == "spot" and refused.refusal is Refusal.PRICE_OUT_OF_RANGE and new.side is Side.SELL:
+            raise V5Error(SPOT_PRICE_TOO_LOW, refused.detail) from refused
+        raise desk.error(refused) from refused
     return {"orderId": order.order_id, "orderLinkId": order.link_id}
 
 
-def amend(venue: Venue, account: Account, params: Params, now_ns: int) -> Params:
-    check_category(params)
-    check_symbol(venue, params)
-    order = find_order(account, params)
-    price = _ticks(venue, params["price"]) if params.get("price") else None
-    qty = _lots(venue, params["qty"]) if params.get("qty") else None
+def amend(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Params:
+    desk = desk_of(exchange, holder, params)
+    order = find_order(desk, params)
+    price = _ticks(desk.venue, params["price"]) if params.get("price") else None
+    qty = _lots(desk.venue, params["qty"]) if params.get("qty") else None
     if price is None and qty is None:
         raise V5Error(10001, "params error: price or qty is needed")
     try:
-        venue.amend(account, order, price, qty, now_ns)
+        desk.venue.amend(desk.account, order, price, qty, now_ns)
     except Refused as refused:
-        raise v5_error(refused) from refused
+        raise desk.error(refused, order) from refused
     return {"orderId": order.order_id, "orderLinkId": order.link_id}
 
 
-def cancel(venue: Venue, account: Account, params: Params, now_ns: int) -> Params:
-    check_category(params)
-    check_symbol(venue, params)
-    order = find_order(account, params)
+def cancel(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Params:
+    desk = desk_of(exchange, holder, params)
+    order = find_order(desk, params)
     try:
-        venue.cancel(account, order, now_ns)
+        desk.venue.cancel(desk.account, order, now_ns)
     except Refused as refused:
-        raise v5_error(refused) from refused
+        raise desk.error(refused, order) from refused
     return {"orderId": order.order_id, "orderLinkId": order.link_id}
 
 
-def cancel_all(venue: Venue, account: Account, params: Params, now_ns: int) -> Params:
-    """order/cancel-all: by symbol, or by baseCoin or settleCoin; at most 500 at a time."""
-    check_category(params)
-    instrument = venue.instrument
+def cancel_all(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Params:
+    """order/cancel-all: by symbol, or by baseCoin or settleCoin (spot needs neither); at most 500 at a time."""
+    category = check_category(exchange, params)
     if params.get("symbol"):
-        check_symbol(venue, params)
-    elif not params.get("settleCoin") and not params.get("baseCoin"):
-        raise V5Error(10001, "params error: symbol, baseCoin or settleCoin is needed")
-    here = (params.get("settleCoin") or instrument.quote, params.get("baseCoin") or instrument.base)
-    chosen = list(account.open_orders.values())[:CANCEL_ALL_MAX] if here == (instrument.quote, instrument.base) else []
-    for order in chosen:
-        venue.cancel(account, order, now_ns)
-    cancelled = [{"orderId": order.order_id, "orderLinkId": order.link_id} for order in chosen]
+        desks = [desk_of(exchange, holder, params)]
+    else:
+        if category == "linear" and not params.get("settleCoin") and not params.get("baseCoin"):
+            raise V5Error(10001, "params error: symbol, baseCoin or settleCoin is needed")
+        desks = [Desk(*one) for one in exchange.accounts(holder, category) if _concerns(one[0], params)]
+    chosen = [(desk, order) for desk in desks for order in desk.account.open_orders.values()][:CANCEL_ALL_MAX]
+    for desk, order in chosen:
+        if order.status.is_open:  # a reduce-only order may end with one cancelled before it
+            desk.venue.cancel(desk.account, order, now_ns)
+    cancelled = [{"orderId": order.order_id, "orderLinkId": order.link_id} for _, order in chosen]
     return {"list": cancelled, "success": "1"}
 
 
-def find_order(account: Account, params: Params) -> Order:
-    """By orderId, else by orderLinkId. Raises V5Error 110001 where there is none, 10001 where neither is given."""
+def _concerns(venue: Venue, params: Params) -> bool:
+    instrument = venue.instrument
+    here = (params.get("settleCoin") or instrument.quote, params.get("baseCoin") or instrument.base)
+    return here == (instrument.quote, instrument.base)
+
+
+def find_order(desk: Desk, params: Params) -> Order:
+    """By orderId, else by orderLinkId. Raises V5Error: the category's code where there is none, 10001 without an id."""
     order_id, link_id = params.get("orderId"), params.get("orderLinkId")
     if not order_id and not link_id:
         raise V5Error(10001, "params error: orderId or orderLinkId is needed")
+    account = desk.account
     order = account.by_id.get(str(order_id)) if order_id else account.by_link.get(str(link_id))
     if order is None:
-        raise V5Error(110001, "order not exists or too late to cancel")
+        raise V5Error(NOT_FOUND[desk.category], "order not exists or too late to cancel")
     return order
 
 
@@ -129,11 +189,28 @@ def _new_order(venue: Venue, params: Params) -> NewOrder:
     if params.get("positionIdx", 0) not in (0, "0"):
         raise V5Error(10001, "position idx not match position mode")
     reduce_only = params.get("reduceOnly", False)
+    if reduce_only and venue.instrument.category == "spot":
+        raise V5Error(10001, "params error: spot has no reduceOnly")
     if not isinstance(reduce_only, bool):
         raise V5Error(10001, f"params error: reduceOnly {reduce_only!r} is not true or false")
     price = _ticks(venue, params.get("price")) if kind == "Limit" else None
-    qty = _lots(venue, params.get("qty"))
+    qty = (
+        _market_buy_lots(venue, params) if _is_by_value(venue, kind, side, params) else _lots(venue, params.get("qty"))
+    )
     return NewOrder(str(params.get("orderLinkId") or ""), side, price, qty, TimeInForce(tif), reduce_only)
+
+
+def _is_by_value(venue: Venue, kind: object, side: Side, params: Params) -> bool:
+    """A spot market buy says how much quote it spends, unless `marketUnit` says otherwise."""
+    is_spot_market_buy = venue.instrument.category == "spot" and kind == "Market" and side is Side.BUY
+    return is_spot_market_buy and params.get("marketUnit", "quoteCoin") == "quoteCoin"
+
+
+def _market_buy_lots(venue: Venue, params: Params) -> int:
+    best = venue.book.best(Side.SELL)
+    if best is None:
+        raise V5Error(SPOT_CODES[Refusal.NO_LIQUIDITY], "nothing stands on the side a market order would take from")
+    return venue.instrument.lots_floor(_decimal("qty", params.get("qty")) / venue.instrument.price(best))
 
 
 def _decimal(name: str, value: object) -> Decimal:
@@ -154,7 +231,8 @@ def _ticks(venue: Venue, value: object) -> int:
     try:
         return venue.prices_seen.keep(str(value), venue.instrument.ticks(_decimal("price", value)))
     except NotOnGrid as error:
-        raise V5Error(10001, f"params error: Price invalid: {error}") from error
+        code = SPOT_CODES[Refusal.PRICE_INVALID] if venue.instrument.category == "spot" else 10001
+        raise V5Error(code, f"params error: Price invalid: {error}") from error
 
 
 def _lots(venue: Venue, value: object) -> int:
@@ -163,4 +241,5 @@ def _lots(venue: Venue, value: object) -> int:
     try:
         return venue.sizes_seen.keep(str(value), venue.instrument.lots(_decimal("qty", value)))
     except NotOnGrid as error:
-        raise V5Error(10001, f"params error: Qty invalid: {error}") from error
+        code = SPOT_CODES[Refusal.QTY_INVALID] if venue.instrument.category == "spot" else 10001
+        raise V5Error(code, f"params error: Qty invalid: {error}") from error

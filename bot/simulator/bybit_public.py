@@ -18,6 +18,9 @@ _HOUR_NS = 3_600 * 1_000_000_000
 
 
 def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
+    """As its category shows it: spot has other names and no contract."""
+    if instrument.category == "spot":
+        return _spot_info(instrument)
     qty_max = text(instrument.qty_max)
     return {
         "symbol": instrument.symbol,
@@ -57,7 +60,48 @@ def instrument_info(instrument: Instrument, launched_ms: int) -> Json:
     }
 
 
+def _spot_info(instrument: Instrument) -> Json:
+    qty_max = text(instrument.qty_max)
+    return {
+        "symbol": instrument.symbol,
+        "baseCoin": instrument.base,
+        "quoteCoin": instrument.quote,
+        "innovation": "0",
+        "status": "Trading",
+        "marginTrading": "none",
+        "stTag": "0",
+        "lotSizeFilter": {
+            "basePrecision": text(instrument.lot_size),
+            "quotePrecision": "0.00000001",
+            "minOrderQty": text(instrument.qty_min),
+            "maxOrderQty": qty_max,
+            "minOrderAmt": text(instrument.notional_min_quote),
+            "maxOrderAmt": "8000000",
+            "maxLimitOrderQty": qty_max,
+            "maxMarketOrderQty": qty_max,
+            "postOnlyMaxLimitOrderSize": qty_max,
+        },
+        "priceFilter": {"tickSize": text(instrument.tick_size)},
+        "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
+        "symbolType": "",
+    }
+
+
+SPOT_TICKER = (
+    *("symbol", "lastPrice", "highPrice24h", "lowPrice24h", "prevPrice24h", "volume24h", "turnover24h"),
+    *("price24hPcnt", "bid1Price", "bid1Size", "ask1Price", "ask1Size"),
+)
+
+
 def ticker(venue: Venue, now_ns: int) -> Json:
+    """As market/tickers shows it; spot knows neither mark nor funding."""
+    whole = _ticker(venue, now_ns)
+    if venue.instrument.category == "spot":
+        return {**{name: whole[name] for name in SPOT_TICKER}, "usdIndexPrice": whole["indexPrice"]}
+    return whole
+
+
+def _ticker(venue: Venue, now_ns: int) -> Json:
     """What the real venue says of 24 h is said here of the prints that are remembered: `recent_trades`."""
     instrument, book = venue.instrument, venue.book
     next_funding_ns = venue.funding.next_ns(now_ns)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from bot.domain.order import Side
 from bot.simulator import bybit_messages as messages
 from bot.simulator import bybit_public as public
-from bot.simulator.accounts import Account
+from bot.simulator.accounts import Account, Holder
 from bot.simulator.admission import price_limits_ticks
 from bot.simulator.api_keys import DAY_NS, utc
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
-from bot.simulator.bybit_orders import Params, check_category, check_symbol
+from bot.simulator.bybit_orders import Params, check_category, venue_of
+from bot.simulator.exchange import Exchange
 from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order
 from bot.simulator.venue import Venue
 
-HERE = "linear"
-"""The one category this venue trades."""
 CATEGORIES = ("linear", "spot", "inverse", "option")
-_Row = TypeVar("_Row")
+"""Those that may be asked for; one in which nothing trades here is an empty list and no error."""
 
 
 # ---- public ---------------------------------------------------------------------------------------------------------
@@ -33,23 +32,28 @@ def time(now_ns: int) -> Json:
     return {"timeSecond": str(now_ns // 1_000_000_000), "timeNano": str(now_ns)}
 
 
-def instruments(venue: Venue, params: Params) -> Json:
-    """market/instruments-info: the one contract; categories that exist elsewhere are empty here, and so is page two."""
+def instruments(exchange: Exchange, params: Params) -> Json:
+    """market/instruments-info: what trades in the category, in pages; spot has no pages."""
     category = _category_listed(params)
-    limit(params, 500, 1000)
-    if params.get("symbol") and category == HERE:
-        check_symbol(venue, params)
-    wanted = params.get("status", "Trading") == "Trading" and params.get("baseCoin") in (None, venue.instrument.base)
-    shown = category == HERE and wanted and not params.get("cursor")
+    count = limit(params, 500, 1000) if category != "spot" else 1000
+    listed = exchange.of_category(category)
+    if params.get("symbol") and listed:
+        listed = [venue_of(exchange, params)]
+    if params.get("baseCoin"):
+        listed = [venue for venue in listed if venue.instrument.base == params["baseCoin"]]
+    if params.get("status", "Trading") != "Trading":
+        listed = []
+    start = _place(params) if params.get("cursor") else 0
     launched_ms = 1_585_526_400_000  # the launch of the real BTCUSDT contract
-    rows = [public.instrument_info(venue.instrument, launched_ms)] if shown else []
-    return {"category": category, "list": rows, "nextPageCursor": ""}
+    rows = [public.instrument_info(venue.instrument, launched_ms) for venue in listed[start : start + count]]
+    more = len(listed) > start + count
+    return {"category": category, "list": rows, "nextPageCursor": _cursor(start + count) if more else ""}
 
 
-def orderbook(venue: Venue, params: Params, now_ns: int) -> Json:
-    check_category(params)
-    check_symbol(venue, params)
-    count = limit(params, 25, 500)
+def orderbook(exchange: Exchange, params: Params, now_ns: int) -> Json:
+    venue = venue_of(exchange, params)
+    spot = venue.instrument.category == "spot"
+    count = limit(params, 1 if spot else 25, 200 if spot else 500)
     instrument, book = venue.instrument, venue.book
     return {
         "s": instrument.symbol,
@@ -62,17 +66,16 @@ def orderbook(venue: Venue, params: Params, now_ns: int) -> Json:
     }
 
 
-def tickers(venue: Venue, params: Params, now_ns: int) -> Json:
+def tickers(exchange: Exchange, params: Params, now_ns: int) -> Json:
     category = _category_listed(params)
-    if category != HERE:
-        return {"category": category, "list": []}
-    if params.get("symbol"):
-        check_symbol(venue, params)
-    return {"category": category, "list": [public.ticker(venue, now_ns)]}
+    listed = exchange.of_category(category)
+    if params.get("symbol") and listed:
+        listed = [venue_of(exchange, params)]
+    return {"category": category, "list": [public.ticker(venue, now_ns) for venue in listed]}
 
 
-def price_limit(venue: Venue, params: Params, now_ns: int) -> Json:
-    check_symbol(venue, params)
+def price_limit(exchange: Exchange, params: Params, now_ns: int) -> Json:
+    venue = venue_of(exchange, {"category": exchange.categories[0], **params})
     highest_buy, lowest_sell = price_limits_ticks(venue.mark_half_ticks)
     instrument = venue.instrument
     return {
@@ -83,10 +86,10 @@ def price_limit(venue: Venue, params: Params, now_ns: int) -> Json:
     }
 
 
-def recent_trades(venue: Venue, params: Params) -> Json:
-    check_category(params)
-    check_symbol(venue, params)
-    chosen = venue.recent_trades[: -limit(params, 500, 1000) - 1 : -1]
+def recent_trades(exchange: Exchange, params: Params) -> Json:
+    venue = venue_of(exchange, params)
+    spot = venue.instrument.category == "spot"
+    chosen = venue.recent_trades[: -limit(params, 60 if spot else 500, 60 if spot else 1000) - 1 : -1]
     instrument = venue.instrument
     rows = [
         {
@@ -102,71 +105,88 @@ def recent_trades(venue: Venue, params: Params) -> Json:
         }
         for trade in chosen
     ]
-    return {"category": "linear", "list": rows}
+    return {"category": instrument.category, "list": rows}
 
 
 # ---- private --------------------------------------------------------------------------------------------------------
 
 
-def open_orders(venue: Venue, account: Account, params: Params) -> Json:
-    """order/realtime: open orders; with openOnly=1, or for one id, recently closed ones too."""
-    if (category := _category_listed(params)) != HERE:
-        return _nothing(category)
-    _check_scope(venue, params)
-    rows: list[Order] = list(account.open_orders.values())
-    if params.get("openOnly") == "1" or params.get("orderId") or params.get("orderLinkId"):
-        rows += list(account.closed_orders)[-500:]
-    return _order_page(venue, rows, params)
+class _Row(NamedTuple):
+    """A row and its place among all of its kind, over all symbols: time, number at its symbol, symbol."""
+
+    key: int
+    of: Callable[[], Json]
 
 
-def order_history(venue: Venue, account: Account, params: Params) -> Json:
-    if (category := _category_listed(params)) != HERE:
-        return _nothing(category)
-    return _order_page(venue, account.closed_orders, params)
+def open_orders(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
+    """order/realtime: open orders; with openOnly=1, or for one id, recently closed ones too, unless forgotten."""
+    category = _category_listed(params)
+    if category == "linear":
+        _check_scope(params)
+    closed_too = params.get("openOnly") == "1" or params.get("orderId") or params.get("orderLinkId")
+    forgotten_ns = exchange.forgotten_before_ns
+
+    def rows(account: Account) -> Iterable[Order]:
+        yield from account.open_orders.values()
+        if closed_too:
+            yield from (one for one in list(account.closed_orders)[-500:] if one.updated_at_ns >= forgotten_ns)
+
+    return _order_page(exchange, holder, params, category, rows)
 
 
-def executions(venue: Venue, account: Account, params: Params) -> Json:
-    if (category := _category_listed(params)) != HERE:
-        return _nothing(category)
+def order_history(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
+    return _order_page(exchange, holder, params, _category_listed(params), lambda account: account.closed_orders)
+
+
+def executions(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
+    category = _category_listed(params)
     wanted_type = params.get("execType") or ""
-    rows: list[Execution | Funding] = []
-    if wanted_type in ("", "Trade"):
-        rows += [one for one in account.executions if _wanted(params, one.order_id, one.link_id, one.at_ns)]
-    if wanted_type in ("", "Funding"):
-        rows += [one for one in account.fundings if _wanted(params, one.execution_id, "", one.at_ns)]
-    rows = [] if _other_symbol(venue, params) else rows
-    page, cursor = _page(rows, [found.sequence for found in rows], params, default=50, most=100)
-    mark = messages.mark_price(venue)
-    found_rows = [messages.execution(venue.instrument, found, mark) for found in page]
-    return {"category": HERE, "list": found_rows, "nextPageCursor": cursor}
+    rows: list[_Row] = []
+    for place, (venue, account) in enumerate(_asked(exchange, holder, params, category)):
+        found: list[Execution | Funding] = []
+        if wanted_type in ("", "Trade"):
+            found += [one for one in account.executions if _wanted(params, one.order_id, one.link_id, one.at_ns)]
+        if wanted_type in ("", "Funding"):
+            found += [one for one in account.fundings if _wanted(params, one.execution_id, "", one.at_ns)]
+        for one in found:
+            rows.append(_Row(_key(one.at_ns, one.sequence, place), _execution_row(venue, one)))
+    page, cursor = _page(rows, params, default=50, most=100)
+    return {"category": category, "list": page, "nextPageCursor": cursor}
 
 
-def positions(venue: Venue, account: Account, params: Params) -> Json:
-    """position/list: a named symbol is shown flat too; by settleCoin only what is held."""
-    if (category := _category_listed(params)) != HERE:
-        return _nothing(category)
-    _check_scope(venue, params)
-    shown = bool(params.get("symbol")) or account.position.lots != 0
-    if params.get("settleCoin", venue.instrument.quote) != venue.instrument.quote:
-        shown = False
-    rows = [messages.position(venue, account, entry_field="avgPrice")] if shown else []
-    if account.keys.standing.hedges:  # one row a direction; this venue itself nets
+def _execution_row(venue: Venue, one: Execution | Funding) -> Callable[[], Json]:
+    return lambda: messages.execution(venue.instrument, one, messages.mark_price(venue))
+
+
+def positions(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
+    """position/list: a named symbol is shown flat too; by settleCoin only what is held. Spot has none."""
+    category = _category_listed(params)
+    if category != "linear":
+        return {"category": category, "list": [], "nextPageCursor": ""}
+    _check_scope(params)
+    named = bool(params.get("symbol"))
+    rows = [
+        messages.position(venue, account, entry_field="avgPrice")
+        for venue, account in _asked(exchange, holder, params, category)
+        if named or account.position.lots
+    ]
+    if holder.keys.standing.hedges:  # one row a direction; this venue itself nets
         rows = [{**row, "positionIdx": direction} for row in rows for direction in (1, 2)]
-    return {"category": HERE, "list": rows, "nextPageCursor": ""}
+    return {"category": category, "list": rows, "nextPageCursor": ""}
 
 
-def wallet_balance(venue: Venue, account: Account, params: Params) -> Json:
+def wallet_balance(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
     """account/wallet-balance; with `coin` only the rows of those coins."""
     if params.get("accountType") != "UNIFIED":
         raise V5Error(10001, f"params error: accountType {params.get('accountType')!r} is not UNIFIED")
-    return {"list": [messages.wallet(venue, account, str(params.get("coin") or ""))]}
+    return {"list": [messages.wallet(exchange, holder, str(params.get("coin") or ""))]}
 
 
-def account_info(account: Account, dcp_window_s: int | None) -> Json:
+def account_info(holder: Holder, dcp_window_s: int | None) -> Json:
     """`dcp_window_s`: after which disconnection orders are cancelled, seconds; None: they are not."""
     return {
-        "marginMode": account.keys.standing.margin_mode,
-        "updatedTime": messages.ms(account.opened_at_ns),
+        "marginMode": holder.keys.standing.margin_mode,
+        "updatedTime": messages.ms(holder.opened_at_ns),
         "unifiedMarginStatus": 5,
         "dcpStatus": "OFF" if dcp_window_s is None else "ON",
         "timeWindow": dcp_window_s or WINDOW_DEFAULT_S,
@@ -176,38 +196,41 @@ def account_info(account: Account, dcp_window_s: int | None) -> Json:
     }
 
 
-def fee_rate(venue: Venue, account: Account, params: Params) -> Json:
-    check_category(params)
-    if params.get("symbol"):
-        check_symbol(venue, params)
-    standing = account.keys.standing
-    row = {
-        "symbol": venue.instrument.symbol,
-        "takerFeeRate": standing.taker_fee_rate or text(venue.fees.taker),
-        "makerFeeRate": standing.maker_fee_rate or text(venue.fees.maker),
-    }
-    return {"category": "linear", "list": [row]}
+def fee_rate(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
+    category = check_category(exchange, params)
+    listed = [venue_of(exchange, params)] if params.get("symbol") else exchange.of_category(category)
+    standing = holder.keys.standing
+    rows = [
+        {
+            "symbol": venue.instrument.symbol,
+            "takerFeeRate": standing.taker_fee_rate or text(venue.fees.taker),
+            "makerFeeRate": standing.maker_fee_rate or text(venue.fees.maker),
+        }
+        for venue in listed
+    ]
+    return {"category": category, "list": rows}
 
 
-def coins(venue: Venue, params: Params) -> Json:
+def coins(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
     """asset/coin/query-info: the coins there are; nothing can be deposited or withdrawn, so they have no chains."""
-    names = [name for name in (venue.instrument.base, venue.instrument.quote) if params.get("coin", name) == name]
+    known = dict.fromkeys(coin for v in exchange.venues for coin in (v.instrument.base, v.instrument.quote))
+    names = [name for name in known if params.get("coin", name) == name]
     return {"rows": [{"name": name, "coin": name, "remainAmount": "0", "chains": []} for name in names]}
 
 
-def query_api(account: Account, now_ns: int) -> Json:
+def query_api(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
     """user/query-api: the key as it stands. A key that does not expire is written as one that did long ago."""
-    standing = account.keys.standing
+    standing = holder.keys.standing
     left_ns = None if standing.expires_at_ns is None else standing.expires_at_ns - now_ns
     return {
-        "id": str(account.uid),
-        "note": account.name,
-        "apiKey": account.api_key,
+        "id": str(holder.uid),
+        "note": holder.name,
+        "apiKey": holder.api_key,
         "readOnly": int(standing.read_only),
         "secret": "",
         "permissions": {
             "ContractTrade": ["Order", "Position"],
-            "Spot": [],
+            "Spot": ["SpotTrade"] if "spot" in exchange.categories else [],
             "Wallet": ["AccountTransfer", "Withdraw"] if standing.withdraws else [],
             "Options": [],
             "Derivatives": ["DerivativesTrade"],
@@ -222,10 +245,10 @@ def query_api(account: Account, now_ns: int) -> Json:
         "type": 1,
         "deadlineDay": -2 if left_ns is None else left_ns // DAY_NS,
         "expiredAt": utc(standing.expires_at_ns),
-        "createdAt": utc(standing.created_at_ns or account.opened_at_ns),
+        "createdAt": utc(standing.created_at_ns or holder.opened_at_ns),
         "unified": 0,
         "uta": 1,
-        "userID": account.uid,
+        "userID": holder.uid,
         "inviterID": 0,
         "vipLevel": "No VIP",
         "mktMakerLevel": "0",
@@ -235,7 +258,7 @@ def query_api(account: Account, now_ns: int) -> Json:
         "parentUid": "0",
         "kycLevel": "LEVEL_DEFAULT",
         "kycRegion": "",
-        "userIDInt64": str(account.uid),
+        "userIDInt64": str(holder.uid),
         "inviterIDInt64": "0",
         "affiliateIDInt64": "0",
     }
@@ -252,10 +275,6 @@ def _category_listed(params: Params) -> str:
     return category
 
 
-def _nothing(category: str) -> Json:
-    return {"category": category, "list": [], "nextPageCursor": ""}
-
-
 def limit(params: Params, default: int, most: int) -> int:
     """The `limit` parameter. Raises V5Error 10001 outside 1 to `most`."""
     value = str(params.get("limit") or default)
@@ -264,20 +283,20 @@ def limit(params: Params, default: int, most: int) -> int:
     return int(value)
 
 
-def _check_scope(venue: Venue, params: Params) -> None:
-    if params.get("symbol"):
-        check_symbol(venue, params)
-    elif not any(params.get(name) for name in ("settleCoin", "baseCoin", "orderId", "orderLinkId")):
+def _check_scope(params: Params) -> None:
+    if not any(params.get(name) for name in ("symbol", "settleCoin", "baseCoin", "orderId", "orderLinkId")):
         raise V5Error(10001, "params error: symbol, settleCoin or baseCoin is needed")
 
 
-def _other_symbol(venue: Venue, params: Params) -> bool:
-    instrument = venue.instrument
-    return (
-        params.get("symbol", instrument.symbol) != instrument.symbol
-        or params.get("settleCoin", instrument.quote) != instrument.quote
-        or params.get("baseCoin", instrument.base) != instrument.base
-    )
+def _asked(exchange: Exchange, holder: Holder, params: Params, category: str) -> Iterable[tuple[Venue, Account]]:
+    """The holder's accounts that a query is about. Raises V5Error 10001 for a symbol that does not trade here."""
+    if params.get("symbol") and exchange.of_category(category):
+        venue_of(exchange, params)
+    for venue, account in exchange.accounts(holder, category):
+        instrument = venue.instrument
+        asked = (("symbol", instrument.symbol), ("settleCoin", instrument.quote), ("baseCoin", instrument.base))
+        if all((params.get(name) or own) == own for name, own in asked):
+            yield venue, account
 
 
 def _wanted(params: Params, order_id: str, link_id: str, at_ns: int) -> bool:
@@ -296,32 +315,48 @@ def _wanted(params: Params, order_id: str, link_id: str, at_ns: int) -> bool:
     return True
 
 
-def _order_page(venue: Venue, orders: Iterable[Order], params: Params) -> Json:
+def _order_page(
+    exchange: Exchange, holder: Holder, params: Params, category: str, orders: Callable[[Account], Iterable[Order]]
+) -> Json:
     status = params.get("orderStatus")
-    rows = [
-        order
-        for order in orders
-        if _wanted(params, order.order_id, order.link_id, order.created_at_ns)
-        and (not status or messages.STATUSES[order.status] == status)
-    ]
-    rows = [] if _other_symbol(venue, params) else rows
-    page, cursor = _page(rows, [order.key for order in rows], params, default=20, most=50)
-    found = [messages.order(venue.instrument, order) for order in page]
-    return {"category": "linear", "list": found, "nextPageCursor": cursor}
+    rows: list[_Row] = []
+    for place, (venue, account) in enumerate(_asked(exchange, holder, params, category)):
+        for order in orders(account):
+            if _wanted(params, order.order_id, order.link_id, order.created_at_ns) and (
+                not status or messages.STATUSES[order.status] == status
+            ):
+                rows.append(_Row(_key(order.created_at_ns, order.key, place), _order_row(venue, order)))
+    page, cursor = _page(rows, params, default=20, most=50)
+    return {"category": category, "list": page, "nextPageCursor": cursor}
 
 
-def _page(
-    rows: Sequence[_Row], keys: Sequence[int], params: Params, *, default: int, most: int
-) -> tuple[list[_Row], str]:
-    """Newest first; the cursor names the last key shown, percent-encoded once as the real venue's is."""
+def _order_row(venue: Venue, order: Order) -> Callable[[], Json]:
+    return lambda: messages.order(venue.instrument, order)
+
+
+def _key(at_ns: int, number: int, place: int) -> int:
+    """Orders rows of several symbols: by time, at one symbol by number."""
+    return (at_ns << 72) | (number << 8) | place
+
+
+def _page(rows: list[_Row], params: Params, *, default: int, most: int) -> tuple[list[Json], str]:
+    """Newest first; the cursor names the last key shown."""
     count = limit(params, default, most)
-    ordered = sorted(zip(keys, rows, strict=True), key=lambda pair: -pair[0])
-    cursor = params.get("cursor")
-    if cursor:
-        below = re.search(r"page_token(?:=|%3D|%253D)(\d+)", str(cursor))
-        if below is None:
-            raise V5Error(10001, f"params error: cursor {str(cursor)[:60]!r} is not one of ours")
-        ordered = [pair for pair in ordered if pair[0] < int(below.group(1))]
+    ordered = sorted(rows, key=lambda row: -row.key)
+    if params.get("cursor"):
+        below = _place(params)
+        ordered = [row for row in ordered if row.key < below]
     page = ordered[:count]
-    more = len(ordered) > count
-    return [row for _, row in page], f"page_token%3D{page[-1][0]}%26" if more else ""
+    return [row.of() for row in page], _cursor(page[-1].key) if len(ordered) > count else ""
+
+
+def _cursor(place: int) -> str:
+    """Percent-encoded once, as the real venue's is."""
+    return f"page_token%3D{place}%26"
+
+
+def _place(params: Params) -> int:
+    found = re.search(r"page_token(?:=|%3D|%253D)(\d+)", str(params["cursor"]))
+    if found is None:
+        raise V5Error(10001, f"params error: cursor {str(params['cursor'])[:60]!r} is not one of ours")
+    return int(found.group(1))

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from bot.simulator.accounts import Account
+from bot.simulator.accounts import Holder
 from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome
 from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
 from bot.simulator.bybit_dcp import TOPICS as DCP_TOPICS
@@ -115,11 +115,11 @@ class PrivateSession:
 
     def __init__(self, connection_id: str, send: Send, face: V5) -> None:
         self.send = send
-        self.account: Account | None = None
+        self.holder: Holder | None = None
         self.topics: dict[str, None] = {}
+        self._guarding: list[str] = []
         self.api_key = ""
         """What it authenticated with."""
-        self._guards_orders = False
         self._connection_id = connection_id
         self._face = face
 
@@ -143,13 +143,14 @@ class PrivateSession:
 
     def closed(self, now_ns: int) -> None:
         """The connection is gone: where it was the one that kept the account's orders, their window begins."""
-        if self.account is not None and self._guards_orders:
-            self._guards_orders = False
-            self._face.dcp.disconnected(self.account, now_ns)
+        guarding, self._guarding = self._guarding, []
+        for topic in guarding:
+            if self.holder is not None:
+                self._face.dcp.disconnected(self.holder, topic, now_ns)
 
     def _authenticate(self, frame: _Frame, now_ns: int) -> None:
         try:
-            self.account = authenticate_socket(self._face.venue, frame.args, now_ns)
+            self.holder = authenticate_socket(self._face.exchange, frame.args, self._face.shown_ns(now_ns))
         except V5Error as error:
             self._reply("auth", frame.req_id, error.message)
             return
@@ -159,15 +160,16 @@ class PrivateSession:
     def _subscribe(self, frame: _Frame) -> None:
         topics = [str(topic) for topic in frame.args]
         unknown = [topic for topic in topics if topic not in PRIVATE_TOPICS]
-        if self.account is None:
+        if self.holder is None:
             self._reply("subscribe", frame.req_id, "Request not authorized")
         elif unknown or not topics:
             self._reply("subscribe", frame.req_id, f"error:handler not found,topic:{','.join(unknown)}")
         else:
             self.topics.update(dict.fromkeys(topics))
-            if "dcp.future" in topics and not self._guards_orders:
-                self._guards_orders = True
-                self._face.dcp.connected(self.account)
+            for topic in topics:
+                if topic in DCP_TOPICS and topic not in self._guarding:
+                    self._guarding.append(topic)
+                    self._face.dcp.connected(self.holder, topic)
             self._reply("subscribe", frame.req_id, "", success=True)
 
     def _reply(self, op: str, req_id: str | int, message: str, *, success: bool = False) -> None:
@@ -185,7 +187,7 @@ class TradeSession:
         self._connection_id = connection_id
         self._face = face
         self._acted = acted
-        self._account: Account | None = None
+        self._holder: Holder | None = None
         self.api_key = ""
         """What it authenticated with."""
         self._used_ids: dict[str | int, None] = {}
@@ -201,21 +203,21 @@ class TradeSession:
             self._authenticate(frame, now_ns)
         elif frame.op not in TRADE_OPERATIONS:
             self._reply(frame, 10404, f"op type {frame.op[:40]!r} is not found", now_ns)
-        elif self._account is None:
+        elif self._holder is None:
             self._reply(frame, 10005, "Permission denied: authenticate first", now_ns)
         else:
-            self._operate(self._account, frame, now_ns)
+            self._operate(self._holder, frame, now_ns)
 
     def _authenticate(self, frame: _Frame, now_ns: int) -> None:
         code, message = 0, "OK"
         try:
-            self._account = authenticate_socket(self._face.venue, frame.args, now_ns)
+            self._holder = authenticate_socket(self._face.exchange, frame.args, self._face.shown_ns(now_ns))
             self.api_key = str(frame.args[0])
         except V5Error as error:
             code, message = error.code, error.message
         self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))
 
-    def _operate(self, account: Account, frame: _Frame, now_ns: int) -> None:
+    def _operate(self, holder: Holder, frame: _Frame, now_ns: int) -> None:
         if frame.reqId and frame.reqId in self._used_ids:
             self._reply(frame, 20006, "reqId is duplicated", now_ns)
             return
@@ -223,7 +225,7 @@ class TradeSession:
         window = str(frame.header.get("X-BAPI-RECV-WINDOW", RECV_WINDOW_MS))
         params = frame.args[0] if len(frame.args) == 1 else None
         try:
-            check_timestamp(timestamp, window, now_ns)
+            check_timestamp(timestamp, window, self._face.shown_ns(now_ns))
             if not isinstance(params, dict):
                 raise V5Error(10001, "params error: args must hold one object")
         except V5Error as error:
@@ -233,7 +235,10 @@ class TradeSession:
         if len(self._used_ids) > REQUEST_IDS_KEPT:
             del self._used_ids[next(iter(self._used_ids))]
         named = {str(name): value for name, value in params.items()}
-        outcome = self._face.operate(account, TRADE_OPERATIONS[frame.op], named, now_ns)
+        if self._face.faults.storm(now_ns) is not None:
+            self._reply(frame, 10429, "System level frequency protection", now_ns)
+            return
+        outcome = self._face.operate(holder, TRADE_OPERATIONS[frame.op], named, now_ns)
         if not outcome.lost:
             self._reply(frame, outcome.code, outcome.message, now_ns, outcome)
         self._acted()

@@ -1,124 +1,42 @@
 """What goes wrong, in one seeded plan: every fault is armed, fires (at once or when its moment comes) and is on record.
 
-The venue, its V5 face and its mount ask the plan; nothing else in them knows of faults. Pure: time is an argument.
+The venue, its V5 face and its two mounts ask the plan; nothing else in them knows of faults. Pure: time is an argument.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+from bot.simulator.fault_kinds import KINDS, FaultRefused
+
+__all__ = ["KINDS", "Fault", "FaultPlan", "FaultRefused", "Harm", "Pushes", "Way"]
+
+Way = Literal["request", "answer", "push", "private"]
+"""A request and its answer, by HTTP or the trade socket; `push`: market data; `private`: the account's own stream."""
+
+NS_PER_MS = 1_000_000
 
 
-class FaultRefused(Exception):
-    """A fault that cannot be armed; one line with the name, the value and what is allowed."""
+class Harm(NamedTuple):
+    """Of one way: shares of messages lost, delivered twice, exchanged with the next; extra time, its random part."""
 
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A decimal parameter with its bounds, or one of `choices`."""
-
-    default: str
-    low: Decimal = Decimal(0)
-    high: Decimal = Decimal(0)
-    choices: tuple[str, ...] = ()
-
-    def check(self, name: str, value: object) -> str:
-        text = str(value)
-        if self.choices:
-            if text not in self.choices:
-                raise FaultRefused(f"{name}: {text!r} is not one of {', '.join(self.choices)}")
-            return text
-        try:
-            number = Decimal(text)
-        except InvalidOperation:
-            number = Decimal("NaN")
-        if isinstance(value, bool) or not number.is_finite() or not self.low <= number <= self.high:
-            raise FaultRefused(f"{name}: {text!r} is outside {self.low} to {self.high}")
-        return text
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """`needs_account`: the fault happens to one account. `fires_at_once`: arming it is its moment."""
-
-    meaning: str
-    needs_account: bool
-    fires_at_once: bool
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-
-
-def _number(default: str, low: str, high: str) -> Parameter:
-    return Parameter(default, Decimal(low), Decimal(high))
-
-
-KINDS: Mapping[str, Kind] = {
-    "crossing": Kind(
-        "the next post-only create or amend meets a market that jumped through it, and post-only is not enforced",
-        needs_account=True,
-        fires_at_once=False,
-        parameters={"through_ticks": _number("3", "1", "1000")},
-    ),
-    "loss": Kind(
-        "once the account has a position, one price jump against it",
-        needs_account=True,
-        fires_at_once=False,
-        parameters={"jump_pct": _number("30", "0.01", "90"), "position_quote_min": _number("0", "0", "1000000000")},
-    ),
-    "loss_over": Kind("the market returns to where it would stand without the jumps of all losses", False, True),
-    "stall": Kind("public sockets stay connected and carry no data until unstall", False, True),
-    "unstall": Kind("public sockets carry data again, from a fresh snapshot on", False, True),
-    "latency_ms": Kind(
-        "every REST request waits this long before it reaches the venue; 0 ends it",
-        needs_account=False,
-        fires_at_once=True,
-        parameters={"ms": _number("200", "0", "60000"), "jitter_ms": _number("0", "0", "60000")},
-    ),
-    "disconnect": Kind(
-        "open sockets of one kind are cut",
-        needs_account=False,
-        fires_at_once=True,
-        parameters={"stream": Parameter("all", choices=("public", "private", "trade", "all"))},
-    ),
-    "refuse_create": Kind(
-        "the next create answers this code and does not happen",
-        needs_account=True,
-        fires_at_once=False,
-        parameters={"code": _number("10001", "1", "999999")},
-    ),
-    "refuse": Kind(
-        "the next request of that kind, alone or in a batch, answers this code and does not happen",
-        needs_account=True,
-        fires_at_once=False,
-        parameters={
-            "request": Parameter("create", choices=("create", "amend", "cancel", "cancel-all")),
-            "code": _number("10016", "1", "999999"),
-        },
-    ),
-    "http_error": Kind(
-        "the next signed REST request answers this HTTP status, with no JSON, and does not happen",
-        needs_account=True,
-        fires_at_once=False,
-        parameters={"status": Parameter("500", choices=("403", "429", "500", "502", "503", "504"))},
-    ),
-    "accept_then_timeout": Kind("the next create happens, but its answer never comes", True, False),
-    "foreign_order": Kind(
-        "an order without any of the client's ids appears, far from the market",
-        needs_account=True,
-        fires_at_once=True,
-        parameters={
-            "side": Parameter("buy", choices=("buy", "sell")),
-            "distance_pct": _number("5", "1", "50"),
-            "qty_lots": _number("1", "1", "1000000"),
-        },
-    ),
-}
+    lost_pct: float = 0.0
+    jitter_ns: int = 0
+    doubled_pct: float = 0.0
+    swapped_pct: float = 0.0
+    delay_ns: int = 0
 
 
 @dataclass(slots=True)
 class Fault:
-    """One armed fault. `fired_at_ns` None: its moment has not come. `moved_ticks`: how far it holds the market away."""
+    """One armed fault. `fired_at_ns` None: its moment has not come. `symbol` empty: wherever it comes first.
+
+    `moved_ticks`: how far it holds that symbol's market away.
+    """
 
     fault_id: int
     kind: str
@@ -127,37 +45,44 @@ class Fault:
     armed_at_ns: int
     fired_at_ns: int | None = None
     moved_ticks: int = 0
+    symbol: str = ""
 
     def number(self, name: str) -> Decimal:
         return Decimal(self.parameters[name])
 
 
 class FaultPlan:
-    """Everything that was armed, in order, under one seed."""
+    """Everything that was armed, in order, under one seed. It is also the `Fate` of every message on the way."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - faults must repeat under their seed
         self._faults: list[Fault] = []
         self.stalled = False
+        self.private_stalled = False
+        self.harms: dict[Way, Harm] = {}
+        self.skew_ns = 0
         self._latency: Fault | None = None
+        self._down_until_ns = 0
+        self._storm_until_ns = 0
+        self._storm_answer = 429
+        self._cuts: list[str] = []
+        self.restarts = 0
 
-    def arm(self, kind: str, account: str, parameters: Mapping[str, object], now_ns: int) -> Fault:
+    def arm(self, kind: str, account: str, parameters: Mapping[str, object], now_ns: int, *, symbol: str = "") -> Fault:
         """Check and record a fault; those whose moment is now are marked fired. Raises FaultRefused."""
         known = KINDS.get(kind)
         if known is None:
             raise FaultRefused(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
-        for name in parameters:
-            if name not in known.parameters:
-                allowed = ", ".join(("account", *known.parameters))
-                raise FaultRefused(f"{name}: unknown parameter of {kind}; allowed are {allowed}")
+        values = known.check(kind, parameters)
+        if kind == "way" and values["way"] == "private" and Decimal(values["lost_pct"]):
+            raise FaultRefused("lost_pct: a private stream loses nothing unless it is cut; that is disconnect")
         if known.needs_account and not account:
             raise FaultRefused(f"account: {kind} happens to one account; its name is missing")
-        values = {n: p.check(n, parameters.get(n, p.default)) for n, p in known.parameters.items()}
-        fault = Fault(len(self._faults) + 1, kind, account, values, now_ns)
+        fault = Fault(len(self._faults) + 1, kind, account, values, now_ns, symbol=symbol)
         self._faults.append(fault)
         if known.fires_at_once:
             fault.fired_at_ns = now_ns
-            self._take_effect(fault)
+            self._take_effect(fault, now_ns)
         return fault
 
     @property
@@ -180,29 +105,128 @@ class FaultPlan:
         """All armed faults of that kind that have not fired."""
         return [fault for fault in self._faults if fault.fired_at_ns is None and fault.kind == kind]
 
-    def fire(self, kind: str, account: str, now_ns: int, **matching: str) -> Fault | None:
-        """Fire the oldest waiting fault of that kind, and of those parameters; None where none waits."""
+    def fire(self, kind: str, account: str, now_ns: int, *, symbol: str = "", **matching: str) -> Fault | None:
+        """Fire the oldest waiting fault of that kind, symbol and parameters; None where none waits."""
         for fault in self._faults:
             if fault.fired_at_ns is None and fault.kind == kind and fault.account == account:
                 if any(fault.parameters[name] != value for name, value in matching.items()):
+                    continue
+                if fault.symbol and symbol and fault.symbol != symbol:
                     continue
                 fault.fired_at_ns = now_ns
                 return fault
         return None
 
-    def latency_ns(self) -> int:
-        """How long a REST request has to wait now, nanoseconds."""
-        if self._latency is None:
-            return 0
-        jitter = int(self._latency.number("jitter_ms") * 1_000_000)
-        return int(self._latency.number("ms") * 1_000_000) + (self._random.randrange(jitter) if jitter else 0)
-
     def of_account(self, account: str) -> list[Fault]:
         """Faults of that account and those that happen to everybody, in the order of arming."""
         return [fault for fault in self._faults if fault.account in ("", account)]
 
-    def _take_effect(self, fault: Fault) -> None:
-        if fault.kind in ("stall", "unstall"):
-            self.stalled = fault.kind == "stall"
-        elif fault.kind == "latency_ms":
-            self._latency = fault
+    # ---- the way ----------------------------------------------------------------------------------------------------
+
+    def latency_ns(self) -> int:
+        """How long a REST request has to wait now, nanoseconds."""
+        if self._latency is None:
+            return 0
+        jitter = int(self._latency.number("jitter_ms") * NS_PER_MS)
+        return int(self._latency.number("ms") * NS_PER_MS) + (self._random.randrange(jitter) if jitter else 0)
+
+    def of(self, way: Way, now_ns: int) -> int | None:
+        """What becomes of one message: extra nanoseconds on the way; None: it never arrives."""
+        harm = self.harms.get(way)
+        if harm is None:
+            return 0
+        if harm.lost_pct and self._random.random() * 100 < harm.lost_pct:
+            return None
+        return harm.delay_ns + (self._random.randrange(harm.jitter_ns) if harm.jitter_ns else 0)
+
+    def doubles(self, way: Way) -> bool:
+        """Whether this message arrives twice."""
+        harm = self.harms.get(way)
+        return harm is not None and self._random.random() * 100 < harm.doubled_pct
+
+    def swaps(self, way: Way) -> bool:
+        """Whether this message arrives after the next one."""
+        harm = self.harms.get(way)
+        return harm is not None and self._random.random() * 100 < harm.swapped_pct
+
+    def is_down(self, now_ns: int) -> bool:
+        """Whether the venue restarts just now."""
+        return now_ns < self._down_until_ns
+
+    def storm(self, now_ns: int) -> int | None:
+        """What a signed request is answered during a storm: 429 or 403 of HTTP, or 10006; None: there is none."""
+        return self._storm_answer if now_ns < self._storm_until_ns else None
+
+    def take_cuts(self) -> list[str]:
+        """Which sockets are to be cut since the last call: public, private, trade or all. For the mount."""
+        cuts, self._cuts = self._cuts, []
+        return cuts
+
+    def calm(self) -> None:
+        """End what lasts: harms of the ways, latency, stalls, skew, storm, restart. What was armed stays on record."""
+        self.harms.clear()
+        self.stalled = self.private_stalled = False
+        self.skew_ns = self._down_until_ns = self._storm_until_ns = 0
+        self._latency = None
+
+    def _take_effect(self, fault: Fault, now_ns: int) -> None:
+        match fault.kind:
+            case "stall":
+                stream = fault.parameters["stream"]
+                self.stalled |= stream in ("public", "all")
+                self.private_stalled |= stream in ("private", "all")
+            case "unstall":
+                self.stalled = self.private_stalled = False
+            case "latency_ms":
+                self._latency = fault
+            case "way":
+                self._harm(fault)
+            case "clock_skew":
+                self.skew_ns = int(fault.number("ms")) * NS_PER_MS
+            case "disconnect":
+                self._cuts.append(fault.parameters["stream"])
+            case "venue_restart":
+                self._down_until_ns = now_ns + int(fault.number("lasts_s") * 1_000) * NS_PER_MS
+                self._cuts.append("all")
+                self.restarts += 1
+            case "rate_limit_storm":
+                self._storm_until_ns = now_ns + int(fault.number("lasts_s") * 1_000) * NS_PER_MS
+                self._storm_answer = int(fault.parameters["answer"])
+
+    def _harm(self, fault: Fault) -> None:
+        ways: Mapping[str, Way] = {"request": "request", "answer": "answer", "push": "push", "private": "private"}
+        way = ways[fault.parameters["way"]]
+        lost, doubled, swapped = (float(fault.parameters[f"{name}_pct"]) for name in ("lost", "doubled", "swapped"))
+        delay, jitter = (int(fault.number(f"{name}_ms") * NS_PER_MS) for name in ("delay", "jitter"))
+        harm = Harm(lost, jitter, doubled, swapped, delay)
+        if harm == Harm():
+            self.harms.pop(way, None)
+        else:
+            self.harms[way] = harm
+
+
+class Pushes:
+    """A session's messages on their way to the mount: some twice, some after the next, none while it is silent."""
+
+    def __init__(self, faults: FaultPlan, way: Way, send: Callable[[str], None]) -> None:
+        self._faults = faults
+        self._way: Way = way
+        self._send = send
+        self._held: str | None = None
+
+    def __call__(self, text: str) -> None:
+        faults = self._faults
+        if faults.private_stalled and self._way == "private":
+            return
+        if not faults.harms and self._held is None:
+            self._send(text)
+            return
+        if self._held is None and '"topic":' in text and faults.swaps(self._way):  # data alone: a greeting has no next
+            self._held = text
+            return
+        self._send(text)
+        if faults.doubles(self._way):
+            self._send(text)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._send(held)

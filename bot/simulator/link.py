@@ -1,34 +1,46 @@
 """The in-process mount: the venue's V5 face behind the adapter's `Transport`, in simulated time.
 
 The same face, sessions and bytes as on loopback; what differs is the way between: a message takes as long as `Latency`
-says, and `Fate` is asked what else becomes of it. All faults of the way live here: neither the adapter nor the venue
-knows of them. Nothing here encodes or decodes.
+says, and the exchange's plan of faults is asked what else becomes of it. All faults of the way live in the mounts:
+neither the adapter nor the venue knows of them. Nothing here encodes or decodes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Literal, NamedTuple, Never, Protocol
+from typing import Literal, NamedTuple, Never
 
+import msgspec
+
+from bot.domain.instrument import Category
 from bot.simulator.bybit import V5, Request
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession, Session, TradeSession
 from bot.simulator.bybit_streams import Streams
+from bot.simulator.exchange import Exchange
+from bot.simulator.fault_file import Due
+from bot.simulator.faults import Pushes, Way
 from bot.simulator.timeline import NS_PER_S, Timeline
 from bot.simulator.venue import Venue
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
 
-Way = Literal["request", "answer", "push"]
 Kind = Literal["public", "private", "trade"]
 
 HOSTS = BybitHosts("http://link", "ws://link/v5/public/linear", "ws://link/v5/private", "ws://link/v5/trade")
 """Addresses that lead to a link; no name of a machine."""
 
-_KINDS: Mapping[str, Kind] = {"/v5/public/linear": "public", "/v5/private": "private", "/v5/trade": "trade"}
+SPOT_HOSTS = msgspec.structs.replace(HOSTS, ws_public_url="ws://link/v5/public/spot")
+
+_KINDS: Mapping[str, tuple[Kind, Category]] = {
+    "/v5/public/linear": ("public", "linear"),
+    "/v5/public/spot": ("public", "spot"),
+    "/v5/private": ("private", "linear"),
+    "/v5/trade": ("trade", "linear"),
+}
+_WAYS: Mapping[Kind, Way] = {"public": "push", "private": "private", "trade": "answer"}
 
 
 class Latency(NamedTuple):
@@ -43,67 +55,45 @@ class Latency(NamedTuple):
     push_ns: int = 5_000_011
 
 
-class Fate(Protocol):
-    """What becomes of one message. Asked once for each, in the order in which they are sent."""
-
-    def of(self, way: Way, now_ns: int) -> int | None:
-        """Extra nanoseconds on the way; None: it never arrives. A push that never arrives is a gap in the stream."""
-
-
-class Unharmed:
-    """Every message arrives in its time."""
-
-    def of(self, way: Way, now_ns: int) -> int | None:
-        return 0
-
-
-class Harm(NamedTuple):
-    """Of one way: the share of messages that never arrive, and the longest extra time of the others."""
-
-    lost_pct: float = 0.0
-    jitter_ns: int = 0
-
-
-class SeededFate:
-    """Loses and delays messages at random under a seed; ways that are not named are unharmed."""
-
-    def __init__(self, seed: int, harms: Mapping[Way, Harm]) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - faults must repeat under their seed
-        self._harms = dict(harms)
-
-    def of(self, way: Way, now_ns: int) -> int | None:
-        harm = self._harms.get(way)
-        if harm is None:
-            return 0
-        if harm.lost_pct and self._random.random() * 100 < harm.lost_pct:
-            return None
-        return self._random.randrange(harm.jitter_ns) if harm.jitter_ns else 0
-
-
 class Link:
-    """A `Transport` to one venue. The venue's clock is the timeline's."""
+    """A `Transport` to one exchange. The venue's clock is the timeline's."""
 
-    def __init__(self, venue: Venue, timeline: Timeline, latency: Latency, fate: Fate) -> None:
-        self._venue = venue
+    def __init__(self, exchange: Exchange, timeline: Timeline, latency: Latency) -> None:
+        self._exchange = exchange
+        self._faults = exchange.faults
         self._timeline = timeline
         self._latency = latency
-        self._fate = fate
-        self._face = V5(venue)
-        self._streams = Streams(venue)
+        self._face = V5(exchange)
+        self._streams = Streams(exchange)
         self._sockets: dict[LinkSocket, Session] = {}
         self._connections = 0
 
     # ---- the market -------------------------------------------------------------------------------------------------
 
     def start_market(self) -> None:
-        """From now on the market moves whenever it is due."""
-        self._timeline.at_ns(self._venue.next_at_ns(), self._move_market)
+        """From now on the market of every symbol moves whenever it is due."""
+        for venue in self._exchange.venues:
+            self._timeline.at_ns(venue.next_at_ns(), self._move_market, venue)
 
-    def _move_market(self) -> None:
+    def _move_market(self, venue: Venue) -> None:
         now_ns = self._timeline.now_ns()
-        self._venue.advance(now_ns)
-        self._streams.distribute(now_ns, market_moved=True)
-        self._timeline.at_ns(self._venue.next_at_ns(), self._move_market)
+        venue.advance(now_ns)
+        self._streams.distribute(now_ns, venue)
+        self._timeline.at_ns(venue.next_at_ns(), self._move_market, venue)
+
+    def arm(self, kind: str, account: str, parameters: Mapping[str, object]) -> None:
+        """A fault, here and now. Raises FaultRefused."""
+        self._exchange.arm(kind, account, parameters, self._timeline.now_ns())
+        self._cut_as_armed()
+
+    def befall(self, due: Due) -> None:
+        """A fault of a plan, now that its time has come."""
+        self._exchange.befall(due, self._timeline.now_ns())
+        self._cut_as_armed()
+
+    def _cut_as_armed(self) -> None:
+        for stream in self._faults.take_cuts():
+            self.cut(stream)
 
     # ---- requests ---------------------------------------------------------------------------------------------------
 
@@ -115,10 +105,12 @@ class Link:
         asked = Request(method, path, query, body, _lowered(headers))
         answered: asyncio.Future[HttpAnswer] = timeline.create_future()
         now_ns = timeline.now_ns()
-        extra_ns = self._fate.of("request", now_ns)
+        extra_ns = self._faults.of("request", now_ns)
         if extra_ns is not None:
-            takes_ns = self._latency.request_ns + extra_ns + self._venue.faults.latency_ns()
-            timeline.at_ns(now_ns + takes_ns, self._arrive, asked, answered)
+            at_ns = now_ns + self._latency.request_ns + extra_ns + self._faults.latency_ns()
+            if self._faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
+                timeline.at_ns(at_ns, self._arrive, asked, timeline.create_future())
+            timeline.at_ns(at_ns, self._arrive, asked, answered)
         late = timeline.call_at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
         try:
             return await answered
@@ -129,46 +121,56 @@ class Link:
         now_ns = self._timeline.now_ns()
         answer = self._face.answer(asked, now_ns)
         self._distribute()
-        extra_ns = None if answer.lost else self._fate.of("answer", now_ns)
+        extra_ns = None if answer.lost else self._faults.of("answer", now_ns)
         if extra_ns is not None:
             shown = HttpAnswer(answer.status, _lowered(answer.headers), answer.body)
             self._timeline.at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
 
     def _distribute(self) -> None:
-        self._streams.distribute(self._timeline.now_ns(), market_moved=False)
+        self._streams.distribute(self._timeline.now_ns())
 
     # ---- sockets ----------------------------------------------------------------------------------------------------
 
     async def connect(self, url: str, timeout_s: float) -> LinkSocket:
-        kind = _KINDS.get(url.removeprefix("ws://link"))
-        if kind is None:
+        known = _KINDS.get(url.removeprefix("ws://link"))
+        if known is None:
             raise NotSent(f"no socket at {url}")
         connected: asyncio.Future[None] = self._timeline.create_future()
         now_ns = self._timeline.now_ns()
         self._timeline.call_at_ns(now_ns + self._latency.connect_ns, connected.set_result, None)
         await connected
+        if self._faults.is_down(self._timeline.now_ns()):
+            raise NotSent("connection refused")
         self._connections += 1
-        socket = LinkSocket(self, kind)
-        self._sockets[socket] = self._session(kind, socket, f"link-{self._connections}")
+        socket = LinkSocket(self, known[0])
+        self._sockets[socket] = self._session(*known, socket, f"link-{self._connections}")
         return socket
 
-    def _session(self, kind: Kind, socket: LinkSocket, name: str) -> Session:
+    def _session(self, kind: Kind, category: Category, socket: LinkSocket, name: str) -> Session:
+        send = Pushes(self._faults, _WAYS[kind], socket.push)
         if kind == "private":
-            private = PrivateSession(name, socket.push, self._face)
+            private = PrivateSession(name, send, self._face)
             self._streams.private[private] = None
             return private
         if kind == "trade":
-            return TradeSession(name, socket.push, self._face, self._distribute)
-        public = PublicSession(name, socket.push, self._streams.is_public_topic, self._subscribed)
-        self._streams.public[public] = None
-        return public
+            return TradeSession(name, send, self._face, self._distribute)
 
-    def _subscribed(self, session: PublicSession, topic: str) -> None:
-        self._streams.subscribed(session, topic, self._timeline.now_ns())
+        def is_topic(topic: str) -> bool:
+            return self._streams.is_public_topic(category, topic)
+
+        def subscribed(session: PublicSession, topic: str) -> None:
+            self._streams.subscribed(category, session, topic, self._timeline.now_ns())
+
+        public = PublicSession(name, send, is_topic, subscribed)
+        self._streams.open_public(category, public)
+        return public
 
     def send(self, socket: LinkSocket, text: str) -> None:
         """Carry a client's message to its session."""
-        self._timeline.call_at_ns(self._timeline.now_ns() + self._latency.request_ns, self._hear, socket, text)
+        now_ns = self._timeline.now_ns()
+        extra_ns = self._faults.of("request", now_ns) if socket.kind == "trade" else 0
+        if extra_ns is not None:
+            self._timeline.call_at_ns(now_ns + self._latency.request_ns + extra_ns, self._hear, socket, text)
 
     def _hear(self, socket: LinkSocket, text: str) -> None:
         session = self._sockets.get(socket)
@@ -178,30 +180,26 @@ class Link:
     def push(self, socket: LinkSocket, text: str, not_before_ns: int) -> int:
         """Carry a session's message to its client; returns when it arrives. One connection keeps its order."""
         now_ns = self._timeline.now_ns()
-        extra_ns = self._fate.of("push", now_ns) if socket.kind == "public" else 0
+        extra_ns = self._faults.of(_WAYS[socket.kind], now_ns)
         if extra_ns is None:
             return not_before_ns
         at_ns = max(not_before_ns, now_ns + self._latency.push_ns + extra_ns)
         self._timeline.at_ns(at_ns, socket.arrive, text)
         return at_ns
 
-    def cut(self, kind: Kind | None = None) -> int:
-        """End the open sockets of one kind, or of all; returns how many those were."""
-        chosen = [socket for socket in self._sockets if kind in (None, socket.kind)]
+    def cut(self, stream: str = "all") -> int:
+        """End the open sockets of one kind (public, private, trade), or all; returns how many those were."""
+        chosen = [socket for socket in self._sockets if stream in ("all", socket.kind)]
         for socket in chosen:
             self.forget(socket)
             socket.end("connection reset")
         return len(chosen)
 
-    def cut_as(self, stream: str) -> int:
-        """As `cut`, by the word of a fault: public, private, trade or all."""
-        return self.cut(None if stream == "all" else _KINDS[f"/v5/{'public/linear' if stream == 'public' else stream}"])
-
     def forget(self, socket: LinkSocket) -> None:
         """The socket is closed: its session ends."""
         session = self._sockets.pop(socket, None)
         if isinstance(session, PublicSession):
-            del self._streams.public[session]
+            self._streams.close_public(session)
         elif isinstance(session, PrivateSession):
             del self._streams.private[session]
             session.closed(self._timeline.now_ns())

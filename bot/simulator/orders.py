@@ -53,6 +53,8 @@ class EndReason(StrEnum):
     NO_IMMEDIATE_QTY = "no_immediate_qty"
     NOT_ALL_AT_ONCE = "not_all_at_once"
     REDUCE_ONLY = "reduce_only"
+    RACED = "raced"
+    """Filled; a cancel came too late and found no order any more."""
 
     __hash__ = str.__hash__
 
@@ -76,6 +78,8 @@ class Refusal(StrEnum):
     REDUCE_ONLY = "reduce_only"
     BALANCE_INSUFFICIENT = "balance_insufficient"
     NO_LIQUIDITY = "no_liquidity"
+    POST_ONLY_WOULD_TAKE = "post_only_would_take"
+    """Spot alone says so at once; a contract's order is taken and ends for that reason."""
 
 
 class Refused(Exception):
@@ -118,6 +122,8 @@ class Order(msgspec.Struct, gc=False):
     filled_cost: int = 0
     fee_quote: Decimal = Decimal(0)
     end_reason: EndReason = EndReason.NONE
+    fees: dict[str, Decimal] = {}
+    """Spot: what was paid by coin; empty for contracts, whose fees are all quote."""
 
     @property
     def left_lots(self) -> int:
@@ -147,6 +153,8 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
     closed_lots: int
     realised_quote: Decimal
     at_ns: int
+    fee_coin: str = ""
+    """Spot: of which coin `fee_quote` is; empty: quote."""
 
 
 class PublicTrade(msgspec.Struct, frozen=True, gc=False):

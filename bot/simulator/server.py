@@ -17,25 +17,19 @@ import uvloop
 from aiohttp import web
 
 from bot.capture import is_capture
-from bot.domain.instrument import Instrument
+from bot.domain.instrument import Category, Instrument
 from bot.simulator.captured import load_captured
 from bot.simulator.control import open_account
+from bot.simulator.exchange import Exchange
+from bot.simulator.fault_file import FaultFile, load_fault_file
+from bot.simulator.faults import FaultRefused
+from bot.simulator.listings import GENERATED, LISTINGS, RECORDED, MarketOf, exchange_of, generated
 from bot.simulator.loopback import Clock, LoopbackVenue
-from bot.simulator.market import GeneratedMarket, Market
 from bot.simulator.recorded import RecordedMarket, RecordUnreadable, load_record
-from bot.simulator.venue import Venue
 
 TOKEN_ENV = "SLIPWAY_SIM_CONTROL_TOKEN"  # noqa: S105 - the variable's name
 HOST = "127.0.0.1"
 START_EQUITY_QUOTE = Decimal(100_000)
-
-GENERATED = Instrument(
-    "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal("100"), Decimal("5")
-)
-RECORDED = Instrument(
-    "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), Decimal("0.00001"), Decimal("100"),
-    Decimal("5"),
-)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,9 +47,22 @@ def _whole(text: str, name: str, low: int, high: int) -> int:
     return int(text)
 
 
-def _market(text: str, seed: int) -> tuple[Instrument, Market]:
+def _symbols(text: str, name: str, category: Category) -> list[Instrument]:
+    """Instruments by their names with commas between them. Raises _BadInput for one that cannot be listed."""
+    names = [symbol for symbol in text.split(",") if symbol]
+    for symbol in names:
+        if (category, symbol) not in LISTINGS:
+            known = ", ".join(symbol for kind, symbol in LISTINGS if kind == category)
+            raise _BadInput(f"{name}: {symbol!r} is not one of {known}")
+    if len(set(names)) != len(names):
+        raise _BadInput(f"{name}: {text!r} names one twice")
+    return [LISTINGS[category, symbol].instrument for symbol in names]
+
+
+def _market(text: str) -> tuple[Instrument, MarketOf]:
+    """What BTCUSDT is, and the market of each instrument: a record is of that one alone, the others are generated."""
     if text == "generated":
-        return GENERATED, GeneratedMarket(seed)
+        return GENERATED, generated
     kind, _, path = text.partition(":")
     if kind != "recorded" or not path:
         raise _BadInput(f"--market: {text!r} is not generated or recorded:PATH")
@@ -72,18 +79,32 @@ def _market(text: str, seed: int) -> tuple[Instrument, Market]:
         f"its collector's clock was off by {record.clock_offset_ms} ms",
         file=sys.stderr,
     )
-    return instrument, RecordedMarket(record)
+    recorded = RecordedMarket(record)
+    return instrument, lambda other, seed: recorded if other is instrument else generated(other, seed)
+
+
+def _fault_plan(text: str) -> FaultFile | None:
+    try:
+        return load_fault_file(Path(text)) if text else None
+    except FaultRefused as error:
+        raise _BadInput(f"--faults: {error}") from error
 
 
 async def _serve_until_signal(
-    venue: Venue, clock: Clock, port: int, as_json: bool, accounts: int, address_requests_max: int
+    exchange: Exchange,
+    clock: Clock,
+    port: int,
+    as_json: bool,
+    accounts: int,
+    address_requests_max: int,
+    plan: FaultFile | None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    opened = [open_account(venue, START_EQUITY_QUOTE, clock.now_ns()) for _ in range(accounts)]
-    server = LoopbackVenue(venue, os.environ.get(TOKEN_ENV, ""), clock, address_requests_max)
+    opened = [open_account(exchange, START_EQUITY_QUOTE, clock.now_ns()) for _ in range(accounts)]
+    server = LoopbackVenue(exchange, os.environ.get(TOKEN_ENV, ""), clock, address_requests_max, plan)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, HOST, port)
@@ -96,19 +117,28 @@ async def _serve_until_signal(
     ready = {
         "rest_url": f"http://{HOST}:{bound}",
         "ws_public_url": f"ws://{HOST}:{bound}/v5/public/linear",
+        "ws_public_spot_url": f"ws://{HOST}:{bound}/v5/public/spot",
         "ws_private_url": f"ws://{HOST}:{bound}/v5/private",
         "ws_trade_url": f"ws://{HOST}:{bound}/v5/trade",
         "accounts": [{"api_key": account.api_key, "api_secret": account.api_secret} for account in opened],
     }
     line = msgspec.json.encode(ready).decode() if as_json else f"simulated venue ready on {ready['rest_url']}"
     print(line, flush=True)
-    market = asyncio.create_task(server.run_market())
+    working = [asyncio.create_task(work) for work in (server.run_market(), server.run_plan())]
     stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait((market, stopped), return_when=asyncio.FIRST_COMPLETED)
+    broken = asyncio.create_task(_first_failure(working))
+    await asyncio.wait((broken, stopped), return_when=asyncio.FIRST_COMPLETED)
     await runner.cleanup()
-    if market.done():
-        await market
-    market.cancel()
+    for task in (*working, broken, stopped):
+        task.cancel()
+    if broken.done() and not broken.cancelled():
+        raise broken.result()
+
+
+async def _first_failure(working: Sequence[asyncio.Task[None]]) -> BaseException:
+    """Waits until one of them fails; none of them ever ends."""
+    done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION)
+    return next(error for task in done if (error := task.exception()) is not None)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -117,6 +147,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--market", default="generated", help="generated, or recorded:PATH (a capture or a folder of them)"
     )
+    parser.add_argument("--symbols", default="BTCUSDT", help="linear contracts, with commas between them")
+    parser.add_argument("--spot-symbols", default="", help="spot pairs, with commas between them; none by default")
+    parser.add_argument("--faults", default="", help="a plan of faults, as those in configs/faults")
     parser.add_argument("--port", default="0", help="0: any free one")
     parser.add_argument("--json", action="store_true", help="the ready line as JSON, with keys of the accounts")
     parser.add_argument("--seed", default="1")
@@ -133,11 +166,17 @@ def main(argv: Sequence[str]) -> int:
         accounts = _whole(args.accounts, "--accounts", 0, 1_000)
         seed = _whole(args.seed, "--seed", 0, 2**63 - 1)
         address_limit = _whole(args.address_limit, "--address-limit", 0, 1_000_000)
-        instrument, market = _market(args.market, seed)
+        plan = _fault_plan(args.faults)
+        chosen = _symbols(args.symbols, "--symbols", "linear")
+        if not chosen:
+            raise _BadInput("--symbols: names no contract")
+        first, market_of = _market(args.market)
+        listed = [first if one is GENERATED else one for one in chosen]
+        listed += _symbols(args.spot_symbols, "--spot-symbols", "spot")
         clock = Clock()
-        venue = Venue(instrument, market, seed=seed, now_ns=clock.now_ns())
+        exchange = exchange_of(listed, market_of, seed=seed, now_ns=clock.now_ns())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_until_signal(venue, clock, port, args.json, accounts, address_limit))
+            runner.run(_serve_until_signal(exchange, clock, port, args.json, accounts, address_limit, plan))
     except _BadInput as error:
         print(f"serve-venue: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ step of matching, so that a reduce-only order can be withdrawn in the middle of 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from decimal import Decimal
 
 from msgspec.structs import replace
@@ -31,6 +32,9 @@ from bot.simulator.orders import (
 
 RECENT_TRADES_KEPT = 1000
 
+WrongPrice = Callable[[Account, Order, Match, int], Match]
+"""The account, its order, what was matched and when, to what is said of it."""
+
 
 class Trading:
     """One book and all accounts that trade on it. `fixed_background`: takers leave the background as it was."""
@@ -45,6 +49,8 @@ class Trading:
         """Accounts something happened to, in order; True where the wallet changed too."""
         self.recent_trades: list[PublicTrade] = []
         self.sequence = 1_000_000
+        self.wrong_price: WrongPrice | None = None
+        """Set while a fault waits that says another price of a fill than it was made at."""
         self._fixed_background = fixed_background
         self._orders: dict[int, Order] = {}
         self._random = random.Random(seed)  # noqa: S311 - identifiers that repeat under the seed, not secrets
@@ -207,12 +213,20 @@ class Trading:
             self._fill(self.accounts[order.account], order, match, now_ns, is_maker=True)
 
     def _fill(self, account: Account, order: Order, match: Match, now_ns: int, *, is_maker: bool) -> None:
+        if self.wrong_price is not None:
+            match = self.wrong_price(account, order, match, now_ns)
         rate = self.fees.maker if is_maker else self.fees.taker
-        closed_lots = min(match.lots, max(0, -order.side.sign * account.position.lots))
-        realised = account.quote(account.position.apply(order.side, match.price_ticks, match.lots))
-        fee = self.instrument.notional_quote(match.price_ticks, match.lots) * rate
-        account.wallet_quote += realised - fee
-        account.realised_quote += realised - fee
+        fee_coin = ""
+        if account.is_spot:
+            closed_lots = 0
+            realised, fee, fee_coin = account.settle_spot(order.side, match.price_ticks, match.lots, rate)
+            order.fees = {**order.fees, fee_coin: order.fees.get(fee_coin, Decimal(0)) + fee}
+        else:
+            closed_lots = min(match.lots, max(0, -order.side.sign * account.position.lots))
+            realised = account.quote(account.position.apply(order.side, match.price_ticks, match.lots))
+            fee = self.instrument.notional_quote(match.price_ticks, match.lots) * rate
+            account.wallet_quote += realised - fee
+            account.realised_quote += realised - fee
         account.position_updated_at_ns = now_ns
         order.filled_lots += match.lots
         order.filled_cost += match.price_ticks * match.lots
@@ -224,7 +238,7 @@ class Trading:
         execution = Execution(
             self.new_id(), self.sequence, account.name, order.order_id, order.link_id, order.side,
             match.price_ticks, match.lots, fee, rate, is_maker, order.is_market, order.price_ticks, order.qty_lots,
-            left, closed_lots, realised, now_ns,
+            left, closed_lots, realised, now_ns, fee_coin,
         )  # fmt: skip
         account.executions.append(execution)
         account.executions_count += 1

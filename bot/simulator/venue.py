@@ -6,12 +6,13 @@ drained by whoever mounts the venue: that is why confirmations reach clients apa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator import admission
-from bot.simulator.accounts import Account, Fees
+from bot.simulator.accounts import Account, Fees, Holder
 from bot.simulator.faults import Fault, FaultPlan
 from bot.simulator.funding import FUNDING_NS, FundingSchedule
 from bot.simulator.market import (
@@ -24,7 +25,7 @@ from bot.simulator.market import (
     PassingOrder,
     RecordedTrade,
 )
-from bot.simulator.matching import Book
+from bot.simulator.matching import Book, Match
 from bot.simulator.orders import (
     EndReason,
     Happening,
@@ -34,6 +35,7 @@ from bot.simulator.orders import (
     PublicTrade,
     Refusal,
     Refused,
+    Status,
     TimeInForce,
     WalletChanged,
 )
@@ -42,7 +44,10 @@ from bot.simulator.trading import Trading
 
 
 class Venue:
-    """One symbol, its market, all accounts trading on it, and the plan of what goes wrong."""
+    """One symbol, its market, all accounts trading on it, and the plan of what goes wrong.
+
+    `faults`: the plan of the exchange that it belongs to; alone it has one of its own.
+    """
 
     def __init__(
         self,
@@ -53,10 +58,11 @@ class Venue:
         now_ns: int,
         fees: Fees | None = None,
         funding_ns: int = FUNDING_NS,
+        faults: FaultPlan | None = None,
     ) -> None:
         self.instrument = instrument
         self.fees = fees or Fees()
-        self.faults = FaultPlan(seed)
+        self.faults = FaultPlan(seed) if faults is None else faults
         self.funding = FundingSchedule(seed, funding_ns, now_ns)
         self._market = market
         self._trading = Trading(instrument, self.fees, seed, fixed_background=market.fixed_background)
@@ -120,11 +126,16 @@ class Venue:
     # ---- requests -----------------------------------------------------------------------------------------------
 
     def open_account(self, api_key: str, api_secret: str, equity_quote: Decimal, now_ns: int) -> Account:
-        """A new account with this much in its wallet. Names are sim-1, sim-2 … in order."""
+        """A new account with a wallet of its own. Names are sim-1, sim-2 … in order."""
         number = len(self.accounts) + 1
-        name = f"sim-{number}"
-        account = Account(name, 100_000 + number, api_key, api_secret, self.instrument, equity_quote, now_ns)
-        self.accounts[name] = account
+        quote = self.instrument.quote
+        return self.enroll(
+            Holder(f"sim-{number}", 100_000 + number, api_key, api_secret, now_ns, quote, {quote: equity_quote})
+        )
+
+    def enroll(self, holder: Holder) -> Account:
+        """The account of a holder here: his wallet, and an empty position."""
+        account = self.accounts[holder.name] = Account(holder, self.instrument, self)
         return account
 
     def create(self, account: Account, new: NewOrder, now_ns: int) -> Order:
@@ -146,7 +157,9 @@ class Venue:
                 raise Refused(Refusal.REDUCE_ONLY, "current position is zero, cannot fix reduce-only order qty")
         else:
             admission.check_notional(self.instrument, price, qty)
-            account.check_margin(new.side, qty, self._mark_half_ticks)
+            self._check_funds(account, new.side, price, qty)
+        if account.is_spot and new.tif is TimeInForce.POST_ONLY and self.book.would_cross(new.side, price):
+            raise Refused(Refusal.POST_ONLY_WOULD_TAKE, "Order price would take, and the order is post-only")
         self._order_count += 1
         order = Order(
             self._order_count, self._trading.new_id(), new.link_id, account.name, new.side, price, qty,
@@ -176,7 +189,7 @@ class Venue:
         else:
             if not admitted:
                 admission.check_notional(self.instrument, price, qty)
-            account.check_margin(order.side, max(0, qty - order.qty_lots), self._mark_half_ticks)
+            self._check_funds(account, order.side, price, max(0, qty - order.qty_lots))
         keeps_place = price == order.price_ticks and qty < order.qty_lots
         if not keeps_place:
             self.book.remove(order.key)
@@ -188,8 +201,18 @@ class Venue:
         else:
             self._enter(account, order, now_ns)
 
+    def _check_funds(self, account: Account, side: Side, price_ticks: int, more_lots: int) -> None:
+        if account.is_spot:
+            account.check_coins(side, price_ticks, more_lots)
+        else:
+            account.check_margin(side, more_lots, self._mark_half_ticks)
+
     def cancel(self, account: Account, order: Order, now_ns: int) -> None:
-        """Take an open order out. Raises Refused where it has already ended."""
+        """Take an open order out. Raises Refused where it has already ended; a filled one is told of once more."""
+        if order.status is Status.FILLED and order.end_reason is EndReason.NONE:
+            order.end_reason = EndReason.RACED
+            self._trading.tell(account, order)
+            self._finish(now_ns)
         if not order.status.is_open:
             raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to cancel")
         self._trading.end(account, order, EndReason.BY_REQUEST, now_ns)
@@ -197,15 +220,38 @@ class Venue:
 
     # ---- faults -------------------------------------------------------------------------------------------------
 
-    def arm(self, kind: str, account: str, parameters: dict[str, object], now_ns: int) -> Fault:
+    def arm(self, kind: str, account: str, parameters: Mapping[str, object], now_ns: int) -> Fault:
         """Arm a fault and let those of the venue's core that are due fire. Raises FaultRefused."""
         fault = self.faults.arm(kind, account, parameters, now_ns)
-        if kind == "foreign_order":
-            self._place_foreign(fault, now_ns)
-        elif kind == "loss_over":
-            self._end_losses(now_ns)
-        self._finish(now_ns)
+        self.befall(fault, now_ns)
         return fault
+
+    def befall(self, fault: Fault, now_ns: int) -> None:
+        """What an armed fault does to this symbol. Raises Refused where it cannot be done."""
+        match fault.kind:
+            case "foreign_order":
+                self._place_foreign(fault, now_ns)
+            case "loss_over":
+                self._end_losses(now_ns)
+            case "wrong_fill_price":
+                self._trading.wrong_price = self._worse_price
+            case "position_altered":
+                account = self.accounts[fault.account]
+                account.alter_position(int(fault.number("lots")), self._mark_half_ticks, now_ns)
+                self._trading.touched[account.name] = True
+            case "insolvent":
+                account = self.accounts[fault.account]
+                account.wallet_quote += fault.number("equity_quote") - account.equity_quote(self._mark_half_ticks)
+                self._trading.touched[account.name] = True
+        self._finish(now_ns)
+
+    def _worse_price(self, account: Account, order: Order, match: Match, now_ns: int) -> Match:
+        fault = self.faults.fire("wrong_fill_price", account.name, now_ns, symbol=self.instrument.symbol)
+        if not self.faults.all_waiting("wrong_fill_price"):
+            self._trading.wrong_price = None
+        if fault is None:
+            return match
+        return match._replace(price_ticks=max(1, match.price_ticks + order.side.sign * int(fault.number("ticks"))))
 
     def _place_foreign(self, fault: Fault, now_ns: int) -> None:
         side = Side(fault.parameters["side"])
@@ -220,7 +266,7 @@ class Venue:
     def _enter(self, account: Account, order: Order, now_ns: int) -> None:
         enforced = True
         if order.tif is TimeInForce.POST_ONLY:
-            fault = self.faults.fire("crossing", account.name, now_ns)
+            fault = self.faults.fire("crossing", account.name, now_ns, symbol=self.instrument.symbol)
             if fault is not None:
                 self._jump_through(order, int(fault.number("through_ticks")), now_ns)
                 enforced = False
@@ -237,12 +283,14 @@ class Venue:
 
     def _fire_losses(self, now_ns: int) -> bool:
         for fault in self.faults.all_waiting("loss"):
+            if fault.symbol not in ("", self.instrument.symbol):
+                continue
             account = self.accounts[fault.account]
             lots = account.position.lots
             notional = self.instrument.tick_size * self.instrument.lot_size * abs(lots) * self._mark_half_ticks / 2
             if lots == 0 or notional < fault.number("position_quote_min"):
                 continue
-            fault.fired_at_ns = now_ns
+            fault.fired_at_ns, fault.symbol = now_ns, self.instrument.symbol
             ticks = int(self._mark_half_ticks * fault.number("jump_pct") / 200)
             fault.moved_ticks = -ticks if lots > 0 else ticks
             self._apply(self._market.jump(fault.moved_ticks), now_ns)
@@ -254,7 +302,7 @@ class Venue:
         return False
 
     def _end_losses(self, now_ns: int) -> None:
-        losses = self.faults.of_kind("loss")
+        losses = [fault for fault in self.faults.of_kind("loss") if fault.symbol == self.instrument.symbol]
         back = -sum(fault.moved_ticks for fault in losses)
         for fault in losses:
             fault.moved_ticks = 0

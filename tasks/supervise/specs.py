@@ -104,9 +104,15 @@ def prefect_worker() -> Spec:
     return Spec("prefect-worker", (*command, "--name", "slipway", "--install-policy", "never"))
 
 
+VENUE_SYMBOLS = "BTCUSDT,ETHUSDT,SOLUSDT"
+"""What the stack's venue lists, whatever a plan trades of it: one venue serves the rollouts of all plans."""
+
+
 def venue(market: str, control_token: str) -> Spec:
     command = (sys.executable, "-m", "bot", "serve-venue", "--market", market, "--port", "0", "--json")
-    return Spec("venue", command, {"SLIPWAY_SIM_CONTROL_TOKEN": control_token}, restarts=False)
+    return Spec(
+        "venue", (*command, "--symbols", VENUE_SYMBOLS), {"SLIPWAY_SIM_CONTROL_TOKEN": control_token}, restarts=False
+    )
 
 
 def guard(account: str) -> Spec:

@@ -19,6 +19,7 @@ import msgspec
 
 from bot.domain.order import Side
 from bot.simulator.depth import DepthMessage, DepthView
+from bot.simulator.listings import GENERATED
 from bot.simulator.market import (
     Action,
     BookChange,
@@ -29,7 +30,6 @@ from bot.simulator.market import (
     MarketOrder,
     MarketParameters,
 )
-from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
 
 Levels = list[tuple[int, int]]

@@ -78,7 +78,7 @@ def play(wanted: Scenario, events: list[Event]) -> None:
 
 def market_alone(wanted: Scenario) -> None:
     """The venue with nobody on it, published to one subscriber."""
-    venue, _ = wanted.venue()
+    (venue,) = wanted.exchange().venues
     view = DepthView(50)
     for _ in range(wanted.span_s * 10):
         venue.advance(venue.next_at_ns())

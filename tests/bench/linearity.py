@@ -31,7 +31,7 @@ from tests.bench import limits
 from tests.bench.engine import FEEDS
 from tests.bench.feed import Feed, FeedMarket, kept, load
 from tests.bench.ours import scenario
-from tests.support.several import Several
+from tests.support import several
 
 SYMBOLS = (1, 2, 5, 10)
 UPDATES = 2_000
@@ -52,14 +52,14 @@ class Idle(Exception):
     """A symbol that did not trade: the figures would say nothing."""
 
 
-def of(count: int, feed: Feed) -> tuple[Scenario, Several]:
+def of(count: int, feed: Feed) -> Scenario:
     """The comparison's bot with that many symbols; the total limit grows with them."""
-    several = Several(count, lambda _seed: FeedMarket(feed))
     alone = scenario(feed, TOLERANCE_TICKS)
     parameters = msgspec.structs.replace(
-        alone.parameters, symbols=several.symbols, total_max_quote=alone.parameters.total_max_quote * count
+        alone.parameters, symbols=several.symbols(count), total_max_quote=alone.parameters.total_max_quote * count
     )
-    return replace(alone, parameters=parameters, link=several), several
+    others = several.instruments(count)[1:]
+    return replace(alone, parameters=parameters, market=lambda _seed: FeedMarket(feed), more_instruments=others)
 
 
 def on_wire(wanted: Scenario) -> Outcome:
@@ -92,29 +92,30 @@ def cpu_s(work: Callable[[], object]) -> float:
     return time.process_time() - began_s
 
 
-def check_traded(outcome: Outcome, several: Several) -> None:
+def check_traded(outcome: Outcome) -> None:
     """Raises Idle unless every symbol was quoted and filled, and the bot knows of every fill."""
     counts, fills = outcome.engine.counts, 0
-    for symbol, venue in several.venues.items():
-        done = next(iter(venue.accounts.values())).executions_count
+    venues = outcome.exchange.venues
+    for venue, account in outcome.exchange.accounts(outcome.holder):
+        symbol, done = venue.instrument.symbol, account.executions_count
         placed = sum(counts[("mm_orders_placed_total", (symbol, side))] for side in ("buy", "sell"))
         if outcome.exit_code or not done or not placed:
-            raise Idle(f"{symbol} of {len(several.symbols)}: {placed} orders, {done} fills, exit {outcome.exit_code}")
+            raise Idle(f"{symbol} of {len(venues)}: {placed} orders, {done} fills, exit {outcome.exit_code}")
         fills += done
     if outcome.engine.known.ledger.fills != fills:
-        raise Idle(f"{len(several.symbols)} symbols: {fills} fills, the bot knows {outcome.engine.known.ledger.fills}")
+        raise Idle(f"{len(venues)} symbols: {fills} fills, the bot knows {outcome.engine.known.ledger.fills}")
 
 
 def measure(feed: Feed, rounds: int) -> list[Row]:
     """Rows in the order of SYMBOLS. Raises Idle."""
-    tapes = {count: tape(of(count, feed)[0]) for count in SYMBOLS}
+    tapes = {count: tape(of(count, feed)) for count in SYMBOLS}
     took: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
         for count in SYMBOLS:
-            wanted, several = of(count, feed)
+            wanted = of(count, feed)
             outcomes: list[Outcome] = []
             took.setdefault(("wire", count), []).append(cpu_s(lambda w=wanted, o=outcomes: o.append(on_wire(w))))  # type: ignore[misc]
-            check_traded(outcomes[0], several)
+            check_traded(outcomes[0])
             took.setdefault(("engine", count), []).append(cpu_s(lambda w=wanted, t=tapes[count]: tell(w, t)))  # type: ignore[misc]
     each_us = {key: median(values) / (key[1] * len(feed.updates)) * 1e6 for key, values in took.items()}
     return [Row(count, each_us[("wire", count)], each_us[("engine", count)]) for count in SYMBOLS]

@@ -216,7 +216,7 @@ def test_every_answer_is_counted_by_endpoint_and_status_and_headers_are_remember
     counts = {status: count for (path, status), count in adapter.http_responses.items() if count}
     assert counts == {"200": 1, "503": 1, "not_sent": 1, "no_answer": 1}
     assert adapter.rate_limit_headroom == {calls.CREATE: 0.4}
-    assert [name for name, _, _ in adapter.drain_observations()] == ["mm_order_latency_ms"] * 4
+    assert [name for name, _, _ in adapter.drain_observations()] == ["mm_order_latency_ms"], "one was acknowledged"
     assert adapter.drain_observations() == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bot.simulation import run_wire
 from bot.simulator.depth import DepthView
-from bot.simulator.server import GENERATED
+from bot.simulator.listings import GENERATED
 from bot.simulator.venue import Venue
 from tests.bench import linearity
 from tests.bench.feed import DEPTH, FeedMarket, load, make
@@ -31,10 +31,9 @@ def test_a_feed_plays_the_same_book_to_our_venue_as_it_tells_the_engines_of_othe
 
 
 def test_one_bot_trades_three_symbols_through_one_connection(tmp_path: Path) -> None:
-    wanted, several = linearity.of(3, make(1, UPDATES))
-    outcome = run_wire(wanted, tmp_path)
-    linearity.check_traded(outcome, several)
-    for symbol, venue in several.venues.items():
-        account = next(iter(venue.accounts.values()))
+    outcome = run_wire(linearity.of(3, make(1, UPDATES)), tmp_path)
+    linearity.check_traded(outcome)
+    for venue, account in outcome.exchange.accounts(outcome.holder):
+        symbol = venue.instrument.symbol
         assert outcome.engine.known.ledger.accounts[symbol].position_lots == account.position.lots
         assert not account.open_orders, f"{symbol}: orders left"

@@ -13,10 +13,11 @@ from bot.simulation import START_NS, run_kernel
 from bot.simulator import bybit_public as public
 from bot.simulator import bybit_queries as queries
 from bot.simulator.accounts import Account
+from bot.simulator.exchange import Exchange
 from bot.simulator.funding import FUNDING_NS
+from bot.simulator.listings import GENERATED
 from bot.simulator.market import GeneratedMarket, MarketParameters
 from bot.simulator.orders import NewOrder, TimeInForce
-from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
 from tests.support.lanes import Kept, both, demo
 
@@ -37,6 +38,13 @@ def held(side: Side, seed: int = 7) -> tuple[Venue, Account]:
     return venue, account
 
 
+def executed_rows(venue: Venue, account: Account, **asked: object) -> list[dict[str, str]]:
+    """What execution/list says of the account."""
+    exchange = Exchange((venue,))
+    found = queries.executions(exchange, account.holder, {"category": "linear", **asked}, 0)["list"]
+    return [dict(row) for row in found]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("side", list(Side))
 def test_who_is_long_pays_what_the_ticker_said_and_who_is_short_receives_it(side: Side) -> None:
     venue, account = held(side)
@@ -46,7 +54,7 @@ def test_who_is_long_pays_what_the_ticker_said_and_who_is_short_receives_it(side
     assert rate != 0
     wallet, executed = account.wallet_quote, account.executions_count
     venue.advance(START_NS + 8 * HOUR_NS + 60_000_000_000)
-    (row,) = queries.executions(venue, account, {"category": "linear", "execType": "Funding"})["list"]  # type: ignore[misc]
+    (row,) = executed_rows(venue, account, execType="Funding")
     value = D(row["execValue"])
     assert value == D(row["execPrice"]) * D(row["execQty"]) == D(row["execPrice"]) * D("0.005")
     assert D(row["execFee"]) == value * rate * side.sign
@@ -54,8 +62,8 @@ def test_who_is_long_pays_what_the_ticker_said_and_who_is_short_receives_it(side
     assert (row["execType"], row["feeRate"]) == ("Funding", ticker["fundingRate"])
     assert row["execTime"] == str((START_NS + 8 * HOUR_NS) // 1_000_000)
     assert account.executions_count == executed, "funding is no fill"
-    everything = queries.executions(venue, account, {"category": "linear"})["list"]
-    assert [one["execType"] for one in everything] == ["Funding", "Trade"]  # type: ignore[attr-defined]
+    everything = executed_rows(venue, account)
+    assert [one["execType"] for one in everything] == ["Funding", "Trade"]
 
 
 def test_who_holds_nothing_pays_nothing_and_a_new_rate_is_shown() -> None:
@@ -74,10 +82,8 @@ def test_who_holds_nothing_pays_nothing_and_a_new_rate_is_shown() -> None:
 def test_a_venue_that_was_not_looked_at_for_a_day_settles_each_interval_once() -> None:
     venue, account = held(Side.BUY)
     venue.advance(START_NS + 25 * HOUR_NS)
-    rows = queries.executions(venue, account, {"category": "linear", "execType": "Funding"})["list"]
-    assert [int(row["execTime"]) for row in rows] == [  # type: ignore[attr-defined]
-        (START_NS + hour * HOUR_NS) // 1_000_000 for hour in (24, 16, 8)
-    ]
+    rows = executed_rows(venue, account, execType="Funding")
+    assert [int(row["execTime"]) for row in rows] == [(START_NS + hour * HOUR_NS) // 1_000_000 for hour in (24, 16, 8)]
 
 
 @pytest.mark.parametrize("seed", [1, 5, 8, 12])

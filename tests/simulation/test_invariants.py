@@ -8,28 +8,29 @@ from typing import Any
 import pytest
 
 from bot.simulation import run_kernel, run_wire
-from bot.simulator.link import Harm, SeededFate, Way
+from bot.simulator.fault_file import FaultFile, Planned
+from tests.support import fault_runs
 from tests.support.invariants import Invariants, two_sided_share
 from tests.support.lanes import demo
 
 SPAN_S = 20
-MS = 1_000_000
 UPTIME_SPAN_S = 60
 UPTIME_MIN = 0.75
 """Two-sided, of the time in which it may quote. In a third of that span one run of fills on one side can fall below it;
 over the whole of it the worst of twenty seeds has 0.82, and a bot that is stuck at its limit less than half."""
 
 
-def fated(**harms: Harm) -> dict[str, Any]:
-    by_way: dict[Way, Harm] = {way: harms[way] for way in ("request", "answer", "push") if way in harms}
-    return {"fate": lambda seed: SeededFate(seed, by_way)}
+def harmed(*ways: str, **harm: float) -> dict[str, Any]:
+    """Those ways harmed alike for the whole run."""
+    faults = tuple(Planned("way", {"way": way, **harm}, 0.0, 0.0, 0.0) for way in ways)
+    return {"faults": FaultFile("harmed", 1, faults)}
 
 
 PLANS: dict[str, dict[str, Any]] = {
-    "jitter": fated(request=Harm(jitter_ns=40 * MS), answer=Harm(jitter_ns=40 * MS), push=Harm(jitter_ns=40 * MS)),
-    "lost answers": fated(answer=Harm(lost_pct=5)),
-    "lost requests": fated(request=Harm(lost_pct=5)),
-    "gaps in the book": fated(push=Harm(lost_pct=2)),
+    "jitter": harmed("request", "answer", "push", jitter_ms=40),
+    "lost answers": harmed("answer", lost_pct=5),
+    "lost requests": harmed("request", lost_pct=5),
+    "gaps in the book": harmed("push", lost_pct=2),
     "disconnects": {
         "faults_at_s": {5: ("disconnect", {"stream": "private"}), 12: ("disconnect", {"stream": "public"})}
     },
@@ -51,13 +52,19 @@ def test_everything_holds_at_every_step_without_faults(seed: int) -> None:
     assert share >= UPTIME_MIN, f"seed {seed}: both sides out in {share:.3f} of the time"
 
 
-@pytest.mark.parametrize("seed", [201, 202])
 @pytest.mark.parametrize("plan", PLANS)
-def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, seed: int, tmp_path: Path) -> None:
+def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, tmp_path: Path) -> None:
+    seed = 201
     watch = Invariants(f"plan {plan!r}, seed {seed}")
     outcome = run_wire(demo(seed, SPAN_S, **PLANS[plan]), tmp_path, watch)
     watch.check_end(outcome)
     assert watch.quotes >= 2, f"plan {plan!r}, seed {seed}: {watch.quotes} orders"
+
+
+@pytest.mark.parametrize("seed", [301, 302])
+@pytest.mark.parametrize("plan", fault_runs.PLANS)
+def test_everything_holds_at_every_step_under_every_plan_of_faults(plan: str, seed: int, tmp_path: Path) -> None:
+    fault_runs.play(plan, seed, tmp_path)
 
 
 def test_a_bot_that_is_stuck_at_its_limit_is_found_out_by_its_uptime() -> None:

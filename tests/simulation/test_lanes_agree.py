@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bot.simulation import run_kernel, run_wire
+from bot.simulator.listings import RECORDED
 from bot.simulator.recorded import RecordedMarket, load_record
-from bot.simulator.server import RECORDED
 from tests.support.lanes import Kept, at_one_a_second, both, demo
 
 SEEDS = range(1, 25)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bot.domain.order import Side
+from bot.simulator.listings import RECORDED
 from bot.simulator.recorded import RecordedMarket, load_record
-from bot.simulator.server import RECORDED
 from bot.simulator.venue import Venue
 
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.order import Side
+from bot.simulator.listings import GENERATED
 from bot.simulator.market import Action, BookChange, BookReset, GeneratedMarket, LevelSide
 from bot.simulator.matching import Book
 from bot.simulator.orders import NewOrder, Order, TimeInForce
-from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
 
 STEP_NS = 100_000_000

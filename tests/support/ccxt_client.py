@@ -23,7 +23,7 @@ def client(venue: JudgedVenue, key: Key | None = None, **options: Any) -> ccxt.p
     ready = venue.ready
     made.urls["api"].update({name: ready["rest_url"] for name in ("public", "private")})
     sockets = made.urls["api"]["ws"]
-    sockets["public"]["linear"] = ready["ws_public_url"]
+    sockets["public"].update({"linear": ready["ws_public_url"], "spot": ready["ws_public_spot_url"]})
     sockets["private"].update({"contract": ready["ws_private_url"], "trade": ready["ws_trade_url"]})
     return made
 

@@ -156,7 +156,8 @@ class GuardStack:
         return process
 
     def _start_venue(self, seed: int) -> dict[str, Any]:
-        command = [sys.executable, "-m", "bot", "serve-venue", "--market", "generated", "--port", "0", "--json"]
+        symbols = ",".join(dict.fromkeys(symbol for stage in self.plan.stages for symbol in stage.symbols))
+        command = [sys.executable, "-m", "bot", "serve-venue", "--symbols", symbols, "--port", "0", "--json"]
         process = self._spawn("venue", [*command, "--seed", str(seed)], SLIPWAY_SIM_CONTROL_TOKEN=self.token)
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -34,7 +34,21 @@ DEMO: dict[str, Any] = {
 }
 
 
-_OF_SCENARIO = ("granted_s", "faults_at_s", "fees", "fate", "market", "instrument", "tick_s", "funding_ns")
+_OF_SCENARIO = (
+    *(
+        "granted_s",
+        "faults_at_s",
+        "faults",
+        "fees",
+        "market",
+        "instrument",
+        "more_instruments",
+        "trade_socket",
+        "link",
+        "tick_s",
+        "funding_ns",
+    ),
+)
 
 
 def demo(seed: int, span_s: int, **changes: Any) -> Scenario:

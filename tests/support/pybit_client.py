@@ -101,12 +101,12 @@ class _AtLoopback:
 class Stream(_AtLoopback, WebSocket):
     """A public stream, or with a key the private one."""
 
-    def __init__(self, venue: JudgedVenue, key: Key | None = None) -> None:
-        kind = "private" if key else "public"
+    def __init__(self, venue: JudgedVenue, key: Key | None = None, category: str = "linear") -> None:
+        kind = "private" if key else "public" if category == "linear" else f"public_{category}"
         super().__init__(
             venue.ready[f"ws_{kind}_url"],
             testnet=False,
-            channel_type="private" if key else "linear",
+            channel_type="private" if key else category,
             api_key=key.api_key if key else None,
             api_secret=key.api_secret if key else None,
             private_auth_expire=int(DEADLINE_S),

@@ -6,35 +6,34 @@ from decimal import Decimal
 
 import pytest
 
-from bot.simulator.accounts import Account
+from bot.simulator.accounts import Holder
 from bot.simulator.api_keys import DAY_NS, NEVER, FormerKey, Standing, StandingRefused, changed, utc
-from bot.simulator.bybit_access import V5Error, account_of_key, authenticate_socket
-from bot.simulator.market import GeneratedMarket
-from bot.simulator.server import GENERATED
-from bot.simulator.venue import Venue
+from bot.simulator.bybit_access import V5Error, authenticate_socket, holder_of_key
+from bot.simulator.exchange import Exchange
+from bot.simulator.listings import GENERATED, exchange_of, generated
 
 NOW_NS = 1_800_000_000 * 1_000_000_000
 
 
-def venue_with_account() -> tuple[Venue, Account]:
-    venue = Venue(GENERATED, GeneratedMarket(1), seed=1, now_ns=NOW_NS)
-    return venue, venue.open_account("new-key", "new-secret", Decimal(1000), NOW_NS)
+def exchange_with_holder() -> tuple[Exchange, Holder]:
+    exchange = exchange_of([GENERATED], generated, seed=1, now_ns=NOW_NS)
+    return exchange, exchange.open_account("new-key", "new-secret", Decimal(1000), NOW_NS)
 
 
 def test_a_replaced_key_works_until_its_grace_is_over() -> None:
-    venue, account = venue_with_account()
-    account.keys.former["old-key"] = FormerKey("old-secret", NOW_NS + 5)
-    assert account_of_key(venue, "new-key", NOW_NS) == (account, "new-secret")
-    assert account_of_key(venue, "old-key", NOW_NS + 4) == (account, "old-secret")
-    assert account_of_key(venue, "old-key", NOW_NS + 5) is None
-    assert account_of_key(venue, "no-key", NOW_NS) is None
+    exchange, holder = exchange_with_holder()
+    holder.keys.former["old-key"] = FormerKey("old-secret", NOW_NS + 5)
+    assert holder_of_key(exchange, "new-key", NOW_NS) == (holder, "new-secret")
+    assert holder_of_key(exchange, "old-key", NOW_NS + 4) == (holder, "old-secret")
+    assert holder_of_key(exchange, "old-key", NOW_NS + 5) is None
+    assert holder_of_key(exchange, "no-key", NOW_NS) is None
 
 
 def test_an_expired_key_is_refused_as_expired() -> None:
-    venue, account = venue_with_account()
-    account.keys.standing = changed(account.keys.standing, {"expires_in_days": -1}, NOW_NS)
+    exchange, holder = exchange_with_holder()
+    holder.keys.standing = changed(holder.keys.standing, {"expires_in_days": -1}, NOW_NS)
     with pytest.raises(V5Error) as refused:
-        authenticate_socket(venue, ["new-key", NOW_NS, "any"], NOW_NS)
+        authenticate_socket(exchange, ["new-key", NOW_NS, "any"], NOW_NS)
     assert refused.value.code == 33004
 
 

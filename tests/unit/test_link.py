@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from bot.simulator.bybit import V5, Request
-from bot.simulator.link import HOSTS, Fate, Harm, Latency, Link, LinkSocket, SeededFate, Unharmed, Way
+from bot.simulator.exchange import Exchange
+from bot.simulator.faults import FaultPlan
+from bot.simulator.link import HOSTS, Latency, Link, LinkSocket
+from bot.simulator.listings import GENERATED
 from bot.simulator.market import GeneratedMarket
-from bot.simulator.server import GENERATED
 from bot.simulator.timeline import Timeline
 from bot.simulator.venue import Venue
 from bot.venues.bybit.signing import rest_headers, socket_auth
@@ -29,24 +31,16 @@ SUBSCRIBE = '{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}'
 Work = Callable[[Link, Venue, Timeline], Awaitable[Any]]
 
 
-class Always:
-    """One fate for one way."""
-
-    def __init__(self, way: Way, extra_ns: int | None) -> None:
-        self._way = way
-        self._extra_ns = extra_ns
-
-    def of(self, way: Way, now_ns: int) -> int | None:
-        return self._extra_ns if way == self._way else 0
-
-
-def play(work: Work, fate: Fate | None = None) -> Any:
+def play(work: Work, **harm: object) -> Any:
+    """`harm`: the parameters of a fault of kind `way`."""
     timeline = Timeline(START_NS)
     venue = Venue(GENERATED, GeneratedMarket(1), seed=1, now_ns=START_NS)
     venue.open_account(KEY, SECRET, Decimal(100_000), START_NS)
 
     async def whole() -> Any:
-        link = Link(venue, timeline, Latency(), Unharmed() if fate is None else fate)
+        link = Link(Exchange((venue,)), timeline, Latency())
+        if harm:
+            link.arm("way", "", harm)
         link.start_market()
         return await work(link, venue, timeline)
 
@@ -69,7 +63,7 @@ def test_an_answer_is_the_face_s_own_bytes_and_takes_both_ways() -> None:
         answer = await link.request("GET", url, {}, b"", 2.0)
         assert timeline.now_ns() - START_NS == Latency().request_ns + Latency().answer_ns
         request = Request("GET", "/v5/market/instruments-info", "category=linear&symbol=BTCUSDT", b"", {})
-        assert answer.body == V5(venue).answer(request, START_NS + Latency().request_ns).body
+        assert answer.body == V5(Exchange((venue,))).answer(request, START_NS + Latency().request_ns).body
 
     play(work)
 
@@ -81,7 +75,7 @@ def test_a_lost_request_did_not_happen_and_is_known_only_as_no_answer() -> None:
         assert timeline.now_ns() - START_NS == 2_000_000_000
         assert not venue.accounts["sim-1"].open_orders
 
-    play(work, Always("request", None))
+    play(work, way="request", lost_pct=100)
 
 
 def test_a_lost_answer_happened_all_the_same() -> None:
@@ -90,7 +84,7 @@ def test_a_lost_answer_happened_all_the_same() -> None:
             await create(link, timeline)
         assert len(venue.accounts["sim-1"].open_orders) == 1
 
-    play(work, Always("answer", None))
+    play(work, way="answer", lost_pct=100)
 
 
 def test_a_request_that_is_later_than_its_time_out_still_happens() -> None:
@@ -101,7 +95,7 @@ def test_a_request_that_is_later_than_its_time_out_still_happens() -> None:
         await asyncio.sleep(2)
         assert len(venue.accounts["sim-1"].open_orders) == 1
 
-    play(work, Always("request", 3_000_000_000))
+    play(work, way="request", delay_ms=3_000)
 
 
 async def opened(link: Link) -> LinkSocket:
@@ -117,7 +111,7 @@ def test_pushes_keep_their_order_however_unevenly_they_are_delayed() -> None:
         updates = [int((await socket.receive()).partition('"u":')[2].partition(",")[0]) for _ in range(40)]
         assert updates == list(range(updates[0], updates[0] + 40))
 
-    play(work, SeededFate(3, {"push": Harm(jitter_ns=900_000_000)}))
+    play(work, way="push", jitter_ms=900)
 
 
 def test_a_push_that_is_lost_is_a_gap() -> None:
@@ -128,7 +122,7 @@ def test_a_push_that_is_lost_is_a_gap() -> None:
         updates = [int(text.partition('"u":')[2].partition(",")[0]) for text in seen if '"u":' in text]
         assert updates[-1] - updates[0] > len(updates) - 1
 
-    play(work, SeededFate(3, {"push": Harm(lost_pct=20)}))
+    play(work, way="push", lost_pct=20)
 
 
 def test_a_cut_socket_says_so_to_who_waits_and_to_who_sends() -> None:
@@ -176,11 +170,73 @@ def test_an_address_that_leads_nowhere_is_not_connected_to() -> None:
     play(work)
 
 
-def test_a_seeded_fate_repeats() -> None:
+def test_what_becomes_of_messages_repeats_under_the_seed() -> None:
     def fates(seed: int) -> list[int | None]:
-        fate = SeededFate(seed, {"answer": Harm(lost_pct=10, jitter_ns=50)})
-        return [fate.of("answer", 0) for _ in range(200)]
+        plan = FaultPlan(seed)
+        plan.arm("way", "", {"way": "answer", "lost_pct": 10, "jitter_ms": 50}, 0)
+        return [plan.of("answer", 0) for _ in range(200)]
 
     assert fates(4) == fates(4)
     assert fates(4) != fates(5)
     assert None in fates(4)
+
+
+def test_a_request_that_is_delivered_twice_answers_the_second_time_that_it_is_there_already() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        assert b'"retCode":110072' in await create(link, timeline)
+        assert len(venue.accounts["sim-1"].open_orders) == 1
+
+    play(work, way="request", doubled_pct=100)
+
+
+def test_pushes_come_twice_or_after_the_next_as_the_plan_has_it() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> list[int]:
+        socket = await link.connect(HOSTS.ws_public_url, 5.0)
+        await socket.send(SUBSCRIBE)
+        seen = [await socket.receive() for _ in range(30)]
+        return [int(text.partition('"u":')[2].partition(",")[0]) for text in seen if '"u":' in text]
+
+    twice = play(work, way="push", doubled_pct=100)
+    assert twice == sorted(twice)
+    assert len(set(twice)) * 2 in (len(twice), len(twice) + 1)
+    turned = play(work, way="push", swapped_pct=100)
+    assert turned != sorted(turned)
+    assert max(abs(found - wanted) for found, wanted in zip(turned, sorted(turned), strict=True)) == 1
+
+
+async def _drained(socket: LinkSocket) -> None:
+    while True:
+        await socket.receive()
+
+
+def test_while_it_restarts_it_answers_nobody_and_comes_back_with_update_one_and_no_closed_orders() -> None:
+    async def work(link: Link, venue: Venue, timeline: Timeline) -> None:
+        socket = await opened(link)
+        await create(link, timeline)
+        body = b'{"category":"linear","symbol":"BTCUSDT","orderLinkId":"slwq-1-1"}'
+        url = f"{HOSTS.rest_url}/v5/order/cancel"
+        await link.request("POST", url, signed(body, timeline.now_ns()), body, 2.0)
+        link.arm("venue_restart", "", {"lasts_s": "0.5"})
+        with pytest.raises(SocketClosed):
+            await _drained(socket)
+        with pytest.raises(NotSent):
+            await link.connect(HOSTS.ws_public_url, 5.0)
+        query = "category=linear&symbol=BTCUSDT&orderLinkId=slwq-1-1"
+
+        async def rows(path: str) -> tuple[int, bytes]:
+            headers = signed(query.encode(), timeline.now_ns())
+            answer = await link.request("GET", f"{HOSTS.rest_url}{path}?{query}", headers, b"", 2.0)
+            return answer.status, answer.body
+
+        assert (await rows("/v5/order/realtime"))[0] == 503
+        await asyncio.sleep(0.6)  # simulated time
+        assert b'"list":[]' in (await rows("/v5/order/realtime"))[1]
+        assert b"slwq-1-1" in (await rows("/v5/order/history"))[1]
+        socket = await link.connect(HOSTS.ws_public_url, 5.0)
+        await socket.send(SUBSCRIBE)
+        await socket.receive()
+        first = await socket.receive()
+        assert '"type":"snapshot"' in first
+        assert '"u":1,' in first
+
+    play(work)

@@ -13,8 +13,9 @@ import pytest
 from bot.simulator.bybit import V5, Answer, Request
 from bot.simulator.bybit_access import AddressLimits
 from bot.simulator.bybit_sockets import PrivateSession, TradeSession
+from bot.simulator.exchange import Exchange
+from bot.simulator.listings import GENERATED
 from bot.simulator.market import GeneratedMarket
-from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
 
 S = 1_000_000_000
@@ -33,7 +34,7 @@ class Desk:
     def __init__(self) -> None:
         self.venue = Venue(GENERATED, GeneratedMarket(3), seed=3, now_ns=NOW_NS)
         self.account = self.venue.open_account("key", "secret", Decimal(100_000), NOW_NS)
-        self.face = V5(self.venue)
+        self.face = V5(Exchange((self.venue,)))
         self.at_ns = NOW_NS
         self.orders = 0
 

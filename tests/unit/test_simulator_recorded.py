@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bot.domain.order import Side
+from bot.simulator.listings import RECORDED
 from bot.simulator.orders import NewOrder, Printed, Status, TimeInForce
 from bot.simulator.recorded import RecordedMarket, RecordUnreadable, load_record
-from bot.simulator.server import RECORDED
 from bot.simulator.venue import Venue
 
 T0_MS = 1_700_000_000_000

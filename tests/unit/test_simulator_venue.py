@@ -273,7 +273,7 @@ def test_a_fault_that_does_not_exist_is_refused_by_name_with_what_is_allowed() -
     desk = Desk()
     with pytest.raises(FaultRefused, match=r"kind: 'nope' is not one of crossing, loss, loss_over, stall, unstall"):
         desk.venue.arm("nope", "sim-1", {}, 1)
-    with pytest.raises(FaultRefused, match=r"speed: unknown parameter of loss; allowed are account, jump_pct"):
+    with pytest.raises(FaultRefused, match=r"speed: unknown parameter of loss; allowed are account, symbol, jump_pct"):
         desk.venue.arm("loss", "sim-1", {"speed": 1}, 1)
     with pytest.raises(FaultRefused, match=r"jump_pct: '95' is outside 0.01 to 90"):
         desk.venue.arm("loss", "sim-1", {"jump_pct": 95}, 1)

@@ -1,6 +1,7 @@
 """Bybit V5 behind the port: one account, one category, over any transport.
 
-Orders go by REST; confirmations come on the private stream. Nothing here decides anything about trading.
+Orders go by the trade socket, or by REST where that is not offered or not up; confirmations come on the private stream.
+Nothing here decides anything about trading.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from random import Random
 from typing import Final
 
@@ -18,15 +20,19 @@ from bot.venues.bybit import calls, decode, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.hosts import BybitHosts
+from bot.venues.bybit.order_entry import OrderEntry
 from bot.venues.bybit.private_stream import PrivateStream
 from bot.venues.bybit.public_stream import PublicStream
 from bot.venues.bybit.rest import BybitRest
+from bot.venues.bybit.sockets import Stream
+from bot.venues.bybit.trade_stream import TradeStream
 from bot.venues.port import (
     Accepted,
     FeeRates,
     ImmediateOrder,
     Outcome,
     Position,
+    Refused,
     Sink,
     TopOfBook,
     VenueGarbled,
@@ -43,7 +49,10 @@ Observation = tuple[str, tuple[str, ...], float]
 
 
 class BybitAdapter:
-    """VenuePort for Bybit. `now_ns`: the loop's clock. `seed`: jitter of reconnects. `recv_window_ms` in ms."""
+    """VenuePort for Bybit. `now_ns`: the loop's clock. `seed`: jitter of reconnects. `recv_window_ms` in ms.
+
+    `trade_socket`: order entry by it where the hosts offer one. `batches`: what is decided in one turn leaves together.
+    """
 
     def __init__(
         self,
@@ -58,6 +67,8 @@ class BybitAdapter:
         seed: int = 0,
         transport: Transport | None = None,
         call_timeout_s: float = CALL_TIMEOUT_S,
+        trade_socket: bool = False,
+        batches: bool = False,
         disconnect_cancel_s: int = 0,
     ) -> None:
         """`disconnect_cancel_s`: the venue cancels all orders that long after we are gone; 0: it is not asked to."""
@@ -75,10 +86,26 @@ class BybitAdapter:
         self._rest = BybitRest(
             self._transport, hosts.rest_url, api_key, api_secret, now_ns, recv_window_ms, call_timeout_s
         )
+        self._trade: TradeStream | None = None
+        if trade_socket and hosts.ws_trade_url:
+            self._trade = TradeStream(
+                hosts.ws_trade_url,
+                self._transport,
+                now_ns,
+                self._jitter,
+                self._rest.sync_clock,
+                api_key,
+                api_secret,
+                self._rest.venue_now_ms,
+                recv_window_ms,
+            )
+        batch_max = calls.BATCH_MAX[category] if batches else 1
+        self._entry = OrderEntry(self._rest, self._trade, call_timeout_s, batch_max)
         self._public: PublicStream | None = None
         self._private: PrivateStream | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._observations: list[Observation] = []
+        self._bases: dict[str, str] = {}
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
@@ -109,12 +136,12 @@ class BybitAdapter:
         if self._disconnect_cancel_s:
             self._private.guards_orders = await self._arm_disconnect_cancel()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(stream.run()) for stream in (self._public, self._private)]
+        self._tasks = [loop.create_task(stream.run()) for stream in self._streams]
 
     async def _arm_disconnect_cancel(self) -> bool:
         """Whether the venue will do it. One that does not is no reason not to start: it is never relied on alone."""
         call = calls.disconnect_cancel(self._category, self._disconnect_cancel_s)
-        outcome = await self._rest.mutate(call, lambda _: Accepted(), of_existing=False)
+        outcome = await self._entry.mutate(call)
         if not isinstance(outcome, Accepted):
             log.warning("disconnect-cancel is not armed: %s", outcome)
         return isinstance(outcome, Accepted)
@@ -128,7 +155,12 @@ class BybitAdapter:
                 return error
         return asyncio.CancelledError("the streams were closed")
 
+    @property
+    def _streams(self) -> list[Stream]:
+        return [stream for stream in (self._public, self._private, self._trade) if stream is not None]
+
     async def close(self) -> None:
+        await self._entry.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -161,8 +193,9 @@ class BybitAdapter:
         """From the next request and the next connection on; requests under way keep what they were signed with."""
         self._api_key, self._api_secret = api_key, api_secret
         self._rest.use_key(api_key, api_secret)
-        if self._private is not None:
-            self._private.use_key(api_key, api_secret)
+        for stream in (self._private, self._trade):
+            if stream is not None:
+                stream.use_key(api_key, api_secret)
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
@@ -189,7 +222,7 @@ class BybitAdapter:
             instrument.qty(intent.qty_lots),
             instrument.price(intent.price_ticks),
         )
-        return await self._rest.mutate(call, _acknowledged, of_existing=True)
+        return await self._entry.mutate(call)
 
     async def cancel(self, intent: CancelOrder) -> Outcome:
         call = calls.cancel(
@@ -198,15 +231,16 @@ class BybitAdapter:
             client_order_id=intent.client_order_id,
             venue_order_id=intent.venue_order_id,
         )
-        return await self._rest.mutate(call, _acknowledged, of_existing=True)
+        return await self._entry.mutate(call)
 
     async def cancel_all(self, symbol: str) -> Outcome:
-        return await self._rest.mutate(calls.cancel_all(self._category, symbol), _all_acknowledged, of_existing=True)
+        return await self._entry.mutate(calls.cancel_all(self._category, symbol))
 
     async def _create(self, call: Call, symbol: str) -> Outcome:
         sent_ns = self._now_ns()
-        outcome = await self._rest.mutate(call, _acknowledged, of_existing=False)
-        self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
+        outcome = await self._entry.mutate(call)
+        if isinstance(outcome, Accepted | Refused):  # without an acknowledgement there is no time until it
+            self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
         return outcome
 
     # ---- reads ------------------------------------------------------------------------------------------------------
@@ -219,6 +253,7 @@ class BybitAdapter:
             except VenueRefused as error:
                 raise VenueRefused(f"{symbol}: {error}", error.code) from None
             found[symbol] = decode.listed_instrument(page, symbol, self._category)
+            self._bases[symbol] = found[symbol].base
         return found
 
     async def order(self, symbol: str, client_order_id: str, instrument: Instrument) -> VenueOrder | None:
@@ -263,8 +298,20 @@ class BybitAdapter:
         return sorted(found, key=lambda event: event.venue_at_ns)
 
     async def position(self, symbol: str) -> Position:
+        """Of spot: what the wallet holds of the base coin, as if taken over at the middle of the book of now."""
+        if self._category == "spot":
+            return await self._spot_position(symbol)
         page = await self._rest.read(calls.position(self._category, symbol), wire.PositionPage)
         return decode.position(page.rows, symbol)
+
+    async def _spot_position(self, symbol: str) -> Position:
+        base = self._bases[symbol]
+        rows = await self._rest.read(calls.wallet(base), wire.WalletList)
+        qty = decode.coin_balance(rows, base)
+        if not qty:
+            return Position(symbol, qty, Decimal(0))
+        top = await self.top_of_book(symbol)
+        return Position(symbol, qty, (top.bid + top.ask) / 2)
 
     async def wallet(self, instrument: Instrument) -> Wallet:
         """The statement of the unified account; all coins, because its margin is that of all of them."""
@@ -297,18 +344,17 @@ class BybitAdapter:
     @property
     def rate_limit_headroom(self) -> Mapping[str, float]:
         """Endpoint → requests left / limit, as the last headers said, for mm_rate_limit_headroom_ratio."""
-        return self._rest.headroom
+        return self._rest.limits.headroom
 
     @property
     def ws_reconnects(self) -> int:
         """Times a stream came up again, for mm_ws_reconnects_total."""
-        return sum(stream.reconnects for stream in (self._public, self._private) if stream is not None)
+        return sum(stream.reconnects for stream in self._streams)
 
     @property
     def connections_open(self) -> dict[str, int]:
         """Kind → 1 while that socket is subscribed, for mm_connections_open."""
-        up = {stream.name: int(stream.is_up) for stream in (self._public, self._private) if stream is not None}
-        return {"public": up.get("public", 0), "private": up.get("private", 0), "trade": 0}
+        return {"public": 0, "private": 0, "trade": 0} | {one.name: int(one.is_up) for one in self._streams}
 
     @property
     def margin_ratio(self) -> float | None:
@@ -337,11 +383,3 @@ def instruments_read(instrument: Instrument, at_ns: int) -> InstrumentsRead:
         quote=instrument.quote,
         source="fetched",
     )
-
-
-def _acknowledged(envelope: wire.Envelope) -> Outcome:
-    return Accepted(venue_order_id=wire.decode(wire.OrderAck, envelope.result, "result").order_id)
-
-
-def _all_acknowledged(envelope: wire.Envelope) -> Outcome:
-    return Accepted(count=len(wire.decode(wire.CancelAllAck, envelope.result, "result").rows))

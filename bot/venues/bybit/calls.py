@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 from urllib.parse import quote
@@ -22,6 +23,12 @@ CREATE: Final = "/v5/order/create"
 AMEND: Final = "/v5/order/amend"
 CANCEL: Final = "/v5/order/cancel"
 CANCEL_ALL: Final = "/v5/order/cancel-all"
+CREATE_BATCH: Final = "/v5/order/create-batch"
+AMEND_BATCH: Final = "/v5/order/amend-batch"
+CANCEL_BATCH: Final = "/v5/order/cancel-batch"
+BATCH_OF: Final = {CREATE: CREATE_BATCH, AMEND: AMEND_BATCH, CANCEL: CANCEL_BATCH}
+BATCH_MAX: Final[dict[Category, int]] = {"linear": 20, "spot": 10}
+"""Orders that one request may carry."""
 DISCONNECT_CANCEL: Final = "/v5/order/disconnected-cancel-all"
 OPEN_ORDERS: Final = "/v5/order/realtime"
 ORDER_HISTORY: Final = "/v5/order/history"
@@ -33,7 +40,7 @@ KEY_INFORMATION: Final = "/v5/user/query-api"
 ACCOUNT_INFORMATION: Final = "/v5/account/info"
 
 BOT_ENDPOINTS: Final = (
-    *(TIME, INSTRUMENTS, ORDERBOOK, CREATE, AMEND, CANCEL, CANCEL_ALL),
+    *(TIME, INSTRUMENTS, ORDERBOOK, CREATE, AMEND, CANCEL, CANCEL_ALL, CREATE_BATCH, AMEND_BATCH, CANCEL_BATCH),
     *(OPEN_ORDERS, ORDER_HISTORY, EXECUTIONS, POSITIONS, WALLET, FEE_RATE, KEY_INFORMATION),
 )
 """What the adapter calls; the counters of its answers are born with these."""
@@ -161,6 +168,15 @@ def cancel(category: Category, symbol: str, *, client_order_id: str = "", venue_
 
 def cancel_all(category: Category, symbol: str) -> Call:
     return _post(CANCEL_ALL, {"category": category, "symbol": symbol})
+
+
+def batch(several: Sequence[Call]) -> Call:
+    """Calls of one kind and one category as one."""
+    orders = [msgspec.json.decode(call.body, type=dict[str, str | int | bool]) for call in several]
+    category = orders[0]["category"]
+    rows = [{name: value for name, value in order.items() if name != "category"} for order in orders]
+    body = msgspec.json.encode({"category": category, "request": rows})
+    return Call("POST", BATCH_OF[several[0].path], body=body)
 
 
 def disconnect_cancel(category: Category, window_s: int) -> Call:

@@ -36,15 +36,23 @@ BPS_PER_ONE: Final = 10_000
 
 _MEMO_MAX: Final = 4_000
 
+DIGITS_MAX: Final = 60
+MAGNITUDE_MAX: Final = 18
+"""Orders of magnitude either way: past them a number is no price, quantity or money, and arithmetic on it explodes."""
+
 
 def decimal(text: str, field: str) -> Decimal:
-    """A finite decimal. Raises VenueGarbled naming the field."""
+    """A finite decimal of a size that money and markets have. Raises VenueGarbled naming the field."""
+    if len(text) > DIGITS_MAX:
+        raise VenueGarbled(f"{field}: {text[:DIGITS_MAX]!r}… has more than {DIGITS_MAX} characters")
     try:
         value = Decimal(text)
     except (InvalidOperation, ValueError):
         raise VenueGarbled(f"{field}: {text!r} is no decimal number") from None
     if not value.is_finite():
         raise VenueGarbled(f"{field}: {text!r} is no finite number")
+    if value and abs(value.adjusted()) > MAGNITUDE_MAX:
+        raise VenueGarbled(f"{field}: {text!r} is not between 1E-{MAGNITUDE_MAX} and 1E+{MAGNITUDE_MAX}")
     return value
 
 
@@ -376,6 +384,16 @@ def fee_rates(page: wire.FeeRatePage, symbol: str) -> FeeRates:
             maker, taker = decimal(row.maker_fee_rate, "makerFeeRate"), decimal(row.taker_fee_rate, "takerFeeRate")
             return FeeRates(maker * BPS_PER_ONE, taker * BPS_PER_ONE, f"api:bybit:{symbol}")
     raise VenueGarbled(f"result.list: no fee rate for {symbol}")
+
+
+def coin_balance(wallet: wire.WalletList, coin: str) -> Decimal:
+    """What the account holds of a coin; 0 where the venue shows the account without a row of that coin."""
+    if not wallet.rows:
+        raise VenueGarbled("result.list: no account")
+    for row in wallet.rows[0].coin:
+        if row.coin == coin:
+            return decimal(row.wallet_balance, "coin.walletBalance")
+    return Decimal(0)
 
 
 def coin_equity_quote(wallet: wire.WalletList, coin: str) -> Decimal:

@@ -82,7 +82,7 @@ class BybitFeed:
 
     @property
     def rate_limit_headroom(self) -> Mapping[str, float]:
-        return self._rest.headroom
+        return self._rest.limits.headroom
 
     @property
     def ws_reconnects(self) -> int:

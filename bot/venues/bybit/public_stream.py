@@ -14,7 +14,7 @@ from typing import Final
 from bot.domain.events import BookLost, BookSnapshot
 from bot.venues.bybit import wire
 from bot.venues.bybit.decode import Grid, book_event, trade_events
-from bot.venues.bybit.sockets import TOPICS_PER_REQUEST, Stream, operation, push_of
+from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, push_of
 from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
 
@@ -42,6 +42,7 @@ class PublicStream(Stream):
         self._last_u: dict[str, int] = {}
         self._asked_at_s: dict[str, float] = {}
         self._subscriptions_open = 0
+        self._data_came = True
 
     def resync(self, symbol: str) -> None:
         """Asks for a fresh snapshot; until it comes, changes of that book are not passed on."""
@@ -59,6 +60,7 @@ class PublicStream(Stream):
     def _greet(self) -> None:
         self._last_u.clear()
         self._asked_at_s.clear()
+        self._data_came = True
         topics = [*self._books, *self._trades]
         requests = [topics[at : at + TOPICS_PER_REQUEST] for at in range(0, len(topics), TOPICS_PER_REQUEST)]
         self._subscriptions_open = len(requests)
@@ -70,12 +72,23 @@ class PublicStream(Stream):
         for symbol in had_books:
             self._sink(BookLost(self._now_ns(), symbol, reason))
 
+    def _silence(self, *, pinged: bool) -> str:
+        """A market that says nothing between two pings is no market: pongs alone do not keep the stream."""
+        if pinged and not self._data_came and self.is_up:
+            return f"no market data for {PING_EVERY_S:g} s, though the connection answers"
+        if pinged:
+            self._data_came = False
+        return super()._silence(pinged=pinged)
+
     def _take(self, raw: bytes | str) -> None:
         book = wire.book_push(raw)
         if book is not None and book.topic in self._books:
+            self._data_came = True
             self._take_book(book, book.data, self._books[book.topic])
             return
         push = push_of(raw, self.name)
+        if push.topic:
+            self._data_came = True
         if push.topic in self._books:
             symbol = self._books[push.topic]
             try:
@@ -106,8 +119,11 @@ class PublicStream(Stream):
             self._sink(event)
             return
         last = self._last_u.get(symbol)
-        if last is None or event.update_id <= last:
-            return  # no book to change yet, or a message that came twice
+        if last is None:
+            self.resync(symbol)  # no book to change: its snapshot is on the way, or was lost or garbled
+            return
+        if event.update_id <= last:
+            return  # a message that came twice, or after its successor
         if event.update_id != last + 1:
             self._lose_book(symbol, f"gap: update {event.update_id} after {last}")
             return

@@ -1,7 +1,6 @@
 """Signed REST calls over a transport: the venue's clock, time-outs, counters, and what a failure means.
 
-A read raises a VenueError. A mutation returns an Outcome: `Unreachable` only where the transport knows that nothing
-was sent; a time-out, 5xx, 429, 403 or an answer that does not decode is `Unknown`.
+A read raises a VenueError. It waits where the venue has said that its endpoint takes no more just now.
 """
 
 from __future__ import annotations
@@ -10,21 +9,21 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from multidict import istr
-
 from bot.domain.counts import Counts
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
-from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error, refusal_outcome
+from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.decode import NS_PER_MS, whole
+from bot.venues.bybit.rate_limits import RateLimits
 from bot.venues.bybit.signing import rest_headers
-from bot.venues.port import Outcome, Unknown, Unreachable, VenueError, VenueGarbled, VenueUnknown, VenueUnreachable
-from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
+from bot.venues.port import VenueError, VenueUnknown, VenueUnreachable
+from bot.venues.transport import NoAnswer, NotSent, Transport
 
 T = TypeVar("T")
 
-LIMIT: Final = istr("x-bapi-limit")
-LIMIT_STATUS: Final = istr("x-bapi-limit-status")
+READ_WAIT_MAX_S: Final = 1.0
+"""A bucket is full again after a second at most."""
+
 NO_CONNECTION: Final = "not_sent"
 NO_ANSWER: Final = "no_answer"
 STATUSES: Final = ("200", "403", "429", "500", "502", "503", "504", NO_CONNECTION, NO_ANSWER)
@@ -57,7 +56,7 @@ class BybitRest:
         self.responses: Counts[tuple[str, str]] = Counts(
             (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
         )
-        self.headroom: dict[str, float] = {}
+        self.limits = RateLimits()
         self.key_refusals = 0
         """How often the venue has refused the key itself."""
 
@@ -93,30 +92,33 @@ class BybitRest:
         await self.sync_clock()
         return await self._read_once(call, kind)
 
-    async def mutate(self, call: Call, accepted: Callable[[wire.Envelope], Outcome], *, of_existing: bool) -> Outcome:
-        """The outcome of a create, amend or cancel. `accepted` turns the result of code 0 into one."""
-        try:
-            envelope = wire.envelope(*await self._send(call), call.path)
-            if envelope.ret_code == 0:
-                return accepted(envelope)
-            self.key_refusals += envelope.ret_code in KEY_CODES
-        except NotSent as error:
-            return Unreachable(str(error))
-        except NoAnswer as error:
-            return Unknown(0, str(error))
-        except (VenueUnknown, VenueGarbled) as error:
-            return Unknown(error.code, str(error))
-        if meaning(envelope.ret_code) is Meaning.CLOCK:
-            await self._resync_quietly()
-        return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=of_existing)
+    async def exchange(self, call: Call) -> wire.Envelope:
+        """One request and its envelope, whatever its code. Raises NotSent, NoAnswer, VenueUnknown or VenueGarbled."""
+        envelope = wire.envelope(*await self._send(call), call.path)
+        self.note_code(envelope.ret_code)
+        return envelope
 
-    async def _resync_quietly(self) -> None:
+    def note_code(self, code: int) -> None:
+        """Counts an answer by which the venue refuses the key itself."""
+        self.key_refusals += code in KEY_CODES
+
+    def take_turn(self, path: str, *, is_cancel: bool) -> None:
+        """Raises NotSent where another request of that endpoint would be one too many now, there or of the address."""
+        wait_ms = self.limits.wait_ms(path, self.venue_now_ms(), is_cancel=is_cancel)
+        if wait_ms:
+            raise NotSent(f"{path}: the rate limit is reached, {wait_ms} ms until it takes more")
+
+    async def resync_quietly(self) -> None:
+        """After a refused timestamp. A failure changes nothing: the next refused timestamp tries again."""
         try:
             await self.sync_clock()
         except VenueError:
-            return  # the outcome is unknown either way; the next call with a refused timestamp tries again
+            return
 
     async def _read_once(self, call: Call, kind: type[T]) -> T:
+        wait_ms = self.limits.wait_ms(call.path, self.venue_now_ms(), is_cancel=False)
+        if wait_ms:
+            await asyncio.sleep(min(wait_ms / 1_000, READ_WAIT_MAX_S))
         try:
             envelope = wire.envelope(*await self._send(call), call.path)
         except NotSent as error:
@@ -130,6 +132,7 @@ class BybitRest:
 
     async def _send(self, call: Call) -> tuple[int, bytes]:
         headers = {}
+        self.limits.sent(self.venue_now_ms())
         if call.signed:
             headers = rest_headers(
                 self._api_key, self._api_secret, self.venue_now_ms(), self._recv_window_ms, call.payload
@@ -145,10 +148,5 @@ class BybitRest:
             self.responses.add((call.path, NO_ANSWER))
             raise
         self.responses.add((call.path, str(answer.status)))
-        self._remember_limit(call.path, answer)
+        self.limits.heard(call.path, answer.headers)
         return answer.status, answer.body
-
-    def _remember_limit(self, path: str, answer: HttpAnswer) -> None:
-        limit, left = answer.headers.get(LIMIT, ""), answer.headers.get(LIMIT_STATUS, "")
-        if limit.isdecimal() and left.isdecimal() and int(limit):
-            self.headroom[path] = int(left) / int(limit)

@@ -23,6 +23,8 @@ from bot.venues.transport import NoAnswer, NotSent, Socket, SocketClosed, Transp
 
 PING: Final = '{"op":"ping"}'
 PING_EVERY_S: Final = 20.0
+PONG_WITHIN_S: Final = 5.0
+"""Whatever comes in this time after a ping shows that the other end lives; nothing, that it does not."""
 CONNECT_TIMEOUT_S: Final = 5.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 BACKOFF_FIRST_S: Final = 0.25
@@ -155,22 +157,29 @@ class Stream:
         self._heard = True
         return raw
 
+    def _silence(self, *, pinged: bool) -> str:
+        """Why the connection is dead though it is open, empty where it is not. `pinged`: an answer is due by now."""
+        return f"silent for {PONG_WITHIN_S} s after a ping" if pinged and not self._heard else ""
+
     async def _send_all(self, socket: Socket) -> None:
-        """Sends what is in the outbox, and a ping every PING_EVERY_S; silence since the last ping ends the socket."""
+        """Sends what is in the outbox, and a ping every PING_EVERY_S; silence after it ends the socket."""
         loop = asyncio.get_running_loop()
-        ping_at_s = loop.time() + PING_EVERY_S
+        ping_at_s, pinged = loop.time() + PING_EVERY_S, False
         try:
             while True:
                 try:
                     async with asyncio.timeout_at(ping_at_s):
                         text = await self._outbox.get()
                 except TimeoutError:
-                    if not self._heard:
-                        self._drop_reason = f"silent for {PING_EVERY_S} s after a ping"
+                    if silent := self._silence(pinged=pinged):
+                        self._drop_reason = silent
                         await socket.close()
                         return
+                    pinged = not pinged
+                    ping_at_s += PONG_WITHIN_S if pinged else PING_EVERY_S - PONG_WITHIN_S
+                    if not pinged:
+                        continue
                     self._heard = False
-                    ping_at_s = loop.time() + PING_EVERY_S
                     text = PING
                 await socket.send(text)
         except SocketClosed as error:

@@ -31,6 +31,19 @@ class Envelope(_Wire, frozen=True, rename="camel"):
     ret_msg: str = ""
     result: msgspec.Raw = msgspec.Raw(b"{}")
     time: int = 0
+    ret_ext_info: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class TradeAnswer(_Wire, frozen=True, rename="camel"):
+    """What the trade socket says: to an operation, to `auth`, or a pong. `data` is what REST calls `result`."""
+
+    op: str = ""
+    req_id: str = ""
+    ret_code: int = 0
+    ret_msg: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    ret_ext_info: msgspec.Raw = msgspec.Raw(b"{}")
+    header: dict[str, str] = {}
 
 
 class ServerTime(_Wire, frozen=True, rename="camel"):
@@ -69,6 +82,25 @@ class InstrumentPage(_Wire, frozen=True, rename="camel"):
 class OrderAck(_Wire, frozen=True, rename="camel"):
     order_id: str
     order_link_id: str = ""
+
+
+class BatchAck(_Wire, frozen=True, rename="camel"):
+    """A row for each order of a batch, in the order of the request; without an id where it was refused."""
+
+    rows: list[OrderAck] = msgspec.field(name="list")
+
+
+class BatchEnd(_Wire, frozen=True, rename="camel"):
+    """How it went with one order of a batch: `code` 0 is success."""
+
+    code: int
+    msg: str = ""
+
+
+class BatchEnds(_Wire, frozen=True, rename="camel"):
+    """Beside BatchAck, in `retExtInfo`."""
+
+    rows: list[BatchEnd] = msgspec.field(name="list")
 
 
 class CancelAllAck(_Wire, frozen=True, rename="camel"):
@@ -254,7 +286,7 @@ def decode(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> T:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         value: T = decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise VenueGarbled(f"{where}: {error}") from None
     return value
 
@@ -279,7 +311,7 @@ def book_push(raw: bytes | str) -> BookPush | None:
         return None
     try:
         return _book_push.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -1,0 +1,148 @@
+"""How a create, amend or cancel leaves, and what came of it.
+
+By the trade socket where that is up, by REST where it is not; never by both. Several of one kind that were decided in
+one turn leave as one batch, cancels first. An endpoint that the venue says is exhausted is not asked: the request did
+not happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from bot.venues.bybit import calls, wire
+from bot.venues.bybit.calls import Call
+from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
+from bot.venues.bybit.rest import BybitRest
+from bot.venues.bybit.trade_stream import OPERATIONS, TradeStream
+from bot.venues.port import Accepted, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
+from bot.venues.transport import NoAnswer, NotSent
+
+FIRST: Final = (calls.CANCEL, calls.AMEND, calls.CREATE)
+OF_NOTHING: Final = frozenset({calls.CREATE, calls.CREATE_BATCH, calls.DISCONNECT_CANCEL})
+"""To what is about no order that exists, "it is gone" is no answer."""
+CANCELS: Final = frozenset({calls.CANCEL, calls.CANCEL_BATCH, calls.CANCEL_ALL})
+
+
+class _Waiting(NamedTuple):
+    call: Call
+    outcome: asyncio.Future[Outcome]
+
+
+class OrderEntry:
+    """`trade` None: by REST alone. `batch_max` 1: no batches."""
+
+    def __init__(self, rest: BybitRest, trade: TradeStream | None, timeout_s: float, batch_max: int) -> None:
+        self._rest = rest
+        self._trade = trade
+        self._timeout_s = timeout_s
+        self._batch_max = batch_max
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def mutate(self, call: Call) -> Outcome:
+        """The outcome of one create, amend, cancel or cancel-all. Never raises for what a venue can answer."""
+        if self._batch_max < 2 or call.path not in calls.BATCH_OF:
+            return await self._alone(call)
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        outcome: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.setdefault(call.path, []).append(_Waiting(call, outcome))
+        return await outcome
+
+    async def close(self) -> None:
+        """Abandons what is still under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for path in FIRST:
+            found = waiting.get(path, [])
+            for start in range(0, len(found), self._batch_max):
+                self._start(found[start : start + self._batch_max])
+
+    def _start(self, group: Sequence[_Waiting]) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle(group))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, group: Sequence[_Waiting]) -> None:
+        try:
+            outcomes = [await self._alone(group[0].call)] if len(group) == 1 else await self._together(group)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            for one in group:
+                if not one.outcome.done():
+                    one.outcome.set_exception(error)
+            return
+        for one, outcome in zip(group, outcomes, strict=True):
+            if not one.outcome.done():
+                one.outcome.set_result(outcome)
+
+    async def _alone(self, call: Call) -> Outcome:
+        envelope = await self._exchange(call)
+        if not isinstance(envelope, wire.Envelope):
+            return envelope
+        try:
+            return _accepted(call, envelope)
+        except VenueGarbled as error:
+            return Unknown(error.code, str(error))
+
+    async def _together(self, group: Sequence[_Waiting]) -> list[Outcome]:
+        batch = calls.batch([one.call for one in group])
+        envelope = await self._exchange(batch)
+        if not isinstance(envelope, wire.Envelope):
+            return [envelope] * len(group)
+        try:
+            rows = wire.decode(wire.BatchAck, envelope.result, batch.path).rows
+            ends = wire.decode(wire.BatchEnds, envelope.ret_ext_info, batch.path).rows
+            if not len(rows) == len(ends) == len(group):
+                raise VenueGarbled(f"{batch.path}: {len(rows)} rows and {len(ends)} codes for {len(group)} orders")
+        except VenueGarbled as error:
+            return [Unknown(error.code, str(error))] * len(group)
+        of_existing = batch.path != calls.CREATE_BATCH
+        return [
+            refusal_outcome(end.code, end.msg, of_existing=of_existing)
+            if end.code
+            else Accepted(venue_order_id=row.order_id)
+            for row, end in zip(rows, ends, strict=True)
+        ]
+
+    async def _exchange(self, call: Call) -> wire.Envelope | Outcome:
+        """The envelope of what the venue did, or the outcome where it did not, or may have."""
+        try:
+            self._rest.take_turn(call.path, is_cancel=call.path in CANCELS)
+            envelope = await self._send(call)
+        except NotSent as error:
+            return Unreachable(str(error))
+        except NoAnswer as error:
+            return Unknown(0, str(error))
+        except (VenueUnknown, VenueGarbled) as error:
+            return Unknown(error.code, str(error))
+        if not envelope.ret_code:
+            return envelope
+        if meaning(envelope.ret_code) is Meaning.CLOCK:
+            await self._rest.resync_quietly()
+        of_existing = call.path not in OF_NOTHING
+        return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=of_existing)
+
+    async def _send(self, call: Call) -> wire.Envelope:
+        trade = self._trade
+        if trade is None or not trade.is_up or call.path not in OPERATIONS:
+            return await self._rest.exchange(call)
+        self._rest.limits.sent(self._rest.venue_now_ms())
+        answer = await trade.ask(call, self._timeout_s)
+        self._rest.limits.heard(call.path, {name.lower(): value for name, value in answer.header.items()})
+        self._rest.note_code(answer.ret_code)
+        return wire.Envelope(answer.ret_code, answer.ret_msg, answer.data, ret_ext_info=answer.ret_ext_info)
+
+
+def _accepted(call: Call, envelope: wire.Envelope) -> Outcome:
+    if call.path == calls.DISCONNECT_CANCEL:
+        return Accepted()
+    if call.path == calls.CANCEL_ALL:
+        return Accepted(count=len(wire.decode(wire.CancelAllAck, envelope.result, "result").rows))
+    return Accepted(venue_order_id=wire.decode(wire.OrderAck, envelope.result, "result").order_id)

@@ -1,0 +1,99 @@
+"""Messages that are not what they should be: the decoder names the field, and a bot that meets them lives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.domain import events as ev
+from bot.domain.intent import AmendOrder, Intent, PlaceOrder
+from bot.engine.engine import Engine
+from bot.simulation import START_NS, run_wire
+from bot.simulator.link import Link, LinkSocket
+from tests.support import several
+from tests.support.decoder_fuzz import Fuzz
+from tests.support.invariants import Invariants
+from tests.support.lanes import demo
+
+CASES = 150_000
+S = 1_000_000_000
+SYMBOLS = several.symbols(2)
+
+
+def test_the_decoder_takes_or_names_whatever_it_is_given() -> None:
+    fuzz = Fuzz(20_260_101)
+    fuzz.run(CASES)
+    assert set(fuzz.seen) <= {"taken", "garbled", "refused"}, fuzz.seen
+    assert fuzz.seen["garbled"] > CASES // 4
+    assert fuzz.seen["taken"] > CASES // 10
+    assert fuzz.events > CASES // 20
+
+
+def _row(message: dict[str, Any], change: Callable[[list[list[str]]], object]) -> None:
+    rows = [list(row) for row in message["data"]["b"]] or [["59000.0", "1.000"]]
+    change(rows)
+    message["data"]["b"] = rows
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a field is missing": (lambda m: m["data"].pop("u"), "u"),
+    "a field has another name": (lambda m: m["data"].update(bids=m["data"].pop("b")), "b"),
+    "a field has another type": (lambda m: m["data"].update(u=str(m["data"]["u"])), "$.u"),
+    "a size is negative": (lambda m: _row(m, lambda rows: rows[0].__setitem__(1, "-1.000")), "data.b"),
+    "a price is off the tick": (lambda m: _row(m, lambda rows: rows[0].__setitem__(0, "59000.05")), "data.b"),
+    "a price is no number": (lambda m: _row(m, lambda rows: rows[0].__setitem__(0, "high")), "data.b"),
+    "a row has three columns": (lambda m: _row(m, lambda rows: rows[0].append("1")), "$.b"),
+    "a number is beyond all size": (lambda m: _row(m, lambda rows: rows[0].__setitem__(1, "1E+999999")), "data.b"),
+}
+
+
+class Watching(Invariants):
+    """The invariants; what was told of lost books, and in which symbol what was quoted when."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.lost: list[ev.BookLost] = []
+        self.quoted: list[PlaceOrder | AmendOrder] = []
+
+    def __call__(self, event: ev.Event, intents: list[Intent], engine: Engine) -> None:
+        super().__call__(event, intents, engine)
+        if isinstance(event, ev.BookLost):
+            self.lost.append(event)
+        self.quoted += [intent for intent in intents if isinstance(intent, PlaceOrder | AmendOrder)]
+
+
+class Garbling(Link):
+    """Changes what the venue sends of the second symbol's book between the 6th and the 8th second."""
+
+    change: Callable[[dict[str, Any]], object] = staticmethod(lambda message: None)
+
+    def push(self, socket: LinkSocket, text: str, not_before_ns: int) -> int:
+        if f'"orderbook.50.{SYMBOLS[1]}","type"' in text:
+            message = json.loads(text)
+            if 6 <= message["ts"] / 1_000 - START_NS / S < 8:
+                self.change(message)
+                text = json.dumps(message)
+        return super().push(socket, text, not_before_ns)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_one_symbol_whose_books_are_garbled_is_not_quoted_and_the_bot_goes_on(wrong: str, tmp_path: Path) -> None:
+    change, field = WRONG[wrong]
+    link = type("Garbled", (Garbling,), {"change": staticmethod(change)})
+    more = several.instruments(2)[1:]
+    watch = Watching(wrong)
+    scenario = demo(77, 20, symbols=SYMBOLS, more_instruments=more, link=link, hysteresis_s=Decimal(1))
+    outcome = run_wire(scenario, tmp_path, watch)
+    watch.check_end(outcome)
+    assert watch.lost
+    assert {event.symbol for event in watch.lost} == {SYMBOLS[1]}
+    assert all("garbled" in event.reason and field in event.reason for event in watch.lost), watch.lost[0].reason
+    meanwhile = {intent.symbol for intent in watch.quoted if 6.2 * S < intent.at_ns - START_NS < 8 * S}
+    assert meanwhile == {SYMBOLS[0]}, "without a book it quotes nothing; the other symbol goes on"
+    assert {intent.symbol for intent in watch.quoted if intent.at_ns - START_NS > 12 * S} == set(SYMBOLS)
+    assert "uncaught_exception" not in (tmp_path / "bot.log").read_text()
