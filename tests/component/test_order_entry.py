@@ -122,6 +122,21 @@ def test_what_was_sent_when_the_trade_socket_was_cut_is_unknown_and_not_sent_aga
     play(work)
 
 
+def test_a_trade_socket_whose_key_the_venue_takes_no_more_is_left_for_one_with_the_key_of_now() -> None:
+    async def work(bench: Bench) -> None:
+        assert isinstance(await bench.place(1), Accepted)
+        bench.link.arm("refuse", "sim-1", {"request": "cancel", "code": 10003})
+        assert isinstance(await bench.cancel(1), Refused)
+        assert bench.adapter.key_refusals == 1
+        await asyncio.sleep(0.001)  # simulated time, until the stream has ended
+        assert bench.adapter.connections_open["trade"] == 0
+        assert isinstance(await bench.cancel(1), Accepted), "by REST, which signs each request anew"
+        await asyncio.sleep(5)  # simulated time, past the back-off
+        assert bench.adapter.connections_open["trade"] == 1
+
+    play(work, batches=False)
+
+
 def test_an_answer_that_never_comes_by_socket_is_unknown() -> None:
     async def work(bench: Bench) -> None:
         bench.link.arm("accept_then_timeout", "sim-1", {})
