@@ -97,14 +97,16 @@ class KillSwitch:
         band_bps: Decimal = FLATTEN_BAND_BPS,
         quiet_s: float = SETTLE_S,
         say: Callable[[str], None] = lambda _line: None,
+        holds_positions: bool = True,
     ) -> None:
-        """`say`: told what goes wrong while it goes wrong, each thing once."""
+        """`say`: told what goes wrong while it goes wrong, each thing once. `holds_positions`: False for spot."""
         self._client = client
         self._symbols = tuple(symbols)
         self._own_prefix = own_prefix
         self._band = band_bps / 10_000
         self._quiet_ns = int(quiet_s * NS_PER_S)
         self._say = say
+        self._holds_positions = holds_positions
 
     def run(
         self,
@@ -117,8 +119,10 @@ class KillSwitch:
         """Works until proven or until `deadline_s` has passed. `clock`: ns since the epoch that never steps back.
 
         Without `execute` nothing is sent: one successful read of orders and positions is the whole run. Never raises
-        for what a venue can do; the report says it.
+        for what a venue can do; the report says it. Raises ValueError for flattening what holds no positions.
         """
+        if flatten and not self._holds_positions:
+            raise ValueError("there are no positions to flatten")
         attempt = _Attempt(started_ns=clock(), say=self._say)
         deadline_ns = attempt.started_ns + int(deadline_s * NS_PER_S)
         proven = False
@@ -197,6 +201,8 @@ class KillSwitch:
         return orders
 
     def _read_positions(self, attempt: _Attempt) -> list[Position] | None:
+        if not self._holds_positions:
+            return []
         try:
             positions = self._client.positions(self._symbols)
         except VenueError as error:
