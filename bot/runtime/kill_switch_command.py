@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from bot.domain.instrument import Category
+from bot.runtime.beats import SYMBOL
 from bot.runtime.kill_switch import QUIET_S, KillSwitch, Report, utc_text
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
 from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
 def symbols_of(text: str) -> tuple[str, ...]:
     """An argument of symbols by commas."""
     symbols = tuple(part.strip() for part in text.split(",") if part.strip())
-    wrong = [symbol for symbol in symbols if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol)]
+    wrong = [symbol for symbol in symbols if not SYMBOL.fullmatch(symbol)]
     if wrong or not symbols:
         raise argparse.ArgumentTypeError(f"{text!r}, allowed: symbols of capital letters and digits, by commas")
     return symbols

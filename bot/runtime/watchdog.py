@@ -5,6 +5,9 @@ look (a thread may answer for a loop that hangs). `missed_max` missed in a row, 
 of its own, again and again until it has proven that no own order stands; and again later while the beat stays away,
 because whoever only hung may wake up. It is called off where the beats come back.
 
+The kill switch is run for the symbols that were named and for those that a bot has said it trades: one watchdog
+serves the rollouts of whatever plans its account has.
+
 The venue is looked at by REST and by socket. Where both are gone the bots that answer are told to hold.
 """
 
@@ -20,7 +23,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from bot.runtime.beats import Beats, Source, expected, state_of
+from bot.runtime.beats import Beats, Source, expected, state_of, traded
 from bot.runtime.logs import Field, JsonLog
 from bot.runtime.venue_watch import VenueWatch
 from bot.runtime.watchdog_metrics import WatchdogMetrics
@@ -32,7 +35,7 @@ RETRY_S: Final = 0.5
 
 
 class Settings(NamedTuple):
-    """`beat_s`: between two looks; `answer_s`: how long one waits. `kill_switch`: the command that is run."""
+    """`beat_s`: between two looks; `answer_s`: how long one waits. `kill_switch`: the command, without symbols."""
 
     account: str
     targets: Path
@@ -41,6 +44,7 @@ class Settings(NamedTuple):
     missed_max: int
     auto_hold: bool
     kill_switch: Sequence[str]
+    symbols: Sequence[str]
     environment: Mapping[str, str]
     approve_token: str
 
@@ -64,6 +68,7 @@ class Watchdog:
         self._log = log
         self._wall_s = wall_s
         self._beats = Beats(settings.missed_max)
+        self._symbols = dict.fromkeys(settings.symbols)
         self._guard_said: dict[str, str] = {}
         self._sources: list[Source] = []
         self._state = "OK"
@@ -119,7 +124,10 @@ class Watchdog:
                     return False
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
-        return self._has_moved(source, text) if source.is_guard else True
+        if source.is_guard:
+            return self._has_moved(source, text)
+        self._symbols.update(dict.fromkeys(traded(text)))
+        return True
 
     def _has_moved(self, source: Source, page: str) -> bool:
         said = next((line for line in page.splitlines() if line.startswith(GUARD_BEAT)), "")
@@ -167,6 +175,8 @@ class Watchdog:
     async def _run_switch(self) -> int:
         process = await asyncio.create_subprocess_exec(
             *self._settings.kill_switch,
+            "--symbols",
+            ",".join(self._symbols),
             env=dict(self._settings.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sys.stderr,
