@@ -345,7 +345,8 @@ class Loop:
         """The engine cannot be asked any more: cancel and prove without it."""
         self._log.write("ERROR", NAME, "last_resort_cancel", {})
         deadline_s = self._parts.shutdown_deadline_s
-        proven = await cancel_and_prove(self._parts.port, self.sender.own_orders, self.sender.instruments, deadline_s)
+        sender, symbols = self.sender, self._parts.started.symbols
+        proven = await cancel_and_prove(self._parts.port, sender.own_orders, symbols, sender.instruments, deadline_s)
         self._log.write("INFO" if proven else "ERROR", NAME, "last_resort_done", {"proven": proven})
 
     def _after_last_resort(self, task: asyncio.Task[None]) -> None:

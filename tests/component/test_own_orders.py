@@ -9,9 +9,10 @@ import pytest
 
 from bot.domain.events import OrderStatus, VenueOrder
 from bot.domain.filters import BUILT_IN
-from bot.domain.instrument import Instrument
+from bot.domain.instrument import Instrument, NotOnGrid
 from bot.domain.intent import CancelOrder
 from bot.domain.order import Side
+from bot.runtime.last_resort import cancel_and_prove
 from bot.runtime.own_orders import OwnOrders
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueUnknown, VenueUnreachable
 
@@ -119,3 +120,24 @@ def test_without_filters_nothing_is_claimed() -> None:
     venue = Venue("slwq-1-1")
     assert isinstance(cancelled(venue, own_orders(venue, known=())), Unreachable)
     assert venue.calls == []
+
+
+def last_resort(venue: Venue, known: Sequence[str]) -> bool:
+    filters = {name: BTC for name in known}
+    own = own_orders(venue, alone=True, known=known)
+    return asyncio.run(cancel_and_prove(venue, own, [SYMBOL, "ETHUSDT"], filters, 0.5))  # type: ignore[arg-type]
+
+
+def test_the_last_resort_proves_only_what_it_could_read_of_every_symbol() -> None:
+    assert last_resort(Venue("hand-1"), [SYMBOL, "ETHUSDT"])
+    assert not last_resort(Venue("slwq-1-1"), [SYMBOL, "ETHUSDT"])
+    assert not last_resort(Venue(), []), "nothing was asked"
+    venue = Venue()
+    assert not last_resort(venue, [SYMBOL])
+    assert f"cancel_all {SYMBOL}" in venue.calls
+
+
+def test_the_last_resort_takes_an_order_off_the_grid_for_no_proof() -> None:
+    venue = Venue()
+    venue.failing = NotOnGrid("price 1.05 is not on the grid")
+    assert not last_resort(venue, [SYMBOL, "ETHUSDT"])

@@ -95,7 +95,8 @@ def test_none_is_open_10_s_after_the_guard_froze_alone_or_with_its_bot(
 
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
-    with simulated_venue(tmp_path_factory.mktemp("venue"), seed=4) as running:
+    options = ("--symbols", "BTCUSDT,ETHUSDT")
+    with simulated_venue(tmp_path_factory.mktemp("venue"), seed=4, options=options) as running:
         yield running
 
 
