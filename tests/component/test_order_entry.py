@@ -18,7 +18,13 @@ from bot.simulator.listings import GENERATED, LISTINGS, exchange_of, generated
 from bot.simulator.timeline import Timeline
 from bot.venues.bybit import calls
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.rate_limits import ADDRESS_REQUESTS_MAX, ADDRESS_WINDOW_MS, CANCEL_RESERVE, RateLimits
+from bot.venues.bybit.rate_limits import (
+    ADDRESS_REQUESTS_MAX,
+    ADDRESS_WINDOW_MS,
+    CANCEL_RESERVE,
+    RESET_MAX_MS,
+    RateLimits,
+)
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable
 
 START_NS = 1_767_225_600_000_000_000
@@ -206,6 +212,17 @@ def test_of_what_an_address_may_ask_a_part_is_kept_for_cancels() -> None:
     assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) > 0
     limits.sent(ADDRESS_WINDOW_MS + now_ms)
     assert limits.wait_ms(calls.CREATE, ADDRESS_WINDOW_MS + now_ms, is_cancel=False) == 0
+
+
+def test_a_moment_that_no_bucket_can_mean_silences_no_endpoint() -> None:
+    limits, now_ms = RateLimits(), 1_767_225_600_000
+    limits.sent(now_ms)
+    said = {"x-bapi-limit": "10", "x-bapi-limit-status": "0"}
+    limits.heard(calls.CANCEL, {**said, "x-bapi-limit-reset-timestamp": str(now_ms + 700)})
+    assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) == 700
+    limits.heard(calls.CANCEL, {**said, "x-bapi-limit-reset-timestamp": str(now_ms * 1_000)})  # in microseconds
+    assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) == RESET_MAX_MS
+    assert limits.wait_ms(calls.CANCEL, now_ms + RESET_MAX_MS, is_cancel=True) == 0
 
 
 @pytest.mark.parametrize(("stream", "kind"), [("private", "private"), ("public", "public")])
