@@ -73,6 +73,8 @@ class Watchdog:
         self._sources: list[Source] = []
         self._state = "OK"
         self._switch: asyncio.Task[None] | None = None
+        self._held: set[str] = set()
+        """who has taken the word to hold since the venue went away"""
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -155,8 +157,11 @@ class Watchdog:
             self._log.write("WARNING", NAME, "kill_switch_called_off", {"message": "the beats are back"})
             self._switch.cancel()
             self._switch = None
-        if self._state == "AUTO_HOLD" and before != "AUTO_HOLD" and not gone and settings.auto_hold:
-            await asyncio.gather(*(self._hold(source) for source in self._sources if not source.is_guard))
+        if min(venue.rest_failed, venue.socket_failed) < settings.missed_max:
+            self._held.clear()
+        elif settings.auto_hold:
+            asked = [one for one in self._sources if not one.is_guard and one.name not in {*gone, *self._held}]
+            await asyncio.gather(*map(self._hold, asked))
 
     def _switch_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -189,7 +194,7 @@ class Watchdog:
                 os.kill(process.pid, signal.SIGTERM)
 
     async def _hold(self, source: Source) -> None:
-        """Best effort: the venue is away, so nothing can be cancelled there; when it is back, people decide."""
+        """The venue is away, so nothing can be cancelled there; when it is back, people decide. Asked until it is taken."""
         headers = {"Authorization": f"Bearer {self._settings.approve_token}"}
         body = {"reason": "watchdog AUTO_HOLD: the venue answers neither by REST nor by socket"}
         try:
@@ -198,6 +203,8 @@ class Watchdog:
                 self._session.post(f"{source.url}/api/ui/hold", json=body, headers=headers) as answer,
             ):
                 said = str(answer.status)
+                if answer.status == 200:
+                    self._held.add(source.name)
         except (aiohttp.ClientError, TimeoutError) as error:
             said = type(error).__name__
         self._log.write("WARNING", NAME, "auto_hold", {"of": source.name, "answer": said})
