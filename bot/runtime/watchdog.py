@@ -194,7 +194,7 @@ class Watchdog:
                 os.kill(process.pid, signal.SIGTERM)
 
     async def _hold(self, source: Source) -> None:
-        """The venue is away, so nothing can be cancelled there; when it is back, people decide. Asked until it is taken."""
+        """Asked until it is taken. The venue is away, so nothing can be cancelled there; later people decide."""
         headers = {"Authorization": f"Bearer {self._settings.approve_token}"}
         body = {"reason": "watchdog AUTO_HOLD: the venue answers neither by REST nor by socket"}
         try:
