@@ -318,13 +318,13 @@ class Sender:
             del self._swept[next(iter(self._swept))]
 
     async def _read_open_orders(self, symbol: str) -> None:
-        asked_at_ns = self._now_ns()
+        asked_at_ns, told = self._now_ns(), self.own_orders.strangers.told
         try:
             orders = await self._port.open_orders(symbol, self.instruments[symbol])
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
             return
-        self.own_orders.strangers.read(symbol, orders)
+        self.own_orders.strangers.read(symbol, orders, told)
         self._tell(OpenOrdersRead(self._now_ns(), symbol, asked_at_ns, tuple(orders)))
 
     async def _read_position(self, symbol: str) -> None:

@@ -13,7 +13,7 @@ from bot.domain.instrument import Instrument, NotOnGrid
 from bot.domain.intent import CancelOrder
 from bot.domain.order import Side
 from bot.runtime.last_resort import cancel_and_prove
-from bot.runtime.own_orders import OwnOrders
+from bot.runtime.own_orders import LATELY_KEPT, OwnOrders, Strangers
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueUnknown, VenueUnreachable
 
 SYMBOL = "BTCUSDT"
@@ -83,6 +83,31 @@ def test_one_that_the_stream_told_of_since_is_spared_and_forgotten_when_it_ends(
     own.strangers.heard(order("hand-1", OrderStatus.CANCELLED))
     cancelled(venue, own)
     assert venue.calls[-1] == f"cancel_all {SYMBOL}"
+
+
+def test_what_the_stream_told_while_a_read_was_under_way_is_newer_than_the_read() -> None:
+    strangers = Strangers()
+    asked_at = strangers.told
+    strangers.heard(order("hand-1"))
+    strangers.read(SYMBOL, (), asked_at)
+    assert not strangers.none_stands(SYMBOL)
+    asked_at = strangers.told
+    strangers.heard(order("hand-1", OrderStatus.CANCELLED))
+    strangers.read(SYMBOL, [order("hand-1")], asked_at)
+    assert strangers.none_stands(SYMBOL)
+    strangers.read(SYMBOL, [order("hand-2")], strangers.told)
+    strangers.read(SYMBOL, (), strangers.told)
+    assert strangers.none_stands(SYMBOL), "what was told before it was asked is in it"
+
+
+def test_a_read_that_more_has_overtaken_than_is_remembered_leaves_it_unknown() -> None:
+    strangers = Strangers()
+    for number in range(LATELY_KEPT + 1):
+        strangers.heard(order(f"hand-{number}", OrderStatus.CANCELLED))
+    strangers.read(SYMBOL, (), 0)
+    assert not strangers.none_stands(SYMBOL)
+    strangers.read(SYMBOL, (), 1)
+    assert strangers.none_stands(SYMBOL)
 
 
 def test_our_own_word_on_the_stream_is_no_stranger() -> None:
