@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from bot.domain.events import Event, StreamDown
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
@@ -16,8 +17,9 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.link import HOSTS, SPOT_HOSTS, Latency, Link
 from bot.simulator.listings import GENERATED, LISTINGS, exchange_of, generated
 from bot.simulator.timeline import Timeline
-from bot.venues.bybit import calls
+from bot.venues.bybit import calls, wire
 from bot.venues.bybit.adapter import BybitAdapter
+from bot.venues.bybit.order_entry import OrderEntry
 from bot.venues.bybit.rate_limits import (
     ADDRESS_REQUESTS_MAX,
     ADDRESS_WINDOW_MS,
@@ -275,3 +277,32 @@ def test_spot_trades_without_positions_and_holds_what_the_wallet_holds() -> None
 
     with asyncio.Runner(loop_factory=lambda: timeline) as runner:
         runner.run(whole())
+
+
+class Reordering:
+    """A venue that answers a batch in another order than it was asked: the first was refused."""
+
+    def __init__(self) -> None:
+        self.limits = RateLimits()
+
+    def take_turn(self, path: str, *, is_cancel: bool) -> None:
+        """Always room."""
+
+    async def exchange(self, call: calls.Call) -> wire.Envelope:
+        assert call.path == calls.CREATE_BATCH
+        rows = b'{"list":[{"orderId":"v2","orderLinkId":"slwq-1-2"},{"orderId":"","orderLinkId":"slwq-1-1"}]}'
+        ends = b'{"list":[{"code":0,"msg":"OK"},{"code":110007,"msg":"balance"}]}'
+        return wire.Envelope(0, "OK", Raw(rows), ret_ext_info=Raw(ends))
+
+
+def test_rows_of_a_batch_that_name_other_orders_than_were_asked_leave_all_unknown() -> None:
+    def create(number: int) -> calls.Call:
+        qty, price, name = Decimal("0.01"), Decimal(50_000), f"slwq-1-{number}"
+        return calls.create_post_only("linear", "BTCUSDT", Side.BUY, qty, price, name, reduce_only=False)
+
+    async def work() -> list[Outcome]:
+        entry = OrderEntry(Reordering(), None, 1.0, 20)  # type: ignore[arg-type]  # enough of it
+        return await asyncio.gather(entry.mutate(create(1)), entry.mutate(create(2)))
+
+    outcomes = asyncio.run(work())
+    assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]
