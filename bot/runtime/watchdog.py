@@ -32,6 +32,8 @@ NAME: Final = "bot.runtime.watchdog"
 GUARD_BEAT: Final = "rollout_guard_beat_timestamp_seconds "
 AGAIN_S: Final = 10.0
 RETRY_S: Final = 0.5
+SWITCH_S: Final = 60.0
+"""A run of the kill switch ends by itself in a third of this; one that hangs is killed, and the next one begins."""
 
 
 class Settings(NamedTuple):
@@ -47,6 +49,7 @@ class Settings(NamedTuple):
     symbols: Sequence[str]
     environment: Mapping[str, str]
     approve_token: str
+    switch_s: float = SWITCH_S
 
 
 class Watchdog:
@@ -188,6 +191,10 @@ class Watchdog:
             start_new_session=True,
         )
         try:
+            async with asyncio.timeout(self._settings.switch_s):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
             return await process.wait()
         finally:
             if process.returncode is None:

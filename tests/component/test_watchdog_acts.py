@@ -1,10 +1,12 @@
-"""A venue that is away by both ways: every bot that answers is told to hold until it has taken it."""
+"""What a watchdog does until it is done: bots hold only once they have taken it, and a switch that hangs is killed."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -88,3 +90,15 @@ def test_a_venue_that_goes_away_again_holds_again(tmp_path: Path) -> None:
     bot = Bot(200, 200)
     held(tmp_path, bot, looks=4, back_at=2)
     assert bot.holds == 2
+
+
+def test_a_kill_switch_that_hangs_is_killed_and_did_not_prove_anything(tmp_path: Path) -> None:
+    async def run() -> int:
+        hangs = [sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"]
+        settings = Settings("a", tmp_path, 1.0, 5.0, 3, True, hangs, ["BTCUSDT"], {}, "", switch_s=0.5)
+        async with aiohttp.ClientSession() as session:
+            log = JsonLog((io.StringIO(),), time.time_ns)
+            watchdog = Watchdog(settings, session, Away(), Shown(), log, time.time)  # type: ignore[arg-type]  # enough
+            return await watchdog._run_switch()
+
+    assert asyncio.run(run()) == -signal.SIGKILL
