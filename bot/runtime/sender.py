@@ -176,6 +176,13 @@ class Sender:
         took_s = (self._now_ns() - since_ns) / 1e9
         self._observations.append(("mm_execution_latency_seconds", (operation,), took_s))
 
+    async def settle(self, deadline_s: float) -> bool:
+        """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
+        under_way = set(self._tasks)
+        if under_way:
+            await asyncio.wait(under_way, timeout=deadline_s)
+        return bool(under_way)
+
     async def close(self) -> None:
         """Abandons what is still under way."""
         for task in self._tasks:
