@@ -178,6 +178,13 @@ class Sender:
         took_s = (self._now_ns() - since_ns) / 1e9
         self._observations.append(("mm_execution_latency_seconds", (operation,), took_s))
 
+    async def settle(self, deadline_s: float) -> bool:
+        """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
+        under_way = set(self._tasks)
+        if under_way:
+            await asyncio.wait(under_way, timeout=deadline_s)
+        return bool(under_way)
+
     async def close(self) -> None:
         """Abandons what is still under way."""
         for task in self._tasks:
@@ -321,13 +328,13 @@ class Sender:
             del self._swept[next(iter(self._swept))]
 
     async def _read_open_orders(self, symbol: str) -> None:
-        asked_at_ns = self._now_ns()
+        asked_at_ns, told = self._now_ns(), self.own_orders.strangers.told
         try:
             orders = await self._port.open_orders(symbol, self.instruments[symbol])
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
             return
-        self.own_orders.strangers.read(symbol, orders)
+        self.own_orders.strangers.read(symbol, orders, told)
         self._tell(OpenOrdersRead(self._now_ns(), symbol, asked_at_ns, tuple(orders)))
 
     async def _read_position(self, symbol: str) -> None:

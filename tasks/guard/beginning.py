@@ -98,12 +98,15 @@ async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] 
 def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str, Any]) -> tuple[Rollout, Plan]:
     plan = load_plan(plan_path)
     refuse_made_up_people(load_approvers(under_root(plan.approvers)), plan.venue)
+    settings = load_settings(under_root(plan.settings))
+    if settings.venue.category != "linear":  # the guard's proofs, its kill switch and the watchdog's look at contracts
+        raise Refused(f"{plan.settings}: venue.category {settings.venue.category}; allowed in this version: linear")
     access = load_account(guard.folder.root, guard.account)
     if access.venue != plan.venue:
         raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")
     # The bot will be started from the files as they are now, whatever was there when this guard started.
     code_version.cache_clear()
-    signed, version = settings_digest(load_settings(under_root(plan.settings))), code_version()
+    signed, version = settings_digest(settings), code_version()
     whole, nonce = plan_digest(plan), str(payload.get("nonce", ""))
     rollout = Rollout(
         name=name,

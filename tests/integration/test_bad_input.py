@@ -107,6 +107,7 @@ def written(tmp_path: Path, content: str) -> str:
         (mm_bot, ["run", "--network", "--live", "--testnet"], ["--testnet and --live contradict"]),
         (mm_bot, ["run", "--max-inv", "nan"], ["--max-inv", "'nan'", "> 0 and <= 1000000000"]),
         (mm_bot, ["kill-switch", "--symbols", "btc usd"], ["--symbols", "'btc usd'", "capital letters and digits"]),
+        (mm_bot, ["kill-switch", "--symbols", "BTCUSDT", "--category", "option"], ["--category", "option", "linear"]),
     ],
 )
 def test_a_word_or_a_flag_that_nobody_knows_is_named_with_what_is_allowed(
