@@ -1,6 +1,6 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup peers rollout test unit lint bench soak recovery status up down clean
+.PHONY: help setup peers rollout canary test unit lint bench soak recovery status up down clean
 
 FAULT ?=
 FAULTS ?=
@@ -18,8 +18,11 @@ help: ## this list
 setup: ## what is missing on this machine (once; offline the second time)
 	@infra/setup.sh
 
-rollout: setup ## a whole canary: [FAULT=crash|crossing|loss|orphan|stall|blind] [FAULTS=FILE] [SIGN=me] [MARKET=recorded:PATH]
+rollout: setup ## all five stages, shadow to size, in minutes: [FAULT=kind@stage] [SIGN=me]
 	@$(BIN)/rollout demo $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(FAULTS),--faults "$(FAULTS)") $(if $(SIGN),--sign "$(SIGN)")
+
+canary: setup ## the canary alone: [FAULT=crash|crossing|loss|orphan|stall|blind] [FAULTS=FILE] [SIGN=me] [MARKET=recorded:PATH]
+	@$(BIN)/rollout demo --stage canary $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)" $(if $(FAULT),--fault "$(FAULT)") $(if $(FAULTS),--faults "$(FAULTS)") $(if $(SIGN),--sign "$(SIGN)")
 
 up: setup ## the embedded stack alone
 	@$(BIN)/rollout up $(if $(PLAN),--plan "$(PLAN)") --market "$(MARKET)"

@@ -76,7 +76,7 @@ def _with_configuration(options: argparse.Namespace) -> int:
         if options.command == "preflight":
             from bot.commands.preflight import preflight
 
-            return preflight(resolved, as_json=bool(flags.get("json")))
+            return preflight(resolved, as_json=bool(getattr(options, "json", False)))
         if options.command == "record":
             from bot.commands.record import record
 

@@ -189,7 +189,8 @@ def assemble(
     secrets = secrets_of(resolved)
     pair = secrets.pair(config.venue.exchange) if pair is None else pair
     log.conceal((pair.api_key, pair.api_secret))
-    hosts = override_hosts(hosts_for(host_environment(resolved.mode, config), config.venue.category), environment)
+    whose = host_environment(resolved.mode, config)
+    hosts = override_hosts(hosts_for(whose, config.venue.category), environment)
     seconds = second_endpoints(hosts, environment)
     adapter = BybitAdapter(
         hosts,
@@ -257,7 +258,9 @@ def assemble(
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
         filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
-        publish_kill_switch=kill_switch_publisher(config.execution.symbols, place.state_dir, dict(environment)),
+        publish_kill_switch=kill_switch_publisher(
+            config.execution.symbols, config.venue.category, place.state_dir, {**environment, "EXCHANGE_ENV": whose}
+        ),
     )
     http = Http(
         config.obs.host if config.obs.enabled else None,

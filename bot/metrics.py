@@ -37,6 +37,7 @@ MARKOUT_HORIZONS: Final = ("1s", "5s", "60s")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
+    Metric("mm_iterations", "gauge", "updates", (), "Market updates that every symbol has had in this process."),
     Metric("mm_orders_placed_total", "counter", "orders", ("symbol", "side"), "Creates sent to the venue."),
     Metric("mm_orders_filled_total", "counter", "orders", ("symbol", "side"), "Orders with at least one fill."),
     Metric("mm_orders_cancelled_total", "counter", "orders", ("symbol",), "Orders that ended cancelled."),

@@ -102,6 +102,7 @@ class Shadow:
         self.engine = parts.engine
         self.tally = Tally(parts.started.symbols, lambda: parts.engine.counts)
         self.iterations = 0
+        parts.metrics.iterations = lambda: self.iterations
         self.failure = ""
         """Why the run cannot count as done, one line; empty while all is well."""
 

@@ -17,11 +17,15 @@ from flows.names import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    FAULT_STAGE,
     FAULTS,
+    FAULTS_IN_SHADOW,
     FAULTS_PLAN,
+    FULL,
     MARKET,
     RECORDED_PLAN,
     SMOKE_PLAN,
+    STAGES,
 )
 
 if TYPE_CHECKING:
@@ -36,11 +40,14 @@ def parser() -> Parser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="bring the embedded stack up (everything on this machine, one folder)")
-    demo = commands.add_parser("demo", help="a whole canary on the simulated venue, told while it happens")
+    demo = commands.add_parser("demo", help="the whole rollout on the simulated venue, told while it happens")
     for one in (up, demo):
         one.add_argument("--plan", help=f"rollout plan (default {SMOKE_PLAN}; on a recorded market {RECORDED_PLAN})")
         one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
-    demo.add_argument("--fault", choices=FAULTS, help="make this happen a few seconds into the watch")
+    demo.add_argument("--stage", choices=(*STAGES, FULL), help="one alone (default: full; on a recorded market canary)")
+    demo.add_argument(
+        "--fault", metavar="KIND[@STAGE]", help=f"make this happen in the watch: {', '.join(FAULTS)} (at the canary)"
+    )
     demo.add_argument(
         "--faults", metavar="FILE", help="a plan of link faults to run through, as those in configs/faults"
     )
@@ -57,6 +64,12 @@ def parser() -> Parser:
     stop.add_argument("--reason", default="stopped by hand")
     explain = commands.add_parser("explain", help="why the newest rollout is not promoted, or how it ended")
     explain.add_argument("rollout", nargs="?")
+    plan = commands.add_parser("plan", help="what a plan would do, with dates")
+    plan.add_argument("--plan", default=SMOKE_PLAN, help=f"rollout plan (default {SMOKE_PLAN})")
+    plan.add_argument("--json", action="store_true")
+    report = commands.add_parser("report", help="one table of a rollout's stages (the newest, if none is named)")
+    report.add_argument("rollout", nargs="?")
+    report.add_argument("--json", action="store_true")
     code = commands.add_parser("code", help="a demo approver's one-time code, on the simulated venue alone")
     code.add_argument("name")
     code.add_argument("--plan", default=SMOKE_PLAN, help=argparse.SUPPRESS)
@@ -120,7 +133,11 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         faults = f"--faults {options.faults}: " if getattr(options, "faults", None) else ""
         asked = f"{faults}plan {plan.name}: venue {plan.venue}"
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
-    if (wrong := _market_wrong(options)) is not None:
+    if options.command == "demo":
+        options.stage = options.stage or (FULL if options.market == MARKET and not options.faults else FAULT_STAGE)
+        for one in STAGES if options.stage == FULL else (options.stage,):
+            plan.stage(one)  # a stage that the plan lacks, or cannot run, is refused before anything starts
+    if (wrong := _market_wrong(options) or _fault_wrong(options)) is not None:
         return _refuse(wrong)
     try:
         if options.command == "demo":
@@ -140,6 +157,22 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         print(f"bundle: {save_bundle(folder, str(error))}", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _fault_wrong(options: argparse.Namespace) -> str | None:
+    """Why the fault cannot be made to happen; None where it can, or none is wished."""
+    if getattr(options, "fault", None) is None:
+        return None
+    kind, sign, stage = str(options.fault).partition("@")
+    if kind not in FAULTS:
+        return f"--fault: {kind!r}; allowed: {', '.join(FAULTS)}, each alone or as KIND@STAGE"
+    stage = stage if sign else (FAULT_STAGE if options.stage == FULL else options.stage)
+    allowed = STAGES if options.stage == FULL else (options.stage,)
+    if stage not in allowed:
+        return f"--fault: stage {stage!r}; allowed: {', '.join(allowed)}"
+    if stage == "shadow" and kind not in FAULTS_IN_SHADOW:
+        return f"--fault: {kind} at shadow, where no order leaves; allowed there: {', '.join(FAULTS_IN_SHADOW)}"
+    return None
 
 
 def _usual_plan(options: argparse.Namespace) -> str:
@@ -174,6 +207,11 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
 
     if options.command == "code":
         return _code(folder, options)
+    if options.command == "plan":
+        from flows.plan_view import print_plan
+        from flows.stack import plan_of
+
+        return print_plan(*plan_of(options.plan), as_json=options.json)
     record = _record(folder)
     try:
         if options.command == "status":
@@ -186,6 +224,8 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
             return 0
         if options.command == "stop":
             return status.stop(folder, record, options.rollout, _who(), options.reason)
+        if options.command == "report":
+            return status.report(record, options.rollout, as_json=options.json)
         return status.explain(record, options.rollout)
     finally:
         if record is not None:

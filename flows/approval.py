@@ -24,6 +24,7 @@ from flows.words import approval_question
 from gates.course import FINAL, Step
 from gates.stages import load_plan
 from tasks.ask import GuardSilent, ask_guard
+from tasks.evidence_process import judged_name
 from tasks.record import Record, open_record
 from tasks.record_tables import StageRun, utc_now
 from tasks.state_folder import StateFolder
@@ -53,27 +54,36 @@ class SignOffForm(RunInput):
 
 
 @flow(name="approval", flow_run_name="{gate} sign-off by {person}", persist_result=True)
-def approval(stage_run_id: int, gate: str, person: str, link: str = "") -> State:
-    """Asks until the guard accepts, the stage ends, or the time for sign-offs is over."""
+def approval(stage_run_id: int, gate: str, person: str, link: str = "", visit: int = 1) -> State:
+    """Asks until the guard accepts, the stage ends, or the time for sign-offs is over.
+
+    `visit`: for which of the parts that the stage run has begun, counted from 1; 0 is the entry, before the first.
+    """
     record = open_record(StateFolder.here().record_url)
     try:
-        return _ask(record, stage_run_id, gate, person, link)
+        return _ask(record, stage_run_id, gate, person, link, visit)
     finally:
         record.close()
 
 
-def _ask(record: Record, stage_run_id: int, gate: str, person: str, link: str) -> State:
+def _ask(record: Record, stage_run_id: int, gate: str, person: str, link: str, visit: int) -> State:
     refusal = ""
     asked = 0
     while True:
-        stage_run = _askable(record, stage_run_id, gate)
+        stage_run = _askable(record, stage_run_id, gate, visit)
         if stage_run is None:
             return Completed(name="Ended", message=ENDED)
         left_s = _seconds_left(stage_run)
         if left_s <= 0:
             return Completed(name="Expired", message="The time for sign-offs is over.")
         question = approval_question(
-            stage_run, gate, record.measurements_latest(stage_run_id), link, _evidence_page(stage_run), refusal
+            stage_run,
+            gate,
+            record.measurements_latest(stage_run_id),
+            link,
+            _evidence_page(stage_run),
+            refusal,
+            next_part=_next_part(stage_run) if gate == "exit" else "",
         )
         form = suspend_flow_run(
             wait_for_input=SignOffForm.with_initial_data(description=question, reviewer=person),
@@ -102,13 +112,13 @@ def _ask(record: Record, stage_run_id: int, gate: str, person: str, link: str) -
         asked += 1
 
 
-def _askable(record: Record, stage_run_id: int, gate: str) -> StageRun | None:
+def _askable(record: Record, stage_run_id: int, gate: str, visit: int) -> StageRun | None:
     """The stage run once its evidence is there to be signed; None where the stage has passed this gate or ended."""
     end = time.monotonic() + EVIDENCE_DEADLINE_S
     passed = _passed(gate)
     while time.monotonic() < end:
         stage_run = record.stage_run(stage_run_id)
-        if Step(stage_run.step) in passed:
+        if Step(stage_run.step) in passed or (gate == "exit" and len(record.parts(stage_run_id)) > visit):
             return None
         if stage_run.step == (Step.READY if gate == "entry" else Step.JUDGED):
             return stage_run
@@ -120,7 +130,7 @@ def _passed(gate: str) -> set[Step]:
     """The steps in which this gate has nothing left to ask."""
     ended = {*FINAL, Step.ROLLING_BACK, Step.ROLLBACK_FAILED, Step.PROMOTING}
     if gate == "entry":
-        ended |= {Step.LAUNCHING, Step.WARM_UP, Step.WATCH, Step.WATCHED, Step.JUDGED}
+        ended |= {Step.LAUNCHING, Step.WARM_UP, Step.DRILLS, Step.WATCH, Step.WATCHED, Step.JUDGED}
     return ended
 
 
@@ -131,5 +141,20 @@ def _seconds_left(stage_run: StageRun) -> float:
     return (since + timedelta(seconds=float(stage.sign_off_expiry_s)) - utc_now()).total_seconds()
 
 
+def _next_part(stage_run: StageRun) -> str:
+    """What GO leads to, in words, where it is not the end of the stage; empty at the end."""
+    stage = load_plan(Path(stage_run.plan_path)).stage(stage_run.stage)
+    if stage_run.part >= stage.part_count - 1:
+        return ""
+    later = stage.at(stage_run.part + 1)
+    return (
+        f"{stage.part_name(stage_run.part + 1)}, {later.inventory_max_quote:f} per symbol on {', '.join(later.symbols)}"
+    )
+
+
 def _evidence_page(stage_run: StageRun) -> str:
-    return "" if stage_run.evidence_dir is None else str(Path(stage_run.evidence_dir) / "index.html")
+    """What is signed: the page of the part that was judged, else the stage run's."""
+    if stage_run.evidence_dir is None:
+        return ""
+    signed = Path(stage_run.evidence_dir) / judged_name(stage_run) / "index.html"
+    return str(signed if signed.exists() else Path(stage_run.evidence_dir) / "index.html")

@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from flows.shown import TIMEOUT_S, api_url
-from gates.approvers import Quorum, Signature, load_approvers, signed_off
+from gates.approvers import Quorum, Signature, SignOffs, load_approvers, signed_off
 from gates.stages import Plan, under_root
 from tasks.record import Record
 
@@ -20,7 +20,10 @@ DEAD = ("FAILED", "CRASHED", "CANCELLED")
 
 
 class Approvals:
-    """Whom to ask, by the plan. Starting twice starts nothing twice: the runs have idempotency keys."""
+    """Whom to ask, by the plan. Starting twice starts nothing twice: the runs have idempotency keys.
+
+    Each visit of a part is asked for by runs of its own: what was signed for a step says nothing about the next.
+    """
 
     def __init__(self, record: Record, stage_run_id: int, plan: Plan, link: str) -> None:
         self._record = record
@@ -28,24 +31,34 @@ class Approvals:
         self._plan = plan
         self._link = link
         self._people = load_approvers(under_root(plan.approvers)).people
-        self._runs: dict[tuple[str, str], UUID] = {}
+        self._runs: dict[tuple[str, int, str], UUID] = {}
         self._looked_s = 0.0
-        stage = plan.stage(record.stage_run(stage_run_id).stage)
-        self._required = {"entry": stage.entry_sign_offs, "exit": stage.exit_sign_offs}
+        self._stage = plan.stage(record.stage_run(stage_run_id).stage)
+
+    def _required(self, gate: str) -> SignOffs:
+        """Who signs here, in the part where the stage run stands now."""
+        run = self._record.stage_run(self._number)
+        if gate == "entry":
+            return SignOffs() if run.predecessor_passed else self._stage.entry_sign_offs
+        return self._stage.at(run.part).exit_sign_offs
+
+    def _visit(self) -> int:
+        """How many parts have been begun; 0 before the launch."""
+        return len(self._record.parts(self._number))
 
     def start(self, gate: str) -> None:
         """Starts an approval for each person who may sign here; at once, so that they get ready side by side."""
-        asked = self._asked(gate)
-        if not asked or any((gate, person) in self._runs for person in asked):
+        asked, visit = self._asked(gate), self._visit()
+        if not asked or any((gate, visit, person) in self._runs for person in asked):
             return
         with get_client(sync_client=True) as client:
             for person in asked:
-                self._runs[gate, person] = self._start_one(client, gate, person)
+                self._runs[gate, visit, person] = self._start_one(client, gate, visit, person)
         self._looked_s = time.monotonic()
         get_run_logger().info("%s sign-off asked of %s", gate, ", ".join(asked))
 
     def _asked(self, gate: str) -> list[str]:
-        required = self._required[gate]
+        required = self._required(gate)
         if not required.people_count:
             return []
         people = [one for one in self._people if one.name != self._plan.author]
@@ -53,13 +66,14 @@ class Approvals:
             people = [one for one in people if set(one.roles) & set(required.roles)]
         return [one.name for one in people]
 
-    def _start_one(self, client: SyncPrefectClient, gate: str, person: str) -> UUID:
+    def _start_one(self, client: SyncPrefectClient, gate: str, visit: int, person: str) -> UUID:
         """A run that died before the person had signed is replaced by a new one, under the next key."""
         deployment = client.read_deployment_by_name(DEPLOYMENT)
-        parameters = {"stage_run_id": self._number, "gate": gate, "person": person, "link": self._link}
+        named = {"stage_run_id": self._number, "gate": gate, "visit": visit, "person": person}
+        parameters = {**named, "link": self._link}
         number = 0
         while True:
-            key = f"approval-{self._number}-{gate}-{person}-{number}"
+            key = f"approval-{self._number}-{gate}-{visit}-{person}-{number}"
             run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=key)
             if run.state is None or run.state.type.value not in DEAD:
                 return run.id
@@ -70,16 +84,16 @@ class Approvals:
         if time.monotonic() - self._looked_s < REVIVE_EVERY_S:
             return
         self._looked_s = time.monotonic()
-        counted = self.quorum(gate).counted
+        counted, now = self.quorum(gate).counted, self._visit()
         try:
-            for (of, person), number in list(self._runs.items()):
-                if of != gate or person in counted:
+            for (of, visit, person), number in list(self._runs.items()):
+                if of != gate or visit != now or person in counted:
                     continue
                 told = httpx.get(f"{api_url()}/flow_runs/{number}", timeout=TIMEOUT_S, trust_env=False).json()
                 if told.get("state_type") in DEAD:
                     get_run_logger().warning("the approval of %s died; asking again", person)
                     with get_client(sync_client=True) as client:
-                        self._runs[of, person] = self._start_one(client, of, person)
+                        self._runs[of, visit, person] = self._start_one(client, of, visit, person)
         except (httpx.HTTPError, ValueError):
             return  # the server is away: looked at again later
 
@@ -92,7 +106,7 @@ class Approvals:
             for row in self._record.sign_offs(self._number, gate, accepted=True)
             if row.evidence_digest == digest
         ]
-        return signed_off(self._required[gate], self._people, signatures, self._plan.author)
+        return signed_off(self._required(gate), self._people, signatures, self._plan.author)
 
     def end_all(self) -> None:
         """Cancels approvals that still wait: the stage has ended. A server that is away costs nothing here."""

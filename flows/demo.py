@@ -1,4 +1,4 @@
-"""`rollout demo`: a whole canary on the simulated venue, with a fault if one is wished, told while it happens."""
+"""`rollout demo`: the whole rollout, or one stage, on the simulated venue, with a fault if wished, told meanwhile."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import httpx
 from flows.demo_approvers import DemoApprovers
 from flows.demo_faults import ENDED_BY, begin_plan, clear, end_plan, inject
 from flows.demo_view import VERDICT, View
-from flows.names import EXIT_OF_STEP, MARKET
+from flows.names import EXIT_OF_STEP, FULL, MARKET
 from flows.stack import from_another_shell, up
+from flows.stage_table import stages_of
 from flows.status import stage_entry
 from flows.words import end_sentence
-from gates.stages import Plan
+from gates.stages import Plan, each_part
 from tasks.record import FINAL_STEPS, Record, open_record
 from tasks.record_tables import StageRun
 from tasks.simulated_account import VenueUnreachable
@@ -27,13 +28,12 @@ from tasks.state_folder import StateFolder
 from tasks.supervise.client import take_down
 from tasks.supervise.table import Table
 
-STAGE = "canary"
 LOOK_EVERY_S = 0.25
 FAULT_AFTER_S = 5.0
 BEGIN_DEADLINE_S = 120.0
 BUSY_DEADLINE_S = 60.0
-SIGNED_BY_DEMO_S = 240.0
-"""On top of the stage's own time: how long a run may take that waits for no person."""
+SIGNED_BY_DEMO_S = 600.0
+"""On top of a part's own time: how long it may take where no person is waited for. Ample: a busy machine is slow."""
 FLOW_ENDED = ("FAILED", "CRASHED", "CANCELLED", "COMPLETED")
 
 
@@ -43,16 +43,24 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for on the command line. `signs_me`: the person signs in the UI, not the demo's approvers."""
+    """What was asked for on the command line. `stage`: one, or full. `fault` happens in `fault_stage`. `signs_me`: the
+    person signs in the UI, not the demo's approvers."""
 
     plan: Plan
     plan_file: Path
     market: str
+    stage: str
     fault: str | None
+    fault_stage: str
     signs_me: bool
     as_json: bool
     faults: Path | None = None
     """A plan of faults that the venue goes through from the start of the run on."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages to go through, in order."""
+        return tuple(one.id for one in self.plan.stages) if self.stage == FULL else (self.stage,)
 
 
 class Demo:
@@ -62,7 +70,7 @@ class Demo:
         self.folder = folder
         self.wish = wish
         self.view = view
-        self.rollout = f"{STAGE}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        self.rollout = f"{wish.stage}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         self._begun_s = time.monotonic()
         self._injected = False
 
@@ -75,8 +83,7 @@ class Demo:
         record = open_record(self.folder.record_url)
         try:
             flow_run_id = self._trigger(table)
-            run = self._await_stage_run(record, table, flow_run_id)
-            ended = self._follow(record, table, run, flow_run_id)
+            ended = self._through(record, table, flow_run_id)
             return self._tell_end(record, table, ended, flow_run_id)
         finally:
             record.close()
@@ -88,6 +95,15 @@ class Demo:
             name = begin_plan(self.folder, table.endpoints["venue_rest_url"], self.wish.faults)
             self.view.line(f"plan of faults {name}: from now on, at the venue and on the way to it", "fault")
 
+    def _through(self, record: Record, table: Table, flow_run_id: str) -> StageRun:
+        """Every stage to its end; the last one, or the one that was not promoted."""
+        for stage in self.wish.stages:
+            run = self._await_stage_run(record, table, flow_run_id, stage)
+            ended = self._follow(record, table, run, flow_run_id)
+            if ended.step != "promoted":
+                break
+        return ended
+
     def _say_stack(self, text: str) -> None:
         self.view.line(text, "stack")
 
@@ -95,37 +111,38 @@ class Demo:
 
     def _trigger(self, table: Table) -> str:
         api_url, view = table.endpoints["prefect_api"], self.view
-        waived = self.wish.plan.stage(STAGE).waive_predecessor
-        parameters = {"stage": STAGE, "plan": str(self.wish.plan_file), "rollout": self.rollout, "account": None}
+        stage = self.wish.stage
+        parameters = {"stage": stage, "plan": str(self.wish.plan_file), "rollout": self.rollout, "account": None}
         asked = {"parameters": parameters, "idempotency_key": self.rollout}  # asked twice, it runs once
         with httpx.Client(base_url=api_url, timeout=10.0, trust_env=False) as client:
-            deployment = _patiently(lambda: client.get(f"/deployments/name/rollout/{STAGE}"))["id"]
+            deployment = _patiently(lambda: client.get(f"/deployments/name/rollout/{stage}"))["id"]
             url = f"/deployments/{deployment}/create_flow_run"
             flow_run_id = str(_patiently(lambda: client.post(url, json=asked))["id"])
-        view.line(f"rollout/{STAGE}: rollout {self.rollout}, plan {self.wish.plan.name}", "demo")
+        view.line(f"rollout/{stage}: rollout {self.rollout}, plan {self.wish.plan.name}", "demo")
+        waived = [one for one in self.wish.plan.before(stage) if self.wish.plan.stage(stage).waive_predecessor]
         if waived:
-            view.line("the plan waives the stages before (shadow, testnet): people sign before the launch", "demo")
+            view.line(f"the plan waives the stages before ({', '.join(waived)}): people sign before the launch", "demo")
         view.line(f"follow it in the browser: {_page(table, flow_run_id)}", "demo")
         view.line("the same from another shell:", "demo")
-        view.raw(f"  {from_another_shell(self.folder, table, STAGE, self.wish.plan_file)}")
+        view.raw(f"  {from_another_shell(self.folder, table, stage, self.wish.plan_file)}")
         return flow_run_id
 
-    def _await_stage_run(self, record: Record, table: Table, flow_run_id: str) -> StageRun:
+    def _await_stage_run(self, record: Record, table: Table, flow_run_id: str, stage: str) -> StageRun:
         end = time.monotonic() + BEGIN_DEADLINE_S
         while time.monotonic() < end:
-            runs = record.stage_runs(rollout=self.rollout)
+            runs = [run for run in record.stage_runs(rollout=self.rollout) if run.stage == stage]
             if runs:
                 return runs[-1]
             state, message = _flow_state(table, flow_run_id)
             if state in FLOW_ENDED:
-                raise DemoFailed(f"the flow ended before the stage began: {message or state}")
+                raise DemoFailed(f"the flow ended before stage {stage} began: {message or state}")
             time.sleep(LOOK_EVERY_S)
-        raise DemoFailed(f"the flow did not begin the stage within {BEGIN_DEADLINE_S:.0f} s")
+        raise DemoFailed(f"the flow did not begin stage {stage} within {BEGIN_DEADLINE_S:.0f} s")
 
     # ---- watch ----------------------------------------------------------------------------------------------------
 
     def _follow(self, record: Record, table: Table, run: StageRun, flow_run_id: str) -> StageRun:
-        number = run.id or 0
+        number, deadline_s = run.id or 0, self._deadline_s(run.stage)
         approvers = None
         if self.wish.signs_me:
             self._ask_person(table)
@@ -139,7 +156,7 @@ class Demo:
             )
             approvers.start()
         try:
-            end = time.monotonic() + self._deadline_s()
+            end = time.monotonic() + deadline_s
             while time.monotonic() < end:
                 run = record.stage_run(number)
                 self.view.follow(record, run)
@@ -152,12 +169,16 @@ class Demo:
             if approvers is not None:
                 approvers.stop()
             self._clear(table)
-        raise DemoFailed(f"{self.rollout} did not end within {self._deadline_s():.0f} s; it is at {run.step}")
+        raise DemoFailed(f"{self.rollout}/{run.stage} did not end within {deadline_s:.0f} s; it is at {run.step}")
 
-    def _deadline_s(self) -> float:
-        stage = self.wish.plan.stage(STAGE)
+    def _deadline_s(self, stage_id: str) -> float:
+        """Of one stage: its parts with their drills, each prolonged once, and people at each end."""
+        stage = self.wish.plan.stage(stage_id)
         waits_s = 2 * float(stage.sign_off_expiry_s) if self.wish.signs_me else SIGNED_BY_DEMO_S
-        return float(stage.lasts_s) * (1 + float(stage.prolong_share)) + waits_s
+        parts = each_part(stage)
+        drilled_s = sum(one.window_s for part in parts for one in part.drills)
+        watched_s = sum(part.lasts_s for part in parts) * (1 + float(stage.prolong_share))
+        return watched_s + drilled_s + waits_s * len(parts)
 
     def _ask_person(self, table: Table) -> None:
         view = self.view
@@ -167,7 +188,9 @@ class Demo:
         view.line("the evidence's digest: on the stage's run, under Artifacts", "sign-off")
 
     def _inject_when_due(self, table: Table, run: StageRun) -> None:
-        if self._injected or self.wish.fault is None or run.step != "watch" or run.watch_from is None:
+        if self._injected or self.wish.fault is None or run.stage != self.wish.fault_stage:
+            return
+        if run.step != "watch" or run.watch_from is None:
             return
         if time.time() - run.watch_from.timestamp() < FAULT_AFTER_S:
             return
@@ -193,21 +216,35 @@ class Demo:
 
     def _tell_end(self, record: Record, table: Table, run: StageRun, flow_run_id: str) -> int:
         view = self.view
-        view.criteria_table(record, run)
-        view.timeline(record, run)
+        if self.wish.stage != FULL or run.step != "promoted":
+            view.criteria_table(record, run)
+            view.timeline(record, run)
         if run.decided_others:
             view.raw(f"Also broken: {', '.join(str(one) for one in run.decided_others)}")
+        if self.wish.stage == FULL:
+            view.stages_table(record, self.rollout)
         view.raw("")
         view.raw(f"Evidence  {run.evidence_dir or 'none'}")
         view.raw(f"Prefect   {_page(table, flow_run_id)}")
         view.raw("The stack stays up; `make down` (or `rollout down`) stops it.")
         took_s = time.monotonic() - self._begun_s
         if self.wish.as_json:
-            document: dict[str, Any] = {"rollouts": [stage_entry(record, run)], "endpoints": dict(table.endpoints)}
+            entry = {**stage_entry(record, run), "stages": stages_of(record, self.rollout)}
+            document: dict[str, Any] = {"rollouts": [entry], "endpoints": dict(table.endpoints)}
             print(json.dumps({**document, "took_s": round(took_s, 1)}, indent=2), flush=True)
         else:
-            view.raw(f"{VERDICT[run.step]} after {took_s:.0f} s: {run.rollout}. {end_sentence(run)}")
+            view.raw(f"{VERDICT[run.step]} after {took_s:.0f} s: {run.rollout}. {self._end_words(run)}")
         return EXIT_OF_STEP[run.step]
+
+    def _end_words(self, run: StageRun) -> str:
+        """Why it ended; of a whole rollout that passed, the size it has reached."""
+        if self.wish.stage != FULL or run.step != "promoted":
+            return f"Stage {run.stage}. {end_sentence(run)}" if self.wish.stage == FULL else end_sentence(run)
+        stage = self.wish.plan.stages[-1]
+        size = stage.at(stage.part_count - 1)
+        reached = f"{size.inventory_max_quote:f} per symbol and {size.total_max_quote:f} in all"
+        passed = f"All {len(self.wish.stages)} stages passed"
+        return f"{passed}; the plan's size is reached: {reached} on {', '.join(size.symbols)}."
 
 
 def _page(table: Table, flow_run_id: str) -> str:

@@ -12,7 +12,7 @@ import httpx
 from flows.demo import Demo, DemoFailed, Wish
 from flows.demo_faults import FaultNotInjected
 from flows.demo_view import View
-from flows.names import EXIT_FAILED, EXIT_INTERRUPTED
+from flows.names import EXIT_FAILED, EXIT_INTERRUPTED, FAULT_STAGE, FULL
 from flows.stack import down
 from gates.stages import Plan
 from tasks.bundle import save_bundle
@@ -36,8 +36,19 @@ FAILURES = (
 
 def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_file: Path) -> int:
     """Runs it. Ctrl-C or SIGTERM: trading is stopped with proof and the stack taken down; exit 130."""
-    faults = Path(options.faults) if options.faults else None
-    wish = Wish(plan, plan_file, options.market, options.fault, options.sign == "me", options.json, faults)
+    fault, _, at = (options.fault or "").partition("@")
+    fault_stage = at or (FAULT_STAGE if options.stage == FULL else options.stage)
+    wish = Wish(
+        plan,
+        plan_file,
+        options.market,
+        options.stage,
+        fault or None,
+        fault_stage,
+        signs_me=options.sign == "me",
+        as_json=options.json,
+        faults=Path(options.faults) if options.faults else None,
+    )
     view = View(sys.stderr if options.json else sys.stdout)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored
         signal.signal(number, signal.default_int_handler)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TextIO
 
+from flows.stage_table import as_table, stages_of
 from flows.words import end_sentence, needs, value_words
 from tasks.measured import measured_until_stopped
 from tasks.record import Record
@@ -28,6 +29,9 @@ class View:
         self._step = ""
         self._outcomes: dict[str, str] = {}
         self._sign_offs = 0
+        self._number = 0
+        self._parts = 0
+        self._drills: set[int] = set()
         self._next_summary_s = 0.0
 
     def line(self, text: str, subject: str = "") -> None:
@@ -58,9 +62,17 @@ class View:
         """Says what changed since the last call: the step, a criterion's outcome, a sign-off; sums up now and then."""
         number = run.id or 0
         measurements = record.measurements_latest(number)
+        if number != self._number:  # the next stage: nothing of the last one is compared with it
+            self._number, self._step, self._outcomes, self._sign_offs, self._parts = number, "", {}, 0, 0
         if run.step != self._step:
             self._step = run.step
             self._enter(run)
+        for part in record.parts(number)[self._parts :]:
+            self._parts += 1
+            if part.name:
+                size = f"{part.inventory_max_quote} per symbol, {part.total_max_quote} in all"
+                self.line(f"part {part.name}: {size}, epoch {part.epoch}", run.stage)
+        self._tell_drills(record, number)
         if run.grant_revoked_at is None:  # afterwards the bot is being stopped, and what fails is no news
             self._changes(measurements)
         for row in record.sign_offs(number)[self._sign_offs :]:
@@ -71,12 +83,20 @@ class View:
             self._next_summary_s = time.monotonic() + SUMMARY_EVERY_S
             self.line(_watch_sentence(run, measurements), "watch")
 
+    def _tell_drills(self, record: Record, number: int) -> None:
+        for row in record.drills(number):
+            if row.outcome and (row.id or 0) not in self._drills:
+                self._drills.add(row.id or 0)
+                said = ", ".join(f"{name} {value}" for name, value in row.proof.items())
+                self.line(f"{row.name} {row.outcome.replace('_', ' ')}: tripped {said}", "drill")
+
     def _enter(self, run: StageRun) -> None:
         words = {
             "requested": "the guard has opened the stage",
             "preflight": "checking account, venue, Prometheus, disk, plan",
-            "ready": "preflight passed; waiting for the entry sign-offs",
+            "ready": "preflight passed; people who are asked at the entry sign now",
             "launching": "grant given, bot starting",
+            "drills": "faults made on purpose; the gates must see them",
             "warm_up": f"bot up (pid {run.pid}, epoch {run.epoch}), warming up",
             "watch": "watching; the guard measures every criterion each second",
             "watched": "watch over; judging",
@@ -114,6 +134,12 @@ class View:
                 self.raw(f"{title}:")
                 for one in rows:
                     self.raw(f"  {self.criterion_row(one)}")
+
+    def stages_table(self, record: Record, rollout: str) -> None:
+        """One line for each part of each stage."""
+        self.raw("")
+        for line in as_table(stages_of(record, rollout)):
+            self.raw(line)
 
     def timeline(self, record: Record, run: StageRun) -> None:
         """How fast it was stopped, counted from the breach, with the proof of every step."""

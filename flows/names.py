@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 FAULTS = ("crash", "crossing", "loss", "orphan", "stall", "blind")
+FAULTS_IN_SHADOW = ("crash", "blind")
+"""What can go wrong where no order leaves the process."""
+STAGES = ("shadow", "testnet", "canary", "soak", "scale-up")
+FULL = "full"
+FAULT_STAGE = "canary"
+"""Where a fault happens that names no stage."""
 SMOKE_PLAN = "configs/rollout.smoke.yaml"
 RECORDED_PLAN = "configs/rollout.recorded.yaml"
 FAULTS_PLAN = "configs/rollout.faults.yaml"

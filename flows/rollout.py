@@ -24,9 +24,12 @@ from gates.stages import Plan, PlanError, load_plan
 from tasks.ask import Refused, ask_guard, must
 from tasks.names import NameRefused, check_name
 from tasks.record import Record, open_record
-from tasks.resume import CannotResume, continued_run, resumed
+from tasks.resume import CannotResume, continued_run, open_run, resumed, unfinished_rollout
 from tasks.simulated_account import open_account, retire_finished
 from tasks.state_folder import REPOSITORY, StateFolder
+
+FULL = "full"
+"""The deployment that goes through every stage of the plan."""
 
 
 def stop_what_was_cancelled(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
@@ -36,7 +39,7 @@ def stop_what_was_cancelled(flow: Flow[Any, Any], flow_run: FlowRun, state: Stat
     plan = load_plan(plan_path(parameters.get("plan")))
     record = open_record(folder.record_url)
     try:
-        found = continued_run(record, folder, str(parameters.get("stage")), plan.name, parameters.get("rollout"))
+        found = open_run(record, folder, str(parameters.get("stage")), plan.name, parameters.get("rollout"))
         if found is not None:
             submit_stop(record, found)
     finally:
@@ -59,12 +62,14 @@ def rollout(stage: str, plan: str | None = None, rollout: str | None = None, acc
         return Failed(name="Refused", message=str(error))
     record = open_record(folder.record_url)
     try:
-        stages = [stage] if stage != "full" else [one.id for one in loaded.stages]
+        if stage != FULL:
+            return _run_stage(record, folder, path, loaded, stage, rollout, account)
+        name = rollout or unfinished_rollout(record, folder, loaded.name) or _new_name(stage)
         ended: State = Completed(name="Nothing", message="Every stage has passed already.")
-        for one in stages:
-            if stage == "full" and rollout is not None and _has_passed(record, rollout, one):
+        for one in [one.id for one in loaded.stages]:
+            if _has_passed(record, name, one):
                 continue
-            ended = _run_stage(record, folder, path, loaded, one, rollout, account)
+            ended = _run_stage(record, folder, path, loaded, one, name, account)
             if not ended.is_completed():
                 break
         return ended
@@ -76,6 +81,11 @@ def plan_path(given: str | None) -> Path:
     """The plan to use, absolute. A relative path counts from the repository."""
     path = Path(given or os.environ.get("SLIPWAY_PLAN") or "configs/rollout.yaml")
     return path if path.is_absolute() else REPOSITORY / path
+
+
+def _new_name(stage: str) -> str:
+    """From the flow run, so that a repeated task asks for the same rollout again and not for a second."""
+    return f"{stage}-{runtime.flow_run.scheduled_start_time:%Y%m%d-%H%M%S}-{runtime.flow_run.id[:4]}"
 
 
 def _has_passed(record: Record, rollout: str, stage: str) -> bool:
@@ -115,8 +125,7 @@ def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None
     if found is not None and found.id is not None:
         get_run_logger().info("continuing %s/%s, which is at %s", found.rollout, found.stage, found.step)
         return found.id
-    # The name comes from the flow run, so that a repeated task asks for the same rollout again and not for a second.
-    name = rollout or f"{stage}-{runtime.flow_run.scheduled_start_time:%Y%m%d-%H%M%S}-{runtime.flow_run.id[:4]}"
+    name = rollout or _new_name(stage)
     simulated = plan.venue == "simulated"
     known_as = resumed(record, what.folder, name, account)
     if known_as is not None:

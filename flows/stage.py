@@ -104,8 +104,8 @@ def launch(course: Course) -> None:
 
 @task(cache_policy=NO_CACHE, task_run_name="watch")
 def watch(course: Course) -> None:
-    """Follows launch, warm-up and watch, which the guard does by itself, and shows what it measures."""
-    _follow(course, Step.LAUNCHING, Step.WARM_UP)
+    """Follows launch, warm-up, drills and watch, which the guard does by itself, and shows what it measures."""
+    _follow(course, Step.LAUNCHING, Step.WARM_UP, Step.DRILLS)
     while (run := course.run()).step == Step.WATCH:
         course.board.show_criteria()
         if run.watch_until is not None and time.time() > run.watch_until.timestamp() - ASK_EXIT_EARLY_S:
@@ -182,6 +182,7 @@ _WORK: dict[Step, Callable[[Course], None]] = {
     Step.READY: _enter,
     Step.LAUNCHING: watch,
     Step.WARM_UP: watch,
+    Step.DRILLS: watch,
     Step.WATCH: watch,
     Step.WATCHED: judge,
     Step.JUDGED: _leave,

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.names import EXIT_FAILED
+from flows.stage_table import as_table, stages_of
 from flows.words import end_sentence, needs
 from tasks.record import FINAL_STEPS, Record, iso
-from tasks.record_tables import MeasurementLatest, Rollout, StageRun
+from tasks.record_tables import MeasurementLatest, Rollout, StageRun, utc_now
 from tasks.state_folder import StateFolder
 from tasks.supervise.found import table_of_what_runs
 from tasks.supervise.table import Table, read_table
+
+if TYPE_CHECKING:
+    from gates.stages import Plan
 
 ROLLOUTS_SHOWN = 20
 
@@ -48,7 +53,7 @@ def _process_entry(table: Table, name: str) -> dict[str, Any]:
 def rollout_entry(record: Record, rollout: Rollout) -> dict[str, Any] | None:
     """One rollout by its newest stage run; None where it has none. Times UTC, ISO 8601."""
     runs = record.stage_runs(rollout=rollout.name)
-    return stage_entry(record, runs[-1]) if runs else None
+    return {**stage_entry(record, runs[-1]), "stages": stages_of(record, rollout.name)} if runs else None
 
 
 def stage_entry(record: Record, run: StageRun) -> dict[str, Any]:
@@ -91,6 +96,8 @@ def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -
         decided = entry["decided_by"]
         why = f": {_decided_words(decided)}" if decided else ""
         print(f"{entry['rollout']}  {entry['stage']}  {entry['state']}  {entry['reason'] or ''}{why}".rstrip(" "))
+        if len(entry["stages"]) > 1:
+            print("\n".join(f"  {line}"[:80].rstrip() for line in as_table(entry["stages"])))
     if not document["rollouts"]:
         print("no rollout has been started yet")
     return 0
@@ -136,6 +143,23 @@ def _await_end(record: Record, run: StageRun, deadline_s: float = 90.0) -> int:
     return EXIT_FAILED
 
 
+def report(record: Record, name: str | None, *, as_json: bool) -> int:
+    """One table of the stages of the named rollout, or of the newest."""
+    run = newest(record, name)
+    if run is None:
+        print("no rollout has been started yet")
+        return 0
+    rows = stages_of(record, run.rollout)
+    if as_json:
+        print(json.dumps({**stage_entry(record, run), "stages": rows}, indent=2))
+        return 0
+    print(f"rollout {run.rollout}, candidate {run.candidate[:12]}, account {run.account}")
+    print("\n".join(as_table(rows)))
+    print(f"{run.stage} is {run.step.replace('_', ' ')}. " + (end_sentence(run) if run.step in FINAL_STEPS else ""))
+    print(f"Evidence  {run.evidence_dir or 'none yet'}")
+    return 0
+
+
 def explain(record: Record, name: str | None) -> int:
     """Why the newest stage does not promote (or how it ended), in a few sentences."""
     run = newest(record, name)
@@ -147,7 +171,9 @@ def explain(record: Record, name: str | None) -> int:
 
 
 def explanation(record: Record, run: StageRun) -> list[str]:
-    where = f"{run.rollout}/{run.stage} is {run.step.replace('_', ' ')}."
+    plan = _plan_of(run)
+    part = "" if plan is None else plan.stage(run.stage).part_name(run.part)
+    where = f"{run.rollout}/{run.stage} is {run.step.replace('_', ' ')}{f' in part {part}' if part else ''}."
     if run.step in FINAL_STEPS:
         return [where, end_sentence(run)]
     lines = [where]
@@ -156,12 +182,40 @@ def explanation(record: Record, run: StageRun) -> list[str]:
         lines.append("Not promoting because " + "; ".join(against) + ".")
     if run.step == "watch" and run.watch_until is not None:
         lines.append(f"Earliest GO {run.watch_until:%A %H:%M:%S} UTC, when the watch is over.")
+        lines += _window_words(plan, run.watch_until)
+    if run.step == "drills":
+        open_ones = [row.name for row in record.drills(run.id or 0) if not row.outcome]
+        lines.append(f"Drilled now: {', '.join(open_ones) or 'about to begin'}. The watch begins when it has passed.")
+    if run.step == "judged":
+        lines += _window_words(plan, utc_now())
     if run.step in ("ready", "judged"):
         lines.append(f"Waiting for {_missing(record, run)}.")
     if run.step in ("rolling_back", "rollback_failed"):
         open_steps = [step.name for step in record.rollback_steps(run.id or 0) if step.verified_at is None]
         lines.append(f"Being closed; not yet proven: {', '.join(open_steps) or 'nothing'}.")
     return lines
+
+
+def _plan_of(run: StageRun) -> Plan | None:
+    """The plan of a stage run by its file; None where that does not load any more, or lacks the stage now."""
+    from gates.stages import PlanError, load_plan
+
+    try:
+        plan = load_plan(Path(run.plan_path))
+        plan.stage(run.stage)
+    except PlanError:
+        return None
+    return plan
+
+
+def _window_words(plan: Plan | None, at: datetime) -> list[str]:
+    """That nothing is promoted at that moment, and when it may be; empty where the window is open then."""
+    closed = "" if plan is None else plan.promotion.closed_because(at)
+    if plan is None or not closed:
+        return []
+    opens = plan.promotion.next_open(at)
+    said = "no window opens within two months" if opens is None else f"the window opens {opens:%A %Y-%m-%d %H:%M} UTC"
+    return [f"No promotion then: {closed}; {said}."]
 
 
 def _counts_against(one: MeasurementLatest) -> bool:
@@ -174,15 +228,16 @@ def _against(one: MeasurementLatest) -> str:
 
 
 def _missing(record: Record, run: StageRun) -> str:
-    from gates.approvers import Signature, load_approvers, signed_off
+    from gates.approvers import Signature, SignOffs, load_approvers, signed_off
     from gates.stages import load_plan, under_root
 
     plan = load_plan(Path(run.plan_path))
-    stage = plan.stage(run.stage)
+    stage = plan.stage(run.stage).at(run.part)
+    entry = SignOffs() if run.predecessor_passed else stage.entry_sign_offs
     gate, digest = ("entry", run.entry_digest) if run.step == "ready" else ("exit", run.evidence_digest)
     rows = record.sign_offs(run.id or 0, gate, accepted=True)
     quorum = signed_off(
-        stage.entry_sign_offs if gate == "entry" else stage.exit_sign_offs,
+        entry if gate == "entry" else stage.exit_sign_offs,
         load_approvers(under_root(plan.approvers)).people,
         [Signature(r.person, "GO" if r.decision == "GO" else "NO-GO") for r in rows if r.evidence_digest == digest],
         plan.author,

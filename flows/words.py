@@ -21,8 +21,9 @@ def value_words(measurement: MeasurementLatest) -> str:
 
 
 def needs(limit: str) -> str:
-    """What would pass, from both bands in words: `go < 1, no-go > 2` → `< 1`."""
-    return limit.partition(", no-go")[0].removeprefix("go ")
+    """What would pass, from both bands in words: `go < 1, no-go > 2` → `< 1`; `no-go > 2` alone → `not > 2`."""
+    go = limit.partition(", no-go")[0]
+    return f"not {go.removeprefix('no-go ')}" if go.startswith("no-go ") else go.removeprefix("go ")
 
 
 def criteria_rows(measurements: Sequence[MeasurementLatest]) -> list[dict[str, str]]:
@@ -95,14 +96,21 @@ def approval_question(
     link: str,
     evidence_page: str,
     refusal: str,
+    next_part: str = "",
 ) -> str:
-    """The text above the form: why it is asked again, what is signed, what was measured, where the evidence is."""
+    """The text above the form: why it is asked again, what is signed, what was measured, where the evidence is.
+
+    `next_part`: the part that GO leads to, where it does not end the stage.
+    """
     parts = []
     if refusal:
         parts.append(f"**Your last answer was refused: {refusal}.**")
-    into = "into" if gate == "entry" else "out of"
+    into = "into" if gate == "entry" else "within" if next_part else "out of"
+    follows = WHAT_WILL_HAPPEN[gate]
+    if next_part:
+        follows = f"After GO by everybody asked, the next part begins with the bot running on: {next_part}."
     parts.append(f"## Sign-off {into} {stage_run.stage}: {stage_run.rollout}")
-    parts.append(f"Candidate `{stage_run.candidate[:12]}`, attempt {stage_run.attempt}. {WHAT_WILL_HAPPEN[gate]}")
+    parts.append(f"Candidate `{stage_run.candidate[:12]}`, attempt {stage_run.attempt}. {follows}")
     if stage_run.verdict:
         parts.append(f"Verdict of the gates: **{stage_run.verdict.replace('_', '-')}**.")
     shown = [one for one in measurements if (one.phase == "preflight") == (gate == "entry")]

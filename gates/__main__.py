@@ -1,4 +1,5 @@
-"""The `gates` command: `lint` refuses gates that cannot do their work, `evaluate` judges once, `list` shows them.
+"""The `gates` command: `lint` refuses gates that cannot do their work and lists what cannot be measured yet, `evaluate`
+judges once, `list` shows them.
 
 Exit codes: 0 GO (or nothing to refuse), 1 a verdict that is not GO, 2 bad input.
 """
@@ -21,12 +22,12 @@ from bot.settings_file import ConfigError
 from gates.approvers import ApproversError
 from gates.criteria import CriteriaError, Criterion, load_criteria
 from gates.judge import Measurement, Verdict, Word, judge, plain, verdict
-from gates.lint import lint_file, lint_plan, refused_queries
+from gates.lint import lint_file, lint_not_yet, lint_plan, refused_queries
 from gates.promql import Selector
 from gates.sources.checks import CHECKS
 from gates.sources.prometheus import PrometheusSource
 from gates.sources.tables import measure_tables
-from gates.stages import PlanError
+from gates.stages import PlanError, criteria_files, load_plan, under_root
 
 BAD_INPUT: Final = 2
 
@@ -81,9 +82,18 @@ def _lint(chosen: argparse.Namespace) -> int:
         faults += asyncio.run(refused_queries(chosen.files, chosen.plan, chosen.prometheus))
     for fault in faults:
         print(fault, file=sys.stderr)
+    waiting = dict.fromkeys(line for path in _criteria_of_all(chosen) for line in lint_not_yet(path))
+    for line in waiting:
+        print(line)
     if not faults:
         print(f"{len(chosen.files) + len(chosen.plan)} files: nothing to refuse")
     return BAD_INPUT if faults else 0
+
+
+def _criteria_of_all(chosen: argparse.Namespace) -> list[Path]:
+    """Every criteria file that was named, by itself or by a plan."""
+    named = [under_root(path) for plan in chosen.plan for path in criteria_files(load_plan(plan))]
+    return [*chosen.files, *named]
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:

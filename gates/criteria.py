@@ -135,12 +135,28 @@ class Criterion(BaseModel):
         return self.source == "promql" and "$window" in (self.query or "")
 
 
+class NotYet(BaseModel):
+    """A criterion that is wanted and cannot be measured yet: named, so that it is never silently left out.
+
+    `limit` as people say it, `needs` what is missing. `gates lint` lists it, and no stage that has one starts on live.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{2,63}$")]
+    title: Annotated[str, Field(min_length=3, max_length=120)]
+    limit: Annotated[str, Field(min_length=1, max_length=120)]
+    needs: Annotated[str, Field(min_length=5)]
+
+
 class CriteriaFile(BaseModel):
-    """The whole file: `criteria`, in the order that decides ties."""
+    """The whole file: `criteria`, in the order that decides ties; those of the file `include`d beside it come first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    include: Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.yaml$")] | None = None
     criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)]
+    not_yet_measurable: tuple[NotYet, ...] = ()
 
 
 OVERRIDABLE: Final = (
@@ -160,25 +176,51 @@ Overrides = Mapping[str, Mapping[str, Any]]
 
 
 def load_criteria(path: Path, overrides: Overrides | None = None) -> tuple[Criterion, ...]:
-    """The criteria of the file, in its order, with a plan's `overrides` set over them.
+    """The criteria of the file and of those it includes, in order, with a plan's `overrides` set over them.
 
     Overrides go by criterion id; those under `*` are for every criterion, and its own go over them.
     Raises CriteriaError with one line: file, line, the thing, its value, what is allowed.
     """
-    file = YamlFile(path, CriteriaError)
-    criteria = list(file.read(CriteriaFile).criteria)
-    index = {criterion.id: at for at, criterion in enumerate(criteria)}
-    for at, criterion in enumerate(criteria):
-        if index[criterion.id] != at:
-            line = file.line(("criteria", index[criterion.id], "id"))
-            raise CriteriaError(f"{path}:{line}: the id {criterion.id!r} stands twice; allowed: once")
+    criteria: dict[str, Criterion] = {}
+    for file, whole in _chain(path):
+        for at, one in enumerate(whole.criteria):
+            if one.id in criteria:
+                line = file.line(("criteria", at, "id"))
+                raise CriteriaError(f"{file.path}:{line}: the id {one.id!r} stands twice; allowed: once")
+            criteria[one.id] = one
     given = dict(overrides or {})
     for_all = given.pop(EVERY_CRITERION, {})
     for name in given:
-        if name not in index:
-            allowed = ", ".join([EVERY_CRITERION, *index])
+        if name not in criteria:
+            allowed = ", ".join([EVERY_CRITERION, *criteria])
             raise CriteriaError(f"{path}: override of unknown criterion {name!r}; allowed: {allowed}")
-    return tuple(overridden(one, {**for_all, **given.get(one.id, {})}, path) for one in criteria)
+    return tuple(overridden(one, {**for_all, **given.get(one.id, {})}, path) for one in criteria.values())
+
+
+def _chain(path: Path) -> list[tuple[YamlFile, CriteriaFile]]:
+    """The file and those that it includes, the innermost first. Raises CriteriaError."""
+    found: list[tuple[YamlFile, CriteriaFile]] = []
+    wanted: Path | None = path
+    while wanted is not None:
+        file = YamlFile(wanted, CriteriaError)
+        whole = file.read(CriteriaFile)
+        found.append((file, whole))
+        wanted = None if whole.include is None else wanted.parent / whole.include
+        if any(known.path == wanted for known, _ in found):
+            raise CriteriaError(
+                f"{file.path}: include {whole.include!r} leads back here; allowed: a file not yet in it"
+            )
+    return found[::-1]
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The file and those it includes, the innermost first, for whoever looks at files. Raises CriteriaError."""
+    return tuple(file.path for file, _ in _chain(path))
+
+
+def not_yet_measurable(path: Path) -> tuple[NotYet, ...]:
+    """What the file and those it includes name as not measurable yet, in order. Raises CriteriaError."""
+    return tuple(one for _, whole in _chain(path) for one in whole.not_yet_measurable)
 
 
 def overridden(criterion: Criterion, changes: Mapping[str, Any], path: Path) -> Criterion:

@@ -19,13 +19,13 @@ from bot.metrics import CATALOGUE, PIPELINE, TARGET_LABELS, Metric, exposed_name
 from bot.stores.sqlite import SCHEMA
 from gates import promql
 from gates.approvers import can_ever_sign_off, load_approvers
-from gates.criteria import CriteriaError, Criterion, load_criteria
+from gates.criteria import CriteriaError, CriteriaFile, Criterion, files_of, load_criteria
 from gates.judge import Cause
 from gates.promql import Selector, Use
 from gates.sources import totals
 from gates.sources.checks import CHECKS
 from gates.sources.prometheus import Failed, PrometheusSource
-from gates.stages import ROOT, Plan, Stage, criteria_of, load_plan, plan_digest, under_root
+from gates.stages import ROOT, Plan, Stage, criteria_files, criteria_of, each_part, load_plan, plan_digest, under_root
 from gates.yaml_file import YamlFile
 
 _EXPOSED: Final = exposed_names()
@@ -38,12 +38,29 @@ Fault = tuple[str, str]
 
 def lint_file(path: Path) -> list[str]:
     """The faults of a criteria file, each one line. Raises CriteriaError where it does not load."""
-    criteria = load_criteria(path)
+    load_criteria(path)
+    return [fault for each in files_of(path) for fault in _own_faults(each)]
+
+
+def _own_faults(path: Path) -> list[str]:
     file = YamlFile(path, CriteriaError)
     return [
         f"{path}:{file.line(('criteria', at, key))}: {criterion.id}.{key}: {said}"
-        for at, criterion in enumerate(criteria)
+        for at, criterion in enumerate(file.read(CriteriaFile).criteria)
         for key, said in criterion_faults(criterion)
+    ]
+
+
+def lint_not_yet(path: Path) -> list[str]:
+    """What the file, and the one it includes, name as not measurable yet: each one line. Raises CriteriaError."""
+    return [line for each in files_of(path) for line in _own_not_yet(each)]
+
+
+def _own_not_yet(path: Path) -> list[str]:
+    file = YamlFile(path, CriteriaError)
+    return [
+        f"{path}:{file.line(('not_yet_measurable', at, 'id'))}: {one.id} ({one.limit}): not yet measurable: {one.needs}"
+        for at, one in enumerate(file.read(CriteriaFile).not_yet_measurable)
     ]
 
 
@@ -56,28 +73,45 @@ def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
     plan_digest(plan, root)
     load_settings(under_root(plan.settings, root))
     file = YamlFile(path, CriteriaError)
-    faults: list[str] = []
-    linted: set[Path] = set()
+    faults = [fault for source in criteria_files(plan) for fault in lint_file(under_root(source, root))]
     for at, stage in enumerate(plan.stages):
-        if stage.criteria is None:
-            continue
-        source = under_root(stage.criteria, root)
-        if source not in linted:
-            linted.add(source)
-            faults += lint_file(source)
-        for criterion in criteria_of(stage, root):
-            line = file.line(("stages", at, "overrides", criterion.id))
-            for key, said in stage_faults(criterion, stage):
-                faults.append(f"{path}:{line}: stage {stage.id}: {criterion.id}.{key}: {said}")
-        faults += [f"{path}:{file.line(('stages', at))}: {said}" for said in _sign_off_faults(plan, stage, root)]
+        for number, part in enumerate(each_part(stage)):
+            named = f"stage {stage.id}" + (f", part {stage.part_name(number)}" if stage.parts else "")
+            criteria = criteria_of(part, root)
+            for criterion in criteria:
+                line = _line(file, at, number, criterion.id)
+                for key, said in stage_faults(criterion, part):
+                    faults.append(f"{path}:{line}: {named}: {criterion.id}.{key}: {said}")
+            where = file.line(("stages", at))
+            faults += [f"{path}:{where}: {named}: {said}" for said in _drill_faults(part, criteria)]
+            faults += [f"{path}:{where}: {named}: {said}" for said in _sign_off_faults(plan, part, root)]
     return faults
+
+
+def _line(file: YamlFile, at: int, number: int, criterion_id: str) -> int:
+    """Where the numbers of that criterion stand: in its part, in its stage, else where the stage begins."""
+    of_part = file.line(("stages", at, "parts", number, "overrides", criterion_id))
+    of_stage = file.line(("stages", at, "overrides", criterion_id))
+    return max(of_part, of_stage)
+
+
+def _drill_faults(stage: Stage, criteria: Sequence[Criterion]) -> Iterator[str]:
+    """A drill that must trip what is not measured here could never pass."""
+    known = {one.id: one for one in criteria}
+    for drill in stage.drills:
+        for name in drill.trips:
+            if name not in known:
+                yield f"drill {drill.name}: trips {name!r}, which is no criterion here; allowed: one of the stage's"
+        if drill.window_s > stage.lasts_s:
+            yield f"drill {drill.name}: window_s {drill.window_s:g}; allowed: at most the part's {stage.lasts_s:g} s"
 
 
 async def refused_queries(files: Sequence[Path], plans: Sequence[Path], url: str) -> list[str]:
     """The PromQL queries that the Prometheus at `url` refuses, each a line with its own message."""
     criteria = [(path, one) for path in files for one in load_criteria(path)]
     for path in plans:
-        criteria += [(path, one) for stage in load_plan(path).stages for one in criteria_of(stage)]
+        parts = [part for stage in load_plan(path).stages for part in each_part(stage)]
+        criteria += [(path, one) for part in parts for one in criteria_of(part)]
     faults: list[str] = []
     now_s = time.time()
     nobody = Selector("nobody", "nothing", "nowhere", now_s - 60)
@@ -209,4 +243,4 @@ def _sign_off_faults(plan: Plan, stage: Stage, root: Path) -> Iterator[str]:
         missing = can_ever_sign_off(wanted, people, plan.author).missing
         if missing:
             lacking = ", ".join(missing)
-            yield f"stage {stage.id}: {gate}_sign_offs can never be complete: {plan.approvers} lacks {lacking}"
+            yield f"{gate}_sign_offs can never be complete: {plan.approvers} lacks {lacking}"

@@ -15,14 +15,15 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gates.approvers import SignOffs
-from gates.criteria import Criterion, Seconds, load_criteria
+from gates.criteria import Criterion, NotYet, Seconds, files_of, load_criteria, not_yet_measurable
+from gates.parts import Ceiling, Drill, Part, Quote, Size, Symbols, ceiling_fault, step_fault
+from gates.windows import PromotionWindows
 from gates.yaml_file import YamlFile
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 """The project's root folder."""
 
 StageId = Literal["shadow", "testnet", "canary", "soak", "scale-up"]
-Quote = Annotated[Decimal, Field(gt=0, le=Decimal("10000000"), allow_inf_nan=False)]
 Bps = Annotated[Decimal, Field(ge=0, le=1000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -41,14 +42,16 @@ class Stage(_Part):
     `available: false` says that this version cannot run the stage, and `unavailable_because` why, in one sentence.
     `overrides` sets numbers of criteria (by id, or `*` for all) for this plan's durations. `prolong_share` is by how
     much a HOLD at the end prolongs the watch, once. `proof_deadline_s` is how long a rollback may take before it counts
-    as failed.
+    as failed. `entry_sign_offs` are asked only where the stages before are waived and have not passed. `rollback_to`
+    plateau: a verdict against a step leads back to the step before it, once; anything else, and every guard's NO-GO,
+    closes flat.
     """
 
     id: StageId
     available: bool = True
     unavailable_because: str | None = None
     env: Literal["shadow", "testnet", "live"]
-    symbols: Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{5,20}$")], ...], Field(min_length=1)]
+    symbols: Symbols
     inventory_max_quote: Quote
     total_max_quote: Quote
     post_only_offset_bps: Bps
@@ -66,12 +69,16 @@ class Stage(_Part):
     sign_off_expiry_s: Seconds = 24 * 3600
     flatten: bool = True
     proof_deadline_s: Seconds = 60
+    drills: tuple[Drill, ...] = ()
+    parts: tuple[Part, ...] = ()
+    ceilings: tuple[Ceiling, ...] = ()
+    rollback_to: Literal["flat", "plateau"] = "flat"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.available == (self.unavailable_because is not None):
             raise ValueError("available and unavailable_because contradict; allowed: a reason where it is false")
-        if self.available and self.criteria is None:
+        if self.available and self.criteria is None and not (self.parts and all(one.criteria for one in self.parts)):
             raise ValueError("no criteria file; allowed: every available stage names one")
         if self.total_max_quote < self.inventory_max_quote:
             allowed = f"at least inventory_max_quote {self.inventory_max_quote}"
@@ -85,14 +92,80 @@ class Stage(_Part):
             raise ValueError("waive_predecessor without entry_sign_offs; allowed: people sign before the grant")
         return self
 
+    @model_validator(mode="after")
+    def _parts_consistent(self) -> Self:
+        names = [part.id for part in self.parts]
+        if len(set(names)) != len(names):
+            raise ValueError(f"parts {', '.join(names)}; allowed: each id once")
+        for number, part in enumerate(self.parts):
+            one = self.at(number)
+            if one.total_max_quote < one.inventory_max_quote:
+                allowed = f"at least inventory_max_quote {one.inventory_max_quote}"
+                raise ValueError(f"part {part.id}: total_max_quote {one.total_max_quote}; allowed: {allowed}")
+            if not set(one.symbols) <= set(self.symbols):
+                raise ValueError(
+                    f"part {part.id}: symbols {', '.join(one.symbols)}; allowed: {', '.join(self.symbols)}"
+                )
+        if fault := ceiling_fault(self.sizes, self.ceilings):
+            raise ValueError(fault)
+        if self.rollback_to == "plateau" and len(self.parts) < 2:
+            raise ValueError("rollback_to plateau without two parts; allowed: flat, or steps to go back to")
+        if self.env == "shadow" and (self.drills or any(part.drills for part in self.parts)):
+            raise ValueError("drills in env shadow; allowed: on testnet and live, where a grant is held")
+        return self
+
+    def at(self, number: int) -> Stage:
+        """The stage as it is in its part of that number, counted from 0; itself where it has no parts."""
+        if not self.parts:
+            return self
+        part = self.parts[number]
+        named = ("lasts_s", "symbols", "inventory_max_quote", "total_max_quote", "criteria")
+        changes: dict[str, Any] = {name: getattr(part, name) for name in named if getattr(part, name) is not None}
+        merged = {name: {**self.overrides.get(name, {}), **own} for name, own in part.overrides.items()}
+        changes |= {"overrides": {**self.overrides, **merged}, "drills": part.drills or self.drills * (number == 0)}
+        if number < self.part_count - 1:
+            changes["exit_sign_offs"] = part.exit_sign_offs
+        return self.model_copy(update=changes)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts are watched one after the other; 1 where none are named."""
+        return max(1, len(self.parts))
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """What each part amounts to, in order."""
+        each = [(self.part_name(number), self.at(number)) for number in range(self.part_count)]
+        return tuple(
+            Size(
+                name=name,
+                inventory_max_quote=one.inventory_max_quote,
+                symbols_count=len(one.symbols),
+                lasts_s=one.lasts_s,
+            )
+            for name, one in each
+        )
+
+    def part_name(self, number: int) -> str:
+        """The id of that part; empty where the stage has none."""
+        return self.parts[number].id if self.parts else ""
+
+    @property
+    def largest(self) -> tuple[Decimal, Decimal]:
+        """(per symbol, total): the largest sizes of all parts, quote. The bot is launched for them; the grant of each
+        part allows that part's."""
+        each = [self.at(number) for number in range(self.part_count)]
+        return max(one.inventory_max_quote for one in each), max(one.total_max_quote for one in each)
+
 
 class Plan(_Part):
     """The whole plan. `venue` simulated: mode live with loopback host overrides, new account for every rollout.
 
     `measure_every_s` is the guard's round; `stale_after_s` the greatest age of a scrape that is believed;
     `attempts_max` how often one digest may try a stage. `max_age_s`: how old the preflight that people signed over may
-    be at the launch; past it no launch is accepted, and a stage that waits for one is parked. The age of an earlier
-    stage's evidence is not looked at.
+    be at the launch (past it no launch is accepted, and a stage that waits for one is parked), and how old an earlier
+    stage's promotion may be. `incumbent_account`: where the version trades that is in production now; a rollout on it
+    is refused. `promotion`: when may be promoted.
     """
 
     schema_version: Literal[1]
@@ -110,6 +183,8 @@ class Plan(_Part):
     quote_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 250
     attempts_max: Count = 3
     max_age_s: Seconds = 30 * 86_400
+    incumbent_account: Annotated[str, Field(min_length=1, max_length=61)] | None = None
+    promotion: PromotionWindows = PromotionWindows()
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -119,7 +194,17 @@ class Plan(_Part):
             raise ValueError(f"stages {', '.join(ids)}; allowed: each id once")
         if self.stale_after_s < 2 * self.scrape_every_s:
             raise ValueError(f"stale_after_s {self.stale_after_s:g}; allowed: at least two scrapes")
+        for number, stage in enumerate(self.stages):
+            if stage.id == "scale-up" and stage.parts:
+                before = self.stages[number - 1].largest[0] if number else None
+                if fault := step_fault(stage.sizes, before):
+                    raise ValueError(f"stage {stage.id}: {fault}")
         return self
+
+    def before(self, stage_id: str) -> tuple[str, ...]:
+        """The ids of the stages before that one, in order."""
+        ids = [stage.id for stage in self.stages]
+        return tuple(ids[: ids.index(stage_id)]) if stage_id in ids else ()
 
     def stage(self, stage_id: str) -> Stage:
         """The stage by its id. Raises PlanError with one line where the plan has none or it cannot run yet."""
@@ -146,7 +231,7 @@ def under_root(path: Path, root: Path = ROOT) -> Path:
 
 def stage_criteria(plan: Plan, stage_id: str, root: Path = ROOT) -> tuple[Criterion, ...]:
     """The criteria of a stage that can run, with the plan's numbers set over them. Raises PlanError, CriteriaError."""
-    return criteria_of(plan.stage(stage_id), root)
+    return criteria_of(plan.stage(stage_id).at(0), root)
 
 
 def criteria_of(stage: Stage, root: Path = ROOT) -> tuple[Criterion, ...]:
@@ -154,14 +239,31 @@ def criteria_of(stage: Stage, root: Path = ROOT) -> tuple[Criterion, ...]:
     return load_criteria(under_root(stage.criteria, root), stage.overrides) if stage.criteria is not None else ()
 
 
+def criteria_files(plan: Plan) -> tuple[Path, ...]:
+    """Every criteria file that a stage or a part of one names, each once, as the plan writes it."""
+    found = [one.criteria for stage in plan.stages for one in each_part(stage) if one.criteria is not None]
+    return tuple(dict.fromkeys(found))
+
+
+def each_part(stage: Stage) -> tuple[Stage, ...]:
+    """The stage as it is in each of its parts, in order."""
+    return tuple(stage.at(number) for number in range(stage.part_count))
+
+
+def cannot_be_measured(stage: Stage, root: Path = ROOT) -> tuple[NotYet, ...]:
+    """The criteria of any part of the stage that cannot be measured yet, each once. Raises CriteriaError."""
+    paths = dict.fromkeys(one.criteria for one in each_part(stage) if one.criteria is not None)
+    found = {one.id: one for path in paths for one in not_yet_measurable(under_root(path, root))}
+    return tuple(found.values())
+
+
 def plan_digest(plan: Plan, root: Path = ROOT) -> str:
     """SHA-256 (hex) over the plan and the content of its criteria, settings and approvers files, as canonical JSON.
 
-    Comments and layout of the files do not count. Raises PlanError where one of them cannot be read.
+    Comments and layout of the files do not count. Raises PlanError or CriteriaError where one of them cannot be read.
     """
-    files = sorted(
-        {plan.settings, plan.approvers, *(stage.criteria for stage in plan.stages if stage.criteria is not None)}
-    )
+    criteria = {path.parent / one.name for path in criteria_files(plan) for one in files_of(under_root(path, root))}
+    files = sorted({plan.settings, plan.approvers, *criteria})
     contents = {path.as_posix(): YamlFile(under_root(path, root), PlanError).content for path in files}
     return _digest({"plan": plan.model_dump(mode="json"), "files": contents})
 

@@ -42,6 +42,8 @@ class Gathered:
     verdicts: list[dict[str, Any]]
     sign_offs: list[dict[str, Any]]
     steps: list[dict[str, Any]]
+    parts: list[dict[str, Any]]
+    drills: list[dict[str, Any]]
     timeline: dict[str, str | None]
     entries: list[dict[str, Any]]
     chain: ChainReport
@@ -63,6 +65,8 @@ def gather(record: Record, stage_run_id: int, ends: str, prometheus_url: str) ->
         verdicts=_all(record.verdicts(stage_run_id)),
         sign_offs=_all(record.sign_offs(stage_run_id)),
         steps=_all(record.rollback_steps(stage_run_id)),
+        parts=_all(record.parts(stage_run_id)),
+        drills=_all(record.drills(stage_run_id)),
         timeline=record.timeline(stage_run_id),
         entries=_all(record.entries(run.account)),
         chain=record.verify_chain(run.account),
@@ -86,6 +90,8 @@ def write_evidence(out: Path, found: Gathered) -> str:
                 "verdicts": found.verdicts,
                 "sign_offs": found.sign_offs,
                 "rollback_steps": found.steps,
+                "parts": found.parts,
+                "drills": found.drills,
             }
         ),
         "data_check.json": _pretty(found.data_check or {"status": "not run"}),

@@ -36,10 +36,15 @@ def evidence_folder(folder: StateFolder, row: StageRun) -> Path:
     return folder.evidence / row.rollout / f"{row.stage}-{row.attempt}"
 
 
+def judged_name(row: StageRun) -> str:
+    """The folder of what people sign at the end of the part in which the stage run stands; each part has its own."""
+    return "judged" if row.part == 0 else f"judged-{row.part + 1}"
+
+
 async def build_evidence(folder: StateFolder, record: Record, row: StageRun, prometheus_url: str, ends: str) -> Built:
     """`ends` judged: what people sign, in a folder of its own that nothing changes later. Else how the stage ends."""
     whole = evidence_folder(folder, row)
-    target = whole / "judged" if ends == "judged" else whole
+    target = whole / judged_name(row) if ends == "judged" else whole
     command = [sys.executable, "-m", "tasks.evidence", "--stage-run", str(row.id), "--out", str(target), "--ends", ends]
     environment = {
         **{name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},

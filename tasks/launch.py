@@ -59,11 +59,19 @@ class Sizes:
     min_qty_pad: str
 
 
-def bot_command(sizes: Sizes, state_dir: Path, settings: Path) -> list[str]:
-    """The argument list of a networked live run, without any secret."""
+MODES: Mapping[str, tuple[str, ...]] = {
+    "shadow": ("--shadow", "--profile", "paper"),
+    "testnet": ("--network", "--testnet", "--exchange", "bybit", "--profile", "testnet"),
+    "live": ("--network", "--live", "--exchange", "bybit", "--profile", "live"),
+}
+"""What makes a run one of that env."""
+
+
+def bot_command(env: str, sizes: Sizes, state_dir: Path, settings: Path) -> list[str]:
+    """The argument list of a run in that env (shadow, testnet or live), without any secret."""
     # fmt: off
     return [
-        sys.executable, "-m", "bot", "run", "--network", "--live", "--exchange", "bybit", "--profile", "live",
+        sys.executable, "-m", "bot", "run", *MODES[env],
         "--symbols", ",".join(sizes.symbols), "--iterations", "0",
         "--max-inv", sizes.inventory_max_quote, "--max-total", sizes.total_max_quote,
         "--edge-threshold", sizes.edge_threshold_bps, "--post-only-offset-bps", sizes.post_only_offset_bps,
@@ -74,12 +82,20 @@ def bot_command(sizes: Sizes, state_dir: Path, settings: Path) -> list[str]:
     # fmt: on
 
 
+def repeatable_command(symbols: Sequence[str], settings: Path, iterations: int, report: Path) -> list[str]:
+    """A deterministic shadow run of so many iterations that leaves its report there."""
+    words = ["--shadow", "--symbols", ",".join(symbols), "--iterations", str(iterations)]
+    return [sys.executable, "-m", "bot", "run", *words, "--settings", str(settings), "--report", str(report)]
+
+
 _exit_codes: dict[int, int] = {}
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Children of this process, so that they are reaped when they end. An adopted bot is not in it: init reaps that one."""
 
 
-def start_process(command: Sequence[str], state_dir: Path, environment: Mapping[str, str]) -> Identity:
+def start_process(
+    command: Sequence[str], state_dir: Path, environment: Mapping[str, str], cwd: Path = REPO
+) -> Identity:
     """Starts the bot in a new session with its streams in files of `state_dir`. Raises LaunchError."""
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (
@@ -93,7 +109,7 @@ def start_process(command: Sequence[str], state_dir: Path, environment: Mapping[
                 stdout=out,
                 stderr=err,
                 env=dict(environment),
-                cwd=REPO,
+                cwd=cwd,
                 start_new_session=True,
             )
         except OSError as error:

@@ -15,10 +15,11 @@ import httpx
 
 @dataclass(frozen=True)
 class Limits:
-    """What a grant allows, quote."""
+    """What a grant allows, quote. `symbols`: on which alone risk may be added; empty: on all that the bot knows."""
 
     inventory_max_quote: Decimal
     total_max_quote: Decimal
+    symbols: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Operator:
             "limits": {
                 "inventory_max_quote": str(limits.inventory_max_quote),
                 "total_max_quote": str(limits.total_max_quote),
+                "symbols": list(limits.symbols),
             },
             "ttl_s": ttl_s,
         }
@@ -102,6 +104,10 @@ class Operator:
 
     async def freeze(self, reason: str) -> Told:
         return await self._call("POST", "/api/ui/freeze", self._approve, {"reason": reason})
+
+    async def drill(self, name: str) -> Told:
+        """`/drill/{name}`: makes a planned fault happen in the bot."""
+        return await self._call("POST", f"/drill/{name}", self._approve, {"operator": "guard"})
 
     async def cancel_all(self, reason: str) -> Told:
         return await self._call("POST", "/api/ui/cancel-all", self._approve, {"reason": reason})

@@ -22,6 +22,7 @@ from tasks.record_chain import ChainReport, check_chain
 from tasks.record_engine import open_engine
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_tables import (
+    Drill,
     EvidenceFile,
     Inbox,
     MeasurementLatest,
@@ -31,6 +32,7 @@ from tasks.record_tables import (
     RollbackStep,
     Rollout,
     SignOff,
+    StagePart,
     StageRun,
     VerdictRow,
     utc_now,
@@ -38,7 +40,7 @@ from tasks.record_tables import (
 
 FINAL_STEPS = ("promoted", "rolled_back", "parked")
 """Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
-INBOX_KINDS = ("begin", "launch", "judge", "promote", "sign_off", "stop")
+INBOX_KINDS = ("begin", "launch", "judge", "promote", "drill", "sign_off", "stop")
 
 
 class RecordError(Exception):
@@ -185,6 +187,20 @@ class Record:
         with self.reading() as session:
             return session.exec(query.order_by(col(MeasurementRow.id))).all()
 
+    def last_known_value(self, stage_run_id: int, criterion_id: str) -> str | None:
+        """The value of that criterion's newest measurement that has one; None where none has."""
+        query = (
+            select(MeasurementRow.value)
+            .where(
+                MeasurementRow.stage_run_id == stage_run_id,
+                MeasurementRow.criterion_id == criterion_id,
+                col(MeasurementRow.value).is_not(None),
+            )
+            .order_by(col(MeasurementRow.id).desc())
+        )
+        with self.reading() as session:
+            return session.exec(query).first()
+
     def measurements_since_good(self, stage_run_id: int) -> Sequence[MeasurementRow]:
         """Of each guard criterion the last row that was known and no FAIL, and what came after it, oldest first."""
         of_run = (MeasurementRow.stage_run_id == stage_run_id, MeasurementRow.phase == "guard")
@@ -250,6 +266,24 @@ class Record:
         query = select(VerdictRow).where(VerdictRow.stage_run_id == stage_run_id).order_by(col(VerdictRow.id))
         with self.reading() as session:
             return session.exec(query).all()
+
+    def parts(self, stage_run_id: int) -> Sequence[StagePart]:
+        """The parts that the stage run has been in, oldest first; after a step down one comes again."""
+        query = select(StagePart).where(StagePart.stage_run_id == stage_run_id).order_by(col(StagePart.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def drills(self, stage_run_id: int) -> Sequence[Drill]:
+        query = select(Drill).where(Drill.stage_run_id == stage_run_id).order_by(col(Drill.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def unfinished(self, plan_name: str) -> Sequence[Rollout]:
+        """Rollouts of that plan with a stage run that has not ended, newest first."""
+        runs = select(StageRun.rollout).where(col(StageRun.step).not_in(FINAL_STEPS))
+        query = select(Rollout).where(Rollout.plan_name == plan_name, col(Rollout.name).in_(runs))
+        with self.reading() as session:
+            return session.exec(query.order_by(col(Rollout.created_at).desc())).all()
 
     def evidence_files(self, stage_run_id: int) -> Sequence[EvidenceFile]:
         query = select(EvidenceFile).where(EvidenceFile.stage_run_id == stage_run_id).order_by(col(EvidenceFile.id))

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
-NEWEST_REVISION = "0001"
+NEWEST_REVISION = "0002"
 """A test holds this equal to the head under infra/alembic."""
 ALEMBIC_FOLDER = Path(__file__).resolve().parent.parent / "infra" / "alembic"
 ADVISORY_LOCK = 7_305_809

@@ -99,6 +99,9 @@ class StageRun(SQLModel, table=True):
     `decided_*`: the criterion, its value and limit that decided, as text. `breach_at` is the time of the sample that
     broke the limit, `seen_at` when the guard judged it. `run`, `pid`, `pid_started_ticks` and `state_dir` identify the
     bot's process beyond reuse of a pid. `replicas_frozen`: nothing may start a bot for this stage run any more.
+    `part`: in which part of the stage it stands, from 0, and since when. `predecessor_passed`: the stages before passed
+    with this digest, so nobody signs at the entry. `baseline`: the journal's totals when the watch began, as [name,
+    labels, count]; what the end judges is counted from there.
     """
 
     __tablename__ = "stage_run"
@@ -125,12 +128,16 @@ class StageRun(SQLModel, table=True):
     state_dir: str | None = None
     epoch: int = 0
     replicas_frozen: bool = False
+    part: int = 0
+    predecessor_passed: bool = False
+    baseline: list[Any] = _json_list()
     entry_digest: str | None = None
     evidence_dir: str | None = None
     evidence_digest: str | None = None
     created_at: datetime = _now()
     ready_at: datetime | None = _time()
     launched_at: datetime | None = _time()
+    part_from: datetime | None = _time()
     watch_from: datetime | None = _time()
     watch_until: datetime | None = _time()
     watched_at: datetime | None = _time()
@@ -256,16 +263,42 @@ class RollbackStep(SQLModel, table=True):
     error: str = ""
 
 
+class StagePart(SQLModel, table=True):
+    """One visit of one part of a stage run, with the size its grant allowed (quote, text).
+
+    `outcome`: "" while it lasts, then passed | stepped_down | ended. `proof`: of the position after a step down.
+    """
+
+    __tablename__ = "stage_part"
+    id: int | None = _key()
+    stage_run_id: int = Field(foreign_key="stage_run.id", index=True)
+    number: int
+    name: str
+    symbols: list[Any] = _json_list()
+    inventory_max_quote: str
+    total_max_quote: str
+    epoch: int
+    began_at: datetime = _now()
+    ended_at: datetime | None = _time()
+    outcome: str = ""
+    proof: dict[str, Any] = _json()
+
+
 class Drill(SQLModel, table=True):
-    """A planned fault and the criteria it must trip inside its window."""
+    """A planned fault and the criteria it must trip inside its window, in that part of the stage run.
+
+    `outcome`: "" while it lasts, then passed | failed | not_run. `proof`: criterion → what it was tripped by.
+    """
 
     id: int | None = _key()
     stage_run_id: int = Field(foreign_key="stage_run.id", index=True)
     name: str
+    part: int = 0
     criteria: list[Any] = _json_list()
     started_at: datetime = _now()
     ends_at: datetime | None = _time()
     outcome: str = ""
+    proof: dict[str, Any] = _json()
 
 
 class EvidenceFile(SQLModel, table=True):

@@ -17,6 +17,7 @@ from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_chain import GENESIS, canonical_json, link_hash
 from tasks.record_tables import (
     Account,
+    Drill,
     EvidenceFile,
     Grant,
     Inbox,
@@ -27,6 +28,7 @@ from tasks.record_tables import (
     RollbackStep,
     Rollout,
     SignOff,
+    StagePart,
     StageRun,
     UsedCode,
     VerdictRow,
@@ -156,6 +158,76 @@ class RecordWriter(Record):
                 self._append(session, kind, {"stage_run": stage_run_id, **told})
             session.flush()
             return row
+
+    def enter_part(
+        self, row: StagePart, outcome_before: str, watched_s: float | None = None, /, **changes: Any
+    ) -> None:
+        """One transaction: the part before is closed with its outcome, the next one opened, the stage run changed.
+
+        `watched_s`: for how long the part before was watched, where it was.
+
+        The same part under the same epoch again changes nothing: a guard that died in between may repeat it.
+        """
+        with self.writing() as session:
+            query = (
+                select(StagePart).where(StagePart.stage_run_id == row.stage_run_id).order_by(col(StagePart.id).desc())
+            )
+            last = session.exec(query).first()
+            run = session.get(StageRun, row.stage_run_id)
+            if run is None:
+                raise RecordError(f"stage run {row.stage_run_id}: no such row")
+            if last is not None and (last.number, last.epoch) == (row.number, row.epoch):
+                return
+            if last is not None and last.ended_at is None:
+                last.ended_at, last.outcome = row.began_at, outcome_before
+                if watched_s is not None:
+                    last.proof = {**last.proof, "watched_s": round(watched_s, 1)}
+                session.add(last)
+            session.add(StagePart(**row.model_dump(exclude={"id"})))
+            for name, value in changes.items():
+                setattr(run, name, value)
+            session.add(run)
+            told = {name: iso(value) if isinstance(value, datetime) else value for name, value in changes.items()}
+            sizes = {"inventory_max_quote": row.inventory_max_quote, "total_max_quote": row.total_max_quote}
+            body = {"stage_run": row.stage_run_id, "number": row.number, "name": row.name, "epoch": row.epoch}
+            self._append(session, "part", {**body, **sizes, "before": outcome_before, **told})
+
+    def end_part(self, stage_run_id: int, outcome: str) -> None:
+        """Closes the part that is open; none open changes nothing."""
+        with self.writing() as session:
+            query = select(StagePart).where(StagePart.stage_run_id == stage_run_id, col(StagePart.ended_at).is_(None))
+            for row in session.exec(query):
+                row.ended_at, row.outcome = utc_now(), outcome
+                session.add(row)
+                body = {"stage_run": stage_run_id, "number": row.number, "name": row.name, "outcome": outcome}
+                self._append(session, "part_ended", body)
+
+    def prove_part(self, stage_run_id: int, proof: dict[str, Any]) -> None:
+        """What was read after a step down, on the part that is open."""
+        with self.writing() as session:
+            query = select(StagePart).where(StagePart.stage_run_id == stage_run_id, col(StagePart.ended_at).is_(None))
+            for row in session.exec(query):
+                row.proof = {**row.proof, **proof}
+                session.add(row)
+                self._append(session, "part_proven", {"stage_run": stage_run_id, "number": row.number, "proof": proof})
+
+    def add_drill(self, row: Drill) -> int:
+        with self.writing() as session:
+            session.add(row)
+            session.flush()
+            body = {"stage_run": row.stage_run_id, "drill": row.name, "must_trip": row.criteria}
+            self._append(session, "drill", body)
+            return row.id or 0
+
+    def end_drill(self, drill_id: int, outcome: str, proof: dict[str, Any]) -> None:
+        with self.writing() as session:
+            row = session.get(Drill, drill_id)
+            if row is None:
+                raise RecordError(f"drill {drill_id}: no such row")
+            row.outcome, row.proof, row.ends_at = outcome, proof, utc_now()
+            session.add(row)
+            body = {"stage_run": row.stage_run_id, "drill": row.name, "outcome": outcome, "proof": proof}
+            self._append(session, "drill_ended", body)
 
     # ---- inbox ----------------------------------------------------------------------------------------------------
 

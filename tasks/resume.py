@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.record import Record
+from tasks.record import FINAL_STEPS, Record
 from tasks.record_tables import StageRun
 from tasks.state_folder import StateFolder, read_json
 from tasks.supervise.table import TableDamaged, read_table
@@ -24,6 +24,23 @@ def continued_run(
     if found is None or not (folder.accounts / f"{found.account}.json").exists():
         return None
     return found
+
+
+def unfinished_rollout(record: Record, folder: StateFolder, plan_name: str) -> str | None:
+    """The newest rollout of that plan that has a stage under way on an account that is still there."""
+    for one in record.unfinished(plan_name):
+        if (folder.accounts / f"{one.account}.json").exists():
+            return one.name
+    return None
+
+
+def open_run(record: Record, folder: StateFolder, stage: str, plan_name: str, rollout: str | None) -> StageRun | None:
+    """The stage run that a run of a deployment is busy with: for `full` whichever is open of its rollout."""
+    if stage != "full":
+        return continued_run(record, folder, stage, plan_name, rollout)
+    name = rollout or unfinished_rollout(record, folder, plan_name)
+    runs = [] if name is None else [run for run in record.stage_runs(rollout=name) if run.step not in FINAL_STEPS]
+    return runs[-1] if runs else None
 
 
 def resumed(record: Record, folder: StateFolder, name: str, account: str | None) -> tuple[str, str] | None:

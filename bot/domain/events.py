@@ -108,7 +108,8 @@ class GrantReceived(Told, frozen=True, tag=True):
     """The guard's permission to trade: it expires at `at_ns` + `ttl_s`.
 
     `at_ns` never steps: the loop's clock is the wall time at start plus what the monotonic clock has counted since.
-    A lower epoch than the one held never gets this far. Limits are per symbol and in total, quote.
+    A lower epoch than the one held never gets this far. Limits are per symbol and in total, quote. `symbols`: on which
+    alone risk may be added; empty: on all.
     """
 
     account: str
@@ -117,6 +118,7 @@ class GrantReceived(Told, frozen=True, tag=True):
     total_max_quote: Decimal
     ttl_s: float
     revoked: bool = False
+    symbols: tuple[str, ...] = ()
 
 
 class StopRequested(Told, frozen=True, tag=True):
@@ -130,6 +132,13 @@ class StopRequested(Told, frozen=True, tag=True):
     resume: str
     who: str
     key: str = ""
+
+
+class DrillRequested(Told, frozen=True, tag=True):
+    """An operator offers the maker policy what it must hold back. `name`: maker-policy. Nothing of it is sent."""
+
+    name: str
+    who: str
 
 
 class ResumeRequested(Told, frozen=True, tag=True):
@@ -238,6 +247,7 @@ Event = (
     | Ticked
     | GrantReceived
     | StopRequested
+    | DrillRequested
     | ResumeRequested
     | RearmRequested
     | ReleaseAsked

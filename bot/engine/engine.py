@@ -21,6 +21,7 @@ from bot.engine import probing
 from bot.engine.account_events import AccountEvents
 from bot.engine.answers import Answers
 from bot.engine.conditions import Conditions
+from bot.engine.drills import Drills
 from bot.engine.flatten import Flatten
 from bot.engine.ledger import DAY_NS
 from bot.engine.parameters import NS_PER_S, OWN_PREFIX, EngineParameters
@@ -74,6 +75,7 @@ class Engine(Shown):
             ev.Ticked: self._ticked,
             ev.GrantReceived: lambda event: receive_grant(state, self._stopping, event),
             ev.StopRequested: requests.stop,
+            ev.DrillRequested: Drills(state, self._cycle).run,
             ev.ResumeRequested: requests.resume,
             ev.RearmRequested: requests.rearm,
             ev.ReleaseAsked: self._releasing.ask,

@@ -139,6 +139,7 @@ class OrdersOut:
         if state.cancel_budget.may_plan(state.now_ns):
             send_cancel(state, order)
         elif state.cancel_budget.refuse(state.now_ns):
+            state.due_ns = 0  # it may be the one that halts
             state.counters.add("mm_limit_breaches_total", "cancel_budget")
 
     # ---- what risk is shown ----

@@ -35,11 +35,11 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
         event.total_max_quote,
         event.at_ns,
         event.at_ns + int(event.ttl_s * NS_PER_S),
+        event.symbols,
     )
-    limits = (event.inventory_max_quote, event.total_max_quote)
-    renewed = (
-        held is not None and held.epoch == event.epoch and (held.inventory_max_quote, held.total_max_quote) == limits
-    )
+    limits = (event.inventory_max_quote, event.total_max_quote, event.symbols)
+    was = None if held is None else (held.inventory_max_quote, held.total_max_quote, held.symbols)
+    renewed = held is not None and held.epoch == event.epoch and was == limits
     if renewed:
         state.renew(grant)
     else:
@@ -57,6 +57,7 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
             epoch=event.epoch,
             inventory_max_quote=str(limits[0]),
             total_max_quote=str(limits[1]),
+            symbols=",".join(event.symbols),
         )
 
 

@@ -7,6 +7,7 @@ where nothing that a look goes by has changed since one that left nothing to do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -38,6 +39,11 @@ class QuoteCycle:
         self._in_order: list[Desk] = []
         """desks in the order of the configuration"""
         self._alone = len(state.parameters.symbols) == 1
+
+    @property
+    def desks(self) -> Mapping[str, Desk]:
+        """Symbol → its desk, once its filters are known. To look at only."""
+        return self._desks
 
     def learn(self, instrument: Instrument) -> None:
         """Filters of a symbol are known (again)."""

@@ -23,6 +23,8 @@ class QuotingTime:
         self._sides_version = -1
         self._sides: dict[str, str] = {}
         self._may_quote = False
+        self._limits_version = -1
+        self._granted: set[str] = set()
         self._held_ns: dict[tuple[str, str], int] = {}
         self._may_ns: dict[str, int] = {}
 
@@ -30,12 +32,18 @@ class QuotingTime:
         """Call before an event that may change orders or permission is handled."""
         state = self._state
         may_quote = at_ns < state.may_quote_until_ns
-        if state.orders.sides_version != self._sides_version or may_quote is not self._may_quote:
+        limits = state.limits_version
+        if (
+            state.orders.sides_version != self._sides_version
+            or may_quote is not self._may_quote
+            or limits != self._limits_version
+        ):
             self.count()
             if self._counted_ns is None:
                 self._counted_ns = self._until_ns = at_ns
             self._sides_version, self._may_quote = state.orders.sides_version, may_quote
             symbols = state.parameters.symbols
+            self._limits_version, self._granted = limits, {one for one in symbols if state.granted(one)}
             self._sides = {symbol: QUOTING_SIDES[state.orders.sides_out(symbol)] for symbol in symbols}
         if at_ns > self._until_ns:
             self._until_ns = at_ns
@@ -53,7 +61,7 @@ class QuotingTime:
             )
             if passed_ms:
                 counters.add("mm_quoting_ms_total", symbol, sides, by=passed_ms)
-            if self._may_quote:
+            if self._may_quote and symbol in self._granted:
                 passed_ms, self._may_ns[symbol] = divmod(self._may_ns.get(symbol, 0) + passed_ns, NS_PER_MS)
                 if passed_ms:
                     counters.add("mm_may_quote_ms_total", symbol, by=passed_ms)

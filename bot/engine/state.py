@@ -31,7 +31,7 @@ UNREACHED_APART_NS: Final = 500 * NS_PER_MS
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """Permission to trade, until `expires_at_ns`."""
+    """Permission to trade, until `expires_at_ns`. `symbols`: on which alone risk may be added; empty: on all."""
 
     account: str
     epoch: int
@@ -39,6 +39,7 @@ class Grant(msgspec.Struct, frozen=True):
     total_max_quote: Decimal
     renewed_at_ns: int
     expires_at_ns: int
+    symbols: tuple[str, ...] = ()
 
 
 class Wallet(msgspec.Struct, frozen=True):
@@ -223,6 +224,10 @@ class State:
             return True
         return self._grant is not None and self.now_ns < self._grant.expires_at_ns
 
+    def granted(self, symbol: str) -> bool:
+        """Whether the grant that is held, if one is, lets risk be added on that symbol."""
+        return self.grant is None or not self.grant.symbols or symbol in self.grant.symbols
+
     def may_quote(self) -> bool:
         """Ready, not stopped, permitted. A method: it changes while one event is handled."""
         return self.now_ns < self.may_quote_until_ns
@@ -236,7 +241,9 @@ class State:
         return own if self.grant is None else min(own, self.grant.inventory_max_quote)
 
     def position_max_quote(self, symbol: str) -> Decimal:
-        """The same for one symbol, under its own ceiling where it has one."""
+        """The same for one symbol, under its own ceiling where it has one; nothing where the grant leaves it out."""
+        if not self.granted(symbol):
+            return Decimal(0)
         ceiling = self.own[symbol].position_max_quote
         return self.inventory_max_quote if ceiling is None else min(self.inventory_max_quote, ceiling)
 

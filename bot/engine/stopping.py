@@ -263,5 +263,6 @@ def send_cancel(state: State, order: OwnOrder) -> None:
     order.answered_at_ns = None
     state.cancel_budget.spend(state.now_ns)
     state.cancel_rate.spend(state.now_ns)
+    state.due_ns = 0  # rates are looked at, and an answer is waited for
     key = order.next_key("c")
     state.emit(CancelOrder(state.now_ns, order.client_order_id, order.symbol, order.venue_order_id, key))

@@ -7,12 +7,14 @@ expected to beat, and whoever ends in order takes its file away. A file that can
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 GUARD_RUN: Final = "guard"
 WATCHDOG_RUN: Final = "watchdog"
+SYMBOL: Final = re.compile(r"[A-Z0-9]{2,30}")
 STATES: Final = ("OK", "DEGRADED", "AUTO_HOLD")
 
 
@@ -35,7 +37,7 @@ def expected(targets: Path, account: str, known: Collection[str] = ()) -> list[S
             continue  # half written
         try:
             (one,) = json.loads(path.read_text(encoding="utf-8"))
-            (address,), labels = one["targets"], one["labels"]
+            (address,), labels = one["targets"], {**one["labels"]}
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError):
@@ -45,6 +47,15 @@ def expected(targets: Path, account: str, known: Collection[str] = ()) -> list[S
         if labels.get("account") == account and labels.get("run") != WATCHDOG_RUN:
             found.append(Source(path.stem, f"http://{address}", labels.get("run") == GUARD_RUN))
     return found
+
+
+def traded(status: str) -> list[str]:
+    """The symbols that a bot trades, by its page of status; none where that does not tell them."""
+    try:
+        symbols = json.loads(status)["active_orders"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [name for name in symbols if SYMBOL.fullmatch(name)] if isinstance(symbols, dict) else []
 
 
 class Beats:

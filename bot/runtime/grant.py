@@ -50,6 +50,7 @@ class GrantHolder:
         total_max_quote: Decimal,
         ttl_s: float,
         now_ns: int,
+        symbols: tuple[str, ...] = (),
     ) -> GrantReceived:
         """The event for the engine. `ttl_s` 0 revokes. Raises LowerEpoch or OtherAccount and then changes nothing."""
         if account != self.account:
@@ -68,6 +69,7 @@ class GrantHolder:
             total_max_quote=total_max_quote,
             ttl_s=ttl_s,
             revoked=revoked,
+            symbols=symbols,
         )
 
     def valid(self, epoch: int, now_ns: int) -> bool:

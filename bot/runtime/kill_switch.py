@@ -97,14 +97,16 @@ class KillSwitch:
         band_bps: Decimal = FLATTEN_BAND_BPS,
         quiet_s: float = SETTLE_S,
         say: Callable[[str], None] = lambda _line: None,
+        holds_positions: bool = True,
     ) -> None:
-        """`say`: told what goes wrong while it goes wrong, each thing once."""
+        """`say`: told what goes wrong while it goes wrong, each thing once. `holds_positions`: False for spot."""
         self._client = client
         self._symbols = tuple(symbols)
         self._own_prefix = own_prefix
         self._band = band_bps / 10_000
         self._quiet_ns = int(quiet_s * NS_PER_S)
         self._say = say
+        self._holds_positions = holds_positions
 
     def run(
         self,
@@ -117,8 +119,10 @@ class KillSwitch:
         """Works until proven or until `deadline_s` has passed. `clock`: ns since the epoch that never steps back.
 
         Without `execute` nothing is sent: one successful read of orders and positions is the whole run. Never raises
-        for what a venue can do; the report says it.
+        for what a venue can do; the report says it. Raises ValueError for flattening what holds no positions.
         """
+        if flatten and not self._holds_positions:
+            raise ValueError("there are no positions to flatten")
         attempt = _Attempt(started_ns=clock(), say=self._say)
         deadline_ns = attempt.started_ns + int(deadline_s * NS_PER_S)
         proven = False
@@ -133,7 +137,8 @@ class KillSwitch:
         return attempt.report(execute=execute, flatten=flatten, proven=proven, finished_ns=clock())
 
     def _look(self, attempt: _Attempt, clock: Callable[[], int]) -> bool:
-        return self._read_orders(attempt, clock) is not None and self._read_positions(attempt) is not None
+        _, whole = self._read_orders(attempt, clock)
+        return whole and self._read_positions(attempt) is not None
 
     def _round(self, attempt: _Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
         """One cancel, read, flatten. True: proven."""
@@ -147,11 +152,12 @@ class KillSwitch:
         return now_ns - attempt.clean_since_ns >= self._quiet_ns
 
     def _clean_round(self, attempt: _Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
-        orders = self._read_orders(attempt, clock)
-        if orders is None:
-            return False
+        orders, whole = self._read_orders(attempt, clock)
         own = [order for order in orders if self._is_own(order)]
         attempt.known.update(order.client_order_id for order in own)
+        if not whole:  # whose orders the rest are is not known: what is known to be ours goes one by one
+            self._cancel_each(attempt, own)
+            return False
         if own or not attempt.cancel_sent:  # the first cancel also catches what the read could not show yet
             self._cancel(attempt, own, only_own=len(own) < len(orders))
             return False
@@ -186,17 +192,24 @@ class KillSwitch:
             attempt.note("own orders keep appearing: somebody still quotes")
         return not new
 
-    def _read_orders(self, attempt: _Attempt, clock: Callable[[], int]) -> list[AccountOrder] | None:
-        try:
-            orders = self._client.open_orders(self._symbols)
-        except VenueError as error:
-            attempt.note(f"reading open orders failed: {error}")
-            return None
-        own = sum(map(self._is_own, orders))
-        attempt.reads.append(OrdersRead(clock() // NS_PER_MS, own, len(orders) - own))
-        return orders
+    def _read_orders(self, attempt: _Attempt, clock: Callable[[], int]) -> tuple[list[AccountOrder], bool]:
+        """What could be read, and whether that is all: one symbol that fails keeps no other from being cancelled."""
+        orders: list[AccountOrder] = []
+        whole = True
+        for symbol in self._symbols:
+            try:
+                orders += self._client.open_orders([symbol])
+            except VenueError as error:
+                whole = False
+                attempt.note(f"reading open orders failed: {error}")
+        if whole:
+            own = sum(map(self._is_own, orders))
+            attempt.reads.append(OrdersRead(clock() // NS_PER_MS, own, len(orders) - own))
+        return orders, whole
 
     def _read_positions(self, attempt: _Attempt) -> list[Position] | None:
+        if not self._holds_positions:
+            return []
         try:
             positions = self._client.positions(self._symbols)
         except VenueError as error:
@@ -215,6 +228,9 @@ class KillSwitch:
                     attempt.cancel_sent = False
                     attempt.note(f"cancel-all of {symbol} failed: {error}")
             return
+        self._cancel_each(attempt, own)
+
+    def _cancel_each(self, attempt: _Attempt, own: Sequence[AccountOrder]) -> None:
         for order in own:
             try:
                 attempt.cancelled += self._client.cancel(order)

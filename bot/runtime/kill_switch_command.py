@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import tempfile
 import time
@@ -19,6 +18,8 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from bot.domain.instrument import Category
+from bot.runtime.beats import SYMBOL
 from bot.runtime.kill_switch import QUIET_S, KillSwitch, Report, utc_text
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
 from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
@@ -33,6 +34,7 @@ REPORT_PATH: Final = Path("reports/kill_switch/latest.json")
 DEADLINE_RANGE_S: Final = (1.0, 600.0)
 QUIET_RANGE_S: Final = (0.5, 60.0)
 BAND_RANGE_BPS: Final = (1, 1000)
+CATEGORIES: Final[tuple[Category, ...]] = ("linear", "spot")
 ENVIRONMENTS: Final[dict[str, Environment]] = {"testnet": "testnet", "demo": "demo", "live": "live"}
 
 
@@ -47,11 +49,12 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     arguments = _parser().parse_args(argv)
     try:
         environ = own_key(environ)
-        hosts = _hosts(environ)
+        hosts = _hosts(environ, arguments.category)
         pair = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"]).pair("bybit")
         key, secret = pair.api_key, pair.api_secret
         _require_writable(arguments.report)
-    except (HostRefused, KeyIncomplete, SecretMissing, SecretsUnreadable, BackendRefused, OSError) as error:
+        _require_positions(arguments)
+    except (HostRefused, KeyIncomplete, SecretMissing, SecretsUnreadable, BackendRefused, OSError, ValueError) as error:
         print(f"kill-switch: {error}", file=sys.stderr)
         return 2
 
@@ -60,12 +63,13 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     clock = _steady_clock()
     scrubber = Scrubber((key, secret))
     write_report(arguments.report, _unfinished(clock()), scrubber)
-    with AccountClient(hosts, key.reveal(), secret.reveal()) as client:
+    with AccountClient(hosts, key.reveal(), secret.reveal(), category=arguments.category) as client:
         switch = KillSwitch(
             client,
             arguments.symbols,
             band_bps=Decimal(arguments.band_bps),
             quiet_s=arguments.quiet_s,
+            holds_positions=arguments.category != "spot",
             say=lambda line: print(f"kill-switch: {scrubber.scrub(line)}", file=sys.stderr, flush=True),
         )
         report = switch.run(arguments.execute, arguments.flatten, arguments.deadline_s, clock, time.sleep)
@@ -118,17 +122,22 @@ def _steady_clock() -> Callable[[], int]:
     return lambda: start_ns + time.monotonic_ns()
 
 
-def _hosts(environ: Mapping[str, str]) -> BybitHosts:
+def _hosts(environ: Mapping[str, str], category: Category) -> BybitHosts:
     name = environ.get("EXCHANGE_ENV") or "live"
     if name not in ENVIRONMENTS:
         raise HostRefused(f"EXCHANGE_ENV={name!r} has no orders to cancel, allowed: {' '.join(ENVIRONMENTS)}")
-    return override_hosts(hosts_for(ENVIRONMENTS[name], "linear"), environ, rest_only=True)
+    return override_hosts(hosts_for(ENVIRONMENTS[name], category), environ, rest_only=True)
 
 
 def _require_writable(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"--report: {path.parent} cannot be written to")
+
+
+def _require_positions(arguments: argparse.Namespace) -> None:
+    if arguments.flatten and arguments.category == "spot":
+        raise ValueError("--flatten: spot has no positions to close, allowed: with --category linear")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--execute", action="store_true", help="send cancels; without it nothing is sent")
     parser.add_argument("--flatten", action="store_true", help="also close positions, reduce-only, inside a band")
     parser.add_argument("--symbols", type=symbols_of, required=True, metavar="A,B")
+    parser.add_argument("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
     parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE")
     parser.add_argument("--deadline-s", type=number_within(*DEADLINE_RANGE_S), default=20.0)
     parser.add_argument("--quiet-s", type=number_within(*QUIET_RANGE_S), default=QUIET_S)
@@ -148,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
 def symbols_of(text: str) -> tuple[str, ...]:
     """An argument of symbols by commas."""
     symbols = tuple(part.strip() for part in text.split(",") if part.strip())
-    wrong = [symbol for symbol in symbols if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol)]
+    wrong = [symbol for symbol in symbols if not SYMBOL.fullmatch(symbol)]
     if wrong or not symbols:
         raise argparse.ArgumentTypeError(f"{text!r}, allowed: symbols of capital letters and digits, by commas")
     return symbols

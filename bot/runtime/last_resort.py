@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from bot.domain.instrument import Instrument
+from bot.domain.instrument import Instrument, NotOnGrid
 from bot.runtime.own_orders import OWN_PREFIX, OwnOrders
 from bot.venues.port import VenueError, VenuePort
 
@@ -14,12 +14,15 @@ RETRY_S: Final = 0.2
 
 
 async def cancel_and_prove(
-    port: VenuePort, own: OwnOrders, instruments: Mapping[str, Instrument], deadline_s: float
+    port: VenuePort, own: OwnOrders, symbols: Collection[str], instruments: Mapping[str, Instrument], deadline_s: float
 ) -> bool:
-    """Cancels all of ours until a read that succeeded shows none of any symbol. False where that was not reached."""
+    """Cancels all of ours until a read that succeeded shows none of any symbol. False where that was not reached.
+
+    A symbol without filters cannot be read: then nothing is proven, and the others are cancelled all the same.
+    """
     try:
         async with asyncio.timeout(deadline_s):
-            standing = dict(instruments)
+            standing = {symbol: instruments[symbol] for symbol in symbols if symbol in instruments}
             while standing:
                 for symbol, instrument in list(standing.items()):
                     if await _none_open(port, own, symbol, instrument):
@@ -28,13 +31,13 @@ async def cancel_and_prove(
                     await asyncio.sleep(RETRY_S)
     except TimeoutError:
         return False
-    return True
+    return all(symbol in instruments for symbol in symbols)
 
 
 async def _none_open(port: VenuePort, own: OwnOrders, symbol: str, instrument: Instrument) -> bool:
     await own.cancel_all(symbol)
     try:
         orders = await port.open_orders(symbol, instrument)
-    except VenueError:
+    except (VenueError, NotOnGrid):
         return False
     return not any(order.client_order_id.startswith(OWN_PREFIX) for order in orders)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from bot.domain.events import (
@@ -131,6 +132,7 @@ class Loop:
         self.tally = Tally(parts.started.symbols, lambda: parts.engine.counts)
         self._updates: dict[str, int] = dict.fromkeys(parts.started.symbols, 0)
         self._iterations = parts.iterations
+        parts.metrics.iterations = lambda: self.iterations
         self._heartbeat_at_ns = 0
         self._done: asyncio.Future[int] | None = None
         self._ticking: asyncio.Handle | None = None
@@ -212,6 +214,8 @@ class Loop:
         intents, self._intents = self._intents, []
         if not self._commit():
             intents = self.sender.hold_back(intents, "the journal cannot be written")
+        elif self._engine_broken:
+            intents = self.sender.hold_back(intents, "the engine has failed")
         for intent in intents:
             if type(intent) in _OWN:
                 self._carry_out(intent)
@@ -345,7 +349,11 @@ class Loop:
         """The engine cannot be asked any more: cancel and prove without it."""
         self._log.write("ERROR", NAME, "last_resort_cancel", {})
         deadline_s = self._parts.shutdown_deadline_s
-        proven = await cancel_and_prove(self._parts.port, self.sender.own_orders, self.sender.instruments, deadline_s)
+        sender, symbols = self.sender, self._parts.started.symbols
+        cancel = partial(cancel_and_prove, self._parts.port, sender.own_orders, symbols, sender.instruments, deadline_s)
+        proven = await cancel()
+        if await sender.settle(deadline_s):  # a create may have arrived after the read that showed none
+            proven = await cancel()
         self._log.write("INFO" if proven else "ERROR", NAME, "last_resort_done", {"proven": proven})
 
     def _after_last_resort(self, task: asyncio.Task[None]) -> None:

@@ -18,7 +18,8 @@ from typing import Annotated, Final, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
-from bot.domain.events import Event, GrantReceived, ShutdownRequested, StopRequested
+from bot.domain.events import DrillRequested, Event, GrantReceived, ShutdownRequested, StopRequested
+from bot.engine.drills import MAKER_POLICY
 from bot.engine.state import Release
 from bot.runtime.exporter import CONTENT_TYPE
 from bot.runtime.grant import TTL_S_MAX, GrantHolder, GrantRefused, LowerEpoch
@@ -36,10 +37,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class GrantLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ceilings of this grant, quote: per symbol and in total."""
+    """Ceilings of this grant, quote: per symbol and in total. `symbols`: where alone risk may be added; none: all."""
 
     inventory_max_quote: Limit
     total_max_quote: Limit
+    symbols: tuple[str, ...] = ()
 
 
 class GrantBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +59,12 @@ class StopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
     operator: Annotated[str, msgspec.Meta(min_length=1, max_length=80)] = "operator"
     key: Annotated[str, msgspec.Meta(max_length=100)] = ""
+
+
+class DrillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who drills."""
+
+    operator: Annotated[str, msgspec.Meta(min_length=1, max_length=80)] = "operator"
 
 
 class Bot(Protocol):
@@ -127,6 +135,7 @@ def build_app(bot: Bot, *, grant_token: str, approve_token: str, operators: Oper
     gate = TokenGate(approve_token, bot.now_ns)
     for path, event in STOPPING_CALLS.items():
         app.router.add_post(path, _stop_handler(bot, gate, event))
+    app.router.add_post("/drill/{name}", _drill_handler(bot, gate))
     people, wrong = operators or Operators(), WrongTokens(bot.now_ns)
     for kind in RELEASING_CALLS:
         app.router.add_post(f"/api/ui/{kind}", _ask_handler(bot, people, wrong, kind))
@@ -177,7 +186,13 @@ def _grant_handler(bot: Bot, gate: TokenGate) -> Handler:
         limits = body.limits
         try:
             event: GrantReceived = bot.grant.take(
-                body.account, body.epoch, limits.inventory_max_quote, limits.total_max_quote, body.ttl_s, now_ns
+                body.account,
+                body.epoch,
+                limits.inventory_max_quote,
+                limits.total_max_quote,
+                body.ttl_s,
+                now_ns,
+                limits.symbols,
             )
         except LowerEpoch as error:
             return _json({"error": str(error), "epoch_held": error.epoch_held}, 409)
@@ -209,6 +224,24 @@ def _stop_handler(bot: Bot, gate: TokenGate, event: Callable[[int, StopBody], Ev
         return _json({"state": bot.status()["state"], "reason": body.reason})
 
     return stop
+
+
+def _drill_handler(bot: Bot, gate: TokenGate) -> Handler:
+    async def drill(request: web.Request) -> web.Response:
+        if (refusal := gate.refusal(request)) is not None:
+            return refusal
+        name = request.match_info["name"]
+        if name not in DRILLS:
+            return _json({"error": f"drill {name!r}: allowed are {', '.join(DRILLS)}"}, 404)
+        raw = await request.read()
+        try:
+            body = _decode(raw, DrillBody)
+        except msgspec.ValidationError as error:
+            return _json({"error": _field_error(error)}, 422)
+        bot.tell(DRILLS[name](bot.now_ns(), body))
+        return _json({"state": bot.status()["state"], "drill": name})
+
+    return drill
 
 
 def _ask_handler(bot: Bot, people: Operators, wrong: WrongTokens, kind: Kind) -> Handler:
@@ -273,6 +306,13 @@ STOPPING_CALLS: Final[dict[str, Callable[[int, StopBody], Event]]] = {
     "/api/ui/cancel-all": partial(_asked, "operator_cancel_all", "auto"),
     "/api/ui/shutdown": lambda now_ns, body: ShutdownRequested(now_ns, f"{body.operator} ({body.reason})"),
 }
+
+
+DRILLS: Final[dict[str, Callable[[int, DrillBody], Event]]] = {
+    "freeze": lambda now_ns, body: StopRequested(now_ns, "drill", "planned", "auto", body.operator),
+    MAKER_POLICY: lambda now_ns, body: DrillRequested(now_ns, MAKER_POLICY, body.operator),
+}
+"""What `POST /drill/{name}` makes happen."""
 
 
 def _decode(raw: bytes, kind: type[Body]) -> Body:

@@ -8,6 +8,7 @@ cancelled one by one. An account that is ours alone (`foreign_orders: cancel`) s
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ from bot.domain.intent import CancelOrder
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueError, VenuePort, VenueUnreachable
 
 OWN_PREFIX: Final = "slw"
+LATELY_KEPT: Final = 256
 _SEVERITY: Final = (Accepted, Refused, Unreachable, Unknown)
 
 
@@ -26,18 +28,37 @@ class Strangers:
     def __init__(self) -> None:
         self._standing: dict[str, set[str]] = {}
         """symbol → venue ids of others' orders that stand; a symbol that was not read yet is absent"""
+        self._lately: deque[tuple[int, VenueOrder]] = deque(maxlen=LATELY_KEPT)
+        self.told = 0
+        """How often the stream has told of an order of others; see `read`."""
 
-    def read(self, symbol: str, orders: Iterable[VenueOrder]) -> None:
-        """A read of open orders, all pages."""
-        self._standing[symbol] = {
-            order.venue_order_id for order in orders if not is_ours(order.client_order_id) and _stands(order)
-        }
+    def read(self, symbol: str, orders: Iterable[VenueOrder], asked_at: int | None = None) -> None:
+        """A read of open orders, all pages. `asked_at`: `told` when it was asked; None: nothing was told since.
+
+        The stream may overtake the answer: what it has told since then is newer.
+        """
+        standing = {order.venue_order_id for order in orders if not is_ours(order.client_order_id) and _stands(order)}
+        since = 0 if asked_at is None else self.told - asked_at
+        if since > len(self._lately):
+            self._standing.pop(symbol, None)  # more was told than is remembered: unknown again
+            return
+        self._standing[symbol] = standing
+        for number, order in list(self._lately):
+            if number > self.told - since and order.symbol == symbol:
+                self._put(standing, order)
 
     def heard(self, order: VenueOrder) -> None:
         """The private stream's word on an order, whoever's."""
-        standing = self._standing.get(order.symbol)
-        if standing is None or is_ours(order.client_order_id):
+        if is_ours(order.client_order_id):
             return
+        self.told += 1
+        self._lately.append((self.told, order))
+        standing = self._standing.get(order.symbol)
+        if standing is not None:
+            self._put(standing, order)
+
+    @staticmethod
+    def _put(standing: set[str], order: VenueOrder) -> None:
         if _stands(order):
             standing.add(order.venue_order_id)
         else:
@@ -70,13 +91,14 @@ class OwnOrders:
         instrument = self._instruments.get(symbol)
         if instrument is None:
             return Unreachable(f"{symbol}: filters not known yet, so nothing was sent that could stand")
+        asked_at = self.strangers.told
         try:
             orders = await self._port.open_orders(symbol, instrument)
         except VenueUnreachable as error:
             return Unreachable(str(error))
         except (VenueError, NotOnGrid) as error:
             return Unknown(getattr(error, "code", 0), f"open orders of {symbol} could not be read: {error}")
-        self.strangers.read(symbol, orders)
+        self.strangers.read(symbol, orders, asked_at)
         now_ns = self._now_ns()
         cancels = [
             self._port.cancel(CancelOrder(now_ns, order.client_order_id, symbol, order.venue_order_id, ""))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Never
 
 from bot.domain.events import Event, ShutdownRequested
+from bot.domain.instrument import Category
 from bot.engine.state import Release, State
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
@@ -126,8 +127,13 @@ class Process:
             await asyncio.sleep(SELF_GRANT_EVERY_S)
 
 
-def kill_switch_publisher(symbols: tuple[str, ...], folder: Path, environment: dict[str, str]) -> Callable[[str], None]:
-    """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time."""
+def kill_switch_publisher(
+    symbols: tuple[str, ...], category: Category, folder: Path, environment: dict[str, str]
+) -> Callable[[str], None]:
+    """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time.
+
+    `environment`: with the EXCHANGE_ENV that this process trades at, which flags may have chosen.
+    """
     running: list[subprocess.Popen[bytes]] = []
 
     def publish(_reason: str) -> None:
@@ -137,7 +143,7 @@ def kill_switch_publisher(symbols: tuple[str, ...], folder: Path, environment: d
             running.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(symbols),
-                     "--report", str(folder / "kill_switch.json")],
+                     "--category", category, "--report", str(folder / "kill_switch.json")],
                     env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 )
             )  # fmt: skip

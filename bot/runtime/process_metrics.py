@@ -59,6 +59,8 @@ class ProcessMetrics:
         self.filter_fetch_errors = 0
         self.filter_sources = Counts(FILTER_SOURCES)
         self.exports_written_at_ns: int | None = None
+        self.iterations: Callable[[], int] = lambda: 0
+        """set by whoever counts the market updates"""
 
     @property
     def counts(self) -> Mapping[tuple[str, Labels], int]:
@@ -95,6 +97,7 @@ class ProcessMetrics:
     def gauges(self, now_ns: int) -> Iterator[tuple[str, Labels, float]]:
         yield "mm_build_info", self._build, 1.0
         yield "mm_live_enable", (), float(self._live_enabled)
+        yield "mm_iterations", (), float(self.iterations())
         status = self.readiness()
         for name in READINESS:
             yield "readiness_status", (name,), float(name == status)

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, get_args
 
+from msgspec import structs
+
 from bot.domain.events import (
     AmendAnswered,
     CancelAllAnswered,
@@ -176,6 +178,13 @@ class Sender:
         took_s = (self._now_ns() - since_ns) / 1e9
         self._observations.append(("mm_execution_latency_seconds", (operation,), took_s))
 
+    async def settle(self, deadline_s: float) -> bool:
+        """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
+        under_way = set(self._tasks)
+        if under_way:
+            await asyncio.wait(under_way, timeout=deadline_s)
+        return bool(under_way)
+
     async def close(self) -> None:
         """Abandons what is still under way."""
         for task in self._tasks:
@@ -308,23 +317,24 @@ class Sender:
         unknown = [one for one in found if identity_of(one) not in self._executions]
         new = [one for one in unknown if isinstance(one, Filled)]
         self._tell(ExecutionsSwept(self._now_ns(), symbol, asked_at_ns, tuple(_identity(fill) for fill in new)))
+        # Told as of now, after the sweep that found them: they were read before it, and time never runs back.
         for fill in new:
-            self._tell(fill)
+            self._tell(structs.replace(fill, at_ns=self._now_ns()))
             self._swept[fill.execution_id] = None
         for paid in unknown:
             if isinstance(paid, FundingPaid):
-                self._tell(paid)
+                self._tell(structs.replace(paid, at_ns=self._now_ns()))
         while len(self._swept) > EXECUTIONS_KEPT:
             del self._swept[next(iter(self._swept))]
 
     async def _read_open_orders(self, symbol: str) -> None:
-        asked_at_ns = self._now_ns()
+        asked_at_ns, told = self._now_ns(), self.own_orders.strangers.told
         try:
             orders = await self._port.open_orders(symbol, self.instruments[symbol])
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
             return
-        self.own_orders.strangers.read(symbol, orders)
+        self.own_orders.strangers.read(symbol, orders, told)
         self._tell(OpenOrdersRead(self._now_ns(), symbol, asked_at_ns, tuple(orders)))
 
     async def _read_position(self, symbol: str) -> None:

@@ -5,6 +5,9 @@ look (a thread may answer for a loop that hangs). `missed_max` missed in a row, 
 of its own, again and again until it has proven that no own order stands; and again later while the beat stays away,
 because whoever only hung may wake up. It is called off where the beats come back.
 
+The kill switch is run for the symbols that were named and for those that a bot has said it trades: one watchdog
+serves the rollouts of whatever plans its account has.
+
 The venue is looked at by REST and by socket. Where both are gone the bots that answer are told to hold.
 """
 
@@ -20,7 +23,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from bot.runtime.beats import Beats, Source, expected, state_of
+from bot.runtime.beats import Beats, Source, expected, state_of, traded
 from bot.runtime.logs import Field, JsonLog
 from bot.runtime.venue_watch import VenueWatch
 from bot.runtime.watchdog_metrics import WatchdogMetrics
@@ -29,10 +32,12 @@ NAME: Final = "bot.runtime.watchdog"
 GUARD_BEAT: Final = "rollout_guard_beat_timestamp_seconds "
 AGAIN_S: Final = 10.0
 RETRY_S: Final = 0.5
+SWITCH_S: Final = 60.0
+"""A run of the kill switch ends by itself in a third of this; one that hangs is killed, and the next one begins."""
 
 
 class Settings(NamedTuple):
-    """`beat_s`: between two looks; `answer_s`: how long one waits. `kill_switch`: the command that is run."""
+    """`beat_s`: between two looks; `answer_s`: how long one waits. `kill_switch`: the command, without symbols."""
 
     account: str
     targets: Path
@@ -41,8 +46,10 @@ class Settings(NamedTuple):
     missed_max: int
     auto_hold: bool
     kill_switch: Sequence[str]
+    symbols: Sequence[str]
     environment: Mapping[str, str]
     approve_token: str
+    switch_s: float = SWITCH_S
 
 
 class Watchdog:
@@ -64,10 +71,13 @@ class Watchdog:
         self._log = log
         self._wall_s = wall_s
         self._beats = Beats(settings.missed_max)
+        self._symbols = dict.fromkeys(settings.symbols)
         self._guard_said: dict[str, str] = {}
         self._sources: list[Source] = []
         self._state = "OK"
         self._switch: asyncio.Task[None] | None = None
+        self._held: set[str] = set()
+        """who has taken the word to hold since the venue went away"""
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -119,7 +129,10 @@ class Watchdog:
                     return False
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
-        return self._has_moved(source, text) if source.is_guard else True
+        if source.is_guard:
+            return self._has_moved(source, text)
+        self._symbols.update(dict.fromkeys(traded(text)))
+        return True
 
     def _has_moved(self, source: Source, page: str) -> bool:
         said = next((line for line in page.splitlines() if line.startswith(GUARD_BEAT)), "")
@@ -147,8 +160,11 @@ class Watchdog:
             self._log.write("WARNING", NAME, "kill_switch_called_off", {"message": "the beats are back"})
             self._switch.cancel()
             self._switch = None
-        if self._state == "AUTO_HOLD" and before != "AUTO_HOLD" and not gone and settings.auto_hold:
-            await asyncio.gather(*(self._hold(source) for source in self._sources if not source.is_guard))
+        if min(venue.rest_failed, venue.socket_failed) < settings.missed_max:
+            self._held.clear()
+        elif settings.auto_hold:
+            asked = [one for one in self._sources if not one.is_guard and one.name not in {*gone, *self._held}]
+            await asyncio.gather(*map(self._hold, asked))
 
     def _switch_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -167,19 +183,25 @@ class Watchdog:
     async def _run_switch(self) -> int:
         process = await asyncio.create_subprocess_exec(
             *self._settings.kill_switch,
+            "--symbols",
+            ",".join(self._symbols),
             env=dict(self._settings.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sys.stderr,
             start_new_session=True,
         )
         try:
+            async with asyncio.timeout(self._settings.switch_s):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
             return await process.wait()
         finally:
             if process.returncode is None:
                 os.kill(process.pid, signal.SIGTERM)
 
     async def _hold(self, source: Source) -> None:
-        """Best effort: the venue is away, so nothing can be cancelled there; when it is back, people decide."""
+        """Asked until it is taken. The venue is away, so nothing can be cancelled there; later people decide."""
         headers = {"Authorization": f"Bearer {self._settings.approve_token}"}
         body = {"reason": "watchdog AUTO_HOLD: the venue answers neither by REST nor by socket"}
         try:
@@ -188,6 +210,8 @@ class Watchdog:
                 self._session.post(f"{source.url}/api/ui/hold", json=body, headers=headers) as answer,
             ):
                 said = str(answer.status)
+                if answer.status == 200:
+                    self._held.add(source.name)
         except (aiohttp.ClientError, TimeoutError) as error:
             said = type(error).__name__
         self._log.write("WARNING", NAME, "auto_hold", {"of": source.name, "answer": said})

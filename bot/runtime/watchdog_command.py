@@ -16,6 +16,7 @@ from typing import Final
 from bot.command_line import Parser
 from bot.runtime.clock import Clock
 from bot.runtime.kill_switch_command import (
+    CATEGORIES,
     ENVIRONMENTS,
     REPORT_PATH,
     number_within,
@@ -37,7 +38,7 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     try:
         if name not in ENVIRONMENTS:
             raise HostRefused(f"EXCHANGE_ENV={name!r} has no orders to watch over, allowed: {' '.join(ENVIRONMENTS)}")
-        hosts = override_hosts(hosts_for(ENVIRONMENTS[name], "linear"), environ)
+        hosts = override_hosts(hosts_for(ENVIRONMENTS[name], arguments.category), environ)
         if not arguments.targets.is_dir():
             raise NotADirectoryError(f"--targets: {arguments.targets} is no folder")
         if environ.get(AUTO_HOLD, "true").lower() not in ("true", "false", "1", "0"):
@@ -65,6 +66,7 @@ async def _watch(arguments: argparse.Namespace, hosts: BybitHosts, environ: Mapp
         missed_max=arguments.missed,
         auto_hold=bool(token) and environ.get(AUTO_HOLD, "true").lower() in ("true", "1"),
         kill_switch=_kill_switch(arguments),
+        symbols=arguments.symbols,
         environment=environ,
         approve_token=token,
     )
@@ -90,7 +92,7 @@ async def _watch(arguments: argparse.Namespace, hosts: BybitHosts, environ: Mapp
 
 
 def _kill_switch(arguments: argparse.Namespace) -> list[str]:
-    command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(arguments.symbols)]
+    command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--category", arguments.category]
     return [*command, "--report", str(arguments.report), *(["--flatten"] if arguments.flatten else [])]
 
 
@@ -105,6 +107,7 @@ def _parser() -> Parser:
     parser.add_argument("--answer-s", type=number_within(0.05, 10.0), default=0.8, help="how long one waits")
     parser.add_argument("--missed", type=whole_within(2, 60), default=4, help="so many in a row (default: 4)")
     parser.add_argument("--flatten", action="store_true", help="also close positions, as the kill switch does")
+    parser.add_argument("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
     parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE", help="the kill switch's")
     parser.add_argument("--obs-port", type=whole_within(0, 65535), default=0, help="0: any, printed")
     return parser

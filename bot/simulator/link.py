@@ -203,12 +203,16 @@ class Link:
         elif isinstance(session, PrivateSession):
             del self._streams.private[session]
             session.closed(self._timeline.now_ns())
-            due_ns = self._face.dcp.next_at_ns()
-            if due_ns is not None:
-                self._timeline.call_at_ns(due_ns, self._disconnect_cancel)
+            self._await_disconnect_cancel()
+
+    def _await_disconnect_cancel(self) -> None:
+        due_ns = self._face.dcp.next_at_ns()
+        if due_ns is not None:
+            self._timeline.call_at_ns(due_ns, self._disconnect_cancel)
 
     def _disconnect_cancel(self) -> None:
         self._face.dcp.cancel_due(self._timeline.now_ns())
+        self._await_disconnect_cancel()  # of others, whose window ends later
         self._distribute()
 
     async def close(self) -> None:

@@ -279,6 +279,7 @@ class LoopbackVenue:
 
     def _disconnect_cancel(self) -> None:
         self._face.dcp.cancel_due(self._clock.now_ns())
+        self._await_disconnect_cancel()  # of others, whose window ends later
         self._confirm_soon()
 
     async def _open_trade(self, request: web.Request) -> web.StreamResponse:

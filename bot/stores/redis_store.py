@@ -78,7 +78,8 @@ class RedisStore:
                 self._create(meta)
             self._client.set(place.key("writer"), self._token)
             self._last_seq = int(self._client.get(place.key("batch")) or 0)
-            self._epoch = int(held.get("epoch", 0))
+            # what was found above may be older: until just now somebody else was writing
+            self._epoch = int(self._client.hget(place.key("meta"), "epoch") or 0)
         except RedisError as error:
             raise JournalError(f"{place}: {_in_words(error)}") from error
 

@@ -71,6 +71,22 @@ class CheckContext(Protocol):
     def witness_error(self) -> str:
         """Why one of the two is missing."""
 
+    @property
+    def drills_missing(self) -> int | None:
+        """Drills of this part that have not passed; None where the record could not be read."""
+
+    @property
+    def report_repeats(self) -> bool | None:
+        """Whether the same shadow run twice gave the same report to the byte; None where it was not made (yet)."""
+
+    @property
+    def candidate_net_quote(self) -> Decimal | None:
+        """Net result of all live attempts of this candidate in the last 24 hours; None where one of them is unknown."""
+
+    @property
+    def told_error(self) -> str:
+        """Why one of the last three is missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckFacts:
@@ -87,6 +103,10 @@ class CheckFacts:
     journal_totals: Mapping[str, int] | None = None
     prometheus_totals: Mapping[str, Decimal] | None = None
     witness_error: str = ""
+    drills_missing: int | None = None
+    report_repeats: bool | None = None
+    candidate_net_quote: Decimal | None = None
+    told_error: str = ""
 
 
 class Answer(NamedTuple):
@@ -164,12 +184,36 @@ def _journal_agrees_with_prometheus(context: CheckContext) -> Answer:
     return Answer(gaps[worst], None, f"{worst}: journal {journal[worst]}, Prometheus {prometheus[worst]}")
 
 
+def _drills_passed(context: CheckContext) -> Answer:
+    if context.drills_missing is None:
+        return Answer(None, Cause.SOURCE_ERROR, context.told_error or "the record could not be read")
+    return Answer(Decimal(context.drills_missing))
+
+
+def _report_repeats(context: CheckContext) -> Answer:
+    if context.report_repeats is None:
+        return Answer(None, Cause.NO_DATA, context.told_error or "the run was not repeated yet")
+    return _flag(context.report_repeats)
+
+
+def _candidate_pnl_24h(context: CheckContext) -> Answer:
+    if context.candidate_net_quote is None:
+        # Nothing that the bot does or leaves undone: what is missing stands in our own record.
+        return Answer(None, Cause.SOURCE_ERROR, context.told_error or "the result of an attempt is not known")
+    return Answer(context.candidate_net_quote)
+
+
 CHECKS: Final[Mapping[str, Check]] = {
     "process_up": Check(_process_up, "flag", "The process that was launched still runs."),
     "digest_as_signed": Check(_digest_as_signed, "flag", "The bot runs the code and settings that were signed."),
     "grant_fresh": Check(_grant_fresh, "flag", "The bot holds a grant that was renewed within its time to live."),
     "journal_agrees_with_prometheus": Check(
         _journal_agrees_with_prometheus, "count", "Journal and Prometheus count the hard-safety counters alike."
+    ),
+    "drills_passed": Check(_drills_passed, "count", "Drills of this part that have not passed."),
+    "report_repeats": Check(_report_repeats, "flag", "The same shadow run twice gives the same report, byte for byte."),
+    "candidate_pnl_24h": Check(
+        _candidate_pnl_24h, "quote", "Net result of all live attempts of the candidate in the last 24 hours."
     ),
 }
 """Every check a criterion may name."""

@@ -18,25 +18,50 @@ from bot.journal import JournalError, JournalReader, is_there
 from gates.criteria import Criterion
 from gates.judge import Cause, Reading, Sample
 from gates.sources import totals
+from gates.sources.totals import Totals
 
 RESULT_SCHEMA: Final = 1
 """Version of the data check's result file."""
 
 
 def measure_tables(
-    criteria: Sequence[Criterion], journals: Sequence[Path], asked_at_ms: int, data_check: Path | None = None
+    criteria: Sequence[Criterion],
+    journals: Sequence[Path],
+    asked_at_ms: int,
+    data_check: Path | None = None,
+    baseline: Totals | None = None,
+    *,
+    all_from_baseline: bool = False,
 ) -> list[Reading]:
     """One reading for each criterion of source `table`, in order.
 
     `journals`: of every run of this stage on this account. `data_check`: the result file of
-    `python -m gates.sources.great_expectations_journal`, None where it has not been run. Never raises for their state.
+    `python -m gates.sources.great_expectations_journal`, None where it has not been run. `baseline`: totals that do not
+    count, those from before what is judged; it is taken off the sums of phase `final` alone, because hard-safety guards
+    count from the launch; `all_from_baseline` takes it off every sum, as a drill wants. Never raises for their state.
     """
     return [
-        _timed(criterion, journals, asked_at_ms, data_check) for criterion in criteria if criterion.source == "table"
+        _timed(one, journals, asked_at_ms, data_check, baseline if all_from_baseline or one.phase == "final" else None)
+        for one in criteria
+        if one.source == "table"
     ]
 
 
-def _timed(criterion: Criterion, journals: Sequence[Path], asked_at_ms: int, data_check: Path | None) -> Reading:
+def totals_of(journal: Path) -> Totals:
+    """The totals of a journal now. Raises JournalError, OSError or sqlite3.Error where it cannot be read."""
+    if not journal.exists():
+        raise FileNotFoundError(f"{journal}: no such journal")
+    with JournalReader(journal) as reader:
+        return dict(reader.totals())
+
+
+def _timed(
+    criterion: Criterion,
+    journals: Sequence[Path],
+    asked_at_ms: int,
+    data_check: Path | None,
+    baseline: Totals | None,
+) -> Reading:
     began_ns = time.monotonic_ns()
     if criterion.query is None:
         value, failure, detail = _data_check(data_check)
@@ -44,6 +69,9 @@ def _timed(criterion: Criterion, journals: Sequence[Path], asked_at_ms: int, dat
         value, failure, detail = None, Cause.NO_DATA, "no run of this stage has a journal"
     else:
         value, failure, detail = _sum(criterion.query, journals)
+        if value is not None and baseline and not _is_select(criterion.query):
+            before = totals.evaluate(totals.parse(criterion.query), baseline) or 0  # not there yet: it was 0
+            value -= before
     samples = () if value is None else (Sample(asked_at_ms, value, {}),)
     took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
     query = criterion.query or f"data check {data_check}"

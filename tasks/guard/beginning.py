@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from gates.course import Happening, Step
 from gates.criteria import CriteriaError
 from gates.decision import Action, Decision
 from gates.judge import Outcome
-from gates.stages import Plan, PlanError, Stage, candidate_digest, load_plan, plan_digest, under_root
+from gates.stages import (
+    Plan,
+    PlanError,
+    Stage,
+    candidate_digest,
+    cannot_be_measured,
+    load_plan,
+    plan_digest,
+    under_root,
+)
 from tasks.account_file import AccountFileError, load_account
 from tasks.guard.closing import end_stage
 from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms
@@ -41,7 +51,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         plan_path = Path(_word(payload, "plan"))
         rollout, plan = await asyncio.to_thread(_candidate, guard, name, plan_path, payload)
         stage = plan.stage(stage_id)
-        await _refuse_unfit(guard, rollout, plan, stage)
+        passed_before = await _refuse_unfit(guard, rollout, plan, stage)
         record = guard.store.record
         await guard.store.call(record.know_account, plan.venue)
         await guard.store.call(record.add_rollout, rollout)
@@ -54,6 +64,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
             step=Step.REQUESTED.value,
             candidate=rollout.candidate,
             plan_path=str(plan_path),
+            predecessor_passed=passed_before,
         )
         # Loaded first: a stage run whose files do not load would hold the account with nobody over it.
         active = await asyncio.to_thread(load_active, guard.folder, row, rollout)
@@ -87,12 +98,15 @@ async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] 
 def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str, Any]) -> tuple[Rollout, Plan]:
     plan = load_plan(plan_path)
     refuse_made_up_people(load_approvers(under_root(plan.approvers)), plan.venue)
+    settings = load_settings(under_root(plan.settings))
+    if settings.venue.category != "linear":  # the guard's proofs, its kill switch and the watchdog's look at contracts
+        raise Refused(f"{plan.settings}: venue.category {settings.venue.category}; allowed in this version: linear")
     access = load_account(guard.folder.root, guard.account)
     if access.venue != plan.venue:
         raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")
     # The bot will be started from the files as they are now, whatever was there when this guard started.
     code_version.cache_clear()
-    signed, version = settings_digest(load_settings(under_root(plan.settings))), code_version()
+    signed, version = settings_digest(settings), code_version()
     whole, nonce = plan_digest(plan), str(payload.get("nonce", ""))
     rollout = Rollout(
         name=name,
@@ -110,10 +124,17 @@ def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str,
     return rollout, plan
 
 
-async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> None:
-    if stage.env != "live" or plan.venue != "simulated":
+async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> bool:
+    """Whether the stages before have passed with this digest, not too long ago. Raises Refused, by name."""
+    missing = [one.id for one in cannot_be_measured(stage)] if stage.env == "live" and plan.venue != "simulated" else []
+    if missing:
+        said = f"stage {stage.id} of {plan.name} does not start on live: not yet measurable: {', '.join(missing)}"
+        raise Refused(f"{said} (`gates lint --plan` says what each needs)")
+    if plan.venue != "simulated":
         asked = f"stage {stage.id} of {plan.name}: env {stage.env} at venue {plan.venue}"
-        raise Refused(f"{asked}; allowed in this version: env live at venue simulated")
+        raise Refused(f"{asked}; allowed in this version: venue simulated")
+    if plan.incumbent_account == guard.account:
+        raise Refused(f"account {guard.account} is the incumbent's; allowed: a sub-account of the rollout's own")
     runs = await guard.store.call(guard.store.record.stage_runs)
     own = [run for run in runs if run.candidate == rollout.candidate]
     burnt = [run for run in own if run.step == Step.ROLLED_BACK.value]
@@ -122,12 +143,19 @@ async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: 
         raise Refused(f"candidate {rollout.candidate[:12]} is burnt: {why}")
     if len([run for run in own if run.stage == stage.id and run.run]) >= plan.attempts_max:
         raise Refused(f"candidate {rollout.candidate[:12]} has used its {plan.attempts_max} attempts at {stage.id}")
-    if not stage.waive_predecessor:
-        ids = [one.id for one in plan.stages]
-        passed_ones = {run.stage for run in own if run.step == Step.PROMOTED.value}
-        missing = [one for one in ids[: ids.index(stage.id)] if one not in passed_ones]
-        if missing:
-            raise Refused(f"stage {stage.id} needs {', '.join(missing)} passed with the same digest")
+    faults = [fault for one in plan.before(stage.id) if (fault := _not_passed(one, own, plan.max_age_s))]
+    if faults and not stage.waive_predecessor:
+        raise Refused(f"stage {stage.id} needs the stages before it passed with the same digest: {'; '.join(faults)}")
+    return bool(plan.before(stage.id)) and not faults  # a first stage asks whom its plan names
+
+
+def _not_passed(stage_id: str, own: Sequence[StageRun], max_age_s: float) -> str:
+    """Why that stage does not count as passed by this candidate now, in words; empty where it does."""
+    ended = [run.ended_at for run in own if run.stage == stage_id and run.step == Step.PROMOTED.value and run.ended_at]
+    if not ended:
+        return f"{stage_id} has not passed"
+    age_s = (utc_now() - max(ended)).total_seconds()
+    return "" if age_s <= max_age_s else f"{stage_id} passed {age_s:.0f} s ago, allowed: at most {max_age_s:g} s"
 
 
 async def do_preflight(guard: GuardState, active: Active) -> None:
@@ -160,7 +188,7 @@ async def _preflight(guard: GuardState, active: Active) -> None:
     evidence = entry_evidence(active.rollout.plan_digest, active.rollout.candidate, rows)
     digest = hashlib.sha256(canonical_json(dict(evidence)).encode()).hexdigest()
     await guard.move(active, Happening.PREFLIGHT_PASSED, ready_at=utc_now(), entry_digest=digest)
-    if active.stage.entry_sign_offs.people_count:
+    if active.entry_sign_offs.people_count:
         guard.notice(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")
 
 

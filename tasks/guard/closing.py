@@ -107,7 +107,7 @@ async def _close_once(guard: GuardState, active: Active) -> None:
 async def _prove(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
     # The account's file may be damaged or away: then each call says so, and works once it is back.
     desk = VenueDesk(
-        lambda: active.known_access or load_account(guard.folder.root, guard.account), active.stage.symbols
+        lambda: active.known_access or load_account(guard.folder.root, guard.account), active.whole.symbols
     )
     try:
         await _closing(guard, active, recorder, desk).run()
@@ -117,7 +117,9 @@ async def _prove(guard: GuardState, active: Active, recorder: StepRecorder) -> N
 
 def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: VenueDesk) -> Closing:
     plan, stage = active.plan, active.stage
-    wait_s = proof_wait_s(plan.grant_ttl_s, plan.recv_window_ms, plan.quote_interval_ms / 1000)
+    wait_s = 0.0  # in shadow no order was ever on its way
+    if active.needs_grant:
+        wait_s = proof_wait_s(plan.grant_ttl_s, plan.recv_window_ms, plan.quote_interval_ms / 1000)
 
     async def on_failed(words: str) -> None:
         guard.notice(active, "rollback_failed", f"ROLLBACK_FAILED: {words}")
@@ -173,8 +175,9 @@ def _forget_bot(guard: GuardState, active: Active) -> None:
             (guard.folder.targets / f"{active.row.run}.json").unlink(missing_ok=True)
         except OSError as error:  # a target too many is scraped in vain; it holds up no proof
             log.error("the target of run %s stays: %s", active.row.run, error.strerror)
-    if active.data_check is not None:
-        active.data_check.cancel()
+    for task in (active.data_check, active.drilling, active.repeat_check):
+        if task is not None:
+            task.cancel()
 
 
 async def _bundle(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
@@ -207,6 +210,9 @@ async def _finish(guard: GuardState, active: Active, recorder: StepRecorder) -> 
     ended.verified_at, ended.proof = utc_now(), {"queued": words}
     await recorder.write(ended)
     guard.move_at_once(active, happening, ended_at=utc_now())
+    record, number = guard.store.record, active.id
+    outcome = "passed" if happening is Happening.PROMOTION_PROVEN else "ended"
+    guard.store.tell("part ended", lambda: record.end_part(number, outcome))
     guard.notice(active, active.row.step, words)
     await _settled(guard)
     if active.operator is not None:

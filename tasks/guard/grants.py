@@ -82,6 +82,8 @@ class BotPermission:
     async def revoke(self) -> tuple[bool, dict[str, Any]]:
         guard, active = self._guard, self._active
         guard.granting = False
+        if not active.needs_grant:
+            return True, {"how": "in shadow no order leaves, and none was ever permitted", "epoch": guard.epoch}
         if active.bot is None or not is_alive(active.bot.identity):
             return True, {"how": "no bot lives that could hold a grant", "epoch": guard.epoch}
         answer = await self._revoked()

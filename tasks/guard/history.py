@@ -26,7 +26,8 @@ async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     latest = await guard.store.call(record.measurements_latest, active.id)
     at_ms = now_ms()
     if launched_at is not None:
-        started_at_ms = round(launched_at.timestamp() * 1000)
+        begun = max(launched_at, active.row.part_from or launched_at)  # a later part has criteria of its own
+        started_at_ms = round(begun.timestamp() * 1000)
     else:
         started_at_ms = min((row.at_ms for row in rows), default=at_ms)
     history = told_again(active.criteria, rows, latest, started_at_ms, at_ms)

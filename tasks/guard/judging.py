@@ -17,6 +17,7 @@ from tasks.evidence_process import EvidenceFailed, build_evidence
 from tasks.guard.closing import end_stage
 from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
+from tasks.guard.parts import may_step_down, step_down
 from tasks.guard.readings import data_check_file
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record_tables import VerdictRow, utc_now
@@ -32,8 +33,9 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         return {"word": active.row.verdict, "step": active.row.step}
     if active.step is not Step.WATCHED:
         raise Refused(f"there is nothing to judge yet: the stage is {active.row.step}, judged is what was watched")
-    if active.data_check is not None:
-        await asyncio.wait({active.data_check}, timeout=DATA_CHECK_DEADLINE_S)
+    checks = {one for one in (active.data_check, active.repeat_check) if one is not None}
+    if checks:
+        await asyncio.wait(checks, timeout=DATA_CHECK_DEADLINE_S)
     criteria = [one for one in active.criteria if one.phase in ("guard", "final")]
     measured = await measure_now(guard, active, criteria)
     await guard.store.call(storing(guard, active, measured, Kept()))
@@ -45,6 +47,8 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         await _pass(guard, active)
     elif decision.action is Action.PROLONG:
         await _prolong(guard, active)
+    elif active.step is Step.WATCHED and await may_step_down(guard, active):
+        await step_down(guard, active, decision)
     elif active.step is Step.WATCHED:
         end_stage(guard, active, decision)
     return {"word": found.word.value, "step": active.row.step, "decided_by": decision.criterion_id}

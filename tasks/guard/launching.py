@@ -19,8 +19,10 @@ from tasks.guard.closing import bot_died, end_stage, promote
 from tasks.guard.exposition import write_target
 from tasks.guard.grants import Fenced, next_epoch, renew_once
 from tasks.guard.history import restored_history
+from tasks.guard.parts import first_part
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.launch import (
+    REPO,
     BotEnded,
     BotProcess,
     LaunchError,
@@ -64,6 +66,9 @@ async def launch(guard: GuardState, active: Active) -> None:
     finally:
         active.launching = False
     if active.step is Step.LAUNCHING:
+        record, part = guard.store.record, first_part(active, guard.epoch)
+        await guard.store.call(record.enter_part, part, "", part_from=part.began_at)
+        active.row.part_from = part.began_at
         await guard.move(active, Happening.BOT_UP, launched_at=utc_now(), epoch=guard.epoch)
         guard.notice(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")
 
@@ -89,8 +94,10 @@ async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
     if found:
         identity = found[0]
     else:
-        command = bot_command(_sizes(active), state_dir, under_root(active.plan.settings))
-        identity = start_process(command, state_dir, bot_environment(active, run))
+        command = bot_command(active.stage.env, _sizes(active), state_dir, under_root(active.plan.settings))
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        at = REPO if active.needs_grant else state_dir  # a shadow run archives its report where it stands
+        identity = start_process(command, state_dir, bot_environment(active, run), at)
     await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
     active.bot = BotProcess(run, identity, state_dir, "")
     return await wait_ready(run, identity, state_dir)
@@ -117,6 +124,8 @@ async def _take_over(guard: GuardState, active: Active, why: str) -> None:
     await _keep(guard, active, epoch=guard.epoch)
     if active.row.replicas_frozen:
         raise LaunchError("stopped while it was being launched")
+    if not active.needs_grant:
+        return
     guard.granting = True
     until = time.monotonic() + FIRST_GRANT_S
     while not (answer := await renew_once(guard, active)).accepted:
@@ -168,12 +177,17 @@ async def _adopt(guard: GuardState, active: Active) -> None:
 
 
 def bot_environment(active: Active, run: str) -> dict[str, str]:
-    """What the bot may know: the venue's address and key, its tokens, and that it is armed. Nothing of the guard's."""
+    """What the bot may know: the venue's address and key, its tokens, and that it is armed. Nothing of the guard's.
+
+    In shadow it knows no key and no address, and only live is armed.
+    """
     kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    known = active.access.venue_environment() if active.needs_grant else {"MM_ACCOUNT": active.access.account}
+    armed = {"MM_LIVE_ENABLE": "1"} if active.stage.env == "live" else {}
     return {
         **kept,
-        **active.access.venue_environment(),
-        "MM_LIVE_ENABLE": "1",
+        **known,
+        **armed,
         "MM_RUN": run,
         "MM_GRANT_TOKEN": active.access.grant_token,
         "APPROVE_TOKEN": active.access.approve_token,
@@ -183,11 +197,12 @@ def bot_environment(active: Active, run: str) -> dict[str, str]:
 
 
 def _sizes(active: Active) -> Sizes:
-    stage = active.stage
+    """Those of the stage's largest part: the grant of each part allows its own."""
+    stage, (inventory_max_quote, total_max_quote) = active.whole, active.whole.largest
     return Sizes(
         symbols=stage.symbols,
-        inventory_max_quote=f"{stage.inventory_max_quote:f}",
-        total_max_quote=f"{stage.total_max_quote:f}",
+        inventory_max_quote=f"{inventory_max_quote:f}",
+        total_max_quote=f"{total_max_quote:f}",
         edge_threshold_bps=f"{stage.edge_threshold_bps:f}",
         post_only_offset_bps=f"{stage.post_only_offset_bps:f}",
         min_qty_pad=f"{stage.min_qty_pad:f}",

@@ -13,11 +13,13 @@ from typing import Any
 from gates.course import Happening, Step
 from gates.decision import Action, decide_guard
 from gates.judge import Word, verdict
-from tasks.evidence_process import signed_evidence_fault
+from tasks.evidence_process import judged_name, signed_evidence_fault
 from tasks.guard.closing import end_stage, promote
 from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
+from tasks.guard.parts import next_part
 from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.record_tables import utc_now
 
 log = logging.getLogger("slipway.guard.promoting")
 
@@ -30,11 +32,17 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         raise Refused(f"only a stage with verdict GO is promoted: it is {active.row.step} ({active.row.verdict})")
     if active.launching or active.history is None:
         raise Refused("the guard has come back and is adopting the bot: ask again")
+    last = active.row.part == active.whole.part_count - 1
+    if last or active.stage.env == "live":
+        _window_is_open(active)
     quorum = await guard.store.call(guard.desk.quorum, active.gate("exit"))
     if not quorum.complete:
         raise Refused(f"exit sign-offs are missing: {', '.join(quorum.missing)}")
     await _signed_evidence_stands(guard, active)
     await _all_pass_now(guard, active)
+    if not last:
+        await next_part(guard, active)
+        return {"step": active.row.step, "part": active.part_name}
     since_ms = now_ms()
     await guard.move(active, Happening.PROMOTE_ASKED, replicas_frozen=True)
     if active.at(Step.PROMOTING):
@@ -43,9 +51,18 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
     return {"step": active.row.step}
 
 
+def _window_is_open(active: Active) -> None:
+    """Outside its windows a rollout waits; a rollback never does, and does not come by here. Raises Refused."""
+    now, windows = utc_now(), active.plan.promotion
+    if closed := windows.closed_because(now):
+        opens = windows.next_open(now)
+        said = "it does not open within two months" if opens is None else f"it opens {opens:%A %Y-%m-%d %H:%M} UTC"
+        raise Refused(f"no promotion now: {closed}; {said}")
+
+
 async def _signed_evidence_stands(guard: GuardState, active: Active) -> None:
     """What people signed is what stands there still. Told and recorded once for each fault."""
-    folder = Path(active.row.evidence_dir or "") / "judged"
+    folder = Path(active.row.evidence_dir or "") / judged_name(active.row)
     fault = await asyncio.to_thread(signed_evidence_fault, folder, active.row.evidence_digest or "")
     if not fault:
         return

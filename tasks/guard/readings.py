@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from gates.promql import Selector
 from gates.sources.checks import WITNESSED, CheckFacts, by_name, measure_checks
 from gates.sources.prometheus import Failed, PrometheusSource
 from gates.sources.tables import measure_tables
+from gates.sources.totals import Totals
+from tasks.guard.facts import told_facts
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.launch import is_alive
 
@@ -27,6 +30,17 @@ def selector_of(active: Active) -> Selector:
     return Selector(active.row.account, active.row.rollout, active.row.stage, begun_s)
 
 
+def judged_selector(active: Active) -> Selector:
+    """The same from the begin of the watch on: what the end judges."""
+    since, whole = active.row.watch_from, selector_of(active)
+    return whole if since is None else replace(whole, since_s=max(whole.since_s, since.timestamp()))
+
+
+def baseline_of(active: Active) -> Totals:
+    """What the journal had counted when the watch began."""
+    return {(str(name), str(labels)): int(count) for name, labels, count in active.row.baseline}
+
+
 def data_check_file(active: Active) -> Path | None:
     """Where the data check leaves its result."""
     return active.state_dir / "data_check.json" if active.state_dir else None
@@ -35,28 +49,38 @@ def data_check_file(active: Active) -> Path | None:
 async def read_prometheus(
     guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
 ) -> list[Reading]:
-    return await source.measure(criteria, selector_of(active), time.time())
+    at_s, readings = time.time(), list[Reading]()
+    for final, selector in ((False, selector_of(active)), (True, judged_selector(active))):
+        chosen = [one for one in criteria if (one.phase == "final") == final]
+        if chosen:
+            readings += await source.measure(chosen, selector, at_s)
+    return readings
 
 
 async def read_tables(
     guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
 ) -> list[Reading]:
     journals = [active.state_dir / "journal.db"] if active.state_dir else []
-    return await asyncio.to_thread(measure_tables, criteria, journals, now_ms(), data_check_file(active))
+    checked, baseline = data_check_file(active), baseline_of(active)
+    return await asyncio.to_thread(measure_tables, criteria, journals, now_ms(), checked, baseline)
 
 
 async def read_checks(
     guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
 ) -> list[Reading]:
-    return measure_checks(criteria, await _facts(active, criteria, source), now_ms())
+    return measure_checks(criteria, await _facts(guard, active, criteria, source), now_ms())
 
 
-async def _facts(active: Active, criteria: Sequence[Criterion], source: PrometheusSource) -> CheckFacts:
+async def _facts(
+    guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
+) -> CheckFacts:
     witnesses = any(one.check == "journal_agrees_with_prometheus" for one in criteria)
     status, witnessed = await asyncio.gather(
         _status(active), _witnesses(active, source) if witnesses else _no_witnesses()
     )
     told, status_error = status
+    asked = {one.check for one in criteria}
+    more = await told_facts(guard, active, told, asked)
     journal, prometheus, witness_error = witnessed
     age = told.get("grant_age_s")
     return CheckFacts(
@@ -71,6 +95,10 @@ async def _facts(active: Active, criteria: Sequence[Criterion], source: Promethe
         journal_totals=journal,
         prometheus_totals=prometheus,
         witness_error=witness_error,
+        drills_missing=more.drills_missing,
+        report_repeats=more.report_repeats,
+        candidate_net_quote=more.candidate_net_quote,
+        told_error=more.error,
     )
 
 

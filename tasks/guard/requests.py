@@ -16,6 +16,7 @@ from gates.approvers import Quorum
 from gates.course import Happening, IllegalStep, Step
 from tasks.guard.beginning import begin, refuse_what_changed
 from tasks.guard.closing import by_no_go, by_people, end_stage
+from tasks.guard.drilling import drill_by_hand
 from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
@@ -27,7 +28,16 @@ from tasks.sign_off import Request, SeedsError
 log = logging.getLogger("slipway.guard.requests")
 EVERY_S = 0.2
 RECORD_AGAIN_S = 0.5
-AFTER_LAUNCH = (Step.LAUNCHING, Step.WARM_UP, Step.WATCH, Step.WATCHED, Step.JUDGED, Step.PROMOTING, Step.PROMOTED)
+AFTER_LAUNCH = (
+    Step.LAUNCHING,
+    Step.WARM_UP,
+    Step.DRILLS,
+    Step.WATCH,
+    Step.WATCHED,
+    Step.JUDGED,
+    Step.PROMOTING,
+    Step.PROMOTED,
+)
 
 
 async def answer_for_ever(guard: GuardState) -> None:
@@ -103,6 +113,15 @@ async def _promote(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]
         return active if isinstance(active, dict) else await promote_stage(guard, active)
 
 
+async def _drill(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
+    async with guard.course:
+        active = await _named(guard, payload)
+        if isinstance(active, dict):
+            raise Refused(f"the stage is {active['step']}: nothing runs that could be drilled")
+        await drill_by_hand(guard, active, str(payload.get("name", "")))
+        return {"step": active.row.step}
+
+
 async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     again = await guard.store.call(guard.store.record.sign_off_of, payload["inbox_id"])
     if again is not None:
@@ -175,6 +194,7 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "launch": _launch,
     "judge": _judge,
     "promote": _promote,
+    "drill": _drill,
     "sign_off": _sign_off,
     "stop": _stop,
 }

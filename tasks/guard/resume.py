@@ -24,7 +24,7 @@ from tasks.rollback import STEPS
 from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.resume")
-WITH_BOT = (Step.WARM_UP, Step.WATCH, Step.WATCHED, Step.JUDGED)
+WITH_BOT = (Step.WARM_UP, Step.DRILLS, Step.WATCH, Step.WATCHED, Step.JUDGED)
 STOP_STEP = STEPS.index("stop_bot")
 AGAIN_S = 5.0
 
@@ -52,7 +52,8 @@ async def resume(guard: GuardState) -> None:
         await _close_without_files(guard, row, rollout, str(error), "files")
         return
     verdicts = await guard.store.call(record.verdicts, active.id)
-    active.prolonged = any(one.word == "HOLD" for one in verdicts)
+    since = row.part_from
+    active.prolonged = any(one.word == "HOLD" for one in verdicts if since is None or one.at >= since)
     guard.active = active
     log.info("taking up %s/%s at %s", row.rollout, row.stage, row.step)
     await _take_up(guard, active)

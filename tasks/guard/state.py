@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gates.approvers import Approvers, load_approvers
+from gates.approvers import Approvers, SignOffs, load_approvers
 from gates.course import Happening, Step, next_step
 from gates.criteria import Criterion
 from gates.decision import Decision, GuardHistory
-from gates.stages import Plan, PlanError, Stage, load_plan, plan_digest, stage_criteria, under_root
+from gates.stages import Plan, PlanError, Stage, criteria_of, load_plan, plan_digest, under_root
 from tasks.account_file import AccountAccess, AccountFileError, load_account
 from tasks.guard.exposition import Exposition
 from tasks.guard.store import Store
@@ -41,12 +41,13 @@ class Active:
     """The stage run this guard is busy with, and what belongs to it.
 
     `known_access` and `approvers` are None where their files do not load any more: then the stage is only closed.
+    `whole` is the stage as the plan writes it, `stage` as it is in the part where it stands; `criteria` are the part's.
     """
 
     row: StageRun
     rollout: Rollout
     plan: Plan
-    stage: Stage
+    whole: Stage
     criteria: tuple[Criterion, ...]
     approvers: Approvers | None
     known_access: AccountAccess | None
@@ -59,12 +60,18 @@ class Active:
     bot_gone: bool = False
     prolonged: bool = False
     data_check: asyncio.Task[None] | None = None
+    drilling: asyncio.Task[None] | None = None
+    repeat_check: asyncio.Task[None] | None = None
     stop_asked: bool = False
     """Whether the bot has been told to stop by us: from then on its end is no death."""
     promoting_since_ms: int | None = None
     """When every criterion was last seen to PASS before the promotion, by this guard."""
     told: set[str] = field(default_factory=set)
     """Faults that were recorded already: what is asked again and again is told once."""
+    stage: Stage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stage = self.whole.at(self.row.part)
 
     @property
     def id(self) -> int:
@@ -88,7 +95,29 @@ class Active:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.stage.inventory_max_quote, self.stage.total_max_quote)
+        """What the grant allows in this part."""
+        symbols = () if set(self.stage.symbols) == set(self.whole.symbols) else self.stage.symbols
+        return Limits(self.stage.inventory_max_quote, self.stage.total_max_quote, symbols)
+
+    @property
+    def needs_grant(self) -> bool:
+        """Whether an order could leave at all. In shadow none does, so there is nothing to permit."""
+        return self.stage.env != "shadow"
+
+    @property
+    def part_name(self) -> str:
+        """The id of the part in which it stands; empty where the stage has none."""
+        return self.whole.part_name(self.row.part)
+
+    @property
+    def entry_sign_offs(self) -> SignOffs:
+        """Who signs before the grant: nobody where the stages before have passed, whose ends were signed."""
+        return SignOffs() if self.row.predecessor_passed else self.stage.entry_sign_offs
+
+    def enter(self, number: int) -> None:
+        """Into that part: its sizes, its criteria. The files were part of what was signed, and loaded before."""
+        self.stage = self.whole.at(number)
+        self.criteria = criteria_of(self.stage)
 
     @property
     def state_dir(self) -> Path | None:
@@ -109,7 +138,7 @@ class Active:
             raise Refused("the approvers file does not load: nobody can sign")
         if self.step is not step or digest is None:
             raise Refused(f"the {name} gate is open while the stage is {step.value}; it is {self.step.value}")
-        required = self.stage.entry_sign_offs if name == "entry" else self.stage.exit_sign_offs
+        required = self.entry_sign_offs if name == "entry" else self.stage.exit_sign_offs
         return Gate(self.id, name, required, self.approvers, self.plan.author, digest)
 
 
@@ -198,12 +227,13 @@ def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:
     if found != rollout.plan_digest:
         said = f"{row.plan_path} and its files are {found[:12]}, signed was {rollout.plan_digest[:12]}"
         raise PlanChanged(f"the plan changed under the signature: {said}")
+    whole = plan.stage(row.stage)
     return Active(
         row=row,
         rollout=rollout,
         plan=plan,
-        stage=plan.stage(row.stage),
-        criteria=stage_criteria(plan, row.stage),
+        whole=whole,
+        criteria=criteria_of(whole.at(row.part)),
         approvers=load_approvers(under_root(plan.approvers)),
         known_access=load_account(folder.root, row.account),
     )

@@ -12,7 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gates.course import Happening, Step
 from gates.decision import SignOffEnd, decide_sign_off, decide_unasked
 from tasks.guard.closing import bot_died, end_stage
+from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
+from tasks.guard.parts import begin_watch
+from tasks.guard.repeating import repeat_run
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.launch import how_it_ended, is_alive
 from tasks.notify import Deliver, Delivery, again_in_s, deliverer
@@ -64,14 +67,20 @@ async def _course_of(guard: GuardState, active: Active) -> None:
     now = utc_now()
     if active.step is Step.WARM_UP and row.launched_at is not None:
         warm_at = row.launched_at + timedelta(seconds=stage.warm_up_s)
-        if now >= warm_at:
-            until = now + timedelta(seconds=stage.lasts_s)
-            await guard.move(active, Happening.WARMED_UP, watch_from=now, watch_until=until)
+        if now >= warm_at and stage.drills:
+            await guard.move(active, Happening.DRILLS_BEGUN)
+        elif now >= warm_at:
+            await begin_watch(guard, active, Happening.WARMED_UP)
+    elif active.step is Step.DRILLS:
+        if active.drilling is None or active.drilling.done():
+            active.drilling = guard.spawn(run_drills(guard, active), "drills")
     elif active.step is Step.WATCH and row.watch_until is not None:
         left_s = (row.watch_until - now).total_seconds()
         wanted = any(one.check == "great_expectations" for one in active.criteria)
         if wanted and active.data_check is None and left_s <= stage.lasts_s / 3:
             active.data_check = guard.spawn(run_data_check(active), "data check")
+        if active.repeat_check is None and any(one.check == "report_repeats" for one in active.criteria):
+            active.repeat_check = guard.spawn(repeat_run(active), "repeated run")
         if left_s <= 0:
             await guard.move(active, Happening.WATCH_OVER, watched_at=now)
 
@@ -107,6 +116,8 @@ async def _people_of(guard: GuardState, active: Active) -> None:
     waited_s = (utc_now() - asked_at).total_seconds()
     if active.closing is not None:
         return
+    if quorum.complete and name == "exit" and active.plan.promotion.closed_because(utc_now()):
+        return  # it waits for the window, not for people
     if quorum.complete:
         what, within_s = ("promote", active.stage.sign_off_expiry_s)
         if name == "entry":

@@ -2,9 +2,10 @@
 
     python -m tests.acceptance.faults [--rounds 3] [--only crash,orphan] [--busy]
 
-Runs `rollout demo --fault X`, then reads `rollout status --json` and the venue's own state. A row is right only where
-the exit code, the state, the reason and the criterion are as the table of the specification says, every proof carries
-a time, and the venue itself shows no open order and no position. `--busy` keeps both cores loaded meanwhile.
+Runs `rollout demo --stage canary --fault X`, then reads `rollout status --json` and the venue's own state. A row is
+right only where the exit code, the state, the reason and the criterion are as the table of the specification says,
+every proof carries a time, and the venue itself shows no open order and no position. `--busy` keeps both cores loaded
+meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ REACTION_S_MAX = 5.0
 
 def run(fault: str | None) -> dict[str, Any]:
     """One run from outside; returns the row of the table, with `faults` naming everything that is not as it should."""
-    command = [str(ROLLOUT), "demo", *(["--fault", fault] if fault else [])]
+    command = [str(ROLLOUT), "demo", "--stage", "canary", *(["--fault", fault] if fault else [])]
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     took_s = time.monotonic() - started

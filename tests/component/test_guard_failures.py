@@ -211,6 +211,20 @@ def test_a_begin_with_made_up_people_at_a_real_venue_is_refused(tmp_path: Path) 
     _run(tmp_path / "home", work)
 
 
+def test_a_begin_on_spot_is_refused_because_every_proof_looks_at_contracts(tmp_path: Path) -> None:
+    settings, plan = tmp_path / "settings.yaml", tmp_path / "plan.yaml"
+    settings.write_text("venue:\n  category: spot\n")
+    said = next(line for line in PLAN.read_text().splitlines() if line.startswith("settings:"))
+    plan.write_text(PLAN.read_text().replace(said, f"settings: {settings}"))
+
+    async def work(guard: GuardState, active: Active) -> None:
+        guard.active = None
+        with pytest.raises(Refused, match=r"venue\.category spot; allowed in this version: linear"):
+            await begin(guard, {"rollout": "s", "stage": "canary", "plan": str(plan)})
+
+    _run(tmp_path / "home", work)
+
+
 def test_a_sign_off_is_as_old_as_the_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[float]()
 

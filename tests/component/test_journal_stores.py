@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from bot.domain.intent import FlattenReduceOnly, Note, PlaceOrder
 from bot.domain.order import Side
 from bot.journal import Journal, JournalDamaged, JournalError, JournalReader, JournalUnwritable, Segments, is_there
 from bot.stores.reading import RedisReading
-from bot.stores.redis_place import journals_of, place_for, write_marker
+from bot.stores.redis_place import RedisPlace, journals_of, place_for, write_marker
 from bot.stores.redis_store import BATCH_ROWS, RedisStore
 from tests.support.bot_rig import wait_for
 from tests.support.redis_server import RedisServer, redis_server
@@ -385,3 +386,43 @@ def test_a_server_that_cannot_be_asked_for_other_runs_is_an_error_and_not_a_day_
         url = server.url
     with pytest.raises(JournalError, match="cannot be asked for journals"):
         journals_of(url, "a1")
+
+
+class Overtaken:
+    """A client of the server before whose next taking-over another writer gets a word in."""
+
+    def __init__(self, client: Any, before: Callable[[], None]) -> None:
+        self._client, self._before = client, before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def set(self, *words: str) -> Any:
+        self._before()
+        return self._client.set(*words)
+
+
+class OvertakenPlace(RedisPlace):
+    before: Callable[[], None]
+
+    def connect(self) -> Any:
+        return Overtaken(super().connect(), self.before)
+
+
+def test_a_grant_that_the_writer_before_took_until_the_last_moment_is_known(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    first = Redis(server).open(tmp_path)
+    first.event(GrantReceived(1, "a1", 3, Decimal(1), Decimal(2), 5.0))
+    first.commit({})
+
+    def one_more() -> None:
+        first.event(GrantReceived(2, "a1", 4, Decimal(1), Decimal(2), 5.0))
+        first.commit({})
+
+    place = OvertakenPlace(*place_for(server.url, "a1", tmp_path))
+    place.before = one_more
+    second = RedisStore(place, META)
+    assert second.last_epoch() == 4, "it must not take a grant of that epoch again"
+    assert second.last_seq() == 2
+    second.close()

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from bot.domain.events import Event, StreamDown
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
@@ -16,9 +17,16 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.link import HOSTS, SPOT_HOSTS, Latency, Link
 from bot.simulator.listings import GENERATED, LISTINGS, exchange_of, generated
 from bot.simulator.timeline import Timeline
-from bot.venues.bybit import calls
+from bot.venues.bybit import calls, wire
 from bot.venues.bybit.adapter import BybitAdapter
-from bot.venues.bybit.rate_limits import ADDRESS_REQUESTS_MAX, ADDRESS_WINDOW_MS, CANCEL_RESERVE, RateLimits
+from bot.venues.bybit.order_entry import OrderEntry
+from bot.venues.bybit.rate_limits import (
+    ADDRESS_REQUESTS_MAX,
+    ADDRESS_WINDOW_MS,
+    CANCEL_RESERVE,
+    RESET_MAX_MS,
+    RateLimits,
+)
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable
 
 START_NS = 1_767_225_600_000_000_000
@@ -122,6 +130,21 @@ def test_what_was_sent_when_the_trade_socket_was_cut_is_unknown_and_not_sent_aga
     play(work)
 
 
+def test_a_trade_socket_whose_key_the_venue_takes_no_more_is_left_for_one_with_the_key_of_now() -> None:
+    async def work(bench: Bench) -> None:
+        assert isinstance(await bench.place(1), Accepted)
+        bench.link.arm("refuse", "sim-1", {"request": "cancel", "code": 10003})
+        assert isinstance(await bench.cancel(1), Refused)
+        assert bench.adapter.key_refusals == 1
+        await asyncio.sleep(0.001)  # simulated time, until the stream has ended
+        assert bench.adapter.connections_open["trade"] == 0
+        assert isinstance(await bench.cancel(1), Accepted), "by REST, which signs each request anew"
+        await asyncio.sleep(5)  # simulated time, past the back-off
+        assert bench.adapter.connections_open["trade"] == 1
+
+    play(work, batches=False)
+
+
 def test_an_answer_that_never_comes_by_socket_is_unknown() -> None:
     async def work(bench: Bench) -> None:
         bench.link.arm("accept_then_timeout", "sim-1", {})
@@ -193,6 +216,17 @@ def test_of_what_an_address_may_ask_a_part_is_kept_for_cancels() -> None:
     assert limits.wait_ms(calls.CREATE, ADDRESS_WINDOW_MS + now_ms, is_cancel=False) == 0
 
 
+def test_a_moment_that_no_bucket_can_mean_silences_no_endpoint() -> None:
+    limits, now_ms = RateLimits(), 1_767_225_600_000
+    limits.sent(now_ms)
+    said = {"x-bapi-limit": "10", "x-bapi-limit-status": "0"}
+    limits.heard(calls.CANCEL, {**said, "x-bapi-limit-reset-timestamp": str(now_ms + 700)})
+    assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) == 700
+    limits.heard(calls.CANCEL, {**said, "x-bapi-limit-reset-timestamp": str(now_ms * 1_000)})  # in microseconds
+    assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) == RESET_MAX_MS
+    assert limits.wait_ms(calls.CANCEL, now_ms + RESET_MAX_MS, is_cancel=True) == 0
+
+
 @pytest.mark.parametrize(("stream", "kind"), [("private", "private"), ("public", "public")])
 def test_a_connection_that_is_open_and_silent_is_found_out_and_opened_again(stream: str, kind: str) -> None:
     async def work(bench: Bench) -> None:
@@ -243,3 +277,32 @@ def test_spot_trades_without_positions_and_holds_what_the_wallet_holds() -> None
 
     with asyncio.Runner(loop_factory=lambda: timeline) as runner:
         runner.run(whole())
+
+
+class Reordering:
+    """A venue that answers a batch in another order than it was asked: the first was refused."""
+
+    def __init__(self) -> None:
+        self.limits = RateLimits()
+
+    def take_turn(self, path: str, *, is_cancel: bool) -> None:
+        """Always room."""
+
+    async def exchange(self, call: calls.Call) -> wire.Envelope:
+        assert call.path == calls.CREATE_BATCH
+        rows = b'{"list":[{"orderId":"v2","orderLinkId":"slwq-1-2"},{"orderId":"","orderLinkId":"slwq-1-1"}]}'
+        ends = b'{"list":[{"code":0,"msg":"OK"},{"code":110007,"msg":"balance"}]}'
+        return wire.Envelope(0, "OK", Raw(rows), ret_ext_info=Raw(ends))
+
+
+def test_rows_of_a_batch_that_name_other_orders_than_were_asked_leave_all_unknown() -> None:
+    def create(number: int) -> calls.Call:
+        qty, price, name = Decimal("0.01"), Decimal(50_000), f"slwq-1-{number}"
+        return calls.create_post_only("linear", "BTCUSDT", Side.BUY, qty, price, name, reduce_only=False)
+
+    async def work() -> list[Outcome]:
+        entry = OrderEntry(Reordering(), None, 1.0, 20)  # type: ignore[arg-type]  # enough of it
+        return await asyncio.gather(entry.mutate(create(1)), entry.mutate(create(2)))
+
+    outcomes = asyncio.run(work())
+    assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]

@@ -9,10 +9,11 @@ import pytest
 
 from bot.domain.events import OrderStatus, VenueOrder
 from bot.domain.filters import BUILT_IN
-from bot.domain.instrument import Instrument
+from bot.domain.instrument import Instrument, NotOnGrid
 from bot.domain.intent import CancelOrder
 from bot.domain.order import Side
-from bot.runtime.own_orders import OwnOrders
+from bot.runtime.last_resort import cancel_and_prove
+from bot.runtime.own_orders import LATELY_KEPT, OwnOrders, Strangers
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueUnknown, VenueUnreachable
 
 SYMBOL = "BTCUSDT"
@@ -84,6 +85,31 @@ def test_one_that_the_stream_told_of_since_is_spared_and_forgotten_when_it_ends(
     assert venue.calls[-1] == f"cancel_all {SYMBOL}"
 
 
+def test_what_the_stream_told_while_a_read_was_under_way_is_newer_than_the_read() -> None:
+    strangers = Strangers()
+    asked_at = strangers.told
+    strangers.heard(order("hand-1"))
+    strangers.read(SYMBOL, (), asked_at)
+    assert not strangers.none_stands(SYMBOL)
+    asked_at = strangers.told
+    strangers.heard(order("hand-1", OrderStatus.CANCELLED))
+    strangers.read(SYMBOL, [order("hand-1")], asked_at)
+    assert strangers.none_stands(SYMBOL)
+    strangers.read(SYMBOL, [order("hand-2")], strangers.told)
+    strangers.read(SYMBOL, (), strangers.told)
+    assert strangers.none_stands(SYMBOL), "what was told before it was asked is in it"
+
+
+def test_a_read_that_more_has_overtaken_than_is_remembered_leaves_it_unknown() -> None:
+    strangers = Strangers()
+    for number in range(LATELY_KEPT + 1):
+        strangers.heard(order(f"hand-{number}", OrderStatus.CANCELLED))
+    strangers.read(SYMBOL, (), 0)
+    assert not strangers.none_stands(SYMBOL)
+    strangers.read(SYMBOL, (), 1)
+    assert strangers.none_stands(SYMBOL)
+
+
 def test_our_own_word_on_the_stream_is_no_stranger() -> None:
     venue = Venue("slwq-1-1")
     own = own_orders(venue)
@@ -119,3 +145,24 @@ def test_without_filters_nothing_is_claimed() -> None:
     venue = Venue("slwq-1-1")
     assert isinstance(cancelled(venue, own_orders(venue, known=())), Unreachable)
     assert venue.calls == []
+
+
+def last_resort(venue: Venue, known: Sequence[str]) -> bool:
+    filters = {name: BTC for name in known}
+    own = own_orders(venue, alone=True, known=known)
+    return asyncio.run(cancel_and_prove(venue, own, [SYMBOL, "ETHUSDT"], filters, 0.5))  # type: ignore[arg-type]
+
+
+def test_the_last_resort_proves_only_what_it_could_read_of_every_symbol() -> None:
+    assert last_resort(Venue("hand-1"), [SYMBOL, "ETHUSDT"])
+    assert not last_resort(Venue("slwq-1-1"), [SYMBOL, "ETHUSDT"])
+    assert not last_resort(Venue(), []), "nothing was asked"
+    venue = Venue()
+    assert not last_resort(venue, [SYMBOL])
+    assert f"cancel_all {SYMBOL}" in venue.calls
+
+
+def test_the_last_resort_takes_an_order_off_the_grid_for_no_proof() -> None:
+    venue = Venue()
+    venue.failing = NotOnGrid("price 1.05 is not on the grid")
+    assert not last_resort(venue, [SYMBOL, "ETHUSDT"])

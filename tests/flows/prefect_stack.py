@@ -45,9 +45,11 @@ class PrefectStack:
         self.record.close()
         return self.rollout("down")
 
-    def rollout(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def rollout(self, *words: str, within_s: float = 180) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows", *words]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=180, check=False)
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=within_s, check=False
+        )
 
     def table(self) -> Table:
         table = read_table(self.folder.table)

@@ -34,7 +34,7 @@ FEES = {"BTCUSDT": (Decimal("2"), Decimal("5.5"))}
 
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
-    with simulated_venue(tmp_path_factory.mktemp("venue")) as running:
+    with simulated_venue(tmp_path_factory.mktemp("venue"), options=("--symbols", "BTCUSDT,ETHUSDT")) as running:
         yield running
 
 
@@ -172,7 +172,8 @@ def test_a_stage_does_not_begin_on_an_account_with_a_defect(venue: SimulatedVenu
     words = {name.removeprefix("preflight_"): row.outcome.value for name, row in rows.items()}
     assert {name for name, word in words.items() if word == "FAIL"} == {"one_way", "margin", "fees"}
     assert words["flat"] == "UNKNOWN"  # two positions a symbol are none that could be read
-    assert rows["preflight_fees"].value == "BTCUSDT 5/5.5 bps, needs BTCUSDT 2/5.5 bps"
+    charged, needed = ("; ".join(f"{symbol} {bps}/5.5 bps" for symbol in ("BTCUSDT", "ETHUSDT")) for bps in (5, 2))
+    assert rows["preflight_fees"].value == f"{charged}, needs {needed}"
 
 
 def command(environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:

@@ -86,7 +86,12 @@ def written(tmp_path: Path, content: str) -> str:
         (rollout, ["upp"], ["'upp'", "'up', 'demo', 'down'"]),
         (rollout, ["up", "--bogus"], ["rollout up", "'--bogus'", "allowed: --help, --market, --plan"]),
         (rollout, ["demo", "--pl", "x"], ["'--pl'", "--plan"]),
-        (rollout, ["demo", "--fault", "krash"], ["--fault", "'krash'", "'crash', 'crossing'"]),
+        (rollout, ["demo", "--fault", "krash"], ["--fault", "'krash'", "crash, crossing"]),
+        (rollout, ["demo", "--fault", "crash@moon"], ["stage 'moon'", "shadow, testnet, canary, soak, scale-up"]),
+        (rollout, ["demo", "--fault", "loss@shadow"], ["loss at shadow", "allowed there: crash, blind"]),
+        (rollout, ["demo", "--stage", "soak", "--fault", "crash@canary"], ["stage 'canary'", "allowed: soak"]),
+        (rollout, ["demo", "--stage", "moon"], ["--stage", "'moon'", "'canary', 'soak'"]),
+        (rollout, ["plan", "--plan", "no-such.yaml"], ["no-such.yaml", "No such file"]),
         (rollout, ["up", "--market", "foo"], ["--market", "'foo'", "allowed: generated, or recorded:PATH"]),
         (rollout, ["up", "--market", "recorded:/no/such"], ["--market", "/no/such", "allowed: a capture"]),
         (rollout, ["up", "--market", "recorded:/etc/hostname"], ["--market", "/etc/hostname", "allowed: captures"]),
@@ -102,6 +107,7 @@ def written(tmp_path: Path, content: str) -> str:
         (mm_bot, ["run", "--network", "--live", "--testnet"], ["--testnet and --live contradict"]),
         (mm_bot, ["run", "--max-inv", "nan"], ["--max-inv", "'nan'", "> 0 and <= 1000000000"]),
         (mm_bot, ["kill-switch", "--symbols", "btc usd"], ["--symbols", "'btc usd'", "capital letters and digits"]),
+        (mm_bot, ["kill-switch", "--symbols", "BTCUSDT", "--category", "option"], ["--category", "option", "linear"]),
     ],
 )
 def test_a_word_or_a_flag_that_nobody_knows_is_named_with_what_is_allowed(
@@ -161,8 +167,10 @@ def test_a_criterion_that_cannot_fail_or_compares_for_itself_stops_lint_and_roll
 ) -> None:
     criteria = tmp_path / "criteria.yaml"
     criteria.write_text(CRITERION.format(query=f"'{query}'", go=go))
-    head, _, rest = SMOKE.partition("    overrides:")
-    plan = head.replace("configs/criteria/canary.yaml", str(criteria)) + rest[rest.index("  - id: soak") :]
+    before, named, after = SMOKE.partition("  - id: canary")
+    canary, _, rest = after.partition("    overrides:")
+    canary = canary.replace("configs/criteria/canary.yaml", str(criteria))
+    plan = before + named + canary + rest[rest.index("  - id: soak") :]
     for said in (refuse(gates, "lint", str(criteria)), refuse(rollout, "up", "--plan", written(tmp_path, plan))):
         assert [name for name in names if name not in said] == []
 

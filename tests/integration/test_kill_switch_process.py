@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bot.domain.order import Side
+from bot.venues.bybit.account_client import AccountClient
+from bot.venues.bybit.hosts import BybitHosts
 from tests.support.bot_rig import ROOT, Bot, SimulatedVenue, bot_environment, running_bot, simulated_venue, wait_for
 from tests.support.recovery import FLAGS, settings_file
 
@@ -140,6 +144,25 @@ def test_a_bot_that_halts_publishes_it_and_its_process_proves_it(venue: Simulate
         assert report["status"] == "executed"
         assert [one["event"] for one in bot.log_events()].count("kill_switch_published") == 1
         assert venue.own_open(bot.account) == []
+
+
+def test_on_spot_it_cancels_spot_orders_which_a_look_at_contracts_would_not_show(tmp_path: Path) -> None:
+    with simulated_venue(tmp_path, options=("--spot-symbols", "BTCUSDT")) as venue:
+        account = venue.account()
+        hosts = BybitHosts(venue.ready["rest_url"], "", "", "")
+        with AccountClient(hosts, account["api_key"], account["api_secret"], category="spot") as client:
+            instrument, top = client.instrument("BTCUSDT"), client.top_of_book("BTCUSDT")
+            price = instrument.price(instrument.ticks_floor(top.bid * Decimal("0.98")))
+            client.place_post_only("BTCUSDT", Side.BUY, Decimal("0.01"), price, "slwq-1-1")
+            contracts = Switch(venue, account, tmp_path, "--execute", "--quiet-s", "0.5").ended()
+            assert (contracts[0], contracts[1]["cancelled"]) == (0, 0)
+            assert len(client.open_orders(["BTCUSDT"])) == 1
+            spot = ("--category", "spot", "--quiet-s", "0.5")
+            looked = Switch(venue, account, tmp_path, *spot).ended()
+            assert (looked[0], looked[1]["reads"][0]["own_open"]) == (0, 1)
+            code, report, _ = Switch(venue, account, tmp_path, "--execute", *spot).ended()
+            assert (code, report["status"], report["cancelled"]) == (0, "executed", 1)
+            assert client.open_orders(["BTCUSDT"]) == []
 
 
 def _done(path: Path) -> dict[str, Any] | None:

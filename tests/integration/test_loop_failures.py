@@ -252,6 +252,42 @@ def test_an_engine_that_fails_is_counted_and_orders_are_cancelled_without_it(tmp
         assert reader.totals()["mm_uncaught_exceptions_total", ""] == 1
 
 
+def test_what_an_engine_decided_before_it_failed_in_the_same_turn_does_not_leave(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, {StreamUp: [place_order(1)], BookLost: ValueError("a bug")})
+
+    async def start(sink: Callable[[Event], None]) -> None:
+        sink(instruments_read(BTC, 1))
+        sink(StreamUp(2, "private"))
+        sink(BookLost(3, "BTCUSDT", "test"))
+
+    rig.venue.start = start  # type: ignore[method-assign]
+    assert rig.run(lambda _r: False) == 1
+    assert not any(call.startswith("place") for call in rig.venue.calls)
+    assert "cancel_all BTCUSDT" in rig.venue.calls
+
+
+def test_an_order_that_was_on_its_way_when_the_engine_failed_is_cancelled_too(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, {StreamUp: [place_order(1)], BookLost: ValueError("a bug")})
+    arrives = asyncio.Event()
+
+    async def place(_intent: PlaceOrder, _instrument: Instrument) -> Outcome:
+        rig.loop.tell(BookLost(3, "BTCUSDT", "test"))
+        await arrives.wait()
+        rig.venue.standing.append(STANDING)
+        return Accepted(venue_order_id="v9")
+
+    async def open_orders(_symbol: str, _instrument: Instrument) -> list[VenueOrder]:
+        found = list(rig.venue.standing)
+        arrives.set()
+        return found
+
+    rig.venue.place, rig.venue.open_orders = place, open_orders  # type: ignore[method-assign]
+    assert rig.run(lambda _r: False) == 1
+    assert rig.venue.standing == []
+    (done,) = [json.loads(line) for line in rig.output.getvalue().splitlines() if "last_resort_done" in line]
+    assert done["proven"] is True
+
+
 def test_an_exception_outside_the_engine_shuts_down_in_order_with_a_failing_code(tmp_path: Path) -> None:
     rig = Rig(tmp_path, {StreamUp: [CancelOrder(1, "slwq-1-0", "BTCUSDT")]})
 

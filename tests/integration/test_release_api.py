@@ -11,6 +11,7 @@ from aiohttp import ClientSession
 
 from bot.domain.events import (
     CancelAllAnswered,
+    DrillRequested,
     Event,
     OpenOrdersRead,
     ReleaseAsked,
@@ -233,3 +234,26 @@ def test_operators_that_are_not_two_people_are_refused_without_a_token_in_the_li
     assert said.startswith(f"{OPERATORS}: ")
     assert named in said
     assert all(token not in said for token in (ADA, GRACE, APPROVE))
+
+
+def test_a_drill_needs_the_operators_token_and_a_name_that_there_is() -> None:
+    bot = Bot("operator_hold")
+
+    async def talking(call: Call) -> None:
+        for path, token, body, code, said in (
+            ("maker-policy", GRANT, {}, 401, "wrong or missing token"),
+            ("fire", APPROVE, {}, 404, "allowed are freeze, maker-policy"),
+            ("freeze", APPROVE, {"who": "me"}, 422, "who"),
+        ):
+            found, answer = await call(f"../../drill/{path}", token, **body)
+            assert (found, said in answer["error"]) == (code, True), answer
+        told = len(bot.told)
+        assert (await call("../../drill/maker-policy", APPROVE, operator="guard"))[0] == 200
+        assert (await call("../../drill/freeze", APPROVE))[1] == {"state": "HELD", "drill": "freeze"}
+        drilled, frozen = bot.told[told:]
+        assert isinstance(drilled, DrillRequested)
+        assert drilled.who == "guard"
+        assert isinstance(frozen, StopRequested)
+        assert (frozen.reason, frozen.stop_class, frozen.resume) == ("drill", "planned", "auto")
+
+    talk(bot, talking)

@@ -95,13 +95,17 @@ def test_none_is_open_10_s_after_the_guard_froze_alone_or_with_its_bot(
 
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
-    with simulated_venue(tmp_path_factory.mktemp("venue"), seed=4) as running:
+    options = ("--symbols", "BTCUSDT,ETHUSDT")
+    with simulated_venue(tmp_path_factory.mktemp("venue"), seed=4, options=options) as running:
         yield running
 
 
 @contextlib.contextmanager
 def watched(venue: SimulatedVenue, folder: Path) -> Iterator[tuple[Bot, Shown]]:
-    """A bot that quotes under a test's grant, and the watchdog that expects its beat alone: nobody else helps."""
+    """A bot that quotes under a test's grant, and the watchdog that expects its beat alone: nobody else helps.
+
+    Nobody has told the watchdog the symbol that the bot trades, but the bot.
+    """
     account = venue.account()
     targets = folder / "targets"
     targets.mkdir()
@@ -112,7 +116,7 @@ def watched(venue: SimulatedVenue, folder: Path) -> Iterator[tuple[Bot, Shown]]:
         (targets / "r-1.json").write_text(json.dumps(content))
         with (folder / "watchdog.log").open("w") as log:
             dog = subprocess.Popen(
-                [sys.executable, "-m", "bot", "watchdog", "--account", name, "--symbols", "BTCUSDT",
+                [sys.executable, "-m", "bot", "watchdog", "--account", name, "--symbols", "ETHUSDT",
                  "--targets", str(targets), "--report", str(report)],
                 cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

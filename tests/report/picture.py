@@ -1,6 +1,6 @@
 """Draws the picture of a run for the README from what a real run printed.
 
-    rollout demo | tee run.log ; python -m tests.report.picture run.log docs/run.png
+    rollout demo --stage canary | tee run.log ; python -m tests.report.picture run.log docs/run.png
 
 Shows the log as an 80-column terminal does, in Debian's headless Chromium. Nothing is loaded from a network.
 """

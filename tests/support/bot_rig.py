@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,11 @@ class SimulatedVenue:
 
 
 @contextlib.contextmanager
-def simulated_venue(folder: Path, *, seed: int = 1, market: str = "generated") -> Iterator[SimulatedVenue]:
+def simulated_venue(
+    folder: Path, *, seed: int = 1, market: str = "generated", options: Sequence[str] = ()
+) -> Iterator[SimulatedVenue]:
     arguments = ["serve-venue", "--market", market, "--port", "0", "--json", "--seed", str(seed), "--accounts", "1"]
+    arguments += options
     process = _start(arguments, {"SLIPWAY_SIM_CONTROL_TOKEN": CONTROL_TOKEN}, folder / "venue.stderr")
     try:
         assert process.stdout is not None

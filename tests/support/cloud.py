@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -11,19 +12,24 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import ThreadedMotoServer
 
 from tests.support.bot_rig import ROOT
+
+_REGIONS = itertools.cycle(("eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1"))
+"""All servers of one process hold the same secrets; what tells them apart is the region."""
 
 
 class Cloud:
     """`environment`: what a process needs to reach it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, region: str) -> None:
         self.url = url
         self.environment = {
             "SECRETS_BACKEND": "aws",
-            "AWS_REGION": "eu-west-1",
+            "AWS_REGION": region,
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
@@ -70,8 +76,10 @@ def cloud() -> Iterator[Cloud]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it writes a line a request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    region = next(_REGIONS)
+    secretsmanager_backends[DEFAULT_ACCOUNT_ID][region].reset()
     try:
         host, port = server.get_host_and_port()
-        yield Cloud(f"http://{host}:{port}")
+        yield Cloud(f"http://{host}:{port}", region)
     finally:
         server.stop()

@@ -34,11 +34,11 @@ DIGEST = "abc123" + "0" * 58
 TOLD = ("code_version", "settings_digest", "nonce", "author", "requested_by")
 
 
-def guard_at(home: Path, step: str, **columns: Any) -> GuardState:
-    """The guard of account `a` with one stage run at `step`; its plan, as signed, is `home`/plan.yaml."""
+def guard_at(home: Path, step: str, *, source: Path = PLAN, stage: str = "canary", **columns: Any) -> GuardState:
+    """The guard of account `a` with one run of `stage` at `step`; its plan, as signed, is `home`/plan.yaml."""
     folder = StateFolder(home)
     folder.create()
-    (home / "plan.yaml").write_text(PLAN.read_text())
+    (home / "plan.yaml").write_text(source.read_text())
     plan = load_plan(home / "plan.yaml")
     urls = ("rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")
     keys = ("api_key", "api_secret", "grant_token", "approve_token")
@@ -57,7 +57,7 @@ def guard_at(home: Path, step: str, **columns: Any) -> GuardState:
     plan_path = str(home / "plan.yaml")
     named = {"name": "r", "account": "a", "candidate": "c", "plan_name": plan.name, "plan_path": plan_path}
     record.add_rollout(Rollout.model_validate({**named, "plan_digest": plan_digest(plan), **dict.fromkeys(TOLD, "x")}))
-    named = {"rollout": "r", "account": "a", "stage": "canary", "candidate": "c", "plan_path": plan_path}
+    named = {"rollout": "r", "account": "a", "stage": stage, "candidate": "c", "plan_path": plan_path}
     digests = {"ready_at": utc_now(), "entry_digest": DIGEST, "evidence_digest": DIGEST}
     row = StageRun(**{**named, "attempt": 1, "step": step, **digests, **columns})
     record.add_stage_run(row, plan.model_dump(mode="json"))
@@ -71,7 +71,8 @@ def activate(guard: GuardState) -> Active:
     row, rollout = record.stage_run(1), record.rollout("r")
     assert rollout is not None
     active = guard.active = load_active(guard.folder, row, rollout)
-    passes = [measured(one, value_of(one, Outcome.PASS), now_ms()) for one in active.criteria]
+    seen = [one for one in active.criteria if not one.windowed]  # a window has nothing in it yet
+    passes = [measured(one, value_of(one, Outcome.PASS), now_ms()) for one in seen]
     active.history = GuardHistory(now_ms()).after(passes)
     return active
 

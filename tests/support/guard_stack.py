@@ -231,9 +231,9 @@ class GuardStack:
         number = self.record.submit(self.account, kind, payload, f"{kind}-{self._asked}-{secrets.token_hex(4)}")
         return self.until(f"{kind} is answered", lambda: self.record.answer(number), within_s)
 
-    def begin(self, rollout: str) -> int:
-        """Opens the canary of a new rollout and waits for its preflight."""
-        payload = {"rollout": rollout, "stage": "canary", "plan": str(self.plan_path), "nonce": rollout}
+    def begin(self, rollout: str, stage: str = "canary") -> int:
+        """Opens that stage of a rollout, the canary of a new one if none is named, and waits for its preflight."""
+        payload = {"rollout": rollout, "stage": stage, "plan": str(self.plan_path), "nonce": rollout}
         answer = self.ask("begin", {**payload, "requested_by": "test"})
         assert answer.done, answer.reason
         number = int(answer.result["stage_run_id"])

@@ -10,8 +10,11 @@ from tests.support.guard_stack import GuardStack
 SAFETY_STEPS = ("revoke_grant", "stop_bot", "cancel_all", "flatten")
 
 
-def proofs(stack: GuardStack, run: StageRun) -> dict[str, dict[str, object]]:
-    """Every safety step verified, the venue clean by its own word, the chain whole; returns the proofs."""
+def proofs(stack: GuardStack, run: StageRun, *, granted: bool = True) -> dict[str, dict[str, object]]:
+    """Every safety step verified, the venue clean by its own word, the chain whole; returns the proofs.
+
+    `granted` false: nothing was ever permitted (shadow), so nothing has to be waited for.
+    """
     steps = {step.name: step for step in stack.record.rollback_steps(run.id or 0)}
     assert {name: steps[name].state for name in SAFETY_STEPS} == dict.fromkeys(SAFETY_STEPS, "verified")
     assert stack.is_clean()
@@ -21,7 +24,8 @@ def proofs(stack: GuardStack, run: StageRun) -> dict[str, dict[str, object]]:
     assert [read["own_open"] for read in reads] == [0, 0]
     revoked = datetime.fromisoformat(str(stack.record.timeline(run.id or 0)["grant_revoked"]))
     first_read = datetime.fromisoformat(reads[0]["at"])
-    wait_s = stack.plan.grant_ttl_s + stack.plan.recv_window_ms / 1000 + 2 * stack.plan.quote_interval_ms / 1000
+    whole_s = stack.plan.grant_ttl_s + stack.plan.recv_window_ms / 1000 + 2 * stack.plan.quote_interval_ms / 1000
+    wait_s = whole_s if granted else 0.0
     assert (first_read - revoked).total_seconds() >= wait_s - 0.01
     return {name: step.proof for name, step in steps.items()}
 

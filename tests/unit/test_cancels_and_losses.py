@@ -83,6 +83,39 @@ def test_three_breaches_of_the_cancel_budget_in_ten_minutes_halt() -> None:
     assert driver.venue == {}
 
 
+def far_mark(driver: Driver) -> None:
+    """Between two turns of the clock the market alone has the plan cancel both quotes."""
+    trade(driver, 450_000)
+    driver.book(BID + 2_000, ASK + 2_000)
+
+
+def test_a_cancel_that_the_market_asked_for_is_waited_for_no_longer_than_any_other() -> None:
+    driver = Driver(ack_timeout_s=D(1), recon_interval_s=D(60), stale_after_ms=60_000).start()
+    driver.wait(2 * S)
+    driver.silent |= {it.CancelOrder}
+    driver.sent.clear()
+    far_mark(driver)
+    assert len(of(it.CancelOrder, driver.sent)) == 2
+    driver.wait(900 * MS)
+    assert not of(it.ProbeOrder, driver.sent)
+    driver.wait(200 * MS)
+    assert len(of(it.ProbeOrder, driver.sent)) == 2
+
+
+def test_the_breach_that_halts_does_so_at_the_next_turn_of_the_clock() -> None:
+    driver = Driver(
+        cancel_budget_per_min=6, cancel_budget_reserve=4, cancel_budget_breaches_max=1, requote_interval_ms=100,
+        recon_interval_s=D(60), stale_after_ms=60_000,
+    ).start()  # fmt: skip
+    driver.wait(S)
+    assert wanted_cancels(driver) == 2
+    driver.wait(3 * S)
+    far_mark(driver)
+    assert driver.count("mm_limit_breaches_total", "cancel_budget") == 1
+    driver.wait(100 * MS)
+    assert driver.engine.view == "HALTED"
+
+
 def test_drawdown_and_loss_are_measured_against_the_total_and_halt_exactly_at_their_share() -> None:
     for ticks, halted in ((49_999, False), (50_000, True)):  # 4 lots of 0.001 by 4,999.9 or 5,000 quote: 20 of 2,000
         driver = Driver(daily_loss_pct_hard=D(90), drawdown_pct_hard=D(1), inventory_max_quote=D(500)).start()

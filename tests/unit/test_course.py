@@ -28,6 +28,17 @@ def test_the_way_forward_leads_to_promoted_one_step_at_a_time() -> None:
         assert step is after
 
 
+def test_a_watch_follows_drills_and_a_part_follows_a_part_or_the_one_before_it() -> None:
+    assert next_step(Step.WARM_UP, Happening.DRILLS_BEGUN) is Step.DRILLS
+    assert next_step(Step.WATCH, Happening.DRILLS_BEGUN) is Step.DRILLS
+    assert next_step(Step.DRILLS, Happening.DRILLS_PASSED) is Step.WATCH
+    assert next_step(Step.JUDGED, Happening.NEXT_PART) is Step.WATCH
+    assert next_step(Step.JUDGED, Happening.NEXT_PART_DRILLED) is Step.DRILLS
+    assert next_step(Step.WATCHED, Happening.STEPPED_DOWN) is Step.WATCH
+    with pytest.raises(IllegalStep):
+        next_step(Step.WATCH, Happening.NEXT_PART)
+
+
 @pytest.mark.parametrize("step", [step for step in Step if step not in FINAL])
 def test_every_step_that_is_not_final_can_be_stopped_and_then_ends_proven(step: Step) -> None:
     stopped = next_step(step, Happening.STOPPED)

@@ -14,7 +14,7 @@ from bot.runtime.kill_switch import KillSwitch, Report
 from bot.runtime.kill_switch_command import own_key, run_command, write_report
 from bot.runtime.secrets import Scrubber
 from bot.venues.bybit.account_client import AccountOrder
-from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueUnknown, VenueUnreachable
+from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueRefused, VenueUnknown, VenueUnreachable
 
 SYMBOL = "BTCUSDT"
 START_NS = 1_700_000_000_000_000_000
@@ -155,6 +155,32 @@ def test_orders_of_others_are_reported_and_left_alone():
     assert account.sent == ["cancel slwq-1-0", "cancel slwq-1-1"]
     assert [left.client_order_id for left in account.orders] == ["hand-0"]
     assert report.reads[-1].foreign_open == 1
+
+
+class Delisted(Account):
+    """Refuses every question about one symbol."""
+
+    def open_orders(self, symbols):
+        if "GONEUSDT" in symbols:
+            raise VenueRefused("/v5/order/realtime: 10001 symbol invalid", 10001)
+        return super().open_orders(symbols)
+
+
+def test_a_symbol_that_cannot_be_read_proves_nothing_and_keeps_no_other_from_being_cancelled():
+    account, clock = Delisted(own=2, foreign=1), Clock()
+    report = KillSwitch(account, ["GONEUSDT", SYMBOL]).run(True, False, 1.0, clock, clock.wait)
+    assert (report.status, report.cancelled, report.reads) == ("failed", 2, [])
+    assert account.sent == ["cancel slwq-1-0", "cancel slwq-1-1"]
+    assert [left.client_order_id for left in account.orders] == ["hand-0"]
+
+
+def test_what_holds_no_positions_is_proven_without_any_and_cannot_be_flattened():
+    account, clock = Account(own=1), Clock()
+    account.failing = {"positions"}
+    switch = KillSwitch(account, [SYMBOL], holds_positions=False)
+    assert switch.run(True, False, 5.0, clock, clock.wait).errors == []
+    with pytest.raises(ValueError, match="no positions"):
+        switch.run(True, True, 5.0, clock, clock.wait)
 
 
 def test_an_order_without_client_id_is_foreign():

@@ -131,19 +131,37 @@ def test_a_plan_is_linted_with_its_own_numbers_and_its_people(tmp_path: Path) ->
 
 
 def test_the_command_refuses_with_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "bad.yaml"
+    shutil.copytree(CANARY.parent, tmp_path / "criteria")
+    path = tmp_path / "criteria" / "canary.yaml"
     text = CANARY.read_text(encoding="utf-8")
     path.write_text(text.replace("sum(mm_pnl_quote{", "sum(mm_profit{", 1), encoding="utf-8")
     assert main(["lint", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{path}:")
-    assert "pnl_guard.query: unknown metric 'mm_profit'" in line
-    path.write_text(text.replace('go: "== 1"', "colour: red", 1), encoding="utf-8")
+    assert "pnl.query: unknown metric 'mm_profit'" in line
+    path.write_text(text.replace('go: "> 10"', "colour: red", 1), encoding="utf-8")
     assert main(["lint", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "unknown key 'colour'" in line
     assert main(["lint"]) == 2
+    capsys.readouterr()
     assert main(["lint", str(CANARY)]) == 0
+    shown = capsys.readouterr()
+    assert "canary.yaml:" in shown.out
+    assert "rebate_earned (> 0 quote): not yet measurable: a fee profile" in shown.out
+    assert "every-stage.yaml:" in shown.out
+    assert shown.err == ""
+
+
+def test_a_drill_that_must_trip_what_is_not_measured_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    path = tmp_path / "configs" / "rollout.smoke.yaml"
+    path.write_text(
+        path.read_text().replace("trips: [held_or_frozen], window_s: 20}", "trips: [frozen], window_s: 99}")
+    )
+    faults = lint_plan(path, tmp_path)
+    assert any("stage testnet, part smoke: drill freeze: trips 'frozen'" in fault for fault in faults)
+    assert any("stage soak: drill freeze: window_s 99; allowed: at most the part's 45 s" in fault for fault in faults)
 
 
 def test_variables_are_replaced_and_label_values_cannot_break_out() -> None:

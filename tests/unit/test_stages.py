@@ -68,9 +68,9 @@ def test_both_plans_give_the_canary_the_sizes_of_the_specification() -> None:
 
 
 def test_a_stage_that_cannot_run_is_refused_by_name_in_one_line() -> None:
-    plan = load_plan(SMOKE)
-    with pytest.raises(PlanError, match=r"plan smoke: stage soak cannot run: this version .*; available: canary"):
-        plan.stage("soak")
+    real, plan = load_plan(ROOT / "configs" / "rollout.yaml"), load_plan(SMOKE)
+    with pytest.raises(PlanError, match=r"plan production: stage shadow cannot run: .*; available: canary, soak"):
+        real.stage("shadow")
     with pytest.raises(PlanError, match="no stage 'moon'; allowed: shadow, testnet, canary, soak, scale-up"):
         plan.stage("moon")
 
@@ -80,6 +80,7 @@ def test_the_smoke_canary_has_every_hard_safety_guard_and_its_own_numbers() -> N
     for name in ("crossing_orders", "taker_fills", "filter_violations", "recon_divergences", "fault_freezes"):
         assert (criteria[name].phase, criteria[name].source, criteria[name].severity) == ("guard", "table", "critical")
     assert {one.unknown_deadline_s for name, one in criteria.items() if name != "two_sided_quoting_hour"} == {10}
+    assert (criteria["candidate_pnl_24h"].phase, criteria["candidate_pnl_24h"].severity) == ("guard", "critical")
     assert criteria["stale_book"].on_no_go == "environment"
     assert criteria["quotes_on_stale_book"].on_no_go == "candidate"
 
@@ -103,7 +104,7 @@ def test_a_bot_that_does_not_freeze_is_seen_before_the_stall_is_called_the_envir
         (("stages", 2, "total_max_quote"), 100, "total_max_quote 100; allowed: at least inventory_max_quote 500"),
         (("stages", 2, "warm_up_s"), 60, "warm_up_s 60; allowed: less than lasts_s 60"),
         (("stages", 2, "criteria"), None, "no criteria file; allowed: every available stage names one"),
-        (("stages", 0, "unavailable_because"), None, "available and unavailable_because contradict"),
+        (("stages", 0, "available"), False, "available and unavailable_because contradict"),
         (("stages", 2, "id"), "soak", "allowed: each id once"),
         (("stages", 2, "inventory_max_quote"), 0, "input should be greater than 0"),
         (("stale_after_s",), 1.5, "stale_after_s 1.5; allowed: at least two scrapes"),
@@ -130,12 +131,15 @@ def test_the_plans_digest_covers_plan_criteria_and_settings_and_not_their_commen
     assert _digest(project) == before == plan_digest(load_plan(SMOKE))
     criteria.write_text(criteria.read_text(encoding="utf-8").replace('"> 10"', '"> 9"'), encoding="utf-8")
     changed_criteria = _digest(project)
+    included = project / "configs" / "criteria" / "every-stage.yaml"
+    included.write_text(included.read_text(encoding="utf-8").replace('"== 0"', '"<= 1"', 1), encoding="utf-8")
+    changed_included = _digest(project)
     settings = project / "configs" / "bot" / "demo.yaml"
     content = yaml.safe_load(settings.read_text(encoding="utf-8"))
     settings.write_text(yaml.safe_dump({**content, "extra": 1}), encoding="utf-8")
     changed_settings = _digest(project)
     _changed(project, "stages", 2, "lasts_s", to=61)
-    assert len({before, changed_criteria, changed_settings, _digest(project)}) == 4
+    assert len({before, changed_criteria, changed_included, changed_settings, _digest(project)}) == 5
 
 
 def test_one_more_person_who_may_sign_is_another_candidate(project: Path) -> None:

@@ -101,6 +101,9 @@ class OrderEntry:
             ends = wire.decode(wire.BatchEnds, envelope.ret_ext_info, batch.path).rows
             if not len(rows) == len(ends) == len(group):
                 raise VenueGarbled(f"{batch.path}: {len(rows)} rows and {len(ends)} codes for {len(group)} orders")
+            for one, row in zip(group, rows, strict=True):
+                if not _is_about(one.call, row):
+                    raise VenueGarbled(f"{batch.path}: a row is about {row.order_link_id}, which was not its order")
         except VenueGarbled as error:
             return [Unknown(error.code, str(error))] * len(group)
         of_existing = batch.path != calls.CREATE_BATCH
@@ -138,6 +141,12 @@ class OrderEntry:
         self._rest.limits.heard(call.path, {name.lower(): value for name, value in answer.header.items()})
         self._rest.note_code(answer.ret_code)
         return wire.Envelope(answer.ret_code, answer.ret_msg, answer.data, ret_ext_info=answer.ret_ext_info)
+
+
+def _is_about(call: Call, row: wire.OrderAck) -> bool:
+    """Whether a row answers that order, where both name one: an answer in another order would end what lives."""
+    asked = b'"orderLinkId":"'
+    return not row.order_link_id or asked not in call.body or asked + row.order_link_id.encode() + b'"' in call.body
 
 
 def _accepted(call: Call, envelope: wire.Envelope) -> Outcome:

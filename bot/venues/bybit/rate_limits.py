@@ -13,6 +13,8 @@ from typing import Final
 
 ADDRESS_REQUESTS_MAX: Final = 600
 ADDRESS_WINDOW_MS: Final = 5_000
+RESET_MAX_MS: Final = 5_000
+"""No bucket takes longer to be full again: a later moment is a mistake, and obeyed it would silence an endpoint."""
 CANCEL_RESERVE: Final = 120
 """Of the address's requests in five seconds, those that only cancels may use."""
 
@@ -39,7 +41,8 @@ class RateLimits:
         self.headroom[path] = int(left) / int(limit)
         resets = headers.get("x-bapi-limit-reset-timestamp", "")
         if int(left) == 0 and resets.isdecimal():
-            self._empty_until_ms[path] = int(resets)
+            asked_ms = self._sent_ms[-1] if self._sent_ms else 0
+            self._empty_until_ms[path] = min(int(resets), asked_ms + RESET_MAX_MS)
         else:
             self._empty_until_ms.pop(path, None)
 

@@ -16,6 +16,7 @@ import msgspec
 from bot.domain.events import Event
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
+from bot.venues.bybit.codes import KEY_CODES
 from bot.venues.bybit.private_stream import AUTH_VALID_MS
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, StreamRefused
@@ -97,6 +98,8 @@ class TradeStream(Stream):
         waiting = self._open.get(answer.req_id)
         if waiting is not None and not waiting.done():  # else a pong, or an answer that nobody waits for any more
             waiting.set_result(answer)
+        if answer.ret_code in KEY_CODES:  # it was greeted with a key that is no more: the next one has the key of now
+            raise StreamRefused(f"{answer.op}: {answer.ret_code} {answer.ret_msg}")
 
     def _lost(self, reason: str) -> None:
         for waiting in self._open.values():

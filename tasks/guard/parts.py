@@ -1,0 +1,207 @@
+"""Parts of a stage: the begin of a watch, the next step, the step down. A resize is a limits event under a new epoch.
+
+The bot runs on between two parts. What is smaller holds at once: the grant of the new epoch carries the part's limits,
+and the engine lets inventory above them only be reduced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from bot.journal import JournalError
+from gates.course import Happening, next_step
+from gates.decision import Action, Decision
+from gates.sources.tables import totals_of
+from tasks.account_file import load_account
+from tasks.guard.closing import end_stage
+from tasks.guard.grants import Fenced, next_epoch, renew_once
+from tasks.guard.state import Active, GuardState, now_ms
+from tasks.record import iso
+from tasks.record_tables import StagePart, utc_now
+from tasks.record_writer import EpochLost
+from tasks.rollback import DeskError
+from tasks.venue_desk import VenueDesk
+
+log = logging.getLogger("slipway.guard.parts")
+LOOK_EVERY_S = 0.5
+STEPPED_DOWN = "stepped_down"
+
+
+async def begin_watch(guard: GuardState, active: Active, happening: Happening) -> bool:
+    """Into WATCH, for the part's whole length from now on. What the journal has counted so far is written down first:
+    the end is judged from there. False where the journal cannot be read yet; the next turn tries again."""
+    counted = await _counted(active)
+    if counted is None:
+        return False
+    record = guard.store.record
+    await guard.store.call(record.change_stage_run, active.id, None, baseline=counted)
+    active.row.baseline = counted
+    now = utc_now()
+    until = now + timedelta(seconds=active.stage.lasts_s)
+    await guard.move(active, happening, watch_from=now, watch_until=until)
+    return True
+
+
+async def _counted(active: Active) -> list[Any] | None:
+    if active.state_dir is None:
+        return None
+    try:
+        found = await asyncio.to_thread(totals_of, active.state_dir / "journal.db")
+    except (JournalError, OSError, sqlite3.Error) as error:
+        if str(error) not in active.told:
+            active.told.add(str(error))
+            log.warning("the watch does not begin yet: %s", error)
+        return None
+    return [[name, labels, count] for (name, labels), count in found.items()]
+
+
+def first_part(active: Active, epoch: int) -> StagePart:
+    """The row of the part in which a launch begins."""
+    return _row(active, active.row.part, epoch)
+
+
+async def next_part(guard: GuardState, active: Active) -> None:
+    """JUDGED → the watch (or the drills) of the next part, at its size. Raises what the record raises."""
+    number = active.row.part + 1
+    drilled = bool(active.whole.at(number).drills)
+    happening = Happening.NEXT_PART_DRILLED if drilled else Happening.NEXT_PART
+    if not await _enter(guard, active, number, happening, "passed"):
+        return
+    name, stage = active.whole.part_name(number), active.stage
+    size = f"{stage.inventory_max_quote:f} per symbol, {stage.total_max_quote:f} in all"
+    guard.notice(active, "next_part", f"next part {name}: {size}, epoch {guard.epoch}", f"{number}-{guard.epoch}")
+
+
+async def may_step_down(guard: GuardState, active: Active) -> bool:
+    """Whether a verdict against this part leads back to the one before it: where the plan says so, and once."""
+    if active.whole.rollback_to != "plateau" or active.row.part == 0:
+        return False
+    been = await guard.store.call(guard.store.record.parts, active.id)
+    return not any(one.outcome == STEPPED_DOWN for one in been)
+
+
+async def step_down(guard: GuardState, active: Active, decision: Decision) -> None:
+    """WATCHED → the watch of the part before, at its size, which is smaller and holds at once."""
+    number = active.row.part - 1
+    if not await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN):
+        return
+    name = active.whole.part_name(number)
+    said = f"stepped down to {name} under epoch {guard.epoch}: {decision.criterion_id} {decision.sentence}"
+    log.warning("%s", said)
+    guard.notice(active, STEPPED_DOWN, said, guard.epoch)
+    guard.spawn(_prove_within(guard, active, guard.epoch), "prove the plateau")
+
+
+async def _enter(guard: GuardState, active: Active, number: int, happening: Happening, before: str) -> bool:
+    """The next epoch, the record, the grant; False where the stage was stopped meanwhile or somebody else holds it."""
+    was = active.step
+    step = next_step(was, happening)
+    try:
+        epoch = await next_epoch(guard, f"part {active.whole.part_name(number)}")
+    except EpochLost as error:
+        _lost(guard, active, str(error))
+        return False
+    counted, now = await _counted(active), utc_now()
+    until = now + timedelta(seconds=active.whole.at(number).lasts_s)
+    changes: dict[str, Any] = {"part": number, "part_from": now, "epoch": epoch, "watch_from": now}
+    changes |= {"watch_until": until, "watched_at": None, "judged_at": None, "reminded_at": None, "verdict": None}
+    changes |= {"evidence_digest": None}
+    record = guard.store.record
+    row = _row(active, number, epoch)
+    await guard.store.call(record.enter_part, row, before, _watched_s(active), step=step.value, **changes)
+    if counted is not None:
+        await guard.store.call(record.change_stage_run, active.id, None, baseline=counted)
+        active.row.baseline = counted
+    for name, value in changes.items():
+        setattr(active.row, name, value)
+    active.enter(number)
+    active.prolonged, active.data_check = False, None
+    if active.history is not None:
+        active.history = replace(active.history, started_at_ms=now_ms(), lasts_s=active.stage.lasts_s)
+    if active.step is was:
+        active.row.step = step.value
+        guard.shown.stage(active.row.stage, active.row.step)
+        log.info("%s/%s is %s, part %s", active.row.rollout, active.row.stage, step.value, active.part_name)
+    try:
+        await renew_once(guard, active)  # at once: the loop would take up to a second
+    except Fenced as error:
+        _lost(guard, active, str(error))
+        return False
+    return active.at(step)
+
+
+def _watched_s(active: Active) -> float | None:
+    """How long the part that ends now was watched."""
+    since, until = active.row.watch_from, active.row.watched_at
+    return None if since is None or until is None else (until - since).total_seconds()
+
+
+def _lost(guard: GuardState, active: Active, said: str) -> None:
+    limit = "one guard per account"
+    end_stage(guard, active, Decision(Action.PARK, "environment", "epoch", None, limit, (), now_ms(), said))
+
+
+def _row(active: Active, number: int, epoch: int) -> StagePart:
+    stage = active.whole.at(number)
+    return StagePart(
+        stage_run_id=active.id,
+        number=number,
+        name=active.whole.part_name(number),
+        symbols=list(stage.symbols),
+        inventory_max_quote=f"{stage.inventory_max_quote:f}",
+        total_max_quote=f"{stage.total_max_quote:f}",
+        epoch=epoch,
+    )
+
+
+async def _prove_within(guard: GuardState, active: Active, epoch: int) -> None:
+    """Reads the venue until every position lies within the plateau; what does not come there in time is closed flat."""
+    limit_quote, until = active.stage.inventory_max_quote, time.monotonic() + active.stage.proof_deadline_s
+    desk = VenueDesk(
+        lambda: active.known_access or load_account(guard.folder.root, guard.account), active.whole.symbols
+    )
+    said = "not read yet"
+    try:
+        while active.row.epoch == epoch and active.closing is None:
+            try:
+                held = await _held_quote(desk, active)
+            except DeskError as error:
+                said = str(error)
+            else:
+                said = ", ".join(f"{symbol} {quote:.2f}" for symbol, quote in held.items())
+                if all(quote <= limit_quote for quote in held.values()):
+                    proof = {"held_quote": said, "limit": f"{limit_quote:f}", "read_at": iso(utc_now())}
+                    await guard.store.call(guard.store.record.prove_part, active.id, proof)
+                    return
+            if time.monotonic() >= until:
+                wanted = f"at most {limit_quote:f} per symbol within {active.stage.proof_deadline_s:g} s"
+                end_stage(
+                    guard,
+                    active,
+                    Decision(Action.ROLL_BACK, "candidate", "step_down", None, wanted, (), now_ms(), f"held: {said}"),
+                )
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        desk.close()
+
+
+async def _held_quote(desk: VenueDesk, active: Active) -> dict[str, Decimal]:
+    """Symbol → the size of its position at the mid, quote. Raises DeskError."""
+    positions = await desk.read_positions()
+    held: dict[str, Decimal] = {}
+    for symbol in active.whole.symbols:
+        qty = abs(positions[symbol])
+        if qty:
+            top = await desk.read(lambda client, symbol=symbol: client.top_of_book(symbol))  # type: ignore[misc]
+            held[symbol] = qty * (top.bid + top.ask) / 2
+        else:
+            held[symbol] = Decimal(0)
+    return held
