@@ -29,6 +29,7 @@ from flows.names import (
 )
 
 if TYPE_CHECKING:
+    from gates.stages import Plan
     from tasks.record import Record
     from tasks.state_folder import StateFolder
 
@@ -135,9 +136,9 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
         return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
     if options.command == "demo":
         options.stage = options.stage or (FULL if options.market == MARKET and not options.faults else FAULT_STAGE)
-        for one in STAGES if options.stage == FULL else (options.stage,):
+        for one in _wished(options, plan):
             plan.stage(one)  # a stage that the plan lacks, or cannot run, is refused before anything starts
-    if (wrong := _market_wrong(options) or _fault_wrong(options)) is not None:
+    if (wrong := _market_wrong(options) or _fault_wrong(options, plan)) is not None:
         return _refuse(wrong)
     try:
         if options.command == "demo":
@@ -159,7 +160,12 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
     return 0
 
 
-def _fault_wrong(options: argparse.Namespace) -> str | None:
+def _wished(options: argparse.Namespace, plan: Plan) -> tuple[str, ...]:
+    """The stages to go through: one, or all that the plan has."""
+    return tuple(one.id for one in plan.stages) if options.stage == FULL else (options.stage,)
+
+
+def _fault_wrong(options: argparse.Namespace, plan: Plan) -> str | None:
     """Why the fault cannot be made to happen; None where it can, or none is wished."""
     if getattr(options, "fault", None) is None:
         return None
@@ -167,7 +173,7 @@ def _fault_wrong(options: argparse.Namespace) -> str | None:
     if kind not in FAULTS:
         return f"--fault: {kind!r}; allowed: {', '.join(FAULTS)}, each alone or as KIND@STAGE"
     stage = stage if sign else (FAULT_STAGE if options.stage == FULL else options.stage)
-    allowed = STAGES if options.stage == FULL else (options.stage,)
+    allowed = _wished(options, plan)
     if stage not in allowed:
         return f"--fault: stage {stage!r}; allowed: {', '.join(allowed)}"
     if stage == "shadow" and kind not in FAULTS_IN_SHADOW:

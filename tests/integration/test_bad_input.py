@@ -210,7 +210,7 @@ def test_approvers_without_a_role_that_the_plan_needs_are_refused(refuse: Refuse
     (tmp_path / "people.yaml").write_text(people.replace("[Risk Manager]", "[SRE Lead]"))
     plan = written(tmp_path, SMOKE.replace("configs/approvers.demo.yaml", str(tmp_path / "people.yaml"), 1))
     said = refuse(rollout, "up", "--plan", plan)
-    assert "entry_sign_offs can never be complete" in said
+    assert "exit_sign_offs can never be complete" in said
     assert "lacks Risk Manager" in said
 
 
