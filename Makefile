@@ -1,6 +1,6 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup peers rollout canary test unit lint bench soak recovery status up down clean
+.PHONY: help setup peers rollout canary test stages unit lint bench soak recovery status up down clean
 
 FAULT ?=
 FAULTS ?=
@@ -34,6 +34,9 @@ test: ## all set-up and the whole suite
 	@infra/setup.sh browser
 	@mkdir -p artifacts
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --junitxml=artifacts/tests.xml
+
+stages: setup ## the whole road once more, told and checked line by line: minutes of real time
+	@$(BIN)/python -m pytest tests/flows/all_stages.py
 
 unit: setup ## the unit tests: pure, in seconds
 	@$(BIN)/python -m pytest -q tests/unit
