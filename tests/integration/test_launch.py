@@ -131,7 +131,7 @@ def test_a_dead_bot_needs_nothing_and_how_it_died_is_known(room: Room) -> None:
 
 def test_the_command_line_holds_the_stages_sizes_and_no_secret(tmp_path: Path) -> None:
     sizes = Sizes(("BTCUSDT", "ETHUSDT"), "500", "2000", "5.0", "2.0", "1.2")
-    words = bot_command(sizes, tmp_path, tmp_path / "s.yaml")
+    words = bot_command("live", sizes, tmp_path, tmp_path / "s.yaml")
     told = dict(itertools.pairwise(words))
     assert (told["--symbols"], told["--max-inv"], told["--max-total"]) == ("BTCUSDT,ETHUSDT", "500", "2000")
     assert (told["--edge-threshold"], told["--post-only-offset-bps"], told["--min-qty-pad"]) == ("5.0", "2.0", "1.2")
