@@ -79,6 +79,8 @@ def answered(code: int, way: str) -> tuple[dict[str, Outcome], Exchange]:
         assert adapter.connections_open["trade"] == int(trade_socket)
         found: dict[str, Outcome] = {}
         for request, asked in REQUESTS.items():
+            await asyncio.sleep(5)  # simulated: a socket whose key was refused has made room for another by then
+            assert adapter.connections_open["trade"] == int(trade_socket)
             link.arm("refuse", "sim-1", {"request": request, "code": code})
             found[request] = await (_twice(adapter, request) if batches else asked(adapter))
         await adapter.close()

@@ -110,6 +110,7 @@ class Stream(_AtLoopback, WebSocket):
             api_key=key.api_key if key else None,
             api_secret=key.api_secret if key else None,
             private_auth_expire=int(DEADLINE_S),
+            retries=0,  # for as long as the venue stays away
         )
 
     def subscribe(self, *args: Any, **options: Any) -> None:
