@@ -112,3 +112,8 @@ def test_without_anybody_who_goes_by_them_fees_are_not_asked_for() -> None:
     venue = Venue()
     asyncio.run(StatementReader(venue, lambda: 1, lambda _: None, reads_fees=False).read(BTC))  # type: ignore[arg-type]
     assert venue.asked == ["wallet"]
+
+
+def test_a_statement_without_its_margin_is_garbled_and_not_a_margin_of_nothing() -> None:
+    with pytest.raises(VenueGarbled, match="totalInitialMargin"):
+        decode.wallet(rows(totalInitialMargin=""), "USDT", "linear")

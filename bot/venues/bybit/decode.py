@@ -366,7 +366,7 @@ def wallet(rows: wire.WalletList, quote: str, category: Category) -> Wallet:
     if not rows.rows:
         raise VenueGarbled("result.list: no account")
     account = rows.rows[0]
-    margin = decimal(account.total_initial_margin or "0", "totalInitialMargin")
+    margin = decimal(account.total_initial_margin, "totalInitialMargin")
     if category == "spot":
         return Wallet(decimal(account.total_equity, "totalEquity"), margin, Decimal(0))
     for coin in account.coin:
