@@ -71,7 +71,7 @@ def test_without_a_readable_account_file_the_supervisor_says_once_that_there_is_
     supervisor = Supervisor(folder, PLAN, "generated", None)
     for _ in range(3):
         supervisor._watch_over("a1")
-    said = [record.message for record in caplog.records]
+    said = [one.message for one in caplog.records if one.name == "slipway.supervisor"]
     assert len(said) == 1
     assert said[0].startswith("watchdog-a1: not started: ")
     assert supervisor.table.processes == ()
