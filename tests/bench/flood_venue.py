@@ -28,17 +28,22 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from bot.domain.order import Side
 from bot.simulator.bybit_sockets import PublicSession
-from bot.simulator.loopback import IDLE_CUT_S, Clock, LoopbackVenue, _Socket
+from bot.simulator.exchange import Exchange
+from bot.simulator.listings import GENERATED
+from bot.simulator.loopback import IDLE_CUT_S, Clock, LoopbackVenue, Session, _Socket
 from bot.simulator.market import Action, BookReset, BookShift, GeneratedMarket
-from bot.simulator.server import GENERATED, HOST, TOKEN_ENV
+from bot.simulator.server import HOST, TOKEN_ENV
 from bot.simulator.venue import Venue
-from bot.venues.bybit.calls import CANCEL_ALL
+from bot.venues.bybit.calls import AMEND, CANCEL_ALL, CREATE
 from tests.bench.market_messages import Market, frame
 
 PING_EVERY = 500
 BEAT_S = 0.1
 TICK_TICKS = 20
 NEVER_NS = 1 << 62
+MUTATIONS = (("create", CREATE), ("amend", AMEND))
+ORDER_ENTRY = {f"order.{verb}{many}": path for verb, path in MUTATIONS for many in ("", "-batch")}
+"""What the trade socket calls them: the same mutations by the other way in."""
 
 
 class Still:
@@ -83,7 +88,7 @@ class FloodVenue(LoopbackVenue):
     """One client. `seen`: path of a mutation to when the first of them arrived."""
 
     def __init__(self, venue: Venue, token: str, clock: Clock, messages: int) -> None:
-        super().__init__(venue, token, clock)
+        super().__init__(Exchange((venue,)), token, clock)
         self.seen: dict[str, int] = {}
         self.read_before = 0
         self.subscribed = 0
@@ -143,23 +148,33 @@ class FloodVenue(LoopbackVenue):
                 self.read_before = self._stream.read
         return await super()._rest(request)
 
+    async def _hear(self, socket: _Socket, session: Session, text: str) -> None:
+        if socket.kind == "trade":
+            path = ORDER_ENTRY.get(json.loads(text)["op"])
+            if path is not None and path not in self.seen:
+                self.seen[path] = time.monotonic_ns()
+        await super()._hear(socket, session, text)
+
     async def _open_public(self, request: web.Request) -> web.StreamResponse:
-        socket = _Socket("public", request)
+        socket = self._socket("public", request)
         socket.stream = self._stream = _Stream(compress=False, receive_timeout=IDLE_CUT_S, autoping=False)
         self._request = request
 
         def subscribed(session: PublicSession, topic: str) -> None:
-            self._streams.subscribed(session, topic, self._clock.now_ns())
+            self._streams.subscribed("linear", session, topic, self._clock.now_ns())
             if topic.startswith("orderbook."):
                 self.subscribed += 1
                 self._snapshot_due = True
 
-        session = PublicSession(self._connection_id(), socket.send, self._streams.is_public_topic, subscribed)
-        self._streams.public[session] = None
+        def is_topic(topic: str) -> bool:
+            return self._streams.is_public_topic("linear", topic)
+
+        session = PublicSession(self._connection_id(), socket.pushes, is_topic, subscribed)
+        self._streams.open_public("linear", session)
         try:
             return await self._serve(socket, session, request)
         finally:
-            del self._streams.public[session]
+            self._streams.close_public(session)
 
 
 def answer(venue: FloodVenue, asked: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,10 @@ import uvloop
 
 from bot.simulator.bybit import V5, Request
 from bot.simulator.control import open_account
+from bot.simulator.exchange import Exchange
+from bot.simulator.listings import GENERATED
 from bot.simulator.loopback import Clock
 from bot.simulator.market import GeneratedMarket
-from bot.simulator.server import GENERATED
 from bot.simulator.venue import Venue
 from tests.bench.market_messages import frame, stream
 
@@ -44,9 +45,9 @@ class Desk:
     def __init__(self, messages: int) -> None:
         self.clock = Clock()
         now_ns = self.clock.now_ns()
-        self.venue = Venue(GENERATED, GeneratedMarket(SEED), seed=SEED, now_ns=now_ns)
-        self.account = open_account(self.venue, Decimal(1_000_000), now_ns)
-        self._face = V5(self.venue)
+        exchange = Exchange((Venue(GENERATED, GeneratedMarket(SEED), seed=SEED, now_ns=now_ns),))
+        self.account = open_account(exchange, Decimal(1_000_000), now_ns)
+        self._face = V5(exchange)
         self.counts = {"created": 0, "signed": 0}
         frames = [frame(message) for message in stream(SEED, messages)]
         self.snapshot, self.changes = frames[0], b"".join(frames[1:])
