@@ -58,13 +58,14 @@ bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbac
 	@$(BIN)/python -m tests.bench.linearity
 	@$(BIN)/python -m tests.bench.memory
 
-soak: setup ## hours: plans of faults, garbled messages, two simulated days (docs/soak.md) [HOURS=0.5] [STYLE=heavy]
+soak: setup ## hours: plans of faults, garbled messages, two simulated days, kills [HOURS=0.5] [STYLE=heavy] [KILLS=10]
 	@$(BIN)/python -m tests.bench.seeds
 	@$(BIN)/python -m tests.support.decoder_fuzz
 	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
+	@$(MAKE) --no-print-directory recovery
 
-recovery: setup ## the bot killed 100 times at random moments: docs/recovery.md [KILLS=10]
-	@$(BIN)/python -m tests.bench.recovery --table docs/recovery.md $(if $(KILLS),--kills "$(KILLS)")
+recovery: setup ## the bot killed 100 times, and 100 with its journal in Redis: docs/recovery.md [KILLS=10]
+	@$(BIN)/python -m tests.bench.recovery $(if $(KILLS),--kills "$(KILLS)",--table docs/recovery.md)
 
 status: ## docs/status.md from the last whole run of the tests
 	@$(BIN)/python -m tests.report.status artifacts/tests.xml

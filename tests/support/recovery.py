@@ -34,6 +34,7 @@ from bot.journal import JournalReader
 from tests.support.bot_rig import DEMO_SETTINGS, Bot, SimulatedVenue, running_bot, wait_for
 from tests.support.judged_venue import SYMBOL, Key
 from tests.support.pybit_client import HERE, http, terms
+from tests.support.redis_server import RedisServer
 
 OWN_PREFIX = "slw"
 FLAGS = ("--post-only-offset-bps", "0", "--edge-threshold", "0")
@@ -66,6 +67,10 @@ LIVED_S_MAX = 1.5
 """A bot that quotes is killed within this much; one that starts within STARTED_S_MAX."""
 STARTED_S_MAX = 0.5
 DURING_RECOVERY_SHARE = 0.2
+SERVER_SHARE = 0.5
+"""So often the journal's server dies too: half of these before the bot, which then has something it could not write."""
+ALONE_S_MAX = 0.5
+"""A bot whose journal's server is gone is killed within this much."""
 
 
 class RecoveryFailed(AssertionError):
@@ -93,6 +98,9 @@ class Drill:
     leftovers: set[str] = field(default_factory=set)
     seen_orders: int = 0
     during_recovery: int = 0
+    server: RedisServer | None = None
+    """Where the journal is kept, if that can die."""
+    server_kills: int = 0
     agrees_within_s: float = 15.0
     flags: tuple[str, ...] = ()
 
@@ -117,9 +125,23 @@ class Drill:
             else:
                 self.recovered(bot)
                 time.sleep(self._random.uniform(0, LIVED_S_MAX))
-            bot.stop(signal.SIGKILL)
+            self._kill_both(bot)
         self.kills += 1
         self._note_leftovers()
+
+    def _kill_both(self, bot: Bot) -> None:
+        """The bot, and as the seed draws its journal's server a moment before or after it; that is up again then."""
+        dies = self.server is not None and self._random.random() < SERVER_SHARE
+        first = dies and self._random.random() < SERVER_SHARE
+        if self.server is not None and first:
+            self.server.kill()
+            time.sleep(self._random.uniform(0, ALONE_S_MAX))
+        bot.stop(signal.SIGKILL)
+        if self.server is not None and dies:
+            if not first:
+                self.server.kill()
+            self.server.start()
+            self.server_kills += 1
 
     @contextlib.contextmanager
     def life(self) -> Iterator[Bot]:
