@@ -2,8 +2,9 @@
 
 The backend is asked every `every_s`, and at once where the venue has refused the key in use. A new pair must first be
 taken by the venue for a signed read, and open the same account; one that is refused, or another account's, is said so
-and never used, and one of which nothing was heard is tried again. Whatever fails, the pair in use stays: a failed
-read is not an empty one.
+and never used, and one of which nothing was heard is tried again. While the venue has not said whose the pair in use
+is, no other is used: that is waited for at the start, for a bounded time, and asked again at each look. Whatever fails,
+the pair in use stays: a failed read is not an empty one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from bot.venues.port import VenueError, VenueRefused
 NAME: Final = "bot.runtime.rotation"
 LOOK_S: Final = 0.25
 """How often it is seen whether a read is due or the venue has refused the key."""
+LEARN_WITHIN_S: Final = 60.0
+"""So long the venue is asked at the start whose the first key is."""
 REFUSED_EVERY_S: Final = 2.0
 """Neither the backend nor the venue is asked more often than this while the venue refuses."""
 
@@ -49,6 +52,7 @@ class KeyRotation:
         log: JsonLog,
         every_s: float,
         look_s: float = LOOK_S,
+        learn_within_s: float = LEARN_WITHIN_S,
     ) -> None:
         self._exchange = exchange
         self._read = read
@@ -57,6 +61,8 @@ class KeyRotation:
         self._log = log
         self._every_s = every_s
         self._look_s = look_s
+        self._learn_within_s = learn_within_s
+        self._unlearnt = "no answer"
         self._refused: Secret | None = None
         self.account = ""
         """Whose key it is, by the venue's word; empty before it was learnt."""
@@ -75,16 +81,28 @@ class KeyRotation:
                 await self.look()
 
     async def learn_account(self) -> None:
-        """While the first pair still is the venue's: later nobody could say whose it was."""
-        said = False
-        while not self.account:
+        """While the first pair still is the venue's: later nobody could say whose it was. Says so where it gives up."""
+        try:
+            async with asyncio.timeout(self._learn_within_s):
+                said = False
+                while not await self._learnt():
+                    if not said:
+                        said = True
+                        self._log.write("WARNING", NAME, "secret_account_unknown", {"message": self._unlearnt})
+                    await asyncio.sleep(REFUSED_EVERY_S)
+        except TimeoutError:
+            what = f"not learnt within {self._learn_within_s:g} s whose the key in use is ({self._unlearnt})"
+            message = f"{what}; no new key is used before it is"
+            self._log.write("ERROR", NAME, "secret_account_unknown", {"message": message})
+
+    async def _learnt(self) -> bool:
+        """Whether it is known whose the pair in use is; asks once where it is not."""
+        if not self.account:
             try:
                 self.account = await self._user.key_account(*_revealed(self._current))
             except VenueError as error:
-                if not said:
-                    said = True
-                    self._log.write("WARNING", NAME, "secret_account_unknown", {"message": str(error)})
-                await asyncio.sleep(REFUSED_EVERY_S)
+                self._unlearnt = str(error)
+        return bool(self.account)
 
     async def look(self) -> None:
         """Asks the backend once, and takes over what is new and good."""
@@ -97,6 +115,10 @@ class KeyRotation:
             return
         self._log.conceal((pair.api_key, pair.api_secret))
         fields: dict[str, str | int | float | bool | None] = {"api_key": str(pair.api_key), "version": pair.version}
+        if not await self._learnt():
+            message = f"whose the key in use is is not known ({self._unlearnt})"
+            self._log.write("WARNING", NAME, "secret_untried", {**fields, "message": message})
+            return
         try:
             account = await self._user.key_account(*_revealed(pair))
             if account != self.account:

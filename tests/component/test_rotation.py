@@ -14,6 +14,7 @@ from bot.runtime.secrets import KeyPair, Secret, SecretMissing, SecretsUnreadabl
 from bot.venues.port import VenueError, VenueRefused, VenueUnknown
 
 LOOK_S = 0.01
+LEARN_S = 0.1
 
 
 def pair(name: str) -> KeyPair:
@@ -40,12 +41,15 @@ class Venue:
     def __init__(self) -> None:
         self.accounts = {name: "1" for name in ("first", "second")} | {"other": "2"}
         self.down: VenueError | None = None
+        self.hangs = False
         self.used: list[str] = []
         self.key_refusals = 0
         self.asked, self.changed = asyncio.Event(), asyncio.Event()
 
     async def key_account(self, api_key: str, api_secret: str) -> str:
         self.asked.set()
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.down is not None:
             raise self.down
         account = self.accounts.get(api_key.split("-")[2])
@@ -63,7 +67,9 @@ class Rig:
         self.text = io.StringIO()
         self.log = JsonLog((self.text,), time.time_ns)
         self.backend, self.venue = Backend(pair("first")), Venue()
-        self.rotation = KeyRotation("bybit", self.backend.pair, pair("first"), self.venue, self.log, every_s, LOOK_S)
+        self.rotation = KeyRotation(
+            "bybit", self.backend.pair, pair("first"), self.venue, self.log, every_s, LOOK_S, LEARN_S
+        )
 
     def events(self) -> list[str]:
         return [json.loads(line)["event"] for line in self.text.getvalue().splitlines()]
@@ -114,6 +120,42 @@ def test_a_pair_of_which_nothing_was_heard_is_tried_again() -> None:
     asyncio.run(run(rig))
     assert rig.venue.used == ["second"]
     assert rig.events() == ["secret_untried", "secret_rotated"]
+
+
+def test_a_venue_that_never_says_whose_the_key_is_is_not_waited_for_for_ever() -> None:
+    rig = Rig()
+    rig.venue.down = VenueUnknown("no answer in 2 s")
+
+    async def run() -> None:
+        async with asyncio.timeout(20):
+            await looked(rig, pair("second"))
+        assert rig.venue.used == []  # nobody can say that it is the same account's
+        rig.venue.down = None
+        await rig.rotation.look()
+
+    asyncio.run(run())
+    assert rig.venue.used == ["second"]
+    assert rig.events() == ["secret_account_unknown", "secret_account_unknown", "secret_untried", "secret_rotated"]
+    said = [json.loads(line)["message"] for line in rig.text.getvalue().splitlines()[:3]]
+    assert said[0] == "no answer in 2 s"
+    assert (
+        said[1] == "not learnt within 0.1 s whose the key in use is (no answer in 2 s); no new key is used before it is"
+    )
+    assert said[2] == "whose the key in use is is not known (no answer in 2 s)"
+
+
+def test_a_hanging_venue_is_left_after_the_time_it_has() -> None:
+    rig = Rig()
+    rig.venue.hangs = True
+
+    async def run() -> None:
+        async with asyncio.timeout(20):
+            await rig.rotation.learn_account()
+
+    asyncio.run(run())
+    assert rig.rotation.account == ""
+    assert rig.events() == ["secret_account_unknown"]
+    assert "not learnt within 0.1 s whose the key in use is (no answer)" in rig.text.getvalue()
 
 
 def test_while_the_venue_refuses_the_key_the_backend_is_asked_before_its_time() -> None:
