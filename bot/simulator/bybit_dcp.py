@@ -56,6 +56,10 @@ class DisconnectCancel:
         self._armed[key] = self._armed.get(key, 0) + 1
         self._due_ns.pop(key, None)
 
+    def released(self, holder: Holder, topic: str) -> None:
+        """A connection that stays no longer has the topic: the account's orders do not depend on it any more."""
+        self._armed[holder.name, TOPICS[topic]] -= 1
+
     def disconnected(self, holder: Holder, topic: str, now_ns: int) -> None:
         """Such a connection closed; the last one starts the window."""
         key = (holder.name, TOPICS[topic])

@@ -34,9 +34,14 @@ REJECT_REASONS = {
     EndReason.NO_IMMEDIATE_QTY: "EC_NoImmediateQtyToFill",
     EndReason.NOT_ALL_AT_ONCE: "EC_CancelForNoFullFill",
     EndReason.REDUCE_ONLY: "EC_NoError",
+    EndReason.SELF_MATCH: "EC_BySelfMatch",
     EndReason.RACED: "EC_OrigClOrdIDDoesNotExist",
 }
-CANCEL_TYPES = {EndReason.BY_REQUEST: "CancelByUser", EndReason.REDUCE_ONLY: "CancelByReduceOnly"}
+CANCEL_TYPES = {
+    EndReason.BY_REQUEST: "CancelByUser",
+    EndReason.REDUCE_ONLY: "CancelByReduceOnly",
+    EndReason.SELF_MATCH: "CancelBySmp",
+}
 
 
 def text(value: Decimal) -> str:
@@ -59,6 +64,13 @@ def mark_price(venue: Venue) -> Decimal:
     return venue.instrument.tick_size * venue.mark_half_ticks / 2
 
 
+def status(instrument: Instrument, found: Order) -> str:
+    """Spot alone has a word of its own for a cancelled order that carries fills."""
+    if found.status is Status.CANCELLED and found.filled_lots and instrument.category == "spot":
+        return "PartiallyFilledCanceled"
+    return STATUSES[found.status]
+
+
 def order(instrument: Instrument, found: Order) -> Json:
     average = instrument.tick_size * found.filled_cost / found.filled_lots if found.filled_lots else None
     sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
@@ -72,7 +84,7 @@ def order(instrument: Instrument, found: Order) -> Json:
         "price": prices[found.price_ticks],
         "qty": sizes[found.qty_lots],
         "timeInForce": found.tif.value,
-        "orderStatus": STATUSES[found.status],
+        "orderStatus": status(instrument, found),
         "cancelType": CANCEL_TYPES.get(found.end_reason, "UNKNOWN"),
         "rejectReason": REJECT_REASONS[found.end_reason],
         "reduceOnly": found.reduce_only,
@@ -102,9 +114,9 @@ def order(instrument: Instrument, found: Order) -> Json:
         "lastPriceOnCreated": "",
         "placeType": "",
         "blockTradeId": "",
-        "smpType": "None",
+        "smpType": found.self_match.value,
         "smpGroup": 0,
-        "smpOrderId": "",
+        "smpOrderId": found.self_match_id,
         "createType": "CreateByUser",
         "feeCurrency": next(iter(found.fees), instrument.quote),
         "cumFeeDetail": _fee_detail(instrument, found),
@@ -257,15 +269,17 @@ def wallet(exchange: Exchange, holder: Holder, coins: str = "") -> Json:
     worth = holder.worth_quote()
     unrealised = equity - holder.coins[holder.quote]
     locked = holder.locked(holder.quote)
-    maintenance = text(holder.maintenance_quote())
-    rate = text((used / equity).quantize(Decimal("0.0001"))) if equity > 0 else ""
+    maintenance = holder.maintenance_quote()
+    rate, least_rate = (
+        text((margin / equity).quantize(Decimal("0.0001"))) if equity > 0 else "" for margin in (used, maintenance)
+    )
     wanted = coins.split(",") if coins else list(holder.coins)
     return {
         "accountType": "UNIFIED",
         "accountIMRate": rate,
         "accountIMRateByMp": rate,
-        "accountMMRate": "0",
-        "accountMMRateByMp": "0",
+        "accountMMRate": least_rate,
+        "accountMMRateByMp": least_rate,
         "accountLTV": "0",
         "totalEquity": text(worth),
         "totalWalletBalance": text(worth - unrealised),
@@ -274,8 +288,8 @@ def wallet(exchange: Exchange, holder: Holder, coins: str = "") -> Json:
         "totalPerpUPL": text(unrealised),
         "totalInitialMargin": text(used),
         "totalInitialMarginByMp": text(used),
-        "totalMaintenanceMargin": maintenance,
-        "totalMaintenanceMarginByMp": maintenance,
+        "totalMaintenanceMargin": text(maintenance),
+        "totalMaintenanceMarginByMp": text(maintenance),
         "coin": [_coin(exchange, holder, name) for name in holder.coins if name in wanted],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from bot.domain.order import Side
 from bot.simulator.accounts import Account, Holder
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.exchange import Exchange
-from bot.simulator.orders import NewOrder, Order, Refusal, Refused, Status, TimeInForce
+from bot.simulator.orders import NewOrder, Order, Refusal, Refused, SelfMatch, Status, TimeInForce
 from bot.simulator.venue import Venue
 
 Params = dict[str, object]
@@ -55,6 +56,14 @@ SPOT_FILLED = 170139
 SPOT_PRICE_TOO_LOW = 170133
 _SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 CANCEL_ALL_MAX = 500
+"""Contracts in one cancel-all; which of more is drawn."""
+FILTERS: Mapping[Category, tuple[str, ...]] = {
+    "linear": ("Order", "OpenOrder", "StopOrder"),
+    "spot": ("Order", "StopOrder", "tpslOrder", "OcoOrder", "BidirectionalTpslOrder"),
+}
+"""Kinds of orders that may be named. Only ordinary ones stand at this venue."""
+ORDINARY = ("Order", "OpenOrder")
+CONDITIONS = ("triggerPrice", "takeProfit", "stopLoss")
 
 
 def v5_error(refused: Refused, category: Category = "linear") -> V5Error:
@@ -142,20 +151,35 @@ def cancel(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> P
 
 
 def cancel_all(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Params:
-    """order/cancel-all: by symbol, or by baseCoin or settleCoin (spot needs neither); at most 500 at a time."""
+    """order/cancel-all: by symbol, or by baseCoin or settleCoin (spot needs neither); at most 500 contracts at a time.
+
+    `orderFilter` names one kind of orders: spot means ordinary ones where it is not given, contracts all.
+    """
     category = check_category(exchange, params)
+    ordinary = _order_filter(category, params) in ORDINARY
     if params.get("symbol"):
         desks = [desk_of(exchange, holder, params)]
     else:
         if category == "linear" and not params.get("settleCoin") and not params.get("baseCoin"):
             raise V5Error(10001, "params error: symbol, baseCoin or settleCoin is needed")
         desks = [Desk(*one) for one in exchange.accounts(holder, category) if _concerns(one[0], params)]
-    chosen = [(desk, order) for desk in desks for order in desk.account.open_orders.values()][:CANCEL_ALL_MAX]
+    chosen = [(desk, order) for desk in desks for order in desk.account.open_orders.values()] if ordinary else []
+    if category == "linear" and len(chosen) > CANCEL_ALL_MAX:
+        chosen = random.Random(now_ns).sample(chosen, CANCEL_ALL_MAX)  # noqa: S311 - repeats with the clock
     for desk, order in chosen:
         if order.status.is_open:  # a reduce-only order may end with one cancelled before it
             desk.venue.cancel(desk.account, order, now_ns)
     cancelled = [{"orderId": order.order_id, "orderLinkId": order.link_id} for _, order in chosen]
     return {"list": cancelled, "success": "1"}
+
+
+def _order_filter(category: Category, params: Params) -> str:
+    """Raises V5Error 10001 for a kind that the category does not have."""
+    chosen = str(params.get("orderFilter") or "Order")
+    if chosen not in FILTERS[category]:
+        allowed = ", ".join(FILTERS[category])
+        raise V5Error(10001, f"params error: orderFilter {chosen[:40]!r} is not one of {allowed}")
+    return chosen
 
 
 def _concerns(venue: Venue, params: Params) -> bool:
@@ -186,6 +210,13 @@ def _new_order(venue: Venue, params: Params) -> NewOrder:
     tif = str(params.get("timeInForce") or "GTC")
     if tif not in TimeInForce.__members__.values():
         raise V5Error(10001, f"params error: timeInForce {tif!r} is not one of {', '.join(TimeInForce)}")
+    conditions = [name for name in CONDITIONS if params.get(name)]
+    if conditions or _order_filter(venue.instrument.category, params) not in ORDINARY:
+        named = ", ".join(conditions) or f"orderFilter {params['orderFilter']}"
+        raise V5Error(10001, f"params error: conditional orders are not offered here: {named}")
+    tag = str(params.get("smpType") or "None")
+    if tag not in SelfMatch.__members__.values():
+        raise V5Error(10001, f"params error: smpType {tag[:40]!r} is not one of {', '.join(SelfMatch)}")
     if params.get("positionIdx", 0) not in (0, "0"):
         raise V5Error(10001, "position idx not match position mode")
     reduce_only = params.get("reduceOnly", False)
@@ -197,7 +228,8 @@ def _new_order(venue: Venue, params: Params) -> NewOrder:
     qty = (
         _market_buy_lots(venue, params) if _is_by_value(venue, kind, side, params) else _lots(venue, params.get("qty"))
     )
-    return NewOrder(str(params.get("orderLinkId") or ""), side, price, qty, TimeInForce(tif), reduce_only)
+    link_id = str(params.get("orderLinkId") or "")
+    return NewOrder(link_id, side, price, qty, TimeInForce(tif), reduce_only, SelfMatch(tag))
 
 
 def _is_by_value(venue: Venue, kind: object, side: Side, params: Params) -> bool:

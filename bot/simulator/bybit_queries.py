@@ -135,7 +135,13 @@ def open_orders(exchange: Exchange, holder: Holder, params: Params, now_ns: int)
 
 
 def order_history(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
-    return _order_page(exchange, holder, params, _category_listed(params), lambda account: account.closed_orders)
+    """order/history: what has ended. Of a cancelled order without a fill the venue knows for a day."""
+    known_ns = now_ns - DAY_NS
+
+    def rows(account: Account) -> Iterable[Order]:
+        return (one for one in account.closed_orders if one.filled_lots or one.updated_at_ns >= known_ns)
+
+    return _order_page(exchange, holder, params, _category_listed(params), rows)
 
 
 def executions(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
@@ -323,7 +329,7 @@ def _order_page(
     for place, (venue, account) in enumerate(_asked(exchange, holder, params, category)):
         for order in orders(account):
             if _wanted(params, order.order_id, order.link_id, order.created_at_ns) and (
-                not status or messages.STATUSES[order.status] == status
+                not status or messages.status(venue.instrument, order) == status
             ):
                 rows.append(_Row(_key(order.created_at_ns, order.key, place), _order_row(venue, order)))
     page, cursor = _page(rows, params, default=20, most=50)

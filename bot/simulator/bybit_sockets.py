@@ -135,9 +135,7 @@ class PrivateSession:
         elif frame.op == "subscribe":
             self._subscribe(frame)
         elif frame.op == "unsubscribe":
-            for topic in frame.args:
-                self.topics.pop(str(topic), None)
-            self._reply("unsubscribe", frame.req_id, "", success=True)
+            self._unsubscribe(frame)
         else:
             self._reply(frame.op, frame.req_id, f"error:unknown op {frame.op[:40]!r}")
 
@@ -171,6 +169,14 @@ class PrivateSession:
                     self._guarding.append(topic)
                     self._face.dcp.connected(self.holder, topic)
             self._reply("subscribe", frame.req_id, "", success=True)
+
+    def _unsubscribe(self, frame: _Frame) -> None:
+        for topic in map(str, frame.args):
+            self.topics.pop(topic, None)
+            if topic in self._guarding and self.holder is not None:
+                self._guarding.remove(topic)
+                self._face.dcp.released(self.holder, topic)
+        self._reply("unsubscribe", frame.req_id, "", success=True)
 
     def _reply(self, op: str, req_id: str | int, message: str, *, success: bool = False) -> None:
         reply: dict[str, object] = {"success": success, "ret_msg": message, "op": op, "req_id": req_id}

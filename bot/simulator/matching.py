@@ -284,6 +284,14 @@ class Book:
             return None
         return self._match_front(self._half(side), price, 0, lots)
 
+    def front(self, taker: Side, limit_ticks: int) -> int | None:
+        """What `next_match` would meet: the order's key or BACKGROUND; None where nothing reaches the limit."""
+        price = self.best(taker.opposite)
+        if price is None or not _reaches(taker, limit_ticks, price):
+            return None
+        queue = self._half(taker.opposite).queues.get(price)
+        return BACKGROUND if queue is None else queue.entries[0].order
+
     def match_at(self, side: Side, price_ticks: int, lots: int) -> Match | None:
         """Match at most `lots` against the front of one queue, whatever stands at better prices."""
         half = self._half(side)

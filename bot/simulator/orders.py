@@ -26,6 +26,18 @@ class TimeInForce(StrEnum):
 
 
 @quick
+class SelfMatch(StrEnum):
+    """Which order ends where a taker meets one of its own account: by the taker's tag, and NONE lets them trade."""
+
+    NONE = "None"
+    CANCEL_MAKER = "CancelMaker"
+    CANCEL_TAKER = "CancelTaker"
+    CANCEL_BOTH = "CancelBoth"
+
+    __hash__ = str.__hash__
+
+
+@quick
 class Status(StrEnum):
     """`NEW` and `PARTLY_FILLED` work in the book; the others are final."""
 
@@ -53,6 +65,8 @@ class EndReason(StrEnum):
     NO_IMMEDIATE_QTY = "no_immediate_qty"
     NOT_ALL_AT_ONCE = "not_all_at_once"
     REDUCE_ONLY = "reduce_only"
+    SELF_MATCH = "self_match"
+    """It would have traded with another order of its account; that one's id is `self_match_id`."""
     RACED = "raced"
     """Filled; a cancel came too late and found no order any more."""
 
@@ -100,6 +114,7 @@ class NewOrder(msgspec.Struct, frozen=True, gc=False):
     qty_lots: int
     tif: TimeInForce
     reduce_only: bool = False
+    self_match: SelfMatch = SelfMatch.NONE
 
 
 class Order(msgspec.Struct, gc=False):
@@ -124,6 +139,9 @@ class Order(msgspec.Struct, gc=False):
     end_reason: EndReason = EndReason.NONE
     fees: dict[str, Decimal] = {}
     """Spot: what was paid by coin; empty for contracts, whose fees are all quote."""
+    self_match: SelfMatch = SelfMatch.NONE
+    self_match_id: str = ""
+    """The order of the same account that it was kept from trading with."""
 
     @property
     def left_lots(self) -> int:

@@ -26,9 +26,11 @@ from bot.simulator.orders import (
     OrderChanged,
     Printed,
     PublicTrade,
+    SelfMatch,
     Status,
     TimeInForce,
 )
+from bot.simulator.self_match import SelfMatches
 
 RECENT_TRADES_KEPT = 1000
 
@@ -53,6 +55,7 @@ class Trading:
         """Set while a fault waits that says another price of a fill than it was made at."""
         self._fixed_background = fixed_background
         self._orders: dict[int, Order] = {}
+        self._self_matches = SelfMatches(self.book, self._orders, self.end)
         self._random = random.Random(seed)  # noqa: S311 - identifiers that repeat under the seed, not secrets
 
     def new_id(self) -> str:
@@ -76,11 +79,11 @@ class Trading:
         if post_only and self.book.would_cross(order.side, order.price_ticks):
             self.end(account, order, EndReason.POST_ONLY_WOULD_TAKE, now_ns)
             return
-        if order.tif is TimeInForce.FOK:
-            available = self.book.available_lots(order.side, order.price_ticks)
-            if available < order.left_lots:
+        if order.tif is TimeInForce.FOK and self._available_lots(account, order) < order.left_lots:
+            tagged = order.self_match is not SelfMatch.NONE
+            if not tagged or not self._self_matches.ends_whole(account, order, now_ns):
                 self.end(account, order, EndReason.NOT_ALL_AT_ONCE, now_ns)
-                return
+            return
         if not post_only or order.reduce_only:  # nothing reaches a post-only order that does not cross
             self._take(account, order, now_ns)
             if not order.status.is_open:
@@ -90,6 +93,11 @@ class Trading:
         else:
             self.book.rest(order.key, order.side, order.price_ticks, order.left_lots)
             self.tell(account, order)
+
+    def _available_lots(self, account: Account, order: Order) -> int:
+        if order.self_match is not SelfMatch.NONE:
+            return self._self_matches.available_lots(account, order)
+        return self.book.available_lots(order.side, order.price_ticks)
 
     def end(self, account: Account, order: Order, reason: EndReason, now_ns: int) -> None:
         """End an open order without a fill, resting or not."""
@@ -194,6 +202,8 @@ class Trading:
         while order.left_lots:
             if order.reduce_only and order.side.sign * account.position.lots >= 0:
                 self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
+                break
+            if order.self_match is not SelfMatch.NONE and self._self_matches.ends(account, order, now_ns):
                 break
             match = self.book.next_match(order.side, order.price_ticks, order.left_lots)
             if match is None:

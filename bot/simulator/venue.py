@@ -164,6 +164,7 @@ class Venue:
         order = Order(
             self._order_count, self._trading.new_id(), new.link_id, account.name, new.side, price, qty,
             TimeInForce.IOC if is_market else new.tif, is_market, new.reduce_only, now_ns, now_ns,
+            self_match=new.self_match,
         )  # fmt: skip
         self._trading.admit(account, order)
         self._enter(account, order, now_ns)

@@ -93,6 +93,31 @@ def test_an_order_lives_is_amended_cancelled_and_found_in_history(client: HTTP) 
         client.place_order(category="linear", **terms(client, "life-1"))
 
 
+@pytest.mark.parametrize(
+    ("tag", "ended"),
+    [("CancelMaker", {"maker"}), ("CancelTaker", {"taker"}), ("CancelBoth", {"maker", "taker"}), ("None", set())],
+)
+def test_an_order_is_kept_from_its_own_account_by_the_takers_tag(
+    judged_venue: JudgedVenue, tag: str, ended: set[str]
+) -> None:
+    client = http(judged_venue, judged_venue.key("100000000"))
+    price = str(touch(client)[0] - 1)
+    resting = {**HERE, "side": "Buy", "orderType": "Limit", "qty": "0.010", "price": price}
+    made = {"maker": client.place_order(**resting, smpType="CancelBoth", orderLinkId="maker")}
+    sweep = {**HERE, "side": "Sell", "orderType": "Limit", "qty": "100", "price": price, "timeInForce": "IOC"}
+    made["taker"] = client.place_order(**sweep, smpType=tag, orderLinkId="taker")
+    rows = {row["orderLinkId"]: row for row in client.get_order_history(**HERE)["result"]["list"]}
+    rows |= {row["orderLinkId"]: row for row in client.get_open_orders(**HERE)["result"]["list"]}
+    assert rows["taker"]["smpType"] == tag
+    assert {name for name, row in rows.items() if row["cancelType"] == "CancelBySmp"} == ended
+    for name in ended:
+        other = {"maker": "taker", "taker": "maker"}[name]
+        reason = (rows[name]["rejectReason"], rows[name]["smpOrderId"])
+        assert reason == ("EC_BySelfMatch", made[other]["result"]["orderId"])
+    mine = {row["orderLinkId"] for row in client.get_executions(**HERE)["result"]["list"]}
+    assert ("maker" in mine) is (tag == "None")
+
+
 def test_history_is_paged_from_the_newest_on(client: HTTP) -> None:
     for number in range(3):
         client.place_order(category="linear", **terms(client, f"page-{number}"))
