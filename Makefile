@@ -1,6 +1,6 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup peers rollout canary test stages unit lint bench soak recovery status up down clean
+.PHONY: help setup peers rollout canary test stages unit lint bench soak recovery masked status up down clean
 
 FAULT ?=
 FAULTS ?=
@@ -66,6 +66,9 @@ soak: setup ## hours: plans of faults, garbled messages, two simulated days, kil
 
 recovery: setup ## the bot killed 100 times, and 100 with its journal in Redis: docs/recovery.md [KILLS=10]
 	@$(BIN)/python -m tests.bench.recovery $(if $(KILLS),--kills "$(KILLS)",--table docs/recovery.md)
+
+masked: setup ## every secret of the stack, looked for in all that it has left or shows
+	@$(BIN)/python -m tests.acceptance.secrets
 
 status: ## docs/status.md from the last whole run of the tests
 	@$(BIN)/python -m tests.report.status artifacts/tests.xml

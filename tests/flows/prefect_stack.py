@@ -19,6 +19,7 @@ from tasks.simulated_account import venue_truth
 from tasks.state_folder import StateFolder
 from tasks.supervise.identity import Identity
 from tasks.supervise.table import Table, read_table
+from tests.support.slack_receiver import Receiver
 
 PLAN = Path(__file__).parents[1] / "support" / "plan.yaml"
 FINAL = ("promoted", "rolled_back", "parked")
@@ -26,11 +27,12 @@ T = TypeVar("T")
 
 
 class PrefectStack:
-    """`rollout up` with the short plan; `close` is `rollout down`."""
+    """`rollout up` with the short plan; `close` is `rollout down`. `receiver`: where its notices go."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, receiver: Receiver) -> None:
         self.folder = StateFolder(home)
-        self.environment = {**os.environ, "SLIPWAY_HOME": str(home)}
+        self.receiver = receiver
+        self.environment = {**os.environ, "SLIPWAY_HOME": str(home), "SLIPWAY_SLACK_WEBHOOK": receiver.url}
         self.environment.pop("SLIPWAY_RECORD_URL", None)
         self._spent: dict[str, set[int]] = {}
 

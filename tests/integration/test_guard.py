@@ -58,7 +58,7 @@ def test_a_healthy_candidate_is_signed_promoted_and_left_flat(guard_stack: Guard
     assert proven["stop_bot"]["by"] == "asked"
     _evidence_holds(stack, run)
     save_bundle(stack.folder, "to be looked into for secrets")
-    assert shown_secrets(stack.folder, stack.account) == []
+    assert shown_secrets(stack.folder) == []
 
 
 def _refusals(stack: GuardStack, number: int) -> None:

@@ -1,0 +1,37 @@
+"""Every secret of a stack, looked for in everything that the stack has left or shows.
+
+    python -m tests.acceptance.secrets
+
+Looks into the state folder (`SLIPWAY_HOME`, else `.slipway`): the accounts' keys and tokens, the approvers' seeds, the
+control token and `SLIPWAY_SLACK_WEBHOOK`, in logs, tables, journals, evidence and bundles, in the command lines of all
+processes, and in images of dead ones. Exit code 0 where none is shown, 1 where one is (each place is a line; no value
+is), 2 where there is nothing to look for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tasks.notify import WEBHOOK
+from tasks.state_folder import StateFolder, StateFolderUnusable
+from tests.support.planted import shown_secrets, stack_secrets
+
+
+def main() -> int:
+    given = {"webhook": os.environ[WEBHOOK]} if os.environ.get(WEBHOOK) else {}
+    try:
+        folder = StateFolder.here()
+        shown = shown_secrets(folder, given)
+    except (StateFolderUnusable, LookupError) as error:
+        print(f"secrets: {error}", file=sys.stderr)
+        return 2
+    for place in shown:
+        print(f"secrets: shown in {place}")
+    looked_for = len(stack_secrets(folder, given))
+    print(f"secrets: {looked_for} looked for under {folder.root}, {len(shown)} places show one")
+    return 1 if shown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

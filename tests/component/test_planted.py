@@ -1,0 +1,163 @@
+"""The search for planted secrets finds them wherever they are put: a search that finds nothing must mean something."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tasks.state_folder import StateFolder
+from tests.support.bot_rig import ROOT
+from tests.support.planted import (
+    command_lines_that_hold,
+    core_folders,
+    cores_that_hold,
+    files_that_hold,
+    shown_secrets,
+    stack_secrets,
+)
+
+SECRET = "planted-secret-0123456789abcdefgh"
+SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+WEBHOOK = "https://hooks.example/services/T000/B000/planted"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> StateFolder:
+    """A stack's folder with an account, an approver and a control token, and nothing shown."""
+    folder = StateFolder(tmp_path / "home")
+    folder.create()
+    account = {"api_key": "planted-key-000111222333", "api_secret": SECRET, "grant_token": "planted-grant-44445555"}
+    operators = {"ada": "planted-operator-token-77"}
+    account_file = {**account, "approve_token": "planted-approve-66667777", "operators": operators, "account": "sim-1"}
+    (folder.accounts / "sim-1.json").write_text(json.dumps(account_file))
+    (folder.retired_accounts / "sim-0.json").write_text(json.dumps({**account, "api_secret": "planted-retired-8888"}))
+    folder.seeds.write_text(json.dumps({"ada": SEED}))
+    folder.control_token.write_text("planted-control-token-99\n")
+    return folder
+
+
+def test_everything_that_a_stack_keeps_to_itself_is_looked_for(home: StateFolder) -> None:
+    found = stack_secrets(home, {"webhook": WEBHOOK})
+    assert set(found) == {
+        "webhook", "sim-1 api_key", "sim-1 api_secret", "sim-1 grant_token", "sim-1 approve_token",
+        "sim-1 operator ada", "sim-0 api_key", "sim-0 api_secret", "sim-0 grant_token", "seed of ada", "control token",
+    }  # fmt: skip
+    assert shown_secrets(home, {"webhook": WEBHOOK}) == []
+    for name, value in found.items():
+        path = home.logs / "guard.log"
+        path.write_text(f"said {value} of it")
+        assert shown_secrets(home, {"webhook": WEBHOOK}) == [str(path)], name
+
+
+def test_without_a_secret_to_look_for_it_does_not_say_that_none_is_shown(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    folder.create()
+    with pytest.raises(LookupError, match="no secret is kept there"):
+        shown_secrets(folder)
+
+
+def test_the_command_says_where_and_never_what(home: StateFolder) -> None:
+    def told(**environment: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.acceptance.secrets"],
+            cwd=ROOT, env={"PATH": os.environ["PATH"], "SLIPWAY_HOME": str(home.root), **environment},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    assert told() == (0, f"secrets: 10 looked for under {home.root}, 0 places show one\n")
+    (home.evidence / "page.html").write_text(f"<p>{WEBHOOK}</p>")
+    code, said = told(SLIPWAY_SLACK_WEBHOOK=WEBHOOK)
+    assert (code, said.splitlines()[0]) == (1, f"secrets: shown in {home.evidence / 'page.html'}")
+    assert WEBHOOK not in said
+    home.seeds.unlink()
+    home.control_token.unlink()
+    for path in home.accounts.rglob("*.json"):
+        path.unlink()
+    assert told() == (2, f"secrets: {home.root}: no secret is kept there\n")
+
+
+def test_text_base64_and_archives_are_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "one.log").write_text(f"x {SECRET} y")
+    (tmp_path / "two.txt").write_bytes(base64.b64encode(SECRET.encode()))
+    (tmp_path / "four.log.gz").write_bytes(gzip.compress(SECRET.encode()))
+    with tarfile.open(tmp_path / "three.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "one.log", "inside.log")
+    found = [Path(name).name for name in files_that_hold(tmp_path, [SECRET])]
+    assert found == ["four.log.gz", "one.log", "three.tar.gz:inside.log", "two.txt"]
+
+
+def test_a_value_across_two_pages_of_a_database_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "record.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA page_size = 512")
+        database.execute('CREATE TABLE "odd ""name""" (told TEXT)')
+        for before in range(3_000, 3_600, 20):  # long enough that some value lies on the edge of a page
+            database.execute('INSERT INTO "odd ""name""" VALUES (?)', ("x" * before + SECRET + "y" * 2_000,))
+        database.commit()
+        split = [row for row in range(1, 31) if _only_in_pieces(path, row, database)]
+        assert split, "no value lies on the edge of a page"
+        database.execute('DELETE FROM "odd ""name""" WHERE rowid != ?', split[:1])
+        database.commit()
+        database.execute("VACUUM")
+    assert f'{path}:odd "name"' in files_that_hold(tmp_path, [SECRET])
+
+
+def _only_in_pieces(path: Path, row: int, database: sqlite3.Connection) -> bool:
+    """Whether that row alone, in a database of its own, is not found by its bytes."""
+    (text,) = database.execute('SELECT told FROM "odd ""name""" WHERE rowid = ?', (row,)).fetchone()
+    alone = path.with_suffix(f".{row}")
+    with closing(sqlite3.connect(alone)) as other:
+        other.execute("PRAGMA page_size = 512")
+        other.execute("CREATE TABLE alone (told TEXT)")
+        other.execute("INSERT INTO alone VALUES (?)", (text,))
+        other.commit()
+    held = SECRET.encode() in alone.read_bytes()
+    alone.unlink()
+    return not held
+
+
+def test_a_row_that_only_the_write_ahead_file_holds_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "prefect.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE run_input (told TEXT)")
+        database.commit()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute("INSERT INTO run_input VALUES (?)", (SECRET,))
+        database.commit()
+        assert f"{path}:run_input" in files_that_hold(tmp_path, [SECRET])
+
+
+def test_a_command_line_that_shows_one_is_found() -> None:
+    words = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", SECRET]
+    assert command_lines_that_hold([SECRET]) == []
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it runs by its own words now
+        found = command_lines_that_hold([SECRET])
+        process.communicate()
+    assert found == [f"/proc/{process.pid}/cmdline"]
+
+
+@pytest.mark.parametrize(("pattern", "apart"), [("core", 0), ("{place}/%e.core.%p", 1), ("|/usr/bin/apport %p", 0)])
+def test_an_image_of_a_dead_process_is_found_where_the_kernel_puts_it(
+    home: StateFolder, tmp_path: Path, pattern: str, apart: int
+) -> None:
+    place = tmp_path / "cores"
+    place.mkdir()
+    folders = core_folders(home, pattern.format(place=place))
+    assert (place in folders) is bool(apart)
+    core = (place if apart else home.root) / "core.4711"
+    core.write_bytes(b"\0" * ((1 << 24) - 10) + SECRET.encode() + b"\0" * 100)
+    assert cores_that_hold(folders, [SECRET]) == [str(core)]

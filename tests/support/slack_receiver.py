@@ -1,0 +1,45 @@
+"""A receiver of notices on loopback; its address is a secret, as that of a webhook is."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Receiver:
+    """Stands where Slack would. `status`: what it answers; `refuses`: how many it refuses before that.
+
+    `secret`: what makes its address one that nobody else knows.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.status = 200
+        self.refuses = 0
+        self.secret = f"secret-path-{secrets.token_hex(12)}"
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.texts.append(json.loads(body)["text"])
+                status = 500 if receiver.refuses else receiver.status
+                receiver.refuses = max(0, receiver.refuses - 1)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(b"ok" if status == 200 else b"invalid_token")
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                return
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/services/{self.secret}"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
