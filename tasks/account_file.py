@@ -1,17 +1,25 @@
-"""The file of one venue account under `$SLIPWAY_HOME/accounts/`: addresses, key and tokens. Mode 0600, or refused."""
+"""The file of one venue account under `$SLIPWAY_HOME/accounts/`: addresses, key and tokens. Mode 0600, or refused.
+
+Where `SECRETS_BACKEND` names a backend the file may hold no key: then that is asked for it, as the bot does.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bot.runtime.secret_backends import BackendRefused
+from tasks.account_keys import AccountKeys, backend_environment, backend_reader, is_backed
 from tasks.names import NameRefused, check_name
 
 FIELDS = ("account", "venue", "rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")
-SECRETS = ("api_key", "api_secret", "grant_token", "approve_token")
+KEY = ("api_key", "api_secret")
+TOKENS = ("grant_token", "approve_token")
+SECRETS = (*KEY, *TOKENS)
 
 
 class AccountFileError(Exception):
@@ -20,7 +28,10 @@ class AccountFileError(Exception):
 
 @dataclass(frozen=True)
 class AccountAccess:
-    """How to reach one account. `venue`: simulated | bybit. Secrets are left out of its printed form."""
+    """How to reach one account. `venue`: simulated | bybit. Secrets are left out of its printed form.
+
+    `api_key`, `api_secret`: empty where a backend holds them; then `keys` asks it.
+    """
 
     account: str
     venue: str
@@ -34,12 +45,13 @@ class AccountAccess:
     approve_token: str = field(repr=False)
     operators: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Name to token of the people who may release a stop; optional, and none or at least two."""
+    keys: AccountKeys | None = field(default=None, repr=False, compare=False)
 
     def venue_environment(self) -> dict[str, str]:
-        """What bot and kill switch need in their environment to reach this account."""
+        """What bot and kill switch need in their environment to reach this account: its key, or the way to it."""
+        own = {"BYBIT_API_KEY": self.api_key, "BYBIT_API_SECRET": self.api_secret}
         return {
-            "BYBIT_API_KEY": self.api_key,
-            "BYBIT_API_SECRET": self.api_secret,
+            **(own if self.keys is None else backend_environment(os.environ)),
             "MM_VENUE_REST_URL": self.rest_url,
             "MM_VENUE_WS_PUBLIC_URL": self.ws_public_url,
             "MM_VENUE_WS_PRIVATE_URL": self.ws_private_url,
@@ -67,11 +79,17 @@ def load_account(home: Path, account: str) -> AccountAccess:
     except ValueError as error:
         raise AccountFileError(f"{path}: is not JSON: {error.args[0]}") from None
     missing = [name for name in (*FIELDS, *SECRETS) if not isinstance(values, dict) or not values.get(name)]
-    if missing:
+    try:
+        backed = missing == list(KEY) and is_backed(os.environ)
+    except BackendRefused as error:
+        raise AccountFileError(str(error)) from None
+    if missing and not backed:
         raise AccountFileError(f"{path}: missing {', '.join(missing)}")
     if values["account"] != account:
         raise AccountFileError(f"{path}: account is {values['account']!r}, the file's name says {account!r}")
     people = values.get("operators", {})
     if not isinstance(people, dict) or not all(isinstance(token, str) for token in people.values()):
         raise AccountFileError(f"{path}: operators is no table of names and tokens")
-    return AccountAccess(**{name: str(values[name]) for name in (*FIELDS, *SECRETS)}, operators=people)
+    found = {name: str(values.get(name, "")) for name in (*FIELDS, *SECRETS)}
+    keys = AccountKeys(backend_reader(os.environ)) if backed else None
+    return AccountAccess(**found, operators=people, keys=keys)

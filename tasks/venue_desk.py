@@ -7,17 +7,21 @@ code is `mm-bot kill-switch` for a watchdog or a person. A call that fails raise
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from bot.venues.port import VenueError
+from bot.runtime.secrets import SecretMissing, SecretsUnreadable
+from bot.venues.port import VenueError, VenueGarbled
 from tasks.account_file import AccountAccess, AccountFileError
 from tasks.rollback import DeskError, OpenOrders
 
 if TYPE_CHECKING:
     from bot.venues.bybit.account_client import AccountClient
+    from bot.venues.bybit.hosts import BybitHosts
+    from tasks.account_keys import AccountKeys
 
 T = TypeVar("T")
 CANCEL_DEADLINE_S = 3.0
@@ -27,13 +31,15 @@ FLATTEN_DEADLINE_S = 5.0
 class VenueDesk:
     """One account at one venue. `symbols`: those of the stage. Close it.
 
-    `access` is asked at the first call, and again after it raised AccountFileError: a file may be put back.
+    `access` is asked at the first call, and again after it raised AccountFileError: a file may be put back. The key is
+    asked for then, and anew where the venue refuses it.
     """
 
     def __init__(self, access: Callable[[], AccountAccess], symbols: Sequence[str]) -> None:
         self._access = access
         self._symbols = tuple(symbols)
         self._client: AccountClient | None = None
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         if self._client is not None:
@@ -67,11 +73,10 @@ class VenueDesk:
     async def _kill_switch(self, *, flatten: bool, deadline_s: float) -> str:
         from bot.runtime.kill_switch import KillSwitch
 
-        client = self._open()
         offset_ns = time.time_ns() - time.monotonic_ns()
 
         def work() -> str:
-            switch = KillSwitch(client, self._symbols)
+            switch = KillSwitch(self._open(), self._symbols)
             report = switch.run(True, flatten, deadline_s, lambda: offset_ns + time.monotonic_ns(), time.sleep)
             if report.status != "executed":
                 raise DeskError(f"kill switch: {'; '.join(report.errors)}")
@@ -80,13 +85,17 @@ class VenueDesk:
         return await asyncio.to_thread(work)
 
     async def _read(self, ask: Callable[[AccountClient], T]) -> T:
-        client = self._open()
         try:
-            return await asyncio.to_thread(ask, client)
+            return await asyncio.to_thread(lambda: ask(self._open()))
         except VenueError as error:
             raise DeskError(f"{type(error).__name__}: {error}") from error
 
     def _open(self) -> AccountClient:
+        """On a thread: a key may have to be fetched."""
+        with self._opening:
+            return self._opened()
+
+    def _opened(self) -> AccountClient:
         if self._client is None:
             from bot.venues.bybit.account_client import AccountClient
             from bot.venues.bybit.hosts import hosts_for, override_hosts
@@ -97,5 +106,26 @@ class VenueDesk:
                 raise DeskError(str(error)) from error
             environment = {"MM_VENUE_REST_URL": access.rest_url} if access.venue == "simulated" else {}
             hosts = override_hosts(hosts_for("live", "linear"), environment, rest_only=True)
-            self._client = AccountClient(hosts, access.api_key, access.api_secret)
+            if access.keys is None:
+                self._client = AccountClient(hosts, access.api_key, access.api_secret)
+            else:
+                self._client = _backed(hosts, access.keys)
         return self._client
+
+
+def _backed(hosts: BybitHosts, keys: AccountKeys) -> AccountClient:
+    """With the key that the backend holds, now and after each refusal. Raises DeskError where there is none."""
+    from bot.venues.bybit.account_client import AccountClient
+
+    def opens(key: str, secret: str) -> str:
+        with AccountClient(hosts, key, secret) as client:
+            user = client.key_information().user_id
+        if not user:
+            raise VenueGarbled("query-api: userID is missing")
+        return str(user)
+
+    try:
+        key, secret = keys.current(opens)
+    except (SecretMissing, SecretsUnreadable) as error:
+        raise DeskError(str(error)) from error
+    return AccountClient(hosts, key, secret, renew_key=lambda: keys.after_refusal(opens))

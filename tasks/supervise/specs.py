@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.account_file import load_account
+from tasks.account_keys import backend_environment
 from tasks.state_folder import REPOSITORY, StateFolder
 from tasks.supervise.identity import MARK
 
@@ -116,7 +117,8 @@ def venue(market: str, control_token: str) -> Spec:
 
 
 def guard(account: str) -> Spec:
-    return Spec(f"guard-{account}", (sys.executable, "-m", "tasks.guard", "--account", account))
+    command = (sys.executable, "-m", "tasks.guard", "--account", account)
+    return Spec(f"guard-{account}", command, backend_environment(os.environ))
 
 
 def watchdog(folder: StateFolder, account: str, symbols: Sequence[str]) -> Spec:

@@ -57,9 +57,9 @@ class Venue:
             raise answer
         return answer
 
-    def client(self) -> AccountClient:
-        hosts = BybitHosts("http://venue", "", "", "")
-        return AccountClient(hosts, KEY, SECRET, wall_ms=lambda: WALL_MS, http_transport=httpx.MockTransport(self))
+    def client(self, renew_key: Callable[[], tuple[str, str]] | None = None) -> AccountClient:
+        hosts, transport = BybitHosts("http://venue", "", "", ""), httpx.MockTransport(self)
+        return AccountClient(hosts, KEY, SECRET, wall_ms=lambda: WALL_MS, http_transport=transport, renew_key=renew_key)
 
     def paths(self) -> list[str]:
         return [request.url.path.rpartition("/")[2] for request in self.requests]
@@ -155,3 +155,36 @@ def test_no_error_carries_the_secret():
         with pytest.raises((VenueUnknown, VenueRefused)) as caught:
             Venue(realtime=[answer]).client().open_orders(["BTCUSDT"])
         assert SECRET not in str(caught.value)
+
+
+def refused_key() -> httpx.Response:
+    return result({}, 10003)
+
+
+def test_a_refused_key_is_asked_for_anew_and_the_request_sent_once_more() -> None:
+    venue = Venue(realtime=[refused_key(), result({"list": [row(1)], "nextPageCursor": ""})])
+    asked: list[str] = []
+
+    def renew() -> tuple[str, str]:
+        asked.append("now")
+        return "key-of-today-0123", "its-secret"
+
+    with venue.client(renew) as client:
+        assert [order.client_order_id for order in client.open_orders(["BTCUSDT"])] == ["slwq-1-1"]
+        client.open_orders(["BTCUSDT"])
+    assert asked == ["now"]
+    signed_with = [one.headers["x-bapi-api-key"] for one in venue.requests if "x-bapi-api-key" in one.headers]
+    assert signed_with == [KEY, "key-of-today-0123", "key-of-today-0123"]
+
+
+def test_a_refused_key_that_is_still_the_one_there_is_stays_refused() -> None:
+    venue = Venue(realtime=[refused_key()])
+    with venue.client(lambda: (KEY, SECRET)) as client, pytest.raises(VenueRefused, match="10003"):
+        client.open_orders(["BTCUSDT"])
+    assert len([one for one in venue.requests if "x-bapi-api-key" in one.headers]) == 1
+
+
+def test_another_refusal_asks_for_no_key() -> None:
+    venue = Venue(realtime=[result({}, 10005)])
+    with venue.client(lambda: pytest.fail("it was asked for a key")) as client, pytest.raises(VenueRefused):
+        client.open_orders(["BTCUSDT"])

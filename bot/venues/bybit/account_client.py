@@ -20,7 +20,7 @@ from bot.domain.instrument import Category, Instrument
 from bot.domain.order import Side
 from bot.venues.bybit import calls, decode, wire
 from bot.venues.bybit.calls import Call
-from bot.venues.bybit.codes import Meaning, meaning, refusal_error
+from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import (
@@ -54,7 +54,10 @@ class AccountOrder(msgspec.Struct, frozen=True):
 
 
 class AccountClient:
-    """Reads and mutations of one account. `wall_ms`: wall clock in ms; the venue's offset is read at first use."""
+    """Reads and mutations of one account. `wall_ms`: wall clock in ms; the venue's offset is read at first use.
+
+    `renew_key`: asked for the key of now where the venue refuses the one in use; never raises.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,9 @@ class AccountClient:
         timeout_s: float = TIMEOUT_S,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // decode.NS_PER_MS,
         http_transport: httpx.BaseTransport | None = None,
+        renew_key: Callable[[], tuple[str, str]] | None = None,
     ) -> None:
+        self._renew_key = renew_key
         self._api_key = api_key
         self._api_secret = api_secret
         self._category: Category = category
@@ -253,6 +258,19 @@ class AccountClient:
             raise
 
     def _send(self, call: Call) -> wire.Envelope:
+        """A request whose key was refused did not happen: with another key it is sent once more."""
+        try:
+            return self._send_once(call)
+        except VenueRefused as error:
+            if error.code not in KEY_CODES or self._renew_key is None:
+                raise
+            used = (self._api_key, self._api_secret)
+            self._api_key, self._api_secret = self._renew_key()
+            if (self._api_key, self._api_secret) == used:
+                raise
+            return self._send_once(call)
+
+    def _send_once(self, call: Call) -> wire.Envelope:
         headers: dict[str, str] = {}
         if call.signed:
             headers = rest_headers(
