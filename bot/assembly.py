@@ -259,7 +259,12 @@ def assemble(
         filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
         publish_kill_switch=kill_switch_publisher(
-            config.execution.symbols, config.venue.category, place.state_dir, {**environment, "EXCHANGE_ENV": whose}
+            config.execution.symbols,
+            config.venue.category,
+            place.state_dir,
+            {**environment, "EXCHANGE_ENV": whose},
+            parameters.foreign_orders,
+            config.venue.receive_window_ms,
         ),
     )
     http = Http(

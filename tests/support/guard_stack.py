@@ -74,8 +74,7 @@ class GuardStack:
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """The account's watchdog, as the supervisor starts it."""
-        symbols = {symbol for stage in self.plan.stages for symbol in stage.symbols}
-        spec = watchdog(self.folder, self.account, sorted(symbols))
+        spec = watchdog(self.folder, self.account, self.plan.late_s)
         return self._spawn("watchdog", list(spec.command), **spec.environment)
 
     def freeze(self, name: str) -> None:
