@@ -256,6 +256,7 @@ def assemble(
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
+        receive_window_s=config.venue.receive_window_ms / 1000,
         filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
         publish_kill_switch=kill_switch_publisher(

@@ -174,7 +174,7 @@ class VenueSettings(Section):
     """How long the venue may take over what.
 
     `disconnect_cancel_s`: it cancels all orders of the account, whoever's, that long after the bot's connection is gone
-    (3 to 300, 0: off). It is armed where the venue offers it and never relied on alone.
+    (3 to 300 and longer than the receive window, 0: off). It is armed where the venue offers it and never relied on alone.
     """
 
     exchange: Literal["bybit", "binance", "okx", "bitget"] = "bybit"
@@ -205,6 +205,11 @@ class VenueSettings(Section):
     def _window_is_one_the_venue_takes(self) -> VenueSettings:
         if self.disconnect_cancel_s in (1, 2):
             raise ValueError(f"disconnect_cancel_s {self.disconnect_cancel_s} must be 0 (off) or 3 to 300")
+        if 0 < self.disconnect_cancel_s * 1000 <= self.receive_window_ms:  # an order could come after it and stand
+            raise ValueError(
+                f"disconnect_cancel_s {self.disconnect_cancel_s} must be longer than receive_window_ms"
+                f" {self.receive_window_ms}, or 0 (off)"
+            )
         return self
 
 
