@@ -402,7 +402,6 @@ class NoVenue:
     rate_limit_headroom: Mapping[str, float] = {}
     ws_reconnects = 0
     connections_open: Mapping[str, int] = {}
-    margin_ratio: float | None = None
 
 
 def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCarried | None:

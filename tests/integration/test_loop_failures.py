@@ -66,7 +66,6 @@ class FakeVenue:
         self.rate_limit_headroom: dict[str, float] = {}
         self.ws_reconnects = 0
         self.connections_open: dict[str, int] = {}
-        self.margin_ratio: float | None = None
 
     async def start(self, sink: Callable[[Event], None]) -> None:
         sink(instruments_read(BTC, 1))
