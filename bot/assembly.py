@@ -256,10 +256,16 @@ def assemble(
         reads_fees=parameters.needs_fees,
         iterations=config.execution.iterations,
         heartbeat_ns=config.journal.heartbeat_ms * 1_000_000,
+        receive_window_s=config.venue.receive_window_ms / 1000,
         filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
         publish_kill_switch=kill_switch_publisher(
-            config.execution.symbols, config.venue.category, place.state_dir, {**environment, "EXCHANGE_ENV": whose}
+            config.execution.symbols,
+            config.venue.category,
+            place.state_dir,
+            {**environment, "EXCHANGE_ENV": whose},
+            parameters.foreign_orders,
+            config.venue.receive_window_ms,
         ),
     )
     http = Http(
@@ -396,7 +402,6 @@ class NoVenue:
     rate_limit_headroom: Mapping[str, float] = {}
     ws_reconnects = 0
     connections_open: Mapping[str, int] = {}
-    margin_ratio: float | None = None
 
 
 def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCarried | None:

@@ -110,6 +110,8 @@ class RiskSettings(Section):
     max_total_notional_quote: Quote | None = None
     leverage_max: Decimal | None = Field(default=None, gt=0, le=200)
     margin_ratio_max: Decimal = Field(default=Decimal("0.8"), gt=0, le=1)
+    statement_max_age_s: Decimal = Field(default=Decimal("180"), gt=0, le=86_400)
+    """For how long what the venue said of equity and margin counts; nothing is quoted without it."""
     daily_loss_cap_quote: Quote | None = None
     enforce_daily_loss_cap: bool = True
     daily_loss_cap_auto_hold: bool = True
@@ -174,7 +176,7 @@ class VenueSettings(Section):
     """How long the venue may take over what.
 
     `disconnect_cancel_s`: it cancels all orders of the account, whoever's, that long after the bot's connection is gone
-    (3 to 300, 0: off). It is armed where the venue offers it and never relied on alone.
+    (3 to 300 and longer than the receive window, 0: off). It is armed where the venue offers it, never relied on alone.
     """
 
     exchange: Literal["bybit", "binance", "okx", "bitget"] = "bybit"
@@ -205,6 +207,11 @@ class VenueSettings(Section):
     def _window_is_one_the_venue_takes(self) -> VenueSettings:
         if self.disconnect_cancel_s in (1, 2):
             raise ValueError(f"disconnect_cancel_s {self.disconnect_cancel_s} must be 0 (off) or 3 to 300")
+        if 0 < self.disconnect_cancel_s * 1000 <= self.receive_window_ms:  # an order could come after it and stand
+            raise ValueError(
+                f"disconnect_cancel_s {self.disconnect_cancel_s} must be longer than receive_window_ms"
+                f" {self.receive_window_ms}, or 0 (off)"
+            )
         return self
 
 

@@ -177,6 +177,9 @@ class Exports:
 
     def _day_record(self, state: State, day: int, now_ns: int) -> dict[str, object]:
         net = Decimal(pnl_of(state)["net"])
+        stated = not state.statement_is_stale(now_ns)  # the worse of two words is not known where one is missing
+        loss = max(state.equity.loss_24h_quote, state.venue_equity.loss_24h_quote)
+        drawdown = max(state.equity.drawdown_quote, state.venue_equity.drawdown_quote)
         return {
             "date_utc": utc(day * DAY_NS)[:10],
             "updated_utc": utc(now_ns),
@@ -185,8 +188,8 @@ class Exports:
             "net_today_quote": plain(net - self._at_day_start[0]),
             "fills_today": state.ledger.fills - self._at_day_start[1],
             "traded_notional_quote": plain(state.ledger.traded_notional_quote),
-            "loss_24h_quote": plain(max(state.equity.loss_24h_quote, state.venue_equity.loss_24h_quote)),
-            "drawdown_quote": plain(max(state.equity.drawdown_quote, state.venue_equity.drawdown_quote)),
+            "loss_24h_quote": plain(loss) if stated else None,
+            "drawdown_quote": plain(drawdown) if stated else None,
             "fills": state.ledger.fills,
             "positions": positions(state),
         }

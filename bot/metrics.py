@@ -95,7 +95,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("mm_pnl_quote", "gauge", "quote", ("symbol", "kind"), "Profit and loss by kind."),
     Metric("mm_position_quote", "gauge", "quote", ("symbol",), "Position marked at mid; signed."),
     Metric("mm_position_drift_pct", "gauge", "percent", ("symbol",), "|own - venue| / max(|venue|, one lot)."),
-    Metric("mm_margin_ratio", "gauge", "ratio", (), "Margin in use / equity. Absent where unknown."),
+    Metric(
+        "mm_margin_ratio", "gauge", "ratio", (), "Margin in use / equity. Absent where unknown, or stated too long ago."
+    ),
+    Metric("mm_statement_age_seconds", "gauge", "seconds", (), "Since the venue last stated equity and margin."),
     Metric("mm_funding_quote_total", "gauge", "quote", (), "Funding received - paid. Signed, so a gauge."),
     Metric(
         "mm_quoting_seconds_total", "counter", "seconds", ("symbol", "sides"), "Time with none, one, two quotes out."

@@ -39,8 +39,6 @@ MakeVenue = Callable[[Sequence[Instrument]], "PaperVenue"]
 class PaperPort:
     """VenuePort. `make_venue`: the account, once the instruments are known. `fees`: (maker net, taker), bps."""
 
-    margin_ratio: float | None = None
-
     def __init__(
         self,
         feed: PublicFeed,

@@ -201,6 +201,11 @@ class Plan(_Part):
                     raise ValueError(f"stage {stage.id}: {fault}")
         return self
 
+    @property
+    def late_s(self) -> float:
+        """How long after the end of a grant an order that was sent under it may still reach the venue and stand."""
+        return self.grant_ttl_s + self.recv_window_ms / 1000 + 2 * self.quote_interval_ms / 1000
+
     def before(self, stage_id: str) -> tuple[str, ...]:
         """The ids of the stages before that one, in order."""
         ids = [stage.id for stage in self.stages]

@@ -311,8 +311,3 @@ async def _within(waiting: Awaitable[Any], patience_s: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def proof_wait_s(grant_ttl_s: float, recv_window_ms: int, quote_interval_s: float) -> float:
-    """How long after the revoke an order may still appear that was sent under the grant."""
-    return grant_ttl_s + recv_window_ms / 1000 + 2 * quote_interval_s

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bot.runtime.secrets import SecretMissing, SecretsUnreadable
@@ -29,15 +31,19 @@ FLATTEN_DEADLINE_S = 5.0
 
 
 class VenueDesk:
-    """One account at one venue. `symbols`: those of the stage. Close it.
+    """One account at one venue. Orders are those of the whole account, positions those of `symbols`. Close it.
 
-    `access` is asked at the first call, and again after it raised AccountFileError: a file may be put back. The key is
-    asked for then, and anew where the venue refuses it.
+    `state_dir`: of the bot's run, whose journal says what it sent; None: there is none. `access` is asked at the first
+    call, and again after it raised AccountFileError: a file may be put back. The key is asked for then, and anew where
+    the venue refuses it.
     """
 
-    def __init__(self, access: Callable[[], AccountAccess], symbols: Sequence[str]) -> None:
+    def __init__(
+        self, access: Callable[[], AccountAccess], symbols: Sequence[str], state_dir: Path | None = None
+    ) -> None:
         self._access = access
         self._symbols = tuple(symbols)
+        self._state_dir = state_dir
         self._client: AccountClient | None = None
         self._opening = threading.Lock()
 
@@ -57,7 +63,7 @@ class VenueDesk:
     async def read_open(self) -> OpenOrders:
         from bot.runtime.kill_switch import OWN_PREFIX
 
-        orders = await self._read(lambda client: client.open_orders(self._symbols))
+        orders = await self._read(lambda client: client.open_orders(()))
         own = sum(order.client_order_id.startswith(OWN_PREFIX) for order in orders)
         return OpenOrders(own=own, foreign=len(orders) - own)
 
@@ -72,11 +78,14 @@ class VenueDesk:
 
     async def _kill_switch(self, *, flatten: bool, deadline_s: float) -> str:
         from bot.runtime.kill_switch import KillSwitch
+        from bot.runtime.written_orders import orders_that_may_stand
 
+        known = partial(orders_that_may_stand, [] if self._state_dir is None else [self._state_dir])
         offset_ns = time.time_ns() - time.monotonic_ns()
 
         def work() -> str:
-            switch = KillSwitch(self._open(), self._symbols)
+            # What comes late is waited for by whoever asks for the proof: flattening must not wait for it.
+            switch = KillSwitch(self._open(), (), late_s=0.0, known=known, positions_of=self._symbols)
             report = switch.run(True, flatten, deadline_s, lambda: offset_ns + time.monotonic_ns(), time.sleep)
             if report.status != "executed":
                 raise DeskError(f"kill switch: {'; '.join(report.errors)}")

@@ -40,6 +40,14 @@ class Known(NamedTuple):
     starts: Mapping[str, DayStart]
     now_ns: int
 
+    @property
+    def is_stated(self) -> bool:
+        """Whether the venue has said lately what the account is worth; in shadow nobody could."""
+        parameters = self.state.parameters
+        if parameters.mode == "shadow":
+            return True
+        return self.wallet is not None and self.now_ns - self.wallet.at_ns <= parameters.statement_max_age_ns
+
 
 def usage(known: Known, reader: JournalReader) -> Iterator[Usage]:
     """Every limit that is set, sizes first."""
@@ -63,14 +71,15 @@ def _sizes(known: Known) -> Iterator[Usage]:
     limits = (parameters.total_max_quote, parameters.max_total_notional_quote, parameters.kill_total_max_quote)
     totals = [limit for limit in limits if limit is not None] + ([] if grant is None else [grant.total_max_quote])
     yield Usage("total_max_quote", "all", together, min(totals), "quote")
+    wallet = known.wallet if known.is_stated else None
     if parameters.leverage_max is not None:
         leverage = None
-        if together is not None and known.wallet is not None and known.wallet.equity_quote > 0:
-            leverage = together / known.wallet.equity_quote
+        if together is not None and wallet is not None and wallet.equity_quote > 0:
+            leverage = together / wallet.equity_quote
         yield Usage("leverage_max", "all", leverage, parameters.leverage_max, "notional / equity")
     margin = None
-    if known.wallet is not None and known.wallet.equity_quote > 0:
-        margin = known.wallet.margin_used_quote / known.wallet.equity_quote
+    if wallet is not None and wallet.equity_quote > 0:
+        margin = wallet.margin_used_quote / wallet.equity_quote
     if known.wallet is not None or parameters.mode != "shadow":
         yield Usage("margin_ratio_max", "all", margin, parameters.margin_ratio_max, "margin / equity")
 
@@ -113,7 +122,7 @@ def _money(known: Known) -> Iterator[Usage]:
     """Losses: the worse of the own ledger and the venue's statement."""
     state, parameters = known.state, known.state.parameters
     nets = net_by_symbol(state)
-    priced = nets is not None
+    priced = nets is not None and known.is_stated
     if nets is not None:
         state.equity.note(sum(nets.values(), _ZERO), known.now_ns)
     total = parameters.total_max_quote if known.grant is None else min(
@@ -130,7 +139,7 @@ def _money(known: Known) -> Iterator[Usage]:
     if parameters.daily_loss_cap_quote is not None:
         yield Usage("daily_loss_cap_quote", "24 h", loss if priced else None, parameters.daily_loss_cap_quote, "quote")
     if parameters.kill_loss_max_quote is not None:
-        lost = None if nets is None else max(loss, -sum(nets.values(), _ZERO))
+        lost = None if nets is None or not priced else max(loss, -sum(nets.values(), _ZERO))
         yield Usage("kill_loss_max_quote", "24 h", lost, parameters.kill_loss_max_quote, "quote")
     yield from _budgets(known, nets)
 

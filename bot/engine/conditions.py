@@ -58,6 +58,9 @@ class Conditions:
         for symbol, book in state.books.items():
             stale_ns = state.thresholds.held[symbol].stale_ns
             due_ns = min(due_ns, min(book.updated_at_ns, book.top_changed_at_ns) + stale_ns + 1)
+        if state.parameters.mode != "shadow":
+            stated_ns = state.ready_ns if state.wallet is None else state.wallet.at_ns
+            due_ns = min(due_ns, stated_ns + state.parameters.statement_max_age_ns + 1)
         return min(due_ns, state.equity.changes_at_ns)
 
     def unmoved(self) -> bool:
@@ -98,6 +101,7 @@ class Conditions:
             self._edge()
             self._market("venue_unreachable", self.unreachable())
             self._market("venue_slow", self.slow())
+            self._market("statement_stale", self._unstated())
         self._rates()
         self._account()
         self.losses()
@@ -134,6 +138,17 @@ class Conditions:
             if now - book.top_changed_at_ns > stale_ns:
                 return f"{symbol} same top for {(now - book.top_changed_at_ns) // NS_PER_MS} ms"
         return ""
+
+    def _unstated(self) -> str:
+        """Since when the venue does not say what the account is worth, empty where it does."""
+        state = self._state
+        if not state.statement_is_stale(state.now_ns):
+            return ""
+        if not state.stops.holds("statement_stale"):
+            state.limits_version += 1  # what was allowed by it is allowed no more
+        if state.wallet is None:
+            return "the account was never stated"
+        return f"the account was last stated {(state.now_ns - state.wallet.at_ns) // NS_PER_S} s ago"
 
     def _is_silent(self) -> bool:
         """Whether a book stopped on a stream that says it is up: nothing but the book's age has shown it."""
@@ -186,7 +201,7 @@ class Conditions:
     def _account(self) -> None:
         """What the venue's statement of the account, and all exposure together, may not pass."""
         state, parameters = self._state, self._state.parameters
-        wallet, cap = state.wallet, parameters.kill_total_max_quote
+        wallet, cap = state.statement, parameters.kill_total_max_quote
         if wallet is not None:
             worn_out = wallet.equity_quote <= 0 < wallet.margin_used_quote
             if worn_out or wallet.margin_used_quote >= wallet.equity_quote * parameters.margin_ratio_max > 0:

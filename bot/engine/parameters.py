@@ -112,6 +112,9 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Most notional, all orders filled, over the account's equity. Set and equity unknown: nothing new is sent."""
     margin_ratio_max: Decimal = Decimal("0.8")
     """Margin in use / equity from which everything halts."""
+    statement_max_age_s: Decimal = Decimal("180")
+    """The venue's word on equity and margin counts for so long, or for three reads of the account where that is longer;
+    without a newer one networked quoting stops."""
     back_off_first_ms: int = 250
     """After a refusal the side waits this long, doubled at each further one."""
     back_off_max_ms: int = 5_000
@@ -247,6 +250,12 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             self.of(name)  # what a symbol has otherwise is held to the same bounds
 
     @property
+    def statement_max_age_ns(self) -> int:
+        """How long a statement counts."""
+        read_every_s = min(self.recon_interval_s, self.position_check_s)
+        return seconds_ns(max(self.statement_max_age_s, 3 * read_every_s))
+
+    @property
     def needs_fees(self) -> bool:
         """Whether the venue has to be asked for its fees."""
         return self.fee_mode == "auto" or self.require_fee_resolution
@@ -272,7 +281,8 @@ _POSITIVE: Final = (
     "receive_window_ms", "not_found_margin_ms", "confirm_timeout_ms", "ack_timeout_s", "finished_kept_s",
     "flatten_interval_s", "risk_aversion_per_bps", "fill_decay_per_bps", "horizon_s", "volatility_memory_s",
     "volatility_min_bps", "max_open_positions", "max_total_notional_quote", "position_max_quote", "leverage_max",
-    "margin_ratio_max", "daily_loss_cap_quote", "budget_loss_quote", "budget_turnover_quote", "kill_total_max_quote",
+    "margin_ratio_max", "statement_max_age_s", "daily_loss_cap_quote", "budget_loss_quote", "budget_turnover_quote",
+    "kill_total_max_quote",
     "kill_orders_per_min_max", "kill_loss_max_quote", "position_check_s", "venue_slow_ms",
     "release_expires_s",
 )  # fmt: skip

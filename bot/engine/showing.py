@@ -28,6 +28,11 @@ def gauges(state: State, performance: Performance, drift_pct: Mapping[str, Decim
     )
     yield "mm_execution_healthy", ("ok",), float(healthy)
     yield "mm_execution_healthy", ("degraded",), float(not healthy)
+    if state.wallet is not None:
+        yield "mm_statement_age_seconds", (), (now_ns - state.wallet.at_ns) / NS_PER_S
+        margin = margin_ratio(state, now_ns)
+        if margin is not None:
+            yield "mm_margin_ratio", (), float(margin)
     yield "mm_funding_quote_total", (), float(state.ledger.funding_quote)
     for symbol in state.parameters.symbols:
         yield from _of_symbol(state, performance, symbol, now_ns)
@@ -36,6 +41,14 @@ def gauges(state: State, performance: Performance, drift_pct: Mapping[str, Decim
     for symbol, horizon, bps in performance.markouts():
         yield "mm_markout_bps", (symbol, horizon), float(bps)
     yield from _of_fills(state)
+
+
+def margin_ratio(state: State, now_ns: int) -> Decimal | None:
+    """Margin in use / equity, None where that is not known (any more), or there is no equity."""
+    wallet = state.wallet
+    if wallet is None or wallet.equity_quote <= 0 or state.statement_is_stale(now_ns):
+        return None
+    return wallet.margin_used_quote / wallet.equity_quote
 
 
 def _of_symbol(state: State, performance: Performance, symbol: str, now_ns: int) -> Iterator[Gauge]:

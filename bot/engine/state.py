@@ -111,6 +111,9 @@ class State:
         self.adopted_ns: dict[str, int] = {}
         """symbol → when the venue's position was taken over; executions from then on are ours to account for"""
         self.wallet: Wallet | None = None
+        """the newest statement, however old: see `statement`"""
+        self.ready_ns = 0
+        """when everything needed for quoting was there for the first time, 0 before"""
         self.venue_equity = EquityCurve()
         """the account's equity net of transfers, by the venue's statements"""
         self.venue_fees: dict[str, tuple[Decimal, Decimal]] = {}
@@ -170,7 +173,7 @@ class State:
 
     @ready.setter
     def ready(self, ready: bool) -> None:
-        self._ready = ready
+        self._ready, self.ready_ns = ready, self.now_ns
         self._permit()
 
     @property
@@ -261,9 +264,22 @@ class State:
         cap = self.parameters.leverage_max
         if cap is None:
             return None
-        return Decimal(0) if self.wallet is None else max(Decimal(0), self.wallet.equity_quote * cap)
+        stated = self.statement
+        return Decimal(0) if stated is None else max(Decimal(0), stated.equity_quote * cap)
 
     # ---- money ----
+
+    @property
+    def statement(self) -> Wallet | None:
+        """What the venue says of the account; None where that is too long ago (in shadow it never is)."""
+        return None if self.wallet is None or self.statement_is_stale(self.now_ns) else self.wallet
+
+    def statement_is_stale(self, at_ns: int) -> bool:
+        """Whether a statement is missing at that time: the newest is too old, or none came since quoting was ready."""
+        since_ns = self.ready_ns if self.wallet is None else self.wallet.at_ns
+        if self.parameters.mode == "shadow" or not since_ns:
+            return False
+        return at_ns - since_ns > self.parameters.statement_max_age_ns
 
     @property
     def equity(self) -> EquityCurve:

@@ -49,15 +49,6 @@ def expected(targets: Path, account: str, known: Collection[str] = ()) -> list[S
     return found
 
 
-def traded(status: str) -> list[str]:
-    """The symbols that a bot trades, by its page of status; none where that does not tell them."""
-    try:
-        symbols = json.loads(status)["active_orders"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [name for name in symbols if SYMBOL.fullmatch(name)] if isinstance(symbols, dict) else []
-
-
 class Beats:
     """Counts in looks: one look asks everybody once. `missed_max`: so many in a row, and somebody is taken for gone."""
 

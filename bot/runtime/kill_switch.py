@@ -2,24 +2,27 @@
 
 It trusts nothing but reads that succeeded. "Executed" means: from one read to another, a quiet time apart, no own order
 was open, none appeared that was not known (a bot that still quotes may have put one up and lost it between two reads),
-and, with flatten, there was no position. Until then it repeats cancel and read. At the deadline it says what it could
-not prove, and that is `failed`.
+and, with flatten, there was no position. The first of these reads is not before everything that was sent under the last
+grant has arrived at the venue or can be taken there no more (`late_s`). Until then it repeats cancel and read. At the
+deadline it says what it could not prove, and that is `failed`.
 
-Orders of others on the same account are reported and left alone: with any of them about, own orders are cancelled one
-by one, because the venue's cancel-all asks nobody whose they are.
+Orders of others on the same account are reported and left alone: at a symbol with any of them about, own orders are
+cancelled one by one, because the venue's cancel-all asks nobody whose they are.
+
+Cancelling needs no read: before the first one, and while reads fail, it cancels blind; everything where the account is
+ours alone, else by their ids the orders that journals say may stand. What was cancelled blind proves nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Literal, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
+from bot.journal import JournalError
+from bot.runtime.kill_switch_report import NS_PER_MS, NS_PER_S, Attempt, OrdersRead, Report
 from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueError
 
 if TYPE_CHECKING:  # the client's module loads httpx; whoever has a client has paid for it
@@ -36,16 +39,25 @@ SETTLE_S: Final = 0.5
 QUIET_S: Final = 5.0
 """The same where it may live: as long as it waits at most before it quotes again after refusals."""
 
-NS_PER_S: Final = 1_000_000_000
-NS_PER_MS: Final = 1_000_000
+LATE_S: Final = 10.5
+"""Until the first of the two, where nobody says more: a grant's time to live, the receive window, two quote intervals,
+each as it is by default."""
+
+BLIND_EVERY_S: Final = 1.0
+"""While reads fail: more often would only use up what the venue lets through."""
 
 
 class Client(Protocol):
-    """What the kill switch needs of a venue account. Every call raises VenueError where it did not succeed."""
+    """What the kill switch needs of a venue account. Every call raises VenueError where it did not succeed.
+
+    A read of no symbols is one of all of them.
+    """
 
     def open_orders(self, symbols: Sequence[str]) -> list[AccountOrder]: ...
     def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]: ...
     def cancel_all(self, symbol: str) -> int: ...
+    def cancel_everything(self) -> int: ...
+    def cancel_own(self, symbol: str, client_order_id: str) -> bool: ...
     def cancel(self, order: AccountOrder) -> bool: ...
     def positions(self, symbols: Sequence[str]) -> list[Position]: ...
     def instrument(self, symbol: str) -> Instrument: ...
@@ -53,60 +65,43 @@ class Client(Protocol):
     def place_immediate(self, order: ImmediateOrder) -> str: ...
 
 
-class OrdersRead(msgspec.Struct, frozen=True):
-    """One read of open orders that succeeded, all symbols together."""
-
-    at_ms: int
-    own_open: int
-    foreign_open: int
-
-
-class PositionLeft(msgspec.Struct, frozen=True):
-    """A position as last read. `qty`: base, signed, as digits."""
-
-    symbol: str
-    qty: str
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What was done and what is proven. `flattened`: asked for and proven by a read. `positions`: as last read."""
-
-    status: Literal["executed", "dry_run", "failed"]
-    started_utc: str
-    finished_utc: str
-    cancelled: int
-    reads: list[OrdersRead]
-    positions: list[PositionLeft]
-    flattened: bool
-    errors: list[str]
-
-    @property
-    def exit_code(self) -> int:
-        """0 where what was asked is proven, 1 where not."""
-        return 1 if self.status == "failed" else 0
-
-
 class KillSwitch:
-    """One account's kill switch. Own orders are those whose client order id starts with `own_prefix`."""
+    """One account's kill switch. Own orders are those whose client order id starts with `own_prefix`.
+
+    `symbols`: whose orders and positions; none: those of the whole account. `positions_of`: other ones for positions.
+    `late_s`: how long after the start an order that was sent before it may still come; 0 only where the caller waits.
+    `quiet_s`: between the two reads that prove. `holds_positions`: False for spot. `alone`: nobody else uses the
+    account, so its orders need not be told apart. `known`: (symbol, client order id) of own orders that may stand, by
+    what was written down; asked again at every blind cancel, may raise JournalError. `say`: told what goes wrong while
+    it goes wrong, each thing once.
+    """
 
     def __init__(
         self,
         client: Client,
         symbols: Sequence[str],
+        *,
+        late_s: float,
         own_prefix: str = OWN_PREFIX,
         band_bps: Decimal = FLATTEN_BAND_BPS,
         quiet_s: float = SETTLE_S,
         say: Callable[[str], None] = lambda _line: None,
         holds_positions: bool = True,
+        alone: bool = False,
+        known: Callable[[], Sequence[tuple[str, str]]] = tuple,
+        positions_of: Sequence[str] | None = None,
     ) -> None:
-        """`say`: told what goes wrong while it goes wrong, each thing once. `holds_positions`: False for spot."""
         self._client = client
         self._symbols = tuple(symbols)
+        self._positions_of = self._symbols if positions_of is None else tuple(positions_of)
         self._own_prefix = own_prefix
         self._band = band_bps / 10_000
+        self._late_ns = int(late_s * NS_PER_S)
         self._quiet_ns = int(quiet_s * NS_PER_S)
         self._say = say
         self._holds_positions = holds_positions
+        self._alone = alone
+        self._known = known
 
     def run(
         self,
@@ -123,7 +118,7 @@ class KillSwitch:
         """
         if flatten and not self._holds_positions:
             raise ValueError("there are no positions to flatten")
-        attempt = _Attempt(started_ns=clock(), say=self._say)
+        attempt = Attempt(started_ns=clock(), say=self._say)
         deadline_ns = attempt.started_ns + int(deadline_s * NS_PER_S)
         proven = False
         while not proven:
@@ -136,30 +131,55 @@ class KillSwitch:
             attempt.note(f"not proven within {deadline_s} s")
         return attempt.report(execute=execute, flatten=flatten, proven=proven, finished_ns=clock())
 
-    def _look(self, attempt: _Attempt, clock: Callable[[], int]) -> bool:
+    def _look(self, attempt: Attempt, clock: Callable[[], int]) -> bool:
         _, whole = self._read_orders(attempt, clock)
         return whole and self._read_positions(attempt) is not None
 
-    def _round(self, attempt: _Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
+    def _round(self, attempt: Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
         """One cancel, read, flatten. True: proven."""
+        begun_ns = clock()
+        if not attempt.whole:
+            self._cancel_blind(attempt, begun_ns)
         clean = self._clean_round(attempt, flatten, clock)
         if not clean:
             attempt.clean_since_ns = None
             return False
-        now_ns = clock()
+        if begun_ns - attempt.started_ns < self._late_ns:
+            return False  # what was sent under the last grant may still come
         if attempt.clean_since_ns is None:
-            attempt.clean_since_ns = now_ns
-        return now_ns - attempt.clean_since_ns >= self._quiet_ns
+            attempt.clean_since_ns = begun_ns
+        return begun_ns - attempt.clean_since_ns >= self._quiet_ns
 
-    def _clean_round(self, attempt: _Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
-        orders, whole = self._read_orders(attempt, clock)
+    def _cancel_blind(self, attempt: Attempt, now_ns: int) -> None:
+        """What can be cancelled without a read that has succeeded, at first and again while none does."""
+        if attempt.blind_ns is not None and now_ns - attempt.blind_ns < BLIND_EVERY_S * NS_PER_S:
+            return
+        attempt.blind_ns = now_ns
+        if self._alone:
+            self._cancel_all(attempt, self._symbols)
+            return
+        try:
+            known = self._known()
+        except JournalError as error:
+            attempt.note(str(error))
+            return
+        for symbol, client_order_id in known:
+            if client_order_id.startswith(self._own_prefix):
+                attempt.known.add(client_order_id)
+                try:
+                    attempt.cancelled += self._client.cancel_own(symbol, client_order_id)
+                except VenueError as error:
+                    attempt.note(f"cancel of {client_order_id} failed: {error}")
+
+    def _clean_round(self, attempt: Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
+        orders, attempt.whole = self._read_orders(attempt, clock)
         own = [order for order in orders if self._is_own(order)]
         attempt.known.update(order.client_order_id for order in own)
-        if not whole:  # whose orders the rest are is not known: what is known to be ours goes one by one
+        if not attempt.whole:  # whose orders the rest are is not known: what is known to be ours goes one by one
             self._cancel_each(attempt, own)
             return False
         if own or not attempt.cancel_sent:  # the first cancel also catches what the read could not show yet
-            self._cancel(attempt, own, only_own=len(own) < len(orders))
+            self._cancel(attempt, orders, own)
             return False
         if not self._none_appeared(attempt):
             return False
@@ -176,7 +196,7 @@ class KillSwitch:
     def _is_own(self, order: AccountOrder) -> bool:
         return order.client_order_id.startswith(self._own_prefix)
 
-    def _none_appeared(self, attempt: _Attempt) -> bool:
+    def _none_appeared(self, attempt: Attempt) -> bool:
         """Whether no own order came up that was not seen before, however soon it ended. The first look only learns."""
         try:
             recent = self._client.recent_orders(self._symbols)
@@ -192,13 +212,13 @@ class KillSwitch:
             attempt.note("own orders keep appearing: somebody still quotes")
         return not new
 
-    def _read_orders(self, attempt: _Attempt, clock: Callable[[], int]) -> tuple[list[AccountOrder], bool]:
+    def _read_orders(self, attempt: Attempt, clock: Callable[[], int]) -> tuple[list[AccountOrder], bool]:
         """What could be read, and whether that is all: one symbol that fails keeps no other from being cancelled."""
         orders: list[AccountOrder] = []
         whole = True
-        for symbol in self._symbols:
+        for symbols in [[symbol] for symbol in self._symbols] or [[]]:
             try:
-                orders += self._client.open_orders([symbol])
+                orders += self._client.open_orders(symbols)
             except VenueError as error:
                 whole = False
                 attempt.note(f"reading open orders failed: {error}")
@@ -207,37 +227,48 @@ class KillSwitch:
             attempt.reads.append(OrdersRead(clock() // NS_PER_MS, own, len(orders) - own))
         return orders, whole
 
-    def _read_positions(self, attempt: _Attempt) -> list[Position] | None:
+    def _read_positions(self, attempt: Attempt) -> list[Position] | None:
         if not self._holds_positions:
             return []
         try:
-            positions = self._client.positions(self._symbols)
+            positions = self._client.positions(self._positions_of)
         except VenueError as error:
             attempt.note(f"reading positions failed: {error}")
             return None
         attempt.positions = {position.symbol: position.qty for position in positions}
         return positions
 
-    def _cancel(self, attempt: _Attempt, own: Sequence[AccountOrder], *, only_own: bool) -> None:
+    def _cancel(self, attempt: Attempt, orders: Sequence[AccountOrder], own: Sequence[AccountOrder]) -> None:
+        """All of a symbol at once where nobody else has an order, there or anywhere; else one by one."""
         attempt.cancel_sent = True
-        if not only_own:
-            for symbol in self._symbols:
-                try:
-                    attempt.cancelled += self._client.cancel_all(symbol)
-                except VenueError as error:
-                    attempt.cancel_sent = False
-                    attempt.note(f"cancel-all of {symbol} failed: {error}")
-            return
-        self._cancel_each(attempt, own)
+        shared = set() if self._alone else {order.symbol for order in orders if not self._is_own(order)}
+        if shared:
+            here = dict.fromkeys((*self._symbols, *(order.symbol for order in own)))
+            apart = [symbol for symbol in here if symbol not in shared]
+            if apart:
+                self._cancel_all(attempt, apart)
+            self._cancel_each(attempt, [order for order in own if order.symbol in shared])
+        else:
+            self._cancel_all(attempt, self._symbols)
 
-    def _cancel_each(self, attempt: _Attempt, own: Sequence[AccountOrder]) -> None:
+    def _cancel_all(self, attempt: Attempt, symbols: Sequence[str]) -> None:
+        """Whoever's. Without symbols: of the whole account."""
+        attempt.cancel_sent = True
+        for symbol in symbols or [""]:
+            try:
+                attempt.cancelled += self._client.cancel_all(symbol) if symbol else self._client.cancel_everything()
+            except VenueError as error:
+                attempt.cancel_sent = False
+                attempt.note(f"cancel-all of {symbol or 'the account'} failed: {error}")
+
+    def _cancel_each(self, attempt: Attempt, own: Sequence[AccountOrder]) -> None:
         for order in own:
             try:
                 attempt.cancelled += self._client.cancel(order)
             except VenueError as error:
                 attempt.note(f"cancel of {order.client_order_id} failed: {error}")
 
-    def _reduce(self, attempt: _Attempt, position: Position) -> None:
+    def _reduce(self, attempt: Attempt, position: Position) -> None:
         """One reduce-only slice towards flat, inside the band around the opposite touch as it is now.
 
         An unknown outcome needs no probe: the order ends at once, cannot turn the position, and the next read tells.
@@ -264,59 +295,6 @@ class KillSwitch:
             )
         except VenueError as error:
             attempt.note(f"flatten of {position.symbol} failed: {error}")
-
-
-class _Attempt:
-    """What one run has done and seen so far."""
-
-    def __init__(self, started_ns: int, say: Callable[[str], None]) -> None:
-        self.started_ns = started_ns
-        self.looked = False
-        self.known: set[str] = set()
-        """client ids of own orders that were seen"""
-        self.flattens: set[str] = set()
-        """and of those that this run sent itself"""
-        self.cancel_sent = False
-        self.cancelled = 0
-        self.clean_since_ns: int | None = None
-        self.reads: list[OrdersRead] = []
-        self.positions: dict[str, Decimal] = {}
-        self._errors: dict[str, int] = {}
-        self._slices = 0
-        self._say = say
-
-    def note(self, error: str) -> None:
-        """Keeps an error once, with how often it came; the first time it is said."""
-        if error not in self._errors:
-            self._say(error)
-        self._errors[error] = self._errors.get(error, 0) + 1
-
-    def next_flatten_id(self) -> str:
-        """Unique for ever, and of the flatten class: epoch 0 (no grant), sequence = start in ms and number."""
-        self._slices += 1
-        name = f"slwf-0-{self.started_ns // NS_PER_MS}{self._slices:04d}"
-        self.flattens.add(name)
-        return name
-
-    def report(self, *, execute: bool, flatten: bool, proven: bool, finished_ns: int) -> Report:
-        status: Literal["executed", "dry_run", "failed"] = "executed" if execute else "dry_run"
-        return Report(
-            status=status if proven else "failed",
-            started_utc=utc_text(self.started_ns),
-            finished_utc=utc_text(finished_ns),
-            cancelled=self.cancelled,
-            reads=self.reads,
-            positions=[PositionLeft(symbol, format(qty, "f")) for symbol, qty in self.positions.items()],
-            flattened=execute and flatten and proven,
-            errors=[error if count == 1 else f"{error} ({count} times)" for error, count in self._errors.items()],
-        )
-
-
-def utc_text(at_ns: int) -> str:
-    """Nanoseconds since the epoch as ISO 8601 in UTC, milliseconds shown."""
-    seconds, rest_ns = divmod(at_ns, NS_PER_S)
-    stamp = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000)
-    return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -20,7 +21,8 @@ import msgspec
 
 from bot.domain.instrument import Category
 from bot.runtime.beats import SYMBOL
-from bot.runtime.kill_switch import QUIET_S, KillSwitch, Report, utc_text
+from bot.runtime.kill_switch import LATE_S, QUIET_S, KillSwitch
+from bot.runtime.kill_switch_report import Report, utc_text
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
 from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
 from bot.venues.bybit.hosts import BybitHosts, Environment, HostRefused, hosts_for, override_hosts
@@ -32,6 +34,9 @@ OWN_KEY: Final = {
 """What stands for the bot's key, where it is set."""
 REPORT_PATH: Final = Path("reports/kill_switch/latest.json")
 DEADLINE_RANGE_S: Final = (1.0, 600.0)
+DEADLINE_S: Final = 20.0
+"""By default, beyond the wait for what comes late."""
+LATE_RANGE_S: Final = (0.0, 300.0)
 QUIET_RANGE_S: Final = (0.5, 60.0)
 BAND_RANGE_BPS: Final = (1, 1000)
 CATEGORIES: Final[tuple[Category, ...]] = ("linear", "spot")
@@ -58,8 +63,10 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
         print(f"kill-switch: {error}", file=sys.stderr)
         return 2
 
+    from bot.runtime.written_orders import orders_that_may_stand
     from bot.venues.bybit.account_client import AccountClient
 
+    deadline_s = arguments.late_s + DEADLINE_S if arguments.deadline_s is None else arguments.deadline_s
     clock = _steady_clock()
     scrubber = Scrubber((key, secret))
     write_report(arguments.report, _unfinished(clock()), scrubber)
@@ -67,12 +74,15 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
         switch = KillSwitch(
             client,
             arguments.symbols,
+            late_s=arguments.late_s,
             band_bps=Decimal(arguments.band_bps),
             quiet_s=arguments.quiet_s,
+            alone=arguments.foreign_orders == "cancel",
+            known=partial(orders_that_may_stand, arguments.journal, environ.get("MM_ACCOUNT", "")),
             holds_positions=arguments.category != "spot",
             say=lambda line: print(f"kill-switch: {scrubber.scrub(line)}", file=sys.stderr, flush=True),
         )
-        report = switch.run(arguments.execute, arguments.flatten, arguments.deadline_s, clock, time.sleep)
+        report = switch.run(arguments.execute, arguments.flatten, deadline_s, clock, time.sleep)
     write_report(arguments.report, report, scrubber)
     print(scrubber.scrub(msgspec.json.encode(report).decode()))
     return report.exit_code
@@ -146,13 +156,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--execute", action="store_true", help="send cancels; without it nothing is sent")
     parser.add_argument("--flatten", action="store_true", help="also close positions, reduce-only, inside a band")
-    parser.add_argument("--symbols", type=symbols_of, required=True, metavar="A,B")
+    parser.add_argument(
+        "--symbols", type=symbols_of, default=(), metavar="A,B", help="these alone (default: the whole account)"
+    )
     parser.add_argument("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
+    add_blind(parser)
     parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE")
-    parser.add_argument("--deadline-s", type=number_within(*DEADLINE_RANGE_S), default=20.0)
+    parser.add_argument(
+        "--deadline-s", type=number_within(*DEADLINE_RANGE_S), help=f"until it gives up (default: late + {DEADLINE_S})"
+    )
     parser.add_argument("--quiet-s", type=number_within(*QUIET_RANGE_S), default=QUIET_S)
     parser.add_argument("--band-bps", type=whole_within(*BAND_RANGE_BPS), default=100)
     return parser
+
+
+def add_blind(parser: argparse.ArgumentParser) -> None:
+    """What a kill switch is told besides where to act; whoever starts one hands it on."""
+    parser.add_argument(
+        "--foreign-orders", choices=("report", "cancel"), default="report",
+        help="cancel: the account is ours alone, so nothing is told apart (default: report)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--journal", type=Path, action="append", default=[], metavar="DIR",
+        help="a run's state folder, or one of such: own orders in it are cancelled even where the venue shows none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--late-s", type=number_within(*LATE_RANGE_S), default=LATE_S,
+        help=f"how long an order may still come: grant's time + receive window + 2 quote intervals (default: {LATE_S})",
+    )  # fmt: skip
 
 
 def symbols_of(text: str) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ from bot.domain.events import (
     ShutdownRequested,
     Started,
     StopRequested,
+    StreamDown,
+    StreamUp,
     Ticked,
 )
 from bot.domain.instrument import Instrument
@@ -55,6 +57,7 @@ NAME: Final = "bot.runtime.loop"
 
 _BOOKS: Final = frozenset((BookDelta, BookSnapshot))
 _EXECUTIONS: Final = frozenset((Filled, FundingPaid))
+_OF_STRANGERS: Final = frozenset((OrderUpdated, StreamDown, StreamUp))
 _OWN: Final = frozenset((Note, PublishKillSwitch, Exit, CancelAll))
 """Intents that something in this file is done about; the sender sees all of them."""
 
@@ -89,6 +92,8 @@ class Parts(NamedTuple):
     """Whether orders of others are cancelled with our own."""
     reads_fees: bool = False
     """Whether decisions go by the venue's own word on fees."""
+    receive_window_s: float = 5.0
+    """How long the venue takes a request after it was signed: so long an order of unknown outcome may still come."""
     tick_s: float = TICK_S
     filters_lifetime_ns: int = LIFETIME_NS
 
@@ -151,8 +156,8 @@ class Loop:
         kind = type(event)
         if kind in _EXECUTIONS and not self._is_news(event):
             return
-        elif isinstance(event, OrderUpdated):
-            self.sender.own_orders.strangers.heard(event.order)
+        if kind in _OF_STRANGERS:
+            self.sender.own_orders.note(event)
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)
@@ -352,7 +357,11 @@ class Loop:
         sender, symbols = self.sender, self._parts.started.symbols
         cancel = partial(cancel_and_prove, self._parts.port, sender.own_orders, symbols, sender.instruments, deadline_s)
         proven = await cancel()
-        if await sender.settle(deadline_s):  # a create may have arrived after the read that showed none
+        again = await sender.settle(deadline_s)  # a create may have arrived after the read that showed none
+        late_s = sender.late_s(self._parts.receive_window_s)
+        if late_s > 0:
+            await asyncio.sleep(late_s)  # or still will: until then a read that shows none proves nothing
+        if again or late_s > 0:
             proven = await cancel()
         self._log.write("INFO" if proven else "ERROR", NAME, "last_resort_done", {"proven": proven})
 

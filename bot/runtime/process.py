@@ -128,13 +128,20 @@ class Process:
 
 
 def kill_switch_publisher(
-    symbols: tuple[str, ...], category: Category, folder: Path, environment: dict[str, str]
+    symbols: tuple[str, ...],
+    category: Category,
+    folder: Path,
+    environment: dict[str, str],
+    foreign_orders: str,
+    receive_window_ms: int,
 ) -> Callable[[str], None]:
     """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time.
 
-    `environment`: with the EXCHANGE_ENV that this process trades at, which flags may have chosen.
+    `folder`: this run's, with its journal. `environment`: with the EXCHANGE_ENV that this process trades at, which
+    flags may have chosen.
     """
     running: list[subprocess.Popen[bytes]] = []
+    late_s = receive_window_ms / 1000  # a bot that halts sends nothing more, whatever its grant
 
     def publish(_reason: str) -> None:
         if running and running[-1].poll() is None:
@@ -143,7 +150,8 @@ def kill_switch_publisher(
             running.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(symbols),
-                     "--category", category, "--report", str(folder / "kill_switch.json")],
+                     "--category", category, "--foreign-orders", foreign_orders, "--journal", str(folder),
+                     "--late-s", str(late_s), "--report", str(folder / "kill_switch.json")],
                     env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 )
             )  # fmt: skip

@@ -30,9 +30,6 @@ class VenueFigures(Protocol):
     @property
     def connections_open(self) -> Mapping[str, int]: ...
 
-    @property
-    def margin_ratio(self) -> float | None: ...
-
 
 class ProcessMetrics:
     """A metric source beside the engine. `checks`: the readiness checks by name, as `/ready` shows them."""
@@ -105,8 +102,6 @@ class ProcessMetrics:
             yield "mm_rate_limit_headroom_ratio", (endpoint,), ratio
         for kind, count in self._venue.connections_open.items():
             yield "mm_connections_open", (kind,), float(count)
-        if (margin := self._venue.margin_ratio) is not None:
-            yield "mm_margin_ratio", (), margin
         if self.exports_written_at_ns is not None:
             yield "mm_snapshot_age_seconds", (), (now_ns - self.exports_written_at_ns) / 1e9
 

@@ -52,7 +52,7 @@ from bot.runtime.grant import GrantHolder
 from bot.runtime.own_orders import OwnOrders
 from bot.runtime.statement import StatementReader
 from bot.runtime.symbol_filters import SymbolFilters
-from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unreachable, VenueError, VenuePort
+from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unknown, Unreachable, VenueError, VenuePort
 
 Work = Coroutine[object, object, None]
 
@@ -98,6 +98,8 @@ class Sender:
         self._swept: dict[str, None] = {}
         self._keys: OrderedDict[str, None] = OrderedDict()
         self.duplicate_operations = 0
+        self._uncertain_ns: int | None = None
+        """when a create last had no answer that says whether it happened"""
         self._observations: list[tuple[str, tuple[str, ...], float]] = []
         self.instruments: dict[str, Instrument] = {}
         self.filters: SymbolFilters | None = None
@@ -185,6 +187,12 @@ class Sender:
             await asyncio.wait(under_way, timeout=deadline_s)
         return bool(under_way)
 
+    def late_s(self, receive_window_s: float) -> float:
+        """How long from now on a create of unknown outcome may still arrive at the venue; below 0: none can."""
+        if self._uncertain_ns is None:
+            return -1.0
+        return receive_window_s - (self._now_ns() - self._uncertain_ns) / 1e9
+
     async def close(self) -> None:
         """Abandons what is still under way."""
         for task in self._tasks:
@@ -229,7 +237,12 @@ class Sender:
             self._tell(OrderUnreachable(self._now_ns(), intent.client_order_id, NO_GRANT))
             return
         self._observe("decision_to_send", intent.at_ns)
+        self.own_orders.sent(intent.symbol, intent.client_order_id)
         outcome = await self._port.place(intent, self.instruments[intent.symbol])
+        if isinstance(outcome, Refused | Unreachable):
+            self.own_orders.ended(intent.client_order_id)
+        elif isinstance(outcome, Unknown):
+            self._uncertain_ns = self._now_ns()
         self._heed(outcome)
         self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
         if self.filters is not None and self.filters.doubt(intent.symbol, outcome):

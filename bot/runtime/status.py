@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from bot.domain.events import Started
-from bot.engine.showing import pnl_total, positions
+from bot.engine.parameters import NS_PER_S
+from bot.engine.showing import margin_ratio, pnl_total, positions
 from bot.engine.state import State
 from bot.engine.stop import View
 from bot.metrics import PNL_KINDS
@@ -23,10 +24,21 @@ def status_of(state: State, grant: GrantHolder, started: Started, now_ns: int) -
         "active_orders": {symbol: state.orders.active(symbol) for symbol in started.symbols},
         "positions": positions(state),
         "pnl": pnl_of(state),
+        "statement": statement_of(state, now_ns),
         "digest": started.config_digest,
         "version": started.version,
         "run": started.run,
         "mode": started.mode,
+    }
+
+
+def statement_of(state: State, now_ns: int) -> dict[str, object]:
+    """The venue's word on the account: how old it is, whether that is too old, and the margin in use by it, as text."""
+    margin = margin_ratio(state, now_ns)
+    return {
+        "age_s": None if state.wallet is None else (now_ns - state.wallet.at_ns) / NS_PER_S,
+        "stale": state.statement_is_stale(now_ns),
+        "margin_ratio": None if margin is None else plain(margin),
     }
 
 

@@ -5,8 +5,8 @@ look (a thread may answer for a loop that hangs). `missed_max` missed in a row, 
 of its own, again and again until it has proven that no own order stands; and again later while the beat stays away,
 because whoever only hung may wake up. It is called off where the beats come back.
 
-The kill switch is run for the symbols that were named and for those that a bot has said it trades: one watchdog
-serves the rollouts of whatever plans its account has.
+The kill switch is run for the whole account: one watchdog serves the rollouts of whatever plans its account has, and
+one that was started again has been told of none of them.
 
 The venue is looked at by REST and by socket. Where both are gone the bots that answer are told to hold.
 """
@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from bot.runtime.beats import Beats, Source, expected, state_of, traded
+from bot.runtime.beats import Beats, Source, expected, state_of
 from bot.runtime.logs import Field, JsonLog
 from bot.runtime.venue_watch import VenueWatch
 from bot.runtime.watchdog_metrics import WatchdogMetrics
@@ -33,11 +33,12 @@ GUARD_BEAT: Final = "rollout_guard_beat_timestamp_seconds "
 AGAIN_S: Final = 10.0
 RETRY_S: Final = 0.5
 SWITCH_S: Final = 60.0
-"""A run of the kill switch ends by itself in a third of this; one that hangs is killed, and the next one begins."""
+"""A run of the kill switch ends by itself well within this and its wait for what comes late; one that hangs is killed,
+and the next one begins."""
 
 
 class Settings(NamedTuple):
-    """`beat_s`: between two looks; `answer_s`: how long one waits. `kill_switch`: the command, without symbols."""
+    """`beat_s`: between two looks; `answer_s`: how long one waits. `kill_switch`: the whole command."""
 
     account: str
     targets: Path
@@ -46,7 +47,6 @@ class Settings(NamedTuple):
     missed_max: int
     auto_hold: bool
     kill_switch: Sequence[str]
-    symbols: Sequence[str]
     environment: Mapping[str, str]
     approve_token: str
     switch_s: float = SWITCH_S
@@ -71,7 +71,6 @@ class Watchdog:
         self._log = log
         self._wall_s = wall_s
         self._beats = Beats(settings.missed_max)
-        self._symbols = dict.fromkeys(settings.symbols)
         self._guard_said: dict[str, str] = {}
         self._sources: list[Source] = []
         self._state = "OK"
@@ -131,7 +130,6 @@ class Watchdog:
             return False
         if source.is_guard:
             return self._has_moved(source, text)
-        self._symbols.update(dict.fromkeys(traded(text)))
         return True
 
     def _has_moved(self, source: Source, page: str) -> bool:
@@ -183,8 +181,6 @@ class Watchdog:
     async def _run_switch(self) -> int:
         process = await asyncio.create_subprocess_exec(
             *self._settings.kill_switch,
-            "--symbols",
-            ",".join(self._symbols),
             env=dict(self._settings.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sys.stderr,

@@ -19,8 +19,8 @@ from bot.runtime.kill_switch_command import (
     CATEGORIES,
     ENVIRONMENTS,
     REPORT_PATH,
+    add_blind,
     number_within,
-    symbols_of,
     whole_within,
 )
 from bot.runtime.logs import open_log
@@ -53,7 +53,7 @@ async def _watch(arguments: argparse.Namespace, hosts: BybitHosts, environ: Mapp
     import aiohttp
 
     from bot.runtime.venue_watch import VenueWatch
-    from bot.runtime.watchdog import Settings, Watchdog
+    from bot.runtime.watchdog import SWITCH_S, Settings, Watchdog
     from bot.runtime.watchdog_metrics import WatchdogMetrics
 
     log = open_log(None, Clock().now_ns, [environ.get(name, "") for name in SECRETS])
@@ -66,7 +66,7 @@ async def _watch(arguments: argparse.Namespace, hosts: BybitHosts, environ: Mapp
         missed_max=arguments.missed,
         auto_hold=bool(token) and environ.get(AUTO_HOLD, "true").lower() in ("true", "1"),
         kill_switch=_kill_switch(arguments),
-        symbols=arguments.symbols,
+        switch_s=arguments.late_s + SWITCH_S,
         environment=environ,
         approve_token=token,
     )
@@ -92,7 +92,10 @@ async def _watch(arguments: argparse.Namespace, hosts: BybitHosts, environ: Mapp
 
 
 def _kill_switch(arguments: argparse.Namespace) -> list[str]:
+    """Of the whole account: what stands there that nobody has told of is what nobody else would cancel."""
     command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--category", arguments.category]
+    command += ["--late-s", str(arguments.late_s), "--foreign-orders", arguments.foreign_orders]
+    command += [word for folder in arguments.journal for word in ("--journal", str(folder))]
     return [*command, "--report", str(arguments.report), *(["--flatten"] if arguments.flatten else [])]
 
 
@@ -101,13 +104,13 @@ def _parser() -> Parser:
         prog="watchdog", description="Expects the beats of guard and bots; runs the kill switch where they stay away."
     )
     parser.add_argument("--account", required=True, metavar="NAME")
-    parser.add_argument("--symbols", type=symbols_of, required=True, metavar="A,B")
     parser.add_argument("--targets", type=Path, required=True, metavar="DIR", help="where addresses are left")
     parser.add_argument("--beat-s", type=number_within(0.1, 60.0), default=1.0, help="between two looks (default: 1)")
     parser.add_argument("--answer-s", type=number_within(0.05, 10.0), default=0.8, help="how long one waits")
     parser.add_argument("--missed", type=whole_within(2, 60), default=4, help="so many in a row (default: 4)")
     parser.add_argument("--flatten", action="store_true", help="also close positions, as the kill switch does")
     parser.add_argument("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
+    add_blind(parser)
     parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE", help="the kill switch's")
     parser.add_argument("--obs-port", type=whole_within(0, 65535), default=0, help="0: any, printed")
     return parser

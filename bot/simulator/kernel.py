@@ -165,12 +165,12 @@ class Kernel:
         now_ns = self.now_ns
         heard_ns = now_ns + self.latency.push_ns
         told = say(heard_ns, self.venue.instrument, what, now_ns // _NS_PER_MS * _NS_PER_MS)
-        self.at(heard_ns, self._hear_of_account if say is words.account else self.tell_all, told)
+        private = say is words.account or what == "private"
+        self.at(heard_ns, self._hear_of_account if private else self.tell_all, told)
 
     def _hear_of_account(self, told: list[Any]) -> None:
         for event in told:
-            if type(event) is ev.OrderUpdated:
-                self.strangers.heard(event.order)
+            self.strangers.note(event)
         self.tell_all(told)
 
     # ---- start ------------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class KernelReads:
 
     def _read_open_orders(self) -> None:
         kernel = self._kernel
-        asked_at_ns, instrument = kernel.now_ns, kernel.venue.instrument
+        asked_at_ns, told, instrument = kernel.now_ns, kernel.strangers.told, kernel.venue.instrument
 
         def act() -> tuple[ev.VenueOrder, ...]:
             newest_first = reversed(kernel.account.open_orders.values())
@@ -147,7 +147,7 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 self._failed("open_orders", calls.OPEN_ORDERS, answer)
             else:
-                kernel.strangers.read(instrument.symbol, answer)
+                kernel.strangers.read(instrument.symbol, answer, told)
                 kernel.tell_all([ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer)])
             self._read_position()
 
@@ -156,6 +156,7 @@ class KernelReads:
     def own_orders(self, answered: Callable[[list[Order] | V5Error], None]) -> None:
         """Our own that stand, newest first, for cancelling them one by one."""
         kernel, instrument = self._kernel, self._kernel.venue.instrument
+        told = kernel.strangers.told
 
         def act() -> list[Order]:
             return list(reversed(kernel.account.open_orders.values()))
@@ -164,7 +165,7 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 answered(answer)
                 return
-            kernel.strangers.read(instrument.symbol, (words.venue_order(instrument, order) for order in answer))
+            kernel.strangers.read(instrument.symbol, (words.venue_order(instrument, order) for order in answer), told)
             answered([order for order in answer if is_ours(order.link_id)])
 
         kernel.request(act, read, calls.OPEN_ORDERS)

@@ -87,6 +87,22 @@ class CheckContext(Protocol):
     def told_error(self) -> str:
         """Why one of the last three is missing."""
 
+    @property
+    def statement_stale(self) -> bool | None:
+        """Whether the venue's last word on the account is too old to count; None where the bot does not say."""
+
+    @property
+    def margin_ratio(self) -> Decimal | None:
+        """Margin in use / equity by that word; None where it was never said, or is too old."""
+
+    @property
+    def watchdog_beats(self) -> bool | None:
+        """Whether the account's watchdog answers with a fresh beat; None where that could not be looked at."""
+
+    @property
+    def watchdog_said(self) -> str:
+        """What was found of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckFacts:
@@ -107,6 +123,10 @@ class CheckFacts:
     report_repeats: bool | None = None
     candidate_net_quote: Decimal | None = None
     told_error: str = ""
+    statement_stale: bool | None = None
+    margin_ratio: Decimal | None = None
+    watchdog_beats: bool | None = None
+    watchdog_said: str = ""
 
 
 class Answer(NamedTuple):
@@ -203,6 +223,20 @@ def _candidate_pnl_24h(context: CheckContext) -> Answer:
     return Answer(context.candidate_net_quote)
 
 
+def _margin_ratio(context: CheckContext) -> Answer:
+    if context.statement_stale:
+        return Answer(None, Cause.STALE, "the venue has not stated the account for longer than its word counts")
+    if context.margin_ratio is None:
+        return Answer(None, Cause.NO_DATA, context.status_error or "the venue has not stated the account yet")
+    return Answer(context.margin_ratio)
+
+
+def _watchdog_beats(context: CheckContext) -> Answer:
+    if context.watchdog_beats is None:
+        return Answer(None, Cause.SOURCE_ERROR, context.watchdog_said or "the watchdog was not looked at")
+    return _flag(context.watchdog_beats, context.watchdog_said)
+
+
 CHECKS: Final[Mapping[str, Check]] = {
     "process_up": Check(_process_up, "flag", "The process that was launched still runs."),
     "digest_as_signed": Check(_digest_as_signed, "flag", "The bot runs the code and settings that were signed."),
@@ -215,5 +249,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "candidate_pnl_24h": Check(
         _candidate_pnl_24h, "quote", "Net result of all live attempts of the candidate in the last 24 hours."
     ),
+    "margin_ratio": Check(_margin_ratio, "ratio", "Margin in use of the account's equity, by the venue's statement."),
+    "watchdog_beats": Check(_watchdog_beats, "flag", "The account's watchdog answers with a fresh beat."),
 }
 """Every check a criterion may name."""

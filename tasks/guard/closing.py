@@ -20,7 +20,7 @@ from tasks.guard.state import Active, GuardState, now_ms
 from tasks.guard.store import StepRecorder
 from tasks.launch import how_it_ended
 from tasks.record_tables import RollbackStep, utc_now
-from tasks.rollback import STEPS, Closing, Waits, in_words, proof_wait_s
+from tasks.rollback import STEPS, Closing, Waits, in_words
 from tasks.sign_off import names_candidate
 from tasks.venue_desk import VenueDesk
 
@@ -107,7 +107,9 @@ async def _close_once(guard: GuardState, active: Active) -> None:
 async def _prove(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
     # The account's file may be damaged or away: then each call says so, and works once it is back.
     desk = VenueDesk(
-        lambda: active.known_access or load_account(guard.folder.root, guard.account), active.whole.symbols
+        lambda: active.known_access or load_account(guard.folder.root, guard.account),
+        active.whole.symbols,
+        active.state_dir,
     )
     try:
         await _closing(guard, active, recorder, desk).run()
@@ -119,7 +121,7 @@ def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: Ve
     plan, stage = active.plan, active.stage
     wait_s = 0.0  # in shadow no order was ever on its way
     if active.needs_grant:
-        wait_s = proof_wait_s(plan.grant_ttl_s, plan.recv_window_ms, plan.quote_interval_ms / 1000)
+        wait_s = plan.late_s
 
     async def on_failed(words: str) -> None:
         guard.notice(active, "rollback_failed", f"ROLLBACK_FAILED: {words}")

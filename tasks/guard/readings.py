@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gates.sources.tables import measure_tables
 from gates.sources.totals import Totals
 from tasks.guard.facts import told_facts
 from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.watchdog_beat import watchdog_beats
 from tasks.launch import is_alive
 
 
@@ -81,6 +82,10 @@ async def _facts(
     told, status_error = status
     asked = {one.check for one in criteria}
     more = await told_facts(guard, active, told, asked)
+    beats, watchdog_said = None, ""
+    if "watchdog_beats" in asked:
+        beats, watchdog_said = await asyncio.to_thread(watchdog_beats, guard.folder.targets, guard.account)
+    stale, margin = _statement(told)
     journal, prometheus, witness_error = witnessed
     age = told.get("grant_age_s")
     return CheckFacts(
@@ -99,7 +104,22 @@ async def _facts(
         report_repeats=more.report_repeats,
         candidate_net_quote=more.candidate_net_quote,
         told_error=more.error,
+        statement_stale=stale,
+        margin_ratio=margin,
+        watchdog_beats=beats,
+        watchdog_said=watchdog_said,
     )
+
+
+def _statement(told: Mapping[str, Any]) -> tuple[bool | None, Decimal | None]:
+    """Whether the venue's statement is too old, and the margin in use by it, as the bot tells them."""
+    found = told.get("statement")
+    if not isinstance(found, dict) or not isinstance(found.get("stale"), bool):
+        return None, None
+    try:
+        return found["stale"], None if found.get("margin_ratio") is None else Decimal(str(found["margin_ratio"]))
+    except InvalidOperation:
+        return found["stale"], None
 
 
 async def _status(active: Active) -> tuple[dict[str, Any], str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,14 +121,28 @@ def guard(account: str) -> Spec:
     return Spec(f"guard-{account}", command, backend_environment(os.environ))
 
 
-def watchdog(folder: StateFolder, account: str, symbols: Sequence[str]) -> Spec:
-    """The process that expects the beats of an account's guard and bot. Raises AccountFileError."""
+def watchdog(folder: StateFolder, account: str, late_s: float) -> Spec:
+    """The process that expects the beats of an account's guard and bot. Raises AccountFileError.
+
+    `late_s`: how long after a grant's end an order may still reach the venue, by the plan.
+    """
     access = load_account(folder.root, account)
-    command = (sys.executable, "-m", "bot", "watchdog", "--account", account, "--symbols", ",".join(symbols))
+    command = (sys.executable, "-m", "bot", "watchdog", "--account", account, "--late-s", f"{late_s:g}")
     report = folder.root / "kill_switch" / account / "latest.json"
-    places = ("--targets", str(folder.targets), "--report", str(report))
+    places = ("--targets", str(folder.targets), "--report", str(report), "--journal", str(folder.runs))
     environment = {**access.venue_environment(), "APPROVE_TOKEN": access.approve_token}
     return Spec(f"watchdog-{account}", (*command, *places), environment)
+
+
+def late_s_of(plan: str) -> float:
+    """How long after its grant's end an order may still come, by the plan; the kill switch's own guess without one."""
+    from bot.runtime.kill_switch import LATE_S
+    from gates.stages import PlanError, load_plan
+
+    try:
+        return load_plan(Path(plan)).late_s
+    except PlanError:
+        return LATE_S
 
 
 def accounts_with_a_guard(folder: StateFolder) -> list[str]:

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from gates.stages import PlanError, load_plan
 from tasks.account_file import AccountFileError
 from tasks.state_folder import StateFolder, write_private
 from tasks.supervise import specs
@@ -211,16 +210,14 @@ class Supervisor:
     def _watch_over(self, account: str) -> None:
         """Starts the account's watchdog, which needs its key; a file that cannot be read is tried again."""
         try:
-            self._ensure(specs.watchdog(self.folder, account, self._symbols()))
-        except (AccountFileError, PlanError) as error:
+            self._ensure(specs.watchdog(self.folder, account, self._late_s()))
+        except AccountFileError as error:
             if str(error) not in self.told:
                 self.told.add(str(error))
                 LOG.error("watchdog-%s: not started: %s", account, error)
 
-    def _symbols(self) -> list[str]:
-        """Every symbol that the plan trades."""
-        stages = load_plan(Path(self.table.plan)).stages
-        return list(dict.fromkeys(symbol for stage in stages for symbol in stage.symbols))
+    def _late_s(self) -> float:
+        return specs.late_s_of(self.table.plan)
 
     def _look_at(self, name: str, spec: specs.Spec) -> None:
         child = self.children.get(name)

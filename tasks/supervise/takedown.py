@@ -18,7 +18,7 @@ from tasks.account_file import AccountFileError, load_account
 from tasks.state_folder import REPOSITORY, StateFolder, read_json
 from tasks.supervise.found import table_as_it_is
 from tasks.supervise.identity import Identity, carrying, identify, marked, stop
-from tasks.supervise.specs import base_environment, working_directory
+from tasks.supervise.specs import base_environment, late_s_of, working_directory
 from tasks.supervise.table import Table, TableDamaged, read_table
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ Say = Callable[[str], None]
 Meanwhile = Callable[[], None]
 CLOSE_DEADLINE_S = 60.0
 """How long the guards have to close their stages with proof before the kill switch is used without them."""
+SWITCH_S = 40.0
+"""A run of the kill switch ends well within this and its wait for what comes late."""
 DEFAULT_PLAN = str(REPOSITORY / "configs" / "rollout.yaml")
 _ORDER = ("prefect-worker", "prefect-server", "prometheus", "venue")
 """After the guards. The venue goes last: until then its own word can be had on what is open."""
@@ -48,7 +50,7 @@ def stop_trading(
     """Ends every open stage through its guard and waits for the proof. False where something could not be proven.
 
     Where a guard does not close its stage in time, the bot is killed and the kill switch cleans up without it; where
-    the record cannot be read, on every account.
+    the record cannot be read, on every account; where there is none, on every account whose venue is not our own.
     `meanwhile` is called at each look: the supervisor keeps the guards alive by it.
     """
     proven = True
@@ -62,6 +64,8 @@ def stop_trading(
         except (RecordError, DatabaseError) as error:
             say(f"{str(error).splitlines()[0]}; using the kill switch on every account")
             proven = all([_without_record(folder, path.stem, say) for path in sorted(folder.accounts.glob("*.json"))])
+    else:
+        proven = all([_without_record(folder, account, say) for account in _elsewhere(folder)])
     return _venue_shows_nothing(folder, say) and proven
 
 
@@ -105,6 +109,12 @@ def _without_guard(folder: StateFolder, run: StageRun, say: Say) -> bool:
     return _kill_switch(folder, run.account, run.plan_path, say)
 
 
+def _elsewhere(folder: StateFolder) -> list[str]:
+    """Accounts at venues that are not our own. One whose file cannot be read is told of with the venue's own word."""
+    found = [(path.stem, (read_json(path) or {}).get("venue")) for path in sorted(folder.accounts.glob("*.json"))]
+    return [account for account, venue in found if venue not in (None, "simulated")]
+
+
 def _without_record(folder: StateFolder, account: str, say: Say) -> bool:
     """Kills the bots of an account by what they carry themselves, and cleans up. True only with the proof."""
     stop(carrying(f"MM_ACCOUNT={account}", f"{folder.runs}/"), grace_s=2.0)
@@ -113,23 +123,26 @@ def _without_record(folder: StateFolder, account: str, say: Say) -> bool:
 
 
 def _kill_switch(folder: StateFolder, account: str, plan: str, say: Say) -> bool:
-    """Cancels and flattens every symbol that the plan names. True only with the proof."""
-    from gates.stages import PlanError, load_plan
+    """Cancels and flattens the whole account, whatever a plan names of it. True only with the proof.
 
+    Its bot was killed, so nothing new follows; what it had sent may still come for as long as the plan says.
+    """
     try:
-        symbols = ",".join(dict.fromkeys(symbol for one in load_plan(Path(plan)).stages for symbol in one.symbols))
         access = load_account(folder.root, account)
-    except (AccountFileError, PlanError) as error:
+    except AccountFileError as error:
         say(f"{account}: no kill switch without it: {error}")
         return False
-    command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--flatten", "--symbols", symbols]
-    command += ["--quiet-s", "0.5"]  # its bot was killed
+    late_s = late_s_of(plan)
+    command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--flatten", "--quiet-s", "0.5"]
+    command += ["--late-s", f"{late_s:g}", "--journal", str(folder.runs)]
+    command += ["--report", str(folder.root / "kill_switch" / account / "takedown.json")]
     environment = base_environment() | access.venue_environment()
+    ends_within_s = late_s + SWITCH_S
     try:
-        done = subprocess.run(command, env=environment, cwd=working_directory(), timeout=40, check=False,
+        done = subprocess.run(command, env=environment, cwd=working_directory(), timeout=ends_within_s, check=False,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     except subprocess.TimeoutExpired:
-        say(f"{account}: the kill switch did not end within 40 s")
+        say(f"{account}: the kill switch did not end within {ends_within_s:g} s")
         return False
     say(f"{account}: kill switch {'proved none open and flat' if done.returncode == 0 else 'FAILED'}")
     return done.returncode == 0

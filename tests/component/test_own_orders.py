@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bot.domain.events import OrderStatus, VenueOrder
+from bot.domain.events import OrderStatus, OrderUpdated, StreamDown, StreamUp, VenueOrder
 from bot.domain.filters import BUILT_IN
 from bot.domain.instrument import Instrument, NotOnGrid
 from bot.domain.intent import CancelOrder
@@ -56,7 +56,15 @@ def cancelled(venue: Venue, own: OwnOrders) -> Outcome:
 
 
 def own_orders(venue: Venue, *, alone: bool = False, known: Sequence[str] = (SYMBOL,)) -> OwnOrders:
-    return OwnOrders(venue, {name: BTC for name in known}, lambda: 1, alone=alone)  # type: ignore[arg-type]  # enough
+    own = OwnOrders(venue, {name: BTC for name in known}, lambda: 1, alone=alone)  # type: ignore[arg-type]  # enough
+    own.strangers.stream_up()
+    return own
+
+
+def listening() -> Strangers:
+    strangers = Strangers()
+    strangers.stream_up()
+    return strangers
 
 
 def test_before_anything_was_read_it_reads_and_cancels_ours_alone() -> None:
@@ -86,7 +94,7 @@ def test_one_that_the_stream_told_of_since_is_spared_and_forgotten_when_it_ends(
 
 
 def test_what_the_stream_told_while_a_read_was_under_way_is_newer_than_the_read() -> None:
-    strangers = Strangers()
+    strangers = listening()
     asked_at = strangers.told
     strangers.heard(order("hand-1"))
     strangers.read(SYMBOL, (), asked_at)
@@ -101,13 +109,50 @@ def test_what_the_stream_told_while_a_read_was_under_way_is_newer_than_the_read(
 
 
 def test_a_read_that_more_has_overtaken_than_is_remembered_leaves_it_unknown() -> None:
-    strangers = Strangers()
+    strangers = listening()
     for number in range(LATELY_KEPT + 1):
         strangers.heard(order(f"hand-{number}", OrderStatus.CANCELLED))
-    strangers.read(SYMBOL, (), 0)
-    assert not strangers.none_stands(SYMBOL)
     strangers.read(SYMBOL, (), 1)
+    assert not strangers.none_stands(SYMBOL)
+    strangers.read(SYMBOL, (), 2)
     assert strangers.none_stands(SYMBOL)
+
+
+def test_while_the_private_stream_is_down_nothing_is_known_of_others_and_a_read_of_then_says_nothing_of_later() -> None:
+    venue = Venue("slwq-1-1", "hand-1")
+    own = own_orders(venue)
+    own.strangers.read(SYMBOL, ())
+    assert own.strangers.none_stands(SYMBOL)
+    own.note(StreamDown(1, "public", "it is another one"))
+    assert own.strangers.none_stands(SYMBOL)
+    own.note(StreamDown(1, "private", "cut"))
+    assert not own.strangers.none_stands(SYMBOL)
+    cancelled(venue, own)
+    assert venue.calls == ["read", "cancel slwq-1-1 v-slwq-1-1"], "hand-1 came while nobody told us"
+    own.strangers.read(SYMBOL, (), own.strangers.told)
+    assert not own.strangers.none_stands(SYMBOL)
+
+
+def test_a_read_that_was_asked_before_the_stream_came_up_is_too_old() -> None:
+    strangers = Strangers()
+    asked_at = strangers.told
+    strangers.note(StreamUp(1, "private"))
+    strangers.read(SYMBOL, (), asked_at)
+    assert not strangers.none_stands(SYMBOL), "what came between the read and the subscription was told to nobody"
+    strangers.read(SYMBOL, (), strangers.told)
+    assert strangers.none_stands(SYMBOL)
+
+
+def test_where_open_orders_cannot_be_read_what_was_sent_is_cancelled_by_its_id_and_nothing_is_claimed() -> None:
+    venue = Venue("slwq-1-1", "slwq-1-2", "hand-1")
+    venue.failing = VenueUnknown("HTTP 503", 503)
+    own = own_orders(venue)
+    for name in ("slwq-1-1", "slwq-1-2", "slwq-1-3"):
+        own.sent(SYMBOL, name)
+    own.sent("ETHUSDT", "slwq-1-4")
+    own.note(OrderUpdated(1, order("slwq-1-2", OrderStatus.FILLED)))
+    assert isinstance(cancelled(venue, own), Unknown)
+    assert venue.calls == ["read", "cancel slwq-1-1 ", "cancel slwq-1-3 "]
 
 
 def test_our_own_word_on_the_stream_is_no_stranger() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.record_tables import RollbackStep
-from tasks.rollback import Closing, DeskError, OpenOrders, Proven, Waits, proof_wait_s
+from tasks.rollback import Closing, DeskError, OpenOrders, Proven, Waits
 
 
 @dataclass
@@ -237,7 +237,3 @@ def test_a_position_that_comes_after_the_first_flat_read_is_flattened_again() ->
     assert ended.proven.flat_at is not None
     assert ended.proven.none_open_at is not None
     assert ended.proven.flat_at > ended.proven.none_open_at
-
-
-def test_the_wait_before_the_proof_is_ttl_window_and_two_intervals() -> None:
-    assert proof_wait_s(5.0, 2000, 0.25) == 7.5

@@ -66,7 +66,7 @@ def held(folder: Path, bot: Bot, *, looks: int, back_at: int = 99) -> str:
         target = [{"targets": [address], "labels": {"account": "a", "run": "r-1"}}]
         (folder / "r-1.json").write_text(json.dumps(target))
         text, venue = io.StringIO(), Away()
-        settings = Settings("a", folder, 1.0, 5.0, 3, True, ["false"], ["BTCUSDT"], {}, "token")
+        settings = Settings("a", folder, 1.0, 5.0, 3, True, ["false"], {}, "token")
         async with aiohttp.ClientSession(trust_env=False) as session:
             log = JsonLog((text,), time.time_ns)
             watchdog = Watchdog(settings, session, venue, Shown(), log, time.time)  # type: ignore[arg-type]  # enough
@@ -95,7 +95,7 @@ def test_a_venue_that_goes_away_again_holds_again(tmp_path: Path) -> None:
 def test_a_kill_switch_that_hangs_is_killed_and_did_not_prove_anything(tmp_path: Path) -> None:
     async def run() -> int:
         hangs = [sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"]
-        settings = Settings("a", tmp_path, 1.0, 5.0, 3, True, hangs, ["BTCUSDT"], {}, "", switch_s=0.5)
+        settings = Settings("a", tmp_path, 1.0, 5.0, 3, True, hangs, {}, "", switch_s=0.5)
         async with aiohttp.ClientSession() as session:
             log = JsonLog((io.StringIO(),), time.time_ns)
             watchdog = Watchdog(settings, session, Away(), Shown(), log, time.time)  # type: ignore[arg-type]  # enough

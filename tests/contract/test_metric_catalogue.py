@@ -35,7 +35,6 @@ class NoVenue:
     rate_limit_headroom: Mapping[str, float] = {}
     ws_reconnects = 0
     connections_open: Mapping[str, int] = {"public": 0, "private": 0, "trade": 0}
-    margin_ratio = None
 
 
 def page() -> str:

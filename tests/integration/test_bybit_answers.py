@@ -319,7 +319,7 @@ def test_the_private_stream_is_up_only_after_authentication_and_subscription():
             (socket,) = bot.transport.sockets["private"]
             assert [message["op"] for message in socket.sent] == ["auth", "subscribe"]
             assert socket.sent[0]["args"][1] == NOW_NS // 1_000_000 + 250 + 10_000
-            assert socket.sent[1]["args"] == ["order", "execution", "wallet"]
+            assert socket.sent[1]["args"] == ["order", "execution"]
             assert isinstance(bot.heard[0], InstrumentsRead)
             assert {event.stream for event in bot.of(StreamUp)} == {"public", "private"}
             assert bot.adapter.connections_open == {"public": 1, "private": 1, "trade": 0}

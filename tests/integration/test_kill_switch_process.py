@@ -35,8 +35,7 @@ class Switch:
     def __init__(self, venue: SimulatedVenue, account: dict[str, str], folder: Path, *options: str) -> None:
         self.report_file = folder / "reports" / "kill_switch" / "latest.json"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bot", "kill-switch", "--symbols", "BTCUSDT", "--report", str(self.report_file),
-             *options],
+            [sys.executable, "-m", "bot", "kill-switch", "--late-s", "2", "--report", str(self.report_file), *options],
             cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

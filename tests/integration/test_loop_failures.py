@@ -42,7 +42,7 @@ from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Loop, Parts
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.venues.bybit.adapter import instruments_read
-from bot.venues.port import Accepted, Outcome, Position, Wallet
+from bot.venues.port import Accepted, Outcome, Position, Unknown, Wallet
 
 BTC = Instrument(
     "BTCUSDT", "linear", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5)
@@ -66,7 +66,6 @@ class FakeVenue:
         self.rate_limit_headroom: dict[str, float] = {}
         self.ws_reconnects = 0
         self.connections_open: dict[str, int] = {}
-        self.margin_ratio: float | None = None
 
     async def start(self, sink: Callable[[Event], None]) -> None:
         sink(instruments_read(BTC, 1))
@@ -163,6 +162,7 @@ class Rig:
             heartbeat_ns=10**9,
             shutdown_deadline_s=5.0,
             publish_kill_switch=lambda _reason: None,
+            account_is_ours=True,
         )
         self._parts = parts
         self.loop: Loop
@@ -172,7 +172,6 @@ class Rig:
 
         async def course() -> int:
             self.loop = Loop(self._parts)
-            self.loop.sender.own_orders.strangers.read("BTCUSDT", ())  # nobody else has an order there
             self.loop.begin()
             running = asyncio.create_task(self.loop.run())
             async with asyncio.timeout(10):
@@ -282,6 +281,23 @@ def test_an_order_that_was_on_its_way_when_the_engine_failed_is_cancelled_too(tm
         return found
 
     rig.venue.place, rig.venue.open_orders = place, open_orders  # type: ignore[method-assign]
+    assert rig.run(lambda _r: False) == 1
+    assert rig.venue.standing == []
+    (done,) = [json.loads(line) for line in rig.output.getvalue().splitlines() if "last_resort_done" in line]
+    assert done["proven"] is True
+
+
+def test_an_order_of_unknown_outcome_that_lands_late_after_the_engine_failed_is_waited_for(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, {StreamUp: [place_order(1)], BookLost: ValueError("a bug")})
+    rig._parts = rig._parts._replace(engine=rig.engine, receive_window_s=0.6)
+
+    async def place(_intent: PlaceOrder, _instrument: Instrument) -> Outcome:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(rig.loop.tell, BookLost(3, "BTCUSDT", "test"))
+        loop.call_later(0.4, rig.venue.standing.append, STANDING)
+        return Unknown(0, "timed out")
+
+    rig.venue.place = place  # type: ignore[method-assign]
     assert rig.run(lambda _r: False) == 1
     assert rig.venue.standing == []
     (done,) = [json.loads(line) for line in rig.output.getvalue().splitlines() if "last_resort_done" in line]

@@ -104,7 +104,7 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
 def watched(venue: SimulatedVenue, folder: Path) -> Iterator[tuple[Bot, Shown]]:
     """A bot that quotes under a test's grant, and the watchdog that expects its beat alone: nobody else helps.
 
-    Nobody has told the watchdog the symbol that the bot trades, but the bot.
+    Nobody tells the watchdog which symbols the bot trades.
     """
     account = venue.account()
     targets = folder / "targets"
@@ -116,7 +116,7 @@ def watched(venue: SimulatedVenue, folder: Path) -> Iterator[tuple[Bot, Shown]]:
         (targets / "r-1.json").write_text(json.dumps(content))
         with (folder / "watchdog.log").open("w") as log:
             dog = subprocess.Popen(
-                [sys.executable, "-m", "bot", "watchdog", "--account", name, "--symbols", "ETHUSDT",
+                [sys.executable, "-m", "bot", "watchdog", "--account", name, "--late-s", "7",
                  "--targets", str(targets), "--report", str(report)],
                 cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -182,7 +182,7 @@ def test_a_venue_that_hangs_is_seen_by_both_ways_and_the_bot_is_told_to_hold(tmp
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], environment: dict[str, str], said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bot", "watchdog", "--account", "a", "--symbols", "BTCUSDT", *arguments],
+        [sys.executable, "-m", "bot", "watchdog", "--account", "a", *arguments],
         cwd=ROOT, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True, timeout=30,
         check=False,
     )  # fmt: skip

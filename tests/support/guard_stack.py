@@ -69,14 +69,24 @@ class GuardStack:
     # ---- processes ------------------------------------------------------------------------------------------------
 
     def start_guard(self) -> subprocess.Popen[bytes]:
-        """Starts (again) the guard of the account."""
+        """Starts (again) the guard of the account, with a watchdog whose beat it can miss."""
+        if not any(name.startswith("watchdog") for name in self.processes):
+            self._patient_watchdog()
         return self._spawn("guard", [sys.executable, "-m", "tasks.guard", "--account", self.account])
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """The account's watchdog, as the supervisor starts it."""
-        symbols = {symbol for stage in self.plan.stages for symbol in stage.symbols}
-        spec = watchdog(self.folder, self.account, sorted(symbols))
+        patient = self.processes.pop("watchdog-patient", None)
+        if patient is not None:
+            patient.terminate()
+            patient.wait(10)
+        spec = watchdog(self.folder, self.account, self.plan.late_s)
         return self._spawn("watchdog", list(spec.command), **spec.environment)
+
+    def _patient_watchdog(self) -> None:
+        """One that beats and bears with a guard that is away for as long as a test lets it be."""
+        spec = watchdog(self.folder, self.account, self.plan.late_s)
+        self._spawn("watchdog-patient", [*spec.command, "--missed", "60"], **spec.environment)
 
     def freeze(self, name: str) -> None:
         """SIGSTOP: it lives, keeps its sockets open, and says nothing. `bot`: the one of the open stage."""

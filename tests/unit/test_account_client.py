@@ -83,6 +83,40 @@ def test_what_is_signed_is_what_is_sent_at_the_venues_time():
         assert request.headers["X-BAPI-SIGN"] == sign(SECRET, prefix + payload)
 
 
+def test_without_symbols_it_asks_for_the_whole_account_by_settle_coin():
+    of_usdt, of_usdc = ({"list": [{**row(1), "symbol": symbol}]} for symbol in ("SOLUSDT", "BTCPERP"))
+    held = {"symbol": "SOLUSDT", "side": "Sell", "size": "3", "avgPrice": "100", "positionIdx": 0}
+    venue = Venue(
+        realtime=[result(of_usdt), result(of_usdc), result(of_usdt), result(of_usdc)],
+        list=[result({"list": [held], "nextPageCursor": "x"}), result({"list": []})],
+        cancel_all=[result({"list": [{"orderId": "a"}]})],
+    )
+    with venue.client() as client:
+        assert [found.symbol for found in client.open_orders(())] == ["SOLUSDT", "BTCPERP"]
+        assert [found.symbol for found in client.recent_orders(())] == ["SOLUSDT", "BTCPERP"]
+        assert [(found.symbol, found.qty) for found in client.positions(())] == [("SOLUSDT", Decimal(-3))]
+        assert client.cancel_everything() == 2
+    asked = [request.url.params["settleCoin"] for request in venue.requests if "realtime" in request.url.path]
+    assert asked == ["USDT", "USDC", "USDT", "USDC"]
+    bodies = [json.loads(request.content) for request in venue.requests if request.content]
+    assert bodies == [{"category": "linear", "settleCoin": coin} for coin in ("USDT", "USDC")]
+
+
+def test_a_coin_whose_cancel_fails_keeps_no_other_from_being_cancelled_and_is_no_success():
+    venue = Venue(cancel_all=[result({}, 10016), result({"list": []})])
+    with venue.client() as client, pytest.raises(VenueUnknown):
+        client.cancel_everything()
+    assert venue.paths().count("cancel-all") == 2
+
+
+def test_an_order_of_ours_is_cancelled_by_its_own_id_unseen():
+    venue = Venue(cancel=[result({}), result({}, 110001)])
+    with venue.client() as client:
+        assert client.cancel_own("BTCUSDT", "slwq-1-1")
+        assert not client.cancel_own("BTCUSDT", "slwq-1-1"), "it had ended, or never was"
+    assert b'"orderLinkId":"slwq-1-1"' in venue.requests[1].content
+
+
 def test_open_orders_come_from_all_pages_in_the_venues_decimals():
     venue = Venue(
         realtime=[

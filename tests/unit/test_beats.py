@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.runtime.beats import Beats, Source, expected, state_of, traded
+from bot.runtime.beats import Beats, Source, expected, state_of
 
 
 def target(folder: Path, name: str, run: str, account: str = "a1", port: int = 1) -> None:
@@ -40,21 +40,6 @@ def test_a_file_that_became_unreadable_is_still_expected_and_one_that_is_gone_is
 def test_a_folder_that_cannot_be_read_is_an_error_and_not_nobody(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no-such"):
         expected(tmp_path / "no-such", "a1")
-
-
-@pytest.mark.parametrize(
-    ("status", "symbols"),
-    [
-        ('{"active_orders": {"BTCUSDT": 2, "ETHUSDT": 0}, "state": "RUNNING"}', ["BTCUSDT", "ETHUSDT"]),
-        ('{"active_orders": {"BTCUSDT": 2, "--flatten": 0}}', ["BTCUSDT"]),
-        ('{"active_orders": ["BTCUSDT"]}', []),
-        ('{"state": "RUNNING"}', []),
-        ("[]", []),
-        ("not JSON", []),
-    ],
-)
-def test_a_bot_says_what_it_trades_and_what_is_no_symbol_is_none(status: str, symbols: list[str]) -> None:
-    assert traded(status) == symbols
 
 
 def test_so_many_in_a_row_and_somebody_is_gone_told_once() -> None:

@@ -39,6 +39,8 @@ def settings_of(tmp_path: Path, text: str) -> Path:
         ("strategy: {}\nstrategy: {}", ":2: key 'strategy' is given twice"),
         ("strategy: {", ":1:"),
         ("execution: {inventory_max_quote: 5}", "execution: unknown key"),
+        ("risk: {statement_max_age_s: 0}", "allowed: > 0 and <= 86400"),
+        ("venue: {disconnect_cancel_s: 5}", "disconnect_cancel_s 5 must be longer than receive_window_ms 5000"),
         ("fees: {profile: VIP9}", "fees.profile: 'VIP9' is not allowed"),
     ],
 )

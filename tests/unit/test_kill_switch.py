@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
-from bot.runtime.kill_switch import KillSwitch, Report
+from bot.journal import JournalError
+from bot.runtime.kill_switch import KillSwitch
 from bot.runtime.kill_switch_command import own_key, run_command, write_report
+from bot.runtime.kill_switch_report import Report
 from bot.runtime.secrets import Scrubber
 from bot.venues.bybit.account_client import AccountOrder
 from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueRefused, VenueUnknown, VenueUnreachable
@@ -55,19 +58,29 @@ class Account:
 
     def open_orders(self, symbols):
         self._call("open_orders")
-        return [found for found in self.orders if found.symbol in symbols]
+        return [found for found in self.orders if not symbols or found.symbol in symbols]
 
     def recent_orders(self, symbols):
         self._call("recent_orders")
-        return [found for found in (*self.orders, *self.ended) if found.symbol in symbols]
+        return [found for found in (*self.orders, *self.ended) if not symbols or found.symbol in symbols]
 
     def cancel_all(self, symbol: str) -> int:
         self._call("cancel_all")
         self.ended += self.orders
-        self.sent.append("cancel_all")
-        count = len(self.orders)
-        self.orders = []
-        return count
+        self.sent.append("cancel_all" if symbol == SYMBOL else f"cancel_all {symbol}")
+        before = len(self.orders)
+        self.orders = [left for left in self.orders if symbol not in ("*", left.symbol)]
+        return before - len(self.orders)
+
+    def cancel_everything(self) -> int:
+        return self.cancel_all("*")
+
+    def cancel_own(self, symbol: str, client_order_id: str) -> bool:
+        self._call("cancel_own")
+        self.sent.append(f"cancel_own {symbol} {client_order_id}")
+        before = len(self.orders)
+        self.orders = [left for left in self.orders if left.client_order_id != client_order_id]
+        return len(self.orders) < before
 
     def cancel(self, gone: AccountOrder) -> bool:
         self._call("cancel")
@@ -78,7 +91,7 @@ class Account:
 
     def positions(self, symbols):
         self._call("positions")
-        return [Position(symbol, self.qty, Decimal(100)) for symbol in symbols]
+        return [Position(symbol, self.qty, Decimal(100)) for symbol in symbols or [SYMBOL]]
 
     def instrument(self, symbol: str) -> Instrument:
         return Instrument(
@@ -98,9 +111,9 @@ class Account:
         return "o"
 
 
-def order(client_order_id: str) -> AccountOrder:
+def order(client_order_id: str, symbol: str = SYMBOL) -> AccountOrder:
     return AccountOrder(
-        SYMBOL, client_order_id, f"v-{client_order_id}", Side.BUY, Decimal(1), Decimal(1), Decimal(0), False
+        symbol, client_order_id, f"v-{client_order_id}", Side.BUY, Decimal(1), Decimal(1), Decimal(0), False
     )
 
 
@@ -112,9 +125,12 @@ def run(
     clock: Clock | None = None,
     deadline_s: float = 5.0,
     quiet_s: float = 0.5,
+    symbols: Sequence[str] = (SYMBOL,),
+    **more: Any,
 ) -> Report:
     clock = clock or Clock()
-    return KillSwitch(account, [SYMBOL], quiet_s=quiet_s).run(execute, flatten, deadline_s, clock, clock.wait)
+    switch = KillSwitch(account, symbols, **{"late_s": 0.0, "quiet_s": quiet_s, **more})
+    return switch.run(execute, flatten, deadline_s, clock, clock.wait)
 
 
 def test_a_dry_run_reads_and_sends_nothing():
@@ -168,7 +184,7 @@ class Delisted(Account):
 
 def test_a_symbol_that_cannot_be_read_proves_nothing_and_keeps_no_other_from_being_cancelled():
     account, clock = Delisted(own=2, foreign=1), Clock()
-    report = KillSwitch(account, ["GONEUSDT", SYMBOL]).run(True, False, 1.0, clock, clock.wait)
+    report = KillSwitch(account, ["GONEUSDT", SYMBOL], late_s=0.0).run(True, False, 1.0, clock, clock.wait)
     assert (report.status, report.cancelled, report.reads) == ("failed", 2, [])
     assert account.sent == ["cancel slwq-1-0", "cancel slwq-1-1"]
     assert [left.client_order_id for left in account.orders] == ["hand-0"]
@@ -177,7 +193,7 @@ def test_a_symbol_that_cannot_be_read_proves_nothing_and_keeps_no_other_from_bei
 def test_what_holds_no_positions_is_proven_without_any_and_cannot_be_flattened():
     account, clock = Account(own=1), Clock()
     account.failing = {"positions"}
-    switch = KillSwitch(account, [SYMBOL], holds_positions=False)
+    switch = KillSwitch(account, [SYMBOL], late_s=0.0, holds_positions=False)
     assert switch.run(True, False, 5.0, clock, clock.wait).errors == []
     with pytest.raises(ValueError, match="no positions"):
         switch.run(True, True, 5.0, clock, clock.wait)
@@ -254,7 +270,7 @@ def test_what_goes_wrong_is_said_while_it_goes_wrong_and_once():
     account, clock = Account(own=1), Clock()
     account.failing = {"everything"}
     said: list[str] = []
-    KillSwitch(account, [SYMBOL], say=said.append).run(True, False, 2.0, clock, clock.wait)
+    KillSwitch(account, [SYMBOL], late_s=0.0, say=said.append).run(True, False, 2.0, clock, clock.wait)
     assert said == [
         "reading open orders failed: everything: connection refused".replace("everything", "open_orders"),
         "not proven within 2.0 s",
@@ -339,6 +355,120 @@ def test_no_flatten_order_leaves_while_own_orders_may_be_open():
     assert report.status == "failed"
 
 
+# ---- a create that comes late ---------------------------------------------------------------------------------------
+
+
+def lands(account: Account, clock: Clock, at_s: float, fills: bool = False) -> None:
+    """A create that was on its way when the bot died: at the venue so many seconds after the start."""
+    late = [order("slwq-1-late")]
+
+    def turn() -> None:
+        if late and clock.now_ns - START_NS >= at_s * 1e9:
+            account.orders.append(late.pop())
+            account.qty += Decimal("0.4") if fills else 0
+
+    clock.on_wait.append(turn)
+
+
+def test_a_create_that_lands_after_the_first_proof_could_have_been_is_found_and_cancelled():
+    account, clock = Account(own=1), Clock()
+    lands(account, clock, 6.0)
+    report = run(account, clock=clock, deadline_s=20.0, late_s=7.5)
+    assert (report.status, report.cancelled, account.orders) == ("executed", 2, [])
+
+
+def test_the_first_of_the_two_reads_that_prove_is_after_the_wait():
+    account, clock = Account(own=1), Clock()
+    assert run(account, clock=clock, deadline_s=20.0, late_s=7.5).status == "executed"
+    assert clock.now_ns - START_NS >= 8_000_000_000
+    assert run(Account(own=1), deadline_s=7.0, late_s=7.5).status == "failed"
+
+
+def test_a_late_create_that_fills_is_flattened_too_and_flattening_does_not_wait():
+    account, clock = Account(own=1, qty="0.4"), Clock()
+    sent_at_s: list[float] = []
+    place = account.place_immediate
+    account.place_immediate = lambda sent: (sent_at_s.append((clock.now_ns - START_NS) / 1e9), place(sent))[1]  # type: ignore[method-assign]
+    lands(account, clock, 5.0, fills=True)
+    report = run(account, flatten=True, clock=clock, deadline_s=20.0, late_s=7.5)
+    assert (report.status, report.flattened, account.orders, account.qty) == ("executed", True, [], 0)
+    assert sent_at_s[0] < 1
+    assert 5 < sent_at_s[1] < 6
+
+
+# ---- without any read that succeeds ---------------------------------------------------------------------------------
+
+
+def test_with_every_read_failing_an_account_of_ours_alone_is_cancelled_blind_again_and_again_and_never_called_done():
+    account, clock = Account(own=2), Clock()
+    account.failing = {"open_orders", "recent_orders", "positions"}
+    report = run(account, clock=clock, alone=True)
+    assert account.orders == []
+    assert account.sent[0] == "cancel_all"
+    assert 3 <= len(account.sent) <= 10, "again and again, but no flood"
+    assert (report.status, report.exit_code, report.reads) == ("failed", 1, [])
+
+
+def test_with_every_read_failing_on_a_shared_account_what_the_journal_knows_is_cancelled_by_its_id():
+    account, clock = Account(own=2, foreign=1), Clock()
+    account.failing = {"open_orders", "recent_orders", "positions"}
+    known = [(SYMBOL, "slwq-1-0"), (SYMBOL, "slwq-1-1"), (SYMBOL, "hand-0")]
+    report = run(account, clock=clock, known=lambda: known)
+    assert [left.client_order_id for left in account.orders] == ["hand-0"]
+    assert not [sent for sent in account.sent if "hand" in sent or "cancel_all" in sent]
+    assert report.status == "failed"
+
+
+def test_what_is_cancelled_blind_goes_out_before_the_first_read_and_a_read_ends_it():
+    account = Account(own=1)
+    order_of_calls: list[str] = []
+    call = account._call
+    account._call = lambda name: (order_of_calls.append(name), call(name))[1]  # type: ignore[method-assign]
+    report = run(account, known=lambda: [(SYMBOL, "slwq-1-0")])
+    assert order_of_calls[:2] == ["cancel_own", "open_orders"]
+    assert (report.status, order_of_calls.count("cancel_own")) == ("executed", 1)
+
+
+def test_a_cancel_that_fails_blind_or_a_journal_that_cannot_be_read_is_said_and_keeps_nothing_from_being_tried():
+    def unreadable() -> Sequence[tuple[str, str]]:
+        raise JournalError("/runs/r-1/journal.db: is damaged")
+
+    account = Account(own=1)
+    report = run(account, known=unreadable)
+    assert (report.status, report.cancelled) == ("executed", 1)
+    assert "/runs/r-1/journal.db: is damaged" in report.errors
+    account = Account(own=1)
+    account.failing = {"cancel_own"}
+    report = run(account, known=lambda: [(SYMBOL, "slwq-1-0")])
+    assert (report.status, report.cancelled) == ("executed", 1)
+    assert any("slwq-1-0" in error for error in report.errors)
+
+
+# ---- the whole account ----------------------------------------------------------------------------------------------
+
+
+def test_without_symbols_it_covers_every_symbol_of_the_account():
+    account = Account(qty="0.4")
+    account.orders = [order("slwq-1-0"), order("slwq-1-1", "SOLUSDT"), order("hand-0", "ETHUSDT")]
+    report = run(account, flatten=True, symbols=())
+    assert (report.status, report.flattened, account.qty) == ("executed", True, 0)
+    assert [left.client_order_id for left in account.orders] == ["hand-0"]
+    assert {"cancel_all", "cancel_all SOLUSDT"} <= set(account.sent)
+    account = Account()
+    account.orders = [order("slwq-1-0"), order("slwq-1-1", "SOLUSDT")]
+    assert run(account, symbols=()).status == "executed"
+    assert account.sent == ["cancel_all *"]
+
+
+def test_positions_can_be_left_to_those_that_were_named():
+    account = Account(qty="0.4")
+    asked: list[Sequence[str]] = []
+    positions = account.positions
+    account.positions = lambda symbols: (asked.append(symbols), positions(symbols))[1]  # type: ignore[method-assign]
+    assert run(account, flatten=True, symbols=(), positions_of=(SYMBOL,)).flattened
+    assert set(map(tuple, asked)) == {(SYMBOL,)}
+
+
 # ---- command --------------------------------------------------------------------------------------------------------
 
 ENVIRON = {
@@ -358,7 +488,8 @@ def test_a_missing_secret_is_named_and_bad_input(name, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "--symbols"),
+        (["--late-s", "400"], "0.0 to 300.0"),
+        (["--foreign-orders", "keep"], "--foreign-orders"),
         (["--symbols", "btc/usdt"], "'btc/usdt'"),
         (["--symbols", SYMBOL, "--deadline-s", "0"], "1.0 to 600.0"),
         (["--symbols", SYMBOL, "--deadline-s", "nan"], "1.0 to 600.0"),

@@ -167,6 +167,57 @@ def test_an_account_that_stands_above_its_leverage_at_the_start_is_held_before_t
     assert set(allowed.quotes) == {Side.SELL}
 
 
+# ---- a statement that stops coming ----
+
+
+def shown(driver: Driver) -> dict[str, float]:
+    return {name: value for name, _, value in driver.engine.gauges(driver.now)}
+
+
+def test_a_statement_that_stops_coming_is_no_statement_after_its_time_and_nothing_is_quoted_by_it() -> None:
+    driver = Driver(statement_max_age_s=D(10), leverage_max=D(2))
+    driver.tell(ev.WalletRead(driver.now, D(1000), D(100)))
+    driver.start()
+    driver.wait(9 * S)
+    assert driver.engine.view == "RUNNING"
+    assert (shown(driver)["mm_margin_ratio"], driver.engine.state.leverage_quote) == (0.1, 2000)
+    driver.wait(2 * S)
+    assert (reasons(driver), driver.engine.view, driver.venue) == (["statement_stale"], "FROZEN", {})
+    assert "mm_margin_ratio" not in shown(driver)
+    assert shown(driver)["mm_statement_age_seconds"] > 10
+    assert driver.engine.state.leverage_quote == 0
+    driver.tell(ev.ReadFailed(driver.now, "wallet", SYMBOL, "HTTP 503"))
+    driver.wait(5 * S)
+    assert reasons(driver) == ["statement_stale"]
+    driver.tell(ev.WalletRead(driver.now, D(1000), D(200)))
+    driver.wait(3 * S)
+    assert (reasons(driver), driver.engine.view) == ([], "RUNNING")
+    assert shown(driver)["mm_margin_ratio"] == 0.2
+
+
+def test_a_statement_that_never_came_is_missed_from_the_first_quote_on() -> None:
+    driver = Driver(statement_max_age_s=D(10)).start()
+    driver.wait(5 * S)
+    assert driver.engine.view == "RUNNING"
+    assert not {"mm_margin_ratio", "mm_statement_age_seconds"} & set(shown(driver))
+    driver.wait(6 * S)
+    assert reasons(driver) == ["statement_stale"]
+
+
+def test_a_statement_is_not_late_before_three_reads_of_the_account_were_due() -> None:
+    driver = Driver(statement_max_age_s=D(10), recon_interval_s=D(5)).start()
+    driver.wait(14 * S)
+    assert driver.engine.view == "RUNNING"
+    driver.wait(2 * S)
+    assert reasons(driver) == ["statement_stale"]
+
+
+def test_shadow_has_no_account_that_could_state_anything() -> None:
+    driver = Driver(mode="shadow", statement_max_age_s=D(10)).start()
+    driver.wait(30 * S)
+    assert (driver.engine.view, reasons(driver)) == ("RUNNING", [])
+
+
 # ---- counts and sizes ----
 
 

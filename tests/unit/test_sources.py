@@ -25,6 +25,9 @@ FACTS = CheckFacts(
     grant_age_s=1.0,
     journal_totals=dict.fromkeys(WITNESSED, 0),
     prometheus_totals=dict.fromkeys(WITNESSED, Decimal(0)),
+    statement_stale=False,
+    margin_ratio=Decimal("0.2"),
+    watchdog_beats=True,
 )
 
 
@@ -43,7 +46,7 @@ def _table(query: str, *journals: Path) -> Measurement:
 
 
 def _check(name: str, facts: CheckFacts) -> Measurement:
-    good = "== 0" if name.startswith("journal") else "== 1"
+    good = "== 0" if name.startswith("journal") else "< 0.8" if name == "margin_ratio" else "== 1"
     asked = criterion(source="check", query=None, check=name, unit="count", go=good, no_go=None)
     (reading,) = measure_checks([asked], facts, AT_MS)
     return judge(asked, reading, AT_MS)
@@ -91,7 +94,13 @@ def test_reading_never_writes_to_a_journal(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM total").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("name", ["process_up", "digest_as_signed", "grant_fresh", "journal_agrees_with_prometheus"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("process_up", "digest_as_signed", "grant_fresh", "journal_agrees_with_prometheus", "margin_ratio"),
+        "watchdog_beats",
+    ],
+)
 def test_every_check_passes_on_good_facts_and_is_unknown_without_any(name: str) -> None:
     assert _check(name, FACTS).outcome is Outcome.PASS
     bare = CheckFacts(digest_signed="d", version_signed="v", grant_ttl_s=5.0, status_error="no answer")
@@ -106,6 +115,21 @@ def test_each_check_fails_on_the_fact_that_it_is_about() -> None:
     assert _check("grant_fresh", replace(FACTS, grant_age_s=None)).outcome is Outcome.FAIL
     silent = _check("grant_fresh", replace(FACTS, grant_age_s=None, status_error="connection refused"))
     assert (silent.cause, "connection refused" in silent.reason) == (Cause.NO_DATA, True)
+
+
+def test_a_statement_that_stopped_coming_is_stale_and_one_that_never_came_no_data() -> None:
+    assert _check("margin_ratio", replace(FACTS, margin_ratio=Decimal("0.8"))).outcome is Outcome.FAIL
+    stale = _check("margin_ratio", replace(FACTS, statement_stale=True, margin_ratio=None))
+    assert (stale.outcome, stale.cause) == (Outcome.UNKNOWN, Cause.STALE)
+    assert _check("margin_ratio", replace(FACTS, statement_stale=True)).cause is Cause.STALE, "its old value is none"
+    assert _check("margin_ratio", replace(FACTS, margin_ratio=None)).cause is Cause.NO_DATA
+
+
+def test_a_watchdog_that_is_gone_or_hangs_fails_and_one_nobody_looked_at_is_unknown() -> None:
+    gone = _check("watchdog_beats", replace(FACTS, watchdog_beats=False, watchdog_said="no watchdog"))
+    assert (gone.outcome, "no watchdog" in gone.reason) == (Outcome.FAIL, True)
+    unknown = _check("watchdog_beats", replace(FACTS, watchdog_beats=None, watchdog_said="cannot be read"))
+    assert (unknown.cause, "cannot be read" in unknown.reason) == (Cause.SOURCE_ERROR, True)
 
 
 def test_two_witnesses_that_disagree_show_by_how_much_and_about_what() -> None:

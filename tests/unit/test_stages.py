@@ -67,6 +67,10 @@ def test_both_plans_give_the_canary_the_sizes_of_the_specification() -> None:
         assert canary.edge_threshold_bps == Decimal("5.0")
 
 
+def test_an_order_may_come_late_by_the_grants_time_the_receive_window_and_two_quote_intervals() -> None:
+    assert [load_plan(path).late_s for path in PLANS] == [7.5, 10.5]
+
+
 def test_a_stage_that_cannot_run_is_refused_by_name_in_one_line() -> None:
     real, plan = load_plan(ROOT / "configs" / "rollout.yaml"), load_plan(SMOKE)
     with pytest.raises(PlanError, match=r"plan production: stage shadow cannot run: .*; available: canary, soak"):

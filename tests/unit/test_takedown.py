@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,3 +83,50 @@ def test_an_answer_without_an_order_is_clean(tmp_path: Path, monkeypatch: pytest
     clean, said = _clean(tmp_path, monkeypatch, httpx.Response(200, json={"orders": []}), alive=True)
     assert clean
     assert said == "sim-1: the venue shows no open order"
+
+
+class Switches:
+    """Stands where processes are started: what was to be run, and how it ends."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        self.commands.append(command)
+        return subprocess.CompletedProcess(command, self.code)
+
+
+def _account(folder: StateFolder, name: str, venue: str) -> None:
+    account = dict.fromkeys((*FIELDS, *SECRETS), "x") | {"account": name, "venue": venue}
+    write_private(folder.accounts / f"{name}.json", json.dumps(account))
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_without_a_record_that_can_be_read_every_account_is_cleaned_whole_and_late_orders_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    folder, switches = StateFolder(tmp_path), Switches(code)
+    folder.create()
+    _account(folder, "sub-1", "bybit")
+    folder.record.write_text("no database, but long enough to be taken for one that is damaged " * 20)
+    monkeypatch.setattr(takedown.subprocess, "run", switches)
+    said = list[str]()
+    assert stop_trading(folder, "test", "test", said.append) is (code == 0)
+    (command,) = switches.commands
+    assert "--symbols" not in command, "the whole account, not what some plan names"
+    assert {"--execute", "--flatten"} <= set(command)
+    assert command[command.index("--late-s") + 1] == "10.5"
+    assert command[command.index("--journal") + 1] == str(folder.runs)
+
+
+def test_without_any_record_an_account_at_a_venue_that_is_not_ours_is_not_taken_for_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, switches = StateFolder(tmp_path), Switches(1)
+    folder.create()
+    _account(folder, "sub-1", "bybit")
+    monkeypatch.setattr(takedown.subprocess, "run", switches)
+    said = list[str]()
+    assert not stop_trading(folder, "test", "test", said.append)
+    assert said == ["sub-1: kill switch FAILED"]

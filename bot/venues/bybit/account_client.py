@@ -29,6 +29,7 @@ from bot.venues.port import (
     Position,
     TopOfBook,
     VenueClockSkew,
+    VenueError,
     VenueGarbled,
     VenueRefused,
     VenueUnknown,
@@ -130,18 +131,36 @@ class AccountClient:
     # ---- reads of the account ---------------------------------------------------------------------------------------
 
     def open_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
-        """All working orders of these symbols, whoever sent them, over all pages. A status nobody knows is working."""
-        rows = (row for symbol in symbols for row in self._open_rows(symbol))
+        """All working orders of these symbols, whoever sent them, over all pages. A status nobody knows is working.
+
+        No symbols: those of the whole account, in this category.
+        """
+        rows = (row for symbol, coin in self._scopes(symbols) for row in self._open_rows(symbol, coin))
         return [_account_order(row) for row in rows if _may_work(row)]
 
     def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
-        """The newest orders of each symbol, whoever sent them, ended ones included; at most a page each."""
-        pages = (self._read(calls.recent_orders(self._category, symbol), wire.OrderPage) for symbol in symbols)
-        return [_account_order(row) for page in pages for row in page.rows if row.symbol in symbols]
+        """The newest orders of each symbol, whoever sent them, ended ones included; at most a page each.
+
+        No symbols: those of the whole account, in this category.
+        """
+        scopes = self._scopes(symbols)
+        pages = (self._read(calls.recent_orders(self._category, *scope), wire.OrderPage) for scope in scopes)
+        rows = (row for page in pages for row in page.rows)
+        return [_account_order(row) for row in rows if not symbols or row.symbol in symbols]
+
+    def _scopes(self, symbols: Sequence[str]) -> list[tuple[str, str]]:
+        """(symbol, settle coin) of every question that is to be asked, one of each pair empty."""
+        if symbols:
+            return [(symbol, "") for symbol in symbols]
+        return [("", coin) for coin in calls.SETTLE_COINS[self._category]]
 
     def positions(self, symbols: Sequence[str]) -> list[Position]:
-        """One position for each symbol, flat ones included (quantity 0)."""
+        """One position for each symbol, flat ones included (quantity 0). No symbols: all that are held."""
         found: list[Position] = []
+        if not symbols:
+            for coin in calls.SETTLE_COINS[self._category]:
+                rows = list(self._position_rows(coin))
+                found += [decode.position(rows, symbol) for symbol in dict.fromkeys(row.symbol for row in rows)]
         for symbol in symbols:
             page = self._read(calls.position(self._category, symbol), wire.PositionPage)
             found.append(decode.position(page.rows, symbol))
@@ -191,9 +210,31 @@ class AccountClient:
         envelope = self._mutate(calls.cancel_all(self._category, symbol))
         return len(wire.decode(wire.CancelAllAck, envelope.result, calls.CANCEL_ALL).rows)
 
+    def cancel_everything(self) -> int:
+        """Cancels every order of the account in this category, whoever sent it. How many the venue says it cancelled.
+
+        Raises what the last that failed raised, after all were tried.
+        """
+        cancelled, failed = 0, None
+        for coin in calls.SETTLE_COINS[self._category]:
+            try:
+                envelope = self._mutate(calls.cancel_everything(self._category, coin))
+                cancelled += len(wire.decode(wire.CancelAllAck, envelope.result, calls.CANCEL_ALL).rows)
+            except VenueError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return cancelled
+
     def cancel(self, order: AccountOrder) -> bool:
         """Cancels one order. False: it had already ended."""
-        call = calls.cancel(self._category, order.symbol, venue_order_id=order.venue_order_id)
+        return self._cancel(calls.cancel(self._category, order.symbol, venue_order_id=order.venue_order_id))
+
+    def cancel_own(self, symbol: str, client_order_id: str) -> bool:
+        """Cancels one order of ours by its own id, unseen. False: it had already ended, or never was."""
+        return self._cancel(calls.cancel(self._category, symbol, client_order_id=client_order_id))
+
+    def _cancel(self, call: Call) -> bool:
         try:
             self._mutate(call)
         except VenueRefused as error:
@@ -218,13 +259,23 @@ class AccountClient:
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
-    def _open_rows(self, symbol: str) -> Iterator[wire.OrderRow]:
+    def _open_rows(self, symbol: str, coin: str) -> Iterator[wire.OrderRow]:
         seen: set[str] = set()
         cursor = ""
         while True:
-            page = self._read(calls.open_orders(self._category, symbol, cursor), wire.OrderPage)
-            yield from (row for row in page.rows if row.symbol == symbol)
+            page = self._read(calls.open_orders(self._category, symbol, cursor, coin), wire.OrderPage)
+            yield from (row for row in page.rows if symbol in ("", row.symbol))
             cursor = wire.next_cursor(page.next_page_cursor, seen, calls.OPEN_ORDERS) if page.rows else ""
+            if not cursor:
+                return
+
+    def _position_rows(self, coin: str) -> Iterator[wire.PositionRow]:
+        seen: set[str] = set()
+        cursor = ""
+        while True:
+            page = self._read(calls.positions_held(self._category, coin, cursor), wire.PositionPage)
+            yield from page.rows
+            cursor = wire.next_cursor(page.next_page_cursor, seen, calls.POSITIONS) if page.rows else ""
             if not cursor:
                 return
 

@@ -356,12 +356,6 @@ class BybitAdapter:
         """Kind → 1 while that socket is subscribed, for mm_connections_open."""
         return {"public": 0, "private": 0, "trade": 0} | {one.name: int(one.is_up) for one in self._streams}
 
-    @property
-    def margin_ratio(self) -> float | None:
-        """Margin in use / equity by the wallet topic, for mm_margin_ratio; None before its first message."""
-        ratio = self._private.margin_ratio if self._private is not None else None
-        return None if ratio is None else float(ratio)
-
     def drain_observations(self) -> list[Observation]:
         """Latencies of creates (send to answer, mm_order_latency_ms) since the last call."""
         drained, self._observations = self._observations, []

@@ -45,6 +45,9 @@ BOT_ENDPOINTS: Final = (
 )
 """What the adapter calls; the counters of its answers are born with these."""
 
+POSITION_PAGE_ROWS: Final = 200
+SETTLE_COINS: Final[dict[Category, tuple[str, ...]]] = {"linear": ("USDT", "USDC"), "spot": ("",)}
+"""What a question about the whole account has to be asked for, one by one."""
 PAGE_ROWS: Final = 50
 EXECUTION_PAGE_ROWS: Final = 100
 EXECUTION_WINDOW_MS: Final = 7 * 24 * 3600 * 1000
@@ -170,6 +173,11 @@ def cancel_all(category: Category, symbol: str) -> Call:
     return _post(CANCEL_ALL, {"category": category, "symbol": symbol})
 
 
+def cancel_everything(category: Category, coin: str) -> Call:
+    """Every order that settles in that coin; of spot, which needs none, every order."""
+    return _post(CANCEL_ALL, {"category": category, **({"settleCoin": coin} if coin else {})})
+
+
 def batch(several: Sequence[Call]) -> Call:
     """Calls of one kind and one category as one."""
     orders = [msgspec.json.decode(call.body, type=dict[str, str | int | bool]) for call in several]
@@ -188,13 +196,19 @@ def disconnect_cancel(category: Category, window_s: int) -> Call:
 # ---- reads of the account -------------------------------------------------------------------------------------------
 
 
-def open_orders(category: Category, symbol: str, cursor: str = "") -> Call:
-    return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="0", limit=str(PAGE_ROWS), cursor=cursor)
+def open_orders(category: Category, symbol: str, cursor: str = "", coin: str = "") -> Call:
+    """Of one symbol, or of all that settle in that coin; of spot with neither, all."""
+    return _get(
+        OPEN_ORDERS, category=category, symbol=symbol, settleCoin=coin, openOnly="0", limit=str(PAGE_ROWS),
+        cursor=cursor,
+    )  # fmt: skip
 
 
-def recent_orders(category: Category, symbol: str) -> Call:
+def recent_orders(category: Category, symbol: str, coin: str = "") -> Call:
     """The newest orders, those that have ended included; one page, as it happens."""
-    return _get(OPEN_ORDERS, category=category, symbol=symbol, openOnly="1", limit=str(PAGE_ROWS))
+    return _get(
+        OPEN_ORDERS, category=category, symbol=symbol, settleCoin=coin, openOnly="1", limit=str(PAGE_ROWS)
+    )  # fmt: skip
 
 
 def order_now(category: Category, symbol: str, client_order_id: str) -> Call:
@@ -233,6 +247,11 @@ def execution_windows(since_ms: int, until_ms: int) -> list[tuple[int, int]]:
 
 def position(category: Category, symbol: str) -> Call:
     return _get(POSITIONS, category=category, symbol=symbol)
+
+
+def positions_held(category: Category, coin: str, cursor: str = "") -> Call:
+    """Of all symbols that settle in that coin; what is flat is not shown."""
+    return _get(POSITIONS, category=category, settleCoin=coin, limit=str(POSITION_PAGE_ROWS), cursor=cursor)
 
 
 def wallet(coin: str) -> Call:

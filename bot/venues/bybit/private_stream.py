@@ -1,35 +1,34 @@
-"""The account's own stream: authenticate, subscribe `order execution wallet`, and only then StreamUp.
+"""The account's own stream: authenticate, subscribe `order execution`, and only then StreamUp.
 
 After every StreamUp("private") the account has to be read: what happened while the stream was down is not repeated.
 Rows of other categories and symbols are not ours to judge and are passed over; everything else is passed on as the
 venue sends it, orders of others on the same account included (their client ids may be empty).
 
 The `position` topic is left alone: it fires on every order operation, and a position is what fills make of the one that
-was read.
+was read. So is `wallet`: it says nothing while nothing happens, so nobody could tell an old word from a silent one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal
 from random import Random
 from typing import Final
 
 from bot.domain.events import OrderUpdated
 from bot.domain.instrument import Category
 from bot.venues.bybit import wire
-from bot.venues.bybit.decode import Grid, decimal, execution, venue_order
+from bot.venues.bybit.decode import Grid, execution, venue_order
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, operation, push_of
 from bot.venues.port import Sink
 from bot.venues.transport import Transport
 
-TOPICS: Final = ("order", "execution", "wallet")
+TOPICS: Final = ("order", "execution")
 AUTH_VALID_MS: Final = 10_000
 
 
 class PrivateStream(Stream):
-    """Own orders and fills. `margin_ratio` is the stream's latest word, for display only."""
+    """Own orders and fills."""
 
     def __init__(
         self,
@@ -53,7 +52,6 @@ class PrivateStream(Stream):
         self._venue_now_ms = venue_now_ms
         self.guards_orders = False
         """Whether this connection is one whose loss cancels the account's orders, once it is gone too long"""
-        self.margin_ratio: Decimal | None = None
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
@@ -69,8 +67,6 @@ class PrivateStream(Stream):
                 self._take_orders(push)
             case "execution":
                 self._take_executions(push)
-            case "wallet":
-                self._take_wallet(push)
             case "" if push.op == "auth":
                 guarding = ("dcp.spot" if self._category == "spot" else "dcp.future",) if self.guards_orders else ()
                 self._send(operation("subscribe", (*TOPICS, *guarding)))
@@ -94,10 +90,3 @@ class PrivateStream(Stream):
             event = execution(row, grid.instrument, self._now_ns()) if grid is not None else None
             if event is not None:
                 self._sink(event)
-
-    def _take_wallet(self, push: wire.Push) -> None:
-        for row in wire.decode_rows(wire.WalletRow, push.data, push.topic):
-            if row.total_equity and row.total_initial_margin:
-                equity = decimal(row.total_equity, "totalEquity")
-                used = decimal(row.total_initial_margin, "totalInitialMargin")
-                self.margin_ratio = used / equity if equity > 0 else None
