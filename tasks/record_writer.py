@@ -49,7 +49,7 @@ class RecordWriter(Record):
 
     def __init__(self, record: Record, account: str) -> None:
         super().__init__(record.engine)
-        self.account = account
+        self.account = self.writer = account
 
     # ---- the chain ------------------------------------------------------------------------------------------------
 

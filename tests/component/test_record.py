@@ -1,4 +1,4 @@
-"""The record: its inbox, its epochs, and its chain in the same transaction as what it tells of."""
+"""The record on either database: its inbox, its epochs, and its chain in the same transaction as what it tells of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 from tasks.record import Record, RecordError
@@ -17,9 +18,12 @@ from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout,
 from tasks.record_writer import EpochLost, RecordWriter
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty record with every table; that the migration makes the same ones is tested with real processes."""
+    if request.param == "postgresql":
+        emptied: str = request.getfixturevalue("postgres_server").emptied()
+        return emptied
     made = f"sqlite:///{tmp_path}/rollout.db"
     engine = open_engine(made)
     SQLModel.metadata.create_all(engine)
@@ -122,7 +126,7 @@ def test_two_writers_cannot_follow_the_same_link(writer: RecordWriter) -> None:
             "INSERT INTO record (account, seq, prev_hash, hash, at, kind, body) "
             "SELECT account, 99, prev_hash, 'x', at, kind, body FROM record WHERE seq = 1"
         )
-        with pytest.raises(Exception, match=r"UNIQUE constraint failed: record\.account, record\.prev_hash"):
+        with pytest.raises(IntegrityError, match=r"(?i)unique constraint.*prev_hash"):
             session.connection().execute(insert)
 
 
