@@ -6,18 +6,20 @@ the disk, and whoever waits for a lock gets an error after `BUSY_TIMEOUT_MS` and
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 BUSY_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_S = 5
 WRITERS = 7_305_810
 """PostgreSQL: the class of the advisory locks that writers hold, one a name."""
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def open_engine(url: str) -> Engine:
@@ -38,7 +40,11 @@ def open_engine(url: str) -> Engine:
         address,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": BUSY_TIMEOUT_MS},
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "tcp_user_timeout": BUSY_TIMEOUT_MS,
+            "client_encoding": "utf8",
+        },
     )
     event.listen(engine, "connect", _on_postgresql_connect)
     event.listen(engine, "begin", _on_postgresql_begin)
@@ -64,6 +70,22 @@ def without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         return "SLIPWAY_RECORD_URL"
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database was busy or not there: the same again later may go well."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def storable(value: Any) -> Any:
+    """JSON of a stranger's, with what no database holds as a text (NUL, half of a surrogate pair) replaced."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {storable(name): storable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [storable(one) for one in value]
+    return value
 
 
 def _on_sqlite_connect(connection: Any, _: object) -> None:

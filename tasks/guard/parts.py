@@ -178,7 +178,8 @@ async def _prove_within(guard: GuardState, active: Active, epoch: int) -> None:
                 said = ", ".join(f"{symbol} {quote:.2f}" for symbol, quote in held.items())
                 if all(quote <= limit_quote for quote in held.values()):
                     proof = {"held_quote": said, "limit": f"{limit_quote:f}", "read_at": iso(utc_now())}
-                    await guard.store.call(guard.store.record.prove_part, active.id, proof)
+                    record, number = guard.store.record, active.id
+                    guard.store.tell("plateau proven", lambda: record.prove_part(number, proof))
                     return
             if time.monotonic() >= until:
                 wanted = f"at most {limit_quote:f} per symbol within {active.stage.proof_deadline_s:g} s"

@@ -41,9 +41,9 @@ class NotInTime(AssertionError):
 
 
 class GuardStack:
-    """One account, one guard. `plan`: the plan every rollout of it uses."""
+    """One account, one guard. `plan`: the plan every rollout of it uses. `record_url` empty: SQLite in `home`."""
 
-    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7) -> None:
+    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7, record_url: str = "") -> None:
         self.folder = StateFolder(home)
         self.folder.create()
         self.plan_path = plan
@@ -53,7 +53,7 @@ class GuardStack:
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "SLIPWAY_HOME": str(home),
-            "SLIPWAY_RECORD_URL": f"sqlite:///{self.folder.record}",
+            "SLIPWAY_RECORD_URL": record_url or f"sqlite:///{self.folder.record}",
             "PYTHONUNBUFFERED": "1",
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -102,6 +102,9 @@ class PostgresServer:
             return False
         return True
 
+    def is_up(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL, as a crash: the server and every process of it, each of which has a session of its own."""
         assert self._process is not None
@@ -129,7 +132,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """Nothing of it is left."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_up():
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
