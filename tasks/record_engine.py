@@ -6,6 +6,7 @@ the disk, and whoever waits for a lock gets an error after `BUSY_TIMEOUT_MS` and
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def open_engine(url: str) -> Engine:
     if address.get_backend_name() == SQLITE:
         if address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(address)
+        engine = create_engine(address, json_serializer=_compact)
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
@@ -39,6 +40,7 @@ def open_engine(url: str) -> Engine:
     engine = create_engine(
         address,
         isolation_level="READ COMMITTED",
+        json_serializer=_compact,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -86,6 +88,10 @@ def storable(value: Any) -> Any:
     if isinstance(value, list):
         return [storable(one) for one in value]
     return value
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _on_sqlite_connect(connection: Any, _: object) -> None:

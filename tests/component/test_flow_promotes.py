@@ -56,7 +56,9 @@ def test_a_record_that_is_away_is_waited_for_and_a_broken_one_is_not(
     monkeypatch.setattr(stage, "AWAY_AGAIN_S", 0.001)
     away = OperationalError("select", {}, Exception("the database system is starting up"))
     broken = IntegrityError("insert", {}, Exception("unique"))
-    ended = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="promoted", candidate="c", plan_path="/p")
+    ended = StageRun(
+        rollout="r", account="a", stage="canary", attempt=1, step="promoted", candidate="c", plan_path="/p"
+    )
     answers: list[Exception | StageRun] = [away, away, ended, broken]
 
     def stand(course: stage.Course) -> StageRun:

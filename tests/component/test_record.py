@@ -143,7 +143,9 @@ def test_a_link_that_is_taken_out_or_put_in_shows(writer: RecordWriter) -> None:
     with writer.writing() as session:
         session.connection().execute(text("DELETE FROM record WHERE seq = 4"))
     assert writer.verify_chain("a").ok, "cut off at its end: that shows by the head that went out"
-    forged = f"INSERT INTO record ({columns}) SELECT account, 3, hash, 'made up', at, kind, body FROM record WHERE seq = 2"
+    forged = (
+        f"INSERT INTO record ({columns}) SELECT account, 3, hash, 'made up', at, kind, body FROM record WHERE seq = 2"
+    )
     with writer.writing() as session:
         session.connection().execute(text(forged))
     inserted = writer.verify_chain("a")

@@ -60,7 +60,9 @@ def test_a_killed_server_holds_up_no_watch_and_loses_nothing(tmp_path: Path, pos
         steps = [json.loads(one.body) for one in stack.record.entries(stack.account) if one.kind == "step"]
         assert [one["step"] for one in steps] == ["preflight", "ready", "launching", "warm_up", "watch", "watched"]
         assert stack.record.verify_chain(stack.account).ok
-        outcomes = {one.criterion_id: one.outcome for one in stack.record.measurements_latest(number) if one.ordinal >= 0}
+        outcomes = {
+            one.criterion_id: one.outcome for one in stack.record.measurements_latest(number) if one.ordinal >= 0
+        }
         assert outcomes == dict.fromkeys(("process_up", "fault_freezes", "halted", "placed"), "PASS")
         assert guard.poll() is None
     finally:
