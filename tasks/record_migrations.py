@@ -36,15 +36,19 @@ def ensure_newest(engine: Engine, url: str) -> None:
     with _only_one(engine, url):
         if _revision(engine) == NEWEST_REVISION:
             return
-        done = subprocess.run(
-            [sys.executable, "-m", "alembic", "-c", str(ALEMBIC_FOLDER / "alembic.ini"), "upgrade", "head"],
-            env={**os.environ, "SLIPWAY_RECORD_URL": url},
-            cwd=ALEMBIC_FOLDER.parent.parent,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "alembic", "-c", str(ALEMBIC_FOLDER / "alembic.ini"), "upgrade", "head"],
+                env={**os.environ, "SLIPWAY_RECORD_URL": url},
+                cwd=ALEMBIC_FOLDER.parent.parent,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            said = f"not done within {DEADLINE_S} s"
+            raise MigrationFailed(f"record {without_password(url)}: migration failed: {said}") from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no output"]
         raise MigrationFailed(f"record {without_password(url)}: migration failed: {lines[-1]}")

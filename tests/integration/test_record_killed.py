@@ -89,8 +89,6 @@ def test_what_is_told_while_the_server_dies_is_written_once_and_in_order(postgre
             store.tell("step", lambda number=number: writer.append("note", {"number": number}))
             if number == TOLD // 3:
                 await asyncio.to_thread(postgres_server.kill)
-        while not store.away_s():
-            await asyncio.sleep(0.01)
         await asyncio.to_thread(postgres_server.start)
         await store.settled()
         writing.cancel()

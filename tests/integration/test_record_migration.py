@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import MetaData, Table
 from sqlmodel import SQLModel
 
 from tasks.record import RecordError, open_record
@@ -44,13 +45,12 @@ def test_a_record_of_the_first_revision_is_brought_to_the_newest_with_its_rows(u
     names = ("name", "account", "plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce")
     told = dict.fromkeys((*names, "candidate", "author", "requested_by"), "r")
     run = {"rollout": "r", "account": "r", "stage": "canary", "attempt": 1, "step": "promoted", "candidate": "r"}
-    run |= {"plan_path": "r", "decided_others": "[]", "epoch": 3, "replicas_frozen": False}
+    run |= {"plan_path": "r", "decided_others": [], "epoch": 3, "replicas_frozen": False}
+    moment = "2026-01-02 03:04:05.000000"
     with engine.begin() as connection:
         for table, row in (("rollout", told), ("stage_run", run)):
-            columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-            moment = "'2026-01-02 03:04:05.000000'"
-            insert = f"INSERT INTO {table} ({columns}, created_at) VALUES ({values}, {moment})"
-            connection.execute(text(insert), row)
+            stored = Table(table, MetaData(), autoload_with=connection)  # as it was then, not as it is now
+            connection.execute(stored.insert(), {**row, "created_at": datetime.fromisoformat(moment)})
     engine.dispose()
     record = open_record(url)
     (kept,) = record.stage_runs("r")

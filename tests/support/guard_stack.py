@@ -6,6 +6,7 @@ behind: every process it started, and the bot that the guard started, is gone af
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import secrets
@@ -65,12 +66,20 @@ class GuardStack:
         self.record: Record = open_record(self.environment["SLIPWAY_RECORD_URL"])
         self._spent: set[tuple[str, int]] = set()
         self._asked = 0
+        self.guard_name = "guard"
+
+    def another(self) -> GuardStack:
+        """Another account at the same venue, in the same record, under the same Prometheus. Closed with this one."""
+        other = copy.copy(self)
+        other.account, other._key = other._open_account()
+        other.guard_name = f"guard-{other.account}"
+        return other
 
     # ---- processes ------------------------------------------------------------------------------------------------
 
     def start_guard(self) -> subprocess.Popen[bytes]:
         """Starts (again) the guard of the account."""
-        return self._spawn("guard", [sys.executable, "-m", "tasks.guard", "--account", self.account])
+        return self._spawn(self.guard_name, [sys.executable, "-m", "tasks.guard", "--account", self.account])
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """The account's watchdog, as the supervisor starts it."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 import psycopg
+from psycopg import sql
 from sqlmodel import SQLModel
 
 import tasks.record_tables  # noqa: F401 - the tables that are made
@@ -72,10 +73,13 @@ class PostgresServer:
             engine.dispose()
             return self._emptied
         tables = list(reversed(SQLModel.metadata.sorted_tables))
-        words = [f'DELETE FROM "{table.name}"' for table in tables]  # TRUNCATE makes each file anew: a second in all
-        words += [f"SELECT setval('{table.name}_id_seq', 1, false)" for table in tables if "id" in table.columns]
         with psycopg.connect(self._emptied) as connection:
-            connection.execute("; ".join(["SET lock_timeout = '10s'", *words]))  # type: ignore[call-overload]
+            connection.execute("SET lock_timeout = '10s'")
+            for table in tables:
+                # TRUNCATE would make each file anew: a second in all.
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
+                if "id" in table.columns:
+                    connection.execute("SELECT setval(%s, 1, false)", (f"{table.name}_id_seq",))
         return self._emptied
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
