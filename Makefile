@@ -51,12 +51,13 @@ peers: setup # the engines of others, in an environment of their own (about 1.2 
 	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
 		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
 
-bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbacktest, and the cost of more symbols
+bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbacktest, more symbols, twenty rollouts at once
 	@$(BIN)/python -m tests.bench.freeze
 	@$(BIN)/python -m tests.bench.edges
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity
 	@$(BIN)/python -m tests.bench.memory
+	@$(BIN)/python -m tests.bench.rollouts
 
 soak: setup ## hours: plans of faults, garbled messages, two simulated days, kills [HOURS=0.5] [STYLE=heavy] [KILLS=10]
 	@$(BIN)/python -m tests.bench.seeds

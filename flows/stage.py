@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from sqlalchemy.exc import SQLAlchemyError
 
 from flows.approvals import Approvals
 from flows.shown import Board, cancel_asked
@@ -15,11 +16,13 @@ from gates.course import FINAL, Step
 from gates.stages import Plan
 from tasks.ask import GuardSilent, Refused, ask_guard
 from tasks.record import Record
+from tasks.record_engine import is_away
 from tasks.record_tables import StageRun
 
 LOOK_EVERY_S = 0.25
 ASK_TRIES = 3
 ASK_TIMEOUT_S = 90
+AWAY_AGAIN_S = 1.0
 PROMOTE_AGAIN_S = 1.0
 PROMOTE_AGAIN_MAX_S = 30.0
 """A refused promotion is asked again after this long, at first and at most."""
@@ -60,7 +63,22 @@ class Course:
 
 
 def take_through(course: Course) -> StageRun:
-    """From wherever the stage stands to its end; returns the ended stage run."""
+    """From wherever the stage stands to its end; returns the ended stage run. A record that is away is waited for."""
+    told = ""
+    while True:
+        try:
+            return _from_where_it_stands(course)
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            said = str(error).splitlines()[0]
+            if said != told:
+                get_run_logger().warning("the record is away, the guard goes on: %s", said)
+            told = said
+            time.sleep(AWAY_AGAIN_S)
+
+
+def _from_where_it_stands(course: Course) -> StageRun:
     if course.step() in (Step.REQUESTED, Step.PREFLIGHT):
         course.approvals.start("entry")  # they get ready while preflight runs
     while (step := course.step()) not in FINAL:

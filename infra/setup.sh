@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sets up what is missing on Debian or Ubuntu, and nothing twice: the second time it neither asks the network nor waits.
 #   infra/setup.sh            what `make rollout` needs: uv, the locked environment, Prometheus
-#   infra/setup.sh browser    and what only `make test` needs: Chromium, and a Redis server for the journal's tests
+#   infra/setup.sh browser    and what only `make test` needs: Chromium, a Redis and a PostgreSQL server
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -127,4 +127,13 @@ fi
 if [ "${1:-}" = browser ] && ! command -v redis-server >/dev/null 2>&1; then
     install_without_starting redis-server redis-server.service ||
         refuse "redis-server: not found and apt could not install it (see $log); the journal's tests need >= 6"
+fi
+
+# ---- PostgreSQL, for the tests -------------------------------------------------------------------------------------
+
+# Debian keeps its binaries out of PATH, by version. The cluster that its package makes is never started.
+if [ "${1:-}" = browser ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null 2>&1
+then
+    install_without_starting postgresql postgresql.service ||
+        refuse "PostgreSQL: not found and apt could not install it (see $log); the record's tests need >= 12"
 fi

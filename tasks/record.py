@@ -1,7 +1,7 @@
 """The rollout's memory, for everybody: read it, and ask the guard by a row in the inbox.
 
-`open_record(url)` brings the tables to the newest revision and may be called by several processes at once. SQLite
-runs with WAL; any SQLAlchemy URL works. Only the guard uses `tasks.record_writer`, which adds the writing side.
+`open_record(url)` brings the tables to the newest revision and may be called by several processes at once. The record
+is a SQLite file or a PostgreSQL database. Only the guard uses `tasks.record_writer`, which adds the writing side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
 
 from tasks.record_chain import ChainReport, check_chain
-from tasks.record_engine import open_engine
+from tasks.record_engine import open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_tables import (
     Drill,
@@ -64,6 +64,9 @@ class Answer:
 class Record:
     """Read side of the record, and the two calls anybody may make of a guard: `submit` and `answer`."""
 
+    writer = "anybody"
+    """Whose transactions come one after another: of an account's guard, its account."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
@@ -77,8 +80,8 @@ class Record:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction that takes the write lock at its start, so that what it read still holds when it writes."""
-        bound = self.engine.execution_options(slipway_write=True)
+        """One transaction that takes its writer's lock at its start: what it read still holds when it writes."""
+        bound = self.engine.execution_options(slipway_writer=self.writer)
         with Session(bound, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -341,7 +344,8 @@ def open_record(url: str) -> Record:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError) as error:
-        raise RecordError(f"record {url}: cannot be opened: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        raise RecordError(f"record {without_password(url)}: cannot be opened: {said}") from error
     except MigrationFailed as error:
         raise RecordError(str(error)) from error
     return Record(engine)

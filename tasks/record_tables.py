@@ -162,7 +162,10 @@ class Grant(SQLModel, table=True):
 
 
 class MeasurementRow(SQLModel, table=True):
-    """A measurement on every change of value or outcome, and once a minute. `raw`: the samples it was judged from."""
+    """A measurement on every change of value or outcome, and once a minute. `raw`: the samples it was judged from.
+
+    `raw["before"]`: (ms, value) of the changes since the row before it, which had rows of their own until this one.
+    """
 
     __tablename__ = "measurement"
     id: int | None = _key()

@@ -6,12 +6,12 @@ tells of, so neither can exist without the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, delete, select, update
 
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_chain import GENESIS, canonical_json, link_hash
@@ -49,7 +49,7 @@ class RecordWriter(Record):
 
     def __init__(self, record: Record, account: str) -> None:
         super().__init__(record.engine)
-        self.account = account
+        self.account = self.writer = account
 
     # ---- the chain ------------------------------------------------------------------------------------------------
 
@@ -250,9 +250,24 @@ class RecordWriter(Record):
 
     # ---- measuring and judging ------------------------------------------------------------------------------------
 
-    def store_measurements(self, rows: Iterable[MeasurementRow], latest: Iterable[MeasurementLatest]) -> None:
-        """One transaction: rows worth keeping, and the newest of every criterion."""
+    def store_measurements(
+        self,
+        rows: Iterable[MeasurementRow],
+        latest: Iterable[MeasurementLatest],
+        stage_run_id: int = 0,
+        taken_up: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """One transaction: rows worth keeping, and the newest of every criterion.
+
+        `taken_up`: criterion → times (ms) of rows of that stage run which one of `rows` holds in itself; they go.
+        """
+        of_run = col(MeasurementRow.stage_run_id) == stage_run_id
         with self.writing() as session:
+            for criterion_id, times_ms in (taken_up or {}).items():
+                of_criterion = col(MeasurementRow.criterion_id) == criterion_id
+                session.exec(
+                    delete(MeasurementRow).where(of_run, of_criterion, col(MeasurementRow.at_ms).in_(times_ms))
+                )
             session.add_all(list(rows))
             for one in latest:
                 session.merge(one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tasks.bundle import save_bundle
 from tasks.state_folder import REPOSITORY, StateFolder
+from tests.support.postgres import PostgresServer, postgres
 
 BUNDLES = REPOSITORY / "artifacts" / "bundles"
 BYTES_EACH_MAX = 20_000_000
@@ -39,6 +41,13 @@ class PrefectOnOneWorker(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PrefectOnOneWorker:
     """Asked only where xdist distributes."""
     return PrefectOnOneWorker(config, log)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this run's own. Who kills it starts it again; each test has a database of its own."""
+    with postgres() as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ if not url:
     raise SystemExit("SLIPWAY_RECORD_URL is not set: it names the record, for example sqlite:////path/rollout.db")
 
 engine = open_engine(url)
-with engine.execution_options(slipway_write=True).connect() as connection:
+with engine.execution_options(slipway_writer="migration").connect() as connection:
     context.configure(connection=connection, target_metadata=Account.metadata, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()

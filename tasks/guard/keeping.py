@@ -1,4 +1,8 @@
-"""What is kept of measurements: rows on every change of value or outcome and once a minute, and the newest of each."""
+"""What is kept of measurements: rows on every change of value or outcome and once a minute, and the newest of each.
+
+A value that moves at every look would fill hundreds of MB a day. So the rows between two of once a minute, which differ
+by nothing but their values, are put into the later one with their times and values, and only then taken away.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +19,49 @@ KEEP_EVERY_MS = 60_000
 
 
 @dataclass
+class _Streak:
+    """Rows of one outcome: `since_ms` the one that stays, `between` those after it, as (ms, value)."""
+
+    outcome: str
+    value: str
+    since_ms: int
+    between: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A measurement to write. `takes_up`: the rows before it that it takes up into itself, as (ms, value)."""
+
+    criterion: Criterion
+    one: Measurement
+    takes_up: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass
 class Kept:
     """What was last written of each criterion, to write only changes."""
 
     stage_run_id: int = 0
-    rows: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    streaks: dict[str, _Streak] = field(default_factory=dict)
 
-    def worth(self, stage_run_id: int, one: Measurement) -> bool:
+    def worth(self, stage_run_id: int, criterion: Criterion, one: Measurement) -> Worth | None:
+        """What is to be written of it; None where nothing is. It counts as written from now on."""
         if stage_run_id != self.stage_run_id:
-            self.stage_run_id, self.rows = stage_run_id, {}
-        value = "" if one.value is None else str(one.value)
+            self.stage_run_id, self.streaks = stage_run_id, {}
+        value = "" if one.value is None else plain(one.value)
         outcome = f"{one.outcome.value} {one.cause or ''}"  # an UNKNOWN of another cause may be another's fault
-        before = self.rows.get(one.criterion_id)
-        changed = before is None or before[:2] != (outcome, value)
-        if before is not None and not changed and one.at_ms - before[2] < KEEP_EVERY_MS:
-            return False
-        self.rows[one.criterion_id] = (outcome, value, one.at_ms)
-        return True
+        streak = self.streaks.get(one.criterion_id)
+        if streak is None or streak.outcome != outcome:
+            self.streaks[one.criterion_id] = _Streak(outcome, value, one.at_ms)
+            return Worth(criterion, one)
+        if one.at_ms - streak.since_ms >= KEEP_EVERY_MS:
+            self.streaks[one.criterion_id] = _Streak(outcome, value, one.at_ms)
+            return Worth(criterion, one, tuple(streak.between))
+        if streak.value == value:
+            return None
+        streak.value = value
+        streak.between.append((one.at_ms, value))
+        return Worth(criterion, one)
 
 
 def judged(criteria: Sequence[Criterion], readings: Sequence[Reading]) -> list[tuple[Criterion, Measurement]]:
@@ -46,46 +76,52 @@ def storing(
 ) -> Callable[[], None]:
     """The transaction that writes the rows worth keeping and the newest of each. It may be tried again."""
     order = {one.id: at for at, one in enumerate(active.criteria)}
-    worth = [(criterion, one) for criterion, one in measured if kept.worth(active.id, one)]
+    worth = [found for criterion, one in measured if (found := kept.worth(active.id, criterion, one)) is not None]
+    taken_up = {one.criterion.id: [at_ms for at_ms, _ in one.takes_up] for one in worth if one.takes_up}
 
     def write() -> None:
         # Made anew at each try: a row that a failed transaction has numbered keeps that number.
-        rows = [measurement_row(active.id, criterion, one) for criterion, one in worth]
+        rows = [measurement_row(active.id, one) for one in worth]
         latest = [latest_row(active.id, criterion, one, order.get(criterion.id, 0)) for criterion, one in measured]
-        guard.store.record.store_measurements(rows, latest)
+        guard.store.record.store_measurements(rows, latest, active.id, taken_up)
 
     return write
 
 
-def measurement_row(stage_run_id: int, criterion: Criterion, one: Measurement) -> MeasurementRow:
+def measurement_row(stage_run_id: int, worth: Worth) -> MeasurementRow:
     """The row to keep of a measurement; `tasks.guard.history` reads it back."""
+    one = worth.one
     return MeasurementRow(
-        **_measured(stage_run_id, criterion, one),
+        **_measured(stage_run_id, worth.criterion, one),
         window_s="" if one.window_s is None else f"{one.window_s:g}",
         sample_count=one.sample_count,
         coverage="" if one.coverage is None else plain(one.coverage),
         query=one.query,
         reason=one.reason,
         took_ms=str(one.took_ms),
-        raw=raw_reading(one.reading),
+        raw=raw_reading(one.reading) | ({"before": worth.takes_up} if worth.takes_up else {}),
     )
 
 
 def raw_reading(reading: Reading) -> dict[str, Any]:
-    """A reading as it is stored: everything that the judge saw, so that the verdict can be computed again."""
-    return {
+    """A reading as it is stored: with the row's query all that the judge saw, so that it can be judged again.
+
+    What is empty is left out: 60,000 rows a day have it.
+    """
+    stored = {
         "asked_at_ms": reading.asked_at_ms,
         "took_ms": reading.took_ms,
-        "query": reading.query,
         "failure": reading.failure.value if reading.failure else None,
-        "detail": reading.detail,
-        "expected_samples": reading.expected_samples,
-        "observed_samples": reading.observed_samples,
+        "detail": reading.detail or None,
+        "expected_samples": reading.expected_samples or None,
+        "observed_samples": reading.observed_samples or None,
         "samples": [
-            {"at_ms": one.at_ms, "value": None if one.value is None else str(one.value), "labels": dict(one.labels)}
+            {"at_ms": one.at_ms, "value": None if one.value is None else str(one.value)}
+            | ({"labels": dict(one.labels)} if one.labels else {})
             for one in reading.samples
         ],
     }
+    return {name: value for name, value in stored.items() if value is not None}
 
 
 def latest_row(stage_run_id: int, criterion: Criterion, one: Measurement, ordinal: int) -> MeasurementLatest:

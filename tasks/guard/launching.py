@@ -53,6 +53,8 @@ async def launch(guard: GuardState, active: Active) -> None:
     try:
         active.bot = await _start_or_find(guard, active)
         await _take_over(guard, active, "launch")
+        if active.step is Step.LAUNCHING:
+            await _is_up(guard, active)
     except LaunchError as error:
         end_stage(guard, active, launch_failed(active, error))
         return
@@ -65,12 +67,15 @@ async def launch(guard: GuardState, active: Active) -> None:
         return
     finally:
         active.launching = False
-    if active.step is Step.LAUNCHING:
-        record, part = guard.store.record, first_part(active, guard.epoch)
-        await guard.store.call(record.enter_part, part, "", part_from=part.began_at)
-        active.row.part_from = part.began_at
-        await guard.move(active, Happening.BOT_UP, launched_at=utc_now(), epoch=guard.epoch)
-        guard.notice(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")
+
+
+async def _is_up(guard: GuardState, active: Active) -> None:
+    """LAUNCHING → WARM_UP. Raises what the record raises: then the step would stand there for ever."""
+    record, part = guard.store.record, first_part(active, guard.epoch)
+    await guard.store.call(record.enter_part, part, "", part_from=part.began_at)
+    active.row.part_from = part.began_at
+    await guard.move(active, Happening.BOT_UP, launched_at=utc_now(), epoch=guard.epoch)
+    guard.notice(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")
 
 
 def launch_failed(active: Active, error: LaunchError) -> Decision:

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from bot.journal import JournalError
@@ -178,7 +179,7 @@ async def _prove_within(guard: GuardState, active: Active, epoch: int) -> None:
                 said = ", ".join(f"{symbol} {quote:.2f}" for symbol, quote in held.items())
                 if all(quote <= limit_quote for quote in held.values()):
                     proof = {"held_quote": said, "limit": f"{limit_quote:f}", "read_at": iso(utc_now())}
-                    await guard.store.call(guard.store.record.prove_part, active.id, proof)
+                    guard.store.tell("plateau proven", partial(guard.store.record.prove_part, active.id, proof))
                     return
             if time.monotonic() >= until:
                 wanted = f"at most {limit_quote:f} per symbol within {active.stage.proof_deadline_s:g} s"

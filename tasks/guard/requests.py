@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from gates.approvers import Quorum
 from gates.course import Happening, IllegalStep, Step
@@ -22,6 +22,7 @@ from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record import FINAL_STEPS, RecordError
+from tasks.record_engine import is_away, storable
 from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
 
@@ -60,15 +61,17 @@ async def _answer(guard: GuardState, row: Inbox) -> None:
     try:
         # When it was asked is the record's word, not the payload's: a code that has waited here is no wrong code.
         known = {"asked_at_s": row.created_at.timestamp(), "inbox_id": number}
-        result = await HANDLERS[row.kind](guard, {**row.payload, **known})
+        result = await HANDLERS[row.kind](guard, {**storable(row.payload), **known})
     except (Refused, IllegalStep, RecordError, SeedsError) as error:
         reason = str(error)
         log.info("refused %s: %s", row.kind, reason)
         await guard.store.call(lambda: record.reply(number, done=False, reason=reason))
-    except OperationalError as error:  # the record is away or busy: the row waits, and is taken up again
-        log.error("inbox %d %s waits for the record: %s", number, row.kind, str(error).splitlines()[0])
-        await asyncio.sleep(RECORD_AGAIN_S)
-    except Exception as error:  # a row that nobody expected is answered once, and not tried for ever
+    except Exception as error:
+        if is_away(error):  # the row waits, and is taken up again
+            log.error("inbox %d %s waits for the record: %s", number, row.kind, str(error).splitlines()[0])
+            await asyncio.sleep(RECORD_AGAIN_S)
+            return
+        # A row that nobody expected is answered once, and not tried for ever.
         reason = f"the guard could not handle it: {type(error).__name__}"
         log.error("refused inbox %d %s: %s", number, row.kind, type(error).__name__, exc_info=error)
         await guard.store.call(lambda: record.reply(number, done=False, reason=reason))
@@ -130,7 +133,7 @@ async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any
     if isinstance(active, dict):
         raise Refused(f"the stage is {active['step']}: nothing is signed any more")
     named = ("person", "decision", "code", "evidence_prefix", "comment")
-    words = {name: str(payload.get(name, "")).encode(errors="replace").decode() for name in named}  # half a surrogate
+    words = {name: str(payload.get(name, "")) for name in named}
     asked_at_s, inbox_id = payload["asked_at_s"], payload["inbox_id"]
     request = Request(**words, gate=str(payload.get("gate", "")), asked_at_s=asked_at_s, inbox_id=inbox_id)
     gate = active.gate(request.gate)

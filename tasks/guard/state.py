@@ -166,6 +166,8 @@ class GuardState:
     """Held while the next epoch is taken: an adoption and a revoke may want one at the same time."""
     delivering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while due notices go out, so that none goes out twice."""
+    tried: set[int] = field(default_factory=set)
+    """Notices of which it is not written yet how their last try ended."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property

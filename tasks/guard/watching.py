@@ -154,20 +154,33 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
     """One try of every notice that is due now."""
     record = guard.store.record
     async with guard.delivering:
-        due = await guard.store.call(record.due_notices)
+        unwritten = set(guard.tried)  # looked at before the record is: it still calls them due
+        due = [one for one in await guard.store.call(record.due_notices) if one.id not in unwritten]
         guard.shown.pending(notices=len(due))
         for notice in due:
             try:
                 came = await deliver(notice)
             except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
                 came = Delivery(f"not delivered: {type(error).__name__}")
-            await guard.store.call(record.notice_tried, notice.id or 0, came.error, again_in_s(notice.attempts))
+            _write_try(guard, notice.id or 0, came.error, again_in_s(notice.attempts))
+
+
+def _write_try(guard: GuardState, number: int, error: str, again_in_s: float) -> None:
+    """As soon as the record takes it; until then the notice is not tried again: it may have been delivered."""
+
+    def write() -> None:
+        guard.store.record.notice_tried(number, error, again_in_s)
+        guard.tried.discard(number)
+
+    guard.tried.add(number)
+    guard.store.tell("notice", write)
 
 
 async def say_last_words(guard: GuardState) -> None:
     """Before an orderly end: what was told is written, what is due is delivered. The rest keeps for the next guard."""
     await guard.store.settled()
     await deliver_due(guard, deliverer())
+    await guard.store.settled()
 
 
 async def beat(guard: GuardState) -> None:

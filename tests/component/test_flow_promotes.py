@@ -1,4 +1,4 @@
-"""The flow asks for the promotion until the guard accepts it or the stage ends."""
+"""The flow asks for the promotion until the guard accepts it or the stage ends, and outlasts a record that is away."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 from typing import cast
 
 import pytest
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from flows import stage
 from gates.course import Step
 from tasks.ask import GuardSilent, Refused
+from tasks.record_tables import StageRun
 
 
 class SlowGuard:
@@ -45,3 +47,29 @@ def test_a_refused_promotion_is_asked_again(monkeypatch: pytest.MonkeyPatch, end
     stage.promote.fn(cast(stage.Course, guard))
     assert guard.at is ends_in
     assert guard.asked == (7 if ends_in is Step.PROMOTING else 6)
+
+
+def test_a_record_that_is_away_is_waited_for_and_a_broken_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage, "get_run_logger", lambda: logging.getLogger("flow"))
+    monkeypatch.setattr(stage, "AWAY_AGAIN_S", 0.001)
+    away = OperationalError("select", {}, Exception("the database system is starting up"))
+    broken = IntegrityError("insert", {}, Exception("unique"))
+    ended = StageRun(
+        rollout="r", account="a", stage="canary", attempt=1, step="promoted", candidate="c", plan_path="/p"
+    )
+    answers: list[Exception | StageRun] = [away, away, ended, broken]
+
+    def stand(course: stage.Course) -> StageRun:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(stage, "_from_where_it_stands", stand)
+    course = cast(stage.Course, None)
+    assert stage.take_through(course) is ended
+    assert len([one for one in caplog.records if "the record is away" in one.getMessage()]) == 1, "said once"
+    with pytest.raises(IntegrityError):
+        stage.take_through(course)

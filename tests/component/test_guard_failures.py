@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from gates.approvers import load_approvers
-from gates.decision import Action
+from gates.decision import Action, Decision
 from gates.stages import ROOT, load_plan, stage_criteria, under_root
 from tasks.account_file import AccountAccess
-from tasks.guard import beginning, closing, requests, watching
+from tasks.guard import beginning, closing, launching, requests, watching
 from tasks.guard.beginning import begin, do_preflight
 from tasks.guard.closing import end_stage
 from tasks.guard.exposition import Exposition
@@ -169,6 +170,63 @@ def test_the_outbox_goes_on_whatever_a_delivery_or_the_record_raises(
     assert delivered == ["second"]
     bad = next(one for one in notices if one.kind == "bad")
     assert bad.error == "not delivered: UnicodeError"
+
+
+def test_a_notice_goes_out_once_though_the_record_is_away_when_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered, refused = list[str](), list[int]()
+
+    async def deliver(notice: Outbox) -> Delivery:
+        delivered.append(notice.text)
+        return Delivery()
+
+    async def work(guard: GuardState, active: Active) -> None:
+        record = guard.store.record
+        tried = record.notice_tried
+
+        def away_at_first(number: int, error: str, again_in_s: float) -> None:
+            refused.append(number)
+            if len(refused) <= 2:
+                raise OperationalError("update", {}, Exception("the server closed the connection"))
+            tried(number, error, again_in_s)
+
+        monkeypatch.setattr(record, "notice_tried", away_at_first)
+        record.put_notice("k", "go", "GO")
+        await watching.deliver_due(guard, deliver)
+        while guard.tried:
+            await watching.deliver_due(guard, deliver)
+            await asyncio.sleep(0.01)
+        await watching.deliver_due(guard, deliver)
+
+    _, (notice,) = _run(tmp_path / "home", work)
+    assert delivered == ["GO"]
+    assert notice.delivered_at is not None
+
+
+def test_a_launch_that_the_record_does_not_take_at_its_end_parks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bot trades by then: a stage that stood at LAUNCHING for ever would never be watched, nor ended."""
+    ended = list[Decision]()
+    monkeypatch.setattr(launching, "end_stage", lambda guard, active, decision: ended.append(decision))
+
+    async def started(guard: GuardState, active: Active, *_: object) -> None:
+        return None
+
+    monkeypatch.setattr(launching, "_start_or_find", started)
+    monkeypatch.setattr(launching, "_take_over", started)
+
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("insert", {}, Exception("the server closed the connection"))
+
+    async def work(guard: GuardState, active: Active) -> None:
+        active.row.step = "launching"
+        monkeypatch.setattr(guard.store.record, "enter_part", away)
+        await launching.launch(guard, active)
+
+    _run(tmp_path / "home", work)
+    assert [(one.action, one.reason) for one in ended] == [(Action.PARK, "environment")]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from sqlmodel import SQLModel
 
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
-from gates.judge import Cause, Measurement
+from gates.judge import Cause, Measurement, plain
 from tasks.guard.history import told_again
-from tasks.guard.keeping import Kept, latest_row, measurement_row
+from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row
 from tasks.record import Record
 from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun
@@ -30,15 +30,19 @@ VALUES = st.sampled_from([Decimal(1), Decimal(2), Decimal(700), Decimal(2000), C
 
 
 def _stored(rounds: list[Measurement], asked: Criterion = ASKED) -> tuple[list[MeasurementRow], MeasurementLatest]:
-    """What the guard would have written of them."""
-    kept = Kept()
-    rows = [measurement_row(1, asked, one) for one in rounds if kept.worth(1, one)]
-    return rows, latest_row(1, asked, rounds[-1], 0)
+    """What would stand there of them: what the guard has written, without what later rows have taken up."""
+    kept, rows = Kept(), dict[int, MeasurementRow]()
+    for one in rounds:
+        if (worth := kept.worth(1, asked, one)) is not None:
+            for at_ms, _ in worth.takes_up:
+                del rows[at_ms]
+            rows[one.at_ms] = measurement_row(1, worth)
+    return list(rows.values()), latest_row(1, asked, rounds[-1], 0)
 
 
-@given(st.lists(VALUES, min_size=1, max_size=30))
-def test_the_stored_rows_tell_the_same_streaks(values: list[Decimal | Cause]) -> None:
-    rounds = [measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)]
+@given(st.lists(VALUES, min_size=1, max_size=30), st.sampled_from([1, 7, 25, 70]))
+def test_the_stored_rows_tell_the_same_streaks(values: list[Decimal | Cause], every_s: int) -> None:
+    rounds = [measured(ASKED, value, AT_MS + 1000 * every_s * at) for at, value in enumerate(values)]
     rows, latest = _stored(rounds)
     lived = GuardHistory(AT_MS).after(rounds).streaks["pnl"]
     told = told_again([ASKED], rows, [latest], AT_MS, BACK_AT_MS).streaks["pnl"]
@@ -48,6 +52,33 @@ def test_the_stored_rows_tell_the_same_streaks(values: list[Decimal | Cause]) ->
     assert (told.last.outcome, told.last.value, told.last.cause, told.last.reason) == (
         (lived.last.outcome, lived.last.value, lived.last.cause, lived.last.reason)
     )
+
+
+@given(st.lists(VALUES, min_size=1, max_size=90), st.sampled_from([1, 7, 25, 70]))
+def test_no_change_of_a_value_is_lost_when_rows_are_taken_up(values: list[Decimal | Cause], every_s: int) -> None:
+    rounds = [measured(ASKED, value, AT_MS + 1000 * every_s * at) for at, value in enumerate(values)]
+    rows, _ = _stored(rounds)
+    kept = [tuple(one) for row in rows for one in (*row.raw.get("before", ()), (row.at_ms, row.value or ""))]
+    assert kept == sorted(kept)
+    last: tuple[object, ...] = ()
+    for one in rounds:
+        said = (one.outcome, one.cause, one.value)
+        if said != last:
+            assert (one.at_ms, "" if one.value is None else plain(one.value)) in kept
+        last = said
+
+
+def test_a_value_that_always_moves_is_one_row_a_minute(writer: RecordWriter) -> None:
+    kept = Kept()
+    for second in range(301):
+        one = measured(ASKED, 600 + second % 7, AT_MS + 1000 * second)
+        if (worth := kept.worth(1, ASKED, one)) is not None:
+            gone = {ASKED.id: [at_ms for at_ms, _ in worth.takes_up]}
+            writer.store_measurements([measurement_row(1, worth)], [latest_row(1, ASKED, one, 0)], 1, gone)
+    rows = writer.measurements(1)
+    assert [row.at_ms - AT_MS for row in rows] == [1000 * second for second in (0, 60, 120, 180, 240, 300)]
+    assert [len(row.raw.get("before", ())) for row in rows] == [0, 59, 59, 59, 59, 59]
+    assert rows[1].raw["before"][0] == [AT_MS + 1000, "601"]
 
 
 @pytest.fixture
@@ -77,11 +108,11 @@ def test_of_each_criterion_only_what_came_since_its_last_good_row_is_read(writer
     other = criterion("never_good")
     pnl: list[Decimal | int | Cause] = [1, 2000, 2, 2000, Cause.STALE]
     for at, value in enumerate(pnl):
-        rows = [measurement_row(1, ASKED, measured(ASKED, value, AT_MS + at))]
-        rows.append(measurement_row(1, other, measured(other, 3000 + at, AT_MS + at)))
+        rows = [measurement_row(1, Worth(ASKED, measured(ASKED, value, AT_MS + at)))]
+        rows.append(measurement_row(1, Worth(other, measured(other, 3000 + at, AT_MS + at))))
         writer.store_measurements(rows, [])
     final = criterion("last", phase="final")
-    writer.store_measurements([measurement_row(1, final, measured(final, 1))], [])
+    writer.store_measurements([measurement_row(1, Worth(final, measured(final, 1)))], [])
     read = writer.measurements_since_good(1)
     assert [(row.at_ms - AT_MS, row.outcome) for row in read if row.criterion_id == "pnl"] == [
         (2, "PASS"),

@@ -126,6 +126,22 @@ def test_the_same_request_again_gets_the_first_answer(tmp_path: Path) -> None:
     assert (first.done, second.done) == (True, True)
 
 
+def test_a_reason_that_no_database_can_hold_is_kept_as_well_as_it_can_be(tmp_path: Path) -> None:
+    async def stopped() -> tuple[Answer, StageRun]:
+        guard = guard_at(tmp_path / "home", "ready")
+        activate(guard)
+        async with writing(guard):
+            odd = {"rollout": "r", "who": "me\0", "reason": "half a letter \ud800", "more": [{"\udfff": 1}]}
+            number = guard.store.record.submit("a", "stop", odd, "odd")
+            answer = await _answered(guard, number)
+            await guard.store.settled()
+            return answer, guard.store.record.stage_run(1)
+
+    answer, run = asyncio.run(stopped())
+    assert answer.done
+    assert run.decided_why == "me\N{REPLACEMENT CHARACTER}: half a letter \N{REPLACEMENT CHARACTER}"
+
+
 def _forget_answer(guard: GuardState, number: int) -> None:
     with guard.store.record.writing() as session:
         row = session.get(Inbox, number)

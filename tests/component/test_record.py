@@ -1,7 +1,8 @@
-"""The record: its inbox, its epochs, and its chain in the same transaction as what it tells of."""
+"""The record on either database: its inbox, its epochs, and its chain in the same transaction as what it tells of."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 from tasks.record import Record, RecordError
@@ -17,9 +19,12 @@ from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout,
 from tasks.record_writer import EpochLost, RecordWriter
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty record with every table; that the migration makes the same ones is tested with real processes."""
+    if request.param == "postgresql":
+        emptied: str = request.getfixturevalue("postgres_server").emptied()
+        return emptied
     made = f"sqlite:///{tmp_path}/rollout.db"
     engine = open_engine(made)
     SQLModel.metadata.create_all(engine)
@@ -122,8 +127,70 @@ def test_two_writers_cannot_follow_the_same_link(writer: RecordWriter) -> None:
             "INSERT INTO record (account, seq, prev_hash, hash, at, kind, body) "
             "SELECT account, 99, prev_hash, 'x', at, kind, body FROM record WHERE seq = 1"
         )
-        with pytest.raises(Exception, match=r"UNIQUE constraint failed: record\.account, record\.prev_hash"):
+        with pytest.raises(IntegrityError, match=r"(?i)unique constraint.*prev_hash"):
             session.connection().execute(insert)
+
+
+def test_a_link_that_is_taken_out_or_put_in_shows(writer: RecordWriter) -> None:
+    for number in range(3):
+        writer.append("note", {"number": number})
+    with writer.writing() as session:
+        session.connection().execute(text("DELETE FROM record WHERE seq = 3"))
+    removed = writer.verify_chain("a")
+    assert (removed.ok, removed.broken_at_seq, removed.reason) == (False, 3, "link 3 is missing, found 4")
+    with writer.writing() as session:
+        session.connection().execute(text("DELETE FROM record WHERE seq = 4"))
+    assert writer.verify_chain("a").ok, "cut off at its end: that shows by the head that went out"
+    forged = (
+        "INSERT INTO record (account, seq, prev_hash, hash, at, kind, body) "
+        "SELECT account, 3, hash, 'made up', at, kind, body FROM record WHERE seq = 2"
+    )
+    with writer.writing() as session:
+        session.connection().execute(text(forged))
+    inserted = writer.verify_chain("a")
+    assert (inserted.ok, inserted.broken_at_seq) == (False, 3)
+
+
+def test_one_code_signs_once_however_many_ask_at_once(url: str, writer: RecordWriter) -> None:
+    run = stage_run(writer)
+
+    def sign(number: int) -> bool:
+        own = RecordWriter(Record(open_engine(url)), f"b{number}")  # of accounts that do not wait for one another
+        words = {"gate": "exit", "person": "ada", "decision": "GO", "accepted": True, "evidence_digest": "e"}
+        try:
+            return own.sign(SignOff(stage_run_id=run.id or 0, **words), time_step=7)
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(sign, range(4))) == [False, False, False, True]
+    assert len(writer.sign_offs(run.id or 0)) == 1
+
+
+def test_two_transactions_of_one_account_come_one_after_another(url: str, writer: RecordWriter) -> None:
+    """What the first has read still holds when it writes, so both links find their place."""
+    other = RecordWriter(Record(open_engine(url)), "a")
+    with ThreadPoolExecutor(1) as pool:
+        with writer.writing() as session:
+            writer._append(session, "note", {"by": "first"})
+            late = pool.submit(other.append, "note", {"by": "second"})
+            with pytest.raises(TimeoutError):
+                late.result(timeout=0.3)
+        late.result(timeout=10)
+    assert [json.loads(one.body).get("by") for one in writer.entries("a")] == [None, "first", "second"]
+    assert writer.verify_chain("a").ok
+    other.close()
+
+
+def test_a_text_that_not_every_database_holds_stops_nothing(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    writer.submit("a", "stop", {"reason": "a\0b"}, "nul")
+    (asked,) = writer.waiting()
+    assert asked.payload["reason"] == "a\0b"
+    writer.change_stage_run(run.id or 0, "step", decided_why="a\0b")
+    assert writer.put_notice("k", "stop", "a\0b")
+    assert writer.stage_run(run.id or 0).decided_why in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
+    assert writer.verify_chain("a").ok
 
 
 def test_one_account_has_one_unfinished_stage_run(writer: RecordWriter) -> None:

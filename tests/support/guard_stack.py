@@ -6,6 +6,7 @@ behind: every process it started, and the bot that the guard started, is gone af
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import secrets
@@ -41,9 +42,9 @@ class NotInTime(AssertionError):
 
 
 class GuardStack:
-    """One account, one guard. `plan`: the plan every rollout of it uses."""
+    """One account, one guard. `plan`: the plan every rollout of it uses. `record_url` empty: SQLite in `home`."""
 
-    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7) -> None:
+    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7, record_url: str = "") -> None:
         self.folder = StateFolder(home)
         self.folder.create()
         self.plan_path = plan
@@ -53,7 +54,7 @@ class GuardStack:
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "SLIPWAY_HOME": str(home),
-            "SLIPWAY_RECORD_URL": f"sqlite:///{self.folder.record}",
+            "SLIPWAY_RECORD_URL": record_url or f"sqlite:///{self.folder.record}",
             "PYTHONUNBUFFERED": "1",
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -65,18 +66,30 @@ class GuardStack:
         self.record: Record = open_record(self.environment["SLIPWAY_RECORD_URL"])
         self._spent: set[tuple[str, int]] = set()
         self._asked = 0
+        self.guard_name = "guard"
+
+    def another(self) -> GuardStack:
+        """Another account at the same venue, in the same record, under the same Prometheus. Closed with this one."""
+        other = copy.copy(self)
+        other.account, other._key = other._open_account()
+        other.guard_name = f"guard-{other.account}"
+        return other
 
     # ---- processes ------------------------------------------------------------------------------------------------
 
     def start_guard(self) -> subprocess.Popen[bytes]:
         """Starts (again) the guard of the account, with a watchdog whose beat it can miss."""
-        if not any(name.startswith("watchdog") for name in self.processes):
+        if not any(name in self.processes for name in ("watchdog", self._patient)):
             self._patient_watchdog()
-        return self._spawn("guard", [sys.executable, "-m", "tasks.guard", "--account", self.account])
+        return self._spawn(self.guard_name, [sys.executable, "-m", "tasks.guard", "--account", self.account])
+
+    @property
+    def _patient(self) -> str:
+        return f"watchdog-patient-{self.account}"
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """The account's watchdog, as the supervisor starts it."""
-        patient = self.processes.pop("watchdog-patient", None)
+        patient = self.processes.pop(self._patient, None)
         if patient is not None:
             patient.terminate()
             patient.wait(10)
@@ -86,7 +99,7 @@ class GuardStack:
     def _patient_watchdog(self) -> None:
         """One that beats and bears with a guard that is away for as long as a test lets it be."""
         spec = watchdog(self.folder, self.account, self.plan.late_s)
-        self._spawn("watchdog-patient", [*spec.command, "--missed", "60"], **spec.environment)
+        self._spawn(self._patient, [*spec.command, "--missed", "60"], **spec.environment)
 
     def freeze(self, name: str) -> None:
         """SIGSTOP: it lives, keeps its sockets open, and says nothing. `bot`: the one of the open stage."""

@@ -1,0 +1,260 @@
+"""Many rollouts at once, each with a guard and a bot of its own: do all end right, and what does one more cost?
+
+    python -m tests.bench.rollouts [--counts 1,5,20] [--record sqlite|postgresql] [--day-s 240] [--json]
+
+Real processes: one simulated venue, one Prometheus, one record; of each rollout a guard and a bot, asked through the
+inbox as a flow would. A canary of tests/support/plan_many.yaml, from its first line to promoted and proven flat. CPU is
+that of the guard's process while its canary is watched. Then a canary by itself under the real plan's intervals, for
+`--day-s`: how fast the tables grow, once values that move are taken up. Exit code 1 where a rollout does not end
+promoted, or a figure is past its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.record_tables import StageRun
+from tests.support.guard_stack import FINAL, GuardStack
+from tests.support.postgres import postgres
+
+PLAN = Path(__file__).parents[1] / "support" / "plan_many.yaml"
+COUNTS_MAX = 100
+START_S_MAX = 2.0
+RSS_MB_MAX = 100.0
+DAY_MB_MAX = 50.0
+GROWTH_MAX = 1.5
+"""What a rollout among the most may cost of what it costs alone, to be called linear."""
+ENDED_WITHIN_S = 900.0
+ASK_AGAIN_S = 2.0
+DAY_S = 86_400
+TAKEN_UP_AFTER_S = 65.0
+"""From then on rows are taken up once a minute as many as are written."""
+NEXT = {"ready": "launch", "watched": "judge", "judged": "promote"}
+
+
+@dataclass
+class One:
+    """One rollout on its way. Seconds are of the monotonic clock; CPU is the guard's process, its threads included."""
+
+    stack: GuardStack
+    guard: psutil.Process
+    started_s: float
+    number: int = 0
+    asked: int = 0
+    inbox_id: int = 0
+    not_before_s: float = 0.0
+    watch: list[tuple[float, float]] = field(default_factory=list)
+    rss_mb: float = 0.0
+    ended: str = ""
+
+    def cpu_s(self) -> float:
+        times = self.guard.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def cpu_share(self) -> float:
+        """Of one core, while the canary was watched."""
+        (from_s, from_cpu), (to_s, to_cpu) = self.watch
+        return (to_cpu - from_cpu) / (to_s - from_s)
+
+
+def start(stack: GuardStack) -> One:
+    """A guard that has answered its first request. What that took is its start."""
+    begun = time.monotonic()
+    process = stack.start_guard()
+    refused = stack.ask("stop", {"rollout": "nothing", "who": "bench", "reason": "is it there?"}, 120)
+    assert not refused.done
+    return One(stack, psutil.Process(process.pid), time.monotonic() - begun)
+
+
+def take_turn(one: One) -> None:
+    """Looks where it stands, notes what is measured, and asks for the next step as a flow would."""
+    stack, run = one.stack, one.stack.record.stage_run(one.number)
+    if run.step == "watch" and not one.watch:
+        one.watch.append((time.monotonic(), one.cpu_s()))
+    elif run.step == "watched" and len(one.watch) == 1:
+        one.watch.append((time.monotonic(), one.cpu_s()))
+        one.rss_mb = one.guard.memory_info().rss / 1e6
+    if run.step in FINAL:
+        one.ended = run.step if stack.is_clean() else f"{run.step}, not clean"
+        return
+    kind = NEXT.get(run.step)
+    if one.inbox_id:
+        answer = stack.record.answer(one.inbox_id)
+        if answer is None:
+            return
+        one.inbox_id, one.not_before_s = 0, time.monotonic() + (0.0 if answer.done else ASK_AGAIN_S)
+    elif kind is not None and time.monotonic() >= one.not_before_s:
+        one.asked += 1
+        payload = {"stage_run_id": one.number}
+        one.inbox_id = stack.record.submit(stack.account, kind, payload, f"{one.number}-{kind}-{one.asked}")
+
+
+def run_at_once(first: GuardStack, count: int) -> list[One]:
+    """So many rollouts from their begin to their end; the guards are ended afterwards."""
+    stacks = [first.another() for _ in range(count)]
+    ones = [start(stack) for stack in stacks]
+    for one in ones:
+        one.number = _begin(one.stack, f"of-{count}-{one.stack.account}")
+    end = time.monotonic() + ENDED_WITHIN_S
+    while any(not one.ended for one in ones) and time.monotonic() < end:
+        for one in ones:
+            if not one.ended:
+                take_turn(one)
+        time.sleep(0.2)
+    for one in ones:
+        run = one.stack.record.stage_run(one.number)
+        if one.ended != "promoted":
+            _tell(f"{run.rollout}: {one.ended or run.step} by {run.decided_criterion}: {run.decided_why}")
+        if not one.stack.record.verify_chain(one.stack.account).ok:
+            one.ended = "its chain does not hold"
+        one.stack.processes[one.stack.guard_name].terminate()
+    return ones
+
+
+def _begin(stack: GuardStack, name: str) -> int:
+    payload = {"rollout": name, "stage": "canary", "plan": str(stack.plan_path), "nonce": name, "requested_by": "bench"}
+    answer = stack.ask("begin", payload, 120)
+    if not answer.done:
+        raise RuntimeError(f"{name}: {answer.reason}")
+    return int(answer.result["stage_run_id"])
+
+
+def size_bytes(stack: GuardStack) -> int:
+    """What the record's tables and indexes take, without what is free in them."""
+    engine = stack.record.engine
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        return int(connection.exec_driver_sql("PRAGMA page_size").scalar_one()) * int(pages - free)
+
+
+def day_mb(folder: Path, seconds: float, record_url: str) -> float:
+    """MB by which the tables grow in a live day, from so many seconds of one canary under the real plan's intervals."""
+    text = PLAN.read_text(encoding="utf-8")
+    for name in ("measure_every_s", "scrape_every_s"):
+        text = text.replace(f"{name}: 4", f"{name}: 1")
+    folder.mkdir()
+    plan = folder / "plan.yaml"
+    plan.write_text(text.replace("lasts_s: 90", f"lasts_s: {seconds + 60:.0f}"), encoding="utf-8")
+    with _stack(folder / "home", plan, record_url) as stack:
+        one = start(stack)
+        one.number = _begin(stack, "day")
+        sizes: list[tuple[float, int]] = []
+        wanted_s = [TAKEN_UP_AFTER_S, TAKEN_UP_AFTER_S + seconds // 60 * 60 - 60]
+        while len(sizes) < len(wanted_s):
+            take_turn(one)
+            if one.ended:
+                raise RuntimeError(f"the canary of the day ended: {one.ended}: {_run_of(one).decided_why}")
+            if one.watch and time.monotonic() - one.watch[0][0] >= wanted_s[len(sizes)]:
+                sizes.append((time.monotonic(), size_bytes(stack)))
+            time.sleep(0.2)
+    (from_s, from_bytes), (to_s, to_bytes) = sizes
+    return (to_bytes - from_bytes) / (to_s - from_s) * DAY_S / 1e6
+
+
+def _run_of(one: One) -> StageRun:
+    return one.stack.record.stage_run(one.number)
+
+
+@contextlib.contextmanager
+def _stack(home: Path, plan: Path, record_url: str) -> Iterator[GuardStack]:
+    stack = GuardStack(home, plan, record_url=record_url)
+    try:
+        yield stack
+    finally:
+        stack.close()
+
+
+@contextlib.contextmanager
+def _urls(record: str) -> Iterator[list[str]]:
+    """An empty record for each of the two parts; an empty address is SQLite's in the state folder."""
+    if record == "sqlite":
+        yield ["", ""]
+        return
+    with postgres() as server:
+        yield [server.database(), server.database()]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def row_of(ones: list[One]) -> dict[str, Any]:
+    """The figures of the rollouts that ran at once; of those that were watched to the end."""
+    watched = [one for one in ones if len(one.watch) == 2] or [one for one in ones if one.watch]
+    shares = [one.cpu_share for one in watched if len(one.watch) == 2]
+    return {
+        "rollouts": len(ones),
+        "promoted": sum(one.ended == "promoted" for one in ones),
+        "guard_start_s": round(min(one.started_s for one in ones), 2),
+        "guard_cpu_percent": round(100 * statistics.mean(shares), 2) if shares else None,
+        "guard_rss_mb": round(max((one.rss_mb for one in ones), default=0.0), 1),
+    }
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.rollouts")
+    parser.add_argument("--counts", default="1,5,20")
+    parser.add_argument("--record", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--day-s", type=float, default=240.0, help="0 leaves it out; else at least 180")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    try:
+        counts = [int(word) for word in args.counts.split(",")]
+    except ValueError:
+        parser.error(f"--counts: {args.counts!r} is not allowed; allowed: whole numbers with commas between")
+    if not all(1 <= count <= COUNTS_MAX for count in counts):
+        parser.error(f"--counts: {args.counts} is not allowed; allowed: each 1 to {COUNTS_MAX}")
+    if args.day_s and args.day_s < 180:
+        parser.error(f"--day-s: {args.day_s:g} is not allowed; allowed: 0, or at least 180")
+    rows, grown = [], None
+    with tempfile.TemporaryDirectory(prefix="rollouts-") as name, _urls(args.record) as urls:
+        with _stack(Path(name) / "home", PLAN, urls[0]) as stack:
+            for count in counts:
+                rows.append(row_of(run_at_once(stack, count)))
+                _tell(json.dumps(rows[-1]))
+        if args.day_s:
+            grown = round(day_mb(Path(name) / "day", args.day_s, urls[1]), 1)
+    return report(rows, grown, args.record, as_json=args.json)
+
+
+def report(rows: list[dict[str, Any]], grown_mb: float | None, record: str, *, as_json: bool) -> int:
+    shares = [row["guard_cpu_percent"] for row in rows]
+    ratio = round(shares[-1] / shares[0], 2) if None not in shares and shares[0] else None
+    start_s, rss_mb = min(row["guard_start_s"] for row in rows), max(row["guard_rss_mb"] for row in rows)
+    good = all(row["promoted"] == row["rollouts"] for row in rows)
+    good &= ratio is not None and ratio <= GROWTH_MAX and start_s < START_S_MAX and rss_mb < RSS_MB_MAX
+    good &= grown_mb is None or grown_mb < DAY_MB_MAX
+    if as_json:
+        print(json.dumps({"record": record, "rows": rows, "ratio": ratio, "day_mb": grown_mb, "good": good}))
+        return 0 if good else 1
+    print(f"{'rollouts':>8} {'promoted':>8} {'guard starts':>13} {'CPU a guard':>12} {'memory a guard':>15}   {record}")
+    for row in rows:
+        cpu = "?" if row["guard_cpu_percent"] is None else f"{row['guard_cpu_percent']:.2f} %"
+        print(f"{row['rollouts']:>8} {row['promoted']:>8} {row['guard_start_s']:>11.2f} s {cpu:>12}"
+              f" {row['guard_rss_mb']:>12.1f} MB")  # fmt: skip
+    said = "?" if ratio is None else f"{ratio:.2f}, {'linear' if ratio <= GROWTH_MAX else 'NOT linear'}"
+    print(f"a rollout among the most costs of one alone: {said} (at most {GROWTH_MAX:g})")
+    print(f"the guard starts in {start_s:.2f} s (< {START_S_MAX:g} s), takes {rss_mb:.1f} MB (< {RSS_MB_MAX:g} MB)")
+    if grown_mb is not None:
+        print(f"the tables grow by {grown_mb:.1f} MB a live day (< {DAY_MB_MAX:g} MB)")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
