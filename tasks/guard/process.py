@@ -54,7 +54,7 @@ def take_account(record: RecordWriter) -> None:
 async def run_guard(guard: GuardState) -> int:
     """Runs until SIGTERM or an error. Ending leaves the bot alone: its grant runs out, the next guard adopts it."""
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop = guard.loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     writing = loop.create_task(guard.store.write_told(), name="record")

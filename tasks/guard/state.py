@@ -167,6 +167,8 @@ class GuardState:
     delivering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while due notices go out, so that none goes out twice."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    loop: asyncio.AbstractEventLoop | None = None
+    """Where all of this lives, once it runs: other threads act on it only through here."""
 
     @property
     def desk(self) -> SignOffDesk:
