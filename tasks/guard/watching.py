@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
-from gates.decision import SignOffEnd, decide_sign_off, decide_unasked
+from gates.decision import Action, decide_silence, decide_unasked
 from tasks.guard.closing import bot_died, end_stage
 from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
@@ -86,8 +87,8 @@ async def _course_of(guard: GuardState, active: Active) -> None:
 
 
 async def watch_people(guard: GuardState) -> None:
-    """Reminder and expiry of sign-offs, and of a step that nobody asks for. Silence parks: flat where the bot runs,
-    before the grant otherwise."""
+    """Reminder and expiry of sign-offs, and of a step that nobody asks for. Silence parks on live: flat where the bot
+    runs, before the grant otherwise. Before live the stage holds first."""
     while True:
         active = guard.active
         if active is not None and active.closing is None and active.step in WAITING:
@@ -124,12 +125,33 @@ async def _people_of(guard: GuardState, active: Active) -> None:
             what, within_s = ("launch", active.plan.max_age_s)
         _expire(guard, active, what, asked_at, within_s)
     elif waited_s >= active.stage.sign_off_expiry_s:
-        end_stage(guard, active, decide_sign_off(SignOffEnd.EXPIRED, name, now_ms()))
+        _silent(guard, active, name, waited_s, quorum.missing)
     elif waited_s >= active.stage.sign_off_reminder_s and active.row.reminded_at is None:
         reminded_at = active.row.reminded_at = utc_now()
         record, number = guard.store.record, active.id
         guard.store.tell("reminder", lambda: record.change_stage_run(number, None, reminded_at=reminded_at))
         guard.notice(active, "reminder", f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}", name)
+
+
+def _silent(guard: GuardState, active: Active, gate: str, waited_s: float, missing: Sequence[str]) -> None:
+    """Nobody signed in time: parked, or held, which is told and recorded once."""
+    ends_s = active.plan.sign_offs_end_s(active.stage)
+    decision = decide_silence(gate, waited_s, ends_s, now_ms())
+    if decision.action is not Action.CONTINUE:
+        end_stage(guard, active, decision)
+        return
+    key = f"{gate} expired"
+    if key in active.told:
+        return
+    active.told.add(key)
+    record, body = guard.store.record, {"stage_run": active.id, "gate": gate, "missing": list(missing)}
+    said = f"HOLD: {gate} sign-offs expired, missing {', '.join(missing)}; parked where nobody signs within {ends_s:g} s"
+
+    def hold() -> None:
+        if record.put_notice(f"{active.id}:hold:{key}", "hold", f"[{active.row.rollout}/{active.row.stage}] {said}"):
+            record.append("hold", body)
+
+    guard.store.tell("hold", hold)
 
 
 def _expire(guard: GuardState, active: Active, what: str, since: datetime | None, within_s: float) -> None:
