@@ -21,7 +21,15 @@ from tasks.guard.measuring import decide_for_ever, measure_for_ever
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.resume import CannotResume, resume, resume_later
 from tasks.guard.state import GuardState
-from tasks.guard.watching import beat, deliver_notices, keep_course, say_last_words, watch_bot, watch_people
+from tasks.guard.watching import (
+    beat,
+    deliver_notices,
+    deliver_untaken,
+    keep_course,
+    say_last_words,
+    watch_bot,
+    watch_people,
+)
 from tasks.record_tables import Lock, utc_now
 from tasks.record_writer import RecordWriter
 from tasks.supervise.identity import Identity, identify
@@ -72,6 +80,7 @@ async def run_guard(guard: GuardState) -> int:
         loop.create_task(keep_course(guard), name="course"),
         loop.create_task(watch_people(guard), name="people"),
         loop.create_task(deliver_notices(guard), name="outbox"),
+        loop.create_task(deliver_untaken(guard), name="outbox beside the record"),
         loop.create_task(beat(guard), name="beat"),
     ]
     ending = loop.create_task(stopped.wait(), name="signal")

@@ -20,13 +20,15 @@ from tasks.guard.repeating import repeat_run
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.launch import how_it_ended, is_alive
 from tasks.notify import Deliver, Delivery, again_in_s, deliverer
-from tasks.record_tables import utc_now
+from tasks.record_tables import Outbox, utc_now
 
 log = logging.getLogger("slipway.guard.watching")
 BOT_EVERY_S = 0.1
 COURSE_EVERY_S = 0.2
 PEOPLE_EVERY_S = 1.0
 OUTBOX_EVERY_S = 0.5
+UNTAKEN_S = 3.0
+"""How long a notice waits for a record that takes nothing."""
 NETWORKED = ("testnet", "live")
 WAITING = (Step.READY, Step.WATCHED, Step.JUDGED)
 """Where a stage goes on only when somebody asks."""
@@ -184,6 +186,24 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
             except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
                 came = Delivery(f"not delivered: {type(error).__name__}")
             await guard.store.call(record.notice_tried, notice.id or 0, came.error, again_in_s(notice.attempts))
+
+
+async def deliver_untaken(guard: GuardState) -> None:
+    """Notices that a record which is away has not taken for UNTAKEN_S go out without it, each once.
+
+    Sent while the record comes back, one may go out a second time: better twice than not at all.
+    """
+    deliver = deliverer()
+    while True:
+        await asyncio.sleep(OUTBOX_EVERY_S)
+        if guard.store.away_s() < UNTAKEN_S:
+            continue
+        for key, one in [pair for pair in guard.untaken.items() if not pair[1].delivered]:
+            notice = Outbox(key=key, account=guard.account, kind=one.kind, text=f"{one.line} (not in the record yet)")
+            try:
+                one.delivered = not (await deliver(notice)).error
+            except Exception as error:  # it is tried again; a trace may tell the address, a secret
+                log.error("notice %s was not delivered: %s", one.kind, type(error).__name__)
 
 
 async def say_last_words(guard: GuardState) -> None:
