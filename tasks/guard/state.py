@@ -178,6 +178,8 @@ class GuardState:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     untaken: dict[str, Untaken] = field(default_factory=dict)
     """Notices on their way into the record, by key."""
+    unmarked: set[str] = field(default_factory=set)
+    """Notices that are out and that the record has not taken for delivered yet: they do not go out again."""
     loop: asyncio.AbstractEventLoop | None = None
     """Where all of this lives, once it runs: other threads act on it only through here."""
 

@@ -181,11 +181,16 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
         due = await guard.store.call(record.due_notices)
         guard.shown.pending(notices=len(due))
         for notice in due:
-            try:
-                came = await deliver(notice)
-            except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
-                came = Delivery(f"not delivered: {type(error).__name__}")
+            came = Delivery()
+            if notice.key not in guard.unmarked:
+                try:
+                    came = await deliver(notice)
+                except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
+                    came = Delivery(f"not delivered: {type(error).__name__}")
+            if not came.error:
+                guard.unmarked.add(notice.key)
             await guard.store.call(record.notice_tried, notice.id or 0, came.error, again_in_s(notice.attempts))
+            guard.unmarked.discard(notice.key)
 
 
 async def deliver_untaken(guard: GuardState) -> None:

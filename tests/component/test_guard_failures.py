@@ -214,6 +214,35 @@ def test_a_record_that_is_away_keeps_no_notice_from_people_and_none_goes_out_twi
     assert [one.kind for one in notices if one.delivered_at is not None] == ["no_go", "rollback_failed", "parked"]
 
 
+def test_a_notice_whose_delivery_could_not_be_noted_does_not_go_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = list[str]()
+
+    async def deliver(notice: Outbox) -> Delivery:
+        delivered.append(notice.text)
+        return Delivery()
+
+    async def work(guard: GuardState, active: Active) -> None:
+        record, noted = guard.store.record, guard.store.record.notice_tried
+        record.put_notice("k", "go", "once")
+
+        def full(*_: object) -> None:
+            raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+
+        monkeypatch.setattr(record, "notice_tried", full)
+        for _ in range(3):
+            with pytest.raises(OperationalError):
+                await watching.deliver_due(guard, deliver)
+        monkeypatch.setattr(record, "notice_tried", noted)
+        await watching.deliver_due(guard, deliver)
+        assert not record.due_notices()
+        assert not guard.unmarked
+
+    _run(tmp_path / "home", work)
+    assert delivered == ["once"]
+
+
 @pytest.mark.parametrize(
     ("error", "bot", "action", "reason"),
     [

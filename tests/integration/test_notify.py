@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,38 +14,9 @@ from flows.__main__ import main as rollout
 from tasks.guard.__main__ import main as guard
 from tasks.notify import BACK_OFF_S, WebhookUnusable, again_in_s, check_webhook, deliverer
 from tasks.record_tables import Outbox
+from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.integration
-
-
-class Receiver:
-    """Stands where Slack would. `status`: what it answers."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.status = 200
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.texts.append(json.loads(body)["text"])
-                self.send_response(receiver.status)
-                self.end_headers()
-                self.wfile.write(b"ok" if receiver.status == 200 else b"invalid_token")
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                return
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/services/secret-path"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 @pytest.fixture
