@@ -41,7 +41,9 @@ LOOK_EVERY_S = 0.05
 CHANGES = {
     "grant_ttl_s: 5": "grant_ttl_s: 3",
     "lasts_s: 18": "lasts_s: 120",
-    "{roles: [Quant Lead, SRE Lead, Risk Manager], distinct_people: 3}": "{distinct_people: 1}",
+    "configs/approvers.demo.yaml": "tests/support/approvers_brief.yaml",
+    "{roles: [Quant Lead, SRE Lead, Risk Manager], distinct_people: 3}": "{roles: [Quant Lead]}",
+    "{roles: [Risk Manager], distinct_people: 2}": "{roles: [Quant Lead]}",
 }
 ENDS = {
     "crash": "rolled_back",
