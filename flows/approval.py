@@ -135,10 +135,11 @@ def _passed(gate: str) -> set[Step]:
 
 
 def _seconds_left(stage_run: StageRun) -> float:
-    """Until the sign-offs of this gate expire, by the plan. The guard parks the stage then; the form ends with it."""
-    stage = load_plan(Path(stage_run.plan_path)).stage(stage_run.stage)
+    """Until nobody is waited for any more, by the plan. The guard parks the stage then; the form ends with it."""
+    plan = load_plan(Path(stage_run.plan_path))
+    ends_s = plan.sign_offs_end_s(plan.stage(stage_run.stage))
     since = stage_run.judged_at or stage_run.ready_at or stage_run.created_at
-    return (since + timedelta(seconds=float(stage.sign_off_expiry_s)) - utc_now()).total_seconds()
+    return (since + timedelta(seconds=ends_s) - utc_now()).total_seconds()
 
 
 def _next_part(stage_run: StageRun) -> str:

@@ -29,11 +29,23 @@ def status_document(folder: StateFolder, record: Record | None) -> dict[str, Any
     up = table is not None and table.supervisor.identity.is_alive()
     rollouts = [] if record is None else [rollout_entry(record, one) for one in record.rollouts(ROLLOUTS_SHOWN)]
     processes = [] if table is None else [_process_entry(table, name) for name in (row.name for row in table.processes)]
+    shown = [entry for entry in rollouts if entry is not None]
+    for entry in shown:
+        entry["stop_url"] = None if entry["state"] in FINAL_STEPS else stop_url(folder, entry["account"])
     return {
-        "rollouts": [entry for entry in rollouts if entry is not None],
+        "rollouts": shown,
         "endpoints": dict(table.endpoints) if table is not None and up else {},
         "stack": {"up": up, "state": _state(table, up), "processes": processes},
     }
+
+
+def stop_url(folder: StateFolder, account: str) -> str | None:
+    """Where the account's guard takes a stop, and shows a button for it; None where no guard has told its address."""
+    try:
+        target = json.loads((folder.targets / f"{account}-guard.json").read_text())[0]["targets"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return f"http://{target}/stop"
 
 
 def _state(table: Table | None, up: bool) -> str:
@@ -96,6 +108,8 @@ def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -
         decided = entry["decided_by"]
         why = f": {_decided_words(decided)}" if decided else ""
         print(f"{entry['rollout']}  {entry['stage']}  {entry['state']}  {entry['reason'] or ''}{why}".rstrip(" "))
+        if entry["stop_url"] is not None:
+            print(f"  stop it            {entry['stop_url']}")
         if len(entry["stages"]) > 1:
             print("\n".join(f"  {line}"[:80].rstrip() for line in as_table(entry["stages"])))
     if not document["rollouts"]:

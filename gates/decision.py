@@ -277,6 +277,14 @@ def decide_sign_off(end: SignOffEnd, gate: str, at_ms: int) -> Decision:
     return Decision(action, "people", "sign_off", None, f"{gate} sign-offs", (), at_ms, end.value)
 
 
+def decide_silence(gate: str, waited_s: float, ends_s: float, at_ms: int) -> Decision:
+    """What follows once sign-offs have expired: parked once they have been waited for `ends_s`, and held until then.
+
+    Whoever comes late may still sign what is held."""
+    expired = decide_sign_off(SignOffEnd.EXPIRED, gate, at_ms)
+    return expired if waited_s >= ends_s else replace(expired, action=Action.CONTINUE)
+
+
 def decide_unasked(what: str, within_s: float, at_ms: int) -> Decision:
     """Nobody asked for the next step (launch, judge or promote) in time: people are away, and it parks."""
     said = f"nobody asked to {what} within {within_s:g} s"

@@ -211,6 +211,11 @@ class Plan(_Part):
         ids = [stage.id for stage in self.stages]
         return tuple(ids[: ids.index(stage_id)]) if stage_id in ids else ()
 
+    def sign_offs_end_s(self, stage: Stage) -> float:
+        """How long sign-offs are waited for before the stage is parked. On live until they expire; before live, where
+        waiting risks no money, until what would be signed is too old."""
+        return stage.sign_off_expiry_s if stage.env == "live" else max(stage.sign_off_expiry_s, self.max_age_s)
+
     def stage(self, stage_id: str) -> Stage:
         """The stage by its id. Raises PlanError with one line where the plan has none or it cannot run yet."""
         found = next((stage for stage in self.stages if stage.id == stage_id), None)

@@ -362,11 +362,13 @@ class RecordWriter(Record):
 
     # ---- outbox ---------------------------------------------------------------------------------------------------
 
-    def put_notice(self, key: str, kind: str, text: str) -> bool:
-        """Queues a notice; the same key again changes nothing and returns False."""
+    def put_notice(self, key: str, kind: str, text: str, *, delivered: bool = False) -> bool:
+        """Queues a notice; the same key again changes nothing and returns False. `delivered`: it is out already."""
         try:
             with self.writing() as session:
-                session.add(Outbox(key=key, account=self.account, kind=kind, text=text))
+                row = Outbox(key=key, account=self.account, kind=kind, text=text)
+                row.delivered_at = utc_now() if delivered else None
+                session.add(row)
             return True
         except IntegrityError:
             return False

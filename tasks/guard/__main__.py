@@ -16,6 +16,7 @@ from bot.runtime.secrets import forbid_core_dumps
 from tasks.guard.exposition import Exposition
 from tasks.guard.process import AccountTaken, run_guard, take_account
 from tasks.guard.state import GuardState
+from tasks.guard.stopping import StoppedByUrl
 from tasks.guard.store import Store
 from tasks.names import NameRefused, check_name
 from tasks.notify import WebhookUnusable, check_webhook
@@ -46,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"guard: {error}", file=sys.stderr)
         return 2
     shown = Exposition(account, folder.targets)
-    shown.serve()
     guard = GuardState(account, folder, prometheus_url, Store(record), shown, Seeds(folder.seeds))
+    shown.serve(StoppedByUrl(guard))
     try:
         return asyncio.run(run_guard(guard))
     finally:

@@ -167,7 +167,14 @@ def _on_step(guard: GuardState, active: Active, row: RollbackStep) -> None:
     log.info("step %d %s %s %s", row.number, row.name, row.state, row.error)
     guard.shown.rollback_step(row.name, row.state == "verified")
     if row.state == "verified":
-        guard.notice(active, "rollback_step", f"{row.name}: proven", row.number)
+        guard.notice(active, "rollback_step", f"{row.name}: proven{_of_others(row)}", row.number)
+
+
+def _of_others(row: RollbackStep) -> str:
+    """What stands that is not ours, in words: it is told, and never touched."""
+    reads = row.proof.get("reads") or [{}]
+    count = reads[-1].get("foreign_open", 0)
+    return f"; {count} order{'s' * (count != 1)} of others on the account, left alone" if count else ""
 
 
 def _forget_bot(guard: GuardState, active: Active) -> None:

@@ -1,18 +1,36 @@
-"""The guard's own /metrics and its beat, served from a thread of prometheus_client, found by Prometheus as a target."""
+"""The guard's own /metrics and its beat, served from threads of their own, found by Prometheus as a target."""
 
 from __future__ import annotations
 
 import json
 import threading
 from pathlib import Path
-from wsgiref.simple_server import WSGIServer
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, make_wsgi_app
 
 from bot.metrics import PIPELINE
 from gates.course import Step
 from gates.judge import Measurement, Outcome
+from tasks.guard.stop_url import App, Stopping, StopUrl, routed
 from tasks.state_folder import write_private
+
+CALL_TIMEOUT_S = 10.0
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread a call: a caller who dawdles holds up nobody."""
+
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CALL_TIMEOUT_S
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing of every scrape."""
 
 
 class Exposition:
@@ -34,9 +52,12 @@ class Exposition:
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None
 
-    def serve(self) -> int:
-        """Opens a free port on loopback and writes the target file. Returns the port."""
-        self._server, self._thread = start_http_server(0, addr="127.0.0.1", registry=self._registry)
+    def serve(self, stopping: Stopping) -> int:
+        """Opens a free port on loopback, `/stop` on it too, and writes the target file. Returns the port."""
+        app: App = routed(StopUrl(stopping), make_wsgi_app(self._registry))
+        self._server = make_server("127.0.0.1", 0, app, _Server, _Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread.start()
         port = int(self._server.server_port)
         write_target(self._file, port, {"account": self._account, "run": "guard"})
         return port

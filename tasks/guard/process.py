@@ -21,7 +21,15 @@ from tasks.guard.measuring import decide_for_ever, measure_for_ever
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.resume import CannotResume, resume, resume_later
 from tasks.guard.state import GuardState
-from tasks.guard.watching import beat, deliver_notices, keep_course, say_last_words, watch_bot, watch_people
+from tasks.guard.watching import (
+    beat,
+    deliver_notices,
+    deliver_untaken,
+    keep_course,
+    say_last_words,
+    watch_bot,
+    watch_people,
+)
 from tasks.record_tables import Lock, utc_now
 from tasks.record_writer import RecordWriter
 from tasks.supervise.identity import Identity, identify
@@ -54,7 +62,7 @@ def take_account(record: RecordWriter) -> None:
 async def run_guard(guard: GuardState) -> int:
     """Runs until SIGTERM or an error. Ending leaves the bot alone: its grant runs out, the next guard adopts it."""
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop = guard.loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     writing = loop.create_task(guard.store.write_told(), name="record")
@@ -72,6 +80,7 @@ async def run_guard(guard: GuardState) -> int:
         loop.create_task(keep_course(guard), name="course"),
         loop.create_task(watch_people(guard), name="people"),
         loop.create_task(deliver_notices(guard), name="outbox"),
+        loop.create_task(deliver_untaken(guard), name="outbox beside the record"),
         loop.create_task(beat(guard), name="beat"),
     ]
     ending = loop.create_task(stopped.wait(), name="signal")

@@ -15,12 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from gates.approvers import Quorum
 from gates.course import Happening, IllegalStep, Step
 from tasks.guard.beginning import begin, refuse_what_changed
-from tasks.guard.closing import by_no_go, by_people, end_stage
+from tasks.guard.closing import by_no_go, end_stage
 from tasks.guard.drilling import drill_by_hand
 from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.stopping import stop_now
 from tasks.record import FINAL_STEPS, RecordError
 from tasks.record_engine import is_away, storable
 from tasks.record_tables import Inbox, SignOff
@@ -174,8 +175,7 @@ async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     if active is None or (wanted["stage_run_id"] != active.id and wanted["rollout"] != active.row.rollout):
         raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")
     who, reason = str(payload.get("who", "somebody")), str(payload.get("reason", "no reason given"))
-    end_stage(guard, active, by_people(who, reason))
-    await guard.store.written()  # an acknowledged stop stands in the record, whatever dies next
+    await stop_now(guard, active, who, reason)
     return {"step": active.row.step}
 
 

@@ -143,6 +143,15 @@ class Active:
 
 
 @dataclass
+class Untaken:
+    """A notice that the record has not taken yet. `delivered`: it went out without it."""
+
+    kind: str
+    line: str
+    delivered: bool = False
+
+
+@dataclass
 class GuardState:
     """One guard. `active` None: the account is free."""
 
@@ -169,6 +178,10 @@ class GuardState:
     tried: set[int] = field(default_factory=set)
     """Notices of which it is not written yet how their last try ended."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    untaken: dict[str, Untaken] = field(default_factory=dict)
+    """Notices on their way into the record, by key."""
+    loop: asyncio.AbstractEventLoop | None = None
+    """Where all of this lives, once it runs: other threads act on it only through here."""
 
     @property
     def desk(self) -> SignOffDesk:
@@ -215,11 +228,23 @@ class GuardState:
         self.shown.stage(active.row.stage, active.row.step)
 
     def notice(self, active: Active, kind: str, text: str, turn: object = "") -> None:
-        """Queues a notice of a transition, once per (stage run, kind, turn). The chain's head goes with it."""
-        record = self.store.record
+        """Queues a notice of a transition, once per (stage run, kind, turn). The chain's head goes with it.
+
+        Until the record has taken it, it stands in `untaken`: a record that is away must not keep it from people.
+        """
+        record, untaken = self.store.record, self.untaken
         key = f"{active.id}:{kind}:{turn}"
         line = f"[{active.row.rollout}/{active.row.stage}] {text}"
-        self.store.tell(kind, lambda: record.put_notice(key, kind, f"{line} (record {record.head()[:12]})"))
+        untaken[key] = Untaken(kind, line)
+
+        def put() -> None:
+            said = untaken.get(key)
+            record.put_notice(
+                key, kind, f"{line} (record {record.head()[:12]})", delivered=said is not None and said.delivered
+            )
+            untaken.pop(key, None)
+
+        self.store.tell(kind, put)
 
 
 def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
-from gates.decision import SignOffEnd, decide_sign_off, decide_unasked
+from gates.decision import Action, decide_silence, decide_unasked
 from tasks.guard.closing import bot_died, end_stage
 from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
@@ -19,13 +20,15 @@ from tasks.guard.repeating import repeat_run
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.launch import how_it_ended, is_alive
 from tasks.notify import Deliver, Delivery, again_in_s, deliverer
-from tasks.record_tables import utc_now
+from tasks.record_tables import Outbox, utc_now
 
 log = logging.getLogger("slipway.guard.watching")
 BOT_EVERY_S = 0.1
 COURSE_EVERY_S = 0.2
 PEOPLE_EVERY_S = 1.0
 OUTBOX_EVERY_S = 0.5
+UNTAKEN_S = 3.0
+"""How long a notice waits for a record that takes nothing."""
 NETWORKED = ("testnet", "live")
 WAITING = (Step.READY, Step.WATCHED, Step.JUDGED)
 """Where a stage goes on only when somebody asks."""
@@ -86,8 +89,8 @@ async def _course_of(guard: GuardState, active: Active) -> None:
 
 
 async def watch_people(guard: GuardState) -> None:
-    """Reminder and expiry of sign-offs, and of a step that nobody asks for. Silence parks: flat where the bot runs,
-    before the grant otherwise."""
+    """Reminder and expiry of sign-offs, and of a step that nobody asks for. Silence parks on live: flat where the bot
+    runs, before the grant otherwise. Before live the stage holds first."""
     while True:
         active = guard.active
         if active is not None and active.closing is None and active.step in WAITING:
@@ -124,12 +127,35 @@ async def _people_of(guard: GuardState, active: Active) -> None:
             what, within_s = ("launch", active.plan.max_age_s)
         _expire(guard, active, what, asked_at, within_s)
     elif waited_s >= active.stage.sign_off_expiry_s:
-        end_stage(guard, active, decide_sign_off(SignOffEnd.EXPIRED, name, now_ms()))
+        _silent(guard, active, name, waited_s, quorum.missing)
     elif waited_s >= active.stage.sign_off_reminder_s and active.row.reminded_at is None:
         reminded_at = active.row.reminded_at = utc_now()
         record, number = guard.store.record, active.id
         guard.store.tell("reminder", lambda: record.change_stage_run(number, None, reminded_at=reminded_at))
         guard.notice(active, "reminder", f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}", name)
+
+
+def _silent(guard: GuardState, active: Active, gate: str, waited_s: float, missing: Sequence[str]) -> None:
+    """Nobody signed in time: parked, or held, which is told and recorded once."""
+    ends_s = active.plan.sign_offs_end_s(active.stage)
+    decision = decide_silence(gate, waited_s, ends_s, now_ms())
+    if decision.action is not Action.CONTINUE:
+        end_stage(guard, active, decision)
+        return
+    key = f"{gate} expired"
+    if key in active.told:
+        return
+    active.told.add(key)
+    record, body = guard.store.record, {"stage_run": active.id, "gate": gate, "missing": list(missing)}
+    said = (
+        f"HOLD: {gate} sign-offs expired, missing {', '.join(missing)}; parked where nobody signs within {ends_s:g} s"
+    )
+
+    def hold() -> None:
+        if record.put_notice(f"{active.id}:hold:{key}", "hold", f"[{active.row.rollout}/{active.row.stage}] {said}"):
+            record.append("hold", body)
+
+    guard.store.tell("hold", hold)
 
 
 def _expire(guard: GuardState, active: Active, what: str, since: datetime | None, within_s: float) -> None:
@@ -174,6 +200,24 @@ def _write_try(guard: GuardState, number: int, error: str, again_in_s: float) ->
 
     guard.tried.add(number)
     guard.store.tell("notice", write)
+
+
+async def deliver_untaken(guard: GuardState) -> None:
+    """Notices that a record which is away has not taken for UNTAKEN_S go out without it, each once.
+
+    Sent while the record comes back, one may go out a second time: better twice than not at all.
+    """
+    deliver = deliverer()
+    while True:
+        await asyncio.sleep(OUTBOX_EVERY_S)
+        if guard.store.away_s() < UNTAKEN_S:
+            continue
+        for key, one in [pair for pair in guard.untaken.items() if not pair[1].delivered]:
+            notice = Outbox(key=key, account=guard.account, kind=one.kind, text=f"{one.line} (not in the record yet)")
+            try:
+                one.delivered = not (await deliver(notice)).error
+            except Exception as error:  # it is tried again; a trace may tell the address, a secret
+                log.error("notice %s was not delivered: %s", one.kind, type(error).__name__)
 
 
 async def say_last_words(guard: GuardState) -> None:

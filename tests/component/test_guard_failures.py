@@ -15,6 +15,7 @@ from gates.decision import Action, Decision
 from gates.stages import ROOT, load_plan, stage_criteria, under_root
 from tasks.account_file import AccountAccess
 from tasks.guard import beginning, closing, launching, requests, watching
+from tasks.guard import store as store_module
 from tasks.guard.beginning import begin, do_preflight
 from tasks.guard.closing import end_stage
 from tasks.guard.exposition import Exposition
@@ -170,6 +171,47 @@ def test_the_outbox_goes_on_whatever_a_delivery_or_the_record_raises(
     assert delivered == ["second"]
     bad = next(one for one in notices if one.kind == "bad")
     assert bad.error == "not delivered: UnicodeError"
+
+
+def test_a_record_that_is_away_keeps_no_notice_from_people_and_none_goes_out_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "OUTBOX_EVERY_S", 0.01)
+    monkeypatch.setattr(watching, "UNTAKEN_S", 0.1)
+    monkeypatch.setattr(store_module, "RETRY_S", 0.01)
+    delivered = list[str]()
+
+    async def deliver(notice: Outbox) -> Delivery:
+        delivered.append(f"{notice.kind}: {notice.text}")
+        return Delivery("Slack answered HTTP 500" if len(delivered) == 1 else "")
+
+    monkeypatch.setattr(watching, "deliverer", lambda: deliver)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        full = list[int]()
+
+        def disk_full() -> None:
+            full.append(1)
+            if len(delivered) < 3:
+                raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+        guard.store.tell("measurements", disk_full)
+        guard.notice(active, "no_go", "NO-GO, candidate")
+        guard.notice(active, "rollback_failed", "ROLLBACK_FAILED")
+        loops = [asyncio.create_task(one(guard)) for one in (watching.deliver_untaken, watching.deliver_notices)]
+        while len(delivered) < 3 or guard.untaken:
+            await asyncio.sleep(0.01)
+        guard.notice(active, "parked", "parked flat")
+        while len(delivered) < 4:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        for loop in loops:
+            loop.cancel()
+
+    _, notices = _run(tmp_path / "home", work)
+    assert [one.partition(":")[0] for one in delivered] == ["no_go", "rollback_failed", "no_go", "parked"]
+    assert "[r/canary] NO-GO, candidate (not in the record yet)" in delivered[0]
+    assert [one.kind for one in notices if one.delivered_at is not None] == ["no_go", "rollback_failed", "parked"]
 
 
 def test_a_notice_goes_out_once_though_the_record_is_away_when_it_has(

@@ -12,6 +12,7 @@ import pytest
 
 from gates.course import Step
 from gates.judge import Outcome
+from gates.stages import ROOT
 from tasks.guard import beginning, requests, watching
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.resume import resume
@@ -185,6 +186,45 @@ def test_a_step_that_nobody_asks_for_expires_and_parks(tmp_path: Path, step: str
     assert (run.step, run.end_wanted, run.reason) == ("rolling_back", "park", "people")
     assert (run.decided_criterion, run.decided_why) == (what, f"nobody asked to {what} within 5 s")
     assert asyncio.run(waited(1.0)).step == step
+
+
+SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
+
+
+@pytest.mark.parametrize(
+    ("stage", "gate", "waited_h", "ended"),
+    [
+        ("testnet", "exit", 2, ""),
+        ("testnet", "exit", 25, "park"),
+        ("canary", "exit", 2, "park"),
+        ("canary", "entry", 2, "park"),
+    ],
+)
+def test_silence_parks_on_live_and_holds_before_it(
+    tmp_path: Path, stage: str, gate: str, waited_h: int, ended: str
+) -> None:
+    async def waited() -> tuple[StageRun, list[str], list[str]]:
+        at, step = utc_now() - timedelta(hours=waited_h), "ready" if gate == "entry" else "judged"
+        columns = {"reminded_at": at, "ready_at": at, "judged_at": at, "part": int(stage == "testnet")}
+        guard = guard_at(tmp_path / "home", step, source=SMOKE, stage=stage, **columns)
+        record = guard.store.record
+        activate(guard)
+        async with writing(guard):
+            people = asyncio.create_task(watch_people(guard))
+            await asyncio.sleep(0.2)
+            people.cancel()
+            await guard.store.settled()
+            notices = [one.text for one in record.notices("a") if one.kind == "hold"]
+            return record.stage_run(1), notices, [one.body for one in record.entries("a") if one.kind == "hold"]
+
+    run, notices, recorded = asyncio.run(waited())
+    assert run.end_wanted == (ended or None)
+    assert len(notices) == len(recorded) == (0 if ended else 1), "told and recorded once"
+    if ended:
+        assert (run.reason, run.decided_criterion, run.decided_why) == ("people", "sign_off", "nobody signed")
+    else:
+        assert run.step == "judged"
+        assert "HOLD: exit sign-offs expired, missing" in notices[0]
 
 
 def test_a_plan_that_changed_under_the_signature_is_never_granted_again(tmp_path: Path) -> None:

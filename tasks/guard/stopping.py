@@ -1,0 +1,55 @@
+"""A stop, from the inbox or from the guard's own address: ends what runs, at once, whoever says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from tasks.account_file import load_account
+from tasks.guard.closing import by_people, end_stage
+from tasks.guard.state import Active, GuardState
+from tasks.guard.stop_url import Stopped
+
+WITHIN_S = 2.0
+WRITTEN_WITHIN_S = 1.0
+
+
+async def stop_now(guard: GuardState, active: Active, who: str, reason: str) -> None:
+    """Returns once it is written: an acknowledged stop stands in the record, whatever dies next."""
+    end_stage(guard, active, by_people(who, reason))
+    await guard.store.written()
+
+
+class StoppedByUrl:
+    """What `/stop` does, called from its threads. See `tasks.guard.stop_url.Stopping`."""
+
+    def __init__(self, guard: GuardState) -> None:
+        self._guard = guard
+
+    def token(self) -> str:
+        return load_account(self._guard.folder.root, self._guard.account).approve_token
+
+    def stop(self, who: str, reason: str) -> Stopped:
+        if self._guard.loop is None:
+            raise TimeoutError("the guard has not begun")
+        asked = asyncio.run_coroutine_threadsafe(self._stop(who, reason), self._guard.loop)
+        return asked.result(WITHIN_S)
+
+    async def _stop(self, who: str, reason: str) -> Stopped:
+        active = self._guard.active
+        if active is None:
+            return Stopped("")
+        written = asyncio.ensure_future(stop_now(self._guard, active, who, reason))
+        # The record may be away: the stop holds all the same, and the answer says what is not written yet.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(written, WRITTEN_WITHIN_S)
+        return Stopped(f"{active.row.rollout}/{active.row.stage}", active.row.step, written=not written.cancelled())
+
+    def refused(self, said: str) -> None:
+        guard = self._guard
+        if guard.loop is not None:
+            guard.loop.call_soon_threadsafe(self._note, said)
+
+    def _note(self, said: str) -> None:
+        record = self._guard.store.record
+        self._guard.store.tell("stop refused", lambda: record.append("stop_refused", {"why": said}))
