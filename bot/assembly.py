@@ -192,6 +192,7 @@ def assemble(
     whose = host_environment(resolved.mode, config)
     hosts = override_hosts(hosts_for(whose, config.venue.category), environment)
     seconds = second_endpoints(hosts, environment)
+    grant = GrantHolder(place.account, journal.last_epoch)
     adapter = BybitAdapter(
         hosts,
         pair.api_key.reveal(),
@@ -205,6 +206,7 @@ def assemble(
         batches=config.venue.batch_orders,
         transport=FailoverTransport(AiohttpTransport(), seconds, _tell_switch(log)) if seconds else None,
         disconnect_cancel_s=config.venue.disconnect_cancel_s,
+        permitted=lambda epoch: grant.valid(epoch, clock.now_ns()),
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -234,7 +236,7 @@ def assemble(
         port=adapter,
         journal=journal,
         clock=clock,
-        grant=GrantHolder(place.account, journal.last_epoch),
+        grant=grant,
         log=log,
         metrics=metrics,
         housekeeping=housekeeping,

@@ -250,6 +250,7 @@ def _parts(
 ) -> Parts:
     parameters = scenario.parameters
     category = scenario.instrument.category
+    grant = GrantHolder(ACCOUNT)
     adapter = BybitAdapter(
         SPOT_HOSTS if category == "spot" else HOSTS,
         _API_KEY,
@@ -262,6 +263,7 @@ def _parts(
         transport=link,
         trade_socket=scenario.trade_socket,
         batches=scenario.trade_socket,
+        permitted=lambda epoch: grant.valid(epoch, timeline.now_ns()),
     )
     metrics = ProcessMetrics(
         adapter,
@@ -282,7 +284,7 @@ def _parts(
         port=adapter,
         journal=journal,
         clock=SimulatedClock(timeline),
-        grant=GrantHolder(ACCOUNT),
+        grant=grant,
         log=log,
         metrics=metrics,
         housekeeping=housekeeping,

@@ -26,7 +26,7 @@ from bot.engine.counters import reject_reason
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX
 from bot.engine.performance import Performance
-from bot.engine.probing import is_final, probe_soon
+from bot.engine.probing import amend_may_happen, is_final, probe_soon
 from bot.engine.state import State
 from bot.engine.stopping import Stopping, send_cancel
 
@@ -58,7 +58,8 @@ class Answers:
             order.acknowledged = True
             order.answered_at_ns = event.at_ns
             self._latency(order)
-        self._tell(order, _H.ACCEPTED)
+        if order.state is not _S.UNKNOWN or order.pending_price_ticks is None:  # it says nothing of an amend since
+            self._tell(order, _H.ACCEPTED)
 
     def refused(self, event: OrderRefused) -> None:
         order = self._order(event.client_order_id)
@@ -183,6 +184,8 @@ class Answers:
         probed = order.probe_sent_ns > order.sent_at_ns
         if order.state is _S.PENDING_AMEND and terms == pending:
             self._settle(order, told, _H.AMENDED)
+        elif order.live and terms != pending and amend_may_happen(state, order):
+            self._works_as_before(order, terms, probed=probed)
         elif order.state is _S.UNKNOWN or (probed and order.state in (_S.PENDING_AMEND, _S.PENDING_CANCEL)):
             self._settle(order, told, _H.FOUND_WORKING)
         elif order.state is _S.PENDING_AMEND:
@@ -197,6 +200,16 @@ class Answers:
             state.back_off[(order.symbol, order.side)].succeeded()
             if order.unwanted:
                 send_cancel(state, order)  # we asked whether it is gone: it is not, and it shall be
+
+    def _works_as_before(self, order: OwnOrder, terms: tuple[int, int], *, probed: bool) -> None:
+        """The order stands, and an amend of it may still happen: it counts at the worse of both, and is asked after."""
+        order.price_ticks, order.qty_lots = terms
+        if order.state is _S.PENDING_AMEND:
+            self._tell(order, _H.ACCEPTED)
+        if order.state is _S.PENDING_CANCEL and probed:
+            send_cancel(self._state, order)  # whichever terms it has: it shall be gone
+        elif order.state is _S.UNKNOWN and (order.unwanted or self._state.stops.any or not self._state.has_grant):
+            send_cancel(self._state, order)
 
     def _settle(self, order: OwnOrder, told: VenueOrder, happening: OrderHappening) -> None:
         if self._tells(order, happening):

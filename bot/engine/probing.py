@@ -36,6 +36,18 @@ def is_final(state: State, order: OwnOrder) -> bool:
     return order.probe_sent_ns - max(order.sent_at_ns, state.private_up_since_ns) >= wait_ns
 
 
+def amend_may_happen(state: State, order: OwnOrder) -> bool:
+    """Whether an amend of ours is open and may still reach the venue: its old terms, shown now, do not end it.
+
+    It cannot once the receive window and a margin have passed since it left; only a question asked after that counts.
+    """
+    if order.pending_price_ticks is None:
+        return False
+    parameters = state.parameters
+    wait_ns = (parameters.receive_window_ms + parameters.not_found_margin_ms) * NS_PER_MS
+    return order.probe_sent_ns - order.amended_at_ns < wait_ns
+
+
 def due_ns(state: State) -> int:
     """When the first of the orders has to be asked after, while nothing is stopped."""
     due_ns = NEVER_NS

@@ -236,6 +236,10 @@ class LinkSocket:
             raise SocketClosed(self._ended)
         self._link.send(self, text)
 
+    async def drained(self) -> None:
+        if self._ended:
+            raise SocketClosed(self._ended)
+
     async def receive(self) -> str:
         while not self._inbox:
             if self._ended:

@@ -16,6 +16,8 @@ import msgspec
 from aiohttp.http import WSMessageNoDecodeText
 from yarl import URL
 
+from bot.venues.prompt_request import PromptRequest
+
 
 class NotSent(Exception):
     """No byte of the request left this machine: no route, refused, no TLS, no connection in time."""
@@ -42,6 +44,9 @@ class Socket(Protocol):
 
     async def send(self, text: str) -> None:
         """Raises SocketClosed."""
+
+    async def drained(self) -> None:
+        """Waits until everything sent so far has left this process. Raises SocketClosed."""
 
     async def receive(self) -> bytes | str:
         """The next message. Raises SocketClosed."""
@@ -94,15 +99,15 @@ class AiohttpTransport:
             timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s * CONNECT_SHARE)
             self._timeouts[timeout_s] = timeout
         try:
-            async with self._opened().request(
+            answer = await self._opened().request(
                 method,
                 URL(url, encoded=True),  # the query is signed: nobody may quote it again
                 headers=headers,
                 data=body or None,
                 timeout=timeout,
                 allow_redirects=False,
-            ) as answer:
-                return HttpAnswer(answer.status, answer.headers, await answer.read())
+            )
+            return HttpAnswer(answer.status, answer.headers, await answer.read())  # read to its end, or closed
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(_describe(error)) from None
         except TimeoutError:
@@ -137,20 +142,33 @@ class AiohttpTransport:
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                request_class=PromptRequest,
                 headers={"Content-Type": "application/json"},
             )
         return self._session
 
 
 class AiohttpSocket:
-    """One WebSocket of aiohttp."""
+    """One WebSocket of aiohttp. What its kernel does not take at once pauses its writing: see `drained`."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
         self._socket = socket
+        self._writer = socket._writer  # aiohttp shows nobody else whether a message has left
+        self._writer.transport.set_write_buffer_limits(high=0)
 
     async def send(self, text: str) -> None:
         try:
             await self._socket.send_str(text)
+        except (aiohttp.ClientError, OSError) as error:
+            raise SocketClosed(_describe(error)) from None
+
+    async def drained(self) -> None:
+        protocol = self._writer.protocol
+        if not protocol.writing_paused:
+            return
+        try:
+            # shielded: whoever waits besides, to answer a ping, waits for the same future and would be cancelled too
+            await asyncio.shield(protocol._drain_helper())
         except (aiohttp.ClientError, OSError) as error:
             raise SocketClosed(_describe(error)) from None
 
@@ -168,7 +186,11 @@ class AiohttpSocket:
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
-        await self._socket.close()
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                await self._socket.close()
+        except TimeoutError:  # not even the word that it closes is taken
+            self._writer.transport.abort()
 
     def _payload(self, message: WSMessageNoDecodeText) -> bytes:
         if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:

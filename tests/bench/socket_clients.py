@@ -58,6 +58,9 @@ class PicowsSocket(WSListener):
         assert self._transport is not None
         self._transport.send(WSMsgType.TEXT, text.encode())
 
+    async def drained(self) -> None:
+        """Measured is what comes in."""
+
     async def receive(self) -> bytes | str:
         return await self._waiting.get()
 

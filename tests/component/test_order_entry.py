@@ -301,7 +301,7 @@ def test_rows_of_a_batch_that_name_other_orders_than_were_asked_leave_all_unknow
         return calls.create_post_only("linear", "BTCUSDT", Side.BUY, qty, price, name, reduce_only=False)
 
     async def work() -> list[Outcome]:
-        entry = OrderEntry(Reordering(), None, 1.0, 20)  # type: ignore[arg-type]  # enough of it
+        entry = OrderEntry(Reordering(), None, 1.0, 20, lambda _: True)  # type: ignore[arg-type]  # enough of it
         return await asyncio.gather(entry.mutate(create(1)), entry.mutate(create(2)))
 
     outcomes = asyncio.run(work())

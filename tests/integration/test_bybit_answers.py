@@ -67,6 +67,9 @@ class ScriptedSocket:
     def push(self, message: object) -> None:
         self._incoming.put_nowait(message if isinstance(message, str) else json.dumps(message))
 
+    async def drained(self) -> None:
+        """The test takes everything at once."""
+
     async def receive(self) -> str:
         text = await self._incoming.get()
         if text is None:

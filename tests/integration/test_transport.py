@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import socket
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.http import WS_KEY
+from yarl import URL
 
 from bot.venues.transport import SLICE_MESSAGES, AiohttpTransport, HttpAnswer, NoAnswer, NotSent, SocketClosed
 
@@ -56,6 +61,80 @@ def test_the_query_goes_out_byte_for_byte_as_it_was_signed():
     text = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     asyncio.run(request_to(answering(text, seen), path="/v5/x?cursor=a%3Db%26c&d=%2B"))
     assert seen[0].startswith(b"POST /v5/x?cursor=a%3Db%26c&d=%2B HTTP/1.1\r\n")
+
+
+def test_a_request_leaves_as_aiohttp_itself_would_write_it_and_without_a_task_of_its_own():
+    heads: list[bytes] = []
+    text = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            heads.append(head + await reader.readexactly(2))
+            writer.write(text)
+
+    async def run() -> int:
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v5/x?a=%2B"
+        transport, headers = AiohttpTransport(), {"X-A": "b"}
+        async with aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session:
+            await session.post(URL(url, encoded=True), headers=headers, data=b"{}")
+        try:
+            await transport.request("POST", url, headers, b"{}", 2.0)  # opens the connection
+            before = asyncio.all_tasks()
+            made: list[object] = []
+            asyncio.get_running_loop().set_task_factory(
+                lambda loop, work: made.append(work) or asyncio.Task(work, loop=loop)
+            )
+            await transport.request("POST", url, headers, b"{}", 2.0)
+            assert asyncio.all_tasks() == before
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
+            await transport.close()
+            server.close()
+        return len(made)
+
+    assert asyncio.run(run()) == 0
+    theirs, first, second = heads
+    assert first == second == theirs
+    assert theirs.endswith(b"\r\n\r\n{}")
+
+
+def test_a_socket_whose_other_end_takes_nothing_is_not_drained_until_it_does():
+    taking = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = next(line for line in head.splitlines() if line.startswith("Sec-WebSocket-Key")).split(": ")[1]
+        accept = base64.b64encode(hashlib.sha1(key.encode() + WS_KEY).digest()).decode()  # noqa: S324  # RFC 6455
+        upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        writer.write(f"{upgrade}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        await taking.wait()
+        while await reader.read(1 << 20):
+            pass
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+        transport = AiohttpTransport()
+        try:
+            socket = await transport.connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 2.0)
+            async with asyncio.timeout(2):
+                await socket.drained()
+            sending = asyncio.create_task(socket.send("x" * 20_000_000))  # more than two kernels' buffers
+            await asyncio.sleep(0)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await socket.drained()
+            taking.set()
+            async with asyncio.timeout(10):
+                await sending
+                await socket.drained()
+        finally:
+            taking.set()
+            await transport.close()
+            server.close()
+
+    asyncio.run(run())
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed():

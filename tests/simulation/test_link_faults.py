@@ -102,6 +102,32 @@ def test_a_create_that_arrives_after_its_probe_is_not_lost(tmp_path: Path) -> No
     assert uncertain & came, "none of them arrived after all"
 
 
+def test_an_amend_that_arrives_after_its_probe_is_waited_for(tmp_path: Path) -> None:
+    """Its answer is lost, a probe shows the old terms, and then it happens after all."""
+    late = [
+        at(when, "way", way="request", delay_ms=delay)
+        for start in (3.0, 12.0, 21.0)
+        for when, delay in ((start, 2_600), (start + 0.4, 0))
+    ]
+    told, outcome = play("delayed amend", tmp_path, *late, receive_window_ms=5_000, half_spread_bps=25)
+    unknown = {(one.client_order_id, one.price_ticks, one.qty_lots) for one in told.of(ev.AmendAnswered)
+               if one.outcome == "unknown"}  # fmt: skip
+    came = 0
+    for name, *terms in unknown:
+        asked_ns = max(one.at_ns for one in told.of(AmendOrder) if (one.client_order_id, one.price_ticks, one.qty_lots)
+                       == (name, *terms))  # fmt: skip
+        shown = [one for one in told.of(ev.OrderUpdated)
+                 if one.order.client_order_id == name and one.at_ns > asked_ns + 2 * S]  # fmt: skip
+        landed_ns = next((one.at_ns for one in shown if [one.order.price_ticks, one.order.qty_lots] == terms), 0)
+        if landed_ns and shown[0].at_ns < landed_ns:  # a probe showed the old terms before
+            came += 1
+            again = [one for one in told.of(AmendOrder)
+                     if one.client_order_id == name and asked_ns < one.at_ns < landed_ns]  # fmt: skip
+            assert not again, "amended again while the first could still happen"
+    assert came >= 4, "hardly one was shown with its old terms and happened then"
+    assert not [order for order in outcome.engine.live_orders() if order.pending_qty_lots is not None]
+
+
 def test_a_cancel_that_meets_a_fill_counts_the_fill_once(tmp_path: Path) -> None:
     """Creates under way when the bot stops are cancelled one by one: on a slow way some of them fill meanwhile."""
     cuts = [at(0.9 + number * 1.9, "disconnect", stream="public") for number in range(14)]

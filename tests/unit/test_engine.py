@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from bot.domain import events as ev
 from bot.domain import intent as it
@@ -204,9 +205,58 @@ def test_an_amend_whose_outcome_is_unknown_counts_at_the_larger_size_until_probe
     assert order is not None
     assert order.state is OrderState.UNKNOWN
     assert order.exposed_lots == max(order.qty_lots, amend.qty_lots)
-    driver.tell(ev.OrderUpdated(driver.now, driver.venue[amend.client_order_id]))
+    shown = driver.venue[amend.client_order_id]
+    done = structs.replace(shown, price_ticks=amend.price_ticks, qty_lots=amend.qty_lots)
+    driver.tell(ev.OrderUpdated(driver.now, done))
     assert order.state is OrderState.WORKING
     assert order.pending_qty_lots is None
+
+
+def test_an_amend_of_unknown_outcome_is_not_settled_by_its_old_terms_before_it_can_land_no_more() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    driver.silent = {it.AmendOrder, it.ProbeOrder}
+    amend = of(it.AmendOrder, driver.book(BID + 300, ASK + 300))[0]
+    order = driver.engine.state.orders.get(amend.client_order_id)
+    assert order is not None
+    old = ev.VenueOrder(
+        SYMBOL, order.client_order_id, order.venue_order_id, order.side, order.price_ticks, order.qty_lots, 0,
+        ev.OrderStatus.WORKING,
+    )  # fmt: skip
+    sent_ns = driver.now
+    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "unknown"))
+    while driver.now - sent_ns < 7 * S:
+        driver.tell(ev.OrderUpdated(driver.now, old))
+        assert order.state is OrderState.UNKNOWN
+        assert (order.pending_price_ticks, order.pending_qty_lots) == (amend.price_ticks, amend.qty_lots)
+        told = driver.wait(500 * MS)
+        assert not [one for one in of(it.AmendOrder, told) if one.client_order_id == order.client_order_id]
+        assert order.probe_sent_ns > sent_ns
+    while order.probe_sent_ns - sent_ns < 7 * S:  # the question has to be asked after that, not answered
+        driver.wait(100 * MS)
+    assert of(it.AmendOrder, driver.tell(ev.OrderUpdated(driver.now, old))), "it works by its old terms, and moves"
+
+
+def test_an_unwanted_order_is_cancelled_though_its_amend_is_unknown_and_both_sizes_count_until_it_is_gone() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    driver.silent = {it.AmendOrder, it.ProbeOrder, it.CancelOrder}
+    amend = of(it.AmendOrder, driver.book(BID + 300, ASK + 300))[0]
+    order = driver.engine.state.orders.get(amend.client_order_id)
+    assert order is not None
+    old = ev.VenueOrder(
+        SYMBOL, order.client_order_id, order.venue_order_id, order.side, order.price_ticks, order.qty_lots, 0,
+        ev.OrderStatus.WORKING,
+    )  # fmt: skip
+    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "unknown"))
+    order.unwanted = True
+    told = driver.tell(ev.OrderUpdated(driver.now, old))
+    assert [one.client_order_id for one in of(it.CancelOrder, told)] == [order.client_order_id]
+    assert order.state is OrderState.PENDING_CANCEL
+    assert order.pending_qty_lots == amend.qty_lots
+    driver.tell(ev.CancelAnswered(driver.now, order.client_order_id, "unknown"))
+    again = driver.tell(ev.OrderUpdated(driver.now, old))
+    assert [one.client_order_id for one in of(it.CancelOrder, again)] == [order.client_order_id]
 
 
 # ---- permission ----

@@ -50,6 +50,8 @@ class Closed:
 
     async def send(self, text: str) -> None: ...
 
+    async def drained(self) -> None: ...
+
     async def receive(self) -> str:
         return ""
 

@@ -17,7 +17,6 @@ from bot.domain.events import Filled, FundingPaid, InstrumentsRead, OrderStatus,
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
 from bot.venues.bybit import calls, decode, wire
-from bot.venues.bybit.calls import Call
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.order_entry import OrderEntry
@@ -70,8 +69,12 @@ class BybitAdapter:
         trade_socket: bool = False,
         batches: bool = False,
         disconnect_cancel_s: int = 0,
+        permitted: Callable[[int], bool] = lambda _epoch: True,
     ) -> None:
-        """`disconnect_cancel_s`: the venue cancels all orders that long after we are gone; 0: it is not asked to."""
+        """`disconnect_cancel_s`: the venue cancels all orders that long after we are gone; 0: it is not asked to.
+
+        `permitted`: whether creates and amends of that grant's epoch may leave now; asked as they are written.
+        """
         self._disconnect_cancel_s = disconnect_cancel_s
         self._hosts = hosts
         self._api_key = api_key
@@ -98,9 +101,10 @@ class BybitAdapter:
                 api_secret,
                 self._rest.venue_now_ms,
                 recv_window_ms,
+                permitted,
             )
         batch_max = calls.BATCH_MAX[category] if batches else 1
-        self._entry = OrderEntry(self._rest, self._trade, call_timeout_s, batch_max)
+        self._entry = OrderEntry(self._rest, self._trade, call_timeout_s, batch_max, permitted)
         self._public: PublicStream | None = None
         self._private: PrivateStream | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -208,11 +212,18 @@ class BybitAdapter:
             instrument.price(intent.price_ticks),
             intent.client_order_id,
             intent.reduce_only,
+            intent.epoch,
         )
-        return await self._create(call, intent.symbol)
+        sent_ns = self._now_ns()
+        outcome = await self._entry.mutate(call)
+        self._note_latency(intent.symbol, sent_ns, outcome)
+        return outcome
 
     async def place_immediate(self, order: ImmediateOrder) -> Outcome:
-        return await self._create(calls.create_immediate(self._category, order), order.symbol)
+        sent_ns = self._now_ns()
+        outcome = await self._entry.mutate(calls.create_immediate(self._category, order))
+        self._note_latency(order.symbol, sent_ns, outcome)
+        return outcome
 
     async def amend(self, intent: AmendOrder, instrument: Instrument) -> Outcome:
         call = calls.amend(
@@ -221,6 +232,7 @@ class BybitAdapter:
             intent.client_order_id,
             instrument.qty(intent.qty_lots),
             instrument.price(intent.price_ticks),
+            intent.epoch,
         )
         return await self._entry.mutate(call)
 
@@ -236,12 +248,9 @@ class BybitAdapter:
     async def cancel_all(self, symbol: str) -> Outcome:
         return await self._entry.mutate(calls.cancel_all(self._category, symbol))
 
-    async def _create(self, call: Call, symbol: str) -> Outcome:
-        sent_ns = self._now_ns()
-        outcome = await self._entry.mutate(call)
-        if isinstance(outcome, Accepted | Refused):  # without an acknowledgement there is no time until it
+    def _note_latency(self, symbol: str, sent_ns: int, outcome: Outcome) -> None:
+        if isinstance(outcome, (Accepted, Refused)):  # without an acknowledgement there is no time until it
             self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
-        return outcome
 
     # ---- reads ------------------------------------------------------------------------------------------------------
 

@@ -59,13 +59,14 @@ _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request. A GET carries `query`, a POST `body`."""
+    """One request. A GET carries `query`, a POST `body`. `epoch`: of the grant that it needs to leave; 0: of none."""
 
     method: str
     path: str
     query: str = ""
     body: bytes = b""
     signed: bool = True
+    epoch: int = 0
 
     @property
     def payload(self) -> bytes:
@@ -86,8 +87,8 @@ def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> 
     return Call("GET", path, query=query, signed=signed)
 
 
-def _post(path: str, fields: dict[str, str | int | bool]) -> Call:
-    return Call("POST", path, body=_encode(fields))
+def _post(path: str, fields: dict[str, str | int | bool], epoch: int = 0) -> Call:
+    return Call("POST", path, body=_encode(fields), epoch=epoch)
 
 
 def number(value: Decimal) -> str:
@@ -114,10 +115,17 @@ def orderbook(category: Category, symbol: str) -> Call:
 
 
 def create_post_only(
-    category: Category, symbol: str, side: Side, qty: Decimal, price: Decimal, client_order_id: str, reduce_only: bool
+    category: Category,
+    symbol: str,
+    side: Side,
+    qty: Decimal,
+    price: Decimal,
+    client_order_id: str,
+    reduce_only: bool,
+    epoch: int = 0,
 ) -> Call:
     """A limit order that the venue refuses rather than lets take."""
-    return _create(category, symbol, side, qty, price, client_order_id, "PostOnly", reduce_only)
+    return _create(category, symbol, side, qty, price, client_order_id, "PostOnly", reduce_only, epoch)
 
 
 def create_immediate(category: Category, order: ImmediateOrder) -> Call:
@@ -134,6 +142,7 @@ def _create(
     client_order_id: str,
     time_in_force: str,
     reduce_only: bool,
+    epoch: int = 0,
 ) -> Call:
     fields: dict[str, str | int | bool] = {
         "category": category,
@@ -147,10 +156,10 @@ def _create(
     }
     if category == "linear":  # spot has neither positions nor reduce-only
         fields["positionIdx"], fields["reduceOnly"] = 0, reduce_only
-    return _post(CREATE, fields)
+    return _post(CREATE, fields, epoch)
 
 
-def amend(category: Category, symbol: str, client_order_id: str, qty: Decimal, price: Decimal) -> Call:
+def amend(category: Category, symbol: str, client_order_id: str, qty: Decimal, price: Decimal, epoch: int = 0) -> Call:
     return _post(
         AMEND,
         {
@@ -160,6 +169,7 @@ def amend(category: Category, symbol: str, client_order_id: str, qty: Decimal, p
             "qty": number(qty),
             "price": number(price),
         },
+        epoch,
     )
 
 
@@ -179,12 +189,12 @@ def cancel_everything(category: Category, coin: str) -> Call:
 
 
 def batch(several: Sequence[Call]) -> Call:
-    """Calls of one kind and one category as one."""
+    """Calls of one kind and one category as one; it needs the newest grant that any of them needs."""
     orders = [msgspec.json.decode(call.body, type=dict[str, str | int | bool]) for call in several]
     category = orders[0]["category"]
     rows = [{name: value for name, value in order.items() if name != "category"} for order in orders]
     body = msgspec.json.encode({"category": category, "request": rows})
-    return Call("POST", BATCH_OF[several[0].path], body=body)
+    return Call("POST", BATCH_OF[several[0].path], body=body, epoch=max(call.epoch for call in several))
 
 
 def disconnect_cancel(category: Category, window_s: int) -> Call:

@@ -8,14 +8,14 @@ not happen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
 from bot.venues.bybit.rest import BybitRest
-from bot.venues.bybit.trade_stream import OPERATIONS, TradeStream
+from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
 from bot.venues.port import Accepted, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
 from bot.venues.transport import NoAnswer, NotSent
 
@@ -31,13 +31,21 @@ class _Waiting(NamedTuple):
 
 
 class OrderEntry:
-    """`trade` None: by REST alone. `batch_max` 1: no batches."""
+    """`trade` None: by REST alone. `batch_max` 1: no batches. `permitted`: whether that grant's epoch still holds."""
 
-    def __init__(self, rest: BybitRest, trade: TradeStream | None, timeout_s: float, batch_max: int) -> None:
+    def __init__(
+        self,
+        rest: BybitRest,
+        trade: TradeStream | None,
+        timeout_s: float,
+        batch_max: int,
+        permitted: Callable[[int], bool],
+    ) -> None:
         self._rest = rest
         self._trade = trade
         self._timeout_s = timeout_s
         self._batch_max = batch_max
+        self._permitted = permitted
         self._waiting: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -116,9 +124,15 @@ class OrderEntry:
 
     async def _exchange(self, call: Call) -> wire.Envelope | Outcome:
         """The envelope of what the venue did, or the outcome where it did not, or may have."""
+        trade = self._trade
         try:
+            if call.epoch and not self._permitted(call.epoch):
+                raise NotSent(NO_GRANT)
             self._rest.take_turn(call.path, is_cancel=call.path in CANCELS)
-            envelope = await self._send(call)
+            if trade is None or not trade.is_up or call.path not in OPERATIONS:
+                envelope = await self._rest.exchange(call)
+            else:
+                envelope = await self._by_socket(trade, call)
         except NotSent as error:
             return Unreachable(str(error))
         except NoAnswer as error:
@@ -132,10 +146,7 @@ class OrderEntry:
         of_existing = call.path not in OF_NOTHING
         return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=of_existing)
 
-    async def _send(self, call: Call) -> wire.Envelope:
-        trade = self._trade
-        if trade is None or not trade.is_up or call.path not in OPERATIONS:
-            return await self._rest.exchange(call)
+    async def _by_socket(self, trade: TradeStream, call: Call) -> wire.Envelope:
         self._rest.limits.sent(self._rest.venue_now_ms())
         answer = await trade.ask(call, self._timeout_s)
         self._rest.limits.heard(call.path, {name.lower(): value for name, value in answer.header.items()})

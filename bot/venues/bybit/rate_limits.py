@@ -11,6 +11,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
+from multidict import istr
+
+LIMIT, STATUS = istr("x-bapi-limit"), istr("x-bapi-limit-status")
+RESETS: Final = istr("x-bapi-limit-reset-timestamp")
+"""Names of headers whose lower case is worked out once, not with every answer."""
+
 ADDRESS_REQUESTS_MAX: Final = 600
 ADDRESS_WINDOW_MS: Final = 5_000
 RESET_MAX_MS: Final = 5_000
@@ -35,20 +41,20 @@ class RateLimits:
 
     def heard(self, path: str, headers: Mapping[str, str]) -> None:
         """An answer came. Header names in lower case; one without limits says nothing."""
-        limit, left = headers.get("x-bapi-limit", ""), headers.get("x-bapi-limit-status", "")
-        if not (limit.isdecimal() and left.isdecimal() and int(limit)):
+        said, status = headers.get(LIMIT, ""), headers.get(STATUS, "")
+        if not (said.isdecimal() and status.isdecimal() and (limit := int(said))):
             return
-        self.headroom[path] = int(left) / int(limit)
-        resets = headers.get("x-bapi-limit-reset-timestamp", "")
-        if int(left) == 0 and resets.isdecimal():
+        left = int(status)
+        self.headroom[path] = left / limit
+        if left == 0 and (resets := headers.get(RESETS, "")).isdecimal():
             asked_ms = self._sent_ms[-1] if self._sent_ms else 0
             self._empty_until_ms[path] = min(int(resets), asked_ms + RESET_MAX_MS)
-        else:
+        elif self._empty_until_ms:
             self._empty_until_ms.pop(path, None)
 
     def wait_ms(self, path: str, now_ms: int, *, is_cancel: bool) -> int:
         """How long a request of that endpoint has to wait, ms; 0: it may go now."""
-        wait_ms = max(0, self._empty_until_ms.get(path, 0) - now_ms)
+        wait_ms = max(0, self._empty_until_ms.get(path, 0) - now_ms) if self._empty_until_ms else 0
         allowed = ADDRESS_REQUESTS_MAX if is_cancel else ADDRESS_REQUESTS_MAX - CANCEL_RESERVE
         over = len(self._sent_ms) - allowed
         if over >= 0:

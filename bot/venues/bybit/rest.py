@@ -17,7 +17,7 @@ from bot.venues.bybit.decode import NS_PER_MS, whole
 from bot.venues.bybit.rate_limits import RateLimits
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import VenueError, VenueUnknown, VenueUnreachable
-from bot.venues.transport import NoAnswer, NotSent, Transport
+from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
 
 T = TypeVar("T")
 
@@ -94,8 +94,10 @@ class BybitRest:
 
     async def exchange(self, call: Call) -> wire.Envelope:
         """One request and its envelope, whatever its code. Raises NotSent, NoAnswer, VenueUnknown or VenueGarbled."""
-        envelope = wire.envelope(*await self._send(call), call.path)
-        self.note_code(envelope.ret_code)
+        answer = await self._send(call)
+        envelope = wire.envelope(answer.status, answer.body, call.path)
+        if envelope.ret_code:
+            self.note_code(envelope.ret_code)
         return envelope
 
     def note_code(self, code: int) -> None:
@@ -120,7 +122,8 @@ class BybitRest:
         if wait_ms:
             await asyncio.sleep(min(wait_ms / 1_000, READ_WAIT_MAX_S))
         try:
-            envelope = wire.envelope(*await self._send(call), call.path)
+            answer = await self._send(call)
+            envelope = wire.envelope(answer.status, answer.body, call.path)
         except NotSent as error:
             raise VenueUnreachable(f"{call.path}: {error}") from None
         except NoAnswer as error:
@@ -130,23 +133,24 @@ class BybitRest:
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
         return wire.decode(kind, envelope.result, call.path)
 
-    async def _send(self, call: Call) -> tuple[int, bytes]:
-        headers = {}
-        self.limits.sent(self.venue_now_ms())
-        if call.signed:
-            headers = rest_headers(
-                self._api_key, self._api_secret, self.venue_now_ms(), self._recv_window_ms, call.payload
-            )
+    async def _send(self, call: Call) -> HttpAnswer:
+        path, now_ms = call.path, self.venue_now_ms()
+        self.limits.sent(now_ms)
+        headers = (
+            rest_headers(self._api_key, self._api_secret, now_ms, self._recv_window_ms, call.payload)
+            if call.signed
+            else {}
+        )
         try:
             answer = await self._transport.request(
                 call.method, self._rest_url + call.target, headers, call.body, self._timeout_s
             )
         except NotSent:
-            self.responses.add((call.path, NO_CONNECTION))
+            self.responses.add((path, NO_CONNECTION))
             raise
         except NoAnswer:
-            self.responses.add((call.path, NO_ANSWER))
+            self.responses.add((path, NO_ANSWER))
             raise
-        self.responses.add((call.path, str(answer.status)))
-        self.limits.heard(call.path, answer.headers)
-        return answer.status, answer.body
+        self.responses.add((path, str(answer.status)))
+        self.limits.heard(path, answer.headers)
+        return answer

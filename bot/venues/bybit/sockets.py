@@ -32,6 +32,9 @@ BACKOFF_MAX_S: Final = 10.0
 TOPICS_PER_REQUEST: Final = 10
 """What the venue takes in one subscribe request."""
 
+Outgoing = str | Callable[[], str]
+"""A message, or who makes it at the moment of writing; an empty one is not written."""
+
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +69,7 @@ class Stream:
         self._now_ns = now_ns
         self._jitter = jitter
         self._before_connect = before_connect
-        self._outbox: asyncio.Queue[str] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue()
         self._was_up = False
         self._said_down = False
         self._attempt = 0
@@ -86,8 +89,8 @@ class Stream:
     def _lost(self, reason: str) -> None:
         """The connection has ended."""
 
-    def _send(self, text: str) -> None:
-        self._outbox.put_nowait(text)
+    def _send(self, message: Outgoing) -> None:
+        self._outbox.put_nowait(message)
 
     def _now_up(self) -> None:
         if self.is_up:
@@ -169,7 +172,7 @@ class Stream:
             while True:
                 try:
                     async with asyncio.timeout_at(ping_at_s):
-                        text = await self._outbox.get()
+                        message = await self._outbox.get()
                 except TimeoutError:
                     if silent := self._silence(pinged=pinged):
                         self._drop_reason = silent
@@ -180,8 +183,15 @@ class Stream:
                     if not pinged:
                         continue
                     self._heard = False
-                    text = PING
-                await socket.send(text)
+                    message = PING
+                try:
+                    async with asyncio.timeout(PONG_WITHIN_S):
+                        await socket.drained()  # behind what has not left, a message would leave nobody knows when
+                except TimeoutError:
+                    raise SocketClosed(f"the other end took nothing for {PONG_WITHIN_S:g} s") from None
+                text = message if isinstance(message, str) else message()
+                if text:
+                    await socket.send(text)
         except SocketClosed as error:
             self._drop_reason = self._drop_reason or str(error)
             await socket.close()

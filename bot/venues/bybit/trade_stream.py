@@ -1,6 +1,8 @@
 """The trade socket: order entry without a new request each time. Authenticate, then operations with numbered answers.
 
 What was sent and not answered when the connection ended, or in time, may have happened. Nothing is ever sent twice.
+An operation that waits for the socket to take it leaves only if somebody still waits for its answer and the grant that
+it needs still holds at that moment: what did not leave did not happen.
 """
 
 from __future__ import annotations
@@ -33,11 +35,22 @@ OPERATIONS: Final[Mapping[str, str]] = {
 """Path of the REST call → what it is called here. Whatever is missing goes by REST alone."""
 
 
+NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
+
+
 class _Operation(msgspec.Struct, rename={"req_id": "reqId"}):
     req_id: str
     header: dict[str, str]
     op: str
     args: list[msgspec.Raw]
+
+
+class _Asked:
+    """An operation under way. `left`: its bytes have been given to the socket."""
+
+    def __init__(self, number: str, call: Call, answer: asyncio.Future[wire.TradeAnswer]) -> None:
+        self.number, self.call, self.answer = number, call, answer
+        self.left = False
 
 
 class TradeStream(Stream):
@@ -54,36 +67,50 @@ class TradeStream(Stream):
         api_secret: str,
         venue_now_ms: Callable[[], int],
         recv_window_ms: int,
+        permitted: Callable[[int], bool],
     ) -> None:
         super().__init__("trade", url, transport, _tell_nobody, now_ns, jitter, before_connect)
         self._api_key = api_key
         self._api_secret = api_secret
         self._venue_now_ms = venue_now_ms
         self._recv_window_ms = recv_window_ms
+        self._permitted = permitted
         self._numbers = count(1)
-        self._open: dict[str, asyncio.Future[wire.TradeAnswer]] = {}
+        self._open: dict[str, _Asked] = {}
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
         self._api_key, self._api_secret = api_key, api_secret
 
     async def ask(self, call: Call, timeout_s: float) -> wire.TradeAnswer:
-        """One operation and its answer. Raises NotSent where the socket is not up, NoAnswer once it was sent."""
+        """One operation and its answer. Raises NotSent where it did not leave, NoAnswer once it has, or may have."""
         if not self.is_up:
             raise NotSent("the trade socket is not up")
         number = f"{self.reconnects}-{next(self._numbers)}"
-        header = {"X-BAPI-TIMESTAMP": str(self._venue_now_ms()), "X-BAPI-RECV-WINDOW": str(self._recv_window_ms)}
-        operation = _Operation(number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
-        answered: asyncio.Future[wire.TradeAnswer] = asyncio.get_running_loop().create_future()
-        self._open[number] = answered
-        self._send(msgspec.json.encode(operation).decode())
+        asked = self._open[number] = _Asked(number, call, asyncio.get_running_loop().create_future())
+        self._send(lambda: self._text_of(asked))
         try:
             async with asyncio.timeout(timeout_s):
-                return await answered
+                return await asked.answer
         except TimeoutError:
+            if not asked.left:
+                raise NotSent(f"the trade socket took nothing for {timeout_s} s") from None
             raise NoAnswer(f"no answer on the trade socket in {timeout_s} s") from None
         finally:
             self._open.pop(number, None)
+
+    def _text_of(self, asked: _Asked) -> str:
+        """What is written now: nothing where nobody waits for it any more, or where it may not leave any more."""
+        if asked.answer.done():
+            return ""
+        call = asked.call
+        if call.epoch and not self._permitted(call.epoch):
+            asked.answer.set_exception(NotSent(NO_GRANT))
+            return ""
+        asked.left = True
+        header = {"X-BAPI-TIMESTAMP": str(self._venue_now_ms()), "X-BAPI-RECV-WINDOW": str(self._recv_window_ms)}
+        operation = _Operation(asked.number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
+        return msgspec.json.encode(operation).decode()
 
     def _greet(self) -> None:
         self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
@@ -95,16 +122,17 @@ class TradeStream(Stream):
                 raise StreamRefused(f"auth: {answer.ret_code} {answer.ret_msg}")
             self._now_up()
             return
-        waiting = self._open.get(answer.req_id)
-        if waiting is not None and not waiting.done():  # else a pong, or an answer that nobody waits for any more
-            waiting.set_result(answer)
+        asked = self._open.get(answer.req_id)
+        if asked is not None and not asked.answer.done():  # else a pong, or an answer that nobody waits for any more
+            asked.answer.set_result(answer)
         if answer.ret_code in KEY_CODES:  # it was greeted with a key that is no more: the next one has the key of now
             raise StreamRefused(f"{answer.op}: {answer.ret_code} {answer.ret_msg}")
 
     def _lost(self, reason: str) -> None:
-        for waiting in self._open.values():
-            if not waiting.done():
-                waiting.set_exception(NoAnswer(f"the trade socket was lost: {reason}"))
+        why = f"the trade socket was lost: {reason}"
+        for asked in self._open.values():
+            if not asked.answer.done():
+                asked.answer.set_exception(NoAnswer(why) if asked.left else NotSent(why))
 
 
 def _tell_nobody(event: Event) -> None:
