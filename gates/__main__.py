@@ -27,7 +27,7 @@ from gates.promql import Selector
 from gates.sources.checks import CHECKS
 from gates.sources.prometheus import PrometheusSource
 from gates.sources.tables import measure_tables
-from gates.stages import PlanError, criteria_files, load_plan, under_root
+from gates.stages import PlanError, checklist_files, criteria_files, load_plan, under_root
 
 BAD_INPUT: Final = 2
 
@@ -92,7 +92,8 @@ def _lint(chosen: argparse.Namespace) -> int:
 
 def _criteria_of_all(chosen: argparse.Namespace) -> list[Path]:
     """Every criteria file that was named, by itself or by a plan."""
-    named = [under_root(path) for plan in chosen.plan for path in criteria_files(load_plan(plan))]
+    plans = [load_plan(path) for path in chosen.plan]
+    named = [under_root(path) for plan in plans for path in (*criteria_files(plan), *checklist_files(plan))]
     return [*chosen.files, *named]
 
 
