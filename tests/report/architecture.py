@@ -63,8 +63,8 @@ STOP_TEXT = f"""
 ## Stops
 
 From `bot/engine/stop.py`. Several stops may hold at once; the worst view shows, and quoting needs that none holds. What
-is left `auto` is released when its cause has been gone for `stop.hysteresis_s` seconds, `people` by one person's request
-and another's confirmation, `re-arm` by {REARM_PEOPLE_MIN} different people and by nothing else.
+is left `auto` is released when its cause has been gone for `stop.hysteresis_s` seconds, `people` by one person and
+another's confirmation, `re-arm` by {REARM_PEOPLE_MIN} different people and by nothing else.
 
 """
 
@@ -104,7 +104,7 @@ def _machine(
     final: Iterable[State],
     left_out: frozenset[Enum] = frozenset(),
 ) -> Iterator[str]:
-    """Every row that changes the state, but for what is `left_out`; those between two states are one arrow."""
+    """Every row that changes the state, but for what is `left_out`; those between two states as one arrow."""
     yield "stateDiagram-v2"
     yield f"    [*] --> {first.value}"
     arrows: dict[tuple[State, State], list[str]] = {}
