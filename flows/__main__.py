@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -109,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough; nothing more is to be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -266,8 +270,6 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
 
 def _record(folder: StateFolder) -> Record | None:
     """The record; None where none has been written yet."""
-    import os
-
     if not folder.record.exists() and not os.environ.get("SLIPWAY_RECORD_URL"):
         return None
     from tasks.record import open_record

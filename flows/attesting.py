@@ -34,7 +34,7 @@ class Spoken(NamedTuple):
 
 
 class About(NamedTuple):
-    """Which candidate is spoken of, and where."""
+    """Which candidate is spoken of, and where. `account`: empty where none was named and none is the only one."""
 
     plan: Plan
     plan_path: Path
@@ -56,20 +56,18 @@ def about(folder: StateFolder, plan_path: Path, rollout: Rollout | None, account
         raise CannotAttest(f"{said}; allowed: --rollout NAME")
     files = sorted(path.stem for path in folder.accounts.glob("*.json") if not path.name.startswith("."))
     known = [name for name in files if (read_json(folder.accounts / f"{name}.json") or {}).get("venue") == plan.venue]
-    if account is None and len(known) != 1:
-        raise CannotAttest(f"--account: none given; allowed: {', '.join(known) or f'none is set up at {plan.venue}'}")
     if account is not None and account not in known:
         raise CannotAttest(f"--account {account}; allowed: {', '.join(known) or f'none is set up at {plan.venue}'}")
     settings = settings_digest(load_settings(under_root(plan.settings)))
     candidate = candidate_digest(code_version(), settings, plan_digest(plan), "")
-    return About(plan, plan_path, account or known[0], candidate, "")
+    return About(plan, plan_path, account or (known[0] if len(known) == 1 else ""), candidate, "")
 
 
 def print_asked(record: Record | None, of: About) -> int:
     """Every item that people attest, who may, and what it lacks. Exit code 1 while one lacks something."""
     approvers = load_approvers(under_root(of.plan.approvers))
     items = attested_items(of.plan)
-    print(f"plan {of.plan.name}, candidate {of.candidate[:12]}, account {of.account}: {len(items)} to attest")
+    print(f"plan {of.plan.name}, candidate {of.candidate[:12]}: {len(items)} to attest")
     asked = Asked(of.account, of.candidate, items, approvers, of.plan.author)
     open_items = 0
     for item in items:
@@ -87,6 +85,9 @@ def attest(folder: StateFolder, record: Record, of: About, spoken: Spoken) -> in
     given = {"--by": spoken.person, "--code": spoken.code, "--evidence": spoken.evidence}
     if absent := [name for name, value in given.items() if value in (None, "")]:
         raise CannotAttest(f"attest {spoken.item}: {', '.join(absent)} not given; allowed: all of {', '.join(given)}")
+    if not of.account:
+        files = sorted(path.stem for path in folder.accounts.glob("*.json") if not path.name.startswith("."))
+        raise CannotAttest(f"--account: none given; allowed: {', '.join(files) or 'none is set up yet'}")
     assert spoken.evidence is not None  # noqa: S101 - told to the type checker; it was looked at just now
     try:
         kept = keep_evidence(spoken.evidence, folder.attestations)

@@ -212,7 +212,7 @@ def test_the_command_lists_what_is_missing_and_refuses_what_it_cannot_take(
     newest(guard)
     assert main(["attest", *plan]) == 1
     out = capsys.readouterr().out
-    assert f"candidate {candidate(tmp_path)[:12]}, account a: 8 to attest" in out
+    assert f"candidate {candidate(tmp_path)[:12]}: 8 to attest" in out
     assert "+ on_call: Somebody is on call" in out
     assert "- code_review: Two people reviewed the code" in out
     assert "    missing 2 more people" in out
@@ -239,3 +239,16 @@ def test_a_known_rollout_is_spoken_of_as_the_candidate_it_is(guard: GuardState, 
 def test_a_code_is_good_for_its_step_and_the_one_before(guard: GuardState, tmp_path: Path) -> None:
     older = current_code(guard.folder.seeds, "grace", "simulated", time.time() - 3 * STEP_S)
     assert "wrong code" in ask(guard, tmp_path, "on_call", "grace", code=older).reason
+
+
+def test_what_is_missing_can_be_read_before_there_is_an_account_and_a_word_needs_one(
+    guard: GuardState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest(guard)
+    (guard.folder.accounts / "a.json").unlink()
+    plan = ["--plan", str(tmp_path / "plan.yaml")]
+    assert main(["attest", *plan]) == 1
+    assert "- on_call: Somebody is on call" in capsys.readouterr().out
+    said = ["--by", "grace", "--code", "123456", "--evidence", str(tmp_path / "plan.yaml")]
+    assert main(["attest", "on_call", *plan, *said]) == 2
+    assert capsys.readouterr().err == "rollout: --account: none given; allowed: none is set up yet\n"

@@ -29,7 +29,12 @@ def strategy() -> Callable[[EngineParameters, Instrument], Strategy]:
 
 
 def test_it_leans_by_the_square_of_what_is_held() -> None:
-    numbers = {"half_spread_bps": D(6), "inventory_skew_bps": D(4), "inventory_max_quote": D(10_000), "total_max_quote": D(50_000)}
+    numbers = {
+        "half_spread_bps": D(6),
+        "inventory_skew_bps": D(4),
+        "inventory_max_quote": D(10_000),
+        "total_max_quote": D(50_000),
+    }
     one = strategy()(parameters(**numbers, order_notional_quote=D(900)), INSTRUMENT)
     assert one.prices(MID2, 0, 0) == (499_700, 500_300, 18)
     # 100 lots at 50,000 are half of the limit: a quarter of 4 bps; 200 are all of it; more leans no further
