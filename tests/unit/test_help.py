@@ -15,25 +15,17 @@ import tasks.evidence
 import tasks.guard.__main__
 import tasks.supervise.__main__
 from bot.command_line import build_parser
-from bot.commands import record, rehearse, secrets_command
+from bot.commands import record, rehearse
 from bot.config import BotConfig
 from bot.resolution import FLAG_PATHS
-from bot.runtime import kill_switch_command, watchdog_command
-from bot.simulator import server
-from flows.__main__ import parser as rollout_parser
-from gates import __main__ as gates
 from gates.sources import great_expectations_journal
 from tasks.state_folder import REPOSITORY
+from tests.report import commands as commands_page
 from tests.report.architecture import PAGE
 
 PARSERS: dict[str, argparse.ArgumentParser] = {
-    "rollout": rollout_parser(),
     "mm-bot": build_parser(),
-    "gates": gates._parser(),
-    "mm-bot serve-venue": server._parser(),
-    "mm-bot kill-switch": kill_switch_command._parser(),
-    "mm-bot watchdog": watchdog_command._parser(),
-    "mm-bot secrets": secrets_command._parser(),
+    **commands_page.PARSERS,
     "python -m tasks.guard": tasks.guard.__main__._parser(),
     "python -m tasks.supervise": tasks.supervise.__main__._parser(),
     "python -m tasks.evidence": tasks.evidence._parser(),
@@ -73,6 +65,11 @@ def test_every_command_and_option_has_a_text() -> None:
                 bare += [f"{name} {word}" for word in action.choices if not told.get(word)]
     bare += [name for name, action in OPTIONS if action.help in (None, "", argparse.SUPPRESS)]
     assert bare == []
+
+
+def test_the_reference_of_the_other_commands_is_up_to_date() -> None:
+    written = commands_page.PAGE.read_text(encoding="utf-8")
+    assert written == commands_page.page(), "python -m tests.report.commands writes it anew"
 
 
 def test_every_option_that_takes_a_value_says_what_kind_and_every_number_its_range_and_unit() -> None:
