@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from bot.command_line import FORWARDED, NOT_BUILT, Parser, build_parser
+from bot.command_line import FORWARDED, NOT_BUILT, build_parser
 
 HEAD = """# The bot's command line
 
@@ -22,16 +22,17 @@ def reference() -> str:
     """The whole page, Markdown."""
     parser = build_parser()
     lines = [HEAD]
-    for name, command, text in _commands(parser):
+    for name, command, text in commands_of(parser):
         lines.append(f"## `{name}`\n\n{text[:1].upper()}{text[1:]}.\n")
         if name in FORWARDED:
-            lines.append(f"Has flags of its own: `mm-bot {name} --help`.\n")
+            lines.append(f"Has flags of its own: [the other commands](other-commands.md#mm-bot-{name}).\n")
         elif name not in NOT_BUILT:
-            lines.append("\n".join(_flags(command)) + "\n")
+            lines.append("\n".join(flags_of(command)) + "\n")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _commands(parser: Parser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Each subcommand by name, with its parser and its line of help; none where it has no subcommands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             texts = {choice.dest: choice.help or "" for choice in action._choices_actions}
@@ -39,13 +40,14 @@ def _commands(parser: Parser) -> Iterator[tuple[str, argparse.ArgumentParser, st
                 yield name, command, texts.get(name, "")
 
 
-def _flags(command: argparse.ArgumentParser) -> Iterator[str]:
+def flags_of(command: argparse.ArgumentParser) -> Iterator[str]:
+    """The rows of a table of what it takes."""
     yield "| | |\n|---|---|"
     for action in command._actions:
         if isinstance(action, argparse._HelpAction):
             continue
         names = " ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar or action.dest}`"
-        takes = action.metavar or ("|".join(action.choices) if action.choices else "")
+        takes = action.metavar or ("\\|".join(action.choices) if action.choices else "")
         value = f" `{takes}`" if takes and action.option_strings and action.nargs != 0 else ""
         yield f"| {names}{value} | {(action.help or '').replace('|', chr(92) + '|')} |".replace("|`", "| `")
 

@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bot.domain.strategy_name import StrategyName
 from bot.settings_file import ConfigError, one_line, read_sections
 from bot.version import code_version
 
@@ -54,7 +55,7 @@ class Section(BaseModel):
 class SymbolStrategy(Section):
     """What one symbol (or `*`) has otherwise; a key that is not given is as for all."""
 
-    name: Literal["spread_and_skew", "avellaneda_stoikov"] | None = None
+    name: StrategyName | None = None
     half_spread_bps: PositiveBps | None = None
     order_notional_quote: Quote | None = None
     inventory_skew_bps: Bps | None = None
@@ -73,7 +74,7 @@ class StrategySettings(Section):
     `fill_decay_per_bps`, `horizon_s`, `volatility_*` are Avellaneda-Stoikov's alone.
     """
 
-    name: Literal["spread_and_skew", "avellaneda_stoikov"] = "spread_and_skew"
+    name: StrategyName = "spread_and_skew"
     risk_aversion_per_bps: PerBps = Decimal("0.05")
     fill_decay_per_bps: PerBps = Decimal("0.2")
     horizon_s: int = Field(default=60, ge=1, le=86_400)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,10 +24,14 @@ from flows.names import (
     FAULTS_PLAN,
     FULL,
     MARKET,
+    REAL_PLAN,
     RECORDED_PLAN,
     SMOKE_PLAN,
     STAGES,
 )
+
+JSON = "JSON instead of a table"
+NEWEST = "its name (default: the newest)"
 
 if TYPE_CHECKING:
     from gates.stages import Plan
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
+    """The whole command line."""
     made = Parser(
         prog="rollout", description="Takes a candidate from shadow to production size, one proven stage at a time."
     )
@@ -43,8 +49,12 @@ def parser() -> Parser:
     up = commands.add_parser("up", help="bring the embedded stack up (everything on this machine, one folder)")
     demo = commands.add_parser("demo", help="the whole rollout on the simulated venue, told while it happens")
     for one in (up, demo):
-        one.add_argument("--plan", help=f"rollout plan (default {SMOKE_PLAN}; on a recorded market {RECORDED_PLAN})")
-        one.add_argument("--market", default=MARKET, help="generated, or recorded:PATH (default generated)")
+        one.add_argument(
+            "--plan", metavar="FILE", help=f"rollout plan (default {SMOKE_PLAN}; on a recorded market {RECORDED_PLAN})"
+        )
+        one.add_argument(
+            "--market", default=MARKET, metavar="MARKET", help="generated, or recorded:PATH (default generated)"
+        )
     demo.add_argument("--stage", choices=(*STAGES, FULL), help="one alone (default: full; on a recorded market canary)")
     demo.add_argument(
         "--fault", metavar="KIND[@STAGE]", help=f"make this happen in the watch: {', '.join(FAULTS)} (at the canary)"
@@ -59,22 +69,37 @@ def parser() -> Parser:
 
     commands.add_parser("down", help="stop trading with proof, then everything else")
     status = commands.add_parser("status", help="what runs, and how each rollout stands")
-    status.add_argument("--json", action="store_true")
+    status.add_argument("--json", action="store_true", help=JSON)
     stop = commands.add_parser("stop", help="end a rollout now (every open one, if none is named)")
-    stop.add_argument("rollout", nargs="?")
-    stop.add_argument("--reason", default="stopped by hand")
+    stop.add_argument("rollout", nargs="?", metavar="ROLLOUT", help="its name (default: every open one)")
+    stop.add_argument("--reason", default="stopped by hand", metavar="TEXT", help="why (default: stopped by hand)")
     explain = commands.add_parser("explain", help="why the newest rollout is not promoted, or how it ended")
-    explain.add_argument("rollout", nargs="?")
+    explain.add_argument("rollout", nargs="?", metavar="ROLLOUT", help=NEWEST)
     plan = commands.add_parser("plan", help="what a plan would do, with dates")
-    plan.add_argument("--plan", default=SMOKE_PLAN, help=f"rollout plan (default {SMOKE_PLAN})")
-    plan.add_argument("--json", action="store_true")
+    plan.add_argument("--plan", default=SMOKE_PLAN, metavar="FILE", help=f"rollout plan (default {SMOKE_PLAN})")
+    plan.add_argument("--json", action="store_true", help=JSON)
     report = commands.add_parser("report", help="one table of a rollout's stages (the newest, if none is named)")
-    report.add_argument("rollout", nargs="?")
-    report.add_argument("--json", action="store_true")
+    report.add_argument("rollout", nargs="?", metavar="ROLLOUT", help=NEWEST)
+    report.add_argument("--json", action="store_true", help=JSON)
     code = commands.add_parser("code", help="a demo approver's one-time code, on the simulated venue alone")
-    code.add_argument("name")
-    code.add_argument("--plan", default=SMOKE_PLAN, help=argparse.SUPPRESS)
+    code.add_argument("name", metavar="NAME", help="of one of the plan's demo approvers")
+    code.add_argument("--plan", default=SMOKE_PLAN, metavar="FILE", help=f"whose approvers (default {SMOKE_PLAN})")
+    _add_attest(commands)
     return made
+
+
+def _add_attest(commands: argparse._SubParsersAction[Parser]) -> None:
+    attest = commands.add_parser(
+        "attest", help="say that an item of the checklist holds, with evidence (without ITEM: list what is missing)"
+    )
+    attest.add_argument("item", nargs="?", metavar="ITEM", help="an attestation of the plan's checklists")
+    attest.add_argument("--by", metavar="NAME", help="who says so: an approver of the plan, never the author")
+    attest.add_argument("--code", metavar="NNNNNN", help="their one-time code, six digits, good for 30 to 60 s")
+    attest.add_argument("--evidence", metavar="FILE", help="what was looked at, 1 to 50000000 bytes; a copy is kept")
+    attest.add_argument("--comment", default="", metavar="TEXT", help="at most 2000 characters (default: none)")
+    attest.add_argument("--plan", default=REAL_PLAN, metavar="FILE", help=f"rollout plan (default {REAL_PLAN})")
+    attest.add_argument("--rollout", metavar="ROLLOUT", help="a known rollout's candidate instead of the plan's, now")
+    attest.add_argument("--account", metavar="NAME", help="venue account (default: the only one set up at the venue)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough; nothing more is to be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -220,6 +248,8 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
         return print_plan(*plan_of(options.plan), as_json=options.json)
     record = _record(folder)
     try:
+        if options.command == "attest":
+            return _attest(folder, record, options)
         if options.command == "status":
             return status.print_status(folder, record, as_json=options.json)
         if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
@@ -240,8 +270,6 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
 
 def _record(folder: StateFolder) -> Record | None:
     """The record; None where none has been written yet."""
-    import os
-
     if not folder.record.exists() and not os.environ.get("SLIPWAY_RECORD_URL"):
         return None
     from tasks.record import open_record
@@ -258,6 +286,29 @@ def _code(folder: StateFolder, options: argparse.Namespace) -> int:
     plan, _ = plan_of(options.plan)
     print(demo_code(folder.seeds, options.name, load_approvers(under_root(plan.approvers)), plan.venue))
     return 0
+
+
+def _attest(folder: StateFolder, record: Record | None, options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flows.attesting import CannotAttest, Spoken, about, attest, print_asked
+    from flows.stack import plan_of
+
+    known = None if options.rollout is None or record is None else record.rollout(options.rollout)
+    if options.rollout is not None and known is None:
+        return _refuse(f"rollout {options.rollout!r} is not known")
+    spoken = Spoken(
+        options.item, options.by, options.code, Path(options.evidence) if options.evidence else None, options.comment
+    )
+    try:
+        of = about(folder, plan_of(options.plan)[1], known, options.account)
+        if spoken.item is None:
+            return print_asked(record, of)
+        if record is None:
+            return _refuse(f"attest {spoken.item}: no guard has written a record yet; allowed: with a guard running")
+        return attest(folder, record, of, spoken)
+    except CannotAttest as error:
+        return _refuse(str(error))
 
 
 def _who() -> str:

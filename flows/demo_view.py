@@ -117,7 +117,7 @@ class View:
     def criterion_row(self, one: MeasurementLatest) -> str:
         name, mark = one.criterion_id, "" if one.severity == "critical" else " (advisory)"
         name_width, value_width = 26, 18
-        if one.phase == "preflight":
+        if name.startswith("preflight_"):
             name, name_width, value_width = name.removeprefix("preflight_"), 11, 24
         outcome = "INCONCL." if one.outcome == "INCONCLUSIVE" else one.outcome
         cells = f"{_cut(name, name_width):<{name_width}} {_cut(value_words(one), value_width):<{value_width}}"

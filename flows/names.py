@@ -9,6 +9,7 @@ STAGES = ("shadow", "testnet", "canary", "soak", "scale-up")
 FULL = "full"
 FAULT_STAGE = "canary"
 """Where a fault happens that names no stage."""
+REAL_PLAN = "configs/rollout.yaml"
 SMOKE_PLAN = "configs/rollout.smoke.yaml"
 RECORDED_PLAN = "configs/rollout.recorded.yaml"
 FAULTS_PLAN = "configs/rollout.faults.yaml"

@@ -27,7 +27,7 @@ from gates.promql import Selector
 from gates.sources.checks import CHECKS
 from gates.sources.prometheus import PrometheusSource
 from gates.sources.tables import measure_tables
-from gates.stages import PlanError, criteria_files, load_plan, under_root
+from gates.stages import PlanError, checklist_files, criteria_files, load_plan, under_root
 
 BAD_INPUT: Final = 2
 
@@ -50,25 +50,35 @@ def _parser() -> Parser:
     parser = Parser(prog="gates", description="Criteria: refuse bad ones, judge once, show them.")
     commands = parser.add_subparsers(required=True, metavar="lint | evaluate | list")
     lint = commands.add_parser("lint", help="refuse gates that cannot do their work")
-    lint.add_argument("files", nargs="*", type=Path, metavar="FILE", help="criteria files")
-    lint.add_argument("--plan", action="append", type=Path, default=[], help="a plan with all its criteria files")
+    lint.add_argument("files", nargs="*", type=Path, metavar="FILE", help="criteria files and checklists")
+    lint.add_argument(
+        "--plan",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="PLAN",
+        help="a plan with all that it names (may be given again)",
+    )
     lint.add_argument("--prometheus", metavar="URL", help="also ask this Prometheus whether it takes each query")
     lint.set_defaults(run=_lint)
     evaluate = commands.add_parser("evaluate", help="measure and judge once")
-    evaluate.add_argument("file", type=Path, metavar="FILE")
+    evaluate.add_argument("file", type=Path, metavar="FILE", help="a criteria file")
     evaluate.add_argument("--at", default="now", metavar="T", help="now, unix seconds, or UTC as 2026-01-31T12:00:00Z")
     evaluate.add_argument("--since", metavar="T", help="no query looks further back (default: one hour before --at)")
-    evaluate.add_argument("--prometheus", default=os.environ.get("SLIPWAY_PROMETHEUS_URL"), metavar="URL")
+    url = "SLIPWAY_PROMETHEUS_URL"
+    evaluate.add_argument("--prometheus", default=os.environ.get(url), metavar="URL", help=f"default: {url}")
     for name in ("account", "rollout", "stage"):
-        evaluate.add_argument(f"--{name}", required=True)
-    evaluate.add_argument("--journal", action="append", type=Path, default=[], help="of a run of this stage")
-    evaluate.add_argument("--data-check", type=Path, help="the data check's result file")
+        evaluate.add_argument(f"--{name}", required=True, metavar="NAME", help=f"the series' label {name}")
+    evaluate.add_argument(
+        "--journal", action="append", type=Path, default=[], metavar="FILE", help="of a run of this stage"
+    )
+    evaluate.add_argument("--data-check", type=Path, metavar="FILE", help="the data check's result file")
     evaluate.add_argument("--phase", choices=["preflight", "guard", "final", "kpi"], help="this phase alone")
-    evaluate.add_argument("--json", action="store_true")
+    evaluate.add_argument("--json", action="store_true", help="JSON instead of a table")
     evaluate.set_defaults(run=_evaluate)
     listing = commands.add_parser("list", help="show the criteria of files, and the named checks")
-    listing.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    listing.add_argument("--json", action="store_true")
+    listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="criteria files (default: the checks)")
+    listing.add_argument("--json", action="store_true", help="JSON instead of a table")
     listing.set_defaults(run=_list)
     return parser
 
@@ -92,7 +102,8 @@ def _lint(chosen: argparse.Namespace) -> int:
 
 def _criteria_of_all(chosen: argparse.Namespace) -> list[Path]:
     """Every criteria file that was named, by itself or by a plan."""
-    named = [under_root(path) for plan in chosen.plan for path in criteria_files(load_plan(plan))]
+    plans = [load_plan(path) for path in chosen.plan]
+    named = [under_root(path) for plan in plans for path in (*criteria_files(plan), *checklist_files(plan))]
     return [*chosen.files, *named]
 
 

@@ -19,13 +19,26 @@ from bot.metrics import CATALOGUE, PIPELINE, TARGET_LABELS, Metric, exposed_name
 from bot.stores.sqlite import SCHEMA
 from gates import promql
 from gates.approvers import can_ever_sign_off, load_approvers
+from gates.checklists import ChecklistFile, Item, is_checklist, load_checklist
 from gates.criteria import CriteriaError, CriteriaFile, Criterion, files_of, load_criteria
 from gates.judge import Cause
 from gates.promql import Selector, Use
 from gates.sources import totals
 from gates.sources.checks import CHECKS
 from gates.sources.prometheus import Failed, PrometheusSource
-from gates.stages import ROOT, Plan, Stage, criteria_files, criteria_of, each_part, load_plan, plan_digest, under_root
+from gates.stages import (
+    ROOT,
+    Plan,
+    Stage,
+    checklist_files,
+    checklist_of,
+    criteria_files,
+    criteria_of,
+    each_part,
+    load_plan,
+    plan_digest,
+    under_root,
+)
 from gates.yaml_file import YamlFile
 
 _EXPOSED: Final = exposed_names()
@@ -37,7 +50,10 @@ Fault = tuple[str, str]
 
 
 def lint_file(path: Path) -> list[str]:
-    """The faults of a criteria file, each one line. Raises CriteriaError where it does not load."""
+    """The faults of a criteria file or checklist, each one line. Raises CriteriaError where it does not load."""
+    if is_checklist(path):
+        load_checklist(path)  # an item has nothing that its own schema does not see
+        return []
     load_criteria(path)
     return [fault for each in files_of(path) for fault in _own_faults(each)]
 
@@ -53,19 +69,21 @@ def _own_faults(path: Path) -> list[str]:
 
 def lint_not_yet(path: Path) -> list[str]:
     """What the file, and the one it includes, name as not measurable yet: each one line. Raises CriteriaError."""
-    return [line for each in files_of(path) for line in _own_not_yet(each)]
+    if is_checklist(path):
+        return [line for each in load_checklist(path).files for line in _own_not_yet(each, ChecklistFile)]
+    return [line for each in files_of(path) for line in _own_not_yet(each, CriteriaFile)]
 
 
-def _own_not_yet(path: Path) -> list[str]:
+def _own_not_yet(path: Path, schema: type[ChecklistFile | CriteriaFile]) -> list[str]:
     file = YamlFile(path, CriteriaError)
     return [
         f"{path}:{file.line(('not_yet_measurable', at, 'id'))}: {one.id} ({one.limit}): not yet measurable: {one.needs}"
-        for at, one in enumerate(file.read(CriteriaFile).not_yet_measurable)
+        for at, one in enumerate(file.read(schema).not_yet_measurable)
     ]
 
 
 def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
-    """The faults of a plan and of every criteria file that it uses, with its own numbers set over theirs.
+    """The faults of a plan and of every criteria file and checklist it uses, with its own numbers set over theirs.
 
     Raises PlanError, CriteriaError, ApproversError or ConfigError where one of the files does not load.
     """
@@ -73,8 +91,14 @@ def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
     plan_digest(plan, root)
     load_settings(under_root(plan.settings, root))
     file = YamlFile(path, CriteriaError)
-    faults = [fault for source in criteria_files(plan) for fault in lint_file(under_root(source, root))]
+    sources = (*criteria_files(plan), *checklist_files(plan))
+    faults = [fault for source in sources for fault in lint_file(under_root(source, root))]
     for at, stage in enumerate(plan.stages):
+        for item in checklist_of(stage, root).items:
+            where = file.line(("stages", at, "checklist"))
+            faults += [
+                f"{path}:{where}: stage {stage.id}: {item.id}: {said}" for said in _item_faults(plan, stage, item, root)
+            ]
         for number, part in enumerate(each_part(stage)):
             named = f"stage {stage.id}" + (f", part {stage.part_name(number)}" if stage.parts else "")
             criteria = criteria_of(part, root)
@@ -235,6 +259,21 @@ def _check_faults(criterion: Criterion) -> Iterator[Fault]:
         yield "check", f"unknown check {criterion.check!r}; allowed: {', '.join(CHECKS)}"
     elif found.unit != criterion.unit:
         yield "unit", f"{criterion.unit} for check {criterion.check}; allowed: {found.unit}"
+
+
+def _item_faults(plan: Plan, stage: Stage, item: Item, root: Path) -> Iterator[str]:
+    """An item that nobody could ever fulfil keeps the stage from starting for ever."""
+    if item.drill is not None:
+        before = {one.id: one for one in plan.stages if one.id in plan.before(stage.id)}
+        if item.drill.stage not in before:
+            yield f"drill.stage {item.drill.stage!r}; allowed: a stage before it: {', '.join(before) or 'it has none'}"
+        elif item.drill.name not in {one.name for part in each_part(before[item.drill.stage]) for one in part.drills}:
+            yield f"drill.name {item.drill.name!r}; allowed: a drill that stage {item.drill.stage} of the plan makes"
+    if item.attestation is not None:
+        people = load_approvers(under_root(plan.approvers, root)).people
+        missing = can_ever_sign_off(item.attestation.by, people, plan.author).missing
+        if missing:
+            yield f"attestation.by can never be complete: {plan.approvers} lacks {', '.join(missing)}"
 
 
 def _sign_off_faults(plan: Plan, stage: Stage, root: Path) -> Iterator[str]:

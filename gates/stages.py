@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gates.approvers import SignOffs
+from gates.checklists import Checklist, Item, load_checklist
 from gates.criteria import Criterion, NotYet, Seconds, files_of, load_criteria, not_yet_measurable
 from gates.parts import Ceiling, Drill, Part, Quote, Size, Symbols, ceiling_fault, step_fault
 from gates.windows import PromotionWindows
@@ -44,7 +45,8 @@ class Stage(_Part):
     much a HOLD at the end prolongs the watch, once. `proof_deadline_s` is how long a rollback may take before it counts
     as failed. `entry_sign_offs` are asked only where the stages before are waived and have not passed. `rollback_to`
     plateau: a verdict against a step leads back to the step before it, once; anything else, and every guard's NO-GO,
-    closes flat.
+    closes flat. `checklist` is what must hold before a grant, beside what is checked before every one; where the stage
+    is live at a real venue it must be given.
     """
 
     id: StageId
@@ -61,6 +63,7 @@ class Stage(_Part):
     lasts_s: Seconds
     prolong_share: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.1")
     criteria: Path | None = None
+    checklist: Path | None = None
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     waive_predecessor: bool = False
     entry_sign_offs: SignOffs = SignOffs()
@@ -192,6 +195,9 @@ class Plan(_Part):
         ids = [stage.id for stage in self.stages]
         if len(set(ids)) != len(ids):
             raise ValueError(f"stages {', '.join(ids)}; allowed: each id once")
+        for stage in self.stages:
+            if stage.env == "live" and self.venue != "simulated" and stage.checklist is None:
+                raise ValueError(f"stage {stage.id} is live at {self.venue} without a checklist; allowed: one is named")
         if self.stale_after_s < 2 * self.scrape_every_s:
             raise ValueError(f"stale_after_s {self.stale_after_s:g}; allowed: at least two scrapes")
         for number, stage in enumerate(self.stages):
@@ -255,25 +261,47 @@ def criteria_files(plan: Plan) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def checklist_files(plan: Plan) -> tuple[Path, ...]:
+    """Every checklist that a stage names, each once, as the plan writes it."""
+    return tuple(dict.fromkeys(stage.checklist for stage in plan.stages if stage.checklist is not None))
+
+
+def attested_items(plan: Plan, root: Path = ROOT) -> tuple[Item, ...]:
+    """What people have to attest for any stage of the plan, each once. Raises CriteriaError."""
+    items = {one.id: one for stage in plan.stages for one in checklist_of(stage, root).attestations}
+    return tuple(items.values())
+
+
 def each_part(stage: Stage) -> tuple[Stage, ...]:
     """The stage as it is in each of its parts, in order."""
     return tuple(stage.at(number) for number in range(stage.part_count))
 
 
+def checklist_of(stage: Stage, root: Path = ROOT) -> Checklist:
+    """What the stage's checklist asks; empty where it names none. Raises CriteriaError."""
+    return Checklist() if stage.checklist is None else load_checklist(under_root(stage.checklist, root))
+
+
 def cannot_be_measured(stage: Stage, root: Path = ROOT) -> tuple[NotYet, ...]:
-    """The criteria of any part of the stage that cannot be measured yet, each once. Raises CriteriaError."""
+    """The criteria of any part of the stage, and the items of its checklist, that cannot be measured yet, each once.
+
+    Raises CriteriaError.
+    """
     paths = dict.fromkeys(one.criteria for one in each_part(stage) if one.criteria is not None)
-    found = {one.id: one for path in paths for one in not_yet_measurable(under_root(path, root))}
-    return tuple(found.values())
+    criteria = [one for path in paths for one in not_yet_measurable(under_root(path, root))]
+    return tuple({one.id: one for one in (*criteria, *checklist_of(stage, root).not_yet)}.values())
 
 
 def plan_digest(plan: Plan, root: Path = ROOT) -> str:
-    """SHA-256 (hex) over the plan and the content of its criteria, settings and approvers files, as canonical JSON.
+    """SHA-256 (hex) over the plan and its criteria, checklists, settings and approvers files, as canonical JSON.
 
     Comments and layout of the files do not count. Raises PlanError or CriteriaError where one of them cannot be read.
     """
     criteria = {path.parent / one.name for path in criteria_files(plan) for one in files_of(under_root(path, root))}
-    files = sorted({plan.settings, plan.approvers, *criteria})
+    lists = {
+        path.parent / one.name for path in checklist_files(plan) for one in load_checklist(under_root(path, root)).files
+    }
+    files = sorted({plan.settings, plan.approvers, *criteria, *lists})
     contents = {path.as_posix(): YamlFile(under_root(path, root), PlanError).content for path in files}
     return _digest({"plan": plan.model_dump(mode="json"), "files": contents})
 

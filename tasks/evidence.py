@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,15 +144,20 @@ def _replace(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evidence", description="Writes the evidence of a stage run.")
+    text: Callable[..., object] = parser.add_argument
+    text("--stage-run", type=int, required=True, metavar="N", help="its number in the record, >= 1")
+    text("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    text("--ends", default="", metavar="STEP", help="how it ends, where that is decided but not yet written")
+    for name, variable in (("record", "SLIPWAY_RECORD_URL"), ("prometheus", "SLIPWAY_PROMETHEUS_URL")):
+        text(f"--{name}-url", default=os.environ.get(variable, ""), metavar="URL", help=f"default: {variable}")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """See the module's text. Exit 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="evidence", description="Writes the evidence of a stage run.")
-    parser.add_argument("--stage-run", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--ends", default="", help="how the stage run ends, where that is decided but not yet written")
-    parser.add_argument("--record-url", default=os.environ.get("SLIPWAY_RECORD_URL", ""))
-    parser.add_argument("--prometheus-url", default=os.environ.get("SLIPWAY_PROMETHEUS_URL", ""))
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     if not chosen.record_url:
         print("evidence: SLIPWAY_RECORD_URL is not set and --record-url not given", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
 """What must hold before a grant: the account, the venue, Prometheus, the disk, the plan, the candidate.
 
 Each check is a row with its value, its limit and PASS, FAIL or UNKNOWN; all must PASS. A check that could not be made
-is UNKNOWN, which is not a pass.
+is UNKNOWN, which is not a pass. The stage's checklist adds its own checks, drills and attestations; what is checked
+before every grant is checked whether it names it or not.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ from bot.config import load_settings, settings_digest
 from bot.settings_file import ConfigError
 from bot.venues.bybit.account_checks import BOUND, FEES, LASTING, MARGIN, ONE_WAY, RIGHTS, YOUNG, AccountCheck
 from bot.version import code_version
-from gates.approvers import ApproversError
+from gates.approvers import Approvers, ApproversError
+from gates.checklists import ALWAYS, Item
 from gates.criteria import CriteriaError
 from gates.judge import Outcome
 from gates.lint import lint_plan, refused_queries
-from gates.stages import Plan, PlanError, Stage, load_plan, plan_digest, under_root
+from gates.stages import Plan, PlanError, Stage, checklist_of, load_plan, plan_digest, under_root
 from tasks.account_file import AccountAccess
+from tasks.preflight_listed import LISTED, Facts, NotGathered, item_check, item_limit
 from tasks.rollback import DeskError
 from tasks.venue_desk import VenueDesk
 
 log = logging.getLogger("slipway.preflight")
+KNOWN = (DeskError, NotGathered, httpx.HTTPError, OSError, PlanError, CriteriaError, ApproversError, ConfigError)
+"""What keeps a check from being made, and says so itself in one line."""
 PROMETHEUS_OLDEST = (2, 39)
 SCRAPING_PATIENCE_S = 15.0
 DISK_FREE_MIN_BYTES = 1_000_000_000
@@ -64,6 +69,11 @@ class Subject:
     plan_digest: str
     prometheus_url: str
     disk: Path
+    candidate: str = ""
+    approvers: Approvers | None = None
+    facts: Facts | None = None
+    launch: tuple[Sequence[str], Mapping[str, str]] | None = None
+    """The command and the environment that the bot would be started with."""
 
 
 Check = Callable[[Subject, VenueDesk], Awaitable[tuple[bool, str]]]
@@ -71,12 +81,34 @@ Check = Callable[[Subject, VenueDesk], Awaitable[tuple[bool, str]]]
 
 async def preflight(subject: Subject, names: Collection[str] | None = None) -> list[Checked]:
     """Every check in the order of the table, whatever the ones before it said; only those of `names` where given."""
-    checks = [row for row in CHECKS if names is None or row[0] in names]
+    checks = [row for row in table_of(subject) if names is None or row[0] in names]
     desk = VenueDesk(lambda: subject.access, subject.stage.symbols)
     try:
         return [await _one(name, title, limit, check, subject, desk) for name, title, limit, check in checks]
     finally:
         desk.close()
+
+
+Row = tuple[str, str, str, "Check"]
+
+
+def table_of(subject: Subject) -> list[Row]:
+    """What is checked: before every grant, then what the checklist adds, under the titles it gives."""
+    items = {one.id: one for one in checklist_of(subject.stage).items}
+    by_check = {one.check: one.title for one in items.values()}
+    always = [(name, by_check.get(name, title), limit, check) for name, title, limit, check in CHECKS]
+    return [*always, *(_row_of(one) for one in items.values() if one.check not in ALWAYS)]
+
+
+def _row_of(item: Item) -> Row:
+    if item.check is not None and item.check in LISTED:
+        limit, check = LISTED[item.check]
+        return item.id, item.title, limit, check
+
+    async def ask(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+        return await item_check(item, subject)
+
+    return item.id, item.title, item_limit(item), ask
 
 
 def passed(rows: Sequence[Checked]) -> bool:
@@ -86,7 +118,7 @@ def passed(rows: Sequence[Checked]) -> bool:
 async def _one(name: str, title: str, limit: str, check: Check, subject: Subject, desk: VenueDesk) -> Checked:
     try:
         good, value = await check(subject, desk)
-    except (DeskError, httpx.HTTPError, OSError, PlanError, CriteriaError, ApproversError, ConfigError) as error:
+    except KNOWN as error:
         return Checked(name, title, Outcome.UNKNOWN, "", limit, " ".join(str(error).split()) or type(error).__name__)
     except Exception as error:  # whatever stopped the check, it was not made: that is UNKNOWN and never a pass
         log.error("%s could not be made: %s", name, type(error).__name__, exc_info=error)

@@ -22,6 +22,7 @@ from tasks.record_chain import ChainReport, check_chain
 from tasks.record_engine import open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_tables import (
+    Attested,
     Drill,
     EvidenceFile,
     Inbox,
@@ -40,7 +41,7 @@ from tasks.record_tables import (
 
 FINAL_STEPS = ("promoted", "rolled_back", "parked")
 """Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
-INBOX_KINDS = ("begin", "launch", "judge", "promote", "drill", "sign_off", "stop")
+INBOX_KINDS = ("begin", "launch", "judge", "promote", "drill", "sign_off", "attest", "stop")
 
 
 class RecordError(Exception):
@@ -257,6 +258,23 @@ class Record:
             query = query.where(SignOff.gate == gate)
         if accepted is not None:
             query = query.where(SignOff.accepted == accepted)
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def attestations(self) -> Sequence[Attested]:
+        """What was accepted, of every candidate and account, oldest first."""
+        query = select(Attested).where(col(Attested.accepted).is_(True)).order_by(col(Attested.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def drills_of(self, candidate: str) -> Sequence[tuple[StageRun, Drill]]:
+        """Every drill that this candidate was put through, with the stage run it was in, oldest first."""
+        query = (
+            select(StageRun, Drill)
+            .join(Drill, col(Drill.stage_run_id) == col(StageRun.id))
+            .where(StageRun.candidate == candidate)
+            .order_by(col(Drill.id))
+        )
         with self.reading() as session:
             return session.exec(query).all()
 

@@ -240,6 +240,30 @@ class SignOff(SQLModel, table=True):
     at: datetime = _now()
 
 
+class Attested(SQLModel, table=True):
+    """One attempt of a person to attest an item of a checklist for a candidate, accepted or refused. Never the code.
+
+    `evidence_path` is the copy that the guard keeps, `evidence_sha256` what its content must hash to.
+    """
+
+    __tablename__ = "attestation"
+    id: int | None = _key()
+    account: str = Field(index=True)
+    candidate: str = Field(index=True)
+    item: str = Field(index=True)
+    person: str = Field(index=True)
+    roles: list[Any] = _json_list()
+    accepted: bool
+    counts_as_wrong_code: bool = False
+    refused_reason: str = ""
+    evidence_path: str = ""
+    evidence_sha256: str = ""
+    evidence_bytes: int = _big(default=0)
+    comment: str = ""
+    inbox_id: int | None = Field(default=None, sa_type=BigInteger, unique=True, index=True)
+    at: datetime = _now()
+
+
 class UsedCode(SQLModel, table=True):
     """A one-time code that has served. Inserted before acceptance, so no code serves twice."""
 

@@ -6,7 +6,7 @@ tells of, so neither can exist without the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_chain import GENESIS, canonical_json, link_hash
 from tasks.record_tables import (
     Account,
+    Attested,
     Drill,
     EvidenceFile,
     Grant,
@@ -316,14 +317,21 @@ class RecordWriter(Record):
 
     def sign(self, row: SignOff, time_step: int) -> bool:
         """Spends the code and stores the accepted sign-off, both or neither. False where the code has served before."""
+        return self._spend(row.person, time_step, lambda session: self._add_sign_off(session, row))
+
+    def attest(self, row: Attested, time_step: int) -> bool:
+        """The same for an accepted attestation: a code serves once, for whatever it is given."""
+        return self._spend(row.person, time_step, lambda session: self._add_attestation(session, row))
+
+    def _spend(self, person: str, time_step: int, add: Callable[[Session], None]) -> bool:
         try:
             with self.writing() as session:
-                session.add(UsedCode(person=row.person, time_step=time_step))
+                session.add(UsedCode(person=person, time_step=time_step))
                 try:
                     session.flush()
                 except IntegrityError as error:
                     raise _CodeServed from error
-                self._add_sign_off(session, row)
+                add(session)
             return True
         except _CodeServed:
             return False
@@ -351,14 +359,32 @@ class RecordWriter(Record):
         with self.reading() as session:
             return session.exec(select(SignOff).where(SignOff.inbox_id == inbox_id)).first()
 
-    def wrong_codes(self, person: str, within_s: float) -> Sequence[datetime]:
-        """When this person gave a wrong code, newest first, whatever the stage run."""
-        since = utc_now() - timedelta(seconds=within_s)
-        query = select(SignOff.at).where(
-            SignOff.person == person, col(SignOff.counts_as_wrong_code).is_(True), col(SignOff.at) >= since
-        )
+    def add_attestation(self, row: Attested) -> None:
+        """One that was refused."""
+        with self.writing() as session:
+            self._add_attestation(session, row)
+
+    def _add_attestation(self, session: Session, row: Attested) -> None:
+        session.add(row)
+        body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
+        self._append(session, "attestation", body)
+
+    def attestation_of(self, inbox_id: int) -> Attested | None:
+        """What became of that request; None while nothing has."""
         with self.reading() as session:
-            return session.exec(query.order_by(col(SignOff.at).desc())).all()
+            return session.exec(select(Attested).where(Attested.inbox_id == inbox_id)).first()
+
+    def wrong_codes(self, person: str, within_s: float) -> Sequence[datetime]:
+        """When this person gave a wrong code, newest first, whatever the code was given for."""
+        since = utc_now() - timedelta(seconds=within_s)
+        found: list[datetime] = []
+        with self.reading() as session:
+            for table in (SignOff, Attested):
+                query = select(table.at).where(
+                    table.person == person, col(table.counts_as_wrong_code).is_(True), col(table.at) >= since
+                )
+                found += session.exec(query).all()
+        return sorted(found, reverse=True)
 
     # ---- outbox ---------------------------------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ class SignOffDesk:
         reason = self._refusal_without_code(request, gate, person)
         wrong_code = False
         if not reason:
-            reason = _too_old(request, now_s)
+            reason = too_old(request.asked_at_s, now_s)
         if not reason:
             step = self._seeds.matching_step(request.person, request.code, now_s)
             if step is None:
@@ -183,8 +183,7 @@ class SignOffDesk:
         if reason:
             self._record.add_sign_off(_row(request, gate, person, reason, wrong_code))
         if wrong_code:
-            left = WRONG_MAX - len(self._record.wrong_codes(request.person, WRONG_WITHIN_S))
-            reason += f" ({left} tries left)" if left > 0 else ": locked for 15 minutes"
+            reason += tries_left_words(self._record, request.person)
         return Judged(not reason, reason, self.quorum(gate))
 
     def _refusal_without_code(self, request: Request, gate: Gate, person: Person | None) -> str:
@@ -198,17 +197,23 @@ class SignOffDesk:
             return f"evidence {request.evidence_prefix!r} is not the evidence shown: give its first six characters"
         if request.decision == "GO" and request.person in self.quorum(gate).counted:
             return f"{request.person} has already signed GO here, and counts once"
-        if until := self._locked_until_words(request.person):
-            return until
-        return ""
+        return locked_words(self._record, request.person)
 
-    def _locked_until_words(self, person: str) -> str:
-        wrong = self._record.wrong_codes(person, WRONG_WITHIN_S + WRONG_WITHIN_S)
-        for newest, oldest in zip(wrong, wrong[WRONG_MAX - 1 :], strict=False):
-            until = newest + timedelta(seconds=WRONG_WITHIN_S)
-            if newest - oldest <= timedelta(seconds=WRONG_WITHIN_S) and until > utc_now():
-                return f"{person} is locked until {until:%H:%M:%S} UTC: five wrong codes in 15 minutes"
-        return ""
+
+def locked_words(record: RecordWriter, person: str) -> str:
+    """Until when this person's codes are not looked at, in words; empty where they are."""
+    wrong = record.wrong_codes(person, WRONG_WITHIN_S + WRONG_WITHIN_S)
+    for newest, oldest in zip(wrong, wrong[WRONG_MAX - 1 :], strict=False):
+        until = newest + timedelta(seconds=WRONG_WITHIN_S)
+        if newest - oldest <= timedelta(seconds=WRONG_WITHIN_S) and until > utc_now():
+            return f"{person} is locked until {until:%H:%M:%S} UTC: five wrong codes in 15 minutes"
+    return ""
+
+
+def tries_left_words(record: RecordWriter, person: str) -> str:
+    """What a wrong code, once it is stored, leaves this person, as the end of a sentence."""
+    left = WRONG_MAX - len(record.wrong_codes(person, WRONG_WITHIN_S))
+    return f" ({left} tries left)" if left > 0 else ": locked for 15 minutes"
 
 
 def _row(request: Request, gate: Gate, person: Person | None, refused: str, wrong_code: bool) -> SignOff:
@@ -228,8 +233,9 @@ def _row(request: Request, gate: Gate, person: Person | None, refused: str, wron
     )
 
 
-def _too_old(request: Request, now_s: float) -> str:
-    waited_s = 0.0 if request.asked_at_s is None else now_s - request.asked_at_s
+def too_old(asked_at_s: float | None, now_s: float) -> str:
+    """Why a request has waited too long for its code to mean anything, in words; empty where it has not."""
+    waited_s = 0.0 if asked_at_s is None else now_s - asked_at_s
     if waited_s <= STALE_S:
         return ""
     return f"sent {waited_s:.0f} s ago, and its code is worth nothing after {STALE_S:g} s: sign again with a new code"

@@ -84,6 +84,11 @@ class StateFolder:
         return self.root / "evidence"
 
     @property
+    def attestations(self) -> Path:
+        """Copies of what people attested with, each below its own hash."""
+        return self.root / "attestations"
+
+    @property
     def bundles(self) -> Path:
         return self.root / "bundles"
 

@@ -180,8 +180,8 @@ def _parser() -> Parser:
     }
     for name, text in texts.items():
         action = actions.add_parser(name, help=text, description=text)
-        action.add_argument("--exchange", choices=EXCHANGES, default="bybit")
+        action.add_argument("--exchange", choices=EXCHANGES, default="bybit", help="whose key (default: bybit)")
         action.add_argument("--env", metavar="ENV", help="dev, testnet or prod (default: by EXCHANGE_ENV)")
         if name in ("save", "get"):
-            action.add_argument("--key-type", choices=KEY_TYPES, required=True)
+            action.add_argument("--key-type", choices=KEY_TYPES, required=True, help="which half of the pair")
     return parser

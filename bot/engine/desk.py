@@ -16,9 +16,9 @@ from bot.engine.maker_policy import MakerPolicy
 from bot.engine.order_plan import Tolerance
 from bot.engine.parameters import NS_PER_MS, UBPS_ONE, ubps
 from bot.engine.performance import Earning
-from bot.engine.quoting import strategy_of
 from bot.engine.risk import Limits, Sight
 from bot.engine.state import State
+from bot.engine.strategies import strategy_of
 from bot.engine.volatility import Volatility
 
 BAND_MAX_TICKS: Final = 1_000

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from bot.domain.strategy_name import StrategyName
+
 UBPS: Final = 1_000_000
 """Micro basis points in one basis point: basis points are whole numbers of these inside the engine."""
 
@@ -35,7 +37,7 @@ class SymbolParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     `position_max_quote` is MAX_POSITION_USDT__SYMBOL, `max_open_orders` MAX_OPEN_ORDERS__SYMBOL.
     """
 
-    strategy: Literal["spread_and_skew", "avellaneda_stoikov"] | None = None
+    strategy: StrategyName | None = None
     half_spread_bps: Decimal | None = None
     order_notional_quote: Decimal | None = None
     inventory_skew_bps: Decimal | None = None
@@ -71,7 +73,7 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Symbol or `*` to what differs there; see `of`."""
 
     # strategy
-    strategy: Literal["spread_and_skew", "avellaneda_stoikov"] = "spread_and_skew"
+    strategy: StrategyName = "spread_and_skew"
     risk_aversion_per_bps: Decimal = Decimal("0.05")
     """Avellaneda-Stoikov's gamma, with inventory in units of its limit."""
     fill_decay_per_bps: Decimal = Decimal("0.2")

@@ -81,8 +81,8 @@ class SpreadAndSkew(TwoSided):
         unit = instrument.tick_size * instrument.lot_size
         self._half_ubps = ubps(parameters.half_spread_bps)
         self._skew_ubps = ubps(parameters.inventory_skew_bps)
-        self._size_units2 = _units(parameters.order_notional_quote * 2, unit)
-        self._inventory_units2 = max(1, _units(parameters.inventory_max_quote * 2, unit))
+        self._size_units2 = units(parameters.order_notional_quote * 2, unit)
+        self._inventory_units2 = max(1, units(parameters.inventory_max_quote * 2, unit))
 
     def prices(self, mid2_ticks: int, position_lots: int, variance_ubps2: int) -> tuple[int, int, int]:
         skew, skew_max = 0, self._skew_ubps
@@ -92,7 +92,7 @@ class SpreadAndSkew(TwoSided):
                 skew = skew_max
             elif skew < -skew_max:
                 skew = -skew_max
-        return _around(mid2_ticks, self._half_ubps, skew, self._size_units2 // mid2_ticks)
+        return around(mid2_ticks, self._half_ubps, skew, self._size_units2 // mid2_ticks)
 
 
 class AvellanedaStoikov(TwoSided):
@@ -115,8 +115,8 @@ class AvellanedaStoikov(TwoSided):
             self._gamma_ppm = max(1, int(gamma * _PPM))
         self._horizon_s = parameters.horizon_s
         self._half_min_ubps = ubps(parameters.half_spread_bps)
-        self._size_units2 = _units(parameters.order_notional_quote * 2, unit)
-        self._inventory_units2 = max(1, _units(parameters.inventory_max_quote * 2, unit))
+        self._size_units2 = units(parameters.order_notional_quote * 2, unit)
+        self._inventory_units2 = max(1, units(parameters.inventory_max_quote * 2, unit))
 
     def prices(self, mid2_ticks: int, position_lots: int, variance_ubps2: int) -> tuple[int, int, int]:
         risk_ubps = min(UBPS_ONE // 2, self._gamma_ppm * variance_ubps2 * self._horizon_s // (_PPM * UBPS))
@@ -124,10 +124,10 @@ class AvellanedaStoikov(TwoSided):
         held_units2 = max(-self._inventory_units2, min(self._inventory_units2, held_units2))
         shift = risk_ubps * abs(held_units2) // self._inventory_units2
         half = min(UBPS_ONE // 2 - 1, max(self._half_min_ubps, -(-risk_ubps // 2) + self._fill_ubps))
-        return _around(mid2_ticks, half, shift if held_units2 > 0 else -shift, self._size_units2 // mid2_ticks)
+        return around(mid2_ticks, half, shift if held_units2 > 0 else -shift, self._size_units2 // mid2_ticks)
 
 
-def _around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[int, int, int]:
+def around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[int, int, int]:
     """Both prices and the size: bid = mid x (1 - half - skew) rounded down, ask = mid x (1 + half - skew) rounded up.
 
     Neither passes mid, however hard the skew leans. The quote that reduces would cross there and be refused; with the
@@ -139,14 +139,7 @@ def _around(mid2: int, half_ubps: int, skew_ubps: int, lots: int) -> tuple[int, 
     return (bid if bid < bid_max else bid_max, ask if ask > ask_min else ask_min, lots)
 
 
-def strategy_of(parameters: EngineParameters, instrument: Instrument) -> Strategy:
-    """The strategy that the configuration names, for one instrument. `parameters`: those of that symbol."""
-    if parameters.strategy == "avellaneda_stoikov":
-        return AvellanedaStoikov(parameters, instrument)
-    return SpreadAndSkew(parameters, instrument)
-
-
-def _units(quote: Decimal, unit: Decimal) -> int:
+def units(quote: Decimal, unit: Decimal) -> int:
     """Quote money as whole ticks x lots, rounded down."""
     return int(quote / unit)
 

@@ -156,18 +156,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--execute", action="store_true", help="send cancels; without it nothing is sent")
     parser.add_argument("--flatten", action="store_true", help="also close positions, reduce-only, inside a band")
-    parser.add_argument(
-        "--symbols", type=symbols_of, default=(), metavar="A,B", help="these alone (default: the whole account)"
-    )
-    parser.add_argument("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
+    text: Callable[..., object] = parser.add_argument
+    seconds, bps = number_within, whole_within
+    text("--symbols", type=symbols_of, default=(), metavar="A,B", help="these alone (default: the whole account)")
+    text("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
     add_blind(parser)
-    parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE")
-    parser.add_argument(
-        "--deadline-s", type=number_within(*DEADLINE_RANGE_S), help=f"until it gives up (default: late + {DEADLINE_S})"
-    )
-    parser.add_argument("--quiet-s", type=number_within(*QUIET_RANGE_S), default=QUIET_S)
-    parser.add_argument("--band-bps", type=whole_within(*BAND_RANGE_BPS), default=100)
+    text("--report", type=Path, default=REPORT_PATH, metavar="FILE", help=f"what was done and proven ({REPORT_PATH})")
+    until = f"until it gives up, {_span(DEADLINE_RANGE_S)} s (default: late + {DEADLINE_S})"
+    text("--deadline-s", type=seconds(*DEADLINE_RANGE_S), metavar="S", help=until)
+    quiet = f"between the two reads that prove it, {_span(QUIET_RANGE_S)} s (default: {QUIET_S:g})"
+    text("--quiet-s", type=seconds(*QUIET_RANGE_S), default=QUIET_S, metavar="S", help=quiet)
+    band = f"how far from the best price a slice may close, {_span(BAND_RANGE_BPS)} bps (default: 100)"
+    text("--band-bps", type=bps(*BAND_RANGE_BPS), default=100, metavar="BPS", help=band)
     return parser
+
+
+def _span(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:g} to {bounds[1]:g}"
 
 
 def add_blind(parser: argparse.ArgumentParser) -> None:
@@ -180,9 +185,10 @@ def add_blind(parser: argparse.ArgumentParser) -> None:
         "--journal", type=Path, action="append", default=[], metavar="DIR",
         help="a run's state folder, or one of such: own orders in it are cancelled even where the venue shows none",
     )  # fmt: skip
+    late = "how long an order may still come: grant's time + receive window + 2 quote intervals"
     parser.add_argument(
-        "--late-s", type=number_within(*LATE_RANGE_S), default=LATE_S,
-        help=f"how long an order may still come: grant's time + receive window + 2 quote intervals (default: {LATE_S})",
+        "--late-s", type=number_within(*LATE_RANGE_S), default=LATE_S, metavar="S",
+        help=f"{late}, {_span(LATE_RANGE_S)} s (default: {LATE_S})",
     )  # fmt: skip
 
 

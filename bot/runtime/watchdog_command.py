@@ -103,14 +103,42 @@ def _parser() -> Parser:
     parser = Parser(
         prog="watchdog", description="Expects the beats of guard and bots; runs the kill switch where they stay away."
     )
-    parser.add_argument("--account", required=True, metavar="NAME")
-    parser.add_argument("--targets", type=Path, required=True, metavar="DIR", help="where addresses are left")
-    parser.add_argument("--beat-s", type=number_within(0.1, 60.0), default=1.0, help="between two looks (default: 1)")
-    parser.add_argument("--answer-s", type=number_within(0.05, 10.0), default=0.8, help="how long one waits")
-    parser.add_argument("--missed", type=whole_within(2, 60), default=4, help="so many in a row (default: 4)")
+    parser.add_argument("--account", required=True, metavar="NAME", help="the venue account that is watched over")
+    parser.add_argument(
+        "--targets", type=Path, required=True, metavar="DIR", help="where guard and bots leave their addresses"
+    )
+    parser.add_argument(
+        "--beat-s",
+        type=number_within(0.1, 60.0),
+        default=1.0,
+        metavar="S",
+        help="between two looks, 0.1 to 60 s (default: 1)",
+    )
+    parser.add_argument(
+        "--answer-s",
+        type=number_within(0.05, 10.0),
+        default=0.8,
+        metavar="S",
+        help="for an answer, 0.05 to 10 s (default: 0.8)",
+    )
+    parser.add_argument(
+        "--missed", type=whole_within(2, 60), default=4, metavar="N", help="beats in a row, 2 to 60 (default: 4)"
+    )
     parser.add_argument("--flatten", action="store_true", help="also close positions, as the kill switch does")
     parser.add_argument("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
     add_blind(parser)
-    parser.add_argument("--report", type=Path, default=REPORT_PATH, metavar="FILE", help="the kill switch's")
-    parser.add_argument("--obs-port", type=whole_within(0, 65535), default=0, help="0: any, printed")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=REPORT_PATH,
+        metavar="FILE",
+        help=f"what the kill switch writes (default: {REPORT_PATH})",
+    )
+    parser.add_argument(
+        "--obs-port",
+        type=whole_within(0, 65535),
+        default=0,
+        metavar="PORT",
+        help="0 to 65535, 0: any, printed (default)",
+    )
     return parser

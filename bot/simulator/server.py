@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NoReturn
@@ -141,27 +141,31 @@ async def _first_failure(working: Sequence[asyncio.Task[None]]) -> BaseException
     return next(error for task in done if (error := task.exception()) is not None)
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mm-bot serve-venue", description="A venue on loopback that matches and speaks Bybit V5.")
+    text: Callable[..., object] = parser.add_argument
+    text("--market", metavar="MARKET", default="generated", help="generated (default), or recorded:PATH of captures")
+    text("--symbols", metavar="A,B", default="BTCUSDT", help="linear contracts (default: BTCUSDT)")
+    text("--spot-symbols", metavar="A,B", default="", help="spot pairs (default: none)")
+    text("--faults", metavar="FILE", default="", help="a plan of faults, as those in configs/faults")
+    text("--port", metavar="PORT", default="0", help="0 to 65535, 0: any free one (default)")
+    text("--json", action="store_true", help="the ready line as JSON, with keys of the accounts")
+    text("--seed", metavar="N", default="1", help="of market and venue, 0 to 9223372036854775807 (default: 1)")
+    text("--accounts", metavar="N", default="1", help="open from the start, sim-1, sim-2 …, 0 to 1000 (default: 1)")
+    text(
+        "--address-limit",
+        metavar="N",
+        default="0",
+        help="requests one address may make in 5 s before it is shut out for 10 min, 0 to 1000000, on the real venue "
+        "600; 0: everything here shares one address, so nobody counts (default)",
+    )
+    return parser
+
+
 def main(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT; 0 then, 2 for input that cannot be used (one line on stderr)."""
-    parser = _Parser(prog="mm-bot serve-venue", description="A venue on loopback that matches and speaks Bybit V5.")
-    parser.add_argument(
-        "--market", default="generated", help="generated, or recorded:PATH (a capture or a folder of them)"
-    )
-    parser.add_argument("--symbols", default="BTCUSDT", help="linear contracts, with commas between them")
-    parser.add_argument("--spot-symbols", default="", help="spot pairs, with commas between them; none by default")
-    parser.add_argument("--faults", default="", help="a plan of faults, as those in configs/faults")
-    parser.add_argument("--port", default="0", help="0: any free one")
-    parser.add_argument("--json", action="store_true", help="the ready line as JSON, with keys of the accounts")
-    parser.add_argument("--seed", default="1")
-    parser.add_argument("--accounts", default="1", help="accounts open from the start, sim-1, sim-2 …")
-    parser.add_argument(
-        "--address-limit",
-        default="0",
-        help="requests one address may make in 5 s before it is shut out for 10 min, as on the real venue (600); "
-        "0: everything here shares one address, so nobody counts",
-    )
     try:
-        args = parser.parse_args(argv)
+        args = _parser().parse_args(argv)
         port = _whole(args.port, "--port", 0, 65_535)
         accounts = _whole(args.accounts, "--accounts", 0, 1_000)
         seed = _whole(args.seed, "--seed", 0, 2**63 - 1)

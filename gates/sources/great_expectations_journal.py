@@ -39,12 +39,16 @@ FILLS: Final = """
 """Every execution as it was told. The same one told twice alike is one row; told differently, it is two."""
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="great_expectations_journal", description="Checks the data of one journal.")
+    parser.add_argument("--journal", type=Path, required=True, metavar="FILE", help="the journal to look into")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the result goes, JSON")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """See the module's text."""
-    parser = argparse.ArgumentParser(prog="great_expectations_journal", description="Checks the data of one journal.")
-    parser.add_argument("--journal", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     result = check(chosen.journal)
     _write(chosen.out, result)
     print(f"{chosen.journal}: {result['status']}: {result['detail']}", file=sys.stderr)

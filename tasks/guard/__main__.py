@@ -26,12 +26,16 @@ from tasks.sign_off import Seeds
 from tasks.state_folder import StateFolder
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="guard", description="Owns the permission to trade of one venue account.")
+    parser.add_argument("--account", required=True, metavar="NAME", help="its file is accounts/NAME.json")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """See the module's text."""
     forbid_core_dumps()
-    parser = argparse.ArgumentParser(prog="guard", description="Owns the permission to trade of one venue account.")
-    parser.add_argument("--account", required=True)
-    account = str(parser.parse_args(arguments).account)
+    account = str(_parser().parse_args(arguments).account)
     _log_to_stderr()
     folder = StateFolder.here()
     prometheus_url = os.environ.get("SLIPWAY_PROMETHEUS_URL", "").rstrip("/")

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bot.config import load_settings, settings_digest
 from bot.settings_file import ConfigError
 from bot.version import code_version
 from gates.approvers import ApproversError, load_approvers, refuse_made_up_people
+from gates.checklists import ATTESTED, DRILLED
 from gates.course import Happening, Step
 from gates.criteria import CriteriaError
 from gates.decision import Action, Decision
@@ -23,18 +26,22 @@ from gates.stages import (
     Stage,
     candidate_digest,
     cannot_be_measured,
+    checklist_of,
     load_plan,
     plan_digest,
     under_root,
 )
 from tasks.account_file import AccountFileError, load_account
 from tasks.guard.closing import end_stage
+from tasks.guard.launching import launch_of
 from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms
 from tasks.names import NameRefused, check_name
 from tasks.preflight import AGAIN_AT_LAUNCH, CHECKS, Checked, Subject, entry_evidence, passed, preflight
+from tasks.preflight_listed import gather, item_check
 from tasks.record import RecordError
 from tasks.record_chain import canonical_json
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
+from tasks.sign_off import SeedsError
 
 log = logging.getLogger("slipway.guard.beginning")
 BAD_INPUT = (PlanError, CriteriaError, ApproversError, ConfigError, AccountFileError, RecordError, NameRefused)
@@ -49,7 +56,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         if known is not None:
             return known
         plan_path = Path(_word(payload, "plan"))
-        rollout, plan = await asyncio.to_thread(_candidate, guard, name, plan_path, payload)
+        rollout, plan = await asyncio.to_thread(candidate_of, guard, name, plan_path, payload)
         stage = plan.stage(stage_id)
         passed_before = await _refuse_unfit(guard, rollout, plan, stage)
         record = guard.store.record
@@ -95,7 +102,8 @@ async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] 
     return None
 
 
-def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str, Any]) -> tuple[Rollout, Plan]:
+def candidate_of(guard: GuardState, name: str, plan_path: Path, payload: dict[str, Any]) -> tuple[Rollout, Plan]:
+    """The candidate as the files are now, under its digest, and its plan. Raises Refused and what the loaders raise."""
     plan = load_plan(plan_path)
     refuse_made_up_people(load_approvers(under_root(plan.approvers)), plan.venue)
     settings = load_settings(under_root(plan.settings))
@@ -126,10 +134,8 @@ def _candidate(guard: GuardState, name: str, plan_path: Path, payload: dict[str,
 
 async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> bool:
     """Whether the stages before have passed with this digest, not too long ago. Raises Refused, by name."""
-    missing = [one.id for one in cannot_be_measured(stage)] if stage.env == "live" and plan.venue != "simulated" else []
-    if missing:
-        said = f"stage {stage.id} of {plan.name} does not start on live: not yet measurable: {', '.join(missing)}"
-        raise Refused(f"{said} (`gates lint --plan` says what each needs)")
+    if stage.env == "live" and plan.venue != "simulated":
+        await _refuse_unready(guard, rollout, plan, stage)
     if plan.venue != "simulated":
         asked = f"stage {stage.id} of {plan.name}: env {stage.env} at venue {plan.venue}"
         raise Refused(f"{asked}; allowed in this version: venue simulated")
@@ -147,6 +153,28 @@ async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: 
     if faults and not stage.waive_predecessor:
         raise Refused(f"stage {stage.id} needs the stages before it passed with the same digest: {'; '.join(faults)}")
     return bool(plan.before(stage.id)) and not faults  # a first stage asks whom its plan names
+
+
+async def _refuse_unready(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> None:
+    """What keeps a stage from live before any check is made, all of it named: what cannot be measured yet, and what
+    people or drills still have to show for this candidate."""
+    said: list[str] = []
+    if missing := [one.id for one in cannot_be_measured(stage)]:
+        said.append(f"not yet measurable: {', '.join(missing)} (`gates lint --plan` says what each needs)")
+    approvers = load_approvers(under_root(plan.approvers))
+    access = load_account(guard.folder.root, guard.account)
+    facts = await guard.store.call(gather, guard.store.record, guard.seeds, guard.account, rollout.candidate, approvers)
+    subject = Subject(
+        access, plan, Path(rollout.plan_path), stage, rollout.settings_digest, rollout.code_version,
+        rollout.plan_digest, guard.prometheus_url, guard.folder.root, rollout.candidate, approvers, facts,
+    )  # fmt: skip
+    asked = [one for one in checklist_of(stage).items if one.check in (DRILLED, ATTESTED)]
+    for item in asked:
+        good, value = await item_check(item, subject)
+        if not good:
+            said.append(f"{item.id}: {value}")
+    if said:
+        raise Refused(f"stage {stage.id} of {plan.name} does not start on live: {'; '.join(said)}")
 
 
 def _not_passed(stage_id: str, own: Sequence[StageRun], max_age_s: float) -> str:
@@ -173,7 +201,7 @@ async def _preflight(guard: GuardState, active: Active) -> None:
     if active.step is Step.REQUESTED:
         await guard.move(active, Happening.PREFLIGHT_BEGUN)
         guard.notice(active, "requested", f"stage {active.row.stage}, candidate {active.row.candidate[:12]}")
-    rows = await preflight(_subject(guard, active))
+    rows = await preflight(await _subject(guard, active))
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     if active.step is not Step.PREFLIGHT:
         return
@@ -192,7 +220,15 @@ async def _preflight(guard: GuardState, active: Active) -> None:
         guard.notice(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")
 
 
-def _subject(guard: GuardState, active: Active) -> Subject:
+async def _subject(guard: GuardState, active: Active) -> Subject:
+    approvers, candidate = active.approvers, active.rollout.candidate
+    facts = None
+    if approvers is not None:
+        try:
+            record, account = guard.store.record, guard.account
+            facts = await guard.store.call(gather, record, guard.seeds, account, candidate, approvers)
+        except (SQLAlchemyError, SeedsError) as error:  # then what needs them is UNKNOWN, by name
+            log.error("what preflight needs of the record could not be read: %s", str(error).splitlines()[0])
     return Subject(
         access=active.access,
         plan=active.plan,
@@ -203,6 +239,10 @@ def _subject(guard: GuardState, active: Active) -> Subject:
         plan_digest=active.rollout.plan_digest,
         prometheus_url=guard.prometheus_url,
         disk=guard.folder.root,
+        candidate=candidate,
+        approvers=approvers,
+        facts=facts,
+        launch=launch_of(active, guard.folder.runs / "preflight"),
     )
 
 
@@ -216,7 +256,7 @@ async def refuse_what_changed(guard: GuardState, active: Active) -> None:
     if age_s is None or age_s > max_age_s:
         said = "of unknown age" if age_s is None else f"{age_s:.0f} s old"
         raise Refused(f"the preflight that was signed is {said}, allowed: at most {max_age_s:g} s")
-    rows = await preflight(_subject(guard, active), AGAIN_AT_LAUNCH)
+    rows = await preflight(await _subject(guard, active), AGAIN_AT_LAUNCH)
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     if bad or len(rows) != len(AGAIN_AT_LAUNCH):
@@ -227,7 +267,7 @@ async def refuse_what_changed(guard: GuardState, active: Active) -> None:
 def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], list[MeasurementLatest]]:
     kept, latest = [], []
     order = {check[0]: ordinal for ordinal, check in enumerate(CHECKS)}
-    for row in rows:
+    for ordinal, row in enumerate(rows, start=len(CHECKS)):
         common: dict[str, Any] = {
             "stage_run_id": active.id,
             "criterion_id": row.name,
@@ -239,7 +279,7 @@ def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], 
             "reason": row.detail or row.title,
         }
         kept.append(MeasurementRow(**common))
-        latest.append(MeasurementLatest(**common, title=row.title, ordinal=order.get(row.name, 0) - 1000))
+        latest.append(MeasurementLatest(**common, title=row.title, ordinal=order.get(row.name, ordinal) - 1000))
     return kept, latest
 
 

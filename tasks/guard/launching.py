@@ -201,6 +201,12 @@ def bot_environment(active: Active, run: str) -> dict[str, str]:
     }
 
 
+def launch_of(active: Active, state_dir: Path) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment that the bot of this stage would be started with, for whoever looks first."""
+    command = bot_command(active.stage.env, _sizes(active), state_dir, under_root(active.plan.settings))
+    return command, bot_environment(active, "preflight")
+
+
 def _sizes(active: Active) -> Sizes:
     """Those of the stage's largest part: the grant of each part allows its own."""
     stage, (inventory_max_quote, total_max_quote) = active.whole, active.whole.largest

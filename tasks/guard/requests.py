@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gates.approvers import Quorum
 from gates.course import Happening, IllegalStep, Step
+from tasks.guard.attesting import attest
 from tasks.guard.beginning import begin, refuse_what_changed
 from tasks.guard.closing import by_no_go, end_stage
 from tasks.guard.drilling import drill_by_hand
@@ -199,5 +200,6 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "promote": _promote,
     "drill": _drill,
     "sign_off": _sign_off,
+    "attest": attest,
     "stop": _stop,
 }

@@ -23,12 +23,18 @@ from tasks.supervise.takedown import retire_simulated_accounts, stop_processes, 
 EXIT_ALREADY_RUNNING = 3
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.supervise", description="Starts and restarts what a stack is made of."
+    )
+    parser.add_argument("--home", type=Path, required=True, metavar="DIR", help="the state folder")
+    parser.add_argument("--plan", required=True, metavar="FILE", help="rollout plan that deployments use by default")
+    parser.add_argument("--market", required=True, metavar="MARKET", help="generated, or recorded:PATH")
+    return parser
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.supervise")
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--plan", required=True)
-    parser.add_argument("--market", required=True)
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     folder = StateFolder(arguments.home)
     folder.create()
     logging.basicConfig(

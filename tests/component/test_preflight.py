@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from gates.checklists import Item
 from gates.judge import Outcome
 from gates.stages import ROOT, load_plan
 from tasks import preflight as checking
 from tasks.account_file import AccountAccess
 from tasks.preflight import Checked, Subject, passed, preflight
+from tasks.preflight_listed import Drilled, Facts, NotGathered, item_check, work_tree
+from tasks.record_chain import ChainReport
+from tasks.record_tables import utc_now
+
+WORDS = {"title": "It froze", "why": "A bot that does not freeze is blind."}
 
 BODIES = [(503, b"<html>Service Unavailable</html>"), (200, b"ok"), (200, b"[]"), (200, b'{"data": null}')]
 
@@ -71,3 +79,33 @@ def test_a_host_that_is_refused_is_unknown(tmp_path: Path, monkeypatch: pytest.M
     for name in ("preflight_clock", "preflight_no_orders", "preflight_flat"):
         assert rows[name].outcome is Outcome.UNKNOWN
         assert "HostRefused" in rows[name].detail
+
+
+def test_only_a_clean_work_tree_passes_and_no_git_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(NotGathered, match="not a git repository"):
+        work_tree(tmp_path)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert work_tree(tmp_path) == (True, "clean")
+    (tmp_path / "stray.py").touch()
+    assert work_tree(tmp_path) == (False, "1 changes, first: ?? stray.py")
+
+
+def drilled(*outcomes: str, days_ago: float = 1) -> tuple[bool, str]:
+    """What the item says of a freeze drill of the canary that ended so."""
+    item = Item.model_validate({"id": "froze", **WORDS, "drill": {"name": "freeze", "max_age_s": 2 * 86_400}})
+    at = utc_now() - timedelta(days=days_ago)
+    rows = [Drilled("testnet", "freeze", outcome, at) for outcome in outcomes]
+    facts = Facts([], [*rows, Drilled("canary", "freeze", "passed", at)], ChainReport("a", True, 0, ""), [])
+    path = ROOT / "configs" / "rollout.smoke.yaml"
+    plan = load_plan(path)
+    access = AccountAccess("a", "simulated", *[""] * 8)
+    subject = Subject(access, plan, path, plan.stage("canary"), "s", "v", "p", "", Path(), facts=facts)
+    return asyncio.run(item_check(item, subject))
+
+
+def test_the_last_drill_of_that_stage_decides_and_it_grows_old() -> None:
+    assert drilled("failed", "passed") == (True, "passed 1.0 d ago")
+    assert drilled("passed", "failed") == (False, "drill freeze at testnet: failed")
+    assert drilled("") == (False, "drill freeze at testnet: not over")
+    assert drilled() == (False, "drill freeze was not made at testnet by this candidate")
+    assert drilled("passed", days_ago=3) == (False, "passed 3.0 d ago, allowed: 2")

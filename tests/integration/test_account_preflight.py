@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -22,7 +23,10 @@ from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.hosts import BybitHosts
 from gates.stages import load_plan
 from tasks.account_file import AccountAccess
+from tasks.launch import Sizes, bot_command
 from tasks.preflight import Checked, Subject, passed, preflight
+from tasks.preflight_listed import Facts
+from tasks.record_chain import ChainReport
 from tests.support.bot_rig import DEMO_SETTINGS, ROOT, SimulatedVenue, bot_environment, simulated_venue
 from tests.support.cloud import cloud
 
@@ -147,8 +151,13 @@ def test_a_field_the_venue_leaves_out_is_unknown_and_named(name: str, field: str
     assert field in rows[name].detail
 
 
-def stage_rows(venue: SimulatedVenue, account: dict[str, str], disk: Path) -> dict[str, Checked]:
-    """The stage's own preflight, of those checks that concern the account."""
+OF_ACCOUNT = frozenset({"key", "ip", "expiry", "age", "margin", "one_way", "fees", "flat"})
+
+
+def stage_rows(
+    venue: SimulatedVenue, account: dict[str, str], disk: Path, asked: frozenset[str] = OF_ACCOUNT, **changes: Any
+) -> dict[str, Checked]:
+    """The stage's own preflight, of those checks that are `asked`; `changes` are set on its subject."""
     plan = ROOT / "configs" / "rollout.smoke.yaml"
     ready = venue.ready
     urls = (ready["rest_url"], ready["ws_public_url"], ready["ws_private_url"], ready["ws_trade_url"])
@@ -157,8 +166,65 @@ def stage_rows(venue: SimulatedVenue, account: dict[str, str], disk: Path) -> di
         AccountAccess(account["account"], "simulated", *urls, *keys, "grant", "approve"),
         load_plan(plan), plan, load_plan(plan).stage("canary"), "s", "v", "p", "http://127.0.0.1:9", disk,
     )  # fmt: skip
-    names = {f"preflight_{name}" for name in ("key", "ip", "expiry", "age", "margin", "one_way", "fees", "flat")}
-    return {row.name: row for row in asyncio.run(preflight(subject, names))}
+    names = {f"preflight_{name}" for name in asked}
+    return {row.name: row for row in asyncio.run(preflight(dataclasses.replace(subject, **changes), names))}
+
+
+LISTED_HERE = frozenset({"order_size", "switches", "tokens", "enrolled", "record"})
+
+
+def test_the_short_checklist_passes_in_seconds_and_each_defect_fails_its_own_item(
+    venue: SimulatedVenue, tmp_path: Path
+) -> None:
+    account, plan = venue.account(), load_plan(ROOT / "configs" / "rollout.smoke.yaml")
+    stage = plan.stage("canary")
+    sizes = Sizes(stage.symbols, "500", "2000", "5", "2", "1.2")
+    command = bot_command("live", sizes, tmp_path, DEMO_SETTINGS)
+    environment = {**bot_environment(venue, account), "MM_LIVE_ENABLE": "1", "APPROVE_TOKEN": "a" * 16}
+    facts = Facts([], [], ChainReport("a", True, 3, "f" * 64), [])
+    good: dict[str, Any] = {"launch": (command, environment), "facts": facts}
+
+    def rows(**changes: Any) -> dict[str, Checked]:
+        return stage_rows(venue, account, tmp_path, LISTED_HERE, **{**good, **changes})
+
+    access = AccountAccess(account["account"], "simulated", venue.ready["rest_url"], "", "", "", **{
+        "api_key": account["api_key"], "api_secret": account["api_secret"],
+        "grant_token": "g" * 16, "approve_token": "a" * 16,
+    })  # fmt: skip
+    began_s = time.monotonic()
+    found = rows(access=access)
+    assert time.monotonic() - began_s < 5
+    assert {row.name: row.outcome.value for row in found.values()} == dict.fromkeys(found, "PASS")
+    assert len(found) == len(LISTED_HERE)
+    sizes_said = r"BTCUSDT 0\.00\d \(least 0\.0012\), ETHUSDT 0\.0\d \(least 0\.012\)"
+    assert re.fullmatch(sizes_said, found["preflight_order_size"].value)
+    assert found["preflight_switches"].value == "profile live, all on"
+
+    def fails(name: str, outcome: str, said: str, **changes: Any) -> None:
+        bad = {row.name: row for row in rows(access=access, **changes).values() if row.outcome.value != "PASS"}
+        row = bad.pop(f"preflight_{name}")
+        assert not bad
+        assert row.outcome.value == outcome
+        assert said in (row.value or row.detail)
+
+    off = {**environment, "SAFE_MODE": "false", "TWO_MAN_RULE": "false"}
+    fails("switches", "FAIL", "safe_mode off, two_man_rule off", launch=(command, off))
+    without = {name: value for name, value in environment.items() if name != "APPROVE_TOKEN"}
+    fails("switches", "FAIL", "APPROVE_TOKEN not given", launch=(command, without))
+    fails("switches", "UNKNOWN", "MM_LIVE_ENABLE", launch=(command, {**environment, "MM_LIVE_ENABLE": ""}))
+    fails("enrolled", "FAIL", "without a code: ada", facts=dataclasses.replace(facts, unenrolled=["ada"]))
+    broken = ChainReport("a", False, 1, "f" * 64, 2, "link 2 is missing, found 3")
+    fails("record", "FAIL", "link 2 is missing", facts=dataclasses.replace(facts, chain=broken))
+    fails(
+        "order_size", "FAIL", "BTCUSDT 0.002 (least 0.003)", stage=stage.model_copy(update={"min_qty_pad": Decimal(3)})
+    )
+    short = dataclasses.replace(access, grant_token="g" * 15, approve_token="g" * 15)
+    both = rows(access=short)["preflight_tokens"]
+    assert both.value == "grant has 15 characters, approve has 15 characters, two are the same"
+    unknown = {
+        name for name, row in rows(access=access, facts=None, launch=None).items() if row.outcome.value == "UNKNOWN"
+    }
+    assert unknown == {"preflight_switches", "preflight_enrolled", "preflight_record"}
 
 
 def test_a_stage_does_not_begin_on_an_account_with_a_defect(venue: SimulatedVenue, tmp_path: Path) -> None:

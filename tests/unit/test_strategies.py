@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +11,16 @@ from hypothesis import strategies as st
 from bot.domain import intent as it
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
+from bot.domain.strategy_name import StrategyName
 from bot.engine.parameters import UBPS, SymbolParameters
-from bot.engine.quoting import AvellanedaStoikov, Market, SpreadAndSkew, Strategy, half_spread_ubps, strategy_of
+from bot.engine.quoting import (
+    AvellanedaStoikov,
+    Market,
+    SpreadAndSkew,
+    Strategy,
+    half_spread_ubps,
+)
+from bot.engine.strategies import STRATEGIES, strategy_of
 from bot.engine.volatility import Volatility
 from tests.support.engine_driver import BID, SYMBOL, Driver, S, of, parameters
 
@@ -132,3 +141,10 @@ def test_the_engine_quotes_by_avellaneda_stoikov_and_wider_once_the_market_moves
     after = driver.quotes[Side.SELL].price_ticks - driver.quotes[Side.BUY].price_ticks
     assert after > before
     assert driver.engine.state.books[SYMBOL].usable
+
+
+def test_every_name_that_a_configuration_may_give_has_its_strategy_and_the_other_way_round() -> None:
+    assert set(STRATEGIES) == set(get_args(StrategyName))
+    for name in STRATEGIES:
+        made = strategy_of(parameters(strategy=name), INSTRUMENT)
+        assert isinstance(made, STRATEGIES[name])  # type: ignore[arg-type]  # each is a class

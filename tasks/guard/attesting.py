@@ -1,0 +1,65 @@
+"""The inbox's `attest`: what a person says about a candidate, whether a stage of it runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from gates.approvers import load_approvers
+from gates.stages import Plan, attested_items, under_root
+from tasks.attestation import Asked, AttestationDesk, Evidence, Statement
+from tasks.guard.beginning import BAD_INPUT, candidate_of
+from tasks.guard.state import GuardState, Refused
+from tasks.record_tables import Attested, Rollout
+
+
+async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
+    """Takes it, or raises Refused with the reason; either way a row in the record says so. Idempotent by its row."""
+    record, number = guard.store.record, payload["inbox_id"]
+    again = await guard.store.call(record.attestation_of, number)
+    if again is not None:
+        return _answered(again)
+    try:
+        rollout, plan = await asyncio.to_thread(candidate_of, guard, "", Path(_word(payload, "plan")), payload)
+        asked = _asked(guard, rollout, plan)
+    except BAD_INPUT as error:
+        raise Refused(str(error)) from error
+    words = {name: _word(payload, name) for name in ("item", "person", "code")}
+    comment = str(payload.get("comment", "")).encode(errors="replace").decode()
+    said = Statement(**words, comment=comment, asked_at_s=payload["asked_at_s"], inbox_id=number)
+    evidence = Evidence(Path(_word(payload, "evidence")), _word(payload, "sha256"), _bytes(payload))
+    if not evidence.path.resolve().is_relative_to(guard.folder.attestations.resolve()):
+        raise Refused(f"evidence: {evidence.path} is not kept; allowed: a file below {guard.folder.attestations}")
+    await guard.store.call(record.know_account, plan.venue)
+    desk = AttestationDesk(record, guard.seeds)
+    taken = await guard.store.call(desk.take, said, asked, evidence)
+    if not taken.accepted:
+        raise Refused(taken.reason)
+    return {"accepted": True, "candidate": rollout.candidate, "missing": list(taken.missing)}
+
+
+def _asked(guard: GuardState, rollout: Rollout, plan: Plan) -> Asked:
+    approvers = load_approvers(under_root(plan.approvers))
+    return Asked(guard.account, rollout.candidate, attested_items(plan), approvers, plan.author)
+
+
+def _answered(row: Attested) -> dict[str, Any]:
+    """The same request again, whose answer got lost."""
+    if not row.accepted:
+        raise Refused(row.refused_reason)
+    return {"accepted": True, "candidate": row.candidate, "missing": []}
+
+
+def _word(payload: dict[str, Any], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise Refused(f"{name}: {value!r}, needs a word")
+    return value.strip().encode(errors="replace").decode()  # half a surrogate stands in no table
+
+
+def _bytes(payload: dict[str, Any]) -> int:
+    value = payload.get("size_bytes")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise Refused(f"size_bytes: {value!r}, needs a whole number above 0")
+    return value
