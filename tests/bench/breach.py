@@ -4,9 +4,9 @@
 
 Real processes on the simulated venue: each fault meets a bot with quotes standing, under a rollout of its own. The
 breach is what the record says decided (the first measurement that failed, the deadline that passed, the moment
-somebody said stop); the end is what it says is proven, and the venue is asked meanwhile whether it was so. Waits of step 2 are
-the grant's time to live, the receive window and two quote intervals. Exit code 1 where a fault did not end as it
-should.
+somebody said stop); the end is what it says is proven, and the venue is asked meanwhile whether it was so. Waits of
+step 2 are the grant's time to live, the receive window and two quote intervals. Exit code 1 where a fault did not end
+as it should.
 """
 
 from __future__ import annotations
