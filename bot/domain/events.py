@@ -226,10 +226,14 @@ class BookDelta(Told, frozen=True, tag=True):
 
 
 class BookLost(Told, frozen=True, tag=True):
-    """The book of that symbol can no longer be trusted (gap, disconnect, undecodable message)."""
+    """The book of that symbol can no longer be trusted (gap, disconnect, undecodable message).
+
+    `garbled`: the venue said something about that symbol's market that cannot be read; `reason` names the field.
+    """
 
     symbol: str
     reason: str
+    garbled: bool = False
 
 
 class TradePrinted(Told, frozen=True, tag=True):

@@ -6,9 +6,11 @@ Market causes begin to count once the bot has been ready for the first time; bef
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
+from bot.domain.book import Book
 from bot.domain.intent import RiskNumber
 from bot.engine.exposure import PICO
 from bot.engine.money import Budgets, net_by_symbol
@@ -55,7 +57,7 @@ class Conditions:
     def due_ns(self) -> int:
         """From when on time alone can bring a cause, where nothing is stopped and nothing but prices changes."""
         state, due_ns = self._state, NEVER_NS
-        for symbol, book in state.books.items():
+        for symbol, book in self._books().items():
             stale_ns = state.thresholds.held[symbol].stale_ns
             due_ns = min(due_ns, min(book.updated_at_ns, book.top_changed_at_ns) + stale_ns + 1)
         if state.parameters.mode != "shadow":
@@ -131,7 +133,7 @@ class Conditions:
     def stale(self) -> str:
         """Which book has had no update, or the same top, for too long; empty where none."""
         now = self._state.now_ns
-        for symbol, book in self._state.books.items():
+        for symbol, book in self._books().items():
             stale_ns = self._state.thresholds.held[symbol].stale_ns
             if now - book.updated_at_ns > stale_ns:
                 return f"{symbol} no update for {(now - book.updated_at_ns) // NS_PER_MS} ms"
@@ -150,11 +152,18 @@ class Conditions:
             return "the account was never stated"
         return f"the account was last stated {(state.now_ns - state.wallet.at_ns) // NS_PER_S} s ago"
 
+    def _books(self) -> Mapping[str, Book]:
+        """Those whose age matters. A frozen symbol quotes nothing already; but where all are, the bot stops."""
+        books, frozen = self._state.books, self._state.frozen
+        if not frozen or len(frozen) == len(books):
+            return books
+        return {symbol: book for symbol, book in books.items() if symbol not in frozen}
+
     def _is_silent(self) -> bool:
         """Whether a book stopped on a stream that says it is up: nothing but the book's age has shown it."""
         state, now = self._state, self._state.now_ns
         return bool(state.public_up_since_ns) and any(
-            now - book.updated_at_ns > state.thresholds.held[symbol].stale_ns for symbol, book in state.books.items()
+            now - book.updated_at_ns > state.thresholds.held[symbol].stale_ns for symbol, book in self._books().items()
         )
 
     def at_start(self) -> None:

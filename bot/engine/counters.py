@@ -17,6 +17,9 @@ from bot.metrics import BLOCK_REASONS, DIVERGENCE_TYPES, QUOTING_SIDES
 Key = tuple[str, tuple[str, ...]]
 
 REJECT_REASONS: Final = ("filters", "funds", "limits", "permission", "other")
+SYMBOL_FREEZE: Final = ("garbled_data", "market")
+"""Reason and class of a symbol that is frozen by itself; no stop of the whole."""
+
 LIMITS: Final = (
     "state",
     "grant",
@@ -113,6 +116,7 @@ def _label_sets(symbols: tuple[str, ...]) -> Iterable[Key]:
             yield "mm_quoting_ms_total", (symbol, sides)
     for stop in STOPS.values():
         yield "mm_freeze_events_total", (stop.reason, stop.stop_class)
+    yield "mm_freeze_events_total", SYMBOL_FREEZE
     for kind in DIVERGENCE_TYPES:
         yield "mm_recon_divergence_total", (kind,)
     for limit in LIMITS:

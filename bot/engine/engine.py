@@ -38,6 +38,7 @@ from bot.engine.shown import Shown
 from bot.engine.state import NEVER_NS, State
 from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
+from bot.engine.symbol_freezes import SymbolFreezes
 
 _USUAL: Final = frozenset({ev.Ticked, ev.AmendAnswered, ev.OrderUpdated, ev.GrantReceived})
 """Kinds of events whose handlers say themselves what they bring forward."""
@@ -60,6 +61,7 @@ class Engine(Shown):
         self._conditions = Conditions(state, self._stopping, self._performance, self._recovery)
         self._flatten = Flatten(state)
         self._cycle = QuoteCycle(state, self._stopping, self._performance)
+        self._freezes = SymbolFreezes(state)
         self._finished_kept_ns = parameters.finished_kept_s * NS_PER_S
         self._restored = 0
         requests = Requests(state, self._stopping, self._reconciliation)
@@ -179,6 +181,7 @@ class Engine(Shown):
         if state.ready:
             self._reconciliation.tick()
         self._flatten.tick(self._stopping)
+        self._freezes.tick()
         state.orders.forget_finished(state.now_ns - self._finished_kept_ns)
         state.ledger.forget_executions(state.now_ns - DAY_NS)
         self._cycle.tick()
@@ -187,7 +190,7 @@ class Engine(Shown):
     def _next_due_ns(self) -> int:
         """When time alone can first change anything but quotes; 0 while anything is stopped, missing or unproven."""
         state = self._state
-        if not state.may_quote() or not self._stopping.proven or state.grant_lost_ns is not None:
+        if not state.may_quote() or not self._stopping.proven or state.grant_lost_ns is not None or state.frozen:
             return 0
         due_ns = min(
             self._performance.due_ns, self._conditions.due_ns, self._reconciliation.due_ns, probing.due_ns(state),
@@ -219,6 +222,8 @@ class Engine(Shown):
             return
         before = book.top
         book.replace(event.bids, event.asks, event.update_id, self._state.now_ns)
+        if self._state.frozen:
+            self._freezes.snapshot_came(event.symbol)
         if book.top is not before:
             self._top_changed(event.symbol, book)
 
@@ -240,6 +245,7 @@ class Engine(Shown):
         book = self._state.books.get(event.symbol)
         if book is not None:
             book.lose()
+            self._freezes.book_lost(event.symbol, event.reason, garbled=event.garbled)
             self._ask_resync(event.symbol)
 
     def _ask_resync(self, symbol: str) -> None:
@@ -260,6 +266,7 @@ class Engine(Shown):
         state.grant, state.ready = None, False
         for book in state.books.values():
             book.lose()
+        self._freezes.forget()
         state.stops.carry()
         self._releasing.forget()
         for order in state.orders.all_live():
@@ -287,6 +294,7 @@ class Engine(Shown):
             state.public_up_since_ns = 0
             for book in state.books.values():
                 book.lose()
+            self._freezes.stream_down()
         else:
             state.private_up_since_ns = 0
         if state.ready:

@@ -154,7 +154,7 @@ class QuoteCycle:
     def look(self, desk: Desk, *, unchanged_too: bool) -> None:
         """Re-decide one symbol. With `unchanged_too` false, only where something can have to be done."""
         state, top = self._state, desk.book.top
-        if top is None:
+        if top is None or desk.symbol in state.frozen:
             return
         if not unchanged_too:
             version = desk.orders.version

@@ -101,6 +101,8 @@ class State:
         self.last_trade: dict[str, tuple[int, int]] = {}
         """symbol → (price in ticks, at_ns) of the newest public trade"""
         self.resync_asked_ns: dict[str, int] = {}
+        self.frozen: dict[str, int | None] = {}
+        """symbols that are frozen by themselves → since when their book is good again, None while it is not"""
         # account
         self.orders = OrderTable(symbols)
         self.ledger = Ledger(symbols)

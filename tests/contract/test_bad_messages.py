@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from bot.domain import events as ev
-from bot.domain.intent import AmendOrder, Intent, PlaceOrder
+from bot.domain.intent import AmendOrder, CancelOrder, Intent, PlaceOrder
 from bot.engine.engine import Engine
 from bot.simulation import START_NS, run_wire
 from bot.simulator.link import Link, LinkSocket
@@ -43,28 +44,36 @@ def _row(message: dict[str, Any], change: Callable[[list[list[str]]], object]) -
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a field is missing": (lambda m: m["data"].pop("u"), "u"),
     "a field has another name": (lambda m: m["data"].update(bids=m["data"].pop("b")), "b"),
-    "a field has another type": (lambda m: m["data"].update(u=str(m["data"]["u"])), "$.u"),
+    "a field has another type": (lambda m: m["data"].update(u=str(m["data"]["u"])), r"\$\.u"),
     "a size is negative": (lambda m: _row(m, lambda rows: rows[0].__setitem__(1, "-1.000")), "data.b"),
     "a price is off the tick": (lambda m: _row(m, lambda rows: rows[0].__setitem__(0, "59000.05")), "data.b"),
     "a price is no number": (lambda m: _row(m, lambda rows: rows[0].__setitem__(0, "high")), "data.b"),
-    "a row has three columns": (lambda m: _row(m, lambda rows: rows[0].append("1")), "$.b"),
+    "a row has three columns": (lambda m: _row(m, lambda rows: rows[0].append("1")), r"\$\.b"),
     "a number is beyond all size": (lambda m: _row(m, lambda rows: rows[0].__setitem__(1, "1E+999999")), "data.b"),
+    "it ends in the middle": (lambda m: m.update(cut=True), "malformed|truncated"),
+    "it is huge": (lambda m: m.update(padding="x" * 300_000), "bytes"),
 }
 
 
 class Watching(Invariants):
-    """The invariants; what was told of lost books, and in which symbol what was quoted when."""
+    """The invariants; what was told of lost books, and in which symbol what was quoted, cancelled and out when."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.lost: list[ev.BookLost] = []
         self.quoted: list[PlaceOrder | AmendOrder] = []
+        self.cancelled: list[CancelOrder] = []
+        self.out: set[str] = set()
+        """symbols with an order of ours between the 7th and the 8th second"""
 
     def __call__(self, event: ev.Event, intents: list[Intent], engine: Engine) -> None:
         super().__call__(event, intents, engine)
         if isinstance(event, ev.BookLost):
             self.lost.append(event)
         self.quoted += [intent for intent in intents if isinstance(intent, PlaceOrder | AmendOrder)]
+        self.cancelled += [intent for intent in intents if isinstance(intent, CancelOrder)]
+        if 7 * S < event.at_ns - START_NS < 8 * S:
+            self.out |= {order.symbol for order in engine.live_orders()}
 
 
 class Garbling(Link):
@@ -77,7 +86,9 @@ class Garbling(Link):
             message = json.loads(text)
             if 6 <= message["ts"] / 1_000 - START_NS / S < 8:
                 self.change(message)
+                cut = message.pop("cut", False)
                 text = json.dumps(message)
+                text = text[: len(text) // 2] if cut else text
         return super().push(socket, text, not_before_ns)
 
 
@@ -92,8 +103,16 @@ def test_one_symbol_whose_books_are_garbled_is_not_quoted_and_the_bot_goes_on(wr
     watch.check_end(outcome)
     assert watch.lost
     assert {event.symbol for event in watch.lost} == {SYMBOLS[1]}
-    assert all("garbled" in event.reason and field in event.reason for event in watch.lost), watch.lost[0].reason
+    for event in watch.lost:
+        assert event.garbled
+        assert re.search(f"garbled.*({field})", event.reason), event.reason
+    assert {intent.symbol for intent in watch.cancelled if 6 * S < intent.at_ns - START_NS < 7 * S} == {SYMBOLS[1]}
+    assert watch.out == {SYMBOLS[0]}, "nothing of ours stands where the book cannot be read, and the other is quoted"
+    counted = outcome.engine.counts["mm_freeze_events_total", ("garbled_data", "market")]
+    assert 1 <= counted <= 2, "one freeze, not one a message"
     meanwhile = {intent.symbol for intent in watch.quoted if 6.2 * S < intent.at_ns - START_NS < 8 * S}
     assert meanwhile == {SYMBOLS[0]}, "without a book it quotes nothing; the other symbol goes on"
+    back_ns = min(i.at_ns - START_NS for i in watch.quoted if i.symbol == SYMBOLS[1] and i.at_ns - START_NS > 8 * S)
+    assert back_ns >= 9 * S, "a fresh snapshot has come, and has been good for as long as a cause has to be gone"
     assert {intent.symbol for intent in watch.quoted if intent.at_ns - START_NS > 12 * S} == set(SYMBOLS)
     assert "uncaught_exception" not in (tmp_path / "bot.log").read_text()

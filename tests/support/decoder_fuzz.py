@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bot.domain.events import BookDelta, BookSnapshot, Event, Filled, OrderUpdated, TradePrinted
+from bot.domain.events import BookDelta, BookLost, BookSnapshot, Event, Filled, OrderUpdated, TradePrinted
 from bot.simulator.listings import GENERATED
 from bot.venues.bybit import calls, decode, wire
 from bot.venues.bybit.decode import Grid
@@ -82,7 +82,9 @@ class Fuzz:
             "", _NOBODY, self._told, lambda: NOW_NS, random.Random(1), _never, self._grids, "linear", "k", "s",
             lambda: 0,
         )  # fmt: skip
-        self._trade = TradeStream("", _NOBODY, lambda: NOW_NS, random.Random(1), _never, "k", "s", lambda: 0, 5_000)
+        self._trade = TradeStream(
+            "", _NOBODY, lambda: NOW_NS, random.Random(1), _never, "k", "s", lambda: 0, 5_000, bool
+        )
         self._messages = self._load()
 
     def _load(self) -> list[tuple[str, bytes, Take]]:
@@ -116,6 +118,8 @@ class Fuzz:
                 assert event.fee_quote.is_finite()
             case TradePrinted():
                 assert event.price_ticks > 0 <= event.qty_lots
+            case BookLost():
+                assert event.reason.removeprefix("garbled").strip(": "), "the field is named"
             case BookSnapshot() | BookDelta():
                 assert all(ticks > 0 <= lots for ticks, lots in (*event.bids, *event.asks))
 

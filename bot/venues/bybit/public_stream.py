@@ -19,6 +19,8 @@ from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
 
 BOOK_DEPTH: Final = 50
+MESSAGE_MAX: Final = 256 * 1024
+"""Bytes, or characters, of one message. A book of that depth and a sweep of trades are a few kilobytes."""
 SNAPSHOT_PATIENCE_S: Final = 2.0
 """A snapshot asked for is not asked for again before this has passed."""
 
@@ -81,6 +83,19 @@ class PublicStream(Stream):
         return super()._silence(pinged=pinged)
 
     def _take(self, raw: bytes | str) -> None:
+        """A message that names a topic of ours and cannot be read loses that symbol's book, not the connection."""
+        try:
+            if len(raw) > MESSAGE_MAX:
+                raise VenueGarbled(f"{self.name}: a message of {len(raw)} bytes, {MESSAGE_MAX} is the most")
+            self._take_readable(raw)
+        except VenueGarbled as error:
+            topic = wire.topic_of(raw)
+            symbol = self._books.get(topic) or self._trades.get(topic)
+            if symbol is None:
+                raise
+            self._lose_book(symbol, f"garbled: {error}", garbled=True)
+
+    def _take_readable(self, raw: bytes | str) -> None:
         book = wire.book_push(raw)
         if book is not None and book.topic in self._books:
             self._data_came = True
@@ -91,12 +106,7 @@ class PublicStream(Stream):
             self._data_came = True
         if push.topic in self._books:
             symbol = self._books[push.topic]
-            try:
-                rows = wire.decode(wire.BookRows, push.data, push.topic)
-            except VenueGarbled as error:
-                self._lose_book(symbol, f"garbled: {error}")
-                return
-            self._take_book(push, rows, symbol)
+            self._take_book(push, wire.decode(wire.BookRows, push.data, push.topic), symbol)
         elif push.topic in self._trades:
             trades = wire.decode_rows(wire.TradeRow, push.data, push.topic)
             # the engine goes by the newest print alone; a sweep's message has dozens
@@ -108,11 +118,7 @@ class PublicStream(Stream):
                 self._now_up()
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
-        try:
-            event = book_event(push, rows, self._grids[symbol], self._now_ns())
-        except VenueGarbled as error:
-            self._lose_book(symbol, f"garbled: {error}")
-            return
+        event = book_event(push, rows, self._grids[symbol], self._now_ns())
         if isinstance(event, BookSnapshot):
             self._last_u[symbol] = event.update_id
             self._asked_at_s.pop(symbol, None)
@@ -130,7 +136,7 @@ class PublicStream(Stream):
         self._last_u[symbol] = event.update_id
         self._sink(event)
 
-    def _lose_book(self, symbol: str, reason: str) -> None:
+    def _lose_book(self, symbol: str, reason: str, *, garbled: bool = False) -> None:
         self._last_u.pop(symbol, None)
-        self._sink(BookLost(self._now_ns(), symbol, reason))
+        self._sink(BookLost(self._now_ns(), symbol, reason, garbled=garbled))
         self.resync(symbol)

@@ -7,6 +7,7 @@ Source: Bybit V5 documentation, July 2026. A message that does not fit raises Ve
 
 from __future__ import annotations
 
+import re
 from types import GenericAlias
 from typing import Any, TypeVar
 
@@ -313,6 +314,17 @@ def book_push(raw: bytes | str) -> BookPush | None:
         return _book_push.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+_TOPIC = re.compile(rb'\s*\{\s*"topic"\s*:\s*"([A-Za-z0-9_.]{1,80})"')
+_HEAD_BYTES = 200
+
+
+def topic_of(raw: bytes | str) -> str:
+    """The topic that a message names before anything else, whatever follows; empty where it names none there."""
+    head = raw[:_HEAD_BYTES]
+    found = _TOPIC.match(head.encode(errors="replace") if isinstance(head, str) else head)
+    return "" if found is None else found[1].decode()
 
 
 def envelope(status: int, body: bytes, where: str) -> Envelope:
