@@ -61,7 +61,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "mm_filter_violations_total", "counter", "orders", ("symbol",), "Creates the venue refused for price or size."
     ),
-    Metric("mm_freeze_events_total", "counter", "stops", ("reason", "class"), "Stops entered, by reason and class."),
+    Metric("mm_freeze_events_total", "counter", "stops", ("reason", "class"), "Stops, and symbols frozen alone."),
     Metric("mm_trading_state", "gauge", "0 or 1", ("state",), "1 for the view of the stop table that holds now."),
     Metric(
         "mm_cancel_all_duration_seconds",
