@@ -7,11 +7,13 @@ the venue and ledger edges. A float never decides a price, a quantity or money.
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Category = Literal["linear", "spot"]
+NO_COIN: Final = Decimal(0)
+"""What a contract has of a coin. One object, because a field that is its default is not written to the journal."""
 
 
 class NotOnGrid(ValueError):
@@ -54,6 +56,14 @@ class Instrument(msgspec.Struct, frozen=True):
     def lots(self, qty: Decimal) -> int:
         """Base to lots. Raises NotOnGrid where the quantity is between two lots or not finite."""
         return _whole(qty, self.lot_size, "quantity", self.symbol, "lot size")
+
+    def held_lots(self, qty: Decimal) -> tuple[int, Decimal]:
+        """A position in whole lots and what is left over, base: only a wallet's coin (spot) has such dust, because
+        fees are taken out of it. Raises NotOnGrid as `lots`."""
+        if self.category != "spot" or not qty.is_finite():
+            return self.lots(qty), NO_COIN
+        lots = self.lots_floor(qty)
+        return lots, qty - self.qty(lots)
 
     def ticks_floor(self, price: Decimal) -> int:
         """The greatest tick not above the price: the side a buy is rounded to."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bot.domain.instrument import NO_COIN
 from bot.domain.order import Side
 from bot.domain.quick_enum import quick
 from bot.domain.told import Told
@@ -115,6 +116,7 @@ class Filled(Told, frozen=True, tag=True):
     """One execution. `execution_id` is its identity: the same id again changes nothing.
 
     `price_ticks` may carry a wrong price from a faulty venue; `fee_quote` positive = paid, negative = rebate.
+    `fee_base`: what of it was taken out of the coin itself (spot), base; already counted in `fee_quote` at the price.
     """
 
     execution_id: str
@@ -127,6 +129,7 @@ class Filled(Told, frozen=True, tag=True):
     fee_quote: Decimal
     is_maker: bool
     venue_at_ns: int
+    fee_base: Decimal = NO_COIN
 
 
 class FundingPaid(Told, frozen=True, tag=True):
@@ -192,12 +195,16 @@ class OpenOrdersRead(Told, frozen=True, tag=True):
 
 
 class PositionRead(Told, frozen=True, tag=True):
-    """A successful read of one position. `qty_lots` is signed: + long, - short."""
+    """A successful read of one position. `qty_lots` is signed: + long, - short.
+
+    `dust_base`: what a wallet holds of the coin beyond whole lots (spot), base, at least 0 and below a lot.
+    """
 
     symbol: str
     asked_at_ns: int
     qty_lots: int
     entry_price: Decimal
+    dust_base: Decimal = NO_COIN
 
 
 class ReadFailed(Told, frozen=True, tag=True):

@@ -55,8 +55,8 @@ class Desk:
 
     __slots__ = (
         "_tolerance_ticks", "_tolerance_ubps", "account", "ask_max", "ask_min", "bid_max", "bid_min", "book", "buy",
-        "earning", "instrument", "interval_ns", "kept_version", "limits", "limits_version", "orders", "parameters",
-        "pieces_max", "planned", "policy", "position_lots", "qty_pct", "seen_limits", "sell", "settled",
+        "earning", "instrument", "interval_ns", "is_spot", "kept_version", "limits", "limits_version", "orders",
+        "parameters", "pieces_max", "planned", "policy", "position_lots", "qty_pct", "seen_limits", "sell", "settled",
         "settled_version", "shaped_position", "shaped_top", "shaped_variance", "sight", "sighted", "slack_ticks",
         "strategy", "symbol", "top", "units2", "variance", "variance_ubps2", "version", "volatility",
     )  # fmt: skip
@@ -67,6 +67,7 @@ class Desk:
         self.symbol = symbol
         self.parameters = parameters
         self.instrument = instrument
+        self.is_spot = instrument.category == "spot"
         self.book = state.books[symbol]
         self.orders = state.orders.of[symbol]
         self.account = state.ledger.accounts[symbol]

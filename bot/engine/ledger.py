@@ -29,7 +29,8 @@ _SAMPLE_NS: Final = 60 * NS_PER_S
 class Account(msgspec.Struct):
     """One symbol. `cost_quote` has the sign of the position; `fees_quote` paid, `rebates_quote` received, both >= 0.
 
-    `funding_quote`: received - paid, signed.
+    `funding_quote`: received - paid, signed. `dust_base`: coin beyond `position_lots`, at least 0 and below a lot; only
+    spot has any, where fees are taken out of the coin that is bought.
     """
 
     position_lots: int = 0
@@ -41,6 +42,7 @@ class Account(msgspec.Struct):
     maker_notional_quote: Decimal = ZERO
     taker_notional_quote: Decimal = ZERO
     fills: int = 0
+    dust_base: Decimal = ZERO
 
     @property
     def net_realized_quote(self) -> Decimal:
@@ -92,12 +94,14 @@ class Ledger:
         """Whether that execution is accounted for (and not yet forgotten)."""
         return execution_id in self._seen
 
-    def adopt(self, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument) -> None:
+    def adopt(
+        self, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument, dust_base: Decimal = ZERO
+    ) -> None:
         """Take over the venue's position as it stands; the difference in cost is nobody's profit or loss."""
         account = self.accounts[symbol]
         self.version += 1
-        account.position_lots = position_lots
-        account.cost_quote = instrument.qty(position_lots) * entry_price
+        account.position_lots, account.dust_base = position_lots, dust_base
+        account.cost_quote = (instrument.qty(position_lots) + dust_base) * entry_price
 
     def forget_executions(self, before_ns: int) -> None:
         """Execution ids older than that, and all but the newest `EXECUTIONS_KEPT`, no longer guard against repeats."""
@@ -156,9 +160,11 @@ class Ledger:
 
 
 def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
-    if mark is None or instrument is None or not account.position_lots:
+    if mark is None or instrument is None or not (account.position_lots or account.dust_base):
         return ZERO
     qty = EXACT.multiply(instrument.lot_size, account.position_lots)
+    if account.dust_base:
+        qty = EXACT.add(qty, account.dust_base)
     return EXACT.subtract(EXACT.multiply(qty, mark), account.cost_quote)
 
 
@@ -176,6 +182,8 @@ def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
     if opening:
         account.cost_quote += instrument.qty(opening) * fill.price * fill.side.sign
     account.position_lots = held + signed
+    if fill.fee_base:
+        _take_out(account, fill, instrument)
     if fill.fee_quote >= 0:
         account.fees_quote += fill.fee_quote
     else:
@@ -185,6 +193,15 @@ def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
     elif not fill.client_order_id.startswith(FLATTEN_PREFIX):
         account.taker_notional_quote += notional
     account.fills += 1
+
+
+def _take_out(account: Account, fill: Filled, instrument: Instrument) -> None:
+    """The fee leaves the coin at the fill's price: `fee_quote` has charged it, so its cost is not charged again."""
+    left = account.dust_base - fill.fee_base
+    whole = instrument.lots_floor(left)
+    account.position_lots += whole
+    account.dust_base = left - instrument.qty(whole)
+    account.cost_quote -= fill.fee_base * fill.price
 
 
 def _part(cost: Decimal, closing: int, held: int) -> Decimal:

@@ -211,7 +211,7 @@ class QuoteCycle:
             desk.slack_ticks = 0
             return
         price, lots = half.price_ticks, half.qty_lots
-        if len(live) != 1 or price is None or lots > desk.policy.max_lots:
+        if len(live) != 1 or price is None or lots > desk.policy.max_lots or desk.is_spot:
             self._any_side(desk, half, top, live)
             return
         order = live[0]

@@ -16,6 +16,7 @@ from bot.domain.events import ExecutionsSwept, Filled, OpenOrdersRead, OrderStat
 from bot.domain.instrument import Instrument
 from bot.domain.intent import CancelOrder, ReadAccount
 from bot.domain.order import OrderHappening, OrderState
+from bot.engine.ledger import ZERO, Account
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S, OWN_PREFIX, seconds_ns
 from bot.engine.probing import probe_soon
@@ -43,6 +44,7 @@ class Mismatch(msgspec.Struct):
     own_lots: int
     venue_lots: int
     entry_price: Decimal
+    dust_base: Decimal = ZERO
     counted: bool = False
 
 
@@ -257,14 +259,17 @@ class Reconciliation:
             self._mismatches.pop(symbol, None)
             return
         own_lots = state.ledger.accounts[symbol].position_lots
-        if own_lots == event.qty_lots:
+        instrument = state.instruments.get(symbol)
+        if own_lots == event.qty_lots or same_position(state.ledger.accounts[symbol], event, instrument):
             self._mismatches.pop(symbol, None)
             self.drift_pct[symbol] = Decimal(0)
             return
         known = self._mismatches.get(symbol)
         same = known is not None and (known.own_lots, known.venue_lots) == (own_lots, event.qty_lots)
         if known is None or not same or state.last_execution_ns[symbol] >= known.first_ns:
-            self._mismatches[symbol] = Mismatch(event.asked_at_ns, own_lots, event.qty_lots, event.entry_price)
+            self._mismatches[symbol] = Mismatch(
+                event.asked_at_ns, own_lots, event.qty_lots, event.entry_price, event.dust_base
+            )
             self.read_soon(symbol, seconds_ns(state.parameters.recon_confirm_s))
         elif known.counted:
             pass
@@ -291,7 +296,7 @@ class Reconciliation:
         for symbol, mismatch in list(self._mismatches.items()):
             if mismatch.counted and symbol in self._state.instruments:
                 instrument = self._state.instruments[symbol]
-                adopt(self._state, symbol, mismatch.venue_lots, mismatch.entry_price, instrument)
+                adopt(self._state, symbol, mismatch.venue_lots, mismatch.entry_price, instrument, mismatch.dust_base)
                 del self._mismatches[symbol]
 
     # ---- shared ----
@@ -309,12 +314,31 @@ class Reconciliation:
             self._state.counters.add("mm_recon_runs_total")
 
 
-def adopt(state: State, symbol: str, position_lots: int, entry_price: Decimal, instrument: Instrument) -> None:
+def same_position(account: Account, event: PositionRead, instrument: Instrument | None) -> bool:
+    """Whether ours is what was read. Of spot, less than a lot apart is the same: fees round the coin at both ends."""
+    if account.position_lots == event.qty_lots:
+        return True
+    if instrument is None or instrument.category != "spot":
+        return False
+    apart = instrument.qty(account.position_lots - event.qty_lots) + account.dust_base - event.dust_base
+    return abs(apart) < instrument.lot_size
+
+
+def adopt(
+    state: State,
+    symbol: str,
+    position_lots: int,
+    entry_price: Decimal,
+    instrument: Instrument,
+    dust_base: Decimal = ZERO,
+) -> None:
     """Take over the venue's position, and write down that it was: after a restart it is taken over again."""
-    state.ledger.adopt(symbol, position_lots, entry_price, instrument)
+    state.ledger.adopt(symbol, position_lots, entry_price, instrument, dust_base)
     state.orders.touch(symbol)
     state.adopted_ns[symbol] = state.now_ns
-    state.note("INFO", "position_adopted", symbol=symbol, position_lots=position_lots, entry_price=str(entry_price))
+    dust = {"dust_base": str(dust_base)} if dust_base else {}
+    price = str(entry_price)
+    state.note("INFO", "position_adopted", symbol=symbol, position_lots=position_lots, entry_price=price, **dust)
 
 
 def cancel_orphan(state: State, symbol: str, client_order_id: str, venue_order_id: str) -> None:

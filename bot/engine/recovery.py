@@ -11,7 +11,7 @@ from bot.domain.events import InstrumentsRead, OpenOrdersRead, OrderStatus, Posi
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import ReadAccount
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, OWN_PREFIX
-from bot.engine.reconciliation import adopt, cancel_orphan
+from bot.engine.reconciliation import adopt, cancel_orphan, same_position
 from bot.engine.state import State
 
 _RE_READ_NS = 500 * NS_PER_MS
@@ -93,8 +93,8 @@ class Recovery:
         known = self.restored and event.symbol in state.adopted_ns
         fresh = not account.fills and not known
         if not state.ready and fresh and not self._position_read[event.symbol]:
-            adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument)
-        if known and not state.ready and account.position_lots != event.qty_lots:
+            adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument, event.dust_base)
+        if known and not state.ready and not same_position(account, event, instrument):
             # executions of the meantime are swept with every read; what stays different is reconciliation's to count
             self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS
             return

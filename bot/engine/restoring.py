@@ -167,15 +167,17 @@ class Restoring:
                     int(fields["day"]), Decimal(str(fields["net_quote"])), Decimal(str(fields["turnover_quote"]))
                 )
             case "position_adopted":
-                self._adopt(str(fields["symbol"]), int(fields["position_lots"]), Decimal(str(fields["entry_price"])))
+                dust_base = Decimal(str(fields.get("dust_base", "0")))
+                price = Decimal(str(fields["entry_price"]))
+                self._adopt(str(fields["symbol"]), int(fields["position_lots"]), price, dust_base)
             case "freeze_triggered" if str(fields["reason"]) in STOPS:
                 state.stops.enter(str(fields["reason"]), note.at_ns, str(fields.get("detail", "")))
             case "stop_changed" if "released" in fields:
                 state.stops.release(str(fields["released"]))
 
-    def _adopt(self, symbol: str, position_lots: int, entry_price: Decimal) -> None:
+    def _adopt(self, symbol: str, position_lots: int, entry_price: Decimal, dust_base: Decimal) -> None:
         state, instrument = self._state, self._state.instruments.get(symbol)
         if instrument is not None:
-            state.ledger.adopt(symbol, position_lots, entry_price, instrument)
+            state.ledger.adopt(symbol, position_lots, entry_price, instrument, dust_base)
             state.adopted_ns[symbol] = state.now_ns
             state.orders.touch(symbol)

@@ -157,6 +157,10 @@ class Room(NamedTuple):
     limit: str
 
 
+HELD: Final = "held"
+"""What `Room` says of a sale on spot; it is told as a limit of the inventory."""
+
+
 class Risk:
     """The limits that are the same for every symbol of a run."""
 
@@ -167,9 +171,12 @@ class Risk:
     def room(self, standing: Standing, side: Side, price_ticks: int, share_pct: int = 100) -> Room:
         """Room on a side at that price, within `share_pct` of the limits; 0 where there is none.
 
-        Valued at the higher of mid and the price: a sell above mid opens its short at its own price.
+        Valued at the higher of mid and the price: a sell above mid opens its short at its own price. On spot nothing
+        is sold that is not held.
         """
         limits = standing.limits
+        if side is Side.SELL and limits.instrument.category == "spot":
+            return Room(max(0, standing.position_lots - standing.sells_lots), HELD)
         mark2 = max(standing.mid2_ticks, 2 * price_ticks)
         leaning = _leaning_lots(standing, side)
         total_units2 = limits.total_units2 * share_pct // 100
@@ -185,6 +192,10 @@ class Risk:
         """What the limit that `room` named would come to with `added_lots` more."""
         limits = standing.limits
         unit2 = limits.instrument.tick_size * limits.instrument.lot_size / 2
+        if limit == HELD:
+            worth2 = max(standing.mid2_ticks, 2 * price_ticks) * unit2
+            held_lots = max(0, standing.position_lots - standing.sells_lots)
+            return RiskNumber("inventory", added_lots * worth2, held_lots * worth2)
         lots = max(0, _leaning_lots(standing, side)) + added_lots
         value = lots * max(standing.mid2_ticks, 2 * price_ticks) * unit2
         if limit == "inventory":
@@ -194,7 +205,8 @@ class Risk:
     def approve_amend(self, amend: Amend, sight: Sight, leaning_lots: int) -> Approved | None:
         """Approve an amend inside every limit, as `approve` would; None where one of them is in the way.
 
-        `leaning_lots`: how far we lean to that side without the order. A test holds that both agree.
+        `leaning_lots`: how far we lean to that side without the order. A test holds that both agree. Not for spot,
+        which sells only what it holds.
         """
         price, lots = amend.quote.price_ticks, amend.quote.qty_lots
         price2, mark2 = 2 * price, sight.mark2_ticks

@@ -354,11 +354,11 @@ class Sender:
         asked_at_ns = self._now_ns()
         try:
             position = await self._port.position(symbol)
-            qty_lots = self.instruments[symbol].lots(position.qty)
+            qty_lots, dust_base = self.instruments[symbol].held_lots(position.qty)
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "position", symbol, str(error)))
             return
-        self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price))
+        self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price, dust_base))
 
 
 def identity_of(execution: Filled | FundingPaid) -> str:

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from bot.domain.events import BookDelta, BookSnapshot, Filled, FundingPaid, Level, OrderStatus, TradePrinted, VenueOrder
-from bot.domain.instrument import Category, Instrument, NotOnGrid
+from bot.domain.instrument import NO_COIN, Category, Instrument, NotOnGrid
 from bot.domain.order import Side
 from bot.venues.bybit import wire
 from bot.venues.bybit.codes import POST_ONLY_REASON
@@ -298,6 +298,7 @@ def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled |
         fee_quote=_fee_quote(row, instrument, price, fill_side),
         is_maker=row.is_maker,
         venue_at_ns=whole(row.exec_time, "execTime") * NS_PER_MS,
+        fee_base=_fee_base(row, instrument, fill_side),
     )
 
 
@@ -322,15 +323,32 @@ def _fee_quote(row: wire.ExecutionRow, instrument: Instrument, price: Decimal, f
     Without a currency, linear means quote. Spot takes a fee from what is received (buy → base, sell → quote), and pays
     a rebate in the other.
     """
+    fee, currency = _fee(row, instrument, fill_side)
+    total = _worth(fee, currency, "feeCurrency", instrument, price)
+    for extra in row.extra_fees if isinstance(row.extra_fees, list) else ():
+        total += _worth(decimal(extra.fee, "extraFees.fee"), extra.fee_coin, "extraFees.feeCoin", instrument, price)
+    return total
+
+
+def _fee(row: wire.ExecutionRow, instrument: Instrument, fill_side: Side) -> tuple[Decimal, str]:
+    """The fee and its currency."""
     fee = decimal(row.exec_fee, "execFee") if row.exec_fee else Decimal(0)
     currency = row.fee_currency
     if not currency:
         in_base = instrument.category == "spot" and (fill_side is Side.BUY) == (fee >= 0)
         currency = instrument.base if in_base else instrument.quote
-    total = _worth(fee, currency, "feeCurrency", instrument, price)
-    for extra in row.extra_fees if isinstance(row.extra_fees, list) else ():
-        total += _worth(decimal(extra.fee, "extraFees.fee"), extra.fee_coin, "extraFees.feeCoin", instrument, price)
-    return total
+    return fee, currency
+
+
+def _fee_base(row: wire.ExecutionRow, instrument: Instrument, fill_side: Side) -> Decimal:
+    """What the wallet's coin was charged, base: of a contract nothing, whatever its fee was paid in."""
+    if instrument.category != "spot":
+        return NO_COIN
+    fee, currency = _fee(row, instrument, fill_side)
+    charged = [(fee, currency)]
+    if isinstance(row.extra_fees, list):
+        charged += [(decimal(extra.fee, "extraFees.fee"), extra.fee_coin) for extra in row.extra_fees]
+    return sum((amount for amount, coin in charged if coin == instrument.base), Decimal(0))
 
 
 def _worth(amount: Decimal, currency: str, field: str, instrument: Instrument, price: Decimal) -> Decimal:
