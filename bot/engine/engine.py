@@ -166,6 +166,7 @@ class Engine(Shown):
             self._cycle.tick()
             return
         state.due_ns = NEVER_NS
+        self._conditions.turn_day()
         self._performance.advance(state.last_mid2, state.now_ns)
         check_grant(state, self._stopping)
         self._conditions.tick()
@@ -192,6 +193,7 @@ class Engine(Shown):
         due_ns = min(
             self._performance.due_ns, self._conditions.due_ns, self._reconciliation.due_ns, probing.due_ns(state),
         )  # fmt: skip
+        due_ns = min(due_ns, (state.now_ns // DAY_NS + 1) * DAY_NS)
         if state.grant is not None:
             due_ns = min(due_ns, state.grant.expires_at_ns)
         finished_ns, executed_ns = state.orders.finished_first_ns(), state.ledger.executed_first_ns()
