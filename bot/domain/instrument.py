@@ -7,7 +7,7 @@ the venue and ledger edges. A float never decides a price, a quantity or money.
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -66,6 +66,17 @@ class Instrument(msgspec.Struct, frozen=True):
     def lots_floor(self, qty: Decimal) -> int:
         """The greatest number of lots not above the quantity: quantities are only ever rounded down."""
         return int((qty / self.lot_size).to_integral_value(ROUND_FLOOR))
+
+
+_FINEST: Final = Decimal("1e-8")
+
+
+def unlisted(symbol: str) -> Instrument:
+    """A stand-in for a symbol whose filters nobody knows yet: fine enough to read which orders stand, and whose.
+
+    Nothing is priced, sized or booked by it.
+    """
+    return Instrument(symbol, "linear", "", "", _FINEST, _FINEST, Decimal(0), Decimal(0), Decimal(0))
 
 
 def _whole(value: Decimal, step: Decimal, what: str, symbol: str, step_name: str) -> int:

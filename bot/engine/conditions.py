@@ -57,6 +57,8 @@ class Conditions:
         """From when on time alone can bring a cause, where nothing is stopped and nothing but prices changes."""
         state, due_ns = self._state, NEVER_NS
         for symbol, book in state.books.items():
+            if symbol in state.held:
+                continue
             stale_ns = state.thresholds.held[symbol].stale_ns
             due_ns = min(due_ns, min(book.updated_at_ns, book.top_changed_at_ns) + stale_ns + 1)
         if state.parameters.mode != "shadow":
@@ -151,6 +153,8 @@ class Conditions:
         """Which book has had no update, or the same top, for too long; empty where none."""
         now = self._state.now_ns
         for symbol, book in self._state.books.items():
+            if symbol in self._state.held:
+                continue  # nothing is quoted there
             stale_ns = self._state.thresholds.held[symbol].stale_ns
             if now - book.updated_at_ns > stale_ns:
                 return f"{symbol} no update for {(now - book.updated_at_ns) // NS_PER_MS} ms"
@@ -173,7 +177,9 @@ class Conditions:
         """Whether a book stopped on a stream that says it is up: nothing but the book's age has shown it."""
         state, now = self._state, self._state.now_ns
         return bool(state.public_up_since_ns) and any(
-            now - book.updated_at_ns > state.thresholds.held[symbol].stale_ns for symbol, book in state.books.items()
+            now - book.updated_at_ns > state.thresholds.held[symbol].stale_ns
+            for symbol, book in state.books.items()
+            if symbol not in state.held
         )
 
     def at_start(self) -> None:
@@ -195,6 +201,8 @@ class Conditions:
             return
         low = False
         for symbol in state.parameters.symbols:
+            if symbol in state.held:
+                continue
             edge = self._performance.edge_ubps(symbol, state.now_ns)
             low = low or edge is None or edge < state.thresholds.held[symbol].edge_ubps
         self._market("edge_below_threshold", "still below" if low else "")

@@ -100,6 +100,10 @@ class State:
         self.out: list[Intent] = []
         self.observations: list[Observation] = []
         self.counters = Counters(symbols)
+        self.held: set[str] = set(symbols)
+        """symbols of which too little is known to quote there: their filters, or the account since these came"""
+        self.blocked: set[str] = set()
+        """symbols whose filters are in doubt since"""
         self.own: dict[str, EngineParameters] = {symbol: parameters.of(symbol) for symbol in symbols}
         """symbol → the parameters as they are there"""
         # market
