@@ -1,7 +1,8 @@
 """Files for people and checks, written from what the engine knows. They are never read back by the bot.
 
-`orders.jsonl` (own orders that are out now) with `last_snapshot_ts.txt`, `daily_state.json`: replaced as a whole; at
-midnight UTC the finished day stays as `daily_state-<date>.json`. Appended to: `fills.csv`, `markouts.csv`, and
+`orders.jsonl` (own orders that are out now) with `last_snapshot_ts.txt`, `daily_state.json`: replaced as a whole; after
+midnight UTC the finished day stays as `daily_state-<date>.json`. When a day began is the journal's to know, so that a
+restart begins none. Appended to: `fills.csv`, `markouts.csv`, and
 `minute.csv`: one row for every minute that has ended, for each symbol, without gaps. A minute is written once it is
 over, with what held at its end; minutes in which no process ran are there too, with the state DOWN.
 """
@@ -21,7 +22,7 @@ from bot.domain.events import Filled
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import Ledger
 from bot.engine.showing import positions
-from bot.engine.state import State
+from bot.engine.state import Day, State
 from bot.markouts import COLUMNS as MARKOUT_COLUMNS
 from bot.markouts import Markouts, Sampled, figures
 from bot.runtime.status import plain, pnl_of
@@ -51,9 +52,8 @@ class Exports:
         self._sampled: list[Sampled] = []
         self._minute: int | None = last_ns // MINUTE_NS if last_ns else None
         self._down_until: int | None = None
-        self._day: int | None = None
+        self._day: Day | None = None
         self._finished_days: list[dict[str, object]] = []
-        self._at_day_start = (Decimal(0), 0)
 
     def note_fill(self, fill: Filled, state: State) -> None:
         """Keeps a fill for the next write. Call before the engine is told of it; what it books already is dropped."""
@@ -67,8 +67,7 @@ class Exports:
 
     def sample(self, state: State, now_ns: int) -> None:
         """Call on every turn of the clock: markouts are taken at the newest mid, and a day that ends is closed."""
-        if now_ns // DAY_NS != self._day:
-            self._turn_day(state, now_ns)
+        self._turn_day(state, now_ns)
         if not self._markouts.due(now_ns):
             return
         mids = {symbol: state.mark(symbol) for symbol in state.parameters.symbols}
@@ -161,32 +160,35 @@ class Exports:
         self._replace("last_snapshot_ts.txt", utc(now_ns) + "\n")
 
     def _turn_day(self, state: State, now_ns: int) -> None:
-        """The finished day as it stands at midnight is kept for the next write; the new one counts from here."""
-        if self._day is not None:
-            self._finished_days.append(self._day_record(state, self._day, now_ns))
-        self._day = now_ns // DAY_NS
-        self._at_day_start = (Decimal(pnl_of(state)["net"]), state.ledger.fills)
+        """A day that ended, in this process or before it, is kept for the next write as it stood at its end."""
+        if state.day is self._day:
+            return
+        ended, self._day = state.day_before, state.day
+        if ended is not None and state.day is not None:
+            record = self._day_record(state, ended, now_ns)
+            net, fills = state.day.net_quote - ended.net_quote, state.day.fills - ended.fills
+            self._finished_days.append({**record, "net_today_quote": plain(net), "fills_today": fills})
 
     def _write_day(self, state: State, now_ns: int) -> None:
-        if now_ns // DAY_NS != self._day:
-            self._turn_day(state, now_ns)
+        self._turn_day(state, now_ns)
         for record in self._finished_days:
             self._replace(f"daily_state-{record['date_utc']}.json", _pretty(record))
         self._finished_days.clear()
-        self._replace("daily_state.json", _pretty(self._day_record(state, now_ns // DAY_NS, now_ns)))
+        today = Day(now_ns // DAY_NS, Decimal(0), 0) if state.day is None else state.day
+        self._replace("daily_state.json", _pretty(self._day_record(state, today, now_ns)))
 
-    def _day_record(self, state: State, day: int, now_ns: int) -> dict[str, object]:
+    def _day_record(self, state: State, day: Day, now_ns: int) -> dict[str, object]:
         net = Decimal(pnl_of(state)["net"])
         stated = not state.statement_is_stale(now_ns)  # the worse of two words is not known where one is missing
         loss = max(state.equity.loss_24h_quote, state.venue_equity.loss_24h_quote)
         drawdown = max(state.equity.drawdown_quote, state.venue_equity.drawdown_quote)
         return {
-            "date_utc": utc(day * DAY_NS)[:10],
+            "date_utc": utc(day.day * DAY_NS)[:10],
             "updated_utc": utc(now_ns),
             "state": state.view.value,
             "pnl_quote": pnl_of(state),
-            "net_today_quote": plain(net - self._at_day_start[0]),
-            "fills_today": state.ledger.fills - self._at_day_start[1],
+            "net_today_quote": plain(net - day.net_quote),
+            "fills_today": state.ledger.fills - day.fills,
             "traded_notional_quote": plain(state.ledger.traded_notional_quote),
             "loss_24h_quote": plain(loss) if stated else None,
             "drawdown_quote": plain(drawdown) if stated else None,

@@ -111,6 +111,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("mm_live_enable", "gauge", "0 or 1", (), "1 where MM_LIVE_ENABLE arms this process."),
     Metric("mm_grant_age_seconds", "gauge", "seconds", (), "Since the grant was last renewed. Absent without one."),
     Metric("mm_grant_epoch", "gauge", "epoch", (), "The epoch held; 0 without a grant."),
+    Metric("mm_symbol_held", "gauge", "0 or 1", ("symbol",), "1 where too little is known of a symbol to quote there."),
     Metric("mm_symbol_filters_source_total", "counter", "reads", ("source",), "Where symbol filters came from."),
     Metric("mm_symbol_filters_fetch_errors_total", "counter", "errors", (), "Filter reads that failed."),
     Metric("mm_ws_reconnects_total", "counter", "reconnects", (), "Socket reconnects."),

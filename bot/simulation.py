@@ -23,7 +23,7 @@ from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters
-from bot.journal import Journal
+from bot.journal import Journal, Segments
 from bot.runtime.clock import Clock
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
@@ -75,8 +75,8 @@ class Scenario:
     `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
     alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
     parameters); those of KERNEL_FAULTS happen in both lanes. The wire lane's alone are `more_instruments`, `faults` (a
-    plan as configs/faults has them), `link` (the mount itself) and `trade_socket`: order entry by it, in batches, as a
-    live process does.
+    plan as configs/faults has them), `link` (the mount itself), `trade_socket`: order entry by it, in batches, as a
+    live process does, and `segments`: (bytes of one, how many are kept) of the journal's market data, None: none is.
     """
 
     seed: int
@@ -88,6 +88,7 @@ class Scenario:
     equity_quote: Decimal = Decimal(100_000)
     link: Callable[[Exchange, Timeline, Latency], Link] = Link
     trade_socket: bool = False
+    segments: tuple[int, int] | None = None
     more_instruments: tuple[Instrument, ...] = ()
     latency: Latency = field(default_factory=Latency)
     faults: FaultFile | None = None
@@ -211,7 +212,11 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
     engine = _engine(scenario, watch)
     link = scenario.link(exchange, timeline, scenario.latency)
     journal = Journal(
-        state_dir / "journal.db", {"account": ACCOUNT, "run": "sim"}, synchronous="NORMAL", rows_min=JOURNAL_ROWS_MIN
+        state_dir / "journal.db",
+        {"account": ACCOUNT, "run": "sim"},
+        synchronous="NORMAL",
+        segments=None if scenario.segments is None else Segments(state_dir, *scenario.segments),
+        rows_min=JOURNAL_ROWS_MIN,
     )
     try:
         with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:

@@ -47,8 +47,14 @@ def rehearse(resolved: Resolved, flags: Mapping[str, object]) -> int:
     from bot.simulation import START_NS, Scenario
 
     parameters = engine_parameters(resolved.config, "live")
+    kept = resolved.config.journal
+    keeps = kept.market_data and "state_dir" in flags  # what nobody can look at afterwards needs no market data
     scenario = Scenario(
-        resolved.config.execution.seed, _span_s(flags), parameters, fees=candidates_fees(parameters.of(symbols[0]))
+        resolved.config.execution.seed,
+        _span_s(flags),
+        parameters,
+        fees=candidates_fees(parameters.of(symbols[0])),
+        segments=(kept.segment_mb * 1_000_000, kept.segments_kept) if keeps else None,
     )
     engine_seen: list[Engine] = []
     updates = 0

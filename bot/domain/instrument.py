@@ -78,6 +78,17 @@ class Instrument(msgspec.Struct, frozen=True):
         return int((qty / self.lot_size).to_integral_value(ROUND_FLOOR))
 
 
+_FINEST: Final = Decimal("1e-8")
+
+
+def unlisted(symbol: str) -> Instrument:
+    """A stand-in for a symbol whose filters nobody knows yet: fine enough to read which orders stand, and whose.
+
+    Nothing is priced, sized or booked by it.
+    """
+    return Instrument(symbol, "linear", "", "", _FINEST, _FINEST, Decimal(0), Decimal(0), Decimal(0))
+
+
 def _whole(value: Decimal, step: Decimal, what: str, symbol: str, step_name: str) -> int:
     if not value.is_finite():
         raise NotOnGrid(f"{symbol}: {what} {value} is not a finite number")

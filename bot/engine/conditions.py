@@ -13,12 +13,13 @@ from typing import Final
 from bot.domain.book import Book
 from bot.domain.intent import RiskNumber
 from bot.engine.exposure import PICO
+from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, net_by_symbol
 from bot.engine.net_band import NetBand
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.recovery import Recovery
-from bot.engine.state import NEVER_NS, State
+from bot.engine.state import NEVER_NS, Day, State
 from bot.engine.stopping import Stopping
 
 _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
@@ -91,6 +92,24 @@ class Conditions:
             self._clear_for = None  # the curve is no longer as the last look left it
             self._state.equity.note(sum(nets.values(), Decimal(0)), at_ns)
 
+    def turn_day(self) -> None:
+        """A UTC day begins here: after midnight, or with the ledger. After a restart the journal knows it already.
+
+        What the account came to at midnight is what it comes to now; where that is not known yet (a restart, and no
+        book), what was written down of it last.
+        """
+        state = self._state
+        number = state.now_ns // DAY_NS
+        if state.day is not None and state.day.day == number:
+            return
+        net, fills = Decimal(0), 0
+        if state.day is not None:
+            nets = net_by_symbol(state)
+            net = state.equity.newest_quote if nets is None else sum(nets.values(), Decimal(0))
+            fills = state.ledger.fills
+        state.day_before, state.day = state.day, Day(number, net, fills)
+        state.note("DEBUG", "day_began", day=number, net_quote=str(net), fills=fills)
+
     # ---- the looks ----
 
     def tick(self) -> None:
@@ -153,9 +172,11 @@ class Conditions:
         return f"the account was last stated {(state.now_ns - state.wallet.at_ns) // NS_PER_S} s ago"
 
     def _books(self) -> Mapping[str, Book]:
-        """Those whose age matters. A frozen symbol quotes nothing already; but where all are, the bot stops."""
-        books, frozen = self._state.books, self._state.frozen
-        if not frozen or len(frozen) == len(books):
+        """Those whose age matters. A held or frozen symbol quotes nothing; but where all others freeze, the bot stops."""
+        books, held, frozen = self._state.books, self._state.held, self._state.frozen
+        if held:
+            books = {symbol: book for symbol, book in books.items() if symbol not in held}
+        if not frozen or books.keys() <= frozen.keys():
             return books
         return {symbol: book for symbol, book in books.items() if symbol not in frozen}
 
@@ -185,6 +206,8 @@ class Conditions:
             return
         low = False
         for symbol in state.parameters.symbols:
+            if symbol in state.held:
+                continue
             edge = self._performance.edge_ubps(symbol, state.now_ns)
             low = low or edge is None or edge < state.thresholds.held[symbol].edge_ubps
         self._market("edge_below_threshold", "still below" if low else "")

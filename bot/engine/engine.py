@@ -64,6 +64,7 @@ class Engine(Shown):
         self._freezes = SymbolFreezes(state)
         self._finished_kept_ns = parameters.finished_kept_s * NS_PER_S
         self._restored = 0
+        self._held_told: set[str] = set()
         requests = Requests(state, self._stopping, self._reconciliation)
         self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions)
@@ -168,6 +169,7 @@ class Engine(Shown):
             self._cycle.tick()
             return
         state.due_ns = NEVER_NS
+        self._conditions.turn_day()
         self._performance.advance(state.last_mid2, state.now_ns)
         check_grant(state, self._stopping)
         self._conditions.tick()
@@ -177,6 +179,8 @@ class Engine(Shown):
                 state.note("INFO", "stop_changed", released=stop.reason)
             self._stopping.note_view(before)
         self._recovery.tick()
+        for symbol in [one for one in state.parameters.symbols if one in state.held]:
+            self._release(symbol)
         probing.tick(state)
         if state.ready:
             self._reconciliation.tick()
@@ -195,6 +199,9 @@ class Engine(Shown):
         due_ns = min(
             self._performance.due_ns, self._conditions.due_ns, self._reconciliation.due_ns, probing.due_ns(state),
         )  # fmt: skip
+        due_ns = min(due_ns, (state.now_ns // DAY_NS + 1) * DAY_NS)
+        if state.held:
+            due_ns = min(due_ns, state.now_ns + NS_PER_S)
         if state.grant is not None:
             due_ns = min(due_ns, state.grant.expires_at_ns)
         finished_ns, executed_ns = state.orders.finished_first_ns(), state.ledger.executed_first_ns()
@@ -304,7 +311,7 @@ class Engine(Shown):
         state = self._state
         if event.symbol not in state.books:
             return
-        self._recovery.filters_read.add(event.symbol)
+        self._recovery.filters(event.symbol)
         self._learn(event)
         if event.source == "default_fallback" and state.parameters.mode != "shadow":
             self._cycle.block(event.symbol)  # kept for book-keeping; nothing is quoted by filters of nobody's word
@@ -316,7 +323,8 @@ class Engine(Shown):
             return
         if state.instruments.get(event.symbol) != instrument or not self._cycle.knows(event.symbol):
             state.instruments[event.symbol] = instrument
-            self._cycle.learn(instrument)
+            if event.symbol not in state.held:
+                self._cycle.learn(instrument)
         self._answers.fill_early()
 
     def _orders_read(self, event: ev.OpenOrdersRead) -> None:
@@ -324,22 +332,38 @@ class Engine(Shown):
         if event.symbol in self._state.books:
             self._stopping.read(event)
             self._recovery.orders_read(event)
-            if self._state.ready:
+            self._release(event.symbol)
+            if self._state.ready and event.symbol not in self._state.held:
                 self._reconciliation.orders_read(event)
 
     def _position_read(self, event: ev.PositionRead) -> None:
         self._state.reached(reached=True)
         if event.symbol in self._state.books:
             self._recovery.position_read(event)
-            if self._state.ready or self._recovery.restored:
+            self._release(event.symbol)
+            if (self._state.ready and event.symbol not in self._state.held) or self._recovery.restored:
                 self._reconciliation.position_read(event)
 
+    def _release(self, symbol: str) -> None:
+        """A symbol that was held by itself is known by now, and quoted like the others."""
+        if self._recovery.release(symbol):
+            self._cycle.learn(self._state.instruments[symbol])
+            self._state.note("INFO", "symbol_released", symbol=symbol)
+
     def _read_failed(self, event: ev.ReadFailed) -> None:
-        if event.what in ("wallet", "fees"):
+        if event.what == "filters" and event.symbol in self._state.held:
+            self._hold(event)
+        if event.what in ("wallet", "fees", "filters"):
             return  # says nothing of orders and positions; the reader asks again by itself
         self._state.reached(reached=False)
         self._stopping.read_failed(event.symbol)
         self._recovery.failed(event.symbol)
+
+    def _hold(self, event: ev.ReadFailed) -> None:
+        """Told once for each time it is held."""
+        if event.symbol not in self._held_told:
+            self._held_told.add(event.symbol)
+            self._state.note("WARNING", "symbol_held", symbol=event.symbol, why="filters not read", detail=event.detail)
 
     # ---- orders ----
 

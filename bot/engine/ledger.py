@@ -246,6 +246,11 @@ class EquityCurve:
         """The net result that the loss of the last 24 hours is measured from; 0 before the first sample."""
         return self._samples[0][1] if self._samples else ZERO
 
+    @property
+    def newest_quote(self) -> Decimal:
+        """The net result of the newest sample; 0 before the first."""
+        return self._samples[-1][1] if self._samples else ZERO
+
     def restore(self, net_quote: Decimal, peak_quote: Decimal, at_ns: int) -> None:
         """A sample that an earlier process of this account kept, with the peak as it was then."""
         self.note(net_quote, at_ns)

@@ -63,7 +63,11 @@ class Shaped(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """A quote the policy holds back. `reason`: cross_price | min_qty. `value` against `required` decided."""
+    """A quote that is held back. `value` against `required` decided.
+
+    `reason`: cross_price (the strategy's price would take), min_qty, or maker_only (a shaped one would, at the moment
+    of sending).
+    """
 
     quote: Quote
     reason: str

@@ -95,8 +95,10 @@ class OrdersOut:
         action, top = approved.action, desk.book.top
         quote = action.quote
         if top is None or crosses_ticks(quote.side, quote.price_ticks, top):
+            # The policy let it pass, and it would take all the same: only a maker's order leaves.
             price = desk.instrument.price(quote.price_ticks)
-            self._block(desk, half, Blocked(quote, "cross_price", price, price))
+            touch = price if top is None else desk.instrument.price(top[1] if quote.side is _BUY else top[0])
+            self._block(desk, half, Blocked(quote, "maker_only", price, touch))
             return
         half.planned_ticks, half.planned_lots = quote.price_ticks, quote.qty_lots
         if isinstance(action, Place):

@@ -50,6 +50,7 @@ class QuoteCycle:
         symbol = instrument.symbol
         self._desks[symbol] = Desk(self._state, instrument, self._performance.of[symbol])
         self._in_order = [self._desks[one] for one in self._state.parameters.symbols if one in self._desks]
+        self._state.blocked.discard(symbol)
         self._state.orders.touch(symbol)
 
     def knows(self, symbol: str) -> bool:
@@ -59,6 +60,7 @@ class QuoteCycle:
     def block(self, symbol: str) -> None:
         """Its filters are in doubt: nothing is quoted there until they are learned anew, and what stands goes."""
         state = self._state
+        state.blocked.add(symbol)
         if self._desks.pop(symbol, None) is not None:
             self._in_order = [desk for desk in self._in_order if desk.symbol != symbol]
             state.note("WARNING", "symbol_blocked", symbol=symbol, reason="filters")

@@ -3,6 +3,9 @@
 After every start, and again after every reconnect of the private stream, open orders and position of each symbol are
 read. At the start an own order that is found is a leftover: it is cancelled, and the account read again until none is
 left. The position found at the start is taken over as it is, unless the ledger has already seen fills.
+
+A symbol whose filters could not be read is held by itself and holds up no other: it is asked for again and again, and
+quoted once its filters, its orders and its position are there.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from bot.engine.state import State
 
 _RE_READ_NS = 500 * NS_PER_MS
 _PATIENCE_NS = 2 * NS_PER_S
+_HELD_RE_READ_NS = 5 * NS_PER_S
+"""How often a symbol that is held by itself is asked for, beside a bot that quotes."""
 
 
 class Recovery:
@@ -38,29 +43,53 @@ class Recovery:
             self._orders_read[symbol] = self._position_read[symbol] = False
             self._ask(symbol)
 
+    def filters(self, symbol: str) -> None:
+        """Filters of that symbol were told. Before the first quote of all it is one of those that are waited for."""
+        self.filters_read.add(symbol)
+        state = self._state
+        if not state.ready:
+            state.held.discard(symbol)
+        elif symbol in state.held and state.private_up_since_ns:
+            self._orders_read[symbol] = self._position_read[symbol] = False
+            self._ask(symbol)
+
+    def release(self, symbol: str) -> bool:
+        """Whether that symbol was held until now, and nothing of it is missing any more."""
+        state, held = self._state, self._state.held
+        if not state.ready or symbol not in held or symbol not in self.filters_read:
+            return False
+        if not self.symbol_read(symbol) or not state.books[symbol].usable:
+            return False
+        held.discard(symbol)
+        return True
+
     def _ask(self, symbol: str) -> None:
         state = self._state
-        self._ask_due_ns[symbol] = state.now_ns + _PATIENCE_NS
+        self._ask_due_ns[symbol] = state.now_ns + (_HELD_RE_READ_NS if self._holds_up_none(symbol) else _PATIENCE_NS)
         state.emit(ReadAccount(state.now_ns, symbol))
 
     def symbol_read(self, symbol: str) -> bool:
         return self._orders_read[symbol] and self._position_read[symbol]
 
+    def _holds_up_none(self, symbol: str) -> bool:
+        return self._state.ready and symbol in self._state.held
+
     @property
     def account_read(self) -> bool:
-        """Every symbol's open orders and position were read after the private stream came up."""
-        return bool(self._state.private_up_since_ns) and all(map(self.symbol_read, self._orders_read))
+        """Open orders and position were read after the private stream came up, of every symbol that is not held."""
+        waited_for = (symbol for symbol in self._orders_read if symbol not in self._state.held)
+        return bool(self._state.private_up_since_ns) and all(map(self.symbol_read, waited_for))
 
     def tick(self) -> None:
         """Ask again where an answer is missing or a leftover has to be gone first."""
-        if self._state.private_up_since_ns and not self.account_read:
+        if self._state.private_up_since_ns and not (self.account_read and not self._state.held):
             for symbol, due_ns in self._ask_due_ns.items():
                 if self._state.now_ns >= due_ns and not self.symbol_read(symbol):
                     self._ask(symbol)
 
     def failed(self, symbol: str) -> None:
         """A failed read says nothing; ask again soon."""
-        if symbol in self._ask_due_ns:
+        if symbol in self._ask_due_ns and not self._holds_up_none(symbol):
             self._ask_due_ns[symbol] = min(self._ask_due_ns[symbol], self._state.now_ns + _RE_READ_NS)
 
     def orders_read(self, event: OpenOrdersRead) -> None:
@@ -73,7 +102,8 @@ class Recovery:
             for order in event.orders
             if order.status is OrderStatus.WORKING and order.client_order_id.startswith(OWN_PREFIX)
         ]
-        if state.ready or not leftovers:
+        quoted = state.ready and event.symbol not in state.held
+        if quoted or not leftovers:
             self._orders_read[event.symbol] = True
             return
         for order in leftovers:
@@ -92,22 +122,24 @@ class Recovery:
         account = state.ledger.accounts[event.symbol]
         known = self.restored and event.symbol in state.adopted_ns
         fresh = not account.fills and not known
-        if not state.ready and fresh and not self._position_read[event.symbol]:
+        quoted = state.ready and event.symbol not in state.held
+        if not quoted and fresh and not self._position_read[event.symbol]:
             adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument, event.dust_base)
-        if known and not state.ready and not same_position(account, event, instrument):
+        if known and not quoted and not same_position(account, event, instrument):
             # executions of the meantime are swept with every read; what stays different is reconciliation's to count
             self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS
             return
         self._position_read[event.symbol] = True
 
     def ready(self) -> bool:
-        """Everything that quoting needs is there."""
+        """Everything that quoting needs is there, of every symbol whose filters are."""
         state = self._state
+        known = [symbol for symbol in state.parameters.symbols if symbol not in state.held]
         return (
-            self.account_read
+            bool(known)
+            and self.account_read
             and bool(state.public_up_since_ns)
-            and len(self.filters_read) == len(state.parameters.symbols)
-            and all(book.usable for book in state.books.values())
+            and all(state.books[symbol].usable for symbol in known)
             and state.has_grant
             and not state.orders.any_live()
             and self.fees_resolved
@@ -116,9 +148,10 @@ class Recovery:
 
     @property
     def fees_resolved(self) -> bool:
-        """The venue stated its fees for every symbol, or nobody asked that it should."""
+        """The venue stated its fees for every symbol that is not held, or nobody asked that it should."""
         state = self._state
-        return not state.parameters.require_fee_resolution or len(state.venue_fees) == len(state.parameters.symbols)
+        needed = set(state.parameters.symbols) - state.held
+        return not state.parameters.require_fee_resolution or needed <= state.venue_fees.keys()
 
     def report(self) -> None:
         """Tell the log what was found."""

@@ -20,7 +20,7 @@ from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, DayStart
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S
-from bot.engine.state import State
+from bot.engine.state import Day, State
 from bot.engine.stop import STOPS
 from bot.engine.stopping import CANCELLABLE, Stopping
 
@@ -166,6 +166,8 @@ class Restoring:
                 self._budgets.starts[str(fields["strategy"])] = DayStart(
                     int(fields["day"]), Decimal(str(fields["net_quote"])), Decimal(str(fields["turnover_quote"]))
                 )
+            case "day_began":
+                state.day = Day(int(fields["day"]), Decimal(str(fields["net_quote"])), int(fields["fills"]))
             case "position_adopted":
                 dust_base = Decimal(str(fields.get("dust_base", "0")))
                 price = Decimal(str(fields["entry_price"]))

@@ -53,6 +53,7 @@ def margin_ratio(state: State, now_ns: int) -> Decimal | None:
 
 def _of_symbol(state: State, performance: Performance, symbol: str, now_ns: int) -> Iterator[Gauge]:
     yield "mm_active_orders", (symbol,), float(state.orders.active(symbol))
+    yield "mm_symbol_held", (symbol,), float(symbol in state.held or symbol in state.blocked)
     book = state.books[symbol]
     if book.updated_at_ns:
         yield "mm_book_age_ms", (symbol,), (now_ns - book.updated_at_ns) / NS_PER_MS

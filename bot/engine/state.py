@@ -50,6 +50,14 @@ class Wallet(msgspec.Struct, frozen=True):
     margin_used_quote: Decimal
 
 
+class Day(msgspec.Struct, frozen=True):
+    """Where the account stood when a UTC day began, or when its ledger did. `day`: whole days since the epoch."""
+
+    day: int
+    net_quote: Decimal
+    fills: int
+
+
 class Release(msgspec.Struct):
     """A request of a first person to release stops. `word`: pending | released | refused.
 
@@ -92,6 +100,10 @@ class State:
         self.out: list[Intent] = []
         self.observations: list[Observation] = []
         self.counters = Counters(symbols)
+        self.held: set[str] = set(symbols)
+        """symbols of which too little is known to quote there: their filters, or the account since these came"""
+        self.blocked: set[str] = set()
+        """symbols whose filters are in doubt since"""
         self.own: dict[str, EngineParameters] = {symbol: parameters.of(symbol) for symbol in symbols}
         """symbol → the parameters as they are there"""
         # market
@@ -114,6 +126,10 @@ class State:
         """symbol → when the venue's position was taken over; executions from then on are ours to account for"""
         self.wallet: Wallet | None = None
         """the newest statement, however old: see `statement`"""
+        self.day: Day | None = None
+        """today; None before the first turn of the clock"""
+        self.day_before: Day | None = None
+        """the one that ended last in this process; None where none did"""
         self.ready_ns = 0
         """when everything needed for quoting was there for the first time, 0 before"""
         self.venue_equity = EquityCurve()

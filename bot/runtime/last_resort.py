@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from bot.domain.instrument import Instrument, NotOnGrid
+from bot.domain.instrument import Instrument, NotOnGrid, unlisted
 from bot.runtime.own_orders import OWN_PREFIX, OwnOrders
 from bot.venues.port import VenueError, VenuePort
 
@@ -16,13 +16,10 @@ RETRY_S: Final = 0.2
 async def cancel_and_prove(
     port: VenuePort, own: OwnOrders, symbols: Collection[str], instruments: Mapping[str, Instrument], deadline_s: float
 ) -> bool:
-    """Cancels all of ours until a read that succeeded shows none of any symbol. False where that was not reached.
-
-    A symbol without filters cannot be read: then nothing is proven, and the others are cancelled all the same.
-    """
+    """Cancels all of ours until a read that succeeded shows none of any symbol. False where that was not reached."""
     try:
         async with asyncio.timeout(deadline_s):
-            standing = {symbol: instruments[symbol] for symbol in symbols if symbol in instruments}
+            standing = {symbol: instruments.get(symbol) or unlisted(symbol) for symbol in symbols}
             while standing:
                 for symbol, instrument in list(standing.items()):
                     if await _none_open(port, own, symbol, instrument):
@@ -31,7 +28,7 @@ async def cancel_and_prove(
                     await asyncio.sleep(RETRY_S)
     except TimeoutError:
         return False
-    return all(symbol in instruments for symbol in symbols)
+    return True
 
 
 async def _none_open(port: VenuePort, own: OwnOrders, symbol: str, instrument: Instrument) -> bool:

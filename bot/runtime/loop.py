@@ -164,6 +164,8 @@ class Loop:
             if isinstance(event, InstrumentsRead):
                 self.sender.instruments[event.symbol] = instrument_of(event)
                 self._filters.told(event)
+            elif isinstance(event, ReadFailed) and event.what == "filters":
+                self._filters.failed(event)
             for intent in intents:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from bot.domain.events import Event, OrderStatus, OrderUpdated, StreamDown, StreamUp, VenueOrder
-from bot.domain.instrument import Instrument, NotOnGrid
+from bot.domain.instrument import Instrument, NotOnGrid, unlisted
 from bot.domain.intent import CancelOrder
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueError, VenuePort, VenueUnreachable
 
@@ -136,9 +136,7 @@ class OwnOrders:
         return asyncio.get_running_loop().create_task(_outcome(work))
 
     async def _one_by_one(self, symbol: str) -> Outcome:
-        instrument = self._instruments.get(symbol)
-        if instrument is None:
-            return Unreachable(f"{symbol}: filters not known yet, so nothing was sent that could stand")
+        instrument = self._instruments.get(symbol) or unlisted(symbol)  # an earlier process may have sent something
         asked_at = self.strangers.told
         try:
             orders = await self._port.open_orders(symbol, instrument)

@@ -33,7 +33,7 @@ from bot.domain.events import (
     ReadFailed,
     StopRequested,
 )
-from bot.domain.instrument import Instrument, NotOnGrid
+from bot.domain.instrument import Instrument, NotOnGrid, unlisted
 from bot.domain.intent import (
     AmendOrder,
     CancelAll,
@@ -306,8 +306,11 @@ class Sender:
     async def _read_account(self, symbol: str) -> None:
         """Executions, open orders, position, statement: whoever compares has heard of every fill before."""
         if symbol not in self.instruments:
-            self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, "filters not known yet"))
-            return
+            if self.filters is not None:
+                await self.filters.look(symbol)
+            if symbol not in self.instruments:
+                await self._read_open_orders(symbol)  # which orders stand, and whose, needs no filters
+                return
         await self._sweep_executions(symbol)
         await self._read_open_orders(symbol)
         await self._read_position(symbol)
@@ -343,7 +346,7 @@ class Sender:
     async def _read_open_orders(self, symbol: str) -> None:
         asked_at_ns, told = self._now_ns(), self.own_orders.strangers.told
         try:
-            orders = await self._port.open_orders(symbol, self.instruments[symbol])
+            orders = await self._port.open_orders(symbol, self.instruments.get(symbol) or unlisted(symbol))
         except (VenueError, NotOnGrid) as error:
             self._tell(ReadFailed(self._now_ns(), "open_orders", symbol, str(error)))
             return

@@ -73,11 +73,13 @@ def pnl_of(state: State) -> dict[str, str]:
 
 
 def checks_of(state: State) -> dict[str, bool]:
-    """exchange: both streams up and filters known; risk: no stop holds; state: everything for quoting was there."""
+    """exchange: both streams up and some filters known (a symbol without is held by itself); risk: no stop holds;
+    state: everything for quoting was there.
+    """
     symbols = state.parameters.symbols
     return {
         "exchange": bool(state.public_up_since_ns and state.private_up_since_ns)
-        and all(symbol in state.instruments for symbol in symbols),
+        and any(symbol in state.instruments for symbol in symbols),
         "risk": not state.stops.any,
         "state": state.ready and state.view is not View.INIT,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bot.domain.events import Event, InstrumentsRead
+from bot.domain.events import Event, InstrumentsRead, ReadFailed
 from bot.domain.instrument import Instrument
 from bot.engine.counters import reject_reason
 from bot.runtime.logs import JsonLog
@@ -66,7 +66,8 @@ class SymbolFilters:
         """Reads them again where that is due."""
         known, read_ns = self._instruments.get(symbol), self._read_ns.get(symbol)
         if known is None or read_ns is None:
-            return  # not read for the first time yet; whoever starts the venue sees to it
+            await self._first(symbol)
+            return
         age_ns = self._now_ns() - read_ns
         if symbol not in self._doubted and age_ns * 100 < self._lifetime_ns * _RETRY_PCT:
             self._metrics.filter_sources["cached"] += 1
@@ -91,6 +92,20 @@ class SymbolFilters:
             return
         self._metrics.filter_sources["fetched"] += 1
         self._read_ns[symbol] = self._now_ns()
+
+    async def _first(self, symbol: str) -> None:
+        """Of a symbol that could not be read at the start: the others quote meanwhile."""
+        try:
+            found = (await self._port.instruments((symbol,)))[symbol]
+        except VenueError as error:
+            self._tell(ReadFailed(self._now_ns(), "filters", symbol, str(error)))
+            return
+        self._tell(read_of(found, self._now_ns(), "fetched"))
+
+    def failed(self, event: ReadFailed) -> None:
+        """A first read that failed, here or at the adapter's start."""
+        self._metrics.filter_fetch_errors += 1
+        self._log.write("WARNING", NAME, "filters_not_read", {"symbol": event.symbol, "message": event.detail})
 
     def _fall_back(self, symbol: str, known: Instrument) -> None:
         if symbol not in self._blocked:

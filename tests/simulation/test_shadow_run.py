@@ -547,6 +547,9 @@ def test_a_rehearsal_charges_what_the_candidate_assumes_and_leaves_whole_exports
     assert len(rows("w/markouts.csv")) == len(fills)
     notional = sum(Decimal(fill["price"]) * Decimal(fill["qty"]) for fill in fills)
     assert Decimal(found["pnl"]["fees"]) / notional == pytest.approx(Decimal("0.0001"), rel=Decimal("0.001"))
+    capsys.readouterr()
+    assert main(["replay", "w"]) == 0
+    assert capsys.readouterr().out.startswith("the same, byte for byte")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.domain import intent as it
 from bot.domain.order import Side
-from tests.support.engine_driver import SYMBOL, Driver, S, of
+from tests.support.engine_driver import ASK, BID, SYMBOL, Driver, S, of
 
 D = Decimal
 
@@ -68,3 +68,24 @@ def test_no_acknowledgement_in_time_is_an_error_of_placement() -> None:
     told = notes(driver, "order_placement_error")
     assert {note.level for note in told} == {"ERROR"}
     assert told[0].fields["reason"] == "ack_timeout"
+
+
+def test_an_order_that_would_take_by_the_newest_book_at_the_moment_of_sending_does_not_leave() -> None:
+    """Risk has approved it, and the market falls through it before it leaves."""
+    driver = Driver()
+    book, risk = driver.engine.state.books[SYMBOL], driver.engine._cycle._out._risk
+    approve = risk.approve
+
+    def approve_while_the_market_falls(*asked: Any) -> Any:
+        answer = approve(*asked)
+        book.replace(((BID - 30_000, 5_000),), ((ASK - 30_000, 5_000),), 99, driver.now)
+        return answer
+
+    risk.approve = approve_while_the_market_falls  # type: ignore[method-assign]
+    driver.start()
+    assert not [
+        sent for sent in of(it.PlaceOrder, driver.sent) if sent.price_ticks >= ASK - 30_000 and sent.side == "buy"
+    ]
+    assert driver.count("mm_orders_blocked_total", SYMBOL, "maker_only") == 1
+    told = fields_of(driver, "order_blocked", Side.BUY)
+    assert (told["reason"], told["limit"]) == ("maker_only", "47000.2")

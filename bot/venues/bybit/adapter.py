@@ -13,7 +13,7 @@ from decimal import Decimal
 from random import Random
 from typing import Final
 
-from bot.domain.events import Filled, FundingPaid, InstrumentsRead, OrderStatus, VenueOrder
+from bot.domain.events import Filled, FundingPaid, InstrumentsRead, OrderStatus, ReadFailed, VenueOrder
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
 from bot.venues.bybit import calls, decode, wire
@@ -34,6 +34,7 @@ from bot.venues.port import (
     Refused,
     Sink,
     TopOfBook,
+    VenueError,
     VenueGarbled,
     VenueRefused,
     Wallet,
@@ -110,19 +111,25 @@ class BybitAdapter:
         self._tasks: list[asyncio.Task[None]] = []
         self._observations: list[Observation] = []
         self._bases: dict[str, str] = {}
+        self._grids: dict[str, Grid] = {}
+        """of the symbols on the streams, which look into it themselves"""
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
     async def start(self, sink: Sink) -> None:
         """Clock, instruments (as InstrumentsRead), then both streams in the background. Raises VenueError.
 
-        Streams report themselves by StreamUp and StreamDown; see `wait_broken` for what they cannot report.
+        A symbol whose filters cannot be read is told by ReadFailed and left out, unless that is all of them; it joins
+        the streams once `instruments` has read it. Streams report themselves by StreamUp and StreamDown; see
+        `wait_broken` for what they cannot report.
         """
         await self._rest.sync_clock()
-        listed = await self.instruments(self._symbols)
+        listed, failed = await self._listed()
         for instrument in listed.values():
             sink(instruments_read(instrument, self._now_ns()))
-        grids = {symbol: Grid(instrument) for symbol, instrument in listed.items()}
+        for symbol, error in failed.items():
+            sink(ReadFailed(self._now_ns(), "filters", symbol, str(error)))
+        grids = self._grids = {symbol: Grid(instrument) for symbol, instrument in listed.items()}
         self._public = PublicStream(self._hosts.ws_public_url, self._transport, sink, self._now_ns, self._jitter, grids)
         self._private = PrivateStream(
             self._hosts.ws_private_url,
@@ -141,6 +148,19 @@ class BybitAdapter:
             self._private.guards_orders = await self._arm_disconnect_cancel()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(stream.run()) for stream in self._streams]
+
+    async def _listed(self) -> tuple[dict[str, Instrument], dict[str, VenueError]]:
+        """The filters that could be read, and why others could not. Raises VenueError where none could."""
+        listed: dict[str, Instrument] = {}
+        failed: dict[str, VenueError] = {}
+        for symbol in self._symbols:
+            try:
+                listed |= await self.instruments((symbol,))
+            except VenueError as error:
+                failed[symbol] = error
+        if not listed:
+            raise next(iter(failed.values()))
+        return listed, failed
 
     async def _arm_disconnect_cancel(self) -> bool:
         """Whether the venue will do it. One that does not is no reason not to start: it is never relied on alone."""
@@ -263,6 +283,9 @@ class BybitAdapter:
                 raise VenueRefused(f"{symbol}: {error}", error.code) from None
             found[symbol] = decode.listed_instrument(page, symbol, self._category)
             self._bases[symbol] = found[symbol].base
+            if self._public is not None and symbol not in self._grids:  # it was left out at the start
+                self._grids[symbol] = Grid(found[symbol])
+                self._public.add(symbol)
         return found
 
     async def order(self, symbol: str, client_order_id: str, instrument: Instrument) -> VenueOrder | None:

@@ -39,12 +39,29 @@ class PublicStream(Stream):
     ) -> None:
         super().__init__("public", url, transport, sink, now_ns, jitter)
         self._grids = grids
-        self._books = {f"orderbook.{BOOK_DEPTH}.{symbol}": symbol for symbol in grids}
-        self._trades = {f"publicTrade.{symbol}": symbol for symbol in grids}
+        self._books: dict[str, str] = {}
+        self._trades: dict[str, str] = {}
+        for symbol in grids:
+            self._topics_of(symbol)
         self._last_u: dict[str, int] = {}
         self._asked_at_s: dict[str, float] = {}
         self._subscriptions_open = 0
+        self._added: list[str] = []
+        """topics that a connection under way did not ask for when it began"""
         self._data_came = True
+
+    def _topics_of(self, symbol: str) -> list[str]:
+        book, trades = f"orderbook.{BOOK_DEPTH}.{symbol}", f"publicTrade.{symbol}"
+        self._books[book] = self._trades[trades] = symbol
+        return [book, trades]
+
+    def add(self, symbol: str) -> None:
+        """One more, whose grid has just become known. While a connection comes up it waits for that."""
+        topics = self._topics_of(symbol)
+        if self.is_up:
+            self._send(operation("subscribe", topics))
+        else:
+            self._added += topics
 
     def resync(self, symbol: str) -> None:
         """Asks for a fresh snapshot; until it comes, changes of that book are not passed on."""
@@ -62,6 +79,7 @@ class PublicStream(Stream):
     def _greet(self) -> None:
         self._last_u.clear()
         self._asked_at_s.clear()
+        self._added.clear()
         self._data_came = True
         topics = [*self._books, *self._trades]
         requests = [topics[at : at + TOPICS_PER_REQUEST] for at in range(0, len(topics), TOPICS_PER_REQUEST)]
@@ -116,6 +134,9 @@ class PublicStream(Stream):
             self._subscriptions_open -= 1
             if self._subscriptions_open == 0:
                 self._now_up()
+                if self._added:
+                    self._send(operation("subscribe", self._added))
+                    self._added = []
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         event = book_event(push, rows, self._grids[symbol], self._now_ns())

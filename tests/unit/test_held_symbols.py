@@ -1,0 +1,110 @@
+"""A symbol whose filters could not be read is held by itself: the others quote, and it follows once they are there."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from bot.domain import events as ev
+from bot.domain import intent as it
+from bot.domain.order import Side
+from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of
+
+OTHER = "ETHUSDT"
+D = Decimal
+
+
+class Two(Driver):
+    """Two symbols of which only the first one's filters could be read at the start."""
+
+    def __init__(self) -> None:
+        super().__init__(symbols=(SYMBOL, OTHER))
+        self.left: tuple[ev.VenueOrder, ...] = ()
+        self.tell(ev.Started(self.now, "run", "live", "digest", "0.1.0", (SYMBOL, OTHER)))
+        self.tell(filters(self.now))
+        self.tell(ev.ReadFailed(self.now, "filters", OTHER, "HTTP 503"))
+        self.tell(ev.StreamUp(self.now, "public"))
+        self.tell(ev.StreamUp(self.now, "private"))
+        self.book(BID, ASK)
+        self.wait(S)
+
+    def _answers(self, intent: it.Intent) -> list[ev.Event]:
+        """Of the other one only open orders can be read: without filters a position is no number of lots."""
+        if isinstance(intent, it.ReadAccount) and intent.symbol == OTHER:
+            failed = ev.ReadFailed(self.now, "filters", OTHER, "HTTP 503")
+            return [failed, ev.OpenOrdersRead(self.now, OTHER, self.now, self.left)]
+        return super()._answers(intent)
+
+    def other_book(self) -> None:
+        self.tell(ev.BookSnapshot(self.now, OTHER, ((BID, 5_000),), ((ASK, 5_000),), 1, self.now))
+
+    def held(self) -> dict[str, float]:
+        gauges = self.engine.gauges(self.now)
+        return {labels[0]: value for name, labels, value in gauges if name == "mm_symbol_held"}
+
+    def quoted(self) -> set[str]:
+        return {order.symbol for order in self.engine.live_orders()}
+
+
+def test_the_others_quote_and_it_is_shown_and_asked_for_again() -> None:
+    driver = Two()
+    driver.wait(20 * S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
+    assert driver.held() == {SYMBOL: 0, OTHER: 1}
+    reads = [one for one in of(it.ReadAccount, driver.sent) if one.symbol == OTHER]
+    assert len(reads) >= 4
+
+
+def test_without_any_filters_nothing_is_ready() -> None:
+    driver = Driver()
+    driver.tell(ev.Started(driver.now, "run", "live", "digest", "0.1.0", (SYMBOL,)))
+    driver.tell(ev.StreamUp(driver.now, "public"))
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.book(BID, ASK)
+    driver.wait(2 * S)
+    assert driver.engine.view == "INIT"
+
+
+def test_a_stop_is_proven_with_a_read_of_its_orders_too() -> None:
+    driver = Two()
+    driver.tell(ev.StopRequested(driver.now, "operator_freeze", "planned", "people", "ops"))
+    driver.wait(S)
+    assert driver.engine._stopping.proven
+    read = [one for one in of(it.ReadAccount, driver.sent) if one.symbol == OTHER]
+    assert read
+
+
+def test_once_its_filters_are_there_its_account_is_read_before_it_is_quoted_and_the_others_go_on() -> None:
+    driver = Two()
+    driver.wait(3 * S)
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_book()
+    driver.wait(S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
+    assert driver.held()[OTHER] == 1
+    asked_ns = driver.now
+    driver.tell(ev.OpenOrdersRead(driver.now, OTHER, asked_ns, ()))
+    driver.tell(ev.PositionRead(driver.now, OTHER, asked_ns, 3, D(50_000)))
+    driver.wait(S)
+    assert driver.quoted() == {SYMBOL, OTHER}
+    assert driver.held() == {SYMBOL: 0, OTHER: 0}
+    assert driver.engine.state.ledger.accounts[OTHER].position_lots == 3
+    assert driver.count("mm_recon_divergence_total", "position_mismatch") == 0
+
+
+def test_what_an_earlier_process_left_there_is_cancelled_and_is_no_divergence() -> None:
+    driver = Two()
+    driver.left = (ev.VenueOrder(OTHER, "slwq-0-9", "v-9", Side.BUY, 1, 1, 0, ev.OrderStatus.WORKING),)
+    driver.wait(15 * S)
+    assert [one.client_order_id for one in of(it.CancelOrder, driver.sent)][:1] == ["slwq-0-9"]
+    assert driver.count("mm_recon_divergence_total", "orders_remote_only") == 0
+    assert driver.engine.view == "RUNNING"
+
+
+def test_the_private_stream_comes_back_without_waiting_for_it() -> None:
+    driver = Two()
+    driver.tell(ev.StreamDown(driver.now, "private", "cut"))
+    driver.wait(100 * MS)
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.wait(5 * S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
