@@ -163,11 +163,22 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     assert [f"{' '.join(words)}: {said}" for words, said in lines if said] == []
 
 
+def headings(page: Path) -> set[str]:
+    """What a link into the page may name: each heading as GitHub writes it."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_file_and_page_that_a_page_links_to_exists(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (page.parent / link).exists()] == []
+def test_every_file_page_and_heading_that_a_page_links_to_exists(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    wrong = []
+    for link in [link for link in links if "://" not in link]:
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (heading and heading not in headings(target)):
+            wrong.append(link)
+    assert wrong == []
 
 
 def test_the_pages_are_found_and_what_does_not_exist_is_seen() -> None:
