@@ -15,6 +15,7 @@ from sqlmodel import Session, col, delete, select, update
 
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_chain import GENESIS, canonical_json, link_hash
+from tasks.record_engine import replacing
 from tasks.record_tables import (
     Account,
     Attested,
@@ -270,8 +271,9 @@ class RecordWriter(Record):
                     delete(MeasurementRow).where(of_run, of_criterion, col(MeasurementRow.at_ms).in_(times_ms))
                 )
             session.add_all(list(rows))
-            for one in latest:
-                session.merge(one)
+            newest = [one.model_dump() for one in latest]
+            if newest:  # dozens each second: one statement, not a look and a write for each
+                session.connection().execute(replacing(self.engine, MeasurementLatest), newest)
 
     def add_verdict(self, row: VerdictRow) -> None:
         with self.writing() as session:
