@@ -81,16 +81,17 @@ def test_a_value_that_always_moves_is_one_row_a_minute(writer: RecordWriter) -> 
     assert rows[1].raw["before"][0] == [AT_MS + 1000, "601"]
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[RecordWriter]:
-    made = _writer(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordWriter]:
+    url = f"sqlite:///{tmp_path}/rollout.db"
+    made = _writer(url if request.param == "sqlite" else request.getfixturevalue("postgres_server").emptied())
     yield made
     made.close()
 
 
-def _writer(folder: Path) -> RecordWriter:
+def _writer(url: str) -> RecordWriter:
     """A record with one stage run in its watch."""
-    engine = open_engine(f"sqlite:///{folder}/rollout.db")
+    engine = open_engine(url)
     SQLModel.metadata.create_all(engine)
     made = RecordWriter(Record(engine), "a")
     made.know_account("simulated")
@@ -131,13 +132,29 @@ def test_no_slice_of_blindness_is_lost_or_counted_twice_with_a_guard(values: lis
     rounds = [measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)]
     rows, latest = _stored(rounds)
     with TemporaryDirectory() as folder:
-        made = _writer(Path(folder))
+        made = _writer(f"sqlite:///{folder}/rollout.db")
         made.store_measurements(rows, [])
         before, since = made.blind_before_good_ms(1), made.measurements_since_good(1)
         made.close()
     told = replace(told_again([ASKED], since, [latest], AT_MS, BACK_AT_MS), blind_before_ms=before)
     lived = GuardHistory(AT_MS).after(rounds)
     assert told.blind_ms("pnl") == lived.blind_ms("pnl")
+
+
+def test_the_blindness_before_the_last_good_row_is_summed_by_either_database(writer: RecordWriter) -> None:
+    values: list[Decimal | int | Cause] = [
+        Cause.STALE,
+        1,
+        Cause.STALE,
+        Cause.STALE,
+        2,
+        Cause.SOURCE_ERROR,
+        3,
+        Cause.STALE,
+    ]
+    rows, _ = _stored([measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)])
+    writer.store_measurements(rows, [])
+    assert writer.blind_before_good_ms(1) == {"pnl": 3000}
 
 
 def test_a_criterion_that_the_plan_no_longer_has_is_left_out() -> None:
