@@ -5,7 +5,7 @@
 Real processes: one simulated venue, one Prometheus, one record; of each rollout a guard and a bot, asked through the
 inbox as a flow would. A canary of tests/support/plan_many.yaml, from its first line to promoted and proven flat. CPU is
 that of the guard's process while its canary is watched. Then a canary by itself under the real plan's intervals, for
-`--day-s`: how fast the tables grow, once values that move are taken up. Exit code 1 where a rollout does not end
+`--day-s`: how fast the tables grow. Exit code 1 where a rollout does not end
 promoted, or a figure is past its limit.
 """
 
@@ -39,8 +39,8 @@ GROWTH_MAX = 1.5
 ENDED_WITHIN_S = 900.0
 ASK_AGAIN_S = 2.0
 DAY_S = 86_400
-TAKEN_UP_AFTER_S = 65.0
-"""From then on rows are taken up once a minute as many as are written."""
+SETTLED_AFTER_S = 65.0
+"""From then on each minute writes what the one before it wrote."""
 NEXT = {"ready": "launch", "watched": "judge", "judged": "promote"}
 
 
@@ -158,7 +158,7 @@ def day_mb(folder: Path, seconds: float, record_url: str) -> float:
         one = start(stack)
         one.number = _begin(stack, "day")
         sizes: list[tuple[float, int]] = []
-        wanted_s = [TAKEN_UP_AFTER_S, TAKEN_UP_AFTER_S + seconds // 60 * 60 - 60]
+        wanted_s = [SETTLED_AFTER_S, SETTLED_AFTER_S + seconds // 60 * 60 - 60]
         while len(sizes) < len(wanted_s):
             take_turn(one)
             if one.ended:
