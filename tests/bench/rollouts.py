@@ -36,6 +36,7 @@ RSS_MB_MAX = 100.0
 DAY_MB_MAX = 50.0
 GROWTH_MAX = 1.5
 """What a rollout among the most may cost of what it costs alone, to be called linear."""
+ANSWERED_WITHIN_S = 300.0
 ENDED_WITHIN_S = 900.0
 ASK_AGAIN_S = 2.0
 DAY_S = 86_400
@@ -67,14 +68,33 @@ class One:
         return (to_cpu - from_cpu) / (to_s - from_s)
 
 
-def start(stack: GuardStack) -> One:
-    """A guard that has answered its first request. What that took is its start."""
+def start(stacks: list[GuardStack]) -> list[One]:
+    """A guard for each, side by side. Each has answered its first request; what that took is its start."""
     begun = time.monotonic()
-    process = stack.start_guard()
-    refused = stack.ask("stop", {"rollout": "nothing", "who": "bench", "reason": "is it there?"}, 120)
-    assert not refused.done
-    took_s, guard = time.monotonic() - begun, psutil.Process(process.pid)
-    return One(stack, guard, took_s, cpu_s_of(guard))
+    asked = [_asked(stack, "stop", "start", who="bench", reason="is it there?") for stack in stacks]
+    guards = [psutil.Process(stack.start_guard().pid) for stack in stacks]
+    ones = []
+    for stack, guard, number in zip(stacks, guards, asked, strict=True):
+        answer = stack.until("the guard answers", lambda: stack.record.answer(number), ANSWERED_WITHIN_S)  # noqa: B023
+        assert not answer.done
+        ones.append(One(stack, guard, time.monotonic() - begun, cpu_s_of(guard)))
+    return ones
+
+
+def _asked(stack: GuardStack, kind: str, key: str, **payload: object) -> int:
+    return stack.record.submit(stack.account, kind, payload, f"{kind}-{key}-{stack.account}")
+
+
+def begin(ones: list[One], name: str) -> None:
+    """The canary of a rollout of its own on each account."""
+    for one in ones:
+        told = {"rollout": f"{name}-{one.stack.account}", "stage": "canary", "plan": str(one.stack.plan_path)}
+        one.inbox_id = _asked(one.stack, "begin", name, nonce=name, requested_by="bench", **told)
+    for one in ones:
+        answer = one.stack.until("it begins", lambda: one.stack.record.answer(one.inbox_id), ANSWERED_WITHIN_S)  # noqa: B023
+        if not answer.done:
+            raise RuntimeError(f"{one.stack.account}: {answer.reason}")
+        one.inbox_id, one.number = 0, int(answer.result["stage_run_id"])
 
 
 def cpu_s_of(guard: psutil.Process) -> float:
@@ -107,10 +127,8 @@ def take_turn(one: One) -> None:
 
 def run_at_once(first: GuardStack, count: int) -> list[One]:
     """So many rollouts from their begin to their end; the guards are ended afterwards."""
-    stacks = [first.another() for _ in range(count)]
-    ones = [start(stack) for stack in stacks]
-    for one in ones:
-        one.number = _begin(one.stack, f"of-{count}-{one.stack.account}")
+    ones = start([first.another() for _ in range(count)])
+    begin(ones, f"of-{count}")
     end = time.monotonic() + ENDED_WITHIN_S
     while any(not one.ended for one in ones) and time.monotonic() < end:
         for one in ones:
@@ -125,14 +143,6 @@ def run_at_once(first: GuardStack, count: int) -> list[One]:
             one.ended = "its chain does not hold"
         one.stack.processes[one.stack.guard_name].terminate()
     return ones
-
-
-def _begin(stack: GuardStack, name: str) -> int:
-    payload = {"rollout": name, "stage": "canary", "plan": str(stack.plan_path), "nonce": name, "requested_by": "bench"}
-    answer = stack.ask("begin", payload, 120)
-    if not answer.done:
-        raise RuntimeError(f"{name}: {answer.reason}")
-    return int(answer.result["stage_run_id"])
 
 
 def size_bytes(stack: GuardStack) -> int:
@@ -155,8 +165,8 @@ def day_mb(folder: Path, seconds: float, record_url: str) -> float:
     plan = folder / "plan.yaml"
     plan.write_text(text.replace("lasts_s: 90", f"lasts_s: {seconds + 60:.0f}"), encoding="utf-8")
     with _stack(folder / "home", plan, record_url) as stack:
-        one = start(stack)
-        one.number = _begin(stack, "day")
+        (one,) = start([stack])
+        begin([one], "day")
         sizes: list[tuple[float, int]] = []
         wanted_s = [SETTLED_AFTER_S, SETTLED_AFTER_S + seconds // 60 * 60 - 60]
         while len(sizes) < len(wanted_s):
