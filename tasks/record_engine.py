@@ -74,6 +74,18 @@ def without_password(url: str) -> str:
         return "SLIPWAY_RECORD_URL"
 
 
+def replacing(engine: Engine, model: Any) -> Any:
+    """The insert of rows of that table that takes the place of those with the same key."""
+    if engine.dialect.name == SQLITE:
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    statement = insert(model)
+    table = model.__table__
+    columns = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=columns)
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database was busy or not there: the same again later may go well."""
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)

@@ -164,7 +164,7 @@ class Grant(SQLModel, table=True):
 class MeasurementRow(SQLModel, table=True):
     """A measurement on every change of value or outcome, and once a minute. `raw`: the samples it was judged from.
 
-    `raw["before"]`: (ms, value) of the changes since the row before it, which had rows of their own until this one.
+    `raw["before"]`: (ms before `at_ms`, value) of earlier changes of the value alone, which this row stood for before.
     """
 
     __tablename__ = "measurement"

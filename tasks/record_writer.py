@@ -6,15 +6,16 @@ tells of, so neither can exist without the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, delete, select, update
+from sqlmodel import Session, col, select, update
 
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_chain import GENESIS, canonical_json, link_hash
+from tasks.record_engine import replacing
 from tasks.record_tables import (
     Account,
     Attested,
@@ -251,27 +252,19 @@ class RecordWriter(Record):
 
     # ---- measuring and judging ------------------------------------------------------------------------------------
 
-    def store_measurements(
-        self,
-        rows: Iterable[MeasurementRow],
-        latest: Iterable[MeasurementLatest],
-        stage_run_id: int = 0,
-        taken_up: Mapping[str, Sequence[int]] | None = None,
-    ) -> None:
-        """One transaction: rows worth keeping, and the newest of every criterion.
+    def store_measurements(self, rows: Sequence[MeasurementRow], latest: Iterable[MeasurementLatest]) -> None:
+        """One transaction: rows worth keeping, and the newest of every criterion. A row with a number is written anew.
 
-        `taken_up`: criterion → times (ms) of rows of that stage run which one of `rows` holds in itself; they go.
+        Afterwards each of `rows` has its number.
         """
-        of_run = col(MeasurementRow.stage_run_id) == stage_run_id
+        again = [one.model_dump() for one in rows if one.id is not None]
         with self.writing() as session:
-            for criterion_id, times_ms in (taken_up or {}).items():
-                of_criterion = col(MeasurementRow.criterion_id) == criterion_id
-                session.exec(
-                    delete(MeasurementRow).where(of_run, of_criterion, col(MeasurementRow.at_ms).in_(times_ms))
-                )
-            session.add_all(list(rows))
-            for one in latest:
-                session.merge(one)
+            if again:
+                session.connection().execute(replacing(self.engine, MeasurementRow), again)
+            session.add_all([one for one in rows if one.id is None])
+            newest = [one.model_dump() for one in latest]
+            if newest:  # dozens each second: one statement, not a look and a write for each
+                session.connection().execute(replacing(self.engine, MeasurementLatest), newest)
 
     def add_verdict(self, row: VerdictRow) -> None:
         with self.writing() as session:

@@ -1,7 +1,7 @@
 """What is kept of measurements: rows on every change of value or outcome and once a minute, and the newest of each.
 
-A value that moves at every look would fill hundreds of MB a day. So the rows between two of once a minute, which differ
-by nothing but their values, are put into the later one with their times and values, and only then taken away.
+A value that moves at every look would fill hundreds of MB a day. So changes of a value alone share one row a minute,
+written anew at each: it is the newest of them, and holds the times and values of those before it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,34 @@ KEEP_EVERY_MS = 60_000
 
 
 @dataclass
-class _Streak:
-    """Rows of one outcome: `since_ms` the one that stays, `between` those after it, as (ms, value)."""
+class Shared:
+    """The row of changes within one minute. `id`: its number once it is written; `before`: earlier changes in it."""
 
-    outcome: str
+    began_ms: int
+    at_ms: int
     value: str
-    since_ms: int
-    between: list[tuple[int, str]] = field(default_factory=list)
+    id: int | None = None
+    before: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Worth:
-    """A measurement to write. `takes_up`: the rows before it that it takes up into itself, as (ms, value)."""
+    """A measurement to write; into the row of `shared` where it only moved, with the (ms, value) `before` it."""
 
     criterion: Criterion
     one: Measurement
-    takes_up: tuple[tuple[int, str], ...] = ()
+    shared: Shared | None = None
+    before: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass
+class _Last:
+    """The newest row of a criterion."""
+
+    outcome: str
+    value: str
+    at_ms: int
+    shared: Shared | None = None
 
 
 @dataclass
@@ -42,26 +54,29 @@ class Kept:
     """What was last written of each criterion, to write only changes."""
 
     stage_run_id: int = 0
-    streaks: dict[str, _Streak] = field(default_factory=dict)
+    lasts: dict[str, _Last] = field(default_factory=dict)
 
     def worth(self, stage_run_id: int, criterion: Criterion, one: Measurement) -> Worth | None:
         """What is to be written of it; None where nothing is. It counts as written from now on."""
         if stage_run_id != self.stage_run_id:
-            self.stage_run_id, self.streaks = stage_run_id, {}
+            self.stage_run_id, self.lasts = stage_run_id, {}
         value = "" if one.value is None else plain(one.value)
         outcome = f"{one.outcome.value} {one.cause or ''}"  # an UNKNOWN of another cause may be another's fault
-        streak = self.streaks.get(one.criterion_id)
-        if streak is None or streak.outcome != outcome:
-            self.streaks[one.criterion_id] = _Streak(outcome, value, one.at_ms)
-            return Worth(criterion, one)
-        if one.at_ms - streak.since_ms >= KEEP_EVERY_MS:
-            self.streaks[one.criterion_id] = _Streak(outcome, value, one.at_ms)
-            return Worth(criterion, one, tuple(streak.between))
-        if streak.value == value:
+        last = self.lasts.get(one.criterion_id)
+        moved = last is not None and last.outcome == outcome and last.value != value
+        if last is not None and last.outcome == outcome and not moved and one.at_ms - last.at_ms < KEEP_EVERY_MS:
             return None
-        streak.value = value
-        streak.between.append((one.at_ms, value))
-        return Worth(criterion, one)
+        shared = _shared(last.shared, one.at_ms, value) if last is not None and moved else None
+        self.lasts[one.criterion_id] = _Last(outcome, value, one.at_ms, shared)
+        return Worth(criterion, one, shared, shared.before if shared is not None else ())
+
+
+def _shared(row: Shared | None, at_ms: int, value: str) -> Shared:
+    if row is None or at_ms - row.began_ms >= KEEP_EVERY_MS:
+        return Shared(at_ms, at_ms, value)
+    row.before = (*row.before, (row.at_ms, row.value))
+    row.at_ms, row.value = at_ms, value
+    return row
 
 
 def judged(criteria: Sequence[Criterion], readings: Sequence[Reading]) -> list[tuple[Criterion, Measurement]]:
@@ -77,13 +92,15 @@ def storing(
     """The transaction that writes the rows worth keeping and the newest of each. It may be tried again."""
     order = {one.id: at for at, one in enumerate(active.criteria)}
     worth = [found for criterion, one in measured if (found := kept.worth(active.id, criterion, one)) is not None]
-    taken_up = {one.criterion.id: [at_ms for at_ms, _ in one.takes_up] for one in worth if one.takes_up}
 
     def write() -> None:
         # Made anew at each try: a row that a failed transaction has numbered keeps that number.
         rows = [measurement_row(active.id, one) for one in worth]
         latest = [latest_row(active.id, criterion, one, order.get(criterion.id, 0)) for criterion, one in measured]
-        guard.store.record.store_measurements(rows, latest, active.id, taken_up)
+        guard.store.record.store_measurements(rows, latest)
+        for one, row in zip(worth, rows, strict=True):
+            if one.shared is not None:
+                one.shared.id = row.id
 
     return write
 
@@ -91,7 +108,9 @@ def storing(
 def measurement_row(stage_run_id: int, worth: Worth) -> MeasurementRow:
     """The row to keep of a measurement; `tasks.guard.history` reads it back."""
     one = worth.one
+    before = {"before": [(one.at_ms - at_ms, value) for at_ms, value in worth.before]} if worth.before else {}
     return MeasurementRow(
+        id=worth.shared.id if worth.shared is not None else None,
         **_measured(stage_run_id, worth.criterion, one),
         window_s="" if one.window_s is None else f"{one.window_s:g}",
         sample_count=one.sample_count,
@@ -99,7 +118,7 @@ def measurement_row(stage_run_id: int, worth: Worth) -> MeasurementRow:
         query=one.query,
         reason=one.reason,
         took_ms=str(one.took_ms),
-        raw=raw_reading(one.reading) | ({"before": worth.takes_up} if worth.takes_up else {}),
+        raw=raw_reading(one.reading) | before,
     )
 
 

@@ -30,13 +30,15 @@ VALUES = st.sampled_from([Decimal(1), Decimal(2), Decimal(700), Decimal(2000), C
 
 
 def _stored(rounds: list[Measurement], asked: Criterion = ASKED) -> tuple[list[MeasurementRow], MeasurementLatest]:
-    """What would stand there of them: what the guard has written, without what later rows have taken up."""
+    """What would stand there of them: rows of the same number are one, written anew."""
     kept, rows = Kept(), dict[int, MeasurementRow]()
     for one in rounds:
         if (worth := kept.worth(1, asked, one)) is not None:
-            for at_ms, _ in worth.takes_up:
-                del rows[at_ms]
-            rows[one.at_ms] = measurement_row(1, worth)
+            row = measurement_row(1, worth)
+            row.id = row.id or len(rows) + 1
+            if worth.shared is not None:
+                worth.shared.id = row.id
+            rows[row.id] = row
     return list(rows.values()), latest_row(1, asked, rounds[-1], 0)
 
 
@@ -55,10 +57,14 @@ def test_the_stored_rows_tell_the_same_streaks(values: list[Decimal | Cause], ev
 
 
 @given(st.lists(VALUES, min_size=1, max_size=90), st.sampled_from([1, 7, 25, 70]))
-def test_no_change_of_a_value_is_lost_when_rows_are_taken_up(values: list[Decimal | Cause], every_s: int) -> None:
+def test_no_change_of_a_value_is_lost_where_changes_share_a_row(values: list[Decimal | Cause], every_s: int) -> None:
     rounds = [measured(ASKED, value, AT_MS + 1000 * every_s * at) for at, value in enumerate(values)]
     rows, _ = _stored(rounds)
-    kept = [tuple(one) for row in rows for one in (*row.raw.get("before", ()), (row.at_ms, row.value or ""))]
+    kept = [
+        (row.at_ms - ago_ms, value)
+        for row in rows
+        for ago_ms, value in (*row.raw.get("before", ()), (0, row.value or ""))
+    ]
     assert kept == sorted(kept)
     last: tuple[object, ...] = ()
     for one in rounds:
@@ -72,25 +78,29 @@ def test_a_value_that_always_moves_is_one_row_a_minute(writer: RecordWriter) -> 
     kept = Kept()
     for second in range(301):
         one = measured(ASKED, 600 + second % 7, AT_MS + 1000 * second)
-        if (worth := kept.worth(1, ASKED, one)) is not None:
-            gone = {ASKED.id: [at_ms for at_ms, _ in worth.takes_up]}
-            writer.store_measurements([measurement_row(1, worth)], [latest_row(1, ASKED, one, 0)], 1, gone)
+        worth = kept.worth(1, ASKED, one)
+        assert worth is not None
+        row = measurement_row(1, worth)
+        writer.store_measurements([row], [latest_row(1, ASKED, one, 0)])
+        if worth.shared is not None:
+            worth.shared.id = row.id
     rows = writer.measurements(1)
     assert [row.at_ms - AT_MS for row in rows] == [1000 * second for second in (0, 60, 120, 180, 240, 300)]
     assert [len(row.raw.get("before", ())) for row in rows] == [0, 59, 59, 59, 59, 59]
-    assert rows[1].raw["before"][0] == [AT_MS + 1000, "601"]
+    assert rows[1].raw["before"][0] == [59_000, "601"]
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[RecordWriter]:
-    made = _writer(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordWriter]:
+    url = f"sqlite:///{tmp_path}/rollout.db"
+    made = _writer(url if request.param == "sqlite" else request.getfixturevalue("postgres_server").emptied())
     yield made
     made.close()
 
 
-def _writer(folder: Path) -> RecordWriter:
+def _writer(url: str) -> RecordWriter:
     """A record with one stage run in its watch."""
-    engine = open_engine(f"sqlite:///{folder}/rollout.db")
+    engine = open_engine(url)
     SQLModel.metadata.create_all(engine)
     made = RecordWriter(Record(engine), "a")
     made.know_account("simulated")
@@ -131,13 +141,29 @@ def test_no_slice_of_blindness_is_lost_or_counted_twice_with_a_guard(values: lis
     rounds = [measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)]
     rows, latest = _stored(rounds)
     with TemporaryDirectory() as folder:
-        made = _writer(Path(folder))
+        made = _writer(f"sqlite:///{folder}/rollout.db")
         made.store_measurements(rows, [])
         before, since = made.blind_before_good_ms(1), made.measurements_since_good(1)
         made.close()
     told = replace(told_again([ASKED], since, [latest], AT_MS, BACK_AT_MS), blind_before_ms=before)
     lived = GuardHistory(AT_MS).after(rounds)
     assert told.blind_ms("pnl") == lived.blind_ms("pnl")
+
+
+def test_the_blindness_before_the_last_good_row_is_summed_by_either_database(writer: RecordWriter) -> None:
+    values: list[Decimal | int | Cause] = [
+        Cause.STALE,
+        1,
+        Cause.STALE,
+        Cause.STALE,
+        2,
+        Cause.SOURCE_ERROR,
+        3,
+        Cause.STALE,
+    ]
+    rows, _ = _stored([measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)])
+    writer.store_measurements(rows, [])  # under the numbers that they have
+    assert writer.blind_before_good_ms(1) == {"pnl": 3000}
 
 
 def test_a_criterion_that_the_plan_no_longer_has_is_left_out() -> None:
