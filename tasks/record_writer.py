@@ -122,7 +122,12 @@ class RecordWriter(Record):
             self._append(
                 session,
                 "rollout",
-                {"rollout": rollout.name, "candidate": rollout.candidate, "plan": rollout.plan_digest},
+                {
+                    "rollout": rollout.name,
+                    "candidate": rollout.candidate,
+                    "plan": rollout.plan_digest,
+                    "author": rollout.author,
+                },
             )
 
     def add_stage_run(self, row: StageRun, plan: dict[str, Any] | None = None) -> StageRun:
@@ -137,11 +142,9 @@ class RecordWriter(Record):
                 raise RecordError(f"account {self.account} is taken by {other.rollout}/{other.stage} ({other.step})")
             session.add(row)
             session.flush()
-            self._append(
-                session,
-                "stage_run",
-                {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt, "plan": plan},
-            )
+            named = {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt}
+            candidate = {"candidate": row.candidate, "predecessor_passed": row.predecessor_passed}
+            self._append(session, "stage_run", {**named, **candidate, "plan": plan})
             session.flush()
             return row
 

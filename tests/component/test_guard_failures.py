@@ -301,7 +301,8 @@ def test_a_begin_under_a_name_that_is_no_name_is_refused(tmp_path: Path, name: s
 
 def test_a_begin_with_made_up_people_at_a_real_venue_is_refused(tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(PLAN.read_text().replace("venue: simulated", "venue: bybit"))
+    real = (ROOT / "configs" / "rollout.yaml").read_text()
+    plan.write_text(real.replace("configs/approvers.yaml", "configs/approvers.demo.yaml"))
 
     async def work(guard: GuardState, active: Active) -> None:
         guard.active = None
