@@ -91,7 +91,7 @@ def _timeline(times: dict[str, str | None]) -> list[dict[str, str]]:
         if at and first is not None:
             after = f"{(datetime.fromisoformat(at) - first).total_seconds():+.2f} s"
         rows.append({"name": name, "words": TIMELINE_WORDS.get(name, name), "at": at or "not (yet)", "after": after})
-    return rows
+    return sorted(rows, key=lambda row: row["at"])  # "not (yet)" comes last
 
 
 def _size(count: int) -> str:

@@ -76,7 +76,11 @@ def _logs(logs: Path | None, account: str) -> list[Path]:
     if logs is None:
         return []
     names = ("guard", f"guard-{account}", f"watchdog-{account}", "prometheus")
-    return [path for name in names for path in (logs / f"{name}.log.1", logs / f"{name}.log") if path.is_file()]
+    return [path for name in names for path in (logs / f"{name}.log.1", logs / f"{name}.log") if _has_words(path)]
+
+
+def _has_words(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _journal(source: Path, path: Path) -> None:

@@ -216,7 +216,7 @@ async def deliver_untaken(guard: GuardState) -> None:
             notice = Outbox(key=key, account=guard.account, kind=one.kind, text=f"{one.line} (not in the record yet)")
             try:
                 one.delivered = not (await deliver(notice)).error
-            except Exception as error:  # noqa: BLE001 - it is tried again; a trace may tell the address, a secret
+            except Exception as error:  # noqa: BLE001 - tried again; a trace may tell the address, a secret
                 log.error("notice %s was not delivered: %s", one.kind, type(error).__name__)
 
 
