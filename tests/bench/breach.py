@@ -31,7 +31,6 @@ from bot.venues.bybit.hosts import hosts_for, override_hosts
 from tasks.account_file import load_account
 from tasks.record import FINAL_STEPS
 from tasks.record_tables import StageRun
-from tasks.rollback import proof_wait_s
 from tests.bench.freeze import percentile
 from tests.support.guard_stack import PLAN, GuardStack, NotInTime
 
@@ -101,7 +100,7 @@ class Rig:
         self.stack.start_guard()
         self._turn = 0
         plan = self.stack.plan
-        self.wait_s = proof_wait_s(plan.grant_ttl_s, plan.recv_window_ms, plan.quote_interval_ms / 1000)
+        self.wait_s = plan.late_s
 
     def meet(self, kind: str) -> Row:
         """One rollout, met by one fault in its watch. Raises NotAsItShould, NotBegun."""
