@@ -17,6 +17,8 @@ from tasks.record_tables import RecordEntry, Rollout, SignOff, StageRun
 
 TOLD_OF_RUN = ("step", "verdict", "reason", "part", "entry_digest", "evidence_digest", "replicas_frozen")
 """Columns of a stage run that change only with a link."""
+CHANGE_RUNS = ("step", "bot", "part")
+"""Kinds of links that tell of such a change."""
 BEGUN_OF_RUN = ("rollout", "stage", "attempt", "candidate", "predecessor_passed")
 OF_ROLLOUT = {"candidate": "candidate", "plan": "plan_digest", "author": "author"}
 NOT_TOLD_OF_SIGN_OFF = {"id", "at", "counts_as_wrong_code"}
@@ -64,7 +66,7 @@ def _runs_fault(runs: Sequence[StageRun], links: dict[str, list[tuple[int, dict[
     if lost := sorted(number for number in begun if number not in there):
         return f"stage run {lost[0]} was told in the chain and is in no row"
     said: dict[int, dict[str, Any]] = {}
-    every = [link for kind, of in links.items() for link in of if kind != "stage_run"]
+    every = [link for kind in CHANGE_RUNS for link in links.get(kind, [])]
     for _, body in sorted(every, key=lambda link: link[0]):
         if isinstance(number := body.get("stage_run"), int):
             said.setdefault(number, {}).update({name: body[name] for name in TOLD_OF_RUN if name in body})
