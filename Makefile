@@ -51,8 +51,9 @@ peers: setup # the engines of others, in an environment of their own (about 1.2 
 	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
 		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
 
-bench: peers ## freezes, the bot's edges, both lanes against nautilus and hftbacktest, more symbols, twenty rollouts at once
+bench: peers ## freezes, rollbacks, the bot's edges, both lanes against nautilus and hftbacktest, more symbols, twenty rollouts at once
 	@$(BIN)/python -m tests.bench.freeze
+	@$(BIN)/python -m tests.bench.breach
 	@$(BIN)/python -m tests.bench.edges
 	@$(BIN)/python -m tests.bench.engine
 	@$(BIN)/python -m tests.bench.linearity

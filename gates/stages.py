@@ -10,7 +10,7 @@ import hashlib
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +25,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 """The project's root folder."""
 
 StageId = Literal["shadow", "testnet", "canary", "soak", "scale-up"]
+ROAD: Final[tuple[str, ...]] = get_args(StageId)
+"""The stages in the order in which a candidate passes them."""
 Bps = Annotated[Decimal, Field(ge=0, le=1000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -200,6 +202,8 @@ class Plan(_Part):
                 raise ValueError(f"stage {stage.id} is live at {self.venue} without a checklist; allowed: one is named")
         if self.stale_after_s < 2 * self.scrape_every_s:
             raise ValueError(f"stale_after_s {self.stale_after_s:g}; allowed: at least two scrapes")
+        if self.venue != "simulated" and (fault := self._skips()):
+            raise ValueError(fault)
         for number, stage in enumerate(self.stages):
             if stage.id == "scale-up" and stage.parts:
                 before = self.stages[number - 1].largest[0] if number else None
@@ -211,6 +215,20 @@ class Plan(_Part):
     def late_s(self) -> float:
         """How long after the end of a grant an order that was sent under it may still reach the venue and stand."""
         return self.grant_ttl_s + self.recv_window_ms / 1000 + 2 * self.quote_interval_ms / 1000
+
+    def _skips(self) -> str:
+        """How the plan would get to money without having passed every stage before; empty where it does not."""
+        for number, stage in enumerate(self.stages):
+            env = "live" if stage.id not in ("shadow", "testnet") else stage.id
+            if stage.env != env:
+                return f"stage {stage.id}: env {stage.env} at venue {self.venue}; allowed: {env}"
+            if stage.waive_predecessor:
+                return f"stage {stage.id}: waive_predecessor at venue {self.venue}; allowed: on simulated alone"
+            wanted, found = ROAD[: ROAD.index(stage.id)], tuple(one.id for one in self.stages[:number])
+            if stage.env == "live" and found != wanted:
+                allowed = ", ".join(wanted)
+                return f"stage {stage.id}: after {', '.join(found) or 'none'} at venue {self.venue}; allowed: {allowed}"
+        return ""
 
     def before(self, stage_id: str) -> tuple[str, ...]:
         """The ids of the stages before that one, in order."""

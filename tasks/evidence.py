@@ -25,9 +25,12 @@ from tasks.evidence_plots import draw_plots
 from tasks.evidence_process import MANIFEST, sha256_of
 from tasks.evidence_series import Series, read_series
 from tasks.measured import measured_until_stopped
+from tasks.post_mortem import files_of, left_out_of, save_post_mortem
 from tasks.record import Record, RecordError, iso, open_record
 from tasks.record_chain import ChainReport
 from tasks.record_tables import StageRun
+
+WENT_WRONG = ("rolled_back", "parked")
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,15 @@ def gather(record: Record, stage_run_id: int, ends: str, prometheus_url: str) ->
     )
 
 
-def write_evidence(out: Path, found: Gathered) -> str:
-    """Writes all files of the evidence; returns its digest. A repeat replaces them."""
+def write_evidence(out: Path, found: Gathered, logs: Path | None = None, prometheus_url: str = "") -> str:
+    """Writes all files of the evidence; returns its digest. A repeat replaces them.
+
+    What went wrong gets a post-mortem beside its page; `logs`: the folder of the processes' logs.
+    """
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     plots = draw_plots(found.series)
+    if found.ends in WENT_WRONG:
+        save_post_mortem(out, found.run, logs, prometheus_url)
     contents = {
         "record.json": _pretty({"chain": vars(found.chain), "entries": found.entries}),
         "measurements.json": _pretty(found.measurements),
@@ -95,7 +103,7 @@ def write_evidence(out: Path, found: Gathered) -> str:
             }
         ),
         "data_check.json": _pretty(found.data_check or {"status": "not run"}),
-        "index.html": render_page(found, plots),
+        "index.html": render_page(found, plots, files_of(out), left_out_of(out)),
     }
     for name, text in contents.items():
         _replace(out / name, text)
@@ -150,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     text("--stage-run", type=int, required=True, metavar="N", help="its number in the record, >= 1")
     text("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     text("--ends", default="", metavar="STEP", help="how it ends, where that is decided but not yet written")
+    text("--logs", type=Path, metavar="DIR", help="where the processes log, for a post-mortem")
     for name, variable in (("record", "SLIPWAY_RECORD_URL"), ("prometheus", "SLIPWAY_PROMETHEUS_URL")):
         text(f"--{name}-url", default=os.environ.get(variable, ""), metavar="URL", help=f"default: {variable}")
     return parser
@@ -167,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RecordError as error:
         print(f"evidence: {error}", file=sys.stderr)
         return 2
-    print(write_evidence(chosen.out, found))
+    print(write_evidence(chosen.out, found, chosen.logs, chosen.prometheus_url))
     record.close()
     return 0
 

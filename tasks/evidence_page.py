@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,10 @@ PHASES = (
 )
 
 
-def render_page(found: Gathered, plots: list[Plot]) -> str:
-    """The page. Everything in it is escaped; the pictures are part of it."""
+def render_page(
+    found: Gathered, plots: list[Plot], post_mortem: Sequence[tuple[str, int]] = (), left_out: Sequence[str] = ()
+) -> str:
+    """The page. Everything in it is escaped; the pictures are part of it. `post_mortem`: names and bytes beside it."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     run = found.run
@@ -57,6 +60,8 @@ def render_page(found: Gathered, plots: list[Plot]) -> str:
         data_check=found.data_check,
         measurements=len(found.measurements),
         chain=found.chain,
+        post_mortem=[(name, _size(count)) for name, count in post_mortem],
+        left_out=left_out,
     )
 
 
@@ -86,7 +91,11 @@ def _timeline(times: dict[str, str | None]) -> list[dict[str, str]]:
         if at and first is not None:
             after = f"{(datetime.fromisoformat(at) - first).total_seconds():+.2f} s"
         rows.append({"name": name, "words": TIMELINE_WORDS.get(name, name), "at": at or "not (yet)", "after": after})
-    return rows
+    return sorted(rows, key=lambda row: row["at"])  # "not (yet)" comes last
+
+
+def _size(count: int) -> str:
+    return f"{count / 1000:,.1f} kB"
 
 
 def _proof(proof: dict[str, Any]) -> str:

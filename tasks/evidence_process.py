@@ -46,6 +46,7 @@ async def build_evidence(folder: StateFolder, record: Record, row: StageRun, pro
     whole = evidence_folder(folder, row)
     target = whole / judged_name(row) if ends == "judged" else whole
     command = [sys.executable, "-m", "tasks.evidence", "--stage-run", str(row.id), "--out", str(target), "--ends", ends]
+    command += ["--logs", str(folder.logs)]
     environment = {
         **{name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
         "SLIPWAY_RECORD_URL": record.engine.url.render_as_string(hide_password=False),

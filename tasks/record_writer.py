@@ -123,7 +123,12 @@ class RecordWriter(Record):
             self._append(
                 session,
                 "rollout",
-                {"rollout": rollout.name, "candidate": rollout.candidate, "plan": rollout.plan_digest},
+                {
+                    "rollout": rollout.name,
+                    "candidate": rollout.candidate,
+                    "plan": rollout.plan_digest,
+                    "author": rollout.author,
+                },
             )
 
     def add_stage_run(self, row: StageRun, plan: dict[str, Any] | None = None) -> StageRun:
@@ -138,11 +143,9 @@ class RecordWriter(Record):
                 raise RecordError(f"account {self.account} is taken by {other.rollout}/{other.stage} ({other.step})")
             session.add(row)
             session.flush()
-            self._append(
-                session,
-                "stage_run",
-                {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt, "plan": plan},
-            )
+            named = {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt}
+            candidate = {"candidate": row.candidate, "predecessor_passed": row.predecessor_passed}
+            self._append(session, "stage_run", {**named, **candidate, "plan": plan})
             session.flush()
             return row
 
@@ -381,16 +384,25 @@ class RecordWriter(Record):
 
     # ---- outbox ---------------------------------------------------------------------------------------------------
 
-    def put_notice(self, key: str, kind: str, text: str, *, delivered: bool = False) -> bool:
+    def put_notice(self, key: str, kind: str, text: str, *, delivered: bool = False, due_in_s: float = 0.0) -> bool:
         """Queues a notice; the same key again changes nothing and returns False. `delivered`: it is out already."""
         try:
             with self.writing() as session:
                 row = Outbox(key=key, account=self.account, kind=kind, text=text)
                 row.delivered_at = utc_now() if delivered else None
+                row.next_at += timedelta(seconds=due_in_s)
                 session.add(row)
             return True
         except IntegrityError:
             return False
+
+    def notice_is_out(self, key: str) -> None:
+        """It was delivered by another way than the outbox."""
+        with self.writing() as session:
+            row = session.exec(select(Outbox).where(Outbox.key == key)).first()
+            if row is not None and row.delivered_at is None:
+                row.delivered_at = utc_now()
+                session.add(row)
 
     def due_notices(self) -> Sequence[Outbox]:
         query = select(Outbox).where(

@@ -265,7 +265,10 @@ class Closing:
             row.attempts, row.state, row.error = row.attempts + 1, "failing", said
             if tries == 0:
                 await self._note(row)
-            await asyncio.sleep(self._back_off_s(tries))
+            if number == 0 and not self._gone.is_set():  # a bot that is gone holds no grant: that is proven at once
+                await _within(self._gone.wait(), self._back_off_s(tries))
+            else:
+                await asyncio.sleep(self._back_off_s(tries))
             tries += 1
 
     def _back_off_s(self, tries: int) -> float:

@@ -21,6 +21,8 @@ from tasks.supervise.identity import Identity
 log = logging.getLogger("slipway.guard.grants")
 RENEW_EVERY_S = 1.0
 EPOCH_PATIENCE_S = 0.5
+TERMINATED_S, SILENT_TERMINATED_S = 1.0, 0.5
+"""How long SIGTERM is given: to a bot that answers, and to one that does not. It trades as long as it lives."""
 DEMAND_PATIENCE_S = 1.0
 """How long a promotion's stop waits until it is written that it is asked for."""
 
@@ -78,6 +80,8 @@ class BotPermission:
         self._active = active
         self._on_gone = on_gone
         self._on_dead = on_dead
+        self._silent = False
+        """Whether the bot gave no answer to the last revoke: then nothing is asked of it any more, it is ended."""
 
     async def revoke(self) -> tuple[bool, dict[str, Any]]:
         guard, active = self._guard, self._active
@@ -87,6 +91,7 @@ class BotPermission:
         if active.bot is None or not is_alive(active.bot.identity):
             return True, {"how": "no bot lives that could hold a grant", "epoch": guard.epoch}
         answer = await self._revoked()
+        self._silent = answer.status == 0
         if answer.accepted:
             return True, {"how": "the bot answered 200", "epoch": guard.epoch, "state": answer.state}
         if time.monotonic() - guard.granted_at_s > active.plan.grant_ttl_s:
@@ -116,7 +121,9 @@ class BotPermission:
         proof: dict[str, Any] = {"by": "nothing was running"}
         if active.bot is not None:
             await self._demand(active.bot.identity)
-            gone = await stop_bot(active.bot.identity, self._ask if active.operator is not None else None)
+            ask = self._ask if active.operator is not None and not self._silent else None
+            terminated_s = SILENT_TERMINATED_S if self._silent else TERMINATED_S
+            gone = await stop_bot(active.bot.identity, ask, terminated_s=terminated_s)
             identity = active.bot.identity
             proof = {"pid": identity.pid, "started_ticks": identity.started_ticks, "by": gone.by}
             proof |= {"took_ms": gone.took_ms, "detail": gone.detail}

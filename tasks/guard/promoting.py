@@ -5,19 +5,17 @@ Missing data is never a pass: a criterion that cannot be seen now refuses, by na
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from pathlib import Path
 from typing import Any
 
 from gates.course import Happening, Step
 from gates.decision import Action, decide_guard
 from gates.judge import Word, verdict
-from tasks.evidence_process import judged_name, signed_evidence_fault
 from tasks.guard.closing import end_stage, promote
 from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import next_part
+from tasks.guard.standing import refuse_other_evidence, refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record_tables import utc_now
 
@@ -35,10 +33,11 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
     last = active.row.part == active.whole.part_count - 1
     if last or active.stage.env == "live":
         _window_is_open(active)
+    await refuse_what_was_changed(guard, active)
     quorum = await guard.store.call(guard.desk.quorum, active.gate("exit"))
     if not quorum.complete:
         raise Refused(f"exit sign-offs are missing: {', '.join(quorum.missing)}")
-    await _signed_evidence_stands(guard, active)
+    await refuse_other_evidence(guard, active)
     await _all_pass_now(guard, active)
     if not last:
         await next_part(guard, active)
@@ -58,20 +57,6 @@ def _window_is_open(active: Active) -> None:
         opens = windows.next_open(now)
         said = "it does not open within two months" if opens is None else f"it opens {opens:%A %Y-%m-%d %H:%M} UTC"
         raise Refused(f"no promotion now: {closed}; {said}")
-
-
-async def _signed_evidence_stands(guard: GuardState, active: Active) -> None:
-    """What people signed is what stands there still. Told and recorded once for each fault."""
-    folder = Path(active.row.evidence_dir or "") / judged_name(active.row)
-    fault = await asyncio.to_thread(signed_evidence_fault, folder, active.row.evidence_digest or "")
-    if not fault:
-        return
-    if fault not in active.told:
-        active.told.add(fault)
-        record, body = guard.store.record, {"stage_run": active.id, "why": fault}
-        guard.store.tell("promotion refused", lambda: record.append("promotion_refused", body))
-        guard.notice(active, "evidence_changed", f"not promoted: {fault}", fault)
-    raise Refused(f"the evidence is not what was signed: {fault}")
 
 
 async def _all_pass_now(guard: GuardState, active: Active) -> None:

@@ -21,6 +21,7 @@ from tasks.guard.drilling import drill_by_hand
 from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
+from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.guard.stopping import stop_now
 from tasks.record import FINAL_STEPS, RecordError
@@ -95,6 +96,7 @@ async def _launch(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
             return {"step": active.row.step}
         if active.step is not Step.READY:
             raise Refused(f"nothing is launched before preflight has passed: the stage is {active.row.step}")
+        await refuse_what_was_changed(guard, active)
         quorum = await guard.store.call(guard.desk.quorum, active.gate("entry"))
         if not quorum.complete:
             raise Refused(f"entry sign-offs are missing: {', '.join(quorum.missing)}")
@@ -139,6 +141,8 @@ async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any
     asked_at_s, inbox_id = payload["asked_at_s"], payload["inbox_id"]
     request = Request(**words, gate=str(payload.get("gate", "")), asked_at_s=asked_at_s, inbox_id=inbox_id)
     gate = active.gate(request.gate)
+    if request.decision != "NO-GO":  # against it people may always be
+        await refuse_what_was_changed(guard, active)
     judged = await guard.store.call(guard.desk.judge, request, gate)
     guard.shown.pending(sign_offs=len(judged.quorum.missing))
     if not judged.accepted:

@@ -28,6 +28,10 @@ from tasks.state_folder import StateFolder
 log = logging.getLogger("slipway.guard")
 
 
+SENDING_S = 10.0
+"""How long the outbox leaves alone what is being sent beside it."""
+
+
 class Refused(Exception):
     """A request that the guard does not do. The message goes back to who asked."""
 
@@ -144,11 +148,12 @@ class Active:
 
 @dataclass
 class Untaken:
-    """A notice that the record has not taken yet. `delivered`: it went out without it."""
+    """A notice that the record has not taken yet. `delivered`: it went out without it; `sending`: it is about to."""
 
     kind: str
     line: str
     delivered: bool = False
+    sending: bool = False
 
 
 @dataclass
@@ -238,10 +243,10 @@ class GuardState:
         untaken[key] = Untaken(kind, line)
 
         def put() -> None:
-            said = untaken.get(key)
-            record.put_notice(
-                key, kind, f"{line} (record {record.head()[:12]})", delivered=said is not None and said.delivered
-            )
+            said = untaken.get(key, Untaken(kind, line))
+            due_in_s = SENDING_S if said.sending else 0.0
+            text = f"{line} (record {record.head()[:12]})"
+            record.put_notice(key, kind, text, delivered=said.delivered, due_in_s=due_in_s)
             untaken.pop(key, None)
 
         self.store.tell(kind, put)

@@ -17,7 +17,7 @@ from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
 from tasks.guard.parts import begin_watch
 from tasks.guard.repeating import repeat_run
-from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused, Untaken, now_ms
 from tasks.launch import how_it_ended, is_alive
 from tasks.notify import Deliver, Delivery, again_in_s, deliverer
 from tasks.record_tables import Outbox, utc_now
@@ -203,21 +203,28 @@ def _write_try(guard: GuardState, number: int, error: str, again_in_s: float) ->
 
 
 async def deliver_untaken(guard: GuardState) -> None:
-    """Notices that a record which is away has not taken for UNTAKEN_S go out without it, each once.
-
-    Sent while the record comes back, one may go out a second time: better twice than not at all.
-    """
+    """Notices that a record which is away has not taken for UNTAKEN_S go out without it, each once."""
     deliver = deliverer()
     while True:
         await asyncio.sleep(OUTBOX_EVERY_S)
         if guard.store.away_s() < UNTAKEN_S:
             continue
         for key, one in [pair for pair in guard.untaken.items() if not pair[1].delivered]:
-            notice = Outbox(key=key, account=guard.account, kind=one.kind, text=f"{one.line} (not in the record yet)")
-            try:
-                one.delivered = not (await deliver(notice)).error
-            except Exception as error:  # noqa: BLE001 - it is tried again; a trace may tell the address, a secret
-                log.error("notice %s was not delivered: %s", one.kind, type(error).__name__)
+            if key in guard.untaken:  # not taken meanwhile
+                await _send_untaken(guard, deliver, key, one)
+
+
+async def _send_untaken(guard: GuardState, deliver: Deliver, key: str, one: Untaken) -> None:
+    notice = Outbox(key=key, account=guard.account, kind=one.kind, text=f"{one.line} (not in the record yet)")
+    one.sending = True
+    try:
+        one.delivered = not (await deliver(notice)).error
+    except Exception as error:  # noqa: BLE001 - tried again; a trace may tell the address, a secret
+        log.error("notice %s was not delivered: %s", one.kind, type(error).__name__)
+    finally:
+        one.sending = False
+    if one.delivered and key not in guard.untaken:  # the record came back while it was on its way
+        guard.store.tell("notice is out", lambda: guard.store.record.notice_is_out(key))
 
 
 async def say_last_words(guard: GuardState) -> None:

@@ -3,10 +3,10 @@
     python -m tests.bench.breach [--rounds 7] [--rigs 2] [--json]
 
 Real processes on the simulated venue: each fault meets a bot with quotes standing, under a rollout of its own. The
-breach is what the record says decided (the first measurement that failed, the deadline that passed, the moment
-somebody said stop); the end is what it says is proven, and the venue is asked meanwhile whether it was so. Waits of
-step 2 are the grant's time to live, the receive window and two quote intervals. Exit code 1 where a fault did not end
-as it should.
+breach is what the record says decided (the first measurement that failed, the deadline that passed, the moment somebody
+said stop); the end is what it says is proven, and the venue is asked meanwhile whether it was so. The waits of step 2
+are the grant's time to live, the receive window and two quote intervals. Exit code 1 where a fault did not end as it
+should; a target that is not met is printed as not met.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from bot.venues.bybit.hosts import hosts_for, override_hosts
 from tasks.account_file import load_account
 from tasks.record import FINAL_STEPS
 from tasks.record_tables import StageRun
-from tasks.rollback import proof_wait_s
 from tests.bench.freeze import percentile
-from tests.support.guard_stack import PLAN, GuardStack
+from tests.support.guard_stack import PLAN, GuardStack, NotInTime
 
 INTERVALS_MAX = 2
 BEYOND_WAITS_S_MAX = 5.0
 END_WITHIN_S = 90.0
+AGAIN_MAX = 8
+"""How many rollouts may end before their fault in all, as the market may have it."""
 LOOK_EVERY_S = 0.05
 CHANGES = {
     "grant_ttl_s: 5": "grant_ttl_s: 3",
@@ -57,11 +58,16 @@ ENDS = {
     "stop": "parked",
 }
 """Each kind of fault and how the stage must end."""
+BACK_WITHIN = Decimal("0.05")
 OVER = {"stall": "unstall", "loss": "loss_over"}
 
 
 class NotAsItShould(Exception):
     """A fault that ended otherwise, or was claimed to have ended before the venue showed it."""
+
+
+class NotBegun(Exception):
+    """A rollout that did not come as far as its fault. Tried again, and told."""
 
 
 @dataclass(frozen=True)
@@ -94,29 +100,44 @@ class Rig:
         self.stack.start_guard()
         self._turn = 0
         plan = self.stack.plan
-        self.wait_s = proof_wait_s(plan.grant_ttl_s, plan.recv_window_ms, plan.quote_interval_ms / 1000)
+        self.wait_s = plan.late_s
 
     def meet(self, kind: str) -> Row:
-        """One rollout, met by one fault in its watch. Raises NotAsItShould."""
-        stack = self.stack
+        """One rollout, met by one fault in its watch. Raises NotAsItShould, NotBegun."""
         self._turn += 1
         name = f"{kind}-{self.number}-{self._turn}"
-        number = stack.begin(name)
-        people = [one.name for one in stack.approvers.people]
-        signed = stack.sign(number, "entry", people[self._turn % len(people)])
-        launched = stack.ask("launch", {"stage_run_id": number}) if signed.done else signed
-        if not launched.done:
-            raise NotAsItShould(f"{name}: {launched.reason}")
-        stack.wait_step(number, ("watch",), 40)
-        stack.until("quotes stand", lambda: stack.truth()["orders"], 30)
+        try:
+            number = self._quoting(name)
+        except AssertionError as error:
+            raise NotBegun(f"{name}: {str(error).splitlines()[0]}") from error
+        mark = Decimal(self.stack.truth()["mark_price"])
         self._inject(kind, name)
         try:
             return self._ended(kind, number)
         finally:
             if kind == "blind":
-                stack.thaw("prometheus")
+                self.stack.thaw("prometheus")
             if kind in OVER:
-                stack.control("faults", {"kind": OVER[kind]})
+                self.stack.control("faults", {"kind": OVER[kind]})
+            # What a jump left in the market would end the next rollout before its own fault.
+            self.stack.until("the market is back", lambda: self._moved(mark) < BACK_WITHIN, 60)
+
+    def _moved(self, mark: Decimal) -> Decimal:
+        """By what share the market stands elsewhere than at `mark`."""
+        return abs(Decimal(self.stack.truth()["mark_price"]) / mark - 1)
+
+    def _quoting(self, name: str) -> int:
+        """A rollout in its watch with quotes standing. Raises AssertionError where it does not come so far."""
+        stack = self.stack
+        number = stack.begin(name)
+        people = [one.name for one in stack.approvers.people]
+        signed = stack.sign(number, "entry", people[self._turn % len(people)])
+        launched = stack.ask("launch", {"stage_run_id": number}) if signed.done else signed
+        if not launched.done:
+            raise NotInTime(launched.reason)
+        stack.wait_step(number, ("watch",), 40)
+        stack.until("quotes stand", lambda: stack.truth()["orders"], 30)
+        return number
 
     def _inject(self, kind: str, rollout: str) -> None:
         stack = self.stack
@@ -180,7 +201,7 @@ class Rig:
 def measured(folder: Path, kinds: Sequence[str], rigs: int) -> tuple[list[Row], list[str], float, float]:
     """Rows, what did not end as it should, the waits and the measuring interval, seconds."""
     made = [Rig(folder / str(number), number) for number in range(rigs)]
-    rows, wrong, turn = list[Row](), list[str](), threading.Lock()
+    rows, wrong, again, turn = list[Row](), list[str](), list[str](), threading.Lock()
     left = list(kinds)
 
     def work(rig: Rig) -> None:
@@ -191,6 +212,13 @@ def measured(folder: Path, kinds: Sequence[str], rigs: int) -> tuple[list[Row], 
                 kind = left.pop()
             try:
                 row = rig.meet(kind)
+            except NotBegun as error:
+                with turn:
+                    again.append(str(error))
+                    if len(again) <= AGAIN_MAX:
+                        left.insert(0, kind)
+                print(f"not begun, {error}", file=sys.stderr, flush=True)
+                continue
             except (NotAsItShould, AssertionError) as error:
                 with turn:
                     wrong.append(str(error))
@@ -207,7 +235,11 @@ def measured(folder: Path, kinds: Sequence[str], rigs: int) -> tuple[list[Row], 
         for rig in made:
             rig.stack.thaw("prometheus")
             rig.stack.close()
-    return rows, [*wrong, *(f"{kind}: not met" for kind in left)], made[0].wait_s, made[0].stack.plan.measure_every_s
+    if again:
+        print(f"{len(again)} rollouts ended before their fault, and the fault was injected into another one")
+    if len(rows) < len(kinds):
+        wrong.append(f"{len(kinds) - len(rows)} of {len(kinds)} faults were not measured")
+    return rows, wrong, made[0].wait_s, made[0].stack.plan.measure_every_s
 
 
 def table(rows: Sequence[Row], wait_s: float, interval_s: float) -> list[str]:

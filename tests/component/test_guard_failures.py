@@ -199,12 +199,16 @@ def test_a_record_that_is_away_keeps_no_notice_from_people_and_none_goes_out_twi
         guard.notice(active, "no_go", "NO-GO, candidate")
         guard.notice(active, "rollback_failed", "ROLLBACK_FAILED")
         loops = [asyncio.create_task(one(guard)) for one in (watching.deliver_untaken, watching.deliver_notices)]
-        while len(delivered) < 3 or guard.untaken:  # noqa: ASYNC110 - another thread's doing
-            await asyncio.sleep(0.01)
+
+        async def until_told(count: int) -> None:
+            while len(delivered) < count or guard.untaken:
+                assert not any(loop.done() for loop in loops), loops
+                await asyncio.sleep(0.01)
+
+        await until_told(3)
         guard.notice(active, "parked", "parked flat")
-        while len(delivered) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await until_told(4)
+        await asyncio.sleep(0.1)  # whatever went out twice would by now
         for loop in loops:
             loop.cancel()
 
@@ -301,7 +305,8 @@ def test_a_begin_under_a_name_that_is_no_name_is_refused(tmp_path: Path, name: s
 
 def test_a_begin_with_made_up_people_at_a_real_venue_is_refused(tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(PLAN.read_text().replace("venue: simulated", "venue: bybit"))
+    real = (ROOT / "configs" / "rollout.yaml").read_text()
+    plan.write_text(real.replace("configs/approvers.yaml", "configs/approvers.demo.yaml"))
 
     async def work(guard: GuardState, active: Active) -> None:
         guard.active = None

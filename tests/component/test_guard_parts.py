@@ -143,9 +143,9 @@ def _begun(home: Path, plan: Plan, stage_id: str, *earlier: dict[str, Any], acco
     guard = guard_at(home, "promoted")
     record = guard.store.record
     for number, columns in enumerate(earlier):
-        with record.writing() as session:
-            named = {"rollout": "r", "account": "a", "attempt": number + 1, "candidate": "c2", "plan_path": "/p"}
-            session.add(StageRun(**{**named, **columns}))
+        named = {"rollout": "r", "account": "a", "attempt": number + 1, "candidate": "c2", "plan_path": "/p"}
+        begun = record.add_stage_run(StageRun(**named, stage=columns["stage"], step="requested"))
+        record.change_stage_run(begun.id or 0, "step", **columns)
     rollout = Rollout.model_validate(
         {"name": "r2", "candidate": "c2", **dict.fromkeys(("account", *TOLD, *PLAN_WORDS), "x")}
     )

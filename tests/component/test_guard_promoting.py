@@ -124,7 +124,7 @@ def test_evidence_that_is_not_what_was_signed_is_refused_by_name_and_recorded_on
         assert active.step is Step.JUDGED
         return kinds
 
-    assert asyncio.run(asked()).count("promotion_refused") == 1
+    assert asyncio.run(asked()).count("refused") == 1
 
 
 def test_every_way_in_which_signed_evidence_can_differ_is_named(tmp_path: Path) -> None:

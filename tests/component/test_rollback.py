@@ -144,6 +144,31 @@ def test_cancelling_and_flattening_do_not_wait_for_a_revoke_that_fails() -> None
     assert ended.proven.all
 
 
+def test_a_bot_that_is_gone_holds_no_grant_and_no_back_off_is_waited_for() -> None:
+    class Hangs(FakePermission):
+        """It takes no revoke as long as it lives."""
+
+        gone = False
+
+        async def revoke(self) -> tuple[bool, dict[str, Any]]:
+            self.order.append("revoke")
+            return self.gone, {"detail": "no answer"}
+
+        async def stop(self) -> tuple[bool, dict[str, Any]]:
+            self.gone = True
+            return True, {"by": "SIGKILL"}
+
+    log, permission = Log(), Hangs()
+
+    async def failed(words: str) -> None:
+        raise AssertionError(words)
+
+    waits = Waits(0.03, 30.0, 0.5, 0.05, 0.01, (60.0,))
+    closing = Closing(1, permission, FakeDesk(), log, waits, True, failed)
+    assert asyncio.run(asyncio.wait_for(closing.run(), 20)).all
+    assert permission.order == ["revoke", "revoke"]
+
+
 def test_orders_are_cancelled_while_the_bot_still_refuses_to_die() -> None:
     desk = FakeDesk()
     ended = close(desk, FakePermission(stop_fails=3))

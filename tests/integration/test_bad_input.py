@@ -125,7 +125,7 @@ def test_a_word_or_a_flag_that_nobody_knows_is_named_with_what_is_allowed(
         ("measure_every_s: 1", "measure_every_s: -5", ["measure_every_s = -5", "greater than or equal to 0.2"]),
         ("grant_ttl_s: 5", "grant_ttl_s: .nan", ["grant_ttl_s = nan"]),
         ("venue: simulated", "venue: binance", ["venue = 'binance'", "'simulated' or 'bybit'"]),
-        ("venue: simulated", "venue: bybit", ["venue bybit", "allowed here: simulated"]),
+        ("venue: simulated", "venue: bybit", ["canary: waive_predecessor at venue bybit", "allowed: on simulated"]),
         ("name: smoke", "name: 2020-13-45", ["not YAML", "month must be in 1..12"]),
         ("name: smoke", "? [a, b]\n: c", [":4:", "a key is not a word"]),
         ("name: smoke", "name: &again [*again]", ["nested too deeply"]),

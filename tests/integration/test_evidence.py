@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +14,9 @@ from pathlib import Path
 import pytest
 from sqlmodel import SQLModel
 
+from bot.stores.sqlite import SCHEMA
 from tasks.evidence import gather, write_evidence
+from tasks.post_mortem import LOG_BYTES_MAX
 from tasks.record import Record
 from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun, utc_now
@@ -124,12 +129,42 @@ def test_the_manifest_names_every_file_and_nothing_is_readable_by_others(writer:
     out = tmp_path / "evidence"
     write_evidence(out, gather(writer, number, "rolled_back", NOWHERE))
     manifest = json.loads((out / "manifest.json").read_text())
-    written = {path.name for path in out.iterdir()} - {"manifest.json"}
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(manifest["files"]) == written >= {"record.json", "measurements.json", "verdict.json", "data_check.json"}
     for name, sha256 in manifest["files"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == sha256
         assert (out / name).stat().st_mode & 0o077 == 0
     assert manifest["record_head"] == writer.head()
+
+
+def test_what_went_wrong_leaves_journal_and_logs_and_says_what_could_not_be_had(
+    writer: RecordWriter, tmp_path: Path
+) -> None:
+    number = rolled_back(writer, tmp_path)
+    out, run, logs = tmp_path / "evidence", tmp_path / "run", tmp_path / "logs"
+    for folder in (run, logs):
+        folder.mkdir()
+    with contextlib.closing(sqlite3.connect(run / "journal.db")) as journal:
+        journal.executescript(SCHEMA)
+        journal.execute("PRAGMA journal_mode=WAL")
+        journal.execute("CREATE TABLE kept_in_wal (one INTEGER)")
+        journal.commit()
+        (run / "bot.log").write_text("bot's last words\n")
+        (logs / "guard-a.log").write_text("x" * (LOG_BYTES_MAX + 10) + "end")
+        write_evidence(out, gather(writer, number, "rolled_back", NOWHERE), logs, NOWHERE)
+    found = {path.name: path for path in (out / "post-mortem").iterdir()}
+    assert set(found) == {"journal.db.gz", "bot.log.gz", "guard-a.log.gz", "left-out.txt"}
+    assert gzip.decompress(found["bot.log.gz"].read_bytes()) == b"bot's last words\n"
+    guard = gzip.decompress(found["guard-a.log.gz"].read_bytes())
+    assert (len(guard), guard[-3:]) == (LOG_BYTES_MAX, b"end"), "of a long log the end"
+    (tmp_path / "copy.db").write_bytes(gzip.decompress(found["journal.db.gz"].read_bytes()))
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM kept_in_wal").fetchone() == (0,)
+    left_out = found["left-out.txt"].read_text()
+    assert [line.partition(":")[0] for line in left_out.splitlines()] == ["stdout.log", "stderr.log", "metrics.json"]
+    page = (out / "index.html").read_text()
+    assert "journal.db.gz" in page
+    assert "Left out: stdout.log: FileNotFoundError" in page
 
 
 def test_a_record_that_was_changed_shows_on_the_page(writer: RecordWriter, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import time
@@ -123,7 +124,17 @@ def test_a_fault_ends_as_the_table_says_with_proofs(guard_stack: GuardStack, fau
     if fault == "crash":
         assert (run.decided_value, run.decided_limit) == ("0", "go == 1"), "a verified look found none alive"
         assert "killed by SIGKILL" in str(run.decided_why)
+        _post_mortem_holds(run)
     assert again.done == (reason != "candidate"), "only a fault of the candidate burns its digest"
+
+
+def _post_mortem_holds(run: StageRun) -> None:
+    folder = Path(str(run.evidence_dir)) / "post-mortem"
+    assert (folder / "left-out.txt").read_text() == "nothing\n"
+    metrics = json.loads(gzip.decompress((folder / "metrics.json.gz").read_bytes()))
+    names = {one["metric"]["__name__"] for one in metrics["data"]["result"]}
+    assert "rollout_criterion_value" in names, "the bot's own are there once it has lived for a scrape"
+    assert {"journal.db.gz", "bot.log.gz", "guard.log.gz"} <= {path.name for path in folder.iterdir()}
 
 
 def _inject(stack: GuardStack, fault: str) -> None:

@@ -60,7 +60,7 @@ def stack(disk: Path, slack: Receiver, tmp_path_factory: pytest.TempPathFactory)
     """Venue, Prometheus and guard on that disk; notices go to a receiver."""
     settings, plan = tmp_path_factory.mktemp("settings") / "bot.yaml", disk / "plan.yaml"
     armed, told = "receive_window_ms: 2000", "settings: configs/bot/demo.yaml"
-    # Else the venue cancels all orders of the account, whoever's, ten seconds after the bot's connection is gone.
+    # Else the venue itself cancels every order of the account, whoever's, once the bot's connection is gone for 10 s.
     settings.write_text(
         (ROOT / "configs/bot/demo.yaml").read_text().replace(armed, f"{armed}\n  disconnect_cancel_s: 0")
     )

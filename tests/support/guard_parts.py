@@ -59,8 +59,9 @@ def guard_at(home: Path, step: str, *, source: Path = PLAN, stage: str = "canary
     record.add_rollout(Rollout.model_validate({**named, "plan_digest": plan_digest(plan), **dict.fromkeys(TOLD, "x")}))
     named = {"rollout": "r", "account": "a", "stage": stage, "candidate": "c", "plan_path": plan_path}
     digests = {"ready_at": utc_now(), "entry_digest": DIGEST, "evidence_digest": DIGEST}
-    row = StageRun(**{**named, "attempt": 1, "step": step, **digests, **columns})
+    row = StageRun(**named, attempt=1, step="requested")
     record.add_stage_run(row, plan.model_dump(mode="json"))
+    record.change_stage_run(1, "step", step=step, **{**digests, **columns})  # told in the chain, as the guard would
     shown = Exposition("a", folder.targets)
     return GuardState("a", folder, "http://127.0.0.1:9", Store(record), shown, Seeds(folder.seeds))
 
