@@ -87,8 +87,8 @@ class Bot(Protocol):
     @property
     def release_expires_s(self) -> int: ...
 
-    def cut_streams(self) -> None:
-        """Closes the bot's own sockets under its feet, as a venue would; they are opened again by themselves."""
+    def cut_streams(self) -> int:
+        """Closes the bot's own sockets under its feet, as a venue would; each is opened again by itself. How many."""
 
     def checks(self) -> dict[str, bool]: ...
 
@@ -247,8 +247,8 @@ def _drill_handler(bot: Bot, gate: TokenGate) -> Handler:
             needed = f"needs one that begins with {OWN_PREFIX}" if name == ORPHAN else f"allowed for {ORPHAN} alone"
             return _json({"error": f"order: {body.order!r}, {needed}"}, 422)
         bot.tell(DRILLS[name](bot.now_ns(), body))
-        if name == STREAM_LOSS:
-            bot.cut_streams()
+        if name == STREAM_LOSS and not bot.cut_streams():
+            return _json({"error": f"drill {name!r}: no socket is open that could be cut"}, 409)
         return _json({"state": bot.status()["state"], "drill": name})
 
     return drill

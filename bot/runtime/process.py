@@ -62,8 +62,8 @@ class Process:
         else:
             self._loop.tell(event)
 
-    def cut_streams(self) -> None:
-        self._parts.cut_streams()
+    def cut_streams(self) -> int:
+        return self._parts.cut_streams()
 
     @property
     def iterations(self) -> int:

@@ -82,7 +82,7 @@ def _deciding(active: Active, history: GuardHistory) -> Sequence[Criterion]:
     """What decides now. A promotion takes the grant away and stops the bot, so from then on only the journal's totals
     say something about the candidate; of the others what was seen to FAIL before it."""
     if active.step is not Step.PROMOTING:
-        return active.criteria
+        return [one for one in active.criteria if one.id not in active.drilled.expected]
 
     def failed_before(one: Criterion) -> bool:
         streak, since_ms = history.streaks.get(one.id), active.promoting_since_ms
@@ -99,7 +99,7 @@ def _take(
     measured = judged(criteria, readings)
     if active.history is None or guard.active is not active:
         return
-    active.history = active.history.after(one for _, one in measured)
+    active.history = active.history.after(one for _, one in measured if not active.drilled.is_old(one))
     decide(guard, active)
     if any(one.outcome is Outcome.UNKNOWN and criterion.phase == "guard" for criterion, one in measured):
         guard.shown.blind(active.plan.measure_every_s)

@@ -117,10 +117,12 @@ class Stream:
             log.warning("%s stream down: %s", self.name, reason)
             await asyncio.sleep(self._backoff_s())
 
-    def cut(self) -> None:
-        """Closes the connection under whoever reads from it. Nothing where none is open."""
-        if self._socket is not None:
-            self._cutting = asyncio.get_running_loop().create_task(self._socket.close())
+    def cut(self) -> bool:
+        """Closes the connection under whoever reads from it. False where none is open."""
+        if self._socket is None:
+            return False
+        self._cutting = asyncio.get_running_loop().create_task(self._socket.close())
+        return True
 
     def _backoff_s(self) -> float:
         ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * (1 << min(self._attempt, 10)))
