@@ -35,14 +35,26 @@ def journal(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[RecordWriter]:
-    """A record at the newest revision with some links in its chain."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'source.db'}")
-    SQLModel.metadata.create_all(engine)  # as migrated, without the seconds that takes
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty record as migrated, without the seconds that takes; in SQLite where a test does not ask otherwise."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        made: str = request.getfixturevalue("postgres_server").emptied()
+    else:
+        made = f"sqlite:///{tmp_path / 'source.db'}"
+    engine = open_engine(made)
+    SQLModel.metadata.create_all(engine)
     with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:it)"), {"it": NEWEST_REVISION})
-    made = RecordWriter(Record(engine), "a")
+    engine.dispose()
+    return made
+
+
+@pytest.fixture
+def writer(url: str) -> Iterator[RecordWriter]:
+    """Some links in its chain."""
+    made = RecordWriter(Record(open_engine(url)), "a")
     made.know_account("simulated")
     for epoch in range(5):
         made.take_epoch(epoch, "guard", "test")
@@ -51,11 +63,12 @@ def writer(tmp_path: Path) -> Iterator[RecordWriter]:
 
 
 def _restored(tmp_path: Path, writer: RecordWriter, journal: Path) -> Path:
-    back_up(str(writer.engine.url), journal, tmp_path / "backup")
+    back_up(writer.engine.url.render_as_string(hide_password=False), journal, tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "restored")
     return tmp_path / "restored"
 
 
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_a_restored_backup_has_every_row_and_its_chain_holds(
     tmp_path: Path, writer: RecordWriter, journal: Path
 ) -> None:
@@ -69,6 +82,7 @@ def test_a_restored_backup_has_every_row_and_its_chain_holds(
     assert told["journal"]["entry"].startswith("50:")
 
 
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_it_is_taken_while_both_are_written_to(tmp_path: Path, writer: RecordWriter, journal: Path) -> None:
     done, begun = threading.Event(), threading.Event()
 
