@@ -13,9 +13,12 @@ from decimal import Decimal
 from typing import Final
 
 from gates.criteria import Criterion
-from gates.judge import Measurement, Reading
+from gates.judge import Measurement, Outcome, Reading
 from gates.stages import Stage, criteria_of
 from tasks.record_tables import Drill as DrillRow
+
+SILENCED: Final = ("restart", "kill-switch")
+"""Drills in which the bot cannot answer: what is UNKNOWN of it meanwhile says nothing about it."""
 
 BEFORE: Final = "before"
 """Under this word the proof of a drill that lasts keeps what its totals were when it began, by criterion."""
@@ -29,17 +32,27 @@ class Drilled:
     uncounted: dict[str, Decimal] = field(default_factory=dict)
     since_s: float | None = None
     """Since when the present drill lasts, unix time; None where there is none."""
+    silenced: bool = False
+    """Whether the present drill keeps the bot from answering."""
     _lifted_at_ms: dict[str, int] = field(default_factory=dict)
 
-    def expect(self, criteria: Sequence[Criterion], trips: Sequence[str], since_s: float) -> None:
+    def expect(
+        self, criteria: Sequence[Criterion], trips: Sequence[str], since_s: float, *, silenced: bool = False
+    ) -> None:
         """A drill begins."""
         self.expected = frozenset(one.id for one in criteria if one.id in trips and one.phase == "guard")
-        self.since_s = since_s
+        self.since_s, self.silenced = since_s, silenced
 
     def lift(self, at_ms: int) -> None:
         """The drill is over: what it was expected to break counts again, by readings asked for from `at_ms` on."""
         self._lifted_at_ms |= dict.fromkeys(self.expected, at_ms)
-        self.expected, self.since_s = frozenset(), None
+        self.expected, self.since_s, self.silenced = frozenset(), None, False
+
+    def decides(self, criterion_id: str, last: Outcome | None) -> bool:
+        """Whether that criterion may end the stage now. `last`: what it was last seen as, None where it never was."""
+        if criterion_id in self.expected:
+            return False
+        return not self.silenced or last not in (None, Outcome.UNKNOWN)
 
     def is_old(self, one: Measurement) -> bool:
         """Whether it was asked for before the drill that tripped its criterion was over."""
@@ -82,6 +95,7 @@ def drilled_so_far(whole: Stage, rows: Sequence[DrillRow]) -> Drilled:
             add(found.uncounted, row.proof, counts(criteria, trips))
         elif not row.outcome:
             found.expected |= {one.id for one in criteria if one.id in trips and one.phase == "guard"}
+            found.silenced |= row.name in SILENCED
     return found
 
 

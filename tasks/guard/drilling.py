@@ -42,7 +42,7 @@ from tasks.guard.drill_faults import (
     StreamLoss,
 )
 from tasks.guard.drill_operations import Alert, Backup
-from tasks.guard.drilled import BEFORE, add, counts
+from tasks.guard.drilled import BEFORE, SILENCED, add, counts
 from tasks.guard.grants import Fenced
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.looking import measure_now
@@ -142,7 +142,8 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
     """Whether it passed; where it did not, the stage is being ended."""
     log.info("drill %s begins; it must trip %s", drill.name, ", ".join(drill.trips))
     run = _Run(guard, active, drill, row)
-    active.drilled.expect(run.criteria, drill.trips, time.time())
+    began_ms, before = now_ms(), active.history
+    active.drilled.expect(run.criteria, drill.trips, began_ms / 1000, silenced=drill.name in SILENCED)
     try:
         outcome, why = await run.outcome()
         if not active.at(Step.DRILLS):
@@ -153,6 +154,8 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
             _end(guard, active, drill, Action.PARK if outcome == "not_run" else Action.ROLL_BACK, why)
             return False
     finally:
+        if active.drilled.silenced and active.history is not None and before is not None:
+            active.history = active.history.seen_since(began_ms, before, now_ms())
         active.drilled.lift(now_ms())
     said = ", ".join(f"{name} {value}" for name, value in run.proof.items())
     guard.notice(active, "drill", f"drill {drill.name} passed: tripped {said}", row.id)

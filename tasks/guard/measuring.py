@@ -82,7 +82,8 @@ def _deciding(active: Active, history: GuardHistory) -> Sequence[Criterion]:
     """What decides now. A promotion takes the grant away and stops the bot, so from then on only the journal's totals
     say something about the candidate; of the others what was seen to FAIL before it."""
     if active.step is not Step.PROMOTING:
-        return [one for one in active.criteria if one.id not in active.drilled.expected]
+        streaks = {name: streak.last.outcome for name, streak in history.streaks.items()}
+        return [one for one in active.criteria if active.drilled.decides(one.id, streaks.get(one.id))]
 
     def failed_before(one: Criterion) -> bool:
         streak, since_ms = history.streaks.get(one.id), active.promoting_since_ms

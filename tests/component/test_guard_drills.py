@@ -14,7 +14,7 @@ import pytest
 from bot.stores.sqlite import SCHEMA
 from gates.course import Step
 from gates.criteria import Criterion
-from gates.judge import Measurement, Outcome
+from gates.judge import Cause, Measurement, Outcome
 from gates.parts import DrillName
 from gates.stages import criteria_of
 from tasks.guard import drilling, launching
@@ -211,6 +211,36 @@ def test_only_what_the_drill_announced_is_excused_and_only_inside_its_window(tmp
         decide(guard, active)
         assert active.decision is not None
         assert active.decision.criterion_id == "process_up"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_bot_that_a_drill_silenced_is_not_blamed_for_what_is_unknown_of_it_and_again_afterwards(
+    tmp_path: Path,
+) -> None:
+    """Prometheus finds no series of a killed bot: past its deadline that would be the candidate's fault."""
+
+    async def work(guard: GuardState, active: Active) -> None:
+        assert active.history is not None
+        began_ms = now_ms() - 60_000
+        (asked,) = [one for one in active.criteria if one.id == "halted"]
+        before = active.history.after([measured(asked, 0, began_ms - 1000)])
+        unknown = before.after(measured(asked, Cause.NO_DATA, began_ms + at) for at in range(0, 60_000, 1000))
+        active.history = unknown
+        active.drilled.expect(criteria_of(active.stage), ["process_up"], began_ms / 1000, silenced=True)
+        decide(guard, active)
+        assert active.decision is None
+        active.history = unknown.seen_since(began_ms, before, now_ms())
+        active.drilled.lift(now_ms())
+        decide(guard, active)
+        assert active.decision is None, "its deadline begins with the end of the drill"
+        seen = unknown.after([measured(asked, 0, now_ms())])
+        assert seen.blind_ms("halted") > 50_000
+        assert seen.seen_since(began_ms, before, now_ms()).blind_ms("halted") == 0
+        active.history = unknown
+        decide(guard, active)
+        assert active.decision is not None
+        assert active.decision.criterion_id == "halted"
 
     _run(tmp_path / "home", work)
 
