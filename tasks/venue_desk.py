@@ -21,7 +21,7 @@ from tasks.account_file import AccountAccess, AccountFileError
 from tasks.rollback import DeskError, OpenOrders
 
 if TYPE_CHECKING:
-    from bot.runtime.kill_switch import Report
+    from bot.runtime.kill_switch_report import Report
     from bot.venues.bybit.account_client import AccountClient
     from bot.venues.bybit.hosts import BybitHosts
     from tasks.account_keys import AccountKeys
