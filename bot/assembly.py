@@ -261,6 +261,7 @@ def assemble(
         receive_window_s=config.venue.receive_window_ms / 1000,
         filters_lifetime_ns=config.venue.filters_cached_s * 1_000_000_000,
         shutdown_deadline_s=float(config.stop.shutdown_deadline_s),
+        cut_streams=adapter.cut_streams,
         publish_kill_switch=kill_switch_publisher(
             config.execution.symbols,
             config.venue.category,

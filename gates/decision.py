@@ -143,6 +143,20 @@ class GuardHistory:
         streak = self.streaks.get(criterion_id)
         return self.blind_before_ms.get(criterion_id, 0) + (0 if streak is None else streak.blind_ms)
 
+    def seen_since(self, began_ms: int, before: GuardHistory, at_ms: int) -> GuardHistory:
+        """The history without what was not seen from `began_ms` to `at_ms`, because the bot was silenced on purpose.
+
+        A slice that has ended since then is not counted, one that lasts begins at `at_ms`. `before`: as it was then.
+        """
+        streaks = {}
+        for name, streak in self.streaks.items():
+            known = before.streaks.get(name)
+            since_ms = streak.unknown_since_ms
+            if since_ms is not None and since_ms >= began_ms:
+                since_ms = at_ms
+            streaks[name] = replace(streak, unknown_since_ms=since_ms, blind_ms=known.blind_ms if known else 0)
+        return replace(self, streaks=streaks)
+
     def after(self, measurements: Iterable[Measurement]) -> GuardHistory:
         """The history with one more round in it."""
         streaks = dict(self.streaks)

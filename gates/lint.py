@@ -119,10 +119,26 @@ def _line(file: YamlFile, at: int, number: int, criterion_id: str) -> int:
     return max(of_part, of_stage)
 
 
+def _ended_by(drill: str, criteria: Sequence[Criterion]) -> list[str]:
+    """Guard criteria that this drill breaks: where it does not announce them, they end the stage."""
+    guards = [one for one in criteria if one.phase == "guard" and one.severity == "critical"]
+    if drill == "restart":
+        return [one.id for one in guards if one.check == "process_up"]
+    if drill == "orphan":
+        return [one.id for one in guards if one.source == "table" and "mm_recon_divergence_total" in (one.query or "")]
+    return []
+
+
 def _drill_faults(stage: Stage, criteria: Sequence[Criterion]) -> Iterator[str]:
-    """A drill that must trip what is not measured here could never pass."""
+    """A drill that must trip what is not measured here could never pass; one that trips more ends the stage."""
     known = {one.id: one for one in criteria}
+    names = [one.name for one in stage.drills]
+    for twice in dict.fromkeys(one for one in names if names.count(one) > 1):
+        yield f"drill {twice}: stands {names.count(twice)} times; allowed: once in a part"
     for drill in stage.drills:
+        for broken in _ended_by(drill.name, criteria):
+            if broken not in drill.trips:
+                yield f"drill {drill.name}: breaks {broken!r}, which would end the stage; allowed: named under trips"
         for name in drill.trips:
             if name not in known:
                 yield f"drill {drill.name}: trips {name!r}, which is no criterion here; allowed: one of the stage's"

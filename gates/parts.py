@@ -19,7 +19,7 @@ from gates.criteria import Seconds
 Quote = Annotated[Decimal, Field(gt=0, le=Decimal("10000000"), allow_inf_nan=False)]
 Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]{5,20}$")]
 Symbols = Annotated[tuple[Symbol, ...], Field(min_length=1)]
-DrillName = Literal["freeze", "maker-policy"]
+DrillName = Literal["freeze", "maker-policy", "kill-switch", "restart", "orphan", "stream-loss", "alert", "backup"]
 
 STEP_MAX: Final = Decimal("1.2")
 """How many times the size before it a step may have."""
@@ -34,7 +34,8 @@ class Drill(_Part):
     """A planned fault, made before the part's watch begins, so that nothing of it counts in what is judged.
 
     `trips`: criteria of the stage that must FAIL within `window_s` of it; a drill that does not trip them has shown
-    that a fault of that kind would not be seen.
+    that a fault of that kind would not be seen. Those of phase guard end no stage meanwhile, and must PASS again within
+    the window, without what the drill made them count.
     """
 
     name: DrillName

@@ -67,8 +67,13 @@ MODES: Mapping[str, tuple[str, ...]] = {
 """What makes a run one of that env."""
 
 
-def bot_command(env: str, sizes: Sizes, state_dir: Path, settings: Path) -> list[str]:
-    """The argument list of a run in that env (shadow, testnet or live), without any secret."""
+def bot_command(
+    env: str, sizes: Sizes, state_dir: Path, settings: Path, *, obs_port: int = 0, recover: bool = False
+) -> list[str]:
+    """The argument list of a run in that env (shadow, testnet or live), without any secret.
+
+    `obs_port` 0: any that is free. `recover`: it goes on from the journal in its state folder.
+    """
     # fmt: off
     return [
         sys.executable, "-m", "bot", "run", *MODES[env],
@@ -76,8 +81,9 @@ def bot_command(env: str, sizes: Sizes, state_dir: Path, settings: Path) -> list
         "--max-inv", sizes.inventory_max_quote, "--max-total", sizes.total_max_quote,
         "--edge-threshold", sizes.edge_threshold_bps, "--post-only-offset-bps", sizes.post_only_offset_bps,
         "--min-qty-pad", sizes.min_qty_pad, "--durable-state", "--state-dir", str(state_dir),
-        "--recon-interval-s", "2", "--obs", "--obs-host", "127.0.0.1", "--obs-port", "0",
+        "--recon-interval-s", "2", "--obs", "--obs-host", "127.0.0.1", "--obs-port", str(obs_port),
         "--log-file", str(state_dir / "bot.log"), "--settings", str(settings),
+        *(("--recover",) if recover else ()),
     ]
     # fmt: on
 
@@ -119,6 +125,31 @@ def start_process(
     if identity is None:
         raise BotEnded(f"bot in {state_dir} ended at once: {last_words(state_dir)}")
     return identity
+
+
+TOTALS_BEFORE = "totals_before_restart.json"
+
+
+def leave_for_restart(state_dir: Path, totals: Mapping[str, int]) -> None:
+    """Before a bot is started again on its journal: its first word must be told from that of the one before, and a new
+    process counts from 0 while the journal counts on. `totals`: what the journal has, by metric name."""
+    stdout = state_dir / "stdout.log"
+    if stdout.exists():
+        stdout.replace(state_dir / f"stdout-{time.time_ns()}.log")
+    part = state_dir / f"{TOTALS_BEFORE}.part"
+    part.write_text(json.dumps(dict(totals)))
+    part.replace(state_dir / TOTALS_BEFORE)
+
+
+def counted_before_restart(state_dir: Path) -> dict[str, int]:
+    """What the journal had counted when the present process began; none where it is the first one. Raises OSError."""
+    try:
+        found = json.loads((state_dir / TOTALS_BEFORE).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise OSError(f"{state_dir / TOTALS_BEFORE}: not what was left there ({error})") from error
+    return {str(name): int(count) for name, count in found.items()}
 
 
 async def wait_ready(run: str, identity: Identity, state_dir: Path, deadline_s: float = READY_DEADLINE_S) -> BotProcess:

@@ -105,9 +105,9 @@ class Operator:
     async def freeze(self, reason: str) -> Told:
         return await self._call("POST", "/api/ui/freeze", self._approve, {"reason": reason})
 
-    async def drill(self, name: str) -> Told:
-        """`/drill/{name}`: makes a planned fault happen in the bot."""
-        return await self._call("POST", f"/drill/{name}", self._approve, {"operator": "guard"})
+    async def drill(self, name: str, **more: str) -> Told:
+        """`/drill/{name}`: makes a planned fault happen in the bot, or announces one. `more`: what it is told of it."""
+        return await self._call("POST", f"/drill/{name}", self._approve, {"operator": "guard", **more})
 
     async def cancel_all(self, reason: str) -> Told:
         return await self._call("POST", "/api/ui/cancel-all", self._approve, {"reason": reason})

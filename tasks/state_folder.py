@@ -67,6 +67,19 @@ class StateFolder:
         return self.prometheus / "targets"
 
     @property
+    def rules(self) -> Path:
+        """The alert rules that Prometheus has loaded; what stands in it is read again when it is told to."""
+        return self.prometheus / "rules"
+
+    @property
+    def backups(self) -> Path:
+        return self.root / "backups"
+
+    def kill_switch_reports(self, account: str) -> Path:
+        """Where every kill switch of the account leaves its report."""
+        return self.root / "kill_switch" / account
+
+    @property
     def accounts(self) -> Path:
         return self.root / "accounts"
 

@@ -21,6 +21,7 @@ from tasks.account_file import AccountAccess, AccountFileError
 from tasks.rollback import DeskError, OpenOrders
 
 if TYPE_CHECKING:
+    from bot.runtime.kill_switch_report import Report
     from bot.venues.bybit.account_client import AccountClient
     from bot.venues.bybit.hosts import BybitHosts
     from tasks.account_keys import AccountKeys
@@ -76,22 +77,28 @@ class VenueDesk:
         """Any other read of the account client, for preflight. Raises DeskError."""
         return await self._read(ask)
 
-    async def _kill_switch(self, *, flatten: bool, deadline_s: float) -> str:
+    async def kill_switch(
+        self, *, execute: bool = True, flatten: bool = False, deadline_s: float = CANCEL_DEADLINE_S
+    ) -> Report:
+        """One run of it, and what it proved; without `execute` it only looks. Never raises for what a venue can do."""
         from bot.runtime.kill_switch import KillSwitch
         from bot.runtime.written_orders import orders_that_may_stand
 
         known = partial(orders_that_may_stand, [] if self._state_dir is None else [self._state_dir])
         offset_ns = time.time_ns() - time.monotonic_ns()
 
-        def work() -> str:
+        def work() -> Report:
             # What comes late is waited for by whoever asks for the proof: flattening must not wait for it.
             switch = KillSwitch(self._open(), (), late_s=0.0, known=known, positions_of=self._symbols)
-            report = switch.run(True, flatten, deadline_s, lambda: offset_ns + time.monotonic_ns(), time.sleep)
-            if report.status != "executed":
-                raise DeskError(f"kill switch: {'; '.join(report.errors)}")
-            return f"kill switch {report.status}: {report.cancelled} cancelled, {len(report.reads)} reads"
+            return switch.run(execute, flatten, deadline_s, lambda: offset_ns + time.monotonic_ns(), time.sleep)
 
         return await asyncio.to_thread(work)
+
+    async def _kill_switch(self, *, flatten: bool, deadline_s: float) -> str:
+        report = await self.kill_switch(flatten=flatten, deadline_s=deadline_s)
+        if report.status != "executed":
+            raise DeskError(f"kill switch: {'; '.join(report.errors)}")
+        return f"kill switch {report.status}: {report.cancelled} cancelled, {len(report.reads)} reads"
 
     async def _read(self, ask: Callable[[AccountClient], T]) -> T:
         try:

@@ -135,10 +135,15 @@ class StopRequested(Told, frozen=True, tag=True):
 
 
 class DrillRequested(Told, frozen=True, tag=True):
-    """An operator offers the maker policy what it must hold back. `name`: maker-policy. Nothing of it is sent."""
+    """An operator announces a drill: what follows from it is planned.
+
+    `name`: maker-policy (what it must hold back is offered to it), orphan (`subject`: the client order id that another
+    client is about to place), stream-loss (both streams are about to be cut).
+    """
 
     name: str
     who: str
+    subject: str = ""
 
 
 class ResumeRequested(Told, frozen=True, tag=True):

@@ -120,12 +120,21 @@ class Conditions:
                 self._state.counters.add("mm_ws_drops_undetected_total")
             self._market("stale_book", stale)
             self._edge()
-            self._market("venue_unreachable", self.unreachable())
+            self._unreachable()
             self._market("venue_slow", self.slow())
             self._market("statement_stale", self._unstated())
         self._rates()
         self._account()
         self.losses()
+
+    def _unreachable(self) -> None:
+        """A loss that a drill announced is planned until both streams are back and the account is read."""
+        state, cause = self._state, self.unreachable()
+        planned = state.loss_is_planned
+        if planned and not cause and state.stops.holds("drill_stream_loss"):
+            state.planned_loss_until_ns = 0
+        self._market("drill_stream_loss", cause if planned else "")
+        self._market("venue_unreachable", "" if planned else cause)
 
     def unreachable(self) -> str:
         """What keeps us from the venue, empty where nothing does."""

@@ -1,6 +1,7 @@
-"""Drills of the engine's own rules: what must be held back is offered to them, and nothing of it is sent.
+"""Drills of the engine's own rules: what must be held back is offered to them, what is about to happen is announced.
 
-The quotes offered are of a drill, not of the strategy, so they are counted and told each time, news or not.
+The quotes offered are of a drill, not of the strategy, so they are counted and told each time, news or not; nothing of
+them is sent. What is announced is found and met as if it had not been: only the stop that follows is class planned.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from bot.domain.events import DrillRequested
 from bot.domain.order import Side
 from bot.engine.desk import Desk
 from bot.engine.maker_policy import Blocked
+from bot.engine.parameters import NS_PER_S
 from bot.engine.quote_cycle import QuoteCycle
 from bot.engine.quoting import Quote
 from bot.engine.state import State
 
 MAKER_POLICY: Final = "maker-policy"
+ORPHAN: Final = "orphan"
+STREAM_LOSS: Final = "stream-loss"
+PLANNED_LOSS_NS: Final = 30 * NS_PER_S
+"""How long an announced loss of the streams stays planned; what lasts longer is the venue's, and class market."""
 
 
 class Drills:
@@ -26,9 +32,19 @@ class Drills:
         self._cycle = cycle
 
     def run(self, event: DrillRequested) -> None:
+        """Announces what is about to happen, or offers what must be held back."""
+        state = self._state
+        state.note("INFO", "drill", drill=event.name, who=event.who, subject=event.subject)
+        if event.name == ORPHAN:
+            state.planned_orphans.add(event.subject)
+        elif event.name == STREAM_LOSS:
+            state.planned_loss_until_ns = state.now_ns + PLANNED_LOSS_NS
+        else:
+            self._offer_all(event)
+
+    def _offer_all(self, event: DrillRequested) -> None:
         """Offers every symbol a quote that crosses and one that is too small. A symbol without a book is told of."""
         state = self._state
-        state.note("INFO", "drill", drill=event.name, who=event.who)
         for symbol, desk in self._cycle.desks.items():
             top = state.books[symbol].top
             if top is None:

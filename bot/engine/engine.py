@@ -305,7 +305,8 @@ class Engine(Shown):
         else:
             state.private_up_since_ns = 0
         if state.ready:
-            self._stopping.enter("venue_unreachable", f"{event.stream} stream down: {event.reason}")
+            reason = "drill_stream_loss" if state.loss_is_planned else "venue_unreachable"
+            self._stopping.enter(reason, f"{event.stream} stream down: {event.reason}")
 
     def _instruments_read(self, event: ev.InstrumentsRead) -> None:
         state = self._state

@@ -157,6 +157,8 @@ class Reconciliation:
     def _forget_cleared(self, symbol: str, seen: dict[tuple[str, Kind, str], None]) -> None:
         for key in [key for key in self._suspicions if key[0] == symbol and key not in seen]:
             del self._suspicions[key]
+            if key[2] in self._state.planned_orphans:
+                self._state.stops.cause_gone("drill_orphan", self._state.now_ns)
 
     def _suspect(self, key: tuple[str, Kind, str], asked_at_ns: int, venue: VenueOrder | None) -> None:
         symbol, kind, client_order_id = key
@@ -176,7 +178,9 @@ class Reconciliation:
             self._count(kind, symbol, client_order_id)
             if kind == "orders_remote_only":
                 self._revive(client_order_id)
-                self._stopping.enter("recon_divergence", f"{kind} {client_order_id}")
+                planned = client_order_id in self._state.planned_orphans
+                reason = "drill_orphan" if planned else "recon_divergence"
+                self._stopping.enter(reason, f"{kind} {client_order_id}")
         if kind == "orders_remote_only":
             self._cancel_orphan(suspicion, symbol, client_order_id, venue)
         else:

@@ -165,6 +165,10 @@ class State:
         """idempotency keys of requests from outside, oldest first"""
         self.releases: dict[str, Release] = {}
         """requests to release stops by their ids, oldest first, of this process alone"""
+        self.planned_orphans: set[str] = set()
+        """client order ids that a drill has announced"""
+        self.planned_loss_until_ns = 0
+        """until when a loss of the streams is a drill's; 0: no drill"""
         self._ready = False
         self.may_quote_until_ns = 0
         """until when quoting is permitted as things stand: 0 where it is not, NEVER_NS where no grant is needed"""
@@ -237,6 +241,16 @@ class State:
     @property
     def view(self) -> View:
         return self.stops.view(ready=self._ready)
+
+    @property
+    def loss_is_planned(self) -> bool:
+        """Whether a stream that is lost now is a drill's."""
+        return self.now_ns < self.planned_loss_until_ns
+
+    @property
+    def equity_told(self) -> EquityCurve:
+        """The curve of equity as it was last told: for showing, which must not change what is decided."""
+        return self._equity
 
     @property
     def has_grant(self) -> bool:

@@ -72,6 +72,8 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("journal_unwritable", "fault", "people", View.HELD),
         # people
         Stop("drill", "planned", "auto", View.FROZEN),
+        Stop("drill_orphan", "planned", "auto", View.FROZEN),  # an announced order that reconciliation found
+        Stop("drill_stream_loss", "planned", "auto", View.FROZEN),  # an announced loss of the streams
         Stop("operator_cancel_all", "planned", "auto", View.FROZEN),
         Stop("operator_freeze", "planned", "people", View.FROZEN),
         Stop("operator_hold", "planned", "people", View.HELD),

@@ -96,6 +96,8 @@ class Parts(NamedTuple):
     """How long the venue takes a request after it was signed: so long an order of unknown outcome may still come."""
     tick_s: float = TICK_S
     filters_lifetime_ns: int = LIFETIME_NS
+    cut_streams: Callable[[], int] = lambda: 0
+    """Closes the venue's sockets, for a drill, and says how many; without a venue there are none."""
 
 
 class Loop:

@@ -19,7 +19,8 @@ import msgspec
 from aiohttp import web
 
 from bot.domain.events import DrillRequested, Event, GrantReceived, ShutdownRequested, StopRequested
-from bot.engine.drills import MAKER_POLICY
+from bot.engine.drills import MAKER_POLICY, ORPHAN, STREAM_LOSS
+from bot.engine.parameters import OWN_PREFIX
 from bot.engine.state import Release
 from bot.runtime.exporter import CONTENT_TYPE
 from bot.runtime.grant import TTL_S_MAX, GrantHolder, GrantRefused, LowerEpoch
@@ -62,9 +63,10 @@ class StopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DrillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who drills."""
+    """Who drills. `order`: for the drill `orphan` alone, the client order id that another client is about to place."""
 
     operator: Annotated[str, msgspec.Meta(min_length=1, max_length=80)] = "operator"
+    order: Annotated[str, msgspec.Meta(max_length=36)] = ""
 
 
 class Bot(Protocol):
@@ -84,6 +86,9 @@ class Bot(Protocol):
 
     @property
     def release_expires_s(self) -> int: ...
+
+    def cut_streams(self) -> int:
+        """Closes the bot's own sockets under its feet, as a venue would; each is opened again by itself. How many."""
 
     def checks(self) -> dict[str, bool]: ...
 
@@ -238,7 +243,12 @@ def _drill_handler(bot: Bot, gate: TokenGate) -> Handler:
             body = _decode(raw, DrillBody)
         except msgspec.ValidationError as error:
             return _json({"error": _field_error(error)}, 422)
+        if (name == ORPHAN) != body.order.startswith(OWN_PREFIX):
+            needed = f"needs one that begins with {OWN_PREFIX}" if name == ORPHAN else f"allowed for {ORPHAN} alone"
+            return _json({"error": f"order: {body.order!r}, {needed}"}, 422)
         bot.tell(DRILLS[name](bot.now_ns(), body))
+        if name == STREAM_LOSS and not bot.cut_streams():
+            return _json({"error": f"drill {name!r}: no socket is open that could be cut"}, 409)
         return _json({"state": bot.status()["state"], "drill": name})
 
     return drill
@@ -311,6 +321,8 @@ STOPPING_CALLS: Final[dict[str, Callable[[int, StopBody], Event]]] = {
 DRILLS: Final[dict[str, Callable[[int, DrillBody], Event]]] = {
     "freeze": lambda now_ns, body: StopRequested(now_ns, "drill", "planned", "auto", body.operator),
     MAKER_POLICY: lambda now_ns, body: DrillRequested(now_ns, MAKER_POLICY, body.operator),
+    ORPHAN: lambda now_ns, body: DrillRequested(now_ns, ORPHAN, body.operator, body.order),
+    STREAM_LOSS: lambda now_ns, body: DrillRequested(now_ns, STREAM_LOSS, body.operator),
 }
 """What `POST /drill/{name}` makes happen."""
 

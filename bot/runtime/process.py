@@ -62,6 +62,9 @@ class Process:
         else:
             self._loop.tell(event)
 
+    def cut_streams(self) -> int:
+        return self._parts.cut_streams()
+
     @property
     def iterations(self) -> int:
         """Market updates that every symbol has had."""

@@ -25,6 +25,7 @@ def status_of(state: State, grant: GrantHolder, started: Started, now_ns: int) -
         "positions": positions(state),
         "pnl": pnl_of(state),
         "statement": statement_of(state, now_ns),
+        "losses": losses_of(state),
         "digest": started.config_digest,
         "version": started.version,
         "run": started.run,
@@ -70,6 +71,16 @@ def pnl_of(state: State) -> dict[str, str]:
     """Profit and loss of all symbols together by kind, quote, decimals as text."""
     pnl = pnl_total(state)
     return {kind: plain(getattr(pnl, kind)) for kind in PNL_KINDS}
+
+
+def losses_of(state: State) -> dict[str, str]:
+    """What the limits on losing go by, quote: the results that the day's loss and the drawdown are measured from, and
+    both. They outlive the process."""
+    curve = state.equity_told
+    peak_quote = curve.oldest_quote if curve.peak_quote is None else curve.peak_quote
+    shown = {"since": curve.oldest_quote, "peak": peak_quote}
+    shown |= {"loss_24h": curve.loss_24h_quote, "drawdown": curve.drawdown_quote}
+    return {f"{name}_quote": plain(value) for name, value in shown.items()}
 
 
 def checks_of(state: State) -> dict[str, bool]:

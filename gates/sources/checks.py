@@ -84,6 +84,30 @@ class CheckContext(Protocol):
         """Net result of all live attempts of this candidate in the last 24 hours; None where one of them is unknown."""
 
     @property
+    def kill_switch_runs(self) -> int | None:
+        """Kill switches carried out on the account since what is judged began; None where that is not known."""
+
+    @property
+    def kill_switch_error(self) -> str:
+        """Why it is not known."""
+
+    @property
+    def alerts_firing(self) -> int | None:
+        """Alerts about this bot that fire; None where no rule is loaded or Prometheus does not tell."""
+
+    @property
+    def alerts_error(self) -> str:
+        """Why it is not known."""
+
+    @property
+    def backup_whole(self) -> bool | None:
+        """Whether the newest restored backup is whole; None where there is none."""
+
+    @property
+    def backup_error(self) -> str:
+        """What is wrong with it, or why it is not known."""
+
+    @property
     def told_error(self) -> str:
         """Why one of the last three is missing."""
 
@@ -127,6 +151,12 @@ class CheckFacts:
     margin_ratio: Decimal | None = None
     watchdog_beats: bool | None = None
     watchdog_said: str = ""
+    kill_switch_runs: int | None = None
+    kill_switch_error: str = ""
+    alerts_firing: int | None = None
+    alerts_error: str = ""
+    backup_whole: bool | None = None
+    backup_error: str = ""
 
 
 class Answer(NamedTuple):
@@ -237,6 +267,24 @@ def _watchdog_beats(context: CheckContext) -> Answer:
     return _flag(context.watchdog_beats, context.watchdog_said)
 
 
+def _kill_switch_unused(context: CheckContext) -> Answer:
+    if context.kill_switch_runs is None:
+        return Answer(None, Cause.SOURCE_ERROR, context.kill_switch_error or "its reports could not be read")
+    return Answer(Decimal(context.kill_switch_runs))
+
+
+def _alerts_firing(context: CheckContext) -> Answer:
+    if context.alerts_firing is None:
+        return Answer(None, Cause.SOURCE_ERROR, context.alerts_error or "Prometheus did not tell its alerts")
+    return Answer(Decimal(context.alerts_firing))
+
+
+def _backup_is_whole(context: CheckContext) -> Answer:
+    if context.backup_whole is None:
+        return Answer(None, Cause.NO_DATA, context.backup_error or "no backup has been restored yet")
+    return _flag(context.backup_whole, context.backup_error)
+
+
 CHECKS: Final[Mapping[str, Check]] = {
     "process_up": Check(_process_up, "flag", "The process that was launched still runs."),
     "digest_as_signed": Check(_digest_as_signed, "flag", "The bot runs the code and settings that were signed."),
@@ -246,6 +294,13 @@ CHECKS: Final[Mapping[str, Check]] = {
     ),
     "drills_passed": Check(_drills_passed, "count", "Drills of this part that have not passed."),
     "report_repeats": Check(_report_repeats, "flag", "The same shadow run twice gives the same report, byte for byte."),
+    "kill_switch_unused": Check(
+        _kill_switch_unused, "count", "Kill switches that were carried out on the account since what is judged began."
+    ),
+    "alerts_firing": Check(_alerts_firing, "count", "Alerts about this bot that fire now, by Prometheus' own word."),
+    "backup_is_whole": Check(
+        _backup_is_whole, "flag", "The newest restored backup has every row, and its chains hold."
+    ),
     "candidate_pnl_24h": Check(
         _candidate_pnl_24h, "quote", "Net result of all live attempts of the candidate in the last 24 hours."
     ),

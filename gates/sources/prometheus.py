@@ -106,6 +106,33 @@ class PrometheusSource:
         found = {series["metric"]["metric"]: _finite(series["value"][1]) for series in answer}
         return {name: value for name, value in found.items() if value is not None}
 
+    async def firing(self, account: str, rollout: str, stage: str) -> int | Failed:
+        """How many alerts about this bot fire, by Prometheus' own word; Failed where no alert rule is loaded: the
+        silence of rules that are not there says nothing."""
+        loaded = await self._told("/api/v1/rules?type=alert")
+        if isinstance(loaded, Failed):
+            return loaded
+        if not any(group.get("rules") for group in loaded.get("groups", ())):
+            return Failed(Cause.NO_DATA, f"{self.url} has no alert rule loaded")
+        told = await self._told("/api/v1/alerts")
+        if isinstance(told, Failed):
+            return told
+        wanted = {"account": account, "rollout": rollout, "stage": stage}.items()
+        return sum(1 for one in told["alerts"] if one["state"] == "firing" and wanted <= one["labels"].items())
+
+    async def _told(self, path: str) -> dict[str, Any] | Failed:
+        """The `data` of a GET of Prometheus' API."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                data = json.loads((await self._client.get(path)).content)["data"]
+        except (TimeoutError, httpx.TimeoutException):
+            return Failed(Cause.SOURCE_UNREACHABLE, f"{self.url} did not answer within {self._timeout_s:g} s")
+        except httpx.TransportError as error:
+            return Failed(Cause.SOURCE_UNREACHABLE, f"{self.url}: {type(error).__name__}")
+        except (ValueError, KeyError, TypeError):
+            return Failed(Cause.SOURCE_ERROR, f"{path}: not an answer in Prometheus' form")
+        return data if isinstance(data, dict) else Failed(Cause.SOURCE_ERROR, f"{path}: no object")
+
     async def query(self, query: str, at_s: float) -> list[Any] | Failed:
         """Prometheus' `result` list for an instant query at `at_s`, or why there is none."""
         form = {"query": query, "time": f"{at_s:.3f}", "timeout": f"{max(1, round(self._timeout_s * 1000))}ms"}

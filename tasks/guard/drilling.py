@@ -2,7 +2,8 @@
 
 Each is measured over its own window: PromQL since the drill began, totals from what was counted until then. Expected is
 that they FAIL; a drill whose criteria do not, or after which the bot does not quote again, has failed, and the
-candidate with it. What could not be made or measured is nobody's fault but ours.
+candidate with it. Guard criteria among them end nothing meanwhile, and have to PASS again without what the drill made
+them count. What could not be made or measured is nobody's fault but ours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import logging
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.journal import JournalError
 from gates.course import Happening, Step
@@ -23,33 +28,63 @@ from gates.promql import Selector
 from gates.sources.prometheus import PrometheusSource
 from gates.sources.tables import measure_tables, totals_of
 from gates.sources.totals import Totals
+from gates.stages import criteria_of
 from tasks.guard.closing import end_stage
-from tasks.guard.keeping import judged
+from tasks.guard.drill_faults import (
+    DrillFailed,
+    DrillNotRun,
+    Fault,
+    Freeze,
+    KillSwitchRun,
+    MakerPolicy,
+    Orphan,
+    Restart,
+    StreamLoss,
+)
+from tasks.guard.drill_operations import Alert, Backup
+from tasks.guard.drilled import BEFORE, SILENCED, add, counts
+from tasks.guard.grants import Fenced
+from tasks.guard.keeping import Kept, judged, storing
+from tasks.guard.looking import measure_now
 from tasks.guard.parts import begin_watch
+from tasks.guard.readings import read_checks
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record_tables import Drill as DrillRow
+from tasks.record_writer import EpochLost
 
 log = logging.getLogger("slipway.guard.drilling")
 LOOK_EVERY_S = 0.5
-CALL_AGAIN_S = 1.0
 
-
-class DrillNotRun(Exception):
-    """The drill could not be made or measured; one line."""
+FAULTS: Final[Mapping[str, type[Fault]]] = {
+    "freeze": Freeze,
+    "maker-policy": MakerPolicy,
+    "kill-switch": KillSwitchRun,
+    "restart": Restart,
+    "orphan": Orphan,
+    "stream-loss": StreamLoss,
+    "alert": Alert,
+    "backup": Backup,
+}
+"""How each drill that a plan may name is made."""
 
 
 async def drill_by_hand(guard: GuardState, active: Active, name: str) -> None:
     """A drill that somebody asks for in the middle of a watch, which then begins anew. Raises Refused."""
-    known = [one for number in range(active.whole.part_count) for one in active.whole.at(number).drills]
-    if name not in {one.name for one in known}:
-        allowed = ", ".join(sorted({one.name for one in known})) or "none: the plan names no drill for it"
+    known = {one.name: (one, number) for number, one in reversed(_declared(active))}
+    if name not in known:
+        allowed = ", ".join(sorted(known)) or "none: the plan names no drill for it"
         raise Refused(f"drill {name!r} in stage {active.row.stage}; allowed: {allowed}")
     if active.step is Step.DRILLS:
         return
     if active.step is not Step.WATCH:
         raise Refused(f"a drill is run in the middle of a watch; the stage is {active.row.step}")
-    await _open(guard, active, next(one for one in known if one.name == name))
+    await _open(guard, active, known[name][0])
     await guard.move(active, Happening.DRILLS_BEGUN)
+
+
+def _declared(active: Active) -> list[tuple[int, Drill]]:
+    """Every drill of the stage, with the number of its part."""
+    return [(number, one) for number in range(active.whole.part_count) for one in active.whole.at(number).drills]
 
 
 async def run_drills(guard: GuardState, active: Active) -> None:
@@ -62,8 +97,7 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     passed = {row.name for row in of_part if row.outcome == "passed"}
     open_rows = {row.name: row for row in of_part if not row.outcome}
     wanted = {one.name: one for one in active.stage.drills if one.name not in passed}
-    everywhere = [one for number in range(active.whole.part_count) for one in active.whole.at(number).drills]
-    wanted |= {one.name: one for one in everywhere if one.name in open_rows}
+    wanted |= {one.name: one for _, one in reversed(_declared(active)) if one.name in open_rows}
     for drill in wanted.values():
         row = open_rows.get(drill.name) or await _open(guard, active, drill)
         if not await _run(guard, active, drill, row):
@@ -72,31 +106,58 @@ async def run_drills(guard: GuardState, active: Active) -> None:
         await begin_watch(guard, active, Happening.DRILLS_PASSED)  # else the course looks again at its next turn
 
 
+def _criteria(active: Active, drill: Drill) -> tuple[Criterion, ...]:
+    """What the drill must trip: as the present part measures it, else as the part that declares the drill does."""
+    parts = [number for number, one in _declared(active) if one.name == drill.name]
+    declared = [one for number in parts for one in criteria_of(active.whole.at(number))]
+    known = {one.id: one for one in (*reversed(declared), *active.criteria)}
+    return tuple(known[name] for name in drill.trips if name in known)
+
+
 async def _open(guard: GuardState, active: Active, drill: Drill) -> DrillRow:
-    row = DrillRow(stage_run_id=active.id, name=drill.name, part=active.row.part, criteria=list(drill.trips))
+    """Its row, with what its totals are now: a guard that comes back in the middle must not take off less."""
+    before: dict[str, str] = {}
+    if counted := counts(_criteria(active, drill), drill.trips):
+        before = await _totals(active, counted) or {}
+    proof = {BEFORE: before} if before else {}
+    row = DrillRow(
+        stage_run_id=active.id, name=drill.name, part=active.row.part, criteria=list(drill.trips), proof=proof
+    )
     row.id = await guard.store.call(guard.store.record.add_drill, row)
     return row
+
+
+async def _totals(active: Active, criteria: Sequence[Criterion]) -> dict[str, str] | None:
+    """What the journal has counted for each of these so far; None where one cannot be read."""
+    if active.state_dir is None:
+        return None
+    journals = [active.state_dir / "journal.db"]
+    readings = await asyncio.to_thread(measure_tables, criteria, journals, now_ms())
+    if any(not one.samples or one.samples[0].value is None for one in readings):
+        return None
+    return {one.criterion_id: plain(value) for one in readings if (value := one.samples[0].value) is not None}
 
 
 async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -> bool:
     """Whether it passed; where it did not, the stage is being ended."""
     log.info("drill %s begins; it must trip %s", drill.name, ", ".join(drill.trips))
+    run = _Run(guard, active, drill, row)
+    began_ms, before = now_ms(), active.history
+    active.drilled.expect(run.criteria, drill.trips, began_ms / 1000, silenced=drill.name in SILENCED)
     try:
-        tripped = await _tripped(active, drill, guard.prometheus_url)
-    except DrillNotRun as error:
-        await guard.store.call(guard.store.record.end_drill, row.id or 0, "not_run", {"why": str(error)})
-        _end(guard, active, drill, Action.PARK, str(error))
-        return False
-    missing = [name for name in drill.trips if name not in tripped]
-    if not active.at(Step.DRILLS):
-        return False
-    if missing:
-        said = f"not seen to trip: {', '.join(missing)}"
-        await guard.store.call(guard.store.record.end_drill, row.id or 0, "failed", {**tripped, "why": said})
-        _end(guard, active, drill, Action.ROLL_BACK, said)
-        return False
-    await guard.store.call(guard.store.record.end_drill, row.id or 0, "passed", dict(tripped))
-    said = ", ".join(f"{name} {value}" for name, value in tripped.items())
+        outcome, why = await run.outcome()
+        if not active.at(Step.DRILLS):
+            return False
+        proof: dict[str, Any] = {**run.proof, "why": why} if why else run.proof
+        await guard.store.call(guard.store.record.end_drill, row.id or 0, outcome, proof)
+        if outcome != "passed":
+            _end(guard, active, drill, Action.PARK if outcome == "not_run" else Action.ROLL_BACK, why)
+            return False
+    finally:
+        if active.drilled.silenced and active.history is not None and before is not None:
+            active.history = active.history.seen_since(began_ms, before, now_ms())
+        active.drilled.lift(now_ms())
+    said = ", ".join(f"{name} {value}" for name, value in run.proof.items())
     guard.notice(active, "drill", f"drill {drill.name} passed: tripped {said}", row.id)
     return True
 
@@ -108,52 +169,121 @@ def _end(guard: GuardState, active: Active, drill: Drill, action: Action, said: 
     end_stage(guard, active, Decision(action, fault, name, None, limit, (), now_ms(), said))  # type: ignore[arg-type]
 
 
-async def _tripped(active: Active, drill: Drill, prometheus_url: str) -> Mapping[str, str]:
-    """Criterion → the value by which it was tripped; those that were not are missing. Raises DrillNotRun."""
-    if active.operator is None or active.state_dir is None:
-        raise DrillNotRun("the bot has not told its address")
-    journal = active.state_dir / "journal.db"
-    try:
-        before = await asyncio.to_thread(totals_of, journal)
-    except (JournalError, OSError, sqlite3.Error) as error:
-        raise DrillNotRun(str(error)) from error
-    since_s, until = time.time(), time.monotonic() + drill.window_s
-    await _call(active, drill, until)
-    criteria = [one for one in active.criteria if one.id in drill.trips]
-    tripped: dict[str, str] = {}
-    quotes_again, last = False, {}
-    plan = active.plan
-    source = PrometheusSource(prometheus_url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s)
-    async with source:
-        while active.at(Step.DRILLS) and time.monotonic() < until:
-            open_ones = [one for one in criteria if one.id not in tripped]
-            for one in await _measured(active, open_ones, source, since_s, before):
-                last[one.criterion_id] = one
-                if one.outcome is Outcome.FAIL:
-                    tripped[one.criterion_id] = "" if one.value is None else plain(one.value)
-            quotes_again = await _is_running(active)
-            if len(tripped) == len(drill.trips) and quotes_again:
-                return tripped
+class _Run:
+    """One drill: made, seen, undone, and all as before. `proof`: by what each criterion was tripped, and what else
+    was shown."""
+
+    def __init__(self, guard: GuardState, active: Active, drill: Drill, row: DrillRow) -> None:
+        self.guard, self.active, self.drill, self.row = guard, active, drill, row
+        self.criteria = _criteria(active, drill)
+        self.proof: dict[str, str] = {}
+        self._until = time.monotonic() + drill.window_s
+        self._uncounted: dict[str, Decimal] = dict(active.drilled.uncounted)
+
+    async def outcome(self) -> tuple[str, str]:
+        """(passed | failed | not_run, why)."""
+        try:
+            await self._course()
+        except DrillNotRun as error:
+            return "not_run", str(error)
+        except DrillFailed as error:
+            return "failed", str(error)
+        except (EpochLost, Fenced, SQLAlchemyError) as error:
+            return "not_run", f"the bot could not be taken over again: {' '.join(str(error).split())[:200]}"
+        return "passed", ""
+
+    async def _course(self) -> None:
+        active = self.active
+        if active.operator is None and active.bot is None:
+            raise DrillNotRun("the bot has not told its address")
+        if active.state_dir is None:
+            raise DrillNotRun("the bot has no state folder")
+        try:
+            before = await asyncio.to_thread(totals_of, active.state_dir / "journal.db")
+        except (JournalError, OSError, sqlite3.Error) as error:
+            raise DrillNotRun(str(error)) from error
+        made_by = self._until - self.drill.window_s / 2
+        fault = FAULTS[self.drill.name](self.guard, active, self.row.id or 0, made_by)
+        try:
+            await fault.make()
+            await self._tripped(before)
+        finally:
+            await fault.undo()
+        await self._as_before()
+        await fault.prove()
+        self.proof |= fault.proof
+
+    async def _tripped(self, before: Totals) -> None:
+        """Until every criterion has failed. Raises DrillFailed, DrillNotRun."""
+        last: dict[str, Measurement] = {}
+        plan = self.active.plan
+        url = self.guard.prometheus_url
+        async with PrometheusSource(url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s) as source:
+            while self.active.at(Step.DRILLS) and time.monotonic() < self._until:
+                for one in await self._measured(source, before):
+                    last[one.criterion_id] = one
+                    if one.outcome is Outcome.FAIL:
+                        self.proof[one.criterion_id] = "" if one.value is None else plain(one.value)
+                if len(self.proof) == len(self.drill.trips):
+                    return
+                await asyncio.sleep(LOOK_EVERY_S)
+        missing = [name for name in self.drill.trips if name not in self.proof]
+        unknown = [name for name in missing if name in last and last[name].outcome is Outcome.UNKNOWN]
+        if unknown:
+            raise DrillNotRun(f"{unknown[0]} could not be measured: {last[unknown[0]].reason}")
+        raise DrillFailed(f"not seen to trip: {', '.join(missing)}")
+
+    async def _measured(self, source: PrometheusSource, before: Totals) -> list[Measurement]:
+        """What has not failed yet, measured since the drill began."""
+        active = self.active
+        row, state_dir, since_s = active.row, active.state_dir, active.drilled.since_s
+        if state_dir is None or since_s is None:
+            return []
+        criteria = [one for one in self.criteria if one.id not in self.proof]
+        journals = [state_dir / "journal.db"]
+        readings = await asyncio.to_thread(
+            lambda: measure_tables(criteria, journals, now_ms(), None, before, all_from_baseline=True)
+        )
+        readings += await source.measure(criteria, Selector(row.account, row.rollout, row.stage, since_s), time.time())
+        if any(one.source == "check" for one in criteria):
+            readings += await read_checks(self.guard, active, criteria, source)
+        return [one for _, one in judged(criteria, readings)]
+
+    async def _as_before(self) -> None:
+        """Until the bot quotes, and the guard criteria that were tripped PASS without what it made them count.
+
+        Raises DrillFailed.
+        """
+        said = "the bot does not quote again"
+        while self.active.at(Step.DRILLS):
+            if await _is_running(self.active):
+                said = await self._passes_again()
+                if not said:
+                    return
+            if time.monotonic() >= self._until:
+                raise DrillFailed(said)
             await asyncio.sleep(LOOK_EVERY_S)
-    unseen = [name for name, one in last.items() if name not in tripped and one.outcome is Outcome.UNKNOWN]
-    if unseen and active.at(Step.DRILLS):
-        raise DrillNotRun(f"{unseen[0]} could not be measured: {last[unseen[0]].reason}")
-    if not quotes_again:
-        return {}
-    return tripped
 
-
-async def _call(active: Active, drill: Drill, until: float) -> None:
-    """Asks the bot until it takes the call. Raises DrillNotRun once half of the window is gone."""
-    half = until - drill.window_s / 2
-    while active.operator is not None:
-        told = await active.operator.drill(drill.name)
-        if told.ok:
-            return
-        if time.monotonic() >= half:
-            raise DrillNotRun(f"the bot does not take the call: {told.detail}")
-        await asyncio.sleep(CALL_AGAIN_S)
-    raise DrillNotRun("the bot's address is gone")
+    async def _passes_again(self) -> str:
+        """Why not, in words; empty where they do: then they were measured so, and their history says it."""
+        active = self.active
+        guards = [one for one in self.criteria if one.id in active.drilled.expected]
+        counted = counts(guards, self.drill.trips)
+        if counted:
+            now, before = await _totals(active, counted), self.row.proof.get(BEFORE, {})
+            if now is None or any(one.id not in before for one in counted):
+                return "what it made the journal count could not be read"
+            self.proof |= {one.id: str(int(now[one.id]) - int(before[one.id])) for one in counted}
+            active.drilled.uncounted = dict(self._uncounted)
+            add(active.drilled.uncounted, self.proof, counted)
+        measured = await measure_now(self.guard, active, guards)
+        bad = [one for _, one in measured if one.outcome is not Outcome.PASS]
+        if bad:
+            return f"{bad[0].criterion_id} does not pass again: {bad[0].reason}"
+        if active.history is not None:
+            active.history = active.history.after(one for _, one in measured)
+        self.guard.store.tell("after a drill", storing(self.guard, active, measured, Kept()))
+        return ""
 
 
 async def _is_running(active: Active) -> bool:
@@ -161,17 +291,3 @@ async def _is_running(active: Active) -> bool:
         return False
     told = await active.operator.status()
     return told.ok and told.body.get("state") == "RUNNING"
-
-
-async def _measured(
-    active: Active, criteria: Sequence[Criterion], source: PrometheusSource, since_s: float, before: Totals
-) -> list[Measurement]:
-    if not criteria or active.state_dir is None:
-        return []
-    row, journals = active.row, [active.state_dir / "journal.db"]
-    readings = await asyncio.to_thread(
-        lambda: measure_tables(criteria, journals, now_ms(), None, before, all_from_baseline=True)
-    )
-    selector = Selector(row.account, row.rollout, row.stage, since_s)
-    readings += await source.measure(criteria, selector, time.time())
-    return [one for _, one in judged(criteria, readings)]

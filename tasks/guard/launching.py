@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,8 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gates.course import Happening, Step
 from gates.criteria import Fault
 from gates.decision import BLIND, Action, Decision
+from gates.sources.checks import by_name
+from gates.sources.tables import totals_of
 from gates.stages import under_root
-from tasks.guard.closing import bot_died, end_stage, promote
+from tasks.guard.closing import bot_died, end_stage, process_up_id, promote
 from tasks.guard.exposition import write_target
 from tasks.guard.grants import Fenced, next_epoch, renew_once
 from tasks.guard.history import restored_history
@@ -31,6 +34,7 @@ from tasks.launch import (
     bot_command,
     find_bots,
     is_alive,
+    leave_for_restart,
     read_ready_line,
     start_process,
     wait_ready,
@@ -108,6 +112,46 @@ async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
     return await wait_ready(run, identity, state_dir)
 
 
+async def relaunch(guard: GuardState, active: Active) -> None:
+    """A bot that a drill has killed, again: on its own journal, at its own address, under the next epoch.
+
+    The address stays, so Prometheus scrapes on without looking for it anew. Raises LaunchError, EpochLost, Fenced,
+    SQLAlchemyError; JournalError or OSError where the journal cannot be read.
+    """
+    row, state_dir = active.row, active.state_dir
+    if row.run is None or state_dir is None or row.replicas_frozen:
+        raise LaunchError("the launcher is frozen at zero: nothing may be started any more")
+    active.launching = True
+    guard.granting = False  # at the same address a renewal would reach the new process, under an epoch it has outlived
+    try:
+        if active.operator is not None:
+            await active.operator.close()
+            active.operator = None
+        found = find_bots(state_dir)  # a guard that died in between may have started it already
+        if found:
+            identity = found[0]
+        else:
+            counted = by_name(await asyncio.to_thread(totals_of, state_dir / "journal.db"))
+            leave_for_restart(state_dir, counted)
+            command = bot_command(
+                active.stage.env,
+                _sizes(active),
+                state_dir,
+                under_root(active.plan.settings),
+                obs_port=urlsplit(row.obs_url or "").port or 0,
+                recover=True,
+            )
+            if row.replicas_frozen:  # looked at last, with no turn of the loop before the start
+                raise LaunchError("stopped while it was being launched")
+            identity = start_process(command, state_dir, bot_environment(active, row.run))
+        await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
+        active.bot = BotProcess(row.run, identity, state_dir, "")
+        active.bot = await wait_ready(row.run, identity, state_dir)
+        await _take_over(guard, active, "restart")
+    finally:
+        active.launching = False
+
+
 async def _keep(guard: GuardState, active: Active, **changes: object) -> None:
     await guard.store.call(guard.store.record.change_stage_run, active.id, "bot", **changes)
     for name, value in changes.items():
@@ -166,8 +210,11 @@ async def _adopt(guard: GuardState, active: Active) -> None:
     obs_url = row.obs_url or read_ready_line(state_dir, row.run) or ""
     active.bot = BotProcess(row.run, identity, state_dir, obs_url)
     if not belongs(identity, state_dir):
+        if process_up_id(active) in active.drilled.expected:
+            return  # the guard before this one killed it, for a drill; that begins anew, and starts it again
         end_stage(guard, active, bot_died(active, f"pid {row.pid} was dead when the guard came back"))
         return
+    identity.send(signal.SIGCONT)  # a guard that died in a drill may have left it stopped
     try:
         await _take_over(guard, active, "adopt")
     except (LaunchError, EpochLost, Fenced) as error:

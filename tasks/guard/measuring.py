@@ -82,7 +82,8 @@ def _deciding(active: Active, history: GuardHistory) -> Sequence[Criterion]:
     """What decides now. A promotion takes the grant away and stops the bot, so from then on only the journal's totals
     say something about the candidate; of the others what was seen to FAIL before it."""
     if active.step is not Step.PROMOTING:
-        return active.criteria
+        streaks = {name: streak.last.outcome for name, streak in history.streaks.items()}
+        return [one for one in active.criteria if active.drilled.decides(one.id, streaks.get(one.id))]
 
     def failed_before(one: Criterion) -> bool:
         streak, since_ms = history.streaks.get(one.id), active.promoting_since_ms
@@ -99,7 +100,7 @@ def _take(
     measured = judged(criteria, readings)
     if active.history is None or guard.active is not active:
         return
-    active.history = active.history.after(one for _, one in measured)
+    active.history = active.history.after(one for _, one in measured if not active.drilled.is_old(one))
     decide(guard, active)
     if any(one.outcome is Outcome.UNKNOWN and criterion.phase == "guard" for criterion, one in measured):
         guard.shown.blind(active.plan.measure_every_s)

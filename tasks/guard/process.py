@@ -15,6 +15,8 @@ import signal
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from tasks.guard.drill_faults import DrillNotRun
+from tasks.guard.drill_operations import forget_lowered
 from tasks.guard.grants import renew_for_ever
 from tasks.guard.looking import SOURCES
 from tasks.guard.measuring import decide_for_ever, measure_for_ever
@@ -59,6 +61,14 @@ def take_account(record: RecordWriter) -> None:
         session.add(Lock(name=name, holder="guard", pid=me.pid, pid_started_ticks=me.started_ticks, taken_at=utc_now()))
 
 
+async def _forget_lowered(guard: GuardState) -> None:
+    """A guard that died in a drill may have left an alert that fires for nothing."""
+    try:
+        await forget_lowered(guard)
+    except DrillNotRun as error:
+        log.warning("%s", error)
+
+
 async def run_guard(guard: GuardState) -> int:
     """Runs until SIGTERM or an error. Ending leaves the bot alone: its grant runs out, the next guard adopts it."""
     stopped = asyncio.Event()
@@ -66,6 +76,7 @@ async def run_guard(guard: GuardState) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     writing = loop.create_task(guard.store.write_told(), name="record")
+    guard.spawn(_forget_lowered(guard), "lowered alert")
     try:
         await resume(guard)
     except CannotResume as error:

@@ -18,10 +18,11 @@ from gates.sources.checks import WITNESSED, CheckFacts, by_name, measure_checks
 from gates.sources.prometheus import Failed, PrometheusSource
 from gates.sources.tables import measure_tables
 from gates.sources.totals import Totals
+from tasks.guard.drill_facts import drill_facts
 from tasks.guard.facts import told_facts
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.guard.watchdog_beat import watchdog_beats
-from tasks.launch import is_alive
+from tasks.launch import counted_before_restart, is_alive
 
 
 def selector_of(active: Active) -> Selector:
@@ -63,13 +64,15 @@ async def read_tables(
 ) -> list[Reading]:
     journals = [active.state_dir / "journal.db"] if active.state_dir else []
     checked, baseline = data_check_file(active), baseline_of(active)
-    return await asyncio.to_thread(measure_tables, criteria, journals, now_ms(), checked, baseline)
+    readings = await asyncio.to_thread(measure_tables, criteria, journals, now_ms(), checked, baseline)
+    return active.drilled.without_drills(criteria, readings)
 
 
 async def read_checks(
     guard: GuardState, active: Active, criteria: Sequence[Criterion], source: PrometheusSource
 ) -> list[Reading]:
-    return measure_checks(criteria, await _facts(guard, active, criteria, source), now_ms())
+    asked_at_ms = now_ms()
+    return measure_checks(criteria, await _facts(guard, active, criteria, source), asked_at_ms)
 
 
 async def _facts(
@@ -86,6 +89,7 @@ async def _facts(
     if "watchdog_beats" in asked:
         beats, watchdog_said = await asyncio.to_thread(watchdog_beats, guard.folder.targets, guard.account)
     stale, margin = _statement(told)
+    drilled = await drill_facts(guard.folder, active, asked, source)
     journal, prometheus, witness_error = witnessed
     age = told.get("grant_age_s")
     return CheckFacts(
@@ -108,6 +112,7 @@ async def _facts(
         margin_ratio=margin,
         watchdog_beats=beats,
         watchdog_said=watchdog_said,
+        **drilled,
     )
 
 
@@ -149,8 +154,10 @@ async def _witnesses(active: Active, source: PrometheusSource) -> _Witnesses:
 def _journal_totals(state_dir: Path | None) -> Mapping[str, int]:
     if state_dir is None:
         raise FileNotFoundError("no run of this stage has a state folder")
+    before = counted_before_restart(state_dir)
     with JournalReader(state_dir / "journal.db") as reader:
-        return by_name(reader.totals())
+        counted = by_name(reader.totals())
+    return {name: count - before.get(name, 0) for name, count in counted.items()}
 
 
 def _text(value: object) -> str | None:

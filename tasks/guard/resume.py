@@ -14,6 +14,7 @@ from gates.decision import Action, Decision
 from gates.stages import Plan
 from tasks.guard.beginning import BAD_INPUT, do_preflight
 from tasks.guard.closing import by_no_go, continue_closing, end_stage
+from tasks.guard.drilled import drilled_so_far
 from tasks.guard.history import restored_history
 from tasks.guard.launching import adopt, launch
 from tasks.guard.state import Active, GuardState, PlanChanged, load_active, load_for_closing, now_ms
@@ -52,6 +53,7 @@ async def resume(guard: GuardState) -> None:
         await _close_without_files(guard, row, rollout, str(error), "files")
         return
     verdicts = await guard.store.call(record.verdicts, active.id)
+    active.drilled = drilled_so_far(active.whole, await guard.store.call(record.drills, active.id))
     since = row.part_from
     active.prolonged = any(one.word == "HOLD" for one in verdicts if since is None or one.at >= since)
     guard.active = active

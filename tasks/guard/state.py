@@ -16,6 +16,7 @@ from gates.criteria import Criterion
 from gates.decision import Decision, GuardHistory
 from gates.stages import Plan, PlanError, Stage, criteria_of, load_plan, plan_digest, under_root
 from tasks.account_file import AccountAccess, AccountFileError, load_account
+from tasks.guard.drilled import Drilled
 from tasks.guard.exposition import Exposition
 from tasks.guard.store import Store
 from tasks.launch import BotProcess
@@ -70,6 +71,7 @@ class Active:
     """Whether the bot has been told to stop by us: from then on its end is no death."""
     promoting_since_ms: int | None = None
     """When every criterion was last seen to PASS before the promotion, by this guard."""
+    drilled: Drilled = field(default_factory=Drilled)
     told: set[str] = field(default_factory=set)
     """Faults that were recorded already: what is asked again and again is told once."""
     stage: Stage = field(init=False)

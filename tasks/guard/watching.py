@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
 from gates.decision import Action, decide_silence, decide_unasked
-from tasks.guard.closing import bot_died, end_stage
+from tasks.guard.closing import bot_died, end_stage, process_up_id
 from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
 from tasks.guard.parts import begin_watch
@@ -50,6 +50,8 @@ async def watch_bot(guard: GuardState) -> None:
 
 def _must_live(active: Active) -> bool:
     closing = active.closing is not None and active.step is not Step.PROMOTING
+    if process_up_id(active) in active.drilled.expected:
+        return False
     return not (active.launching or active.stop_asked or active.bot_gone or closing)
 
 

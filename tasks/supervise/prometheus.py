@@ -9,16 +9,20 @@ import subprocess
 import time
 from pathlib import Path
 
-from tasks.state_folder import StateFolder
+from tasks.state_folder import REPOSITORY, StateFolder
 
 OLDEST = (2, 39)
 INSTALL = "install it (apt-get install --no-install-recommends prometheus) or set PROMETHEUS_BIN"
+
+RULES = REPOSITORY / "infra" / "prometheus" / "rules"
 
 CONFIGURATION = """\
 # Written by the supervisor at every start.
 global:
   scrape_interval: 1s
   scrape_timeout: 900ms
+  evaluation_interval: 1s
+rule_files: ["{rules}/*.yml"]
 scrape_configs:
   - job_name: slipway
     file_sd_configs:
@@ -57,7 +61,9 @@ def prometheus_command(binary: Path, folder: StateFolder, port: int, path: str =
     The look-back of 5 s lets a target that died be absent after five missed scrapes, not after five minutes.
     """
     configuration = folder.prometheus / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(targets=folder.targets))
+    configuration.write_text(CONFIGURATION.format(targets=folder.targets, rules=folder.rules))
+    shutil.rmtree(folder.rules, ignore_errors=True)  # a drill that was killed may have left a lowered one
+    shutil.copytree(RULES, folder.rules)
     return [
         str(binary),
         f"--config.file={configuration}",
@@ -65,6 +71,7 @@ def prometheus_command(binary: Path, folder: StateFolder, port: int, path: str =
         "--query.lookback-delta=5s",
         f"--web.listen-address=127.0.0.1:{port}",
         f"--web.route-prefix={path or '/'}",
+        "--web.enable-lifecycle",  # rules are read again by POST /-/reload: on loopback, below the path alone
         "--log.level=warn",
     ]
 

@@ -128,7 +128,7 @@ def watchdog(folder: StateFolder, account: str, late_s: float) -> Spec:
     """
     access = load_account(folder.root, account)
     command = (sys.executable, "-m", "bot", "watchdog", "--account", account, "--late-s", f"{late_s:g}")
-    report = folder.root / "kill_switch" / account / "latest.json"
+    report = folder.kill_switch_reports(account) / "latest.json"
     places = ("--targets", str(folder.targets), "--report", str(report), "--journal", str(folder.runs))
     environment = {**access.venue_environment(), "APPROVE_TOKEN": access.approve_token}
     return Spec(f"watchdog-{account}", (*command, *places), environment)

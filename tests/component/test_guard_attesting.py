@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from flows.__main__ import main
 from flows.attesting import CannotAttest, about
+from gates.parts import DrillName
 from gates.stages import ROOT, candidate_digest, load_plan, plan_digest
 from tasks.attestation import keep_evidence
 from tasks.guard import requests
@@ -145,7 +146,7 @@ def newest(guard: GuardState) -> None:
 def test_everything_that_keeps_the_shipped_plan_from_live_is_named(guard: GuardState, tmp_path: Path) -> None:
     said = begun(guard, tmp_path)
     assert said.startswith("stage canary of production does not start on live: not yet measurable: ")
-    for name in ("alerts_loaded", "drill_kill_switch", "two_addresses", "`gates lint --plan` says what each needs"):
+    for name in ("alerts_loaded", "alerts_tested", "two_addresses", "`gates lint --plan` says what each needs"):
         assert name in said
     assert "drill_freeze: drill freeze was not made at testnet by this candidate" in said
     for item in ITEMS:
@@ -156,7 +157,7 @@ def test_it_is_people_and_drills_that_let_the_stage_on(guard: GuardState, tmp_pa
     measurable(tmp_path)
     digest = candidate(tmp_path)
     assert digest != candidate_digest("v", "s", plan_digest(load_plan(tmp_path / "plan.yaml")), "")
-    drilled(guard, digest, "freeze", "maker-policy")
+    drilled(guard, digest, *get_args(DrillName))
     for item, people in ITEMS.items():
         assert f"{item}: missing" in begun(guard, tmp_path)
         for person in people:

@@ -47,6 +47,7 @@ class Bot:
         self.told: list[Event] = []
         self.decided: list[Intent] = []
         self.late_ns = 0
+        self.sockets = 2
         for event in (
             Started(self.now_ns(), "r", "live", "d", "v", ("BTCUSDT",)),
             StopRequested(self.now_ns(), stop, "planned", "people", "test"),
@@ -75,6 +76,9 @@ class Bot:
 
     def status(self) -> Json:
         return {"state": self.engine.view.value}
+
+    def cut_streams(self) -> int:
+        return self.sockets
 
     def checks(self) -> dict[str, bool]:
         return {}
@@ -244,6 +248,9 @@ def test_a_drill_needs_the_operators_token_and_a_name_that_there_is() -> None:
             ("maker-policy", GRANT, {}, 401, "wrong or missing token"),
             ("fire", APPROVE, {}, 404, "allowed are freeze, maker-policy"),
             ("freeze", APPROVE, {"who": "me"}, 422, "who"),
+            ("orphan", APPROVE, {}, 422, "order: '', needs one that begins with slw"),
+            ("orphan", APPROVE, {"order": "manual-7"}, 422, "order: 'manual-7', needs one that begins with slw"),
+            ("freeze", APPROVE, {"order": "slwq-1-7"}, 422, "allowed for orphan alone"),
         ):
             found, answer = await call(f"../../drill/{path}", token, **body)
             assert (found, said in answer["error"]) == (code, True), answer
@@ -255,5 +262,12 @@ def test_a_drill_needs_the_operators_token_and_a_name_that_there_is() -> None:
         assert drilled.who == "guard"
         assert isinstance(frozen, StopRequested)
         assert (frozen.reason, frozen.stop_class, frozen.resume) == ("drill", "planned", "auto")
+        assert (await call("../../drill/orphan", APPROVE, order="slwq-1-7"))[0] == 200
+        assert bot.engine.known.planned_orphans == {"slwq-1-7"}
+        assert (await call("../../drill/stream-loss", APPROVE))[0] == 200
+        assert bot.engine.known.loss_is_planned
+        bot.sockets = 0
+        code, answer = await call("../../drill/stream-loss", APPROVE)
+        assert (code, answer["error"]) == (409, "drill 'stream-loss': no socket is open that could be cut")
 
     talk(bot, talking)

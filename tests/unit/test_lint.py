@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -162,6 +163,27 @@ def test_a_drill_that_must_trip_what_is_not_measured_is_refused(tmp_path: Path) 
     faults = lint_plan(path, tmp_path)
     assert any("stage testnet, part smoke: drill freeze: trips 'frozen'" in fault for fault in faults)
     assert any("stage soak: drill freeze: window_s 99; allowed: at most the part's 45 s" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("drill", "trips", "said"),
+    [
+        ("restart", "[held_or_frozen]", "drill restart: breaks 'process_up', which would end the stage"),
+        ("orphan", "[divergences]", "drill orphan: breaks 'recon_divergences', which would end the stage"),
+        ("freeze", "[held_or_frozen], window_s: 9}, {name: freeze, trips: [divergences]", "freeze: stands 2 times"),
+    ],
+)
+def test_a_drill_that_would_end_its_stage_or_stands_twice_is_refused(
+    tmp_path: Path, drill: str, trips: str, said: str
+) -> None:
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    path = tmp_path / "configs" / "rollout.smoke.yaml"
+    text, replaced = re.subn(rf"- \{{name: {drill}, trips: [^\n]*", f"XX{drill}", path.read_text(), count=1)
+    assert replaced == 1
+    declared = [f"- {{{one}}}" for one in f"name: {drill}, trips: {trips}, window_s: 9".split("}, {")]
+    path.write_text(text.replace(f"XX{drill}", "\n          ".join(declared)))
+    (fault,) = lint_plan(path, tmp_path)
+    assert said in fault
 
 
 def test_variables_are_replaced_and_label_values_cannot_break_out() -> None:

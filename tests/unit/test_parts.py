@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from gates.approvers import SignOffs
-from gates.parts import Ceiling, Size, ceiling_fault, step_fault
+from gates.parts import Ceiling, DrillName, Size, ceiling_fault, step_fault
 from gates.stages import ROOT, PlanError, cannot_be_measured, criteria_of, load_plan
 
 SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
@@ -22,7 +23,8 @@ def test_a_part_is_the_stage_with_what_it_sets_otherwise() -> None:
     testnet = load_plan(SMOKE).stage("testnet")
     smoke, unbroken = testnet.at(0), testnet.at(1)
     assert (smoke.lasts_s, unbroken.lasts_s) == (20, 30)
-    assert [one.name for one in smoke.drills] == ["maker-policy", "freeze"]
+    assert {one.name for one in smoke.drills} == set(get_args(DrillName)), "each once, in the smoke alone"
+    assert len(smoke.drills) == len(get_args(DrillName))
     assert unbroken.drills == ()
     assert (smoke.exit_sign_offs, unbroken.exit_sign_offs) == (SignOffs(), ALL), "asked at the stage's end alone"
     assert {one.id for one in criteria_of(smoke)} - {one.id for one in criteria_of(unbroken)} >= {
@@ -112,7 +114,7 @@ def test_a_step_stands_under_the_ceiling_of_the_day_on_which_it_begins() -> None
         (4, {"parts": [{"id": "a1", "total_max_quote": 1}, {"id": "a2"}]}, "part a1: total_max_quote 1"),
         (4, {"parts": [{"id": "a1", "symbols": ["ETHUSDT"]}, {"id": "a2"}]}, "part a1: symbols ETHUSDT"),
         (0, {"drills": [{"name": "freeze", "trips": ["x"]}]}, "drills in env shadow"),
-        (3, {"drills": [{"name": "fire", "trips": ["x"]}]}, "'freeze' or 'maker-policy'"),
+        (3, {"drills": [{"name": "fire", "trips": ["x"]}]}, "'freeze', 'maker-policy', 'kill-switch', 'restart'"),
     ],
 )
 def test_parts_that_contradict_are_refused_in_one_line(

@@ -190,6 +190,11 @@ class BybitAdapter:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._transport.close()
 
+    def cut_streams(self) -> int:
+        """Closes the sockets of market data and account as if the other end had; each comes back by itself. How many
+        were open."""
+        return sum(stream.cut() for stream in (self._public, self._private) if stream is not None)
+
     def resync(self, symbol: str) -> None:
         if self._public is not None:
             self._public.resync(symbol)

@@ -75,6 +75,8 @@ class Stream:
         self._attempt = 0
         self._heard = False
         self._drop_reason = ""
+        self._socket: Socket | None = None
+        self._cutting: asyncio.Task[None] | None = None
 
     # ---- for subclasses ---------------------------------------------------------------------------------------------
 
@@ -115,6 +117,13 @@ class Stream:
             log.warning("%s stream down: %s", self.name, reason)
             await asyncio.sleep(self._backoff_s())
 
+    def cut(self) -> bool:
+        """Closes the connection under whoever reads from it. False where none is open."""
+        if self._socket is None:
+            return False
+        self._cutting = asyncio.get_running_loop().create_task(self._socket.close())
+        return True
+
     def _backoff_s(self) -> float:
         ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * (1 << min(self._attempt, 10)))
         self._attempt += 1
@@ -129,7 +138,7 @@ class Stream:
         except (NotSent, NoAnswer, VenueError) as error:
             return f"no connection: {error}"
         self._outbox = asyncio.Queue()
-        self._heard, self._drop_reason = True, ""
+        self._heard, self._drop_reason, self._socket = True, "", socket
         sender = asyncio.get_running_loop().create_task(self._send_all(socket))
         try:
             self._greet()
@@ -149,6 +158,7 @@ class Stream:
             sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sender
+            self._socket = None
             await socket.close()
 
     def _hear(self, raw: bytes | str) -> None:

@@ -1,0 +1,303 @@
+"""Drills at the guard: what they must trip ends nothing inside their window, is required there, and counts nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import cast, get_args
+
+import pytest
+
+from bot.stores.sqlite import SCHEMA
+from gates.course import Step
+from gates.criteria import Criterion
+from gates.judge import Cause, Measurement, Outcome
+from gates.parts import DrillName
+from gates.stages import criteria_of
+from tasks.guard import drilling, launching
+from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
+from tasks.guard.drilled import drilled_so_far
+from tasks.guard.drilling import drill_by_hand, run_drills
+from tasks.guard.looking import measure_now
+from tasks.guard.measuring import decide
+from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.watching import _must_live
+from tasks.launch import LaunchError
+from tasks.operate import Operator, Told
+from tasks.supervise.identity import Identity
+from tests.support.gate_parts import measured
+from tests.support.guard_parts import activate, guard_at, never_close, writing
+
+PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
+DIVERGENCE = ("mm_recon_divergence_total", "type=orders_remote_only")
+
+
+@pytest.fixture(autouse=True)
+def _never_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_close(monkeypatch)
+
+
+class Runs:
+    """A bot that says that it quotes."""
+
+    state = "RUNNING"
+
+    async def status(self) -> Told:
+        return Told(True, body={"state": self.state})
+
+
+class Counts(Fault):
+    """Makes the journal count divergences, as an orphan does. `times` of them."""
+
+    times = 1
+
+    async def make(self) -> None:
+        count(self.active, self.times)
+
+    async def undo(self) -> None:
+        self.proof["undone"] = "yes"
+
+
+class Nothing(Fault):
+    """A fault that does not happen."""
+
+
+class Refused(Fault):
+    async def make(self) -> None:
+        raise DrillNotRun("the bot does not take the call: HTTP 500")
+
+
+class Unproven(Counts):
+    async def prove(self) -> None:
+        raise DrillFailed("it placed an order before OpenOrdersRead")
+
+
+def count(active: Active, times: int) -> None:
+    assert active.state_dir is not None
+    with sqlite3.connect(active.state_dir / "journal.db") as db:
+        db.execute("UPDATE total SET value = value + ? WHERE name = ? AND labels = ?", (times, *DIVERGENCE))
+
+
+def _drilled(home: Path, **columns: object) -> tuple[GuardState, Active]:
+    """A guard over a testnet whose drills are about to begin; all but the orphan's have passed."""
+    state_dir = home / "runs" / "one"
+    state_dir.mkdir(parents=True)
+    with sqlite3.connect(state_dir / "journal.db") as db:
+        db.executescript(SCHEMA)
+        db.execute("INSERT INTO meta VALUES ('schema_version', '1')")
+        db.executemany(
+            "INSERT INTO total VALUES (?, ?, 0)",
+            [DIVERGENCE, ("mm_recon_divergence_total", "type=position_mismatch")],
+        )
+    guard = guard_at(home, "drills", source=PLAN, stage="testnet", state_dir=str(state_dir), **columns)
+    active = activate(guard)
+    active.operator = cast(Operator, Runs())
+    others = tuple(one.model_copy(update={"window_s": 2.0}) for one in active.stage.drills if one.name == "orphan")
+    active.stage = active.stage.model_copy(update={"drills": others})
+    return guard, active
+
+
+def _seen(active: Active, name: str, value: int) -> list[tuple[Criterion, Measurement]]:
+    """One look at one criterion, now."""
+    return [(one, measured(one, value, now_ms())) for one in active.criteria if one.id == name]
+
+
+def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]]) -> None:
+    async def run() -> None:
+        guard, active = _drilled(home)
+        async with writing(guard):
+            await work(guard, active)
+            for task in list(guard.tasks):
+                task.cancel()
+
+    asyncio.run(run())
+
+
+async def _divergences(guard: GuardState, active: Active) -> tuple[Outcome, Decimal | None]:
+    chosen = [one for one in active.criteria if one.id == "recon_divergences"]
+    ((_, one),) = await measure_now(guard, active, chosen)
+    return one.outcome, one.value
+
+
+def test_what_a_drill_made_the_journal_count_counts_no_more_and_one_more_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, active.step) == ("passed", Step.WATCH)
+        assert row.proof == {"recon_divergences": "1", "divergences": "1", "undone": "yes"}
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+        decide(guard, active)
+        assert active.decision is None
+        again = drilled_so_far(active.whole, guard.store.record.drills(1))
+        assert again.uncounted == {"recon_divergences": 1}, "a guard that comes back knows it too"
+        assert again.expected == frozenset()
+        count(active, 1)
+        assert await _divergences(guard, active) == (Outcome.FAIL, 1)
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_second_drill_takes_off_only_what_it_has_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        await drill_by_hand(guard, active, "orphan")
+        assert active.at(Step.DRILLS)
+        await run_drills(guard, active)
+        assert [row.outcome for row in guard.store.record.drills(1)] == ["passed", "passed"]
+        assert active.drilled.uncounted == {"recon_divergences": 2}
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "end", "why"),
+    [
+        (Nothing, "failed", "roll_back", "not seen to trip: recon_divergences, divergences"),
+        (Unproven, "failed", "roll_back", "it placed an order before OpenOrdersRead"),
+        (Refused, "not_run", "park", "the bot does not take the call: HTTP 500"),
+    ],
+)
+def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Fault], outcome: str, end: str, why: str
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": fault})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof["why"]) == (outcome, why)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
+        assert active.drilled.expected == frozenset(), "nothing is excused any more"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        cast(Runs, active.operator).state = "HELD"
+        await run_drills(guard, active)
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof["why"]) == ("failed", "the bot does not quote again")
+
+    _run(tmp_path / "home", work)
+
+
+def test_only_what_the_drill_announced_is_excused_and_only_inside_its_window(tmp_path: Path) -> None:
+    async def work(guard: GuardState, active: Active) -> None:
+        assert active.history is not None
+        criteria = criteria_of(active.stage)
+        active.drilled.expect(criteria, ["process_up"], 0.0)
+        assert not _must_live(active), "the death that was announced"
+        dead = _seen(active, "process_up", 0) + _seen(active, "halted", 0)
+        active.history = active.history.after(one for _, one in dead)
+        decide(guard, active)
+        assert active.decision is None
+        active.drilled.lift(2**62)
+        assert _must_live(active)
+        assert [active.drilled.is_old(one) for _, one in dead] == [True, False], "asked for while it was still excused"
+        decide(guard, active)
+        assert active.decision is not None
+        assert active.decision.criterion_id == "process_up"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_bot_that_a_drill_silenced_is_not_blamed_for_what_is_unknown_of_it_and_again_afterwards(
+    tmp_path: Path,
+) -> None:
+    """Prometheus finds no series of a killed bot: past its deadline that would be the candidate's fault."""
+
+    async def work(guard: GuardState, active: Active) -> None:
+        assert active.history is not None
+        began_ms = now_ms() - 60_000
+        (asked,) = [one for one in active.criteria if one.id == "halted"]
+        before = active.history.after([measured(asked, 0, began_ms - 1000)])
+        unknown = before.after(measured(asked, Cause.NO_DATA, began_ms + at) for at in range(0, 60_000, 1000))
+        active.history = unknown
+        active.drilled.expect(criteria_of(active.stage), ["process_up"], began_ms / 1000, silenced=True)
+        decide(guard, active)
+        assert active.decision is None
+        active.history = unknown.seen_since(began_ms, before, now_ms())
+        active.drilled.lift(now_ms())
+        decide(guard, active)
+        assert active.decision is None, "its deadline begins with the end of the drill"
+        seen = unknown.after([measured(asked, 0, now_ms())])
+        assert seen.blind_ms("halted") > 50_000
+        assert seen.seen_since(began_ms, before, now_ms()).blind_ms("halted") == 0
+        active.history = unknown
+        decide(guard, active)
+        assert active.decision is not None
+        assert active.decision.criterion_id == "halted"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_breach_that_no_drill_announced_ends_the_stage_also_during_a_drill(tmp_path: Path) -> None:
+    async def work(guard: GuardState, active: Active) -> None:
+        assert active.history is not None
+        active.drilled.expect(criteria_of(active.stage), ["process_up"], 0.0)
+        active.history = active.history.after(one for _, one in _seen(active, "taker_fills", 1))
+        decide(guard, active)
+        assert active.decision is not None
+        assert active.decision.criterion_id == "taker_fills"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_guard_that_comes_back_in_a_drill_expects_what_it_announced(tmp_path: Path) -> None:
+    async def work(guard: GuardState, active: Active) -> None:
+        drill = next(one for one in active.whole.at(0).drills if one.name == "orphan")
+        count(active, 3)
+        await drilling._open(guard, active, drill)
+        (row,) = guard.store.record.drills(1)
+        assert row.proof == {"before": {"recon_divergences": "3"}}, "what was there before the drill is not its doing"
+        again = drilled_so_far(active.whole, guard.store.record.drills(1))
+        assert again.expected == {"recon_divergences"}
+        assert again.uncounted == {}
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_killed_bot_is_granted_nothing_before_it_is_taken_over_under_the_next_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(guard: GuardState, active: Active) -> None:
+        started: list[list[str]] = []
+
+        def start(command: list[str], *_: object) -> Identity:
+            assert not guard.granting, "a renewal at the same address would reach the new process too early"
+            assert active.operator is None
+            started.append(command)
+            raise LaunchError("not here")
+
+        monkeypatch.setattr(launching, "start_process", start)
+        guard.granting, active.operator = True, Operator("http://127.0.0.1:9", grant_token="g", approve_token="a")
+        active.row.run, active.row.obs_url = "one", "http://127.0.0.1:4711"
+        with pytest.raises(LaunchError, match="not here"):
+            await launching.relaunch(guard, active)
+        (command,) = started
+        assert command[-1] == "--recover"
+        assert command[command.index("--obs-port") + 1] == "4711"
+        assert not active.launching
+        active.row.replicas_frozen = True
+        with pytest.raises(LaunchError, match="frozen at zero"):
+            await launching.relaunch(guard, active)
+
+    _run(tmp_path / "home", work)
+
+
+def test_every_drill_that_a_plan_may_name_can_be_made() -> None:
+    assert set(drilling.FAULTS) == set(get_args(DrillName))
