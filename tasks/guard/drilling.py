@@ -26,7 +26,7 @@ from gates.sources.totals import Totals
 from tasks.guard.closing import end_stage
 from tasks.guard.keeping import judged
 from tasks.guard.parts import begin_watch
-from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused, now_ms, said
 from tasks.record_tables import Drill as DrillRow
 
 log = logging.getLogger("slipway.guard.drilling")
@@ -91,21 +91,21 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
     if not active.at(Step.DRILLS):
         return False
     if missing:
-        said = f"not seen to trip: {', '.join(missing)}"
-        await guard.store.call(guard.store.record.end_drill, row.id or 0, "failed", {**tripped, "why": said})
-        _end(guard, active, drill, Action.ROLL_BACK, said)
+        why = f"not seen to trip: {', '.join(missing)}"
+        await guard.store.call(guard.store.record.end_drill, row.id or 0, "failed", {**tripped, "why": why})
+        _end(guard, active, drill, Action.ROLL_BACK, why)
         return False
-    await guard.store.call(guard.store.record.end_drill, row.id or 0, "passed", dict(tripped))
-    said = ", ".join(f"{name} {value}" for name, value in tripped.items())
-    guard.notice(active, "drill", f"drill {drill.name} passed: tripped {said}", row.id)
+    words = ", ".join(f"{name} {value}" for name, value in tripped.items())
+    told = [said(active, "drill", f"drill {drill.name} passed: tripped {words}", row.id)]
+    await guard.store.call(guard.store.record.end_drill, row.id or 0, "passed", dict(tripped), told)
     return True
 
 
-def _end(guard: GuardState, active: Active, drill: Drill, action: Action, said: str) -> None:
+def _end(guard: GuardState, active: Active, drill: Drill, action: Action, why: str) -> None:
     limit = f"trips {', '.join(drill.trips)} within {drill.window_s:g} s, and quotes again"
     fault = "candidate" if action is Action.ROLL_BACK else "environment"
     name = f"drill_{drill.name.replace('-', '_')}"
-    end_stage(guard, active, Decision(action, fault, name, None, limit, (), now_ms(), said))  # type: ignore[arg-type]
+    end_stage(guard, active, Decision(action, fault, name, None, limit, (), now_ms(), why))  # type: ignore[arg-type]
 
 
 async def _tripped(active: Active, drill: Drill, prometheus_url: str) -> Mapping[str, str]:

@@ -55,7 +55,7 @@ class Road:
         self._crossed = False
 
     def target(self) -> Target:
-        stack, victim = self._stack, self._cell.victim
+        victim = self._cell.victim
         again: dict[str, Callable[[], object]] = {"guard": self._again_guard, "prometheus": self._again_prometheus}
         return Target(
             guard=lambda _: self._process("guard"),

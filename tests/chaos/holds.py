@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pybit.unified_trading import HTTP
 
@@ -161,5 +160,3 @@ def _arrived(rows: list[Outbox], texts: list[str]) -> Iterator[str]:
         yield f"notices that never arrived: {lost}"
     if doubled := [one.kind for one in rows if came[one.text] > 1]:
         yield f"notices that arrived twice: {doubled}"
-
-

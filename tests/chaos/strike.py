@@ -67,7 +67,7 @@ class Striker(threading.Thread):
                 elif at is not None and self._is_there(at):
                     self._strike(at)
                 self._over.wait(LOOK_EVERY_S)
-        except Exception as error:  # told by `done`, in the thread of the test
+        except Exception as error:  # noqa: BLE001 - told by `done`, in the thread of the test
             self.error = error
 
     def done(self) -> Hit | None:

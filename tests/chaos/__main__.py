@@ -1,0 +1,102 @@
+"""`make chaos`: the matrix, cell by cell, with its results kept; what has been run with this code is not run again.
+
+    python -m tests.chaos [--cells guard,bot@watch] [--table docs/chaos.md] [--results FILE] [--again]
+
+Exit 0 where every chosen cell that can be run is as it should be, 1 where one is not, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.bundle import save_bundle
+from tasks.state_folder import REPOSITORY, StateFolder
+from tests.chaos import at_guard
+from tests.chaos.matrix import Cell, chosen, matrix
+from tests.chaos.page import page
+from tests.chaos.results import Result, broke_off, keep, of_outcome, product_code, read_results
+
+TRIES = 3
+"""A cell that was missed is run again, so often in all."""
+RESULTS = REPOSITORY / "artifacts" / "chaos.jsonl"
+BUNDLES = REPOSITORY / "artifacts" / "bundles"
+
+
+def main(argv: list[str]) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser.add_argument("--cells", default="", help="VICTIM@STEP, a victim, a step or a place, comma-separated")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", type=Path, help="where the page goes as Markdown")
+    parser.add_argument("--again", action="store_true", help="also what has been run with this code")
+    arguments = parser.parse_args(argv)
+    try:
+        cells, known = chosen(arguments.cells), read_results(arguments.results)
+    except ValueError as error:
+        parser.error(str(error))
+    code = product_code()
+    due = [cell for cell in cells if not cell.not_run_because and (arguments.again or not _done(known, cell, code))]
+    print(f"{len(cells)} of {len(list(matrix()))} cells chosen, {len(due)} to run", flush=True)
+    for result in _run_all(due, code):
+        keep(arguments.results, result)
+        known[result.cell] = result
+        said = "; ".join([result.at, *result.wrong])
+        print(f"{result.cell:28} {result.word:16} {result.ended:12} {result.took_s:6.1f} s  {said}", flush=True)
+        if arguments.table is not None:
+            arguments.table.write_text(page(known, code, datetime.now(UTC)), encoding="utf-8")
+    not_run = [cell.name for cell in cells if cell.not_run_because]
+    bad = [cell.name for cell in cells if not cell.not_run_because and not _done(known, cell, code)]
+    print(f"NOT RUN, {len(not_run)}: {', '.join(not_run) or 'none'}")
+    print(f"not as it should be, {len(bad)}: {', '.join(bad) or 'none'}")
+    return 1 if bad else 0
+
+
+def _done(known: dict[str, Result], cell: Cell, code: str) -> bool:
+    result = known.get(cell.name)
+    return result is not None and result.good and result.code == code
+
+
+def _run_all(cells: list[Cell], code: str) -> Iterator[Result]:
+    alone = [cell for cell in cells if cell.place == "guard alone"]
+    for cell in alone:
+        yield _tried(cell, code)
+
+
+def _tried(cell: Cell, code: str) -> Result:
+    result = _run_once(cell, code)
+    for _ in range(TRIES - 1):
+        if result.word != "missed":
+            break
+        result = _run_once(cell, code)
+    return result
+
+
+def _run_once(cell: Cell, code: str) -> Result:
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    begun = time.monotonic()
+    try:
+        result = of_outcome(at_guard.run_cell(cell, folder / "home"), code)
+    except Exception as error:  # noqa: BLE001 - one cell's failure is that cell's result, and the others are run
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:600]
+        result = broke_off(cell.name, said, time.monotonic() - begun, code)
+    if not result.good:
+        _save(StateFolder(folder / "home"), result)
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def _save(folder: StateFolder, result: Result) -> None:
+    BUNDLES.mkdir(parents=True, exist_ok=True)
+    name = f"chaos-{result.cell}-{time.strftime('%H%M%S', time.gmtime())}.tar.gz"
+    shutil.move(save_bundle(folder, "; ".join([result.word, *result.wrong])), BUNDLES / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
