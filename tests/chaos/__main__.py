@@ -12,17 +12,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.bundle import save_bundle
 from tasks.state_folder import REPOSITORY, StateFolder
 from tests.chaos import at_guard
+from tests.chaos.in_prefect import Stack
 from tests.chaos.matrix import Cell, chosen, matrix
+from tests.chaos.outcome import Outcome
 from tests.chaos.page import page
 from tests.chaos.results import Result, broke_off, keep, of_outcome, product_code, read_results
 
+Run = Callable[[Cell], tuple[Outcome, StateFolder]]
 TRIES = 3
 """A cell that was missed is run again, so often in all."""
 RESULTS = REPOSITORY / "artifacts" / "chaos.jsonl"
@@ -64,38 +67,62 @@ def _done(known: dict[str, Result], cell: Cell, code: str) -> bool:
 
 
 def _run_all(cells: list[Cell], code: str) -> Iterator[Result]:
-    alone = [cell for cell in cells if cell.place == "guard alone"]
-    for cell in alone:
-        yield _tried(cell, code)
+    for cell in (cell for cell in cells if cell.place == "guard alone"):
+        yield _tried(cell, code, _alone)
+    with_prefect = [cell for cell in cells if cell.place == "Prefect"]
+    if not with_prefect:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    stack = Stack(folder / "home")
+    try:
+        stack.open()
+        for cell in with_prefect:
+            yield _tried(cell, code, lambda cell: (stack.run_cell(cell), stack.prefect.folder))
+    finally:
+        said = stack.close()
+        if said:
+            print(f"the stack did not go down clean: {said}", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tried(cell: Cell, code: str) -> Result:
-    result = _run_once(cell, code)
+def _tried(cell: Cell, code: str, run: Run) -> Result:
+    result = _run_once(cell, code, run)
     for _ in range(TRIES - 1):
         if result.word != "missed":
             break
-        result = _run_once(cell, code)
+        result = _run_once(cell, code, run)
     return result
 
 
-def _run_once(cell: Cell, code: str) -> Result:
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+def _alone(cell: Cell) -> tuple[Outcome, StateFolder]:
+    """On a stack of its own, whose folder is kept until it has been looked at."""
+    folder = StateFolder(Path(tempfile.mkdtemp(prefix="chaos-")) / "home")
+    try:
+        return at_guard.run_cell(cell, folder.root), folder
+    except Exception as error:
+        _save(folder, cell.name, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _run_once(cell: Cell, code: str, run: Run) -> Result:
     begun = time.monotonic()
     try:
-        result = of_outcome(at_guard.run_cell(cell, folder / "home"), code)
+        outcome, folder = run(cell)
     except Exception as error:  # noqa: BLE001 - one cell's failure is that cell's result, and the others are run
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:600]
-        result = broke_off(cell.name, said, time.monotonic() - begun, code)
+        return broke_off(cell.name, said, time.monotonic() - begun, code)
+    result = of_outcome(outcome, code)
     if not result.good:
-        _save(StateFolder(folder / "home"), result)
-    shutil.rmtree(folder, ignore_errors=True)
+        _save(folder, cell.name, "; ".join([result.word, *result.wrong]))
+    if cell.place == "guard alone":
+        shutil.rmtree(folder.root.parent, ignore_errors=True)
     return result
 
 
-def _save(folder: StateFolder, result: Result) -> None:
+def _save(folder: StateFolder, cell: str, why: str) -> None:
     BUNDLES.mkdir(parents=True, exist_ok=True)
-    name = f"chaos-{result.cell}-{time.strftime('%H%M%S', time.gmtime())}.tar.gz"
-    shutil.move(save_bundle(folder, "; ".join([result.word, *result.wrong])), BUNDLES / name)
+    name = f"chaos-{cell}-{time.strftime('%H%M%S', time.gmtime())}.tar.gz"
+    shutil.move(save_bundle(folder, why), BUNDLES / name)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ FLOORS = ("bot", "gates", "tasks", "flows")
 
 @dataclass(frozen=True)
 class Result:
-    """One run of a cell. `word`: as it should be | WRONG | missed | broke off. `code`: of what the product consisted."""
+    """One run of a cell. `word`: as it should be | WRONG | missed | broke off. `code`: of the product that ran."""
 
     cell: str
     word: str
