@@ -36,7 +36,7 @@ class Stack:
 
     def __init__(self, home: Path) -> None:
         self.receiver = Receiver()
-        self.prefect = PrefectStack(home, PLAN, SLIPWAY_SLACK_WEBHOOK=self.receiver.url)
+        self.prefect = PrefectStack(home, self.receiver, PLAN)
         self.cells = 0
 
     def open(self) -> None:
