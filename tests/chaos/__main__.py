@@ -47,18 +47,23 @@ def main(argv: list[str]) -> int:
     code = product_code()
     due = [cell for cell in cells if not cell.not_run_because and (arguments.again or not _done(known, cell, code))]
     print(f"{len(cells)} of {len(list(matrix()))} cells chosen, {len(due)} to run", flush=True)
+    _write(arguments.table, known, code)
     for result in _run_all(due, code):
         keep(arguments.results, result)
         known[result.cell] = result
         said = "; ".join([result.at, *result.wrong])
         print(f"{result.cell:28} {result.word:16} {result.ended:12} {result.took_s:6.1f} s  {said}", flush=True)
-        if arguments.table is not None:
-            arguments.table.write_text(page(known, code, datetime.now(UTC)), encoding="utf-8")
+        _write(arguments.table, known, code)
     not_run = [cell.name for cell in cells if cell.not_run_because]
     bad = [cell.name for cell in cells if not cell.not_run_because and not _done(known, cell, code)]
     print(f"NOT RUN, {len(not_run)}: {', '.join(not_run) or 'none'}")
     print(f"not as it should be, {len(bad)}: {', '.join(bad) or 'none'}")
     return 1 if bad else 0
+
+
+def _write(table: Path | None, known: dict[str, Result], code: str) -> None:
+    if table is not None:
+        table.write_text(page(known, code, datetime.now(UTC)), encoding="utf-8")
 
 
 def _done(known: dict[str, Result], cell: Cell, code: str) -> bool:

@@ -24,7 +24,7 @@ from tests.chaos.strike import Hit, Striker, Target
 from tests.flows.prefect_stack import PrefectStack
 from tests.support.slack_receiver import Receiver
 
-ENDS_WITHIN_S = 300.0
+ENDS_WITHIN_S = 480.0
 OPEN_TRIES = 3
 STARTS_WITHIN_S = 90.0
 BACK_WITHIN_S = 90.0
