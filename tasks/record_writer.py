@@ -450,6 +450,14 @@ class RecordWriter(Record):
         with self.reading() as session:
             return session.exec(query.order_by(col(Outbox.id)).limit(20)).all()
 
+    def notice_leaves(self, notice_id: int, words: str) -> None:
+        """Before it is sent: `words` stand as its error until `notice_tried`."""
+        with self.writing() as session:
+            row = session.get(Outbox, notice_id)
+            if row is not None:
+                row.error = words
+                session.add(row)
+
     def notice_tried(self, notice_id: int, error: str, again_in_s: float) -> None:
         """`error` empty: delivered."""
         with self.writing() as session:

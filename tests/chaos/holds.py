@@ -13,6 +13,7 @@ from pybit.unified_trading import HTTP
 from bot.journal import JournalReader
 from tasks.account_file import load_account
 from tasks.launch import find_bots
+from tasks.notify import TOLD_AGAIN
 from tasks.record import Record
 from tasks.record_tables import Outbox, StageRun
 from tasks.rollback import STEPS as ROLLBACK_STEPS
@@ -155,8 +156,8 @@ def _told(record: Record, run: StageRun, books: Books) -> dict[str, int]:
 
 def _arrived(rows: list[Outbox], texts: list[str]) -> Iterator[str]:
     came = Counter(texts)
-    lost = [one.kind for one in rows if one.delivered_at is not None and not came[one.text]]
+    lost = [one.kind for one in rows if not came[one.text] and not came[one.text + TOLD_AGAIN]]
     if lost:
         yield f"notices that never arrived: {lost}"
-    if doubled := [one.kind for one in rows if came[one.text] > 1]:
+    if doubled := [one.kind for one in rows if came[one.text] > 1 or came[one.text + TOLD_AGAIN] > 1]:
         yield f"notices that arrived twice: {doubled}"

@@ -18,7 +18,8 @@ Each cell is a rollout of one canary with a drill, and people before and after i
 process is killed (SIGKILL) at one step. The moment is taken from the record, never from a clock: the guard is halted as
 soon as the record stands at the step, the process is killed and seen dead while it still stands there, and only then
 the guard goes on. A cell whose step had passed meanwhile is *missed*, and is no pass. The guard is started again by
-whoever runs the matrix, Prometheus too; in Prefect's cells the supervisor does it, and a flow that died is run again.
+whoever runs the matrix, Prometheus and PostgreSQL too; in Prefect's cells the supervisor does it, and a flow that died
+is run again.
 
 How each must end follows by rule:
 
@@ -32,7 +33,7 @@ In every cell, besides: one bot at most was ever started and noted, and none liv
 the closing is verified, with two reads without an own order; by the venue's own word nothing is open, the account is
 flat, and every order it ever had of the bot stands in the bot's journal; each sign-off that was answered with yes
 stands in the record once; each notice that the course must tell is queued once, delivered, and arrived once at the
-webhook; the hash chain holds.
+webhook, or says that it is told again because its guard died while it was on its way; the hash chain holds.
 
 """
 
@@ -40,7 +41,7 @@ webhook; the hash chain holds.
 def page(results: Mapping[str, Result], code: str, when: datetime) -> str:
     """`code`: the product as it is now. Results of another one are shown, and marked."""
     cells = list(matrix())
-    words = {cell.name: _word(cell, results.get(cell.name), code) for cell in cells}
+    words = {cell.name: _word(results.get(cell.name), code) for cell in cells}
     counted = ", ".join(f"{number} {word}" for word, number in Counter(words.values()).most_common())
     lines = [HEAD.format(when=f"{when:%Y-%m-%d %H:%M}", counts=f"{len(cells)} cells: {counted}")]
     lines += _matrix(words)
@@ -48,8 +49,8 @@ def page(results: Mapping[str, Result], code: str, when: datetime) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _word(cell: Cell, result: Result | None, code: str) -> str:
-    if cell.not_run_because or result is None:
+def _word(result: Result | None, code: str) -> str:
+    if result is None:
         return "NOT RUN"
     return result.word if result.code == code else f"{result.word}, with earlier code"
 
@@ -69,9 +70,8 @@ def _rows(cells: list[Cell], results: Mapping[str, Result], words: Mapping[str, 
     yield "|---|---|---|---|---|---|---|---|"
     for cell in cells:
         result, must = results.get(cell.name), cell.ending.step
-        if cell.not_run_because or result is None:
-            why = cell.not_run_because or "not reached yet"
-            yield f"| {cell.name} | {cell.place} | {must} | | | | | **NOT RUN**: {why} |"
+        if result is None:
+            yield f"| {cell.name} | {cell.place} | {must} | | | | | **NOT RUN** |"
             continue
         by = f"{result.ended} by {result.decided_by}" if result.decided_by else result.ended
         killed = f"{len(result.pids)}" if result.pids or not cell.has_victim else ""

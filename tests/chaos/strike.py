@@ -23,18 +23,24 @@ LOOK_EVERY_S = 0.003
 DEAD_WITHIN_S = 10.0
 
 
+def _kill_each(victims: list[Identity]) -> None:
+    for one in victims:
+        os.kill(one.pid, signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Target:
     """What the striker needs of the place where the rollout runs.
 
-    `find`: the victim's processes as they are now; empty where there are none. `again`: starts it anew, where nobody
-    else does.
+    `find`: the victim's processes as they are now; empty where there are none. `kill`: ends them at once. `again`:
+    starts it anew, where nobody else does. `holds_record`: the record cannot be read while it is dead.
     """
 
     guard: Callable[[Standing], Identity]
     find: Callable[[Standing], list[Identity]]
+    kill: Callable[[list[Identity]], None] = _kill_each
     again: Callable[[], None] = lambda: None
-    is_guard: bool = False
+    holds_record: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,12 @@ class Striker(threading.Thread):
             if bool(found) != self._must_find:
                 self.missed = f"{len(found)} processes to kill, while {now.shown()}"
                 return
-            for one in found:
-                os.kill(one.pid, signal.SIGKILL)
+            if found:
+                self._target.kill(found)
             left = wait_gone(found, DEAD_WITHIN_S)
             assert not left, f"still alive after SIGKILL: {left}"
-            after = now if self._target.is_guard else look(self._engine, self._rollout)
+            # Nobody writes while the guard stands still: what was read before the kill holds after it.
+            after = now if self._target.holds_record else look(self._engine, self._rollout)
             self.hit = Hit(after.shown() if after else "gone", tuple(one.pid for one in found))
         finally:
             if guard.is_alive():

@@ -1,4 +1,4 @@
-"""The matrix's command runs nothing twice, names what it could not run, and refuses what names no cell."""
+"""The command of the matrix: nothing is run twice, another code's result is no pass, a word for no cell is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.__main__ import main
+from tests.chaos.__main__ import is_done, main
 from tests.chaos.matrix import chosen
 from tests.chaos.results import Result, keep, product_code
 
@@ -22,9 +22,13 @@ def test_what_was_run_with_this_code_is_not_run_again(tmp_path: Path, capsys: py
     assert "84 NOT RUN, 14 as it should be" in table.read_text()
 
 
-def test_cells_that_cannot_be_run_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--cells", "postgresql", "--results", str(tmp_path / "results.jsonl")]) == 0
-    assert "NOT RUN, 14: postgresql@preflight" in capsys.readouterr().out
+def test_a_cell_that_was_missed_or_ran_with_other_code_is_due_again(tmp_path: Path) -> None:
+    known = {"guard@watch": Result("guard@watch", "missed", "promoted", "", "", [], [], 30.0, "now")}
+    (cell,) = chosen("guard@watch")
+    assert not is_done(known, cell, "now")
+    known["guard@watch"] = Result("guard@watch", "as it should be", "promoted", "", "watch", [1], [], 30.0, "now")
+    assert is_done(known, cell, "now")
+    assert not is_done(known, cell, "changed since")
 
 
 def test_a_word_that_names_no_cell_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

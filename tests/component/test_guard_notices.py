@@ -13,7 +13,9 @@ from gates.course import Happening, Step
 from gates.decision import Action, Decision
 from tasks.guard.closing import end_stage
 from tasks.guard.state import GuardState, said
-from tasks.record_tables import Drill, RollbackStep
+from tasks.guard.watching import deliver_due
+from tasks.notify import TOLD_AGAIN, Delivery, words
+from tasks.record_tables import Drill, Outbox, RollbackStep
 from tasks.record_writer import Notice
 from tests.support.guard_parts import activate, guard_at, never_close
 
@@ -92,4 +94,35 @@ def test_a_drill_and_a_rollback_step_are_told_once_however_often_they_are_writte
         heads.append(record.head()[:12])
     assert _kinds(guard) == ["drill", "rollback_step"]
     assert record.notices("a")[-1].text == f"proven (record {heads[0]})", "the head of what it tells is in it"
+    guard.store.close()
+
+
+def test_a_notice_whose_guard_died_while_it_was_on_its_way_is_told_again_and_says_so(tmp_path: Path) -> None:
+    guard = guard_at(tmp_path, Step.WATCH.value)
+    record = guard.store.record
+    came: list[str] = []
+
+    async def dies(notice: Outbox) -> Delivery:
+        came.append(words(notice))
+        raise asyncio.CancelledError
+
+    async def delivers(notice: Outbox) -> Delivery:
+        came.append(words(notice))
+        return Delivery()
+
+    async def work() -> None:
+        record.queue_notice(Notice("k", "go", "GO"))
+        with pytest.raises(asyncio.CancelledError):
+            await deliver_due(guard, dies)
+        assert record.due_notices(), "it is not lost"
+        writing = asyncio.create_task(guard.store.write_told())
+        for _ in range(2):
+            await deliver_due(guard, delivers)
+            await guard.store.settled()
+        writing.cancel()
+
+    asyncio.run(work())
+    text = record.notices("a")[0].text
+    assert came == [text, text + TOLD_AGAIN]
+    assert record.notices("a")[0].error == ""
     guard.store.close()
