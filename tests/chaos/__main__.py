@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> int:
         cells, known = chosen(arguments.cells), read_results(arguments.results)
     except ValueError as error:
         parser.error(str(error))
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has told it to ignore one: all must go down
+        signal.signal(number, signal.default_int_handler)
     code = product_code()
     due = [cell for cell in cells if arguments.again or not is_done(known, cell, code)]
     print(f"{len(cells)} of {len(list(matrix()))} cells chosen, {len(due)} to run", flush=True)
