@@ -41,6 +41,7 @@ KNOWN = (DeskError, NotGathered, httpx.HTTPError, OSError, PlanError, CriteriaEr
 PROMETHEUS_OLDEST = (2, 39)
 PROMETHEUS_PATIENCE_S = 15.0
 LOOK_EVERY_S = 0.2
+CLOCK_READS = 5
 DISK_FREE_MIN_BYTES = 1_000_000_000
 HTTP_TIMEOUT_S = 3.0
 
@@ -132,12 +133,21 @@ async def _one(name: str, title: str, limit: str, check: Check, subject: Subject
 
 
 async def _clock(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
-    before_ms = time.time_ns() // 1_000_000
-    venue_ms = await desk.read(lambda client: client.server_time_ms())
-    after_ms = time.time_ns() // 1_000_000
-    skew_ms = venue_ms - (before_ms + after_ms) // 2
+    """The venue's time against the middle of the call, which is known to half of what the call took: a slow one says
+    little, so the best of several counts, and what it does not know counts against it."""
     # The venue refuses what is more than a second ahead of it, or older than the receive window.
-    return abs(skew_ms) < min(1000, subject.plan.recv_window_ms), f"{skew_ms} ms"
+    limit_ms = min(1000, subject.plan.recv_window_ms)
+    best_ms: tuple[int, int] | None = None
+    for _ in range(CLOCK_READS):
+        before_ms = time.time_ns() // 1_000_000
+        venue_ms = await desk.read(lambda client: client.server_time_ms())
+        after_ms = time.time_ns() // 1_000_000
+        half_ms, skew_ms = (after_ms - before_ms + 1) // 2, venue_ms - (before_ms + after_ms) // 2
+        if best_ms is None or half_ms < best_ms[0]:
+            best_ms = half_ms, skew_ms
+        if abs(best_ms[1]) + best_ms[0] < limit_ms:
+            return True, f"{best_ms[1]} ms, known to {best_ms[0]} ms"
+    return False, "not read" if best_ms is None else f"{best_ms[1]} ms, known to {best_ms[0]} ms"
 
 
 def _of_account(check: AccountCheck) -> Check:

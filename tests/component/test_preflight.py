@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,3 +143,33 @@ def test_a_prometheus_that_is_just_being_started_is_waited_for(tmp_path: Path) -
         server.server_close()
         thread.join()
     assert (row.outcome, row.value) == (Outcome.PASS, "2.45.0")
+
+
+class Clock:
+    """Answers with the machine's own time, some ms off, after so many ms each."""
+
+    def __init__(self, off_ms: int, took_ms: list[int]) -> None:
+        self.off_ms, self.took_ms, self.now_ms = off_ms, took_ms, 1_000_000
+
+    async def read(self, _: object) -> int:
+        took_ms = self.took_ms.pop(0)
+        self.now_ms += took_ms
+        return self.now_ms + self.off_ms  # read at the very end of the call
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "took_ms", "good", "shown"),
+    [
+        (0, [3700, 20], True, "10 ms, known to 10 ms"),  # the slow answer tells little: it is asked once more
+        (0, [3700] * 5, False, "1850 ms, known to 1850 ms"),  # never known well enough: that is no pass
+        (1500, [20] * 5, False, "1510 ms, known to 10 ms"),
+        (-1500, [20] * 5, False, "-1490 ms, known to 10 ms"),
+    ],
+)
+def test_the_clock_is_judged_by_the_answer_that_tells_most(
+    off_ms: int, took_ms: list[int], good: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(off_ms, took_ms)
+    monkeypatch.setattr(checking.time, "time_ns", lambda: clock.now_ms * 1_000_000)
+    subject = SimpleNamespace(plan=load_plan(ROOT / "configs" / "rollout.smoke.yaml"))
+    assert asyncio.run(checking._clock(subject, clock)) == (good, shown)  # type: ignore[arg-type]
