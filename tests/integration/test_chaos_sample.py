@@ -14,7 +14,7 @@ TRIES = 3
 """On a busy machine a step that lasts milliseconds may be over before it is seen; the cell is then run again."""
 
 
-@pytest.mark.parametrize("name", ["guard@grant", "bot@sign-off", "prometheus@judge", "guard@bundle"])
+@pytest.mark.parametrize("name", ["guard@grant", "bot@cancel_all", "prometheus@flatten", "guard@bundle"])
 def test_a_process_killed_at_its_step_leaves_nothing_lost_or_doubled(name: str, tmp_path: Path) -> None:
     (cell,) = chosen(name)
     for number in range(TRIES):
