@@ -1,6 +1,6 @@
 # Two commands matter: `make rollout` and `make test`. Both set up what is missing first.
 .DEFAULT_GOAL := help
-.PHONY: help setup peers rollout canary test stages unit lint bench soak recovery masked status up down clean
+.PHONY: help setup peers rollout canary test stages unit lint bench soak recovery masked chaos status up down clean
 
 FAULT ?=
 FAULTS ?=
@@ -8,6 +8,7 @@ SIGN ?=
 MARKET ?= generated
 PLAN ?=
 KILLS ?=
+CELLS ?=
 HOURS ?=
 STYLE ?= calm
 BIN := .venv/bin
@@ -71,6 +72,9 @@ recovery: setup ## the bot killed 100 times, and 100 with its journal in Redis: 
 
 masked: setup ## every secret of the stack, looked for in all that it has left or shows
 	@$(BIN)/python -m tests.acceptance.secrets
+
+chaos: setup ## every process killed at every step: docs/chaos.md; goes on where it was stopped [CELLS=guard,bot@watch]
+	@$(BIN)/python -m tests.chaos --table docs/chaos.md $(if $(CELLS),--cells "$(CELLS)")
 
 status: ## docs/status.md from the last whole run of the tests
 	@$(BIN)/python -m tests.report.status artifacts/tests.xml

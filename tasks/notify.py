@@ -20,6 +20,9 @@ TIMEOUT_S = 5
 BACK_OFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 WEBHOOK = "SLIPWAY_SLACK_WEBHOOK"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ON_ITS_WAY = "on its way"
+"""What stands as the error of a notice from before it is sent until its answer is written."""
+TOLD_AGAIN = " (told again: its guard died while it was on its way)"
 
 
 class WebhookUnusable(Exception):
@@ -55,6 +58,12 @@ def check_webhook() -> None:
         )
 
 
+def words(notice: Outbox) -> str:
+    """What is sent. A guard that died while it waited for the answer cannot know whether the notice has arrived; the
+    next one sends it once more, for a notice must not be lost, and says so."""
+    return notice.text + (TOLD_AGAIN if notice.error == ON_ITS_WAY else "")
+
+
 def deliverer() -> Deliver:
     """Slack by SLIPWAY_SLACK_WEBHOOK, else the log."""
     url = os.environ.get(WEBHOOK, "")
@@ -62,7 +71,7 @@ def deliverer() -> Deliver:
 
 
 async def _to_log(notice: Outbox) -> Delivery:
-    log.info("notice %s: %s", notice.kind, notice.text)
+    log.info("notice %s: %s", notice.kind, words(notice))
     return Delivery()
 
 
@@ -86,7 +95,7 @@ def _slack(url: str) -> Deliver:
         return Delivery(f"Slack answered HTTP {answer.status_code}: {answer.body[:100]}")
 
     async def deliver(notice: Outbox) -> Delivery:
-        return await asyncio.to_thread(send, notice.text)
+        return await asyncio.to_thread(send, words(notice))
 
     return deliver
 

@@ -39,7 +39,9 @@ log = logging.getLogger("slipway.preflight")
 KNOWN = (DeskError, NotGathered, httpx.HTTPError, OSError, PlanError, CriteriaError, ApproversError, ConfigError)
 """What keeps a check from being made, and says so itself in one line."""
 PROMETHEUS_OLDEST = (2, 39)
-SCRAPING_PATIENCE_S = 15.0
+PROMETHEUS_PATIENCE_S = 15.0
+LOOK_EVERY_S = 0.2
+CLOCK_READS = 5
 DISK_FREE_MIN_BYTES = 1_000_000_000
 HTTP_TIMEOUT_S = 3.0
 
@@ -131,12 +133,21 @@ async def _one(name: str, title: str, limit: str, check: Check, subject: Subject
 
 
 async def _clock(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
-    before_ms = time.time_ns() // 1_000_000
-    venue_ms = await desk.read(lambda client: client.server_time_ms())
-    after_ms = time.time_ns() // 1_000_000
-    skew_ms = venue_ms - (before_ms + after_ms) // 2
+    """The venue's time against the middle of the call, which is known to half of what the call took: a slow one says
+    little, so the best of several counts, and what it does not know counts against it."""
     # The venue refuses what is more than a second ahead of it, or older than the receive window.
-    return abs(skew_ms) < min(1000, subject.plan.recv_window_ms), f"{skew_ms} ms"
+    limit_ms = min(1000, subject.plan.recv_window_ms)
+    best_ms: tuple[int, int] | None = None
+    for _ in range(CLOCK_READS):
+        before_ms = time.time_ns() // 1_000_000
+        venue_ms = await desk.read(lambda client: client.server_time_ms())
+        after_ms = time.time_ns() // 1_000_000
+        half_ms, skew_ms = (after_ms - before_ms + 1) // 2, venue_ms - (before_ms + after_ms) // 2
+        if best_ms is None or half_ms < best_ms[0]:
+            best_ms = half_ms, skew_ms
+        if abs(best_ms[1]) + best_ms[0] < limit_ms:
+            return True, f"{best_ms[1]} ms, known to {best_ms[0]} ms"
+    return False, "not read" if best_ms is None else f"{best_ms[1]} ms, known to {best_ms[0]} ms"
 
 
 def _of_account(check: AccountCheck) -> Check:
@@ -170,9 +181,21 @@ async def _listed(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 
 
 async def _prometheus(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    """One that is away is waited for: it may just be started again."""
+    until = time.monotonic() + PROMETHEUS_PATIENCE_S
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as http:
-        ready = await http.get(f"{subject.prometheus_url}/-/ready")
-        version = str(_data(await http.get(f"{subject.prometheus_url}/api/v1/status/buildinfo")).get("version", ""))
+        while True:
+            try:
+                ready = await http.get(f"{subject.prometheus_url}/-/ready")
+                told = _data(await http.get(f"{subject.prometheus_url}/api/v1/status/buildinfo"))
+            except httpx.HTTPError:
+                if time.monotonic() > until:
+                    raise
+            else:
+                if ready.status_code == 200 or time.monotonic() > until:
+                    break
+            await asyncio.sleep(LOOK_EVERY_S)
+    version = str(told.get("version", ""))
     parts = re.match(r"(\d+)\.(\d+)", version)
     new_enough = parts is not None and (int(parts[1]), int(parts[2])) >= PROMETHEUS_OLDEST
     return ready.status_code == 200 and new_enough, version or "no version told"
@@ -180,7 +203,7 @@ async def _prometheus(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 
 async def _scraping(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     """The guard's own metrics must arrive: that is the way the bot's will take."""
-    until = time.monotonic() + SCRAPING_PATIENCE_S
+    until = time.monotonic() + PROMETHEUS_PATIENCE_S
     query = {"query": f'timestamp(up{{account="{subject.access.account}",run="guard"}} == 1)'}
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as http:
         while True:
@@ -195,8 +218,8 @@ async def _scraping(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
                 if age_s <= subject.plan.stale_after_s:
                     return True, f"{max(age_s, 0):.1f} s old"
             if time.monotonic() > until:
-                return False, f"the guard was not scraped within {SCRAPING_PATIENCE_S:g} s"
-            await asyncio.sleep(0.2)
+                return False, f"the guard was not scraped within {PROMETHEUS_PATIENCE_S:g} s"
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 def _data(answer: httpx.Response) -> dict[str, Any]:

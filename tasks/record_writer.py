@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select, update
@@ -42,6 +42,19 @@ class EpochLost(Exception):
     """Somebody else took the next epoch of this account first. Names account and both epochs."""
 
 
+class Notice(NamedTuple):
+    """What is to be told of a transition, once per `key`. The chain's head goes out with `line`.
+
+    `delivered`: it went out while the record was away. `due_in_s`: from when on the outbox may try it.
+    """
+
+    key: str
+    kind: str
+    line: str
+    delivered: bool = False
+    due_in_s: float = 0.0
+
+
 class _CodeServed(Exception):
     """This code of this person is spent."""
 
@@ -71,9 +84,12 @@ class RecordWriter(Record):
 
     def head(self) -> str:
         """The last hash of the chain; it goes out with every notice, so that truncation shows."""
-        query = select(RecordEntry.hash).where(RecordEntry.account == self.account)
         with self.reading() as session:
-            return session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first() or GENESIS
+            return self._head(session)
+
+    def _head(self, session: Session) -> str:
+        query = select(RecordEntry.hash).where(RecordEntry.account == self.account)
+        return session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first() or GENESIS
 
     # ---- account and epoch ----------------------------------------------------------------------------------------
 
@@ -149,8 +165,13 @@ class RecordWriter(Record):
             session.flush()
             return row
 
-    def change_stage_run(self, stage_run_id: int, kind: str | None = None, /, **changes: Any) -> StageRun:
-        """Sets columns. With `kind`, a link of that kind tells of it in the chain."""
+    def change_stage_run(
+        self, stage_run_id: int, kind: str | None = None, notices: Sequence[Notice] = (), /, **changes: Any
+    ) -> StageRun:
+        """Sets columns. With `kind`, a link of that kind tells of it in the chain.
+
+        `notices` of the change are queued with it: whoever dies in between has told both or neither.
+        """
         with self.writing() as session:
             row = session.get(StageRun, stage_run_id)
             if row is None:
@@ -161,11 +182,18 @@ class RecordWriter(Record):
             if kind is not None:
                 told = {k: iso(v) if isinstance(v, datetime) else v for k, v in changes.items()}
                 self._append(session, kind, {"stage_run": stage_run_id, **told})
+            self._queue(session, notices)
             session.flush()
             return row
 
     def enter_part(
-        self, row: StagePart, outcome_before: str, watched_s: float | None = None, /, **changes: Any
+        self,
+        row: StagePart,
+        outcome_before: str,
+        watched_s: float | None = None,
+        notices: Sequence[Notice] = (),
+        /,
+        **changes: Any,
     ) -> None:
         """One transaction: the part before is closed with its outcome, the next one opened, the stage run changed.
 
@@ -196,6 +224,7 @@ class RecordWriter(Record):
             sizes = {"inventory_max_quote": row.inventory_max_quote, "total_max_quote": row.total_max_quote}
             body = {"stage_run": row.stage_run_id, "number": row.number, "name": row.name, "epoch": row.epoch}
             self._append(session, "part", {**body, **sizes, "before": outcome_before, **told})
+            self._queue(session, notices)
 
     def end_part(self, stage_run_id: int, outcome: str) -> None:
         """Closes the part that is open; none open changes nothing."""
@@ -224,7 +253,7 @@ class RecordWriter(Record):
             self._append(session, "drill", body)
             return row.id or 0
 
-    def end_drill(self, drill_id: int, outcome: str, proof: dict[str, Any]) -> None:
+    def end_drill(self, drill_id: int, outcome: str, proof: dict[str, Any], notices: Sequence[Notice] = ()) -> None:
         with self.writing() as session:
             row = session.get(Drill, drill_id)
             if row is None:
@@ -233,6 +262,7 @@ class RecordWriter(Record):
             session.add(row)
             body = {"stage_run": row.stage_run_id, "drill": row.name, "outcome": outcome, "proof": proof}
             self._append(session, "drill_ended", body)
+            self._queue(session, notices)
 
     # ---- inbox ----------------------------------------------------------------------------------------------------
 
@@ -291,7 +321,7 @@ class RecordWriter(Record):
 
     # ---- rollback -------------------------------------------------------------------------------------------------
 
-    def write_rollback_step(self, row: RollbackStep) -> None:
+    def write_rollback_step(self, row: RollbackStep, notices: Sequence[Notice] = ()) -> None:
         """Inserts or updates by (stage run, number). Every change of state is told in the chain."""
         with self.writing() as session:
             query = select(RollbackStep).where(
@@ -308,6 +338,7 @@ class RecordWriter(Record):
             if told:
                 body = {"stage_run": row.stage_run_id, "number": row.number, "name": row.name, "state": row.state}
                 self._append(session, "rollback_step", {**body, "proof": row.proof, "error": row.error})
+            self._queue(session, notices)
 
     # ---- sign-offs ------------------------------------------------------------------------------------------------
 
@@ -404,12 +435,35 @@ class RecordWriter(Record):
                 row.delivered_at = utc_now()
                 session.add(row)
 
+    def queue_notices(self, notices: Sequence[Notice]) -> None:
+        """On their own, of what no row tells; the same key again changes nothing."""
+        with self.writing() as session:
+            self._queue(session, notices)
+
+    def _queue(self, session: Session, notices: Sequence[Notice]) -> None:
+        """Those that are not queued yet. The head is the one after what this transaction appends."""
+        for notice in notices:
+            if session.exec(select(Outbox.id).where(Outbox.key == notice.key)).first() is None:
+                text = f"{notice.line} (record {self._head(session)[:12]})"
+                row = Outbox(key=notice.key, account=self.account, kind=notice.kind, text=text)
+                row.delivered_at = utc_now() if notice.delivered else None
+                row.next_at += timedelta(seconds=notice.due_in_s)
+                session.add(row)
+
     def due_notices(self) -> Sequence[Outbox]:
         query = select(Outbox).where(
             Outbox.account == self.account, col(Outbox.delivered_at).is_(None), col(Outbox.next_at) <= utc_now()
         )
         with self.reading() as session:
             return session.exec(query.order_by(col(Outbox.id)).limit(20)).all()
+
+    def notice_leaves(self, notice_id: int, words: str) -> None:
+        """Before it is sent: `words` stand as its error until `notice_tried`."""
+        with self.writing() as session:
+            row = session.get(Outbox, notice_id)
+            if row is not None:
+                row.error = words
+                session.add(row)
 
     def notice_tried(self, notice_id: int, error: str, again_in_s: float) -> None:
         """`error` empty: delivered."""

@@ -34,7 +34,7 @@ from gates.stages import (
 from tasks.account_file import AccountFileError, load_account
 from tasks.guard.closing import end_stage
 from tasks.guard.launching import launch_of
-from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms
+from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms, said
 from tasks.names import NameRefused, check_name
 from tasks.preflight import AGAIN_AT_LAUNCH, CHECKS, Checked, Subject, entry_evidence, passed, preflight
 from tasks.preflight_listed import gather, item_check
@@ -196,33 +196,33 @@ async def do_preflight(guard: GuardState, active: Active) -> None:
     try:
         await _preflight(guard, active)
     except Exception as error:  # nobody waits for this task: a stage left at PREFLIGHT would stay there for ever
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-        log.error("preflight of %s broke off: %s", active.row.rollout, said, exc_info=error)
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        log.error("preflight of %s broke off: %s", active.row.rollout, words, exc_info=error)
         limit = "every check is made"
-        end_stage(guard, active, Decision(Action.PARK, "environment", "preflight", None, limit, (), now_ms(), said))
+        end_stage(guard, active, Decision(Action.PARK, "environment", "preflight", None, limit, (), now_ms(), words))
 
 
 async def _preflight(guard: GuardState, active: Active) -> None:
     if active.step is Step.REQUESTED:
-        await guard.move(active, Happening.PREFLIGHT_BEGUN)
-        guard.notice(active, "requested", f"stage {active.row.stage}, candidate {active.row.candidate[:12]}")
+        words = f"stage {active.row.stage}, candidate {active.row.candidate[:12]}"
+        await guard.move(active, Happening.PREFLIGHT_BEGUN, [said(active, "requested", words)])
     rows = await preflight(await _subject(guard, active))
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     if active.step is not Step.PREFLIGHT:
         return
     if not passed(rows):
         bad = next(row for row in rows if row.outcome is not Outcome.PASS)
-        said = f"{bad.title}: {bad.outcome.value} {bad.value} {bad.detail}".strip()
+        words = f"{bad.title}: {bad.outcome.value} {bad.value} {bad.detail}".strip()
         others = tuple(row.name for row in rows if row.outcome is not Outcome.PASS and row is not bad)
         end_stage(
-            guard, active, Decision(Action.PARK, "environment", bad.name, None, bad.limit, others, now_ms(), said)
+            guard, active, Decision(Action.PARK, "environment", bad.name, None, bad.limit, others, now_ms(), words)
         )
         return
     evidence = entry_evidence(active.rollout.plan_digest, active.rollout.candidate, rows)
     digest = hashlib.sha256(canonical_json(dict(evidence)).encode()).hexdigest()
-    await guard.move(active, Happening.PREFLIGHT_PASSED, ready_at=utc_now(), entry_digest=digest)
-    if active.entry_sign_offs.people_count:
-        guard.notice(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")
+    wanted = [said(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")]
+    told = wanted if active.entry_sign_offs.people_count else []
+    await guard.move(active, Happening.PREFLIGHT_PASSED, told, ready_at=utc_now(), entry_digest=digest)
 
 
 async def _subject(guard: GuardState, active: Active) -> Subject:
@@ -259,14 +259,14 @@ async def refuse_what_changed(guard: GuardState, active: Active) -> None:
     ready_at, max_age_s = active.row.ready_at, active.plan.max_age_s
     age_s = None if ready_at is None else (utc_now() - ready_at).total_seconds()
     if age_s is None or age_s > max_age_s:
-        said = "of unknown age" if age_s is None else f"{age_s:.0f} s old"
-        raise Refused(f"the preflight that was signed is {said}, allowed: at most {max_age_s:g} s")
+        words = "of unknown age" if age_s is None else f"{age_s:.0f} s old"
+        raise Refused(f"the preflight that was signed is {words}, allowed: at most {max_age_s:g} s")
     rows = await preflight(await _subject(guard, active), AGAIN_AT_LAUNCH)
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     if bad or len(rows) != len(AGAIN_AT_LAUNCH):
-        said = "; ".join(f"{row.name} {row.outcome.value} {row.value} {row.detail}".strip() for row in bad)
-        raise Refused(f"not launched, what preflight found holds no more: {said or 'a check was not made'}")
+        words = "; ".join(f"{row.name} {row.outcome.value} {row.value} {row.detail}".strip() for row in bad)
+        raise Refused(f"not launched, what preflight found holds no more: {words or 'a check was not made'}")
 
 
 def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], list[MeasurementLatest]]:

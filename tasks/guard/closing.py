@@ -9,17 +9,18 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from gates.course import FINAL, Happening, Step
+from gates.course import FINAL, Happening, Step, next_step
 from gates.decision import Action, Decision, SignOffEnd, decide_sign_off
 from gates.judge import plain
 from tasks.account_file import load_account
 from tasks.evidence_process import EvidenceFailed, build_evidence
 from tasks.guard.grants import BotPermission
 from tasks.guard.looking import last_look
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, now_ms, said
 from tasks.guard.store import StepRecorder
 from tasks.launch import how_it_ended
 from tasks.record_tables import RollbackStep, utc_now
+from tasks.record_writer import Notice
 from tasks.rollback import STEPS, Closing, Waits, in_words
 from tasks.sign_off import names_candidate
 from tasks.venue_desk import VenueDesk
@@ -37,11 +38,11 @@ def end_stage(guard: GuardState, active: Active, decision: Decision) -> None:
     active.decision = decision
     why = decision.sentence or decision.action.value
     log.warning("ending %s: %s %s: %s", active.row.rollout, decision.reason, decision.criterion_id, why)
-    guard.move_at_once(active, Happening.STOPPED, **_written(decision), replicas_frozen=True, seen_at=utc_now())
     value = "" if decision.value is None else f" is {plain(decision.value)}"
     word = "NO-GO" if decision.action is Action.ROLL_BACK else "parking"
-    said = f"{word}, {decision.reason}: {decision.criterion_id}{value} ({decision.limit}): {why}"
-    guard.notice(active, "no_go", said)
+    words = f"{word}, {decision.reason}: {decision.criterion_id}{value} ({decision.limit}): {why}"
+    changes = {**_written(decision), "replicas_frozen": True, "seen_at": utc_now()}
+    guard.move_at_once(active, Happening.STOPPED, [said(active, "no_go", words)], **changes)
     if active.closing is None or active.closing.done():
         active.closing = guard.spawn(close(guard, active), "closing")
 
@@ -66,9 +67,9 @@ async def close(guard: GuardState, active: Active) -> None:
             await _close_once(guard, active)
             return
         except Exception as error:  # a closing that ends without proof would leave the account to nobody
-            said = in_words(error)
-            log.error("closing %s broke off: %s; beginning anew", active.row.rollout, said, exc_info=error)
-            guard.notice(active, "rollback_failed", f"ROLLBACK_FAILED: closing broke off: {said}; still trying", said)
+            why = in_words(error)
+            log.error("closing %s broke off: %s; beginning anew", active.row.rollout, why, exc_info=error)
+            guard.notice(active, "rollback_failed", f"ROLLBACK_FAILED: closing broke off: {why}; still trying", why)
         await asyncio.sleep(CLOSE_AGAIN_S[min(tries, len(CLOSE_AGAIN_S) - 1)])
         tries += 1
     if guard.active is active:
@@ -90,7 +91,7 @@ def bot_died(active: Active, words: str) -> Decision:
 
 async def _close_once(guard: GuardState, active: Active) -> None:
     """Steps 0 to 3 until they are proven, then 4 and 5, then the final step of the course."""
-    recorder = StepRecorder(guard.store, active.id, lambda row: _on_step(guard, active, row))
+    recorder = StepRecorder(guard.store, active.id, lambda row: _on_step(guard, active, row), guard.telling)
     if active.row.state_dir is None:
         await _nothing_to_close(active, recorder)
     else:
@@ -124,10 +125,10 @@ def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: Ve
         wait_s = plan.late_s
 
     async def on_failed(words: str) -> None:
-        guard.notice(active, "rollback_failed", f"ROLLBACK_FAILED: {words}")
         if active.step is Step.PROMOTING:
             end_stage(guard, active, _unproven(words))
-        guard.move_at_once(active, Happening.PROOF_LATE)
+        told = [said(active, "rollback_failed", f"ROLLBACK_FAILED: {words}")]
+        guard.move_at_once(active, Happening.PROOF_LATE, told)
 
     return Closing(
         stage_run_id=active.id,
@@ -163,11 +164,11 @@ def _on_dead(guard: GuardState, active: Active) -> None:
         end_stage(guard, active, bot_died(active, how_it_ended(active.bot.identity, active.bot.state_dir)))
 
 
-def _on_step(guard: GuardState, active: Active, row: RollbackStep) -> None:
+def _on_step(guard: GuardState, active: Active, row: RollbackStep) -> list[Notice]:
     log.info("step %d %s %s %s", row.number, row.name, row.state, row.error)
     guard.shown.rollback_step(row.name, row.state == "verified")
-    if row.state == "verified":
-        guard.notice(active, "rollback_step", f"{row.name}: proven{_of_others(row)}", row.number)
+    words = f"{row.name}: proven{_of_others(row)}"
+    return [said(active, "rollback_step", words, row.number)] if row.state == "verified" else []
 
 
 def _of_others(row: RollbackStep) -> str:
@@ -218,11 +219,11 @@ async def _finish(guard: GuardState, active: Active, recorder: StepRecorder) -> 
     ended = RollbackStep(stage_run_id=active.id, number=5, name=STEPS[5], state="verified")
     ended.verified_at, ended.proof = utc_now(), {"queued": words}
     await recorder.write(ended)
-    guard.move_at_once(active, happening, ended_at=utc_now())
+    step = next_step(active.step, happening)
     record, number = guard.store.record, active.id
     outcome = "passed" if happening is Happening.PROMOTION_PROVEN else "ended"
-    guard.store.tell("part ended", lambda: record.end_part(number, outcome))
-    guard.notice(active, active.row.step, words)
+    guard.store.tell("part ended", lambda: record.end_part(number, outcome))  # before the end: nobody comes back to it
+    guard.move_at_once(active, happening, [said(active, step.value, words)], ended_at=utc_now())
     await _settled(guard)
     if active.operator is not None:
         await active.operator.close()
@@ -277,5 +278,5 @@ def by_no_go(gate: str, person: str, comment: str) -> Decision:
     """A person's accepted NO-GO at a gate."""
     candidate = names_candidate("NO-GO", comment)
     decision = decide_sign_off(SignOffEnd.NO_GO_CANDIDATE if candidate else SignOffEnd.NO_GO, gate, now_ms())
-    said = f"{person} signed {decision.sentence}: {comment.strip() or 'without a comment'}"
-    return replace(decision, sentence=said)
+    words = f"{person} signed {decision.sentence}: {comment.strip() or 'without a comment'}"
+    return replace(decision, sentence=words)

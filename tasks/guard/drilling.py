@@ -48,7 +48,7 @@ from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import begin_watch
 from tasks.guard.readings import read_checks
-from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused, now_ms, said
 from tasks.record_tables import Drill as DrillRow
 from tasks.record_writer import EpochLost
 
@@ -149,7 +149,11 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
         if not active.at(Step.DRILLS):
             return False
         proof: dict[str, Any] = {**run.proof, "why": why} if why else run.proof
-        await guard.store.call(guard.store.record.end_drill, row.id or 0, outcome, proof)
+        told = []
+        if outcome == "passed":
+            words = ", ".join(f"{name} {value}" for name, value in run.proof.items())
+            told = [said(active, "drill", f"drill {drill.name} passed: tripped {words}", row.id)]
+        await guard.store.call(guard.store.record.end_drill, row.id or 0, outcome, proof, told)
         if outcome != "passed":
             _end(guard, active, drill, Action.PARK if outcome == "not_run" else Action.ROLL_BACK, why)
             return False
@@ -157,16 +161,14 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
         if active.drilled.silenced and active.history is not None and before is not None:
             active.history = active.history.seen_since(began_ms, before, now_ms())
         active.drilled.lift(now_ms())
-    said = ", ".join(f"{name} {value}" for name, value in run.proof.items())
-    guard.notice(active, "drill", f"drill {drill.name} passed: tripped {said}", row.id)
     return True
 
 
-def _end(guard: GuardState, active: Active, drill: Drill, action: Action, said: str) -> None:
+def _end(guard: GuardState, active: Active, drill: Drill, action: Action, why: str) -> None:
     limit = f"trips {', '.join(drill.trips)} within {drill.window_s:g} s, and quotes again"
     fault = "candidate" if action is Action.ROLL_BACK else "environment"
     name = f"drill_{drill.name.replace('-', '_')}"
-    end_stage(guard, active, Decision(action, fault, name, None, limit, (), now_ms(), said))  # type: ignore[arg-type]
+    end_stage(guard, active, Decision(action, fault, name, None, limit, (), now_ms(), why))  # type: ignore[arg-type]
 
 
 class _Run:

@@ -19,7 +19,7 @@ from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import may_step_down, step_down
 from tasks.guard.readings import data_check_file
-from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused, now_ms, said
 from tasks.record_tables import VerdictRow, utc_now
 from tasks.state_folder import REPOSITORY
 
@@ -90,18 +90,19 @@ async def _pass(guard: GuardState, active: Active) -> None:
     _only_while(active, Step.WATCHED)
     await guard.store.call(record.add_evidence, active.id, built.files)
     _only_while(active, Step.WATCHED)
+    told = [said(active, "go", f"GO: every critical criterion passed; evidence {built.digest[:6]}")]
+    if active.stage.exit_sign_offs.people_count:
+        told.append(said(active, "sign_off_wanted", "sign-offs wanted to promote", "exit"))
     await guard.move(
         active,
         Happening.JUDGED_GO,
+        told,
         verdict="GO",
         judged_at=utc_now(),
         reminded_at=None,
         evidence_dir=str(built.folder.parent),
         evidence_digest=built.digest,
     )
-    guard.notice(active, "go", f"GO: every critical criterion passed; evidence {built.digest[:6]}")
-    if active.stage.exit_sign_offs.people_count:
-        guard.notice(active, "sign_off_wanted", "sign-offs wanted to promote", "exit")
 
 
 async def _prolong(guard: GuardState, active: Active) -> None:
@@ -109,8 +110,9 @@ async def _prolong(guard: GuardState, active: Active) -> None:
     more_s = active.stage.lasts_s * float(active.stage.prolong_share)
     active.prolonged = True
     active.data_check = None
-    await guard.move(active, Happening.PROLONGED, verdict="HOLD", watch_until=utc_now() + timedelta(seconds=more_s))
-    guard.notice(active, "hold", f"HOLD: prolonged once by {more_s:g} s")
+    told = [said(active, "hold", f"HOLD: prolonged once by {more_s:g} s")]
+    watch_until = utc_now() + timedelta(seconds=more_s)
+    await guard.move(active, Happening.PROLONGED, told, verdict="HOLD", watch_until=watch_until)
 
 
 async def run_data_check(active: Active) -> None:

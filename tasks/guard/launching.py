@@ -23,7 +23,7 @@ from tasks.guard.exposition import write_target
 from tasks.guard.grants import Fenced, next_epoch, renew_once
 from tasks.guard.history import restored_history
 from tasks.guard.parts import first_part
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, now_ms, said
 from tasks.launch import (
     REPO,
     BotEnded,
@@ -78,8 +78,8 @@ async def _is_up(guard: GuardState, active: Active) -> None:
     record, part = guard.store.record, first_part(active, guard.epoch)
     await guard.store.call(record.enter_part, part, "", part_from=part.began_at)
     active.row.part_from = part.began_at
-    await guard.move(active, Happening.BOT_UP, launched_at=utc_now(), epoch=guard.epoch)
-    guard.notice(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")
+    told = [said(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")]
+    await guard.move(active, Happening.BOT_UP, told, launched_at=utc_now(), epoch=guard.epoch)
 
 
 def launch_failed(active: Active, error: LaunchError) -> Decision:
@@ -185,8 +185,8 @@ async def _take_over(guard: GuardState, active: Active, why: str) -> None:
 
 def _unrecorded(error: SQLAlchemyError) -> Decision:
     """A bot whose launch or adoption cannot be written does not trade."""
-    said = f"the record did not take it: {str(error).splitlines()[0]}"
-    return Decision(Action.PARK, "environment", BLIND, None, "the record takes what is done", (), now_ms(), said)
+    words = f"the record did not take it: {str(error).splitlines()[0]}"
+    return Decision(Action.PARK, "environment", BLIND, None, "the record takes what is done", (), now_ms(), words)
 
 
 async def adopt(guard: GuardState, active: Active) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -23,10 +24,10 @@ from gates.sources.tables import totals_of
 from tasks.account_file import load_account
 from tasks.guard.closing import end_stage
 from tasks.guard.grants import Fenced, next_epoch, renew_once
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, now_ms, said
 from tasks.record import iso
 from tasks.record_tables import StagePart, utc_now
-from tasks.record_writer import EpochLost
+from tasks.record_writer import EpochLost, Notice
 from tasks.rollback import DeskError
 from tasks.venue_desk import VenueDesk
 
@@ -71,13 +72,15 @@ def first_part(active: Active, epoch: int) -> StagePart:
 async def next_part(guard: GuardState, active: Active) -> None:
     """JUDGED → the watch (or the drills) of the next part, at its size. Raises what the record raises."""
     number = active.row.part + 1
-    drilled = bool(active.whole.at(number).drills)
-    happening = Happening.NEXT_PART_DRILLED if drilled else Happening.NEXT_PART
-    if not await _enter(guard, active, number, happening, "passed"):
-        return
-    name, stage = active.whole.part_name(number), active.stage
+    stage = active.whole.at(number)
+    happening = Happening.NEXT_PART_DRILLED if stage.drills else Happening.NEXT_PART
     size = f"{stage.inventory_max_quote:f} per symbol, {stage.total_max_quote:f} in all"
-    guard.notice(active, "next_part", f"next part {name}: {size}, epoch {guard.epoch}", f"{number}-{guard.epoch}")
+
+    def told(epoch: int) -> Notice:
+        words = f"next part {active.whole.part_name(number)}: {size}, epoch {epoch}"
+        return said(active, "next_part", words, f"{number}-{epoch}")
+
+    await _enter(guard, active, number, happening, "passed", told)
 
 
 async def may_step_down(guard: GuardState, active: Active) -> bool:
@@ -91,16 +94,25 @@ async def may_step_down(guard: GuardState, active: Active) -> bool:
 async def step_down(guard: GuardState, active: Active, decision: Decision) -> None:
     """WATCHED → the watch of the part before, at its size, which is smaller and holds at once."""
     number = active.row.part - 1
-    if not await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN):
-        return
-    name = active.whole.part_name(number)
-    said = f"stepped down to {name} under epoch {guard.epoch}: {decision.criterion_id} {decision.sentence}"
-    log.warning("%s", said)
-    guard.notice(active, STEPPED_DOWN, said, guard.epoch)
-    guard.spawn(_prove_within(guard, active, guard.epoch), "prove the plateau")
+
+    def told(epoch: int) -> Notice:
+        why = f"{decision.criterion_id} {decision.sentence}"
+        words = f"stepped down to {active.whole.part_name(number)} under epoch {epoch}: {why}"
+        log.warning("%s", words)
+        return said(active, STEPPED_DOWN, words, epoch)
+
+    if await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN, told):
+        guard.spawn(_prove_within(guard, active, guard.epoch), "prove the plateau")
 
 
-async def _enter(guard: GuardState, active: Active, number: int, happening: Happening, before: str) -> bool:
+async def _enter(
+    guard: GuardState,
+    active: Active,
+    number: int,
+    happening: Happening,
+    before: str,
+    told: Callable[[int], Notice],
+) -> bool:
     """The next epoch, the record, the grant; False where the stage was stopped meanwhile or somebody else holds it."""
     was = active.step
     step = next_step(was, happening)
@@ -116,7 +128,8 @@ async def _enter(guard: GuardState, active: Active, number: int, happening: Happ
     changes |= {"evidence_digest": None}
     record = guard.store.record
     row = _row(active, number, epoch)
-    await guard.store.call(record.enter_part, row, before, _watched_s(active), step=step.value, **changes)
+    watched_s, notices = _watched_s(active), [told(epoch)]
+    await guard.store.call(record.enter_part, row, before, watched_s, notices, step=step.value, **changes)
     if counted is not None:
         await guard.store.call(record.change_stage_run, active.id, None, baseline=counted)
         active.row.baseline = counted
@@ -144,9 +157,9 @@ def _watched_s(active: Active) -> float | None:
     return None if since is None or until is None else (until - since).total_seconds()
 
 
-def _lost(guard: GuardState, active: Active, said: str) -> None:
+def _lost(guard: GuardState, active: Active, why: str) -> None:
     limit = "one guard per account"
-    end_stage(guard, active, Decision(Action.PARK, "environment", "epoch", None, limit, (), now_ms(), said))
+    end_stage(guard, active, Decision(Action.PARK, "environment", "epoch", None, limit, (), now_ms(), why))
 
 
 def _row(active: Active, number: int, epoch: int) -> StagePart:
@@ -168,17 +181,17 @@ async def _prove_within(guard: GuardState, active: Active, epoch: int) -> None:
     desk = VenueDesk(
         lambda: active.known_access or load_account(guard.folder.root, guard.account), active.whole.symbols
     )
-    said = "not read yet"
+    seen = "not read yet"
     try:
         while active.row.epoch == epoch and active.closing is None:
             try:
                 held = await _held_quote(desk, active)
             except DeskError as error:
-                said = str(error)
+                seen = str(error)
             else:
-                said = ", ".join(f"{symbol} {quote:.2f}" for symbol, quote in held.items())
+                seen = ", ".join(f"{symbol} {quote:.2f}" for symbol, quote in held.items())
                 if all(quote <= limit_quote for quote in held.values()):
-                    proof = {"held_quote": said, "limit": f"{limit_quote:f}", "read_at": iso(utc_now())}
+                    proof = {"held_quote": seen, "limit": f"{limit_quote:f}", "read_at": iso(utc_now())}
                     guard.store.tell("plateau proven", partial(guard.store.record.prove_part, active.id, proof))
                     return
             if time.monotonic() >= until:
@@ -186,7 +199,7 @@ async def _prove_within(guard: GuardState, active: Active, epoch: int) -> None:
                 end_stage(
                     guard,
                     active,
-                    Decision(Action.ROLL_BACK, "candidate", "step_down", None, wanted, (), now_ms(), f"held: {said}"),
+                    Decision(Action.ROLL_BACK, "candidate", "step_down", None, wanted, (), now_ms(), f"held: {seen}"),
                 )
                 return
             await asyncio.sleep(LOOK_EVERY_S)

@@ -22,7 +22,7 @@ from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
 from tasks.guard.standing import refuse_what_was_changed
-from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused
 from tasks.guard.stopping import stop_now
 from tasks.record import FINAL_STEPS, RecordError
 from tasks.record_engine import is_away, storable
@@ -147,11 +147,16 @@ async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any
     guard.shown.pending(sign_offs=len(judged.quorum.missing))
     if not judged.accepted:
         raise Refused(judged.reason)
-    guard.notice(active, "signed", f"{request.person} signed {request.decision} ({gate.name})", now_ms())
+    _tell_signed(guard, active, inbox_id, request.person, request.decision, gate.name)
     if request.decision == "NO-GO":
         end_stage(guard, active, by_no_go(gate.name, request.person, request.comment))
-        await guard.store.written()  # who is told that it is accepted may rely on it, whatever dies next
+    await guard.store.written()  # who is told that it is accepted may rely on it, whatever dies next
     return _signed(judged.quorum)
+
+
+def _tell_signed(guard: GuardState, active: Active, inbox_id: int, person: str, decision: str, gate: str) -> None:
+    """Once for each request, also where the guard that took it died before it had told of it."""
+    guard.notice(active, "signed", f"{person} signed {decision} ({gate})", inbox_id)
 
 
 async def _signed_before(guard: GuardState, row: SignOff) -> dict[str, Any]:
@@ -161,9 +166,10 @@ async def _signed_before(guard: GuardState, row: SignOff) -> dict[str, Any]:
     active = guard.active
     if active is None or active.id != row.stage_run_id:
         return {"accepted": True, "counted": [row.person] if row.decision == "GO" else [], "missing": []}
+    _tell_signed(guard, active, row.inbox_id or 0, row.person, row.decision, row.gate)
     if row.decision == "NO-GO":
         end_stage(guard, active, by_no_go(row.gate, row.person, row.comment))
-        await guard.store.written()
+    await guard.store.written()
     try:
         return _signed(await guard.store.call(guard.desk.quorum, active.gate(row.gate)))
     except Refused:  # the gate has been passed since

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tasks.launch import BotProcess
 from tasks.operate import Limits, Operator
 from tasks.record import iso
 from tasks.record_tables import Rollout, StageRun
+from tasks.record_writer import Notice
 from tasks.sign_off import Gate, Seeds, SignOffDesk
 from tasks.state_folder import StateFolder
 
@@ -208,26 +209,31 @@ class GuardState:
 
     # ---- the course -----------------------------------------------------------------------------------------------
 
-    async def move(self, active: Active, happening: Happening, **changes: Any) -> None:
-        """One step forward, written before it counts. Raises IllegalStep. A stop that comes meanwhile outranks it."""
+    async def move(self, active: Active, happening: Happening, told: Sequence[Notice] = (), /, **changes: Any) -> None:
+        """One step forward, written with its notices before it counts. Raises IllegalStep. A stop that comes meanwhile
+        outranks it."""
         before = active.step
         step = next_step(before, happening)
-        await self.store.call(self.store.record.change_stage_run, active.id, "step", step=step.value, **changes)
+        await self.store.call(self.store.record.change_stage_run, active.id, "step", told, step=step.value, **changes)
         for name, value in changes.items():
             setattr(active.row, name, value)
         if active.step is before:
             active.row.step = step.value
             self._show(active)
 
-    def move_at_once(self, active: Active, happening: Happening, **changes: Any) -> None:
+    def move_at_once(
+        self, active: Active, happening: Happening, told: Sequence[Notice] = (), /, **changes: Any
+    ) -> None:
         """A step that must not wait for the record: it counts now and is written as soon as the record takes it."""
         step = next_step(active.step, happening)
         for name, value in {"step": step.value, **changes}.items():
             setattr(active.row, name, value)
         record, number = self.store.record, active.id
-        self.store.tell(
-            f"step {step.value}", lambda: record.change_stage_run(number, "step", step=step.value, **changes)
-        )
+
+        def write(notices: Sequence[Notice]) -> None:
+            record.change_stage_run(number, "step", notices, step=step.value, **changes)
+
+        self.store.tell(f"step {step.value}", self.telling(told, write))
         self._show(active)
 
     def _show(self, active: Active) -> None:
@@ -235,23 +241,35 @@ class GuardState:
         self.shown.stage(active.row.stage, active.row.step)
 
     def notice(self, active: Active, kind: str, text: str, turn: object = "") -> None:
-        """Queues a notice of a transition, once per (stage run, kind, turn). The chain's head goes with it.
+        """Queues a notice of something that is not written, once per (stage run, kind, turn); else see `said`."""
+        self.store.tell(kind, self.telling([said(active, kind, text, turn)], self.store.record.queue_notices))
 
-        Until the record has taken it, it stands in `untaken`: a record that is away must not keep it from people.
+    def telling(self, told: Sequence[Notice], write: Callable[[Sequence[Notice]], object]) -> Callable[[], None]:
+        """A background write together with what is told of it.
+
+        Until the record has taken it, that stands in `untaken`: a record that is away must not keep it from people.
         """
-        record, untaken = self.store.record, self.untaken
-        key = f"{active.id}:{kind}:{turn}"
-        line = f"[{active.row.rollout}/{active.row.stage}] {text}"
-        untaken[key] = Untaken(kind, line)
+        untaken = self.untaken
+        untaken |= {one.key: Untaken(one.kind, one.line) for one in told}
 
         def put() -> None:
-            said = untaken.get(key, Untaken(kind, line))
-            due_in_s = SENDING_S if said.sending else 0.0
-            text = f"{line} (record {record.head()[:12]})"
-            record.put_notice(key, kind, text, delivered=said.delivered, due_in_s=due_in_s)
-            untaken.pop(key, None)
+            write([_as_it_stands(one, untaken.get(one.key)) for one in told])
+            for one in told:
+                untaken.pop(one.key, None)
 
-        self.store.tell(kind, put)
+        return put
+
+
+def _as_it_stands(notice: Notice, untaken: Untaken | None) -> Notice:
+    """As it is queued, where it may have gone out beside the record, or be on its way now."""
+    if untaken is None:
+        return notice
+    return notice._replace(delivered=untaken.delivered, due_in_s=SENDING_S if untaken.sending else 0.0)
+
+
+def said(active: Active, kind: str, text: str, turn: object = "") -> Notice:
+    """The notice of a transition, to be written with it: a guard that dies in between must not leave it untold."""
+    return Notice(f"{active.id}:{kind}:{turn}", kind, f"[{active.row.rollout}/{active.row.stage}] {text}")
 
 
 def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:
@@ -288,4 +306,4 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-__all__ = ["Active", "GuardState", "PlanChanged", "Refused", "iso", "load_active", "load_for_closing", "now_ms"]
+__all__ = ["Active", "GuardState", "PlanChanged", "Refused", "iso", "load_active", "load_for_closing", "now_ms", "said"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import ParamSpec, TypeVar
@@ -13,11 +13,12 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.record_tables import RollbackStep
-from tasks.record_writer import RecordWriter
+from tasks.record_writer import Notice, RecordWriter
 
 log = logging.getLogger("slipway.guard.store")
 P = ParamSpec("P")
 T = TypeVar("T")
+Telling = Callable[[Sequence[Notice], Callable[[Sequence[Notice]], object]], Callable[[], None]]
 RETRY_S = 0.5
 
 
@@ -78,19 +79,21 @@ class Store:
 class StepRecorder:
     """Writes the steps of a closing and the times they prove, without holding the steps up."""
 
-    def __init__(self, store: Store, stage_run_id: int, on_step: Callable[[RollbackStep], None]) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, stage_run_id: int, on_step: Callable[[RollbackStep], Sequence[Notice]], telling: Telling
+    ) -> None:
+        """`on_step` shows a step and says what is told with it; `telling` makes one write of both."""
+        self._store, self._telling = store, telling
         self._stage_run_id = stage_run_id
         self._on_step = on_step
 
     async def write(self, row: RollbackStep, **times: datetime) -> None:
         copy = RollbackStep(**row.model_dump(exclude={"id"}))
-        record = self._store.record
+        record, told = self._store.record, self._on_step(row)
 
-        def write() -> None:
-            record.write_rollback_step(copy)
+        def write(notices: Sequence[Notice]) -> None:
             if times:
                 record.change_stage_run(self._stage_run_id, None, **times)
+            record.write_rollback_step(copy, notices)
 
-        self._store.tell(f"step {row.name}", write)
-        self._on_step(copy)
+        self._store.tell(f"step {row.name}", self._telling(told, write))

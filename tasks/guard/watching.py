@@ -19,7 +19,7 @@ from tasks.guard.parts import begin_watch
 from tasks.guard.repeating import repeat_run
 from tasks.guard.state import Active, GuardState, Refused, Untaken, now_ms
 from tasks.launch import how_it_ended, is_alive
-from tasks.notify import Deliver, Delivery, again_in_s, deliverer
+from tasks.notify import ON_ITS_WAY, Deliver, Delivery, again_in_s, deliverer
 from tasks.record_tables import Outbox, utc_now
 
 log = logging.getLogger("slipway.guard.watching")
@@ -186,6 +186,7 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
         due = [one for one in await guard.store.call(record.due_notices) if one.id not in unwritten]
         guard.shown.pending(notices=len(due))
         for notice in due:
+            await guard.store.call(record.notice_leaves, notice.id or 0, ON_ITS_WAY)
             try:
                 came = await deliver(notice)
             except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret

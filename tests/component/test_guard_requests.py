@@ -21,7 +21,7 @@ from tasks.guard.watching import watch_people
 from tasks.preflight import AGAIN_AT_LAUNCH, Checked
 from tasks.record import Answer
 from tasks.record_tables import Inbox, SignOff, StageRun, utc_now
-from tasks.sign_off import current_code
+from tasks.sign_off import Request, current_code
 from tests.support.guard_parts import DIGEST, activate, guard_at, never_close, writing
 
 WITHIN_S = 5.0
@@ -119,6 +119,7 @@ def test_the_same_request_again_gets_the_first_answer(tmp_path: Path) -> None:
             active.row.step = Step.PARKED.value
             second_wrong, second = await _answered(guard, wrong), await _answered(guard, number)
             assert len(record.sign_offs(1)) == 2, "nothing was judged again"
+        assert [one.kind for one in record.notices("a")].count("signed") == 1, "nothing was told again"
         return first_wrong, second_wrong, first, second
 
     first_wrong, second_wrong, first, second = asyncio.run(asked())
@@ -141,6 +142,22 @@ def test_a_reason_that_no_database_can_hold_is_kept_as_well_as_it_can_be(tmp_pat
     answer, run = asyncio.run(stopped())
     assert answer.done
     assert run.decided_why == "me\N{REPLACEMENT CHARACTER}: half a letter \N{REPLACEMENT CHARACTER}"
+
+
+def test_a_sign_off_whose_guard_died_before_it_told_of_it_is_told_by_the_next(tmp_path: Path) -> None:
+    async def asked() -> list[str]:
+        guard = guard_at(tmp_path / "home", "ready")
+        active, record = activate(guard), guard.store.record
+        number = record.submit("a", "sign_off", _signing(guard, "ada", "GO"), "go")
+        row = record.waiting()[0]
+        request = Request("ada", "entry", "GO", str(row.payload["code"]), DIGEST[:6], inbox_id=number)
+        assert guard.desk.judge(request, active.gate("entry")).accepted  # and then the guard died
+        async with writing(guard):
+            assert (await _answered(guard, number)).done
+        return [one.text for one in record.notices("a") if one.kind == "signed"]
+
+    (told,) = asyncio.run(asked())
+    assert "ada signed GO (entry)" in told
 
 
 def _forget_answer(guard: GuardState, number: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,21 +53,25 @@ def prometheus(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _rows(prometheus_url: str, rest_url: str, disk: Path) -> dict[str, Checked]:
+    rows = _checked(prometheus_url, rest_url, disk, None)
+    assert not passed(rows)
+    return {row.name: row for row in rows}
+
+
+def _checked(prometheus_url: str, rest_url: str, disk: Path, names: set[str] | None) -> list[Checked]:
     path = ROOT / "configs" / "rollout.smoke.yaml"
     plan = load_plan(path)
     urls = (rest_url, "ws://127.0.0.1:9", "ws://127.0.0.1:9", "ws://127.0.0.1:9")
     access = AccountAccess("sim-1", "simulated", *urls, "key", "secret", "grant", "approve")
     signed = {"settings_digest": "s", "code_version": "v", "plan_digest": "p"}
     subject = Subject(access, plan, path, plan.stage("canary"), **signed, prometheus_url=prometheus_url, disk=disk)
-    rows = asyncio.run(preflight(subject))
-    assert not passed(rows)
-    return {row.name: row for row in rows}
+    return asyncio.run(preflight(subject, names))
 
 
 def test_a_prometheus_that_answers_something_else_is_unknown(
     prometheus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "SCRAPING_PATIENCE_S", 0.05)
+    monkeypatch.setattr(checking, "PROMETHEUS_PATIENCE_S", 0.05)
     rows = _rows(prometheus, "http://127.0.0.1:9", tmp_path)
     for name in ("preflight_prometheus", "preflight_scraping"):
         assert rows[name].outcome is Outcome.UNKNOWN, rows[name]
@@ -74,7 +79,7 @@ def test_a_prometheus_that_answers_something_else_is_unknown(
 
 
 def test_a_host_that_is_refused_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "SCRAPING_PATIENCE_S", 0.05)
+    monkeypatch.setattr(checking, "PROMETHEUS_PATIENCE_S", 0.05)
     rows = _rows("http://127.0.0.1:9", "http://venue.example.com", tmp_path)
     for name in ("preflight_clock", "preflight_no_orders", "preflight_flat"):
         assert rows[name].outcome is Outcome.UNKNOWN
@@ -109,3 +114,62 @@ def test_the_last_drill_of_that_stage_decides_and_it_grows_old() -> None:
     assert drilled("") == (False, "drill freeze at testnet: not over")
     assert drilled() == (False, "drill freeze was not made at testnet by this candidate")
     assert drilled("passed", days_ago=3) == (False, "passed 3.0 d ago, allowed: 2")
+
+
+def test_a_prometheus_that_is_just_being_started_is_waited_for(tmp_path: Path) -> None:
+    """As after its death: what answers first is not ready yet."""
+    answers = iter([(503, b"starting"), (503, b"starting")])
+    good = b'{"status": "success", "data": {"version": "2.45.0", "result": []}}'
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = next(answers, (200, good))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        (row,) = _checked(url, "http://127.0.0.1:9", tmp_path, {"preflight_prometheus"})
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert (row.outcome, row.value) == (Outcome.PASS, "2.45.0")
+
+
+class Clock:
+    """Answers with the machine's own time, some ms off, after so many ms each."""
+
+    def __init__(self, off_ms: int, took_ms: list[int]) -> None:
+        self.off_ms, self.took_ms, self.now_ms = off_ms, took_ms, 1_000_000
+
+    async def read(self, _: object) -> int:
+        took_ms = self.took_ms.pop(0)
+        self.now_ms += took_ms
+        return self.now_ms + self.off_ms  # read at the very end of the call
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "took_ms", "good", "shown"),
+    [
+        (0, [3700, 20], True, "10 ms, known to 10 ms"),  # the slow answer tells little: it is asked once more
+        (0, [3700] * 5, False, "1850 ms, known to 1850 ms"),  # never known well enough: that is no pass
+        (1500, [20] * 5, False, "1510 ms, known to 10 ms"),
+        (-1500, [20] * 5, False, "-1490 ms, known to 10 ms"),
+    ],
+)
+def test_the_clock_is_judged_by_the_answer_that_tells_most(
+    off_ms: int, took_ms: list[int], good: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(off_ms, took_ms)
+    monkeypatch.setattr(checking.time, "time_ns", lambda: clock.now_ms * 1_000_000)
+    subject = SimpleNamespace(plan=load_plan(ROOT / "configs" / "rollout.smoke.yaml"))
+    assert asyncio.run(checking._clock(subject, clock)) == (good, shown)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from tasks.record_tables import StageRun
 from tasks.sign_off import STEP_S, current_code
 from tasks.simulated_account import venue_truth
 from tasks.state_folder import StateFolder
-from tasks.supervise.identity import Identity
+from tasks.supervise.identity import Identity, identify
 from tasks.supervise.table import Table, read_table
 from tests.support.slack_receiver import Receiver
 
@@ -27,17 +27,18 @@ T = TypeVar("T")
 
 
 class PrefectStack:
-    """`rollout up` with the short plan; `close` is `rollout down`. `receiver`: where its notices go."""
+    """`rollout up` with the short plan, or another; `close` is `rollout down`. `receiver`: where its notices go."""
 
-    def __init__(self, home: Path, receiver: Receiver) -> None:
+    def __init__(self, home: Path, receiver: Receiver, plan: Path = PLAN) -> None:
         self.folder = StateFolder(home)
         self.receiver = receiver
+        self.plan = plan
         self.environment = {**os.environ, "SLIPWAY_HOME": str(home), "SLIPWAY_SLACK_WEBHOOK": receiver.url}
         self.environment.pop("SLIPWAY_RECORD_URL", None)
         self._spent: dict[str, set[int]] = {}
 
     def open(self) -> None:
-        done = self.rollout("up", "--plan", str(PLAN))
+        done = self.rollout("up", "--plan", str(self.plan))
         assert done.returncode == 0, done.stdout + done.stderr
         self.record: Record = open_record(self.folder.record_url)
         self.api = httpx.Client(base_url=self.table().endpoints["prefect_api"], timeout=10, trust_env=False)
@@ -90,16 +91,17 @@ class PrefectStack:
 
     def approval(self, number: int, gate: str, person: str, *, not_state: str = "") -> dict[str, Any]:
         """The approval of that person, once it waits for its form (in another state than `not_state`)."""
+        found = lambda: self.find_approval(number, gate, person, not_state=not_state)  # noqa: E731
+        return self.until(f"{person} is asked to sign ({gate})", found, 90)
 
-        def find() -> dict[str, Any] | None:
-            query = {"flows": {"name": {"any_": ["approval"]}}, "limit": 100, "sort": "START_TIME_DESC"}
-            for run in self.api.post("/flow_runs/filter", json=query).raise_for_status().json():
-                wanted = {"stage_run_id": number, "gate": gate, "person": person}
-                if wanted.items() <= run["parameters"].items() and run["state_type"] == "PAUSED":
-                    return run if run["state"]["id"] != not_state and self.question(run) else None
-            return None
-
-        return self.until(f"{person} is asked to sign ({gate})", find, 90)
+    def find_approval(self, number: int, gate: str, person: str, *, not_state: str = "") -> dict[str, Any] | None:
+        """The approval of that person that waits for its form now; None where none does."""
+        query = {"flows": {"name": {"any_": ["approval"]}}, "limit": 100, "sort": "START_TIME_DESC"}
+        for run in self.api.post("/flow_runs/filter", json=query).raise_for_status().json():
+            wanted = {"stage_run_id": number, "gate": gate, "person": person}
+            if wanted.items() <= run["parameters"].items() and run["state_type"] == "PAUSED":
+                return run if run["state"]["id"] != not_state and self.question(run) else None
+        return None
 
     def question(self, run: dict[str, Any]) -> str | None:
         """The text above the form that the run waits for; None while it is not stored yet."""
@@ -176,6 +178,23 @@ class PrefectStack:
                 continue
             if b"bot" in words and any(word.startswith(str(self.folder.runs).encode()) for word in words):
                 found.append(int(entry.name))
+        return found
+
+    def flows(self, flow_run_id: str = "") -> list[Identity]:
+        """The processes that run flows of this stack: all, or the one of that flow run."""
+        wanted = [f"SLIPWAY_STACK={self.table().mark}"]
+        if flow_run_id:
+            wanted.append(f"PREFECT__FLOW_RUN_ID={flow_run_id}")
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+                known = (entry / "environ").read_bytes().split(b"\0") if b"prefect.engine" in words else []
+            except OSError:
+                continue
+            if known and all(word.encode() in known for word in wanted):
+                identity = identify(int(entry.name))
+                found += [identity] if identity is not None else []
         return found
 
     @staticmethod

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tasks.supervise.identity import Identity, identify
 from tests.flows.prefect_stack import PrefectStack
 
 pytestmark = pytest.mark.integration
@@ -29,7 +27,7 @@ def test_the_guard_rolls_back_alone_and_a_new_run_continues_what_was_left(prefec
     bots = stack.bots()
     assert bots == [run.pid]
     _suspend(stack, "prefect-worker", "prefect-server")
-    for flow in _flow_processes(stack):
+    for flow in stack.flows():
         flow.send(signal.SIGKILL)
     for name in ("prefect-worker", "prefect-server"):
         stack.process(name).send(signal.SIGKILL)
@@ -86,20 +84,3 @@ def _healthy(stack: PrefectStack) -> bool:
         return stack.api.get("/health", timeout=1).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _flow_processes(stack: PrefectStack) -> list[Identity]:
-    """Processes that run a flow of this stack: Prefect's engine with the stack's mark."""
-    mark = f"SLIPWAY_STACK={stack.table().mark}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-            ours = bool(words) and mark in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if ours and b"prefect.engine" in words:
-            identity = identify(int(entry.name))
-            if identity is not None:
-                found.append(identity)
-    return found

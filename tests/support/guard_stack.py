@@ -189,11 +189,15 @@ class GuardStack:
         assert isinstance(told, dict)
         return told
 
+    def start_prometheus(self) -> subprocess.Popen[bytes]:
+        """Starts it (again) on its port and a fresh data folder, as the supervisor does; returns at once."""
+        command = prometheus_command(find_prometheus(), self.folder, self._prometheus_port, "/guard-stack")
+        return self._spawn("prometheus", [*command, f"--storage.tsdb.path={fresh_data_folder(self.folder)}"])
+
     def _start_prometheus(self) -> str:
-        port = _free_port()
-        command = prometheus_command(find_prometheus(), self.folder, port, "/guard-stack")
-        self._spawn("prometheus", [*command, f"--storage.tsdb.path={fresh_data_folder(self.folder)}"])
-        url = f"http://127.0.0.1:{port}/guard-stack"
+        self._prometheus_port = _free_port()
+        self.start_prometheus()
+        url = f"http://127.0.0.1:{self._prometheus_port}/guard-stack"
         self.until("Prometheus is ready", lambda: _ready(url), 15)
         return url
 

@@ -86,6 +86,12 @@ class PostgresServer:
         """A connection around everything of ours, each statement by itself."""
         return psycopg.connect(self.url(database), autocommit=True, connect_timeout=5)
 
+    @property
+    def pid(self) -> int:
+        """Of the server's first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns when it answers, what the disk holds recovered."""
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]

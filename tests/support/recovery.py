@@ -290,13 +290,13 @@ class Drill:
 
     def _rows(self, what: str) -> dict[str, dict[str, Any]]:
         ask = self.stranger.get_open_orders if what == "open" else self.stranger.get_order_history
-        return {row["orderId"]: row for row in _pages(ask, limit=50)}
+        return {row["orderId"]: row for row in pages(ask, limit=50)}
 
     def _venue_fills_by_id(self) -> dict[str, Filled]:
         return {fill.execution_id: fill for fill in self._venue_fills()}
 
     def _venue_fills(self) -> list[Filled]:
-        rows = _pages(self.stranger.get_executions, limit=100, execType="Trade")
+        rows = pages(self.stranger.get_executions, limit=100, execType="Trade")
         return [
             Filled(
                 int(row["execTime"]) * 1_000_000,
@@ -321,7 +321,7 @@ class Drill:
         return RecoveryFailed(f"seed {self.seed}, after {self.kills} kills: {what}")
 
 
-def _pages(ask: Any, **options: Any) -> list[dict[str, Any]]:
+def pages(ask: Any, **options: Any) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     cursor = ""
     while True:
