@@ -46,7 +46,7 @@ def test_a_market_that_asks_for_more_amends_than_the_venue_takes_gets_no_unknown
     amends = heavy()
     assert amends.answers["accepted"] >= 100
     assert amends.answers["unknown"] == 0
-    assert heavy(amends_per_s_max=1_000).answers["unknown"] >= 20, "the venue's limit was never in the way"
+    assert heavy(amends_per_s_max=1_000).answers["unknown"] >= 5, "the venue's limit was never in the way"
 
 
 def test_no_second_has_more_amends_than_the_limit_and_most_leave_the_reserve_alone() -> None:
