@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
 from gates.criteria import Fault
-from gates.decision import BLIND, Action, Decision
+from gates.decision import BLIND, Action, Decision, decide_unrecorded
 from gates.sources.checks import by_name
 from gates.sources.tables import totals_of
 from gates.stages import under_root
@@ -33,6 +34,7 @@ from tasks.launch import (
     belongs,
     bot_command,
     find_bots,
+    how_it_ended,
     is_alive,
     leave_for_restart,
     read_ready_line,
@@ -40,12 +42,14 @@ from tasks.launch import (
     wait_ready,
 )
 from tasks.operate import Operator
+from tasks.record_engine import is_away
 from tasks.record_tables import utc_now
 from tasks.record_writer import EpochLost
 from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.launching")
 FIRST_GRANT_S = 5.0
+RECORD_AGAIN_S = 0.5
 JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
 """Where this machine keeps journals, if not in the state folder."""
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK", *JOURNAL)
@@ -53,12 +57,16 @@ KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTH
 
 async def launch(guard: GuardState, active: Active) -> None:
     """LAUNCHING → WARM_UP, or the end of the stage. Continues a launch that a dead guard had begun."""
-    active.launching = True
-    try:
+
+    async def once() -> None:
         active.bot = await _start_or_find(guard, active)
         await _take_over(guard, active, "launch")
         if active.step is Step.LAUNCHING:
             await _is_up(guard, active)
+
+    active.launching = True
+    try:
+        await _while_recorded(active, once)
     except LaunchError as error:
         end_stage(guard, active, launch_failed(active, error))
         return
@@ -71,6 +79,22 @@ async def launch(guard: GuardState, active: Active) -> None:
         return
     finally:
         active.launching = False
+
+
+async def _while_recorded(active: Active, once: Callable[[], Awaitable[None]]) -> None:
+    """Tries again while the record is away, but for no longer than anything may be unknown; each try takes up what the
+    one before it left. Raises what it then raises."""
+    begun_s = time.monotonic()
+    while True:
+        try:
+            await once()
+            return
+        except SQLAlchemyError as error:
+            waited = decide_unrecorded(active.criteria, time.monotonic() - begun_s, now_ms())
+            if not is_away(error) or waited.action is not Action.CONTINUE:
+                raise
+            log.error("%s waits for the record: %s", active.row.rollout, str(error).splitlines()[0])
+        await asyncio.sleep(RECORD_AGAIN_S)
 
 
 async def _is_up(guard: GuardState, active: Active) -> None:
@@ -102,13 +126,15 @@ async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
     found = find_bots(state_dir)
     if found:
         identity = found[0]
+    elif active.bot is not None:  # started by the try before this one
+        raise BotEnded(how_it_ended(active.bot.identity, state_dir))
     else:
         command = bot_command(active.stage.env, _sizes(active), state_dir, under_root(active.plan.settings))
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         at = REPO if active.needs_grant else state_dir  # a shadow run archives its report where it stands
         identity = start_process(command, state_dir, bot_environment(active, run), at)
-    await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
     active.bot = BotProcess(run, identity, state_dir, "")
+    await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
     return await wait_ready(run, identity, state_dir)
 
 
@@ -193,7 +219,7 @@ async def adopt(guard: GuardState, active: Active) -> None:
     """After a restart of the guard: the same bot under epoch + 1, or the proof that it is dead."""
     active.launching = True
     try:
-        await _adopt(guard, active)
+        await _while_recorded(active, lambda: _adopt(guard, active))
     except SQLAlchemyError as error:
         end_stage(guard, active, _unrecorded(error))
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -273,6 +275,61 @@ def test_a_launch_that_the_record_does_not_take_at_its_end_parks(
 
     _run(tmp_path / "home", work)
     assert [(one.action, one.reason) for one in ended] == [(Action.PARK, "environment")]
+
+
+def test_a_launch_waits_for_a_record_that_is_back_in_time_and_starts_no_second_bot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is killed while the first bot is being noted: the same bot is found, noted and launched."""
+    monkeypatch.setattr(launching, "RECORD_AGAIN_S", 0.01)
+    started, away = list[int](), [1, 1]
+    bot = Identity(os.getpid(), 1)
+
+    def start(*_: object) -> Identity:
+        started.append(1)
+        return bot
+
+    async def ready(run: str, identity: Identity, state_dir: Path) -> BotProcess:
+        return BotProcess(run, identity, state_dir, "http://127.0.0.1:9")
+
+    async def taken_over(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(launching, "start_process", start)
+    monkeypatch.setattr(launching, "find_bots", lambda _: [bot] if started else [])
+    monkeypatch.setattr(launching, "wait_ready", ready)
+    monkeypatch.setattr(launching, "_take_over", taken_over)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        change = guard.store.record.change_stage_run
+
+        def away_at_first(*args: Any, **changes: Any) -> StageRun:
+            if "pid" in changes and away:
+                away.pop()
+                raise OperationalError("update", {}, Exception("the server closed the connection"))
+            return change(*args, **changes)
+
+        active.row.step = "launching"
+        active.bot = None
+        monkeypatch.setattr(guard.store.record, "change_stage_run", away_at_first)
+        await launching.launch(guard, active)
+        assert active.row.step == "warm_up"
+
+    run, _ = _run(tmp_path / "home", work)
+    assert (run.pid, len(started)) == (bot.pid, 1)
+
+
+def test_a_bot_that_died_while_its_launch_waited_for_the_record_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "find_bots", lambda _: [])
+
+    async def work(guard: GuardState, active: Active) -> None:
+        active.bot = BotProcess("run", DEAD, tmp_path, "")
+        with pytest.raises(BotEnded):
+            await launching._start_or_find(guard, active)
+
+    _run(tmp_path / "home", work)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_notice_whose_guard_died_while_it_was_on_its_way_is_told_again_and_say
         return Delivery()
 
     async def work() -> None:
-        record.queue_notice(Notice("k", "go", "GO"))
+        record.queue_notices([Notice("k", "go", "GO")])
         with pytest.raises(asyncio.CancelledError):
             await deliver_due(guard, dies)
         assert record.due_notices(), "it is not lost"
