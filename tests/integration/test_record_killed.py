@@ -73,8 +73,7 @@ def test_a_killed_server_holds_up_no_watch_and_loses_nothing(tmp_path: Path, pos
 
 def _metrics(stack: GuardStack) -> list[str]:
     """What the bot itself shows of its freezes; its address was known before the record went away."""
-    (target,) = (path for path in stack.folder.targets.glob("*.json") if not path.name.endswith("-guard.json"))
-    host = json.loads(target.read_text())[0]["targets"][0]
+    host = json.loads((stack.folder.targets / "killed-canary-1.json").read_text())[0]["targets"][0]
     shown = httpx.get(f"http://{host}/metrics", timeout=5).text
     assert "mm_freeze_events_total" in shown
     return [line for line in shown.splitlines() if line.startswith("mm_freeze_events_total")]
