@@ -181,7 +181,7 @@ class Conditions:
         return f"the account was last stated {(state.now_ns - state.wallet.at_ns) // NS_PER_S} s ago"
 
     def _books(self) -> Mapping[str, Book]:
-        """Those whose age matters: a held or frozen symbol quotes nothing. Where all others are frozen, the bot stops."""
+        """Those whose age matters: held or frozen symbols quote nothing. Where all others are frozen, the bot stops."""
         books, held, frozen = self._state.books, self._state.held, self._state.frozen
         if held:
             books = {symbol: book for symbol, book in books.items() if symbol not in held}
