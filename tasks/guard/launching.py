@@ -189,9 +189,9 @@ async def _take_over(guard: GuardState, active: Active, why: str) -> None:
     bot = active.bot
     if bot is None or active.row.replicas_frozen:
         raise LaunchError("stopped while it was being launched")
-    active.operator = Operator(
-        bot.obs_url, grant_token=active.access.grant_token, approve_token=active.access.approve_token
-    )
+    if active.operator is None:  # there is one where the try before this one has come so far
+        access = active.access
+        active.operator = Operator(bot.obs_url, grant_token=access.grant_token, approve_token=access.approve_token)
     await _keep(guard, active, obs_url=bot.obs_url)
     labels = {"account": guard.account, "rollout": active.row.rollout, "stage": active.row.stage, "run": bot.run}
     write_target(guard.folder.targets / f"{bot.run}.json", urlsplit(bot.obs_url).port or 0, labels)
