@@ -34,7 +34,7 @@ down: ## stop trading with proof, then everything that runs
 test: ## all set-up and the whole suite
 	@infra/setup.sh browser
 	@mkdir -p artifacts
-	@$(BIN)/python -m pytest -n 2 --dist loadscope --junitxml=artifacts/tests.xml
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --junitxml=artifacts/tests.xml
 
 stages: setup ## the whole road once more, told and checked line by line: minutes of real time
 	@$(BIN)/python -m pytest tests/flows/all_stages.py
