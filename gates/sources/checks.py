@@ -56,6 +56,10 @@ class CheckContext(Protocol):
         """Since the bot last took a renewal, by the bot's clock; None where it holds no grant or did not answer."""
 
     @property
+    def launching(self) -> bool:
+        """The bot is being started or taken over: that it holds no grant yet is the guard's doing."""
+
+    @property
     def grant_ttl_s(self) -> float:
         """How long a grant lasts."""
 
@@ -141,7 +145,6 @@ class CheckFacts:
     status_error: str = ""
     grant_age_s: float | None = None
     launching: bool = False
-    """The bot is being started or taken over: that it holds no grant yet is the guard's doing."""
     journal_totals: Mapping[str, int] | None = None
     prometheus_totals: Mapping[str, Decimal] | None = None
     witness_error: str = ""
