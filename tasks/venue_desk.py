@@ -62,7 +62,7 @@ class VenueDesk:
         return await self._kill_switch(flatten=True, deadline_s=FLATTEN_DEADLINE_S)
 
     async def read_open(self) -> OpenOrders:
-        from bot.runtime.kill_switch import OWN_PREFIX
+        from bot.domain.order import OWN_PREFIX
 
         orders = await self._read(lambda client: client.open_orders(()))
         own = sum(order.client_order_id.startswith(OWN_PREFIX) for order in orders)

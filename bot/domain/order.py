@@ -17,6 +17,9 @@ from typing import Final
 
 from bot.domain.quick_enum import quick
 
+OWN_PREFIX: Final = "slw"
+"""Every client order id of ours begins with it; any other order on the account is somebody else's."""
+
 
 @quick
 class Side(StrEnum):

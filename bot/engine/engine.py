@@ -16,7 +16,7 @@ from typing import Any, Final
 from bot.domain import events as ev
 from bot.domain.book import Book
 from bot.domain.intent import Intent, ResyncBook
-from bot.domain.order import OrderHappening, OrderState
+from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
 from bot.engine import probing
 from bot.engine.account_events import AccountEvents
 from bot.engine.answers import Answers
@@ -24,7 +24,7 @@ from bot.engine.conditions import Conditions
 from bot.engine.drills import Drills
 from bot.engine.flatten import Flatten
 from bot.engine.ledger import DAY_NS
-from bot.engine.parameters import NS_PER_S, OWN_PREFIX, EngineParameters
+from bot.engine.parameters import NS_PER_S, EngineParameters
 from bot.engine.performance import Performance
 from bot.engine.permission import check_grant, receive_grant
 from bot.engine.quote_cycle import QuoteCycle

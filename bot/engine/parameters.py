@@ -27,9 +27,6 @@ QUOTE_PREFIX: Final = "slwq"
 FLATTEN_PREFIX: Final = "slwf"
 """Client order ids of reduce-only flatten orders; they trip no taker gate."""
 
-OWN_PREFIX: Final = "slw"
-"""An order whose client id starts so is ours, whichever run or process of ours sent it."""
-
 
 class SymbolParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one symbol (or `*`: every symbol that is not named) has otherwise. None: as for all.

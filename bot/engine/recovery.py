@@ -13,7 +13,8 @@ from __future__ import annotations
 from bot.domain.events import InstrumentsRead, OpenOrdersRead, OrderStatus, PositionRead
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import ReadAccount
-from bot.engine.parameters import NS_PER_MS, NS_PER_S, OWN_PREFIX
+from bot.domain.order import OWN_PREFIX
+from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.reconciliation import adopt, cancel_orphan, same_position
 from bot.engine.state import State
 

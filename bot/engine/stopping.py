@@ -10,9 +10,9 @@ import msgspec
 
 from bot.domain.events import CancelAllAnswered, OpenOrdersRead, OrderStatus
 from bot.domain.intent import CancelAll, CancelOrder, Exit, PublishKillSwitch, ReadAccount
-from bot.domain.order import OrderHappening, OrderState
+from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
 from bot.engine.orders import OwnOrder
-from bot.engine.parameters import NS_PER_MS, NS_PER_S, OWN_PREFIX, seconds_ns
+from bot.engine.parameters import NS_PER_MS, NS_PER_S, seconds_ns
 from bot.engine.state import State
 from bot.engine.stop import Stop, View
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bot.domain.instrument import Instrument
-from bot.domain.order import Side
+from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError
 from bot.runtime.kill_switch_report import NS_PER_MS, NS_PER_S, Attempt, OrdersRead, Report
 from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueError
@@ -28,7 +28,6 @@ from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueError
 if TYPE_CHECKING:  # the client's module loads httpx; whoever has a client has paid for it
     from bot.venues.bybit.account_client import AccountOrder
 
-OWN_PREFIX: Final = "slw"
 FLATTEN_BAND_BPS: Final = Decimal(100)
 PAUSE_S: Final = 0.1
 """Between rounds: cancels are confirmed asynchronously, and the venue counts our calls."""

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from bot.domain.instrument import Instrument, NotOnGrid, unlisted
-from bot.runtime.own_orders import OWN_PREFIX, OwnOrders
+from bot.domain.order import OWN_PREFIX
+from bot.runtime.own_orders import OwnOrders
 from bot.venues.port import VenueError, VenuePort
 
 RETRY_S: Final = 0.2

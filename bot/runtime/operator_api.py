@@ -19,8 +19,8 @@ import msgspec
 from aiohttp import web
 
 from bot.domain.events import DrillRequested, Event, GrantReceived, ShutdownRequested, StopRequested
+from bot.domain.order import OWN_PREFIX
 from bot.engine.drills import MAKER_POLICY, ORPHAN, STREAM_LOSS
-from bot.engine.parameters import OWN_PREFIX
 from bot.engine.state import Release
 from bot.runtime.exporter import CONTENT_TYPE
 from bot.runtime.grant import TTL_S_MAX, GrantHolder, GrantRefused, LowerEpoch

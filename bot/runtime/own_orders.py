@@ -17,9 +17,9 @@ from typing import Final
 from bot.domain.events import Event, OrderStatus, OrderUpdated, StreamDown, StreamUp, VenueOrder
 from bot.domain.instrument import Instrument, NotOnGrid, unlisted
 from bot.domain.intent import CancelOrder
+from bot.domain.order import OWN_PREFIX
 from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueError, VenuePort, VenueUnreachable
 
-OWN_PREFIX: Final = "slw"
 LATELY_KEPT: Final = 256
 SENT_KEPT: Final = 256
 """Far more than may stand at once."""

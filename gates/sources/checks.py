@@ -56,6 +56,10 @@ class CheckContext(Protocol):
         """Since the bot last took a renewal, by the bot's clock; None where it holds no grant or did not answer."""
 
     @property
+    def launching(self) -> bool:
+        """The bot is being started or taken over: that it holds no grant yet is the guard's doing."""
+
+    @property
     def grant_ttl_s(self) -> float:
         """How long a grant lasts."""
 
@@ -140,6 +144,7 @@ class CheckFacts:
     version_reported: str | None = None
     status_error: str = ""
     grant_age_s: float | None = None
+    launching: bool = False
     journal_totals: Mapping[str, int] | None = None
     prometheus_totals: Mapping[str, Decimal] | None = None
     witness_error: str = ""
@@ -215,8 +220,8 @@ def _digest_as_signed(context: CheckContext) -> Answer:
 
 
 def _grant_fresh(context: CheckContext) -> Answer:
-    if context.grant_age_s is None and context.status_error:
-        return Answer(None, Cause.NO_DATA, context.status_error)
+    if context.grant_age_s is None and (context.status_error or context.launching):
+        return Answer(None, Cause.NO_DATA, context.status_error or "no grant has been given yet")
     fresh = context.grant_age_s is not None and context.grant_age_s <= context.grant_ttl_s
     return _flag(fresh, "no grant held" if context.grant_age_s is None else f"{context.grant_age_s:.1f} s old")
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from bot.domain.order import Side
+from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError, JournalReader
 from tasks.account_file import load_account
 from tasks.guard.launching import relaunch
@@ -221,7 +221,7 @@ class Restart(Fault):
 
     async def _own(self, desk: VenueDesk) -> set[str]:
         orders = await desk.read(lambda client: client.open_orders(self.active.stage.symbols))
-        return {one.client_order_id for one in orders if one.client_order_id.startswith("slw")}
+        return {one.client_order_id for one in orders if one.client_order_id.startswith(OWN_PREFIX)}
 
     async def _journaled_peak(self) -> str:
         """The last peak that the process before had written down; what it had not was seen by nobody."""

@@ -100,6 +100,7 @@ async def _facts(
         digest_reported=_text(told.get("digest")),
         version_reported=_text(told.get("version")),
         status_error=status_error,
+        launching=active.launching,
         grant_age_s=float(age) if isinstance(age, int | float) else None,
         journal_totals=journal,
         prometheus_totals=prometheus,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from bot.domain.order import OWN_PREFIX
 from tasks.account_file import AccountFileError, load_account
 from tasks.state_folder import REPOSITORY, StateFolder, read_json
 from tasks.supervise.found import table_as_it_is
@@ -187,12 +188,21 @@ def _venue_shows_nothing(folder: StateFolder, say: Say) -> bool:
         if answer.status_code != 200 or not isinstance(orders, list):
             clean = False
             say(f"{path.stem}: the venue's answer (HTTP {answer.status_code}) does not tell its orders: not proven")
-        elif orders:
+            continue
+        own = [one for one in orders if _may_be_ours(one)]
+        others = f"; {len(orders) - len(own)} of others, left alone" if len(own) < len(orders) else ""
+        if own:
             clean = False
-            say(f"{path.stem}: {len(orders)} order(s) still open at the venue")
+            say(f"{path.stem}: {len(own)} order(s) still open at the venue{others}")
         else:
-            say(f"{path.stem}: the venue shows no open order")
+            say(f"{path.stem}: the venue shows no open order{' of ours' if others else ''}{others}")
     return clean
+
+
+def _may_be_ours(order: object) -> bool:
+    """Everything of which the venue does not show another's name, or none at all: ours all have one."""
+    name = order.get("client_order_id") if isinstance(order, dict) else None
+    return not isinstance(name, str) or name.startswith(OWN_PREFIX)
 
 
 def _venue_is_dead(folder: StateFolder) -> bool:

@@ -27,10 +27,10 @@ import uvloop
 from aiohttp import WSMessage, WSMsgType, web
 
 from bot.domain.order import Side
-from bot.simulator.bybit_sockets import PublicSession
+from bot.simulator.bybit_sockets import PublicSession, Session
 from bot.simulator.exchange import Exchange
 from bot.simulator.listings import GENERATED
-from bot.simulator.loopback import IDLE_CUT_S, Clock, LoopbackVenue, Session, _Socket
+from bot.simulator.loopback import IDLE_CUT_S, Clock, LoopbackVenue, _Socket
 from bot.simulator.market import Action, BookReset, BookShift, GeneratedMarket
 from bot.simulator.server import HOST, TOKEN_ENV
 from bot.simulator.venue import Venue

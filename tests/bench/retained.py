@@ -14,7 +14,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from bot.domain.events import Filled
-from bot.engine.parameters import NS_PER_S, OWN_PREFIX
+from bot.domain.order import OWN_PREFIX
+from bot.engine.parameters import NS_PER_S
 from bot.engine.state import State
 from bot.runtime.loop import Loop
 

@@ -176,7 +176,8 @@ class PrefectStack:
                 words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
             except OSError:
                 continue
-            if b"bot" in words and any(word.startswith(str(self.folder.runs).encode()) for word in words):
+            own = any(word.startswith(f"{self.folder.runs}/".encode()) for word in words)
+            if own and b"bot" in words and b"run" in words:
                 found.append(int(entry.name))
         return found
 

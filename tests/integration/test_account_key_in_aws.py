@@ -158,7 +158,7 @@ def test_bot_watchdog_and_kill_switch_are_told_where_the_key_is_and_not_the_key(
     environment = backed.access().venue_environment()
     assert cloud_environment.items() <= environment.items()
     assert not [name for name in environment if name.startswith("BYBIT_")]
-    watchdog = specs.watchdog(backed.folder, backed.account, SYMBOLS).environment
+    watchdog = specs.watchdog(backed.folder, backed.account, 7.5).environment
     assert environment.items() <= watchdog.items()
     assert cloud_environment.items() <= specs.guard(backed.account).environment.items()
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bot.domain.order import OWN_PREFIX
 from bot.journal import JournalReader
 from tests.support.bot_rig import Bot, SimulatedVenue, simulated_venue, wait_for
-from tests.support.recovery import OWN_PREFIX, Drill, RecoveryFailed, settings_file
+from tests.support.recovery import Drill, RecoveryFailed, settings_file
 from tests.support.redis_server import redis_server
 
 pytestmark = pytest.mark.integration

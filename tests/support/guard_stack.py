@@ -160,7 +160,7 @@ class GuardStack:
                     command = (entry / "cmdline").read_bytes()
                 except OSError:
                     continue
-                if str(self.folder.runs).encode() in command and identify(int(entry.name)) is not None:
+                if f"{self.folder.runs}/".encode() in command and identify(int(entry.name)) is not None:
                     found.append(int(entry.name))
         return found
 

@@ -6,9 +6,8 @@ from decimal import Decimal
 
 from bot.domain.events import BookDelta, BookSnapshot, Event, Filled
 from bot.domain.intent import AmendOrder, Intent, PlaceOrder
-from bot.domain.order import Side
+from bot.domain.order import OWN_PREFIX, Side
 from bot.engine.engine import Engine
-from bot.engine.parameters import OWN_PREFIX
 from bot.simulation import ACCOUNT, START_NS, Outcome
 
 

@@ -113,6 +113,9 @@ def test_each_check_fails_on_the_fact_that_it_is_about() -> None:
     assert _check("digest_as_signed", replace(FACTS, version_reported="0.1.0+def")).outcome is Outcome.FAIL
     assert _check("grant_fresh", replace(FACTS, grant_age_s=5.1)).outcome is Outcome.FAIL
     assert _check("grant_fresh", replace(FACTS, grant_age_s=None)).outcome is Outcome.FAIL
+    early = _check("grant_fresh", replace(FACTS, grant_age_s=None, launching=True))
+    assert (early.outcome, early.cause) == (Outcome.UNKNOWN, Cause.NO_DATA)
+    assert _check("grant_fresh", replace(FACTS, grant_age_s=5.1, launching=True)).outcome is Outcome.FAIL
     silent = _check("grant_fresh", replace(FACTS, grant_age_s=None, status_error="connection refused"))
     assert (silent.cause, "connection refused" in silent.reason) == (Cause.NO_DATA, True)
 

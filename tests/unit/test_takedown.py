@@ -79,6 +79,21 @@ def test_anything_else_than_an_answer_without_orders_is_not_clean_and_is_said(
     assert said.startswith("sim-1: ")
 
 
+@pytest.mark.parametrize(
+    ("orders", "clean", "said"),
+    [
+        (["web-1"], True, "sim-1: the venue shows no open order of ours; 1 of others, left alone"),
+        (["web-1", "slwq-3-1"], False, "sim-1: 1 order(s) still open at the venue; 1 of others, left alone"),
+        ([""], True, "sim-1: the venue shows no open order of ours; 1 of others, left alone"),
+    ],
+)
+def test_an_order_that_says_it_is_of_others_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orders: list[str], clean: bool, said: str
+) -> None:
+    answer = httpx.Response(200, json={"orders": [{"client_order_id": one} for one in orders]})
+    assert _clean(tmp_path, monkeypatch, answer, alive=True) == (clean, said)
+
+
 def test_an_answer_without_an_order_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, said = _clean(tmp_path, monkeypatch, httpx.Response(200, json={"orders": []}), alive=True)
     assert clean

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
 from bot.domain.instrument import Category
+from bot.domain.order import OWN_PREFIX
 from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.wire import KeyInformation
 from bot.venues.port import FeeRates, VenueError, VenueGarbled
@@ -164,8 +165,6 @@ def no_foreign_orders(client: AccountClient, assumed: Assumed) -> tuple[bool, st
     foreign = [one for one in client.open_orders(assumed.symbols) if not one.client_order_id.startswith(OWN_PREFIX)]
     return not foreign, f"{len(foreign)} foreign"
 
-
-OWN_PREFIX: Final = "slw"
 
 RIGHTS: Final = AccountCheck(
     "key", "The key reads, trades and cannot withdraw", lambda _: "trades, no withdrawal", rights

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-OWN_PREFIX: Final = "slw"
+from bot.domain.order import OWN_PREFIX
 
 
 class Capabilities(msgspec.Struct, frozen=True):
