@@ -59,7 +59,9 @@ class Recovery:
         state, held = self._state, self._state.held
         if not state.ready or symbol not in held or symbol not in self.filters_read:
             return False
-        if not self.symbol_read(symbol) or not state.books[symbol].usable:
+        if not self.symbol_read(symbol) or not state.books[symbol].usable or symbol in state.blocked:
+            return False
+        if state.parameters.require_fee_resolution and symbol not in state.venue_fees:
             return False
         held.discard(symbol)
         return True
