@@ -4,8 +4,9 @@ After every start, and again after every reconnect of the private stream, open o
 read. At the start an own order that is found is a leftover: it is cancelled, and the account read again until none is
 left. The position found at the start is taken over as it is, unless the ledger has already seen fills.
 
-A symbol whose filters could not be read is held by itself and holds up no other: it is asked for again and again, and
-quoted once its filters, its orders and its position are there.
+A symbol whose filters could not be read is held by itself and holds up no other, unless an earlier process left a
+position there that cannot be valued yet: it is asked for again and again, and quoted once its filters, its orders and
+its position are there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from bot.domain.events import InstrumentsRead, OpenOrdersRead, OrderStatus, Posi
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import ReadAccount
 from bot.domain.order import OWN_PREFIX
+from bot.engine.money import net_by_symbol
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.reconciliation import adopt, cancel_orphan, same_position
 from bot.engine.state import State
@@ -126,6 +128,10 @@ class Recovery:
         known = self.restored and event.symbol in state.adopted_ns
         fresh = not account.fills and not known
         quoted = state.ready and event.symbol not in state.held
+        if self._holds_up_none(event.symbol) and event.qty_lots and state.mark(event.symbol) is None:
+            # taken over before it can be valued, it would blind the limits on losing under the others' quotes
+            self._ask_due_ns[event.symbol] = state.now_ns + _PATIENCE_NS
+            return
         if not quoted and fresh and not self._position_read[event.symbol]:
             adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument, event.dust_base)
         if known and not quoted and not same_position(account, event, instrument):
@@ -143,6 +149,7 @@ class Recovery:
             and self.account_read
             and bool(state.public_up_since_ns)
             and all(state.books[symbol].usable for symbol in known)
+            and net_by_symbol(state) is not None  # a held symbol's position that cannot be valued counts in no limit
             and state.has_grant
             and not state.orders.any_live()
             and self.fees_resolved

@@ -10,7 +10,7 @@ from msgspec import structs
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
-from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of
+from tests.support.engine_driver import ASK, BID, MS, START, SYMBOL, Driver, S, filters, of
 
 OTHER = "ETHUSDT"
 D = Decimal
@@ -19,8 +19,9 @@ D = Decimal
 class Two(Driver):
     """Two symbols of which only the first one's filters could be read at the start."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, journal: tuple[ev.Event | it.Intent, ...] = (), **changes: Any) -> None:
         super().__init__(symbols=(SYMBOL, OTHER), **changes)
+        self.engine.restore(journal)
         self.left: tuple[ev.VenueOrder, ...] = ()
         self.tell(ev.Started(self.now, "run", "live", "digest", "0.1.0", (SYMBOL, OTHER)))
         self.tell(filters(self.now))
@@ -158,3 +159,28 @@ def test_filters_that_came_into_doubt_while_it_was_held_keep_it_held_until_they_
     driver.other_account()
     driver.wait(S)
     assert (driver.quoted(), driver.held()[OTHER]) == ({SYMBOL, OTHER}, 0)
+
+
+def test_a_position_of_an_earlier_process_that_cannot_be_valued_holds_up_all() -> None:
+    """No limit on losing and none on exposure would count it."""
+    adopted = it.Note(START, "INFO", "position_adopted", {"symbol": OTHER, "position_lots": 3, "entry_price": "50000"})
+    driver = Two((filters(START, OTHER), adopted), two_man_rule=False)
+    driver.wait(10 * S)
+    assert (driver.engine.view, driver.quoted()) == ("INIT", set())
+    driver.other_book()
+    driver.wait(S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
+
+
+def test_a_position_is_taken_over_once_it_can_be_valued() -> None:
+    driver = Two()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.tell(ev.OpenOrdersRead(driver.now, OTHER, driver.now, ()))
+    driver.tell(ev.PositionRead(driver.now, OTHER, driver.now, 3, D(50_000)))
+    assert driver.engine.state.ledger.accounts[OTHER].position_lots == 0
+    driver.other_book()
+    driver.tell(ev.PositionRead(driver.now, OTHER, driver.now, 3, D(50_000)))
+    driver.wait(S)
+    assert driver.engine.state.ledger.accounts[OTHER].position_lots == 3
+    assert driver.quoted() == {SYMBOL, OTHER}
