@@ -91,6 +91,16 @@ class Recovery:
             for symbol, due_ns in self._ask_due_ns.items():
                 if self._state.now_ns >= due_ns and not self.symbol_read(symbol):
                     self._ask(symbol)
+        self._have_it_stated_again()
+
+    def _have_it_stated_again(self) -> None:
+        """Who waits long for permission waits with a statement that counts: before the first quote nobody else asks."""
+        state = self._state
+        if state.ready or state.wallet is None or state.statement is not None or not state.private_up_since_ns:
+            return
+        symbol = next((one for one in state.parameters.symbols if one not in state.held), None)
+        if symbol is not None and state.now_ns >= self._ask_due_ns.get(symbol, 0):
+            self._ask(symbol)
 
     def failed(self, symbol: str) -> None:
         """A failed read says nothing; ask again soon."""
@@ -153,7 +163,7 @@ class Recovery:
             and state.has_grant
             and not state.orders.any_live()
             and self.fees_resolved
-            and (state.parameters.leverage_max is None or state.wallet is not None)
+            and (state.statement is not None or (state.parameters.leverage_max is None and state.wallet is None))
         )
 
     @property
