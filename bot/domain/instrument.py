@@ -78,7 +78,9 @@ class Instrument(msgspec.Struct, frozen=True):
         return int((qty / self.lot_size).to_integral_value(ROUND_FLOOR))
 
 
-_FINEST: Final = Decimal("1e-8")
+_FINEST_TICK: Final = Decimal("1e-12")
+_FINEST_LOT: Final = Decimal("1e-8")
+"""As fine as any that is listed, and coarse enough that every price and quantity is a whole number of 64 bits."""
 
 
 def unlisted(symbol: str) -> Instrument:
@@ -86,7 +88,7 @@ def unlisted(symbol: str) -> Instrument:
 
     Nothing is priced, sized or booked by it.
     """
-    return Instrument(symbol, "linear", "", "", _FINEST, _FINEST, Decimal(0), Decimal(0), Decimal(0))
+    return Instrument(symbol, "linear", "", "", _FINEST_TICK, _FINEST_LOT, Decimal(0), Decimal(0), Decimal(0))
 
 
 def _whole(value: Decimal, step: Decimal, what: str, symbol: str, step_name: str) -> int:

@@ -316,6 +316,8 @@ class Engine(Shown):
         self._learn(event)
         if event.source == "default_fallback" and state.parameters.mode != "shadow":
             self._cycle.block(event.symbol)  # kept for book-keeping; nothing is quoted by filters of nobody's word
+        else:
+            state.blocked.discard(event.symbol)  # of one that is held nothing is learned that would say so
 
     def _learn(self, event: ev.InstrumentsRead) -> None:
         """Filters for book-keeping and quoting, whoever they come from."""

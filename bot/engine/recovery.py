@@ -4,8 +4,9 @@ After every start, and again after every reconnect of the private stream, open o
 read. At the start an own order that is found is a leftover: it is cancelled, and the account read again until none is
 left. The position found at the start is taken over as it is, unless the ledger has already seen fills.
 
-A symbol whose filters could not be read is held by itself and holds up no other: it is asked for again and again, and
-quoted once its filters, its orders and its position are there.
+A symbol whose filters could not be read is held by itself and holds up no other, unless an earlier process left a
+position there that cannot be valued yet: it is asked for again and again, and quoted once its filters, its orders and
+its position are there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from bot.domain.events import InstrumentsRead, OpenOrdersRead, OrderStatus, Posi
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import ReadAccount
 from bot.domain.order import OWN_PREFIX
+from bot.engine.money import net_by_symbol
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.reconciliation import adopt, cancel_orphan, same_position
 from bot.engine.state import State
@@ -59,7 +61,9 @@ class Recovery:
         state, held = self._state, self._state.held
         if not state.ready or symbol not in held or symbol not in self.filters_read:
             return False
-        if not self.symbol_read(symbol) or not state.books[symbol].usable:
+        if not self.symbol_read(symbol) or not state.books[symbol].usable or symbol in state.blocked:
+            return False
+        if state.parameters.require_fee_resolution and symbol not in state.venue_fees:
             return False
         held.discard(symbol)
         return True
@@ -87,6 +91,16 @@ class Recovery:
             for symbol, due_ns in self._ask_due_ns.items():
                 if self._state.now_ns >= due_ns and not self.symbol_read(symbol):
                     self._ask(symbol)
+        self._have_it_stated_again()
+
+    def _have_it_stated_again(self) -> None:
+        """Who waits long for permission waits with a statement that counts: before the first quote nobody else asks."""
+        state = self._state
+        if state.ready or state.wallet is None or state.statement is not None or not state.private_up_since_ns:
+            return
+        symbol = next((one for one in state.parameters.symbols if one not in state.held), None)
+        if symbol is not None and state.now_ns >= self._ask_due_ns.get(symbol, 0):
+            self._ask(symbol)
 
     def failed(self, symbol: str) -> None:
         """A failed read says nothing; ask again soon."""
@@ -124,6 +138,10 @@ class Recovery:
         known = self.restored and event.symbol in state.adopted_ns
         fresh = not account.fills and not known
         quoted = state.ready and event.symbol not in state.held
+        if self._holds_up_none(event.symbol) and event.qty_lots and state.mark(event.symbol) is None:
+            # taken over before it can be valued, it would blind the limits on losing under the others' quotes
+            self._ask_due_ns[event.symbol] = state.now_ns + _PATIENCE_NS
+            return
         if not quoted and fresh and not self._position_read[event.symbol]:
             adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument, event.dust_base)
         if known and not quoted and not same_position(account, event, instrument):
@@ -141,10 +159,11 @@ class Recovery:
             and self.account_read
             and bool(state.public_up_since_ns)
             and all(state.books[symbol].usable for symbol in known)
+            and net_by_symbol(state) is not None  # a held symbol's position that cannot be valued counts in no limit
             and state.has_grant
             and not state.orders.any_live()
             and self.fees_resolved
-            and (state.parameters.leverage_max is None or state.wallet is not None)
+            and (state.statement is not None or (state.parameters.leverage_max is None and state.wallet is None))
         )
 
     @property

@@ -45,6 +45,9 @@ each as it is by default."""
 BLIND_EVERY_S: Final = 1.0
 """While reads fail: more often would only use up what the venue lets through."""
 
+BLIND_FOR_S: Final = 3.0
+"""Then it is read again, however many are left: they have their turn at the next blind cancel."""
+
 
 class Client(Protocol):
     """What the kill switch needs of a venue account. Every call raises VenueError where it did not succeed.
@@ -138,7 +141,7 @@ class KillSwitch:
         """One cancel, read, flatten. True: proven."""
         begun_ns = clock()
         if not attempt.whole:
-            self._cancel_blind(attempt, begun_ns)
+            self._cancel_blind(attempt, clock)
         clean = self._clean_round(attempt, flatten, clock)
         if not clean:
             attempt.clean_since_ns = None
@@ -149,8 +152,9 @@ class KillSwitch:
             attempt.clean_since_ns = begun_ns
         return begun_ns - attempt.clean_since_ns >= self._quiet_ns
 
-    def _cancel_blind(self, attempt: Attempt, now_ns: int) -> None:
+    def _cancel_blind(self, attempt: Attempt, clock: Callable[[], int]) -> None:
         """What can be cancelled without a read that has succeeded, at first and again while none does."""
+        now_ns = clock()
         if attempt.blind_ns is not None and now_ns - attempt.blind_ns < BLIND_EVERY_S * NS_PER_S:
             return
         attempt.blind_ns = now_ns
@@ -162,13 +166,17 @@ class KillSwitch:
         except JournalError as error:
             attempt.note(str(error))
             return
-        for symbol, client_order_id in known:
-            if client_order_id.startswith(self._own_prefix):
-                attempt.known.add(client_order_id)
-                try:
-                    attempt.cancelled += self._client.cancel_own(symbol, client_order_id)
-                except VenueError as error:
-                    attempt.note(f"cancel of {client_order_id} failed: {error}")
+        own = [one for one in known if one[1].startswith(self._own_prefix)]
+        attempt.known.update(client_order_id for _, client_order_id in own)
+        begin = attempt.blind_at = attempt.blind_at if attempt.blind_at < len(own) else 0
+        for symbol, client_order_id in own[begin:] + own[:begin]:
+            try:
+                attempt.cancelled += self._client.cancel_own(symbol, client_order_id)
+            except VenueError as error:
+                attempt.note(f"cancel of {client_order_id} failed: {error}")
+            attempt.blind_at = (attempt.blind_at + 1) % len(own)
+            if clock() - now_ns >= BLIND_FOR_S * NS_PER_S:
+                return
 
     def _clean_round(self, attempt: Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
         orders, attempt.whole = self._read_orders(attempt, clock)

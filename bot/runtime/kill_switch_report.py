@@ -55,6 +55,8 @@ class Attempt:
         self.whole = False
         """whether the newest read of open orders was one of all that was asked for"""
         self.blind_ns: int | None = None
+        self.blind_at = 0
+        """which of the orders that were written down is cancelled next without a read"""
         self.known: set[str] = set()
         """client ids of own orders that were seen, or written down"""
         self.flattens: set[str] = set()

@@ -243,12 +243,12 @@ def _drill_handler(bot: Bot, gate: TokenGate) -> Handler:
             body = _decode(raw, DrillBody)
         except msgspec.ValidationError as error:
             return _json({"error": _field_error(error)}, 422)
-        if (name == ORPHAN) != body.order.startswith(OWN_PREFIX):
+        if not (body.order.startswith(OWN_PREFIX) if name == ORPHAN else body.order == ""):
             needed = f"needs one that begins with {OWN_PREFIX}" if name == ORPHAN else f"allowed for {ORPHAN} alone"
             return _json({"error": f"order: {body.order!r}, {needed}"}, 422)
-        bot.tell(DRILLS[name](bot.now_ns(), body))
-        if name == STREAM_LOSS and not bot.cut_streams():
+        if name == STREAM_LOSS and not bot.cut_streams():  # not announced: the next loss would pass for planned
             return _json({"error": f"drill {name!r}: no socket is open that could be cut"}, 409)
+        bot.tell(DRILLS[name](bot.now_ns(), body))
         return _json({"state": bot.status()["state"], "drill": name})
 
     return drill

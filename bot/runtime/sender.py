@@ -184,7 +184,9 @@ class Sender:
         """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
         under_way = set(self._tasks)
         if under_way:
-            await asyncio.wait(under_way, timeout=deadline_s)
+            _, waiting = await asyncio.wait(under_way, timeout=deadline_s)
+            if waiting:
+                self._uncertain_ns = self._now_ns()  # one of them may be a create
         return bool(under_way)
 
     def late_s(self, receive_window_s: float) -> float:

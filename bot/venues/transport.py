@@ -168,7 +168,9 @@ class AiohttpSocket:
             return
         try:
             # shielded: whoever waits besides, to answer a ping, waits for the same future and would be cancelled too
-            await asyncio.shield(protocol._drain_helper())
+            left = asyncio.ensure_future(protocol._drain_helper())
+            left.add_done_callback(_heard)  # whoever gave up waiting hears of the lost connection elsewhere
+            await asyncio.shield(left)
         except (aiohttp.ClientError, OSError) as error:
             raise SocketClosed(_describe(error)) from None
 
@@ -199,6 +201,12 @@ class AiohttpSocket:
         if message.type is aiohttp.WSMsgType.ERROR:
             raise SocketClosed(_describe(message.data))
         raise SocketClosed(f"closed with code {self._socket.close_code}")
+
+
+def _heard(left: asyncio.Task[None]) -> None:
+    """Takes its exception, if it has one: one that nobody took is told of as unexpected, and ends the run."""
+    if not left.cancelled():
+        left.exception()
 
 
 def _describe(error: object) -> str:

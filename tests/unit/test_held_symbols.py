@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
+
+from msgspec import structs
 
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
-from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of
+from tests.support.engine_driver import ASK, BID, MS, START, SYMBOL, Driver, S, filters, of
 
 OTHER = "ETHUSDT"
 D = Decimal
@@ -16,12 +19,15 @@ D = Decimal
 class Two(Driver):
     """Two symbols of which only the first one's filters could be read at the start."""
 
-    def __init__(self) -> None:
-        super().__init__(symbols=(SYMBOL, OTHER))
+    def __init__(self, journal: tuple[ev.Event | it.Intent, ...] = (), **changes: Any) -> None:
+        super().__init__(symbols=(SYMBOL, OTHER), **changes)
+        self.engine.restore(journal)
         self.left: tuple[ev.VenueOrder, ...] = ()
         self.tell(ev.Started(self.now, "run", "live", "digest", "0.1.0", (SYMBOL, OTHER)))
         self.tell(filters(self.now))
         self.tell(ev.ReadFailed(self.now, "filters", OTHER, "HTTP 503"))
+        if self.parameters.require_fee_resolution:
+            self.fees(SYMBOL)
         self.tell(ev.StreamUp(self.now, "public"))
         self.tell(ev.StreamUp(self.now, "private"))
         self.book(BID, ASK)
@@ -36,6 +42,20 @@ class Two(Driver):
 
     def other_book(self) -> None:
         self.tell(ev.BookSnapshot(self.now, OTHER, ((BID, 5_000),), ((ASK, 5_000),), 1, self.now))
+
+    def fees(self, symbol: str, maker_bps: str = "2") -> None:
+        self.tell(ev.FeesRead(self.now, symbol, D(maker_bps), D("5.5"), "account"))
+
+    def other_read(self) -> None:
+        """Its filters, its book, its orders and its position are there."""
+        self.silent = {it.ReadAccount}
+        self.tell(filters(self.now, OTHER))
+        self.other_book()
+        self.other_account()
+
+    def other_account(self) -> None:
+        self.tell(ev.OpenOrdersRead(self.now, OTHER, self.now, ()))
+        self.tell(ev.PositionRead(self.now, OTHER, self.now, 0, D(0)))
 
     def held(self) -> dict[str, float]:
         gauges = self.engine.gauges(self.now)
@@ -108,3 +128,59 @@ def test_the_private_stream_comes_back_without_waiting_for_it() -> None:
     driver.tell(ev.StreamUp(driver.now, "private"))
     driver.wait(5 * S)
     assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
+
+
+FEES: dict[str, Any] = {
+    "require_fee_resolution": True, "fee_maker_bps": D(2), "fee_taker_bps": D("5.5"), "rebate_maker_bps": D(0),
+    "edge_threshold_bps": D(1),
+}  # fmt: skip
+
+
+def test_where_fees_have_to_be_stated_it_waits_for_its_own() -> None:
+    driver = Two(**FEES)
+    driver.other_read()
+    driver.wait(S)
+    assert (driver.quoted(), driver.held()[OTHER]) == ({SYMBOL}, 1)
+    driver.fees(OTHER)
+    driver.wait(200 * MS)
+    assert (driver.quoted(), driver.held()[OTHER]) == ({SYMBOL, OTHER}, 0)
+
+
+def test_filters_that_came_into_doubt_while_it_was_held_keep_it_held_until_they_are_read_again() -> None:
+    driver = Two()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.tell(structs.replace(filters(driver.now, OTHER), source="default_fallback"))
+    driver.other_book()
+    driver.other_account()
+    driver.wait(S)
+    assert (driver.quoted(), driver.held()[OTHER]) == ({SYMBOL}, 1)
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_account()
+    driver.wait(S)
+    assert (driver.quoted(), driver.held()[OTHER]) == ({SYMBOL, OTHER}, 0)
+
+
+def test_a_position_of_an_earlier_process_that_cannot_be_valued_holds_up_all() -> None:
+    """No limit on losing and none on exposure would count it."""
+    adopted = it.Note(START, "INFO", "position_adopted", {"symbol": OTHER, "position_lots": 3, "entry_price": "50000"})
+    driver = Two((filters(START, OTHER), adopted), two_man_rule=False)
+    driver.wait(10 * S)
+    assert (driver.engine.view, driver.quoted()) == ("INIT", set())
+    driver.other_book()
+    driver.wait(S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
+
+
+def test_a_position_is_taken_over_once_it_can_be_valued() -> None:
+    driver = Two()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.tell(ev.OpenOrdersRead(driver.now, OTHER, driver.now, ()))
+    driver.tell(ev.PositionRead(driver.now, OTHER, driver.now, 3, D(50_000)))
+    assert driver.engine.state.ledger.accounts[OTHER].position_lots == 0
+    driver.other_book()
+    driver.tell(ev.PositionRead(driver.now, OTHER, driver.now, 3, D(50_000)))
+    driver.wait(S)
+    assert driver.engine.state.ledger.accounts[OTHER].position_lots == 3
+    assert driver.quoted() == {SYMBOL, OTHER}

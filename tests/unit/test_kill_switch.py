@@ -444,6 +444,27 @@ def test_a_cancel_that_fails_blind_or_a_journal_that_cannot_be_read_is_said_and_
     assert any("slwq-1-0" in error for error in report.errors)
 
 
+def test_many_that_a_slow_venue_does_not_answer_for_hold_up_neither_the_reads_nor_the_deadline_and_all_get_their_turn():
+    account, clock = Account(), Clock()
+    account.failing = {"cancel_own", "open_orders"}
+    known = [(SYMBOL, f"slwq-1-{n}") for n in range(20)]
+    calls: list[str] = []
+    call = account._call
+
+    def slow(name: str) -> None:
+        calls.append(name)
+        if name == "cancel_own":
+            clock.now_ns += 3_000_000_000
+        call(name)
+
+    account._call = slow  # type: ignore[method-assign]
+    report = run(account, clock=clock, deadline_s=90.0, known=lambda: known)
+    assert clock.now_ns - START_NS < 100e9
+    assert calls.index("open_orders") <= 2
+    failed = {error.split()[2] for error in report.errors if error.startswith("cancel of")}
+    assert failed == {name for _, name in known}
+
+
 # ---- the whole account ----------------------------------------------------------------------------------------------
 
 

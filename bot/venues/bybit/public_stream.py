@@ -7,7 +7,7 @@ comes back by a snapshot alone: the topic is subscribed afresh. Any snapshot, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -81,11 +81,14 @@ class PublicStream(Stream):
         self._asked_at_s.clear()
         self._added.clear()
         self._data_came = True
-        topics = [*self._books, *self._trades]
+        self._subscriptions_open = self._subscribe([*self._books, *self._trades])
+
+    def _subscribe(self, topics: Sequence[str]) -> int:
+        """In how many requests: each names no more topics than the venue takes."""
         requests = [topics[at : at + TOPICS_PER_REQUEST] for at in range(0, len(topics), TOPICS_PER_REQUEST)]
-        self._subscriptions_open = len(requests)
         for request in requests:
             self._send(operation("subscribe", request))
+        return len(requests)
 
     def _lost(self, reason: str) -> None:
         had_books, self._last_u = list(self._last_u), {}
@@ -134,9 +137,8 @@ class PublicStream(Stream):
             self._subscriptions_open -= 1
             if self._subscriptions_open == 0:
                 self._now_up()
-                if self._added:
-                    self._send(operation("subscribe", self._added))
-                    self._added = []
+                self._subscribe(self._added)
+                self._added = []
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         event = book_event(push, rows, self._grids[symbol], self._now_ns())
