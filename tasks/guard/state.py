@@ -188,6 +188,8 @@ class GuardState:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     untaken: dict[str, Untaken] = field(default_factory=dict)
     """Notices on their way into the record, by key."""
+    resuming: bool = False
+    """Whether what runs is not known yet: until it is, `active` None does not say that nothing does."""
     loop: asyncio.AbstractEventLoop | None = None
     """Where all of this lives, once it runs: other threads act on it only through here."""
 
