@@ -117,6 +117,11 @@ class Active:
         return self.whole.part_name(self.row.part)
 
     @property
+    def visit(self) -> str:
+        """Which visit of which part this is: what is told of a part is told in each of them, once."""
+        return f"{self.row.part}-{iso(self.row.part_from) or ''}"
+
+    @property
     def entry_sign_offs(self) -> SignOffs:
         """Who signs before the grant: nobody where the stages before have passed, whose ends were signed."""
         return SignOffs() if self.row.predecessor_passed else self.stage.entry_sign_offs
