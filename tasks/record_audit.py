@@ -37,7 +37,7 @@ def record_fault(record: Record, account: str) -> str:
     rollouts = [one for name in sorted(names) if (one := record.rollout(name)) is not None]
     signed = [row for run in runs for row in record.sign_offs(run.id or 0)]
     drilled = [row for run in runs for row in record.drills(run.id or 0) if row.outcome]
-    attested = [row for row in record.attestations() if row.account == account]
+    attested = record.attestations(account)
     return (
         _rollouts_fault(rollouts, links.get("rollout", []))
         or _runs_fault(runs, links)

@@ -203,7 +203,7 @@ def test_the_same_request_again_gets_the_first_answer(guard: GuardState, tmp_pat
         session.add(row)
 
     assert asyncio.run(_answered(guard, 1)) == first
-    assert len(guard.store.record.attestations()) == 1
+    assert len(guard.store.record.attestations("a")) == 1
 
 
 def test_the_command_lists_what_is_missing_and_refuses_what_it_cannot_take(
