@@ -67,7 +67,8 @@ def print_asked(record: Record | None, of: About) -> int:
     """Every item that people attest, who may, and what it lacks. Exit code 1 while one lacks something."""
     approvers = load_approvers(under_root(of.plan.approvers))
     items = attested_items(of.plan)
-    print(f"plan {of.plan.name}, candidate {of.candidate[:12]}: {len(items)} to attest")
+    where = f"plan {of.plan.name}, account {of.account or 'not named'}"
+    print(f"{where}, candidate {of.candidate[:12]}: {len(items)} to attest")
     asked = Asked(of.account, of.candidate, items, approvers, of.plan.author)
     open_items = 0
     for item in items:

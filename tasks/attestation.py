@@ -91,11 +91,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def said_of(record: Record) -> list[Said]:
-    """Everything that was accepted, each with whether its evidence is still what it was then."""
+def said_of(record: Record, account: str) -> list[Said]:
+    """What was accepted on that account, each with whether its evidence is still what it was then.
+
+    What was said of another account, its key or its kill switch, says nothing of this one.
+    """
     return [
         Said(row.item, row.person, row.candidate, row.at, _intact(Path(row.evidence_path), row.evidence_sha256))
-        for row in record.attestations()
+        for row in record.attestations(account)
     ]
 
 
@@ -108,7 +111,8 @@ def _intact(path: Path, sha256: str) -> bool:
 
 def lacking(asked: Asked, item: Item, record: Record) -> tuple[str, ...]:
     """Why that item is not attested now, in words; none where it is."""
-    return unattested(item, asked.approvers.people, said_of(record), asked.candidate, asked.author, utc_now())
+    said = said_of(record, asked.account)
+    return unattested(item, asked.approvers.people, said, asked.candidate, asked.author, utc_now())
 
 
 class AttestationDesk:

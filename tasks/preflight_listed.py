@@ -70,7 +70,7 @@ def gather(record: Record, seeds: Seeds, account: str, candidate: str, approvers
         for run, drill in record.drills_of(candidate)
     ]
     unenrolled = [one.name for one in approvers.people if one.name not in known]
-    return Facts(said_of(record), drilled, record.verify_chain(account), unenrolled)
+    return Facts(said_of(record, account), drilled, record.verify_chain(account), unenrolled)
 
 
 async def item_check(item: Item, subject: Subject) -> tuple[bool, str]:

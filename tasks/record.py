@@ -261,11 +261,11 @@ class Record:
         with self.reading() as session:
             return session.exec(query).all()
 
-    def attestations(self) -> Sequence[Attested]:
-        """What was accepted, of every candidate and account, oldest first."""
-        query = select(Attested).where(col(Attested.accepted).is_(True)).order_by(col(Attested.id))
+    def attestations(self, account: str) -> Sequence[Attested]:
+        """What was accepted on that account, of every candidate, oldest first."""
+        query = select(Attested).where(col(Attested.accepted).is_(True), Attested.account == account)
         with self.reading() as session:
-            return session.exec(query).all()
+            return session.exec(query.order_by(col(Attested.id))).all()
 
     def drills_of(self, candidate: str) -> Sequence[tuple[StageRun, Drill]]:
         """Every drill that this candidate was put through, with the stage run it was in, oldest first."""

@@ -1,7 +1,8 @@
 """Whether the tables still say what the chain of the record tells: a row edited by hand decides nothing.
 
 Each change that decides something is told in the chain in the same transaction, so the two can only differ where
-somebody else wrote. Compared are the rows that permit a promotion or a begin: rollouts, stage runs, sign-offs.
+somebody else wrote. Compared are the rows that permit a promotion or a begin: rollouts, stage runs, sign-offs, drills,
+attestations.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tasks.record import Record
+from tasks.record import Record, iso
 from tasks.record_chain import canonical_json
-from tasks.record_tables import RecordEntry, Rollout, SignOff, StageRun
+from tasks.record_tables import Attested, Drill, RecordEntry, Rollout, SignOff, StageRun
 
 TOLD_OF_RUN = ("step", "verdict", "reason", "part", "entry_digest", "evidence_digest", "replicas_frozen")
 """Columns of a stage run that change only with a link."""
@@ -22,6 +23,7 @@ CHANGE_RUNS = ("step", "bot", "part")
 BEGUN_OF_RUN = ("rollout", "stage", "attempt", "candidate", "predecessor_passed")
 OF_ROLLOUT = {"candidate": "candidate", "plan": "plan_digest", "author": "author"}
 NOT_TOLD_OF_SIGN_OFF = {"id", "at", "counts_as_wrong_code"}
+OF_DRILL = ("stage_run", "drill", "outcome", "ended_at")
 
 
 def record_fault(record: Record, account: str) -> str:
@@ -34,10 +36,14 @@ def record_fault(record: Record, account: str) -> str:
     names = {run.rollout for run in runs}
     rollouts = [one for name in sorted(names) if (one := record.rollout(name)) is not None]
     signed = [row for run in runs for row in record.sign_offs(run.id or 0)]
+    drilled = [row for run in runs for row in record.drills(run.id or 0) if row.outcome]
+    attested = record.attestations(account)
     return (
         _rollouts_fault(rollouts, links.get("rollout", []))
         or _runs_fault(runs, links)
         or _sign_offs_fault(signed, links.get("sign_off", []))
+        or _drills_fault(drilled, links.get("drill_ended", []))
+        or _attestations_fault(attested, links.get("attestation", []))
     )
 
 
@@ -90,6 +96,32 @@ def _sign_offs_fault(rows: Iterable[SignOff], links: Iterable[tuple[int, dict[st
         told[text] -= 1
     if lost := [json.loads(text) for text in (+told)]:
         return f"a sign-off of {lost[0]['person']} at stage run {lost[0]['stage_run_id']} is in no row"
+    return ""
+
+
+def _drills_fault(rows: Iterable[Drill], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
+    """Both ways, as sign-offs. An end that was told without its time, as they once were, is compared without it."""
+    told = Counter(tuple(body.get(name) for name in OF_DRILL) for _, body in links)
+    for row in rows:
+        what = (row.stage_run_id, row.name, row.outcome)
+        key = next((key for key in ((*what, iso(row.ends_at)), (*what, None)) if told[key]), None)
+        if key is None:
+            return f"drill {row.id} {row.name} at stage run {row.stage_run_id} is not what the chain tells"
+        told[key] -= 1
+    if lost := list(+told):
+        return f"a drill {lost[0][1]} at stage run {lost[0][0]} that {lost[0][2]} is in no row"
+    return ""
+
+
+def _attestations_fault(rows: Iterable[Attested], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
+    """Of those that were accepted: one that is taken away permits nothing, so it is looked for one way only."""
+    told = Counter(canonical_json(body) for _, body in links)
+    for row in rows:
+        told_of_it = {**row.model_dump(mode="json", exclude=NOT_TOLD_OF_SIGN_OFF), "at": iso(row.at)}
+        text = canonical_json(told_of_it)
+        if not told[text]:
+            return f"attestation {row.id} of {row.item} by {row.person} is not what the chain tells"
+        told[text] -= 1
     return ""
 
 

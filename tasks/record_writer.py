@@ -261,7 +261,7 @@ class RecordWriter(Record):
             row.outcome, row.proof, row.ends_at = outcome, proof, utc_now()
             session.add(row)
             body = {"stage_run": row.stage_run_id, "drill": row.name, "outcome": outcome, "proof": proof}
-            self._append(session, "drill_ended", body)
+            self._append(session, "drill_ended", {**body, "ended_at": iso(row.ends_at)})
             self._queue(session, notices)
 
     # ---- inbox ----------------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ class RecordWriter(Record):
     def _add_attestation(self, session: Session, row: Attested) -> None:
         session.add(row)
         body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
-        self._append(session, "attestation", body)
+        self._append(session, "attestation", {**body, "at": iso(row.at)})  # it grows old
 
     def attestation_of(self, inbox_id: int) -> Attested | None:
         """What became of that request; None while nothing has."""

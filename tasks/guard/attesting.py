@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gates.approvers import load_approvers
 from gates.stages import Plan, attested_items, under_root
-from tasks.attestation import Asked, AttestationDesk, Evidence, Statement
+from tasks.attestation import Asked, AttestationDesk, Evidence, Statement, lacking
 from tasks.guard.beginning import BAD_INPUT, candidate_of
 from tasks.guard.state import GuardState, Refused
-from tasks.record_tables import Attested, Rollout
+from tasks.record_tables import Attested
 
 
 async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
@@ -19,10 +20,9 @@ async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     record, number = guard.store.record, payload["inbox_id"]
     again = await guard.store.call(record.attestation_of, number)
     if again is not None:
-        return _answered(again)
+        return await _answered(guard, again, payload)
     try:
-        rollout, plan = await asyncio.to_thread(candidate_of, guard, "", Path(_word(payload, "plan")), payload)
-        asked = _asked(guard, rollout, plan)
+        asked, plan = await asyncio.to_thread(_asked, guard, payload)
     except BAD_INPUT as error:
         raise Refused(str(error)) from error
     words = {name: _word(payload, name) for name in ("item", "person", "code")}
@@ -36,19 +36,29 @@ async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     taken = await guard.store.call(desk.take, said, asked, evidence)
     if not taken.accepted:
         raise Refused(taken.reason)
-    return {"accepted": True, "candidate": rollout.candidate, "missing": list(taken.missing)}
+    return {"accepted": True, "candidate": asked.candidate, "missing": list(taken.missing)}
 
 
-def _asked(guard: GuardState, rollout: Rollout, plan: Plan) -> Asked:
+def _asked(guard: GuardState, payload: dict[str, Any]) -> tuple[Asked, Plan]:
+    """By the files as they are now. Raises Refused and what their loaders raise."""
+    rollout, plan = candidate_of(guard, "", Path(_word(payload, "plan")), payload)
     approvers = load_approvers(under_root(plan.approvers))
-    return Asked(guard.account, rollout.candidate, attested_items(plan), approvers, plan.author)
+    return Asked(guard.account, rollout.candidate, attested_items(plan), approvers, plan.author), plan
 
 
-def _answered(row: Attested) -> dict[str, Any]:
-    """The same request again, whose answer got lost."""
+async def _answered(guard: GuardState, row: Attested, payload: dict[str, Any]) -> dict[str, Any]:
+    """The same request again, whose answer got lost: accepted as it was, and what the item lacks now."""
     if not row.accepted:
         raise Refused(row.refused_reason)
-    return {"accepted": True, "candidate": row.candidate, "missing": []}
+    try:
+        asked, _ = await asyncio.to_thread(_asked, guard, payload)
+    except (*BAD_INPUT, Refused) as error:
+        missing: tuple[str, ...] = (f"what else is missing could not be read: {error}",)
+    else:
+        item = next((one for one in asked.items if one.id == row.item), None)
+        asked = replace(asked, candidate=row.candidate)
+        missing = () if item is None else await guard.store.call(lacking, asked, item, guard.store.record)
+    return {"accepted": True, "candidate": row.candidate, "missing": list(missing)}
 
 
 def _word(payload: dict[str, Any], name: str) -> str:

@@ -169,12 +169,13 @@ class Restart(Fault):
         self._killed = False
 
     async def make(self) -> None:
+        if self.active.bot is not None and not self.active.bot.identity.is_alive():
+            await (
+                self._start_again()
+            )  # a guard that died in this drill has killed it, and what stood then it alone knew
         bot, desk = self.active.bot, self.desk()
         if bot is None:
             raise DrillNotRun("no bot is known")
-        if not bot.identity.is_alive():  # a guard that died in this drill has killed it
-            self._killed = True
-            return
         try:
             await self.orders_out(desk)
             self._losses = dict((await self.status()).get("losses", {}))
@@ -190,8 +191,10 @@ class Restart(Fault):
         self.proof["orders_left"] = str(len(self._left))
 
     async def undo(self) -> None:
-        if not self._killed:
-            return
+        if self._killed:
+            await self._start_again()
+
+    async def _start_again(self) -> None:
         try:
             await relaunch(self.guard, self.active)
         except LaunchError as error:

@@ -74,8 +74,9 @@ class Alert(Fault):
         async with PrometheusSource(self.guard.prometheus_url, plan.source_timeout_s) as source:
             while (firing := await source.firing(row.account, row.rollout, row.stage)) != 0:
                 if time.monotonic() >= until:
-                    said = firing.detail if isinstance(firing, Failed) else f"{firing} still fire"
-                    raise DrillFailed(f"the alert was not resolved: {said}")
+                    if isinstance(firing, Failed):  # not seen is not unresolved
+                        raise DrillNotRun(f"whether the alert was resolved could not be seen: {firing.detail}")
+                    raise DrillFailed(f"the alert was not resolved: {firing} still fire")
                 await asyncio.sleep(LOOK_EVERY_S)
         self.proof["resolved"] = "yes"
 

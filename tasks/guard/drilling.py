@@ -254,38 +254,40 @@ class _Run:
     async def _as_before(self) -> None:
         """Until the bot quotes, and the guard criteria that were tripped PASS without what it made them count.
 
-        Raises DrillFailed.
+        Raises DrillFailed, and DrillNotRun where that could not be seen.
         """
-        said = "the bot does not quote again"
         while self.active.at(Step.DRILLS):
+            said, seen = "the bot does not quote again", True
             if await _is_running(self.active):
-                said = await self._passes_again()
+                said, seen = await self._passes_again()
                 if not said:
                     return
             if time.monotonic() >= self._until:
-                raise DrillFailed(said)
+                raise DrillFailed(said) if seen else DrillNotRun(said)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _passes_again(self) -> str:
-        """Why not, in words; empty where they do: then they were measured so, and their history says it."""
+    async def _passes_again(self) -> tuple[str, bool]:
+        """(why not, whether that was seen): in words; empty where they do, and then their history says it."""
         active = self.active
         guards = [one for one in self.criteria if one.id in active.drilled.expected]
         counted = counts(guards, self.drill.trips)
         if counted:
             now, before = await _totals(active, counted), self.row.proof.get(BEFORE, {})
             if now is None or any(one.id not in before for one in counted):
-                return "what it made the journal count could not be read"
+                return "what it made the journal count could not be read", False
             self.proof |= {one.id: str(int(now[one.id]) - int(before[one.id])) for one in counted}
             active.drilled.uncounted = dict(self._uncounted)
             add(active.drilled.uncounted, self.proof, counted)
         measured = await measure_now(self.guard, active, guards)
         bad = [one for _, one in measured if one.outcome is not Outcome.PASS]
         if bad:
-            return f"{bad[0].criterion_id} does not pass again: {bad[0].reason}"
+            worst = next((one for one in bad if one.outcome is Outcome.FAIL), bad[0])
+            said = f"{worst.criterion_id} does not pass again: {worst.reason}"
+            return said, worst.outcome is not Outcome.UNKNOWN
         if active.history is not None:
             active.history = active.history.after(one for _, one in measured)
         self.guard.store.tell("after a drill", storing(self.guard, active, measured, Kept()))
-        return ""
+        return "", True
 
 
 async def _is_running(active: Active) -> bool:

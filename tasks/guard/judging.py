@@ -90,9 +90,9 @@ async def _pass(guard: GuardState, active: Active) -> None:
     _only_while(active, Step.WATCHED)
     await guard.store.call(record.add_evidence, active.id, built.files)
     _only_while(active, Step.WATCHED)
-    told = [said(active, "go", f"GO: every critical criterion passed; evidence {built.digest[:6]}")]
+    told = [said(active, "go", f"GO: every critical criterion passed; evidence {built.digest[:6]}", active.visit)]
     if active.stage.exit_sign_offs.people_count:
-        told.append(said(active, "sign_off_wanted", "sign-offs wanted to promote", "exit"))
+        told.append(said(active, "sign_off_wanted", "sign-offs wanted to promote", f"exit {active.visit}"))
     await guard.move(
         active,
         Happening.JUDGED_GO,
@@ -110,7 +110,7 @@ async def _prolong(guard: GuardState, active: Active) -> None:
     more_s = active.stage.lasts_s * float(active.stage.prolong_share)
     active.prolonged = True
     active.data_check = None
-    told = [said(active, "hold", f"HOLD: prolonged once by {more_s:g} s")]
+    told = [said(active, "hold", f"HOLD: prolonged once by {more_s:g} s", active.visit)]
     watch_until = utc_now() + timedelta(seconds=more_s)
     await guard.move(active, Happening.PROLONGED, told, verdict="HOLD", watch_until=watch_until)
 

@@ -182,6 +182,8 @@ def _signed(quorum: Quorum) -> dict[str, Any]:
 
 async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     active = guard.active
+    if active is None and guard.resuming:
+        raise Refused(f"what runs on account {guard.account} is not known yet; use the kill switch")
     wanted = {"stage_run_id": payload.get("stage_run_id"), "rollout": payload.get("rollout")}
     if active is None or (wanted["stage_run_id"] != active.id and wanted["rollout"] != active.row.rollout):
         raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")

@@ -36,6 +36,12 @@ class CannotResume(Exception):
 
 async def resume(guard: GuardState) -> None:
     """Takes up the account's unfinished stage run, if there is one."""
+    guard.resuming = True
+    await _resume(guard)
+    guard.resuming = False
+
+
+async def _resume(guard: GuardState) -> None:
     record = guard.store.record
     row = await guard.store.call(record.open_on_account, guard.account)
     guard.epoch = await guard.store.call(record.epoch)

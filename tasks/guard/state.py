@@ -117,6 +117,11 @@ class Active:
         return self.whole.part_name(self.row.part)
 
     @property
+    def visit(self) -> str:
+        """Which visit of which part this is: what is told of a part is told in each of them, once."""
+        return f"{self.row.part}-{iso(self.row.part_from) or ''}"
+
+    @property
     def entry_sign_offs(self) -> SignOffs:
         """Who signs before the grant: nobody where the stages before have passed, whose ends were signed."""
         return SignOffs() if self.row.predecessor_passed else self.stage.entry_sign_offs
@@ -188,6 +193,8 @@ class GuardState:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     untaken: dict[str, Untaken] = field(default_factory=dict)
     """Notices on their way into the record, by key."""
+    resuming: bool = False
+    """Whether what runs is not known yet: until it is, `active` None does not say that nothing does."""
     loop: asyncio.AbstractEventLoop | None = None
     """Where all of this lives, once it runs: other threads act on it only through here."""
 

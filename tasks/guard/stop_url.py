@@ -25,6 +25,7 @@ from tasks.account_file import AccountFileError
 log = logging.getLogger("slipway.guard.stop_url")
 PATH: Final = "/stop"
 BODY_BYTES_MAX: Final = 16_384
+LENGTH_DIGITS_MAX: Final = 9
 WORD_MAX: Final = {"who": 80, "reason": 200}
 WRONG_MAX: Final = 10
 WRONG_WITHIN_S: Final = 60.0
@@ -113,7 +114,7 @@ class StopUrl:
             token = self._stopping.token()
         except AccountFileError as error:
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
-        if token and compare_digest(offered.encode(), token.encode()):
+        if token and compare_digest(offered.encode(errors="surrogatepass"), token.encode()):
             return
         with self._turn:
             now_s = self._clock()
@@ -135,7 +136,11 @@ def routed(stop: App, otherwise: App) -> App:
 
 
 def _refuse_other_hosts(environ: Environ) -> None:
-    host = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+    given = str(environ.get("HTTP_HOST", ""))
+    try:
+        host = urlsplit(f"//{given}").hostname or ""
+    except ValueError:
+        host = given
     if host not in HOSTS:
         raise _Refused(HTTPStatus.FORBIDDEN, f"host {host[:60]!r}; allowed: {', '.join(HOSTS)}")
 
@@ -147,7 +152,7 @@ def _bearer(environ: Environ) -> str:
 
 def _body(environ: Environ) -> bytes:
     told = str(environ.get("CONTENT_LENGTH") or "0")
-    if not told.isdecimal() or int(told) > BODY_BYTES_MAX:
+    if not told.isdecimal() or len(told) > LENGTH_DIGITS_MAX or int(told) > BODY_BYTES_MAX:
         raise _Refused(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body of {told[:20]} bytes; allowed: up to {BODY_BYTES_MAX}"
         )
@@ -158,7 +163,7 @@ def _body(environ: Environ) -> bytes:
 def _object(body: bytes) -> dict[str, str]:
     try:
         found = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise _Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "body: allowed is a JSON object of who and reason, or none")

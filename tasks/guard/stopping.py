@@ -38,6 +38,8 @@ class StoppedByUrl:
     async def _stop(self, who: str, reason: str) -> Stopped:
         active = self._guard.active
         if active is None:
+            if self._guard.resuming:
+                raise TimeoutError("what runs is not known yet")
             return Stopped("")
         written = asyncio.ensure_future(stop_now(self._guard, active, who, reason))
         # The record may be away: the stop holds all the same, and the answer says what is not written yet.

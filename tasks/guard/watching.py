@@ -17,10 +17,11 @@ from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
 from tasks.guard.parts import begin_watch
 from tasks.guard.repeating import repeat_run
-from tasks.guard.state import Active, GuardState, Refused, Untaken, now_ms
+from tasks.guard.state import Active, GuardState, Refused, Untaken, now_ms, said
 from tasks.launch import how_it_ended, is_alive
 from tasks.notify import ON_ITS_WAY, Deliver, Delivery, again_in_s, deliverer
 from tasks.record_tables import Outbox, utc_now
+from tasks.record_writer import Notice
 
 log = logging.getLogger("slipway.guard.watching")
 BOT_EVERY_S = 0.1
@@ -133,8 +134,13 @@ async def _people_of(guard: GuardState, active: Active) -> None:
     elif waited_s >= active.stage.sign_off_reminder_s and active.row.reminded_at is None:
         reminded_at = active.row.reminded_at = utc_now()
         record, number = guard.store.record, active.id
-        guard.store.tell("reminder", lambda: record.change_stage_run(number, None, reminded_at=reminded_at))
-        guard.notice(active, "reminder", f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}", name)
+        words = f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}"
+        told = [said(active, "reminder", words, f"{name} {active.visit}")]
+
+        def remind(notices: Sequence[Notice]) -> None:
+            record.change_stage_run(number, None, notices, reminded_at=reminded_at)
+
+        guard.store.tell("reminder", guard.telling(told, remind))
 
 
 def _silent(guard: GuardState, active: Active, gate: str, waited_s: float, missing: Sequence[str]) -> None:
@@ -144,17 +150,17 @@ def _silent(guard: GuardState, active: Active, gate: str, waited_s: float, missi
     if decision.action is not Action.CONTINUE:
         end_stage(guard, active, decision)
         return
-    key = f"{gate} expired"
+    key = f"{gate} expired {active.visit}"
     if key in active.told:
         return
     active.told.add(key)
     record, body = guard.store.record, {"stage_run": active.id, "gate": gate, "missing": list(missing)}
-    said = (
+    words = (
         f"HOLD: {gate} sign-offs expired, missing {', '.join(missing)}; parked where nobody signs within {ends_s:g} s"
     )
 
     def hold() -> None:
-        if record.put_notice(f"{active.id}:hold:{key}", "hold", f"[{active.row.rollout}/{active.row.stage}] {said}"):
+        if record.put_notice(f"{active.id}:hold:{key}", "hold", f"[{active.row.rollout}/{active.row.stage}] {words}"):
             record.append("hold", body)
 
     guard.store.tell("hold", hold)

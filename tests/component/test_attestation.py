@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -165,3 +166,10 @@ def test_evidence_that_says_nothing_is_refused_in_one_line(tmp_path: Path, made:
     with pytest.raises(EvidenceUnusable, match=f"--evidence .*{made}: .*; allowed: a file") as raised:
         keep_evidence(tmp_path / made, tmp_path / "kept")
     assert "\n" not in str(raised.value)
+
+
+def test_what_was_said_of_another_account_counts_for_nothing(desk: Desk) -> None:
+    assert desk.attest("grace", "tests_green").accepted
+    assert desk.lacks(TESTS) == ()
+    other = replace(desk.asked(), account="b")
+    assert lacking(other, TESTS, desk.record) == ("missing SRE Lead",)

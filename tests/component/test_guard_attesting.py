@@ -193,7 +193,8 @@ def test_what_cannot_be_an_attestation_is_refused_by_name(guard: GuardState, tmp
 
 
 def test_the_same_request_again_gets_the_first_answer(guard: GuardState, tmp_path: Path) -> None:
-    assert ask(guard, tmp_path, "on_call", "grace").done
+    first = ask(guard, tmp_path, "code_review", "grace")
+    assert first.result["missing"] == ["missing 1 more person"]
     with guard.store.record.writing() as session:
         row = session.get(Inbox, 1)
         assert row is not None
@@ -201,8 +202,8 @@ def test_the_same_request_again_gets_the_first_answer(guard: GuardState, tmp_pat
         row.state = "waiting"
         session.add(row)
 
-    assert asyncio.run(_answered(guard, 1)).done
-    assert len(guard.store.record.attestations()) == 1
+    assert asyncio.run(_answered(guard, 1)) == first
+    assert len(guard.store.record.attestations("a")) == 1
 
 
 def test_the_command_lists_what_is_missing_and_refuses_what_it_cannot_take(

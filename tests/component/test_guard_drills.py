@@ -17,7 +17,7 @@ from gates.criteria import Criterion
 from gates.judge import Cause, Measurement, Outcome
 from gates.parts import DrillName
 from gates.stages import criteria_of
-from tasks.guard import drilling, launching
+from tasks.guard import drill_operations, drilling, launching
 from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.drilling import drill_by_hand, run_drills
@@ -191,6 +191,40 @@ def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, mo
         await run_drills(guard, active)
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == ("failed", "the bot does not quote again")
+
+    _run(tmp_path / "home", work)
+
+
+def test_what_cannot_be_seen_after_a_drill_is_not_the_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def blind(
+        guard: GuardState, active: Active, criteria: list[Criterion]
+    ) -> list[tuple[Criterion, Measurement]]:
+        return [(one, measured(one, Cause.SOURCE_UNREACHABLE, now_ms())) for one in criteria]
+
+    monkeypatch.setattr(drilling, "measure_now", blind)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        (row,) = guard.store.record.drills(1)
+        assert row.outcome == "not_run"
+        assert "recon_divergences does not pass again" in row.proof["why"]
+        assert (active.row.reason, active.row.end_wanted) == ("environment", "park")
+
+    _run(tmp_path / "home", work)
+
+
+def test_an_alert_that_cannot_be_looked_at_is_not_one_that_still_fires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drill_operations, "RESOLVED_WITHIN_S", 0.0)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        with pytest.raises(DrillNotRun, match="whether the alert was resolved could not be seen"):
+            await drill_operations.Alert(guard, active, 1, 0.0).undo()
 
     _run(tmp_path / "home", work)
 

@@ -10,8 +10,10 @@ from sqlmodel import SQLModel
 
 from tasks.guard import resume as resuming
 from tasks.guard.exposition import Exposition
+from tasks.guard.requests import HANDLERS
 from tasks.guard.resume import CannotResume, resume, resume_later
-from tasks.guard.state import GuardState
+from tasks.guard.state import GuardState, Refused
+from tasks.guard.stopping import StoppedByUrl
 from tasks.guard.store import Store
 from tasks.record import Record
 from tasks.record_engine import open_engine
@@ -36,6 +38,21 @@ def _guard(home: Path) -> GuardState:
     row = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="watch", candidate="c", plan_path=plan)
     record.add_stage_run(row)
     return GuardState("a", folder, "http://127.0.0.1:9", Store(record), Exposition("a", folder.targets), Seeds(home))
+
+
+def test_while_it_does_not_know_what_runs_a_stop_is_not_told_that_nothing_does(tmp_path: Path) -> None:
+    async def asked() -> None:
+        guard = _guard(tmp_path / "home")
+        with pytest.raises(CannotResume):
+            await resume(guard)
+        guard.loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(StoppedByUrl(guard).stop, "ada", "lunch")
+        with pytest.raises(Refused, match="what runs on account a is not known yet; use the kill switch"):
+            await HANDLERS["stop"](guard, {"rollout": "r"})
+        guard.store.close()
+
+    asyncio.run(asked())
 
 
 def test_it_stays_pages_once_and_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,9 @@ def test_tokens_are_compared_in_constant_time_whatever_is_offered(
         ({}, 401, "wrong or missing token"),
         ({"headers": {**TOKEN, "Host": "evil.example"}}, 403, "host 'evil.example'; allowed: 127.0.0.1"),
         ({"headers": TOKEN, "content": b"x" * 20_000}, 413, "allowed: up to 16384"),
+        ({"headers": {"Host": "["}}, 403, "host '['; allowed: 127.0.0.1"),
+        ({"content": b'{"token": "\\ud800"}'}, 401, "wrong or missing token"),
+        ({"headers": TOKEN, "content": b"[" * 16_000}, 422, "allowed is a JSON object"),
         ({"headers": TOKEN, "content": b"[1]"}, 422, "allowed is a JSON object"),
         ({"headers": TOKEN, "json": {"reason": "x" * 201}}, 422, "reason of 201 characters; allowed: up to 200"),
         ({"headers": TOKEN, "method": "PUT"}, 405, "allowed: POST"),
@@ -123,6 +126,16 @@ def test_what_is_no_stop_is_refused_by_name_and_stops_nothing(
     assert answer.status_code == status
     assert said in answer.json()["error"]
     assert (answer.headers["x-test-step"], answer.headers["x-test-refused"]) == ("watch", "1")
+
+
+def test_a_length_of_thousands_of_digits_is_refused_as_any_other(tmp_path: Path) -> None:
+    guard = guard_at(tmp_path, "watch")
+    said: list[str] = []
+    call = {"REQUEST_METHOD": "POST", "HTTP_HOST": "localhost", "CONTENT_LENGTH": "9" * 5000}
+    (body,) = stop_url.StopUrl(StoppedByUrl(guard))(call, lambda status, _: said.append(status))
+    guard.store.close()
+    assert said[0].startswith("413 ")
+    assert b"allowed: up to 16384" in body
 
 
 def test_the_button_takes_the_token_in_its_form_and_shows_none(tmp_path: Path) -> None:
