@@ -141,7 +141,9 @@ def test_a_bot_that_halts_publishes_it_and_its_process_proves_it(venue: Simulate
         finally:
             bot.process.send_signal(signal.SIGCONT)
         assert report["status"] == "executed"
-        assert [one["event"] for one in bot.log_events()].count("kill_switch_published") == 1
+        published = [one["reason"] for one in bot.log_events() if one["event"] == "kill_switch_published"]
+        assert published  # by each limit that the jump broke, once
+        assert len(set(published)) == len(published)
         assert venue.own_open(bot.account) == []
 
 
