@@ -65,14 +65,13 @@ def _say(what: str) -> None:
 def targets(found: Measured) -> list[Target]:
     """Pure."""
     by_name = {cost.client: cost for cost in found.costs}
-    ours = by_name[orders.SLIPWAY]
     rows = []
-    for name, most in orders.RATIOS_MAX.items():
-        for what, mine, theirs in (
-            ("p50", ours.p50_us, by_name[name].p50_us),
-            ("CPU", ours.cpu_us, by_name[name].cpu_us),
-        ):
-            rows.append(_at_most(f"order create, {what}, against {name}", mine / theirs, most, "x", 2))
+    for way in (orders.SLIPWAY, orders.REST):
+        ours, said = by_name[way], "order create" if way == orders.SLIPWAY else "the same by REST"
+        for name, most in orders.RATIOS_MAX.items():
+            theirs = by_name[name]
+            rows.append(_at_most(f"{said}, p50, against {name}", ours.p50_us / theirs.p50_us, most, "x", 2))
+            rows.append(_at_most(f"{said}, CPU, against {name}", ours.cpu_us / theirs.cpu_us, most, "x", 2))
     by_client = {one.client: one for one in found.taken}
     stream, peer = by_client[sockets.SLIPWAY], by_client[sockets.PICOWS]
     rows += [

@@ -1,6 +1,6 @@
 """Worker of the order bench: one client, creating orders at the stub one after the other. See `tests.bench.orders`.
 
-    python -m tests.bench.order_clients slipway|aiohttp|ccxt|pybit READY
+    python -m tests.bench.order_clients slipway|rest|aiohttp|ccxt|pybit READY
 
 READY is the stub's first line. Reads `{"orders": n}` a line; answers with the CPU seconds of this process and every
 order's latency in microseconds, from the call to the decoded answer. Asynchronous clients run on uvloop, ccxt as well.
@@ -21,6 +21,9 @@ import uvloop
 
 WARM = 300
 """Orders before the first that is timed: connections, caches, branches."""
+
+KEPT: list[asyncio.Task[None]] = []
+"""Tasks that live as long as the process."""
 
 Create = Callable[[int], Awaitable[None]]
 """Creates the order of that number; raises where the answer is not what it has to be."""
@@ -43,7 +46,16 @@ def check(good: bool, answer: object) -> None:
 
 
 async def slipway(ready: dict[str, Any]) -> Create:
-    """The adapter as the bot has it: an approved intent in, an outcome out."""
+    """The adapter as the bot has it, orders by the trade socket: an approved intent in, an outcome out."""
+    return await _adapter(ready, ready["ws_trade_url"])
+
+
+async def slipway_rest(ready: dict[str, Any]) -> Create:
+    """The same adapter where the trade socket is away."""
+    return await _adapter(ready, "")
+
+
+async def _adapter(ready: dict[str, Any], ws_trade_url: str) -> Create:
     from bot.domain.intent import PlaceOrder
     from bot.domain.order import Side
     from bot.runtime.clock import Clock
@@ -54,9 +66,14 @@ async def slipway(ready: dict[str, Any]) -> Create:
 
     rate_limits.ADDRESS_REQUESTS_MAX = 10**9  # type: ignore[misc]  # counted as ever; none here is held back by it
     clock = Clock()
-    hosts = BybitHosts(ready["rest_url"], ready["ws_public_url"], "", "")
-    adapter = BybitAdapter(hosts, ready["api_key"], ready["api_secret"], [SYMBOL], clock.now_ns)
+    hosts = BybitHosts(ready["rest_url"], ready["ws_public_url"], "", ws_trade_url)
+    adapter = BybitAdapter(hosts, ready["api_key"], ready["api_secret"], [SYMBOL], clock.now_ns, trade_socket=True)
     await adapter.server_time_ms()
+    if adapter._trade is not None:  # alone: the other streams have nobody to talk to here
+        KEPT.append(asyncio.get_running_loop().create_task(adapter._trade.run()))
+        async with asyncio.timeout(10):
+            while not adapter._trade.is_up:  # noqa: ASYNC110 - it tells nobody else
+                await asyncio.sleep(0.01)
     instrument = (await adapter.instruments([SYMBOL]))[SYMBOL]
 
     async def create(number: int) -> None:
@@ -167,7 +184,7 @@ def main(kind: str, ready: dict[str, Any]) -> None:
         create_in_turn = pybit(ready)
         serve(lambda first, orders: timed_in_turn(create_in_turn, first, orders))
         return
-    clients = {"slipway": slipway, "aiohttp": bare, "ccxt": ccxt}
+    clients = {"slipway": slipway, "rest": slipway_rest, "aiohttp": bare, "ccxt": ccxt}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         create = runner.run(clients[kind](ready))
         serve(lambda first, orders: runner.run(timed(create, first, orders)))

@@ -1,7 +1,8 @@
 """What an order costs the client, signed and decoded, against a bare aiohttp request, ccxt and pybit.
 
-One stub answers everybody; every client is a process of its own and creates orders one after the other, in interleaved
-rounds. Latency from the call to the decoded answer, CPU time of the client's process; medians of rounds, ratios of
+One stub answers everybody; every client is a process of its own and creates orders one after the other, in
+interleaved rounds. `slipway` sends by its trade socket, as the bot does; `rest` is the way it takes while that is
+away. Latency from the call to the decoded answer, CPU time of the client's process; medians of rounds, ratios of
 medians of one run. `python -m tests.bench.edges` prints it.
 """
 
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 
 from tests.bench.engine import ROOT, Invalid, Worker, worker
 
-SLIPWAY, BARE, CCXT, PYBIT = "slipway", "aiohttp", "ccxt", "pybit"
-CLIENTS = (BARE, SLIPWAY, CCXT, PYBIT)
+SLIPWAY, REST, BARE, CCXT, PYBIT = "slipway", "rest", "aiohttp", "ccxt", "pybit"
+CLIENTS = (BARE, SLIPWAY, REST, CCXT, PYBIT)
 RATIOS_MAX = {BARE: 1.3, CCXT: 0.6, PYBIT: 0.3}
 
 

@@ -3,9 +3,10 @@
     python -m tests.bench.stub --messages N
 
 One process, one port, every client alike. `POST /v5/order/create` is answered at once in the venue's words, and its
-signature is checked and counted; every other call is answered by the simulated venue's own V5 face, so that clients of
-others can load their markets. A socket on `/v5/public/linear` gets the same stream of N book changes once it has
-subscribed. A line on the standard input is answered with what was created since the last one; its end ends the stub.
+signature is checked and counted; every other call is answered by the simulated venue's own V5 face, so that clients
+of others can load their markets. A socket on `/v5/public/linear` gets the same stream of N book changes once it has
+subscribed; one on `/v5/trade` has its creates answered, and what it greeted with is checked like a signature. A line
+on the standard input is answered with what was created since the last one; its end ends the stub.
 """
 
 from __future__ import annotations
@@ -36,7 +37,30 @@ SEED = 1
 WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455, section 1.3."""
 PIECE_BYTES = 1 << 18
+TRADE_PATH = "/v5/trade"
 CREATED = '{{"retCode":0,"retMsg":"OK","result":{{"orderId":"{}","orderLinkId":"{}"}},"retExtInfo":{{}},"time":{}}}'
+ORDER_TAKEN = (
+    '{{"reqId":"{}","retCode":0,"retMsg":"OK","op":"{}","data":{{"orderId":"6b1b2c9e-0000-4000-8000-{:012d}",'
+    '"orderLinkId":"{}"}},"header":{{"X-Bapi-Limit":"10000","X-Bapi-Limit-Status":"9999"}},"connId":"stub"}}'
+)
+
+
+def text_frames(data: bytes) -> tuple[list[bytes], bytes]:
+    """The payloads of a client's whole text frames (masked, RFC 6455 section 5.2), and what is left over."""
+    found = []
+    while len(data) >= 2:
+        size, at = data[1] & 0x7F, 2
+        if size == 126:
+            size, at = int.from_bytes(data[2:4], "big"), 4
+        end = at + 4 + size
+        if len(data) < end:
+            break
+        mask = (data[at : at + 4] * (size // 4 + 1))[:size]
+        plain = int.from_bytes(data[at + 4 : end], "big") ^ int.from_bytes(mask, "big")
+        if data[0] & 0x0F == 1:
+            found.append(plain.to_bytes(size, "big"))
+        data = data[end:]
+    return found, data
 
 
 class Desk:
@@ -49,6 +73,7 @@ class Desk:
         self.account = open_account(exchange, Decimal(1_000_000), now_ns)
         self._face = V5(exchange)
         self.counts = {"created": 0, "signed": 0}
+        self.is_greeted = False
         frames = [frame(message) for message in stream(SEED, messages)]
         self.snapshot, self.changes = frames[0], b"".join(frames[1:])
 
@@ -57,6 +82,21 @@ class Desk:
             return 200, self._created(asked), {"X-Bapi-Limit": "10000", "X-Bapi-Limit-Status": "9999"}
         found = self._face.answer(asked, self.clock.now_ns())
         return found.status, found.body, found.headers
+
+    def traded(self, text: bytes) -> bytes:
+        """The answer to one message of a trade socket."""
+        asked = json.loads(text)
+        if asked["op"] == "auth":
+            key, expires_ms, signature = asked["args"]
+            wanted = hmac.digest(self.account.api_secret.encode(), f"GET/realtime{expires_ms}".encode(), "sha256").hex()
+            self.is_greeted = (key, signature) == (self.account.api_key, wanted)
+            return json.dumps({"retCode": 0, "retMsg": "OK", "op": "auth", "connId": "stub"}).encode()
+        self.counts["created"] += 1
+        self.counts["signed"] += self.is_greeted
+        answer = ORDER_TAKEN.format(
+            asked["reqId"], asked["op"], self.counts["created"], asked["args"][0].get("orderLinkId", "")
+        )
+        return answer.encode()
 
     def say_counts(self) -> None:
         """What was created and rightly signed, in one line; then from 0 again."""
@@ -82,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._desk = desk
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._is_socket = False
+        self._is_socket = self._is_trade = False
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._sending: asyncio.Task[None] | None = None
@@ -101,6 +141,12 @@ class Connection(asyncio.Protocol):
         self._may_write.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_trade:
+            assert self._transport is not None
+            texts, self._buffer = text_frames(self._buffer + data)
+            for text in texts:
+                self._transport.write(frame(self._desk.traded(text)))
+            return
         if self._is_socket:
             if self._sending is None:  # whatever a client says first is its subscription
                 self._sending = asyncio.get_running_loop().create_task(self._send_stream())
@@ -127,6 +173,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if asked.headers.get("upgrade", "").lower() == "websocket":
             self._upgrade(asked.headers["sec-websocket-key"])
+            self._is_trade = asked.path == TRADE_PATH
             return
         status, body, headers = self._desk.answer(asked)
         shown = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
@@ -158,6 +205,7 @@ async def serve(messages: int) -> None:
     port = server.sockets[0].getsockname()[1]
     ready = {
         "rest_url": f"http://{HOST}:{port}",
+        "ws_trade_url": f"ws://{HOST}:{port}{TRADE_PATH}",
         "ws_public_url": f"ws://{HOST}:{port}/v5/public/linear",
         "api_key": desk.account.api_key,
         "api_secret": desk.account.api_secret,
