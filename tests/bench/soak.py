@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,8 +103,13 @@ class Evidence:
 
 
 def scenario(style: str, span_s: int, seed: int, **changes: Any) -> Scenario:
-    """The demo's settings on a calm market, with room for an inventory; `changes` as for `demo`."""
+    """The demo's settings on a calm market, with room for an inventory; `changes` as for `demo`.
+
+    Quotes stand far enough away to earn what informed flow takes: nearer, two days lose more than the daily limit, and
+    a bot that has halted is no soak.
+    """
     roomy = {
+        "half_spread_bps": Decimal(10),
         "inventory_max_quote": 2_000,
         "total_max_quote": 8_000,
         "orders_per_min_max": 10_000,
