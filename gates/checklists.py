@@ -18,7 +18,7 @@ from gates.approvers import Person, Signature, SignOffs, signed_off
 from gates.bands import Band
 from gates.criteria import CriteriaError, Criterion, Fault, NotYet, Seconds, Source, Unit
 from gates.parts import DrillName
-from gates.yaml_file import YamlFile
+from gates.yaml_file import Including, YamlFile, with_included
 
 DRILLED: Final = "drill_passed"
 ATTESTED: Final = "attested"
@@ -111,10 +111,9 @@ class Item(Criterion):
         return {**values, "check": given} if "check" not in kinds else values
 
 
-class ChecklistFile(_Part):
+class ChecklistFile(Including):
     """The whole file: `items` in the order they are shown; those of the file `include`d beside it come first."""
 
-    include: Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.yaml$")] | None = None
     items: Annotated[tuple[Item, ...], Field(min_length=1)]
     not_yet_measurable: tuple[NotYet, ...] = ()
 
@@ -138,7 +137,7 @@ class Checklist(NamedTuple):
 
 def load_checklist(path: Path) -> Checklist:
     """The checklist in `path`. Raises CriteriaError with one line: file, line, thing, value, what is allowed."""
-    chain = _chain(path)
+    chain = with_included(path, ChecklistFile, CriteriaError)
     items: dict[str, Item] = {}
     for file, whole in chain:
         for at, one in enumerate(whole.items):
@@ -157,21 +156,6 @@ def is_checklist(path: Path) -> bool:
     """Whether the file says of itself that it is a checklist, and no file of criteria. Raises CriteriaError."""
     content = YamlFile(path, CriteriaError).content
     return isinstance(content, dict) and "items" in content
-
-
-def _chain(path: Path) -> list[tuple[YamlFile, ChecklistFile]]:
-    found: list[tuple[YamlFile, ChecklistFile]] = []
-    wanted: Path | None = path
-    while wanted is not None:
-        file = YamlFile(wanted, CriteriaError)
-        whole = file.read(ChecklistFile)
-        found.append((file, whole))
-        wanted = None if whole.include is None else wanted.parent / whole.include
-        if any(known.path == wanted for known, _ in found):
-            raise CriteriaError(
-                f"{file.path}: include {whole.include!r} leads back here; allowed: a file not yet in it"
-            )
-    return found[::-1]
 
 
 # ---- what people have said ------------------------------------------------------------------------------------------

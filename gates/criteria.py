@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gates.bands import EVERYTHING, INFINITY, Band, Interval, meet, rest
-from gates.yaml_file import YamlFile
+from gates.yaml_file import Including, with_included
 
 Fault = Literal["candidate", "environment", "people"]
 """Why something ended. Only `candidate` burns the digest."""
@@ -149,12 +149,9 @@ class NotYet(BaseModel):
     needs: Annotated[str, Field(min_length=5)]
 
 
-class CriteriaFile(BaseModel):
+class CriteriaFile(Including):
     """The whole file: `criteria`, in the order that decides ties; those of the file `include`d beside it come first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    include: Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.yaml$")] | None = None
     criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)]
     not_yet_measurable: tuple[NotYet, ...] = ()
 
@@ -182,7 +179,7 @@ def load_criteria(path: Path, overrides: Overrides | None = None) -> tuple[Crite
     Raises CriteriaError with one line: file, line, the thing, its value, what is allowed.
     """
     criteria: dict[str, Criterion] = {}
-    for file, whole in _chain(path):
+    for file, whole in with_included(path, CriteriaFile, CriteriaError):
         for at, one in enumerate(whole.criteria):
             if one.id in criteria:
                 line = file.line(("criteria", at, "id"))
@@ -197,30 +194,16 @@ def load_criteria(path: Path, overrides: Overrides | None = None) -> tuple[Crite
     return tuple(overridden(one, {**for_all, **given.get(one.id, {})}, path) for one in criteria.values())
 
 
-def _chain(path: Path) -> list[tuple[YamlFile, CriteriaFile]]:
-    """The file and those that it includes, the innermost first. Raises CriteriaError."""
-    found: list[tuple[YamlFile, CriteriaFile]] = []
-    wanted: Path | None = path
-    while wanted is not None:
-        file = YamlFile(wanted, CriteriaError)
-        whole = file.read(CriteriaFile)
-        found.append((file, whole))
-        wanted = None if whole.include is None else wanted.parent / whole.include
-        if any(known.path == wanted for known, _ in found):
-            raise CriteriaError(
-                f"{file.path}: include {whole.include!r} leads back here; allowed: a file not yet in it"
-            )
-    return found[::-1]
-
-
 def files_of(path: Path) -> tuple[Path, ...]:
     """The file and those it includes, the innermost first, for whoever looks at files. Raises CriteriaError."""
-    return tuple(file.path for file, _ in _chain(path))
+    return tuple(file.path for file, _ in with_included(path, CriteriaFile, CriteriaError))
 
 
 def not_yet_measurable(path: Path) -> tuple[NotYet, ...]:
     """What the file and those it includes name as not measurable yet, in order. Raises CriteriaError."""
-    return tuple(one for _, whole in _chain(path) for one in whole.not_yet_measurable)
+    return tuple(
+        one for _, whole in with_included(path, CriteriaFile, CriteriaError) for one in whole.not_yet_measurable
+    )
 
 
 def overridden(criterion: Criterion, changes: Mapping[str, Any], path: Path) -> Criterion:

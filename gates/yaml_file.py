@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Location = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -133,3 +133,28 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+class Including(BaseModel):
+    """A file's content that may name another file beside it, whose content comes first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.yaml$")] | None = None
+
+
+Included = TypeVar("Included", bound=Including)
+
+
+def with_included(path: Path, kind: type[Included], error: ErrorClass) -> list[tuple[YamlFile, Included]]:
+    """The file and those that it includes, the innermost first. Raises `error`, also where they go round in a ring."""
+    found: list[tuple[YamlFile, Included]] = []
+    wanted: Path | None = path
+    while wanted is not None:
+        file = YamlFile(wanted, error)
+        whole = file.read(kind)
+        found.append((file, whole))
+        wanted = None if whole.include is None else wanted.parent / whole.include
+        if any(known.path == wanted for known, _ in found):
+            raise error(f"{file.path}: include {whole.include!r} leads back here; allowed: a file not yet in it")
+    return found[::-1]
