@@ -110,6 +110,15 @@ class Item(Criterion):
         given = {"drill": DRILLED, "attestation": ATTESTED}.get(kinds[0] if kinds else "", values.get("id"))
         return {**values, "check": given} if "check" not in kinds else values
 
+    @model_validator(mode="after")
+    def _names_what_it_asks(self) -> Self:
+        # Such an item would look like a gate and be one that nothing can pass: no drill or person is named in it.
+        if self.check == DRILLED and self.drill is None:
+            raise ValueError(f"{self.id}: check {DRILLED} without a drill; allowed: `drill:` with the name of one")
+        if self.check == ATTESTED and self.attestation is None:
+            raise ValueError(f"{self.id}: check {ATTESTED} without an attestation; allowed: `attestation:` with who")
+        return self
+
 
 class ChecklistFile(Including):
     """The whole file: `items` in the order they are shown; those of the file `include`d beside it come first."""

@@ -19,7 +19,7 @@ from typing import Final, Literal
 from tasks.rollback import STEPS as ROLLBACK_STEPS
 
 Victim = Literal["flow", "worker", "server", "guard", "bot", "prometheus", "postgresql"]
-Place = Literal["guard alone", "Prefect", "guard alone, PostgreSQL"]
+Place = Literal["guard alone", "Prefect", "guard alone on PostgreSQL"]
 
 VICTIMS: Final[tuple[Victim, ...]] = ("flow", "worker", "server", "guard", "bot", "prometheus", "postgresql")
 FORWARD_STEPS: Final = ("preflight", "grant", "launch", "watch", "drill", "judge", "sign-off", "promote")
@@ -34,7 +34,7 @@ PLACES: Final[dict[Victim, Place]] = {
     "guard": "guard alone",
     "bot": "guard alone",
     "prometheus": "guard alone",
-    "postgresql": "guard alone, PostgreSQL",
+    "postgresql": "guard alone on PostgreSQL",
 }
 """Where a cell of that victim is run. Where PostgreSQL dies it holds the record, elsewhere SQLite does."""
 
@@ -100,7 +100,7 @@ def chosen(words: str) -> list[Cell]:
     cells = list(matrix())
     for word in wanted:
         if not any(word in _names(cell) for cell in cells):
-            allowed = ", ".join((*VICTIMS, *STEPS, "Prefect", "guard alone"))
+            allowed = ", ".join((*VICTIMS, *STEPS, *dict.fromkeys(PLACES.values())))
             raise ValueError(f"cells {word!r}; allowed: VICTIM@STEP, or one of {allowed}")
     return [cell for cell in cells if not wanted or any(word in _names(cell) for word in wanted)]
 

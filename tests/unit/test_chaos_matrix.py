@@ -55,7 +55,10 @@ def test_cells_are_chosen_by_name_victim_step_or_place() -> None:
     assert len(chosen("tell")) == 7
     assert len(chosen("Prefect")) == 42
     assert {cell.victim for cell in chosen("guard alone")} == {"guard", "bot", "prometheus"}
-    with pytest.raises(ValueError, match=r"cells 'gard'; allowed: VICTIM@STEP, or one of flow, worker"):
+    assert {cell.victim for cell in chosen("guard alone on PostgreSQL")} == {"postgresql"}
+    for place in {cell.place for cell in matrix()}:
+        assert {cell.place for cell in chosen(place)} == {place}, "each place can be chosen by its name"
+    with pytest.raises(ValueError, match=r"cells 'gard'; allowed: VICTIM@STEP, or one of flow, worker.*, guard alone on Post"):
         chosen("guard,gard")
 
 
@@ -86,6 +89,7 @@ def test_the_page_shows_what_was_not_run_and_what_was_missed_and_passes_neither(
     results = {one.cell: one for one in (_result("guard@watch"), _result("guard@tell", "missed"))}
     text = page(results, "c1", NOW)
     assert "98 cells: 96 NOT RUN, 1 as it should be, 1 missed" in text
+    assert "product's code `c1`" in text, "whoever compares two pages sees whether they are of the same code"
     assert "| watch | **NOT RUN** | **NOT RUN** | **NOT RUN** | ok | **NOT RUN**" in text
     assert "**missed**" in text
     assert "| flow@watch | Prefect | promoted | | | | | **NOT RUN** |" in text
