@@ -10,7 +10,7 @@ import asyncio
 import signal
 import time
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -24,8 +24,13 @@ from tasks.rollback import DeskError
 from tasks.state_folder import write_private
 from tasks.venue_desk import VenueDesk
 
+if TYPE_CHECKING:
+    from bot.venues.bybit.account_client import AccountOrder
+
 LOOK_EVERY_S = 0.25
 CALL_AGAIN_S = 1.0
+CANCELLED_WITHIN_S = 10.0
+"""How long an orphan that was counted may stand: its cancel may still be on its way."""
 AWAY = Decimal("0.97")
 """How far below the best bid the orphan is placed: never filled in seconds, and inside every venue's price limits."""
 
@@ -241,6 +246,7 @@ class Orphan(Fault):
     def __init__(self, guard: GuardState, active: Active, drill_id: int, until: float) -> None:
         super().__init__(guard, active, drill_id, until)
         self.order = f"slwq-{guard.epoch}-{time.time_ns() // 1_000_000}"
+        self._placed = False
 
     async def make(self) -> None:
         await self.call("orphan", order=self.order)  # announced first: what follows is planned
@@ -252,25 +258,42 @@ class Orphan(Fault):
             least = max(instrument.qty_min, instrument.notional_min_quote / price)
             qty = instrument.qty(instrument.lots_floor(least) + 1)
             await desk.read(lambda client: client.place_post_only(symbol, Side.BUY, qty, price, self.order))
+            self._placed = True
         except DeskError as error:
             raise DrillNotRun(f"the order could not be placed: {error}") from error
         finally:
             desk.close()
 
     async def undo(self) -> None:
-        """Cancelled by us where the bot has not, which is then the drill's failure."""
+        """Cancelled by us where the bot has not in time. That is the drill's failure where the venue said that it took
+        the order, and says that it stands: what it did not answer blames nobody."""
         desk = self.desk()
         try:
-            orders = await desk.read(lambda client: client.open_orders(self.active.stage.symbols))
-            for one in orders:
-                if one.client_order_id == self.order:
-                    await desk.read(lambda client, one=one: client.cancel(one))  # type: ignore[misc]
-                    raise DrillFailed(f"the bot did not cancel {self.order}")
+            standing = await self._left_standing(desk)
+            by_us = [await desk.read(lambda client, one=one: client.cancel(one)) for one in standing]  # type: ignore[misc]
         except DeskError as error:
             raise DrillNotRun(f"the order may still stand: {error}") from error
         finally:
             desk.close()
-        self.proof["cancelled"] = self.order
+        if self._placed and any(by_us):  # what had ended before our cancel came the bot has cancelled
+            raise DrillFailed(f"the bot did not cancel {self.order}")
+        if self._placed:
+            self.proof["cancelled"] = self.order
+
+    async def _left_standing(self, desk: VenueDesk) -> list[AccountOrder]:
+        """The order, once the bot has had its time to cancel it; none where it is gone. Raises DeskError."""
+        until = max(self.until, time.monotonic() + CANCELLED_WITHIN_S) if self._placed else time.monotonic()
+        while True:
+            over = time.monotonic() >= until
+            try:
+                orders = await desk.read(lambda client: client.open_orders(self.active.stage.symbols))
+                found = [one for one in orders if one.client_order_id == self.order]
+                if over or not found:
+                    return found
+            except DeskError:
+                if over:
+                    raise
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 class StreamLoss(Fault):

@@ -58,7 +58,9 @@ def test_cells_are_chosen_by_name_victim_step_or_place() -> None:
     assert {cell.victim for cell in chosen("guard alone on PostgreSQL")} == {"postgresql"}
     for place in {cell.place for cell in matrix()}:
         assert {cell.place for cell in chosen(place)} == {place}, "each place can be chosen by its name"
-    with pytest.raises(ValueError, match=r"cells 'gard'; allowed: VICTIM@STEP, or one of flow, worker.*, guard alone on Post"):
+    with pytest.raises(
+        ValueError, match=r"cells 'gard'; allowed: VICTIM@STEP, or one of flow, worker.*, guard alone on Post"
+    ):
         chosen("guard,gard")
 
 
