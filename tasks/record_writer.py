@@ -73,6 +73,13 @@ class RecordWriter(Record):
         with self.writing() as session:
             return self._append(session, kind, body)
 
+    def append_told(self, kind: str, body: dict[str, Any], notices: Sequence[Notice]) -> None:
+        """One link and the notices of it, together; where the first of them is queued already both were written."""
+        with self.writing() as session:
+            if session.exec(select(Outbox.id).where(Outbox.key == notices[0].key)).first() is None:
+                self._append(session, kind, body)
+                self._queue(session, notices)
+
     def _append(self, session: Session, kind: str, body: dict[str, Any]) -> str:
         query = select(RecordEntry).where(RecordEntry.account == self.account)
         last = session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first()

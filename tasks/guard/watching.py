@@ -159,11 +159,10 @@ def _silent(guard: GuardState, active: Active, gate: str, waited_s: float, missi
         f"HOLD: {gate} sign-offs expired, missing {', '.join(missing)}; parked where nobody signs within {ends_s:g} s"
     )
 
-    def hold() -> None:
-        if record.put_notice(f"{active.id}:hold:{key}", "hold", f"[{active.row.rollout}/{active.row.stage}] {words}"):
-            record.append("hold", body)
+    def hold(notices: Sequence[Notice]) -> None:
+        record.append_told("hold", body, notices)
 
-    guard.store.tell("hold", hold)
+    guard.store.tell("hold", guard.telling([said(active, "hold", words, key)], hold))
 
 
 def _expire(guard: GuardState, active: Active, what: str, since: datetime | None, within_s: float) -> None:

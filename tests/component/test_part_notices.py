@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from gates.approvers import SignOffs
 from gates.course import Step
 from tasks.guard import judging
 from tasks.guard.judging import _pass, _prolong
 from tasks.guard.state import Active, GuardState
+from tasks.guard.store import RETRY_S
 from tasks.guard.watching import _people_of, _silent
 from tasks.record_tables import utc_now
 from tests.support.guard_parts import DIGEST, activate, guard_at, writing
@@ -60,3 +62,43 @@ def test_each_part_is_told_of_once(tmp_path: Path) -> None:
     asyncio.run(run())
     assert kinds[0] == ["go", "hold", "hold", "reminder", "sign_off_wanted"]
     assert kinds[1] == sorted(kinds[0] * 2)
+
+
+def test_an_expired_hold_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A record that takes the notice and not the link would never be told of the link again."""
+    found: list[tuple[int, int]] = []
+
+    async def run() -> None:
+        guard = guard_at(tmp_path / "home", "judged", part_from=utc_now())
+        active = activate(guard)
+        active.stage = active.stage.model_copy(
+            update={"env": "testnet", "exit_sign_offs": SignOffs(distinct_people=1)}
+        )
+        record = guard.store.record
+
+        def written() -> tuple[int, int]:
+            links = [one for one in record.entries("a") if one.kind == "hold"]
+            told = [one for one in record.notices("a") if one.kind == "hold"]
+            assert all(links[0].hash[:12] in one.text for one in told), "the head goes out with it"
+            return len(links), len(told)
+
+        with record.engine.begin() as connection:
+            refusal = "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+            connection.execute(text(f"CREATE TRIGGER full BEFORE INSERT ON record WHEN NEW.kind = 'hold' {refusal}"))
+        async with writing(guard):
+            _silent(guard, active, "exit", float(active.stage.sign_off_expiry_s), ["ada"])
+            while guard.store.away_s() < RETRY_S:  # refused at least once
+                await asyncio.sleep(0.01)
+            found.append(written())
+            assert any(one.kind == "hold" for one in guard.untaken.values()), "it can go out beside the record"
+            with record.engine.begin() as connection:
+                connection.execute(text("DROP TRIGGER full"))
+            await guard.store.settled()
+            found.append(written())
+            active.told.clear()  # as a guard that comes back: it looks again
+            _silent(guard, active, "exit", float(active.stage.sign_off_expiry_s), ["ada"])
+            await guard.store.settled()
+            found.append(written())
+
+    asyncio.run(run())
+    assert found == [(0, 0), (1, 1), (1, 1)]
