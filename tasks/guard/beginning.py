@@ -17,7 +17,7 @@ from bot.version import code_version
 from gates.approvers import ApproversError, load_approvers, refuse_made_up_people
 from gates.checklists import ATTESTED, DRILLED
 from gates.course import Happening, Step
-from gates.criteria import CriteriaError
+from gates.criteria import CriteriaError, Fault
 from gates.decision import Action, Decision
 from gates.judge import Outcome
 from gates.stages import (
@@ -211,12 +211,8 @@ async def _preflight(guard: GuardState, active: Active) -> None:
     if active.step is not Step.PREFLIGHT:
         return
     if not passed(rows):
-        bad = next(row for row in rows if row.outcome is not Outcome.PASS)
-        words = f"{bad.title}: {bad.outcome.value} {bad.value} {bad.detail}".strip()
-        others = tuple(row.name for row in rows if row.outcome is not Outcome.PASS and row is not bad)
-        end_stage(
-            guard, active, Decision(Action.PARK, "environment", bad.name, None, bad.limit, others, now_ms(), words)
-        )
+        bad = [row for row in rows if row.outcome is not Outcome.PASS]
+        end_stage(guard, active, _parked("environment", bad[0], bad))
         return
     evidence = entry_evidence(active.rollout.plan_digest, active.rollout.candidate, rows)
     digest = hashlib.sha256(canonical_json(dict(evidence)).encode()).hexdigest()
@@ -254,19 +250,37 @@ async def _subject(guard: GuardState, active: Active) -> Subject:
 async def refuse_what_changed(guard: GuardState, active: Active) -> None:
     """Before a launch: what was signed is not too old, and account and candidate are still as preflight found them.
 
-    Raises Refused, by name; to be asked again, or never where it is too old.
+    What people attested, and the drills, may have grown too old while others signed: that parks the stage, for only
+    they can mend it. Raises Refused, by name; to be asked again, or never where something is too old.
     """
     ready_at, max_age_s = active.row.ready_at, active.plan.max_age_s
     age_s = None if ready_at is None else (utc_now() - ready_at).total_seconds()
     if age_s is None or age_s > max_age_s:
         words = "of unknown age" if age_s is None else f"{age_s:.0f} s old"
         raise Refused(f"the preflight that was signed is {words}, allowed: at most {max_age_s:g} s")
-    rows = await preflight(await _subject(guard, active), AGAIN_AT_LAUNCH)
+    owed = {one.id: one for one in checklist_of(active.stage).items if one.check in (DRILLED, ATTESTED)}
+    names = AGAIN_AT_LAUNCH | owed.keys()
+    rows = await preflight(await _subject(guard, active), names)
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
-    if bad or len(rows) != len(AGAIN_AT_LAUNCH):
-        words = "; ".join(f"{row.name} {row.outcome.value} {row.value} {row.detail}".strip() for row in bad)
+    void = [row for row in bad if row.name in owed and row.outcome is Outcome.FAIL]
+    if void:
+        fault: Fault = "people" if owed[void[0].name].check == ATTESTED else "environment"
+        end_stage(guard, active, _parked(fault, void[0], bad))
+    if bad or len(rows) != len(names):
+        words = "; ".join(_in_words(row) for row in bad)
         raise Refused(f"not launched, what preflight found holds no more: {words or 'a check was not made'}")
+
+
+def _in_words(row: Checked) -> str:
+    return " ".join(filter(None, (row.name, row.outcome.value, row.value, row.detail)))
+
+
+def _parked(fault: Fault, decisive: Checked, bad: Sequence[Checked]) -> Decision:
+    """A preflight that does not pass: by the check that decides it, with the others that failed."""
+    words = f"{decisive.title}: {decisive.outcome.value} {decisive.value} {decisive.detail}".strip()
+    others = tuple(row.name for row in bad if row is not decisive)
+    return Decision(Action.PARK, fault, decisive.name, None, decisive.limit, others, now_ms(), words)
 
 
 def _stored(active: Active, rows: list[Checked]) -> tuple[list[MeasurementRow], list[MeasurementLatest]]:

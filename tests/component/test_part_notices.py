@@ -71,9 +71,7 @@ def test_an_expired_hold_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     async def run() -> None:
         guard = guard_at(tmp_path / "home", "judged", part_from=utc_now())
         active = activate(guard)
-        active.stage = active.stage.model_copy(
-            update={"env": "testnet", "exit_sign_offs": SignOffs(distinct_people=1)}
-        )
+        active.stage = active.stage.model_copy(update={"env": "testnet", "exit_sign_offs": SignOffs(distinct_people=1)})
         record = guard.store.record
 
         def written() -> tuple[int, int]:
