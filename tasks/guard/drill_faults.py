@@ -19,7 +19,7 @@ from bot.journal import JournalError, JournalReader
 from tasks.account_file import load_account
 from tasks.guard.launching import relaunch
 from tasks.guard.state import Active, GuardState
-from tasks.launch import LaunchError
+from tasks.launch import BotEnded, LaunchError
 from tasks.rollback import DeskError
 from tasks.state_folder import write_private
 from tasks.venue_desk import VenueDesk
@@ -44,13 +44,18 @@ class DrillFailed(Exception):
 
 
 class Fault:
-    """One drill on one bot. `make` is through by `until` (monotonic seconds). `proof`: what it showed, in words."""
+    """One drill on one bot. `make` is through by `until` (monotonic seconds). `proof`: what it showed, in words.
+
+    `starting_s`: what starting the bot's process again has taken. That has a deadline of its own, as every launch has,
+    and prolongs the drill's window: how fast a busy machine starts a process is not what is drilled.
+    """
 
     def __init__(self, guard: GuardState, active: Active, drill_id: int, until: float) -> None:
         self.guard = guard
         self.active = active
         self.drill_id = drill_id
         self.until = until
+        self.starting_s = 0.0
         self.proof: dict[str, str] = {}
 
     async def make(self) -> None:
@@ -175,9 +180,8 @@ class Restart(Fault):
 
     async def make(self) -> None:
         if self.active.bot is not None and not self.active.bot.identity.is_alive():
-            await (
-                self._start_again()
-            )  # a guard that died in this drill has killed it, and what stood then it alone knew
+            # A guard that died in this drill has killed it, and what stood then it alone knew.
+            await self._start_again()
         bot, desk = self.active.bot, self.desk()
         if bot is None:
             raise DrillNotRun("no bot is known")
@@ -200,12 +204,22 @@ class Restart(Fault):
             await self._start_again()
 
     async def _start_again(self) -> None:
+        before, begun = self.active.bot, time.monotonic()
         try:
             await relaunch(self.guard, self.active)
         except LaunchError as error:
-            raise DrillFailed(f"it did not start again: {error}") from error
+            said = f"it did not start again: {error}"
+            now = self.active.bot
+            ended = isinstance(error, BotEnded) or (
+                now is not None and now is not before and not now.identity.is_alive()
+            )
+            raise (DrillFailed(said) if ended else DrillNotRun(said)) from error
         except (JournalError, OSError) as error:
             raise DrillNotRun(f"its journal could not be read: {error}") from error
+        finally:
+            took_s = time.monotonic() - begun
+            self.starting_s += took_s
+            self.until += took_s
 
     async def prove(self) -> None:
         desk = self.desk()

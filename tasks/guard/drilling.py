@@ -49,6 +49,7 @@ from tasks.guard.looking import measure_now
 from tasks.guard.parts import begin_watch
 from tasks.guard.readings import read_checks
 from tasks.guard.state import Active, GuardState, Refused, now_ms, said
+from tasks.launch import is_alive
 from tasks.record_tables import Drill as DrillRow
 from tasks.record_writer import EpochLost
 
@@ -180,7 +181,13 @@ class _Run:
         self.criteria = _criteria(active, drill)
         self.proof: dict[str, str] = {}
         self._until = time.monotonic() + drill.window_s
+        self._fault: Fault | None = None
         self._uncounted: dict[str, Decimal] = dict(active.drilled.uncounted)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the window has passed, not counted what starting the bot again has taken."""
+        return time.monotonic() >= self._until + (self._fault.starting_s if self._fault is not None else 0.0)
 
     async def outcome(self) -> tuple[str, str]:
         """(passed | failed | not_run, why)."""
@@ -205,7 +212,7 @@ class _Run:
         except (JournalError, OSError, sqlite3.Error) as error:
             raise DrillNotRun(str(error)) from error
         made_by = self._until - self.drill.window_s / 2
-        fault = FAULTS[self.drill.name](self.guard, active, self.row.id or 0, made_by)
+        self._fault = fault = FAULTS[self.drill.name](self.guard, active, self.row.id or 0, made_by)
         try:
             await fault.make()
             await self._tripped(before)
@@ -221,7 +228,7 @@ class _Run:
         plan = self.active.plan
         url = self.guard.prometheus_url
         async with PrometheusSource(url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s) as source:
-            while self.active.at(Step.DRILLS) and time.monotonic() < self._until:
+            while self.active.at(Step.DRILLS) and not self._is_over:
                 for one in await self._measured(source, before):
                     last[one.criterion_id] = one
                     if one.outcome is Outcome.FAIL:
@@ -257,12 +264,13 @@ class _Run:
         Raises DrillFailed, and DrillNotRun where that could not be seen.
         """
         while self.active.at(Step.DRILLS):
-            said, seen = "the bot does not quote again", True
-            if await _is_running(self.active):
+            over = self._is_over  # looked at first: what is seen now was in time
+            said, seen = await _does_not_run(self.active)
+            if not said:
                 said, seen = await self._passes_again()
-                if not said:
-                    return
-            if time.monotonic() >= self._until:
+            if not said:
+                return
+            if over:
                 raise DrillFailed(said) if seen else DrillNotRun(said)
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -290,8 +298,11 @@ class _Run:
         return "", True
 
 
-async def _is_running(active: Active) -> bool:
-    if active.operator is None:
-        return False
-    told = await active.operator.status()
-    return told.ok and told.body.get("state") == "RUNNING"
+async def _does_not_run(active: Active) -> tuple[str, bool]:
+    """(why it is not known to quote, whether that was seen): in words; empty where it says that it does."""
+    told = None if active.operator is None else await active.operator.status()
+    if told is not None and told.ok:
+        return ("" if told.body.get("state") == "RUNNING" else "the bot does not quote again"), True
+    if active.bot is not None and not is_alive(active.bot.identity):
+        return "the bot ended: it does not quote again", True
+    return f"the bot does not say whether it quotes again: {'no address' if told is None else told.detail}", False

@@ -25,7 +25,7 @@ from tasks.guard.looking import measure_now
 from tasks.guard.measuring import decide
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.guard.watching import _must_live
-from tasks.launch import LaunchError
+from tasks.launch import BotProcess, LaunchError
 from tasks.operate import Operator, Told
 from tasks.supervise.identity import Identity
 from tests.support.gate_parts import measured
@@ -191,6 +191,54 @@ def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, mo
         await run_drills(guard, active)
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == ("failed", "the bot does not quote again")
+
+    _run(tmp_path / "home", work)
+
+
+class Silent:
+    """A bot that answers nobody."""
+
+    async def status(self) -> Told:
+        return Told(False, "ReadTimeout")
+
+
+@pytest.mark.parametrize(
+    ("alive", "outcome", "why"),
+    [
+        (True, "not_run", "the bot does not say whether it quotes again: ReadTimeout"),
+        (False, "failed", "the bot ended: it does not quote again"),
+    ],
+)
+def test_a_bot_that_does_not_answer_after_a_drill_is_blamed_only_where_it_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool, outcome: str, why: str
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+    monkeypatch.setattr(drilling, "is_alive", lambda _: alive)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        active.bot = BotProcess("one", Identity(1, 1), tmp_path, "")
+        active.operator = cast(Operator, Silent())
+        await run_drills(guard, active)
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof["why"]) == (outcome, why)
+
+    _run(tmp_path / "home", work)
+
+
+def test_what_starting_the_bot_again_takes_prolongs_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowStart(Counts):
+        async def undo(self) -> None:
+            cast(Runs, self.active.operator).state = "RECOVERING"
+            await asyncio.sleep(2.2)  # longer than the whole window, by the machine's doing
+            self.starting_s = 2.2
+            asyncio.get_running_loop().call_later(0.6, setattr, self.active.operator, "state", "RUNNING")
+
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": SlowStart})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof.get("why")) == ("passed", None)
 
     _run(tmp_path / "home", work)
 

@@ -85,7 +85,7 @@ def test_an_expired_hold_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
             connection.execute(text(f"CREATE TRIGGER full BEFORE INSERT ON record WHEN NEW.kind = 'hold' {refusal}"))
         async with writing(guard):
             _silent(guard, active, "exit", float(active.stage.sign_off_expiry_s), ["ada"])
-            while guard.store.away_s() < RETRY_S:  # refused at least once
+            while guard.store.away_s() < RETRY_S:  # noqa: ASYNC110 - refused at least once
                 await asyncio.sleep(0.01)
             found.append(written())
             assert any(one.kind == "hold" for one in guard.untaken.values()), "it can go out beside the record"

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from tasks.guard import drill_faults
-from tasks.guard.drill_faults import Restart
+from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Restart
 from tasks.guard.state import Active, GuardState
-from tasks.launch import BotProcess
+from tasks.launch import BotEnded, BotProcess, LaunchError
 from tasks.operate import Operator, Told
 from tasks.supervise.identity import Identity
 from tasks.venue_desk import VenueDesk
@@ -75,3 +75,63 @@ def test_a_bot_that_is_dead_already_is_started_and_killed_again_with_its_orders_
     assert fault.proof == {"orders_left": "2"}
     assert fault._losses == {"since_quote": "-3", "peak_quote": "2"}
     assert again.signals == [signal.SIGKILL]
+
+
+class InTime(TwoOut):
+    """Its quotes are out as long as it is not too late to look."""
+
+    async def orders_out(self, desk: VenueDesk) -> int:
+        if time.monotonic() >= self.until:
+            raise DrillNotRun("two quotes were not out in time")
+        return 2
+
+
+def test_what_starting_it_again_takes_is_not_taken_from_the_time_it_has_to_quote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = guard_at(tmp_path, "drills")
+    active = activate(guard)
+    active.bot = _bot(Process(alive=False))
+
+    async def slowly(_: GuardState, of: Active) -> None:
+        await asyncio.sleep(0.3)
+        of.bot, of.operator = _bot(Process(alive=True)), cast(Operator, Losing())
+
+    monkeypatch.setattr(drill_faults, "relaunch", slowly)
+    fault = InTime(guard, active, 1, time.monotonic() + 0.1)
+    asyncio.run(fault.make())
+    guard.store.close()
+    assert fault.proof == {"orders_left": "2"}
+    assert 0.3 <= fault.starting_s < 5, "and the whole window is longer by as much"
+
+
+@pytest.mark.parametrize(
+    ("error", "started", "blamed"),
+    [
+        (BotEnded("bot of run one ended before it was ready"), None, DrillFailed),
+        (LaunchError("bot of run one was not ready within 20 s"), Process(alive=True), DrillNotRun),
+        (LaunchError("the bot did not take its grant"), Process(alive=True), DrillNotRun),
+        (LaunchError("the bot did not take its grant"), Process(alive=False), DrillFailed),
+        (LaunchError("the machine did not start it: Cannot allocate memory"), None, DrillNotRun),
+    ],
+)
+def test_only_a_bot_that_ended_is_to_blame_for_not_starting_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: LaunchError,
+    started: Process | None,
+    blamed: type[Exception],
+) -> None:
+    guard = guard_at(tmp_path, "drills")
+    active = activate(guard)
+    active.bot = _bot(Process(alive=False))
+
+    async def relaunch(_: GuardState, of: Active) -> None:
+        if started is not None:
+            of.bot = _bot(started)
+        raise error
+
+    monkeypatch.setattr(drill_faults, "relaunch", relaunch)
+    with pytest.raises(blamed, match=str(error)):
+        asyncio.run(TwoOut(guard, active, 1, time.monotonic() + 5).make())
+    guard.store.close()
