@@ -112,7 +112,8 @@ class RiskSettings(Section):
     leverage_max: Decimal | None = Field(default=None, gt=0, le=200)
     margin_ratio_max: Decimal = Field(default=Decimal("0.8"), gt=0, le=1)
     statement_max_age_s: Decimal = Field(default=Decimal("180"), gt=0, le=86_400)
-    """For how long what the venue said of equity and margin counts; nothing is quoted without it."""
+    """For how long what the venue said of equity and margin counts; nothing is quoted without it, and the first may be
+    missing for 30 s at most."""
     daily_loss_cap_quote: Quote | None = None
     enforce_daily_loss_cap: bool = True
     daily_loss_cap_auto_hold: bool = True

@@ -62,8 +62,7 @@ class Conditions:
             stale_ns = state.thresholds.held[symbol].stale_ns
             due_ns = min(due_ns, min(book.updated_at_ns, book.top_changed_at_ns) + stale_ns + 1)
         if state.parameters.mode != "shadow":
-            stated_ns = state.ready_ns if state.wallet is None else state.wallet.at_ns
-            due_ns = min(due_ns, stated_ns + state.parameters.statement_max_age_ns + 1)
+            due_ns = min(due_ns, state.statement_due_ns + 1)
         return min(due_ns, state.equity.changes_at_ns)
 
     def unmoved(self) -> bool:

@@ -20,6 +20,8 @@ UBPS_ONE: Final = 10_000 * UBPS
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
+FIRST_STATEMENT_S: Final = Decimal(30)
+"""As long as a book may be silent: what the account is worth is no less needed than what the market is."""
 
 QUOTE_PREFIX: Final = "slwq"
 """Client order ids of quotes: `slwq-<epoch>-<sequence>`."""
@@ -253,6 +255,11 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """How long a statement counts."""
         read_every_s = min(self.recon_interval_s, self.position_check_s)
         return seconds_ns(max(self.statement_max_age_s, 3 * read_every_s))
+
+    @property
+    def first_statement_ns(self) -> int:
+        """How long the first one may be missing: there is no older one to go by, and it is asked for all the time."""
+        return min(self.statement_max_age_ns, seconds_ns(FIRST_STATEMENT_S))
 
     @property
     def needs_fees(self) -> bool:

@@ -94,9 +94,14 @@ class Recovery:
         self._have_it_stated_again()
 
     def _have_it_stated_again(self) -> None:
-        """Who waits long for permission waits with a statement that counts: before the first quote nobody else asks."""
+        """A first statement that did not come with the account is asked for until it does; without it who has a cap on
+        leverage would wait for ever. Who waits long for permission waits with a statement that counts: before the first
+        quote nobody else asks."""
         state = self._state
-        if state.ready or state.wallet is None or state.statement is not None or not state.private_up_since_ns:
+        if state.parameters.mode == "shadow" or not state.private_up_since_ns:
+            return
+        missing = self.account_read if state.wallet is None else not state.ready and state.statement is None
+        if not missing:
             return
         symbol = next((one for one in state.parameters.symbols if one not in state.held), None)
         if symbol is not None and state.now_ns >= self._ask_due_ns.get(symbol, 0):

@@ -308,10 +308,17 @@ class State:
 
     def statement_is_stale(self, at_ns: int) -> bool:
         """Whether a statement is missing at that time: the newest is too old, or none came since quoting was ready."""
-        since_ns = self.ready_ns if self.wallet is None else self.wallet.at_ns
-        if self.parameters.mode == "shadow" or not since_ns:
+        if self.parameters.mode == "shadow":
             return False
-        return at_ns - since_ns > self.parameters.statement_max_age_ns
+        due_ns = self.statement_due_ns
+        return bool(due_ns) and at_ns > due_ns
+
+    @property
+    def statement_due_ns(self) -> int:
+        """Until when the next statement has to come; 0 where the first is waited for and nothing is quoted yet."""
+        if self.wallet is not None:
+            return self.wallet.at_ns + self.parameters.statement_max_age_ns
+        return self.ready_ns and self.ready_ns + self.parameters.first_statement_ns
 
     @property
     def equity(self) -> EquityCurve:

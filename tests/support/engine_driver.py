@@ -93,6 +93,11 @@ class Driver:
         self.wait(100 * MS)
         return self
 
+    def stated(self, equity_quote: Decimal = Decimal(100_000)) -> Driver:
+        """The venue says what the account is worth; without it quoting ends after half a minute."""
+        self.tell(ev.WalletRead(self.now, equity_quote, Decimal(0)))
+        return self
+
     def book(self, bid: int, ask: int, qty: int = 5_000) -> list[it.Intent]:
         self._update_id += 1
         snapshot = ev.BookSnapshot(self.now, SYMBOL, ((bid, qty),), ((ask, qty),), self._update_id, self.now)

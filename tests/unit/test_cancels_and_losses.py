@@ -68,6 +68,7 @@ def test_a_stop_cancels_although_the_plan_has_used_its_budget_up() -> None:
 
 def test_three_breaches_of_the_cancel_budget_in_ten_minutes_halt() -> None:
     driver = budgeted()
+    driver.stated()
     for breaches in (1, 2):
         while wanted_cancels(driver):
             pass

@@ -71,7 +71,7 @@ def test_the_daily_loss_cap_holds_or_bars_or_only_tells() -> None:
 def test_midnight_releases_no_stop_and_the_24_hours_roll_on_across_it() -> None:
     driver = Driver(daily_loss_pct_hard=D(90), drawdown_pct_hard=D(90), daily_loss_cap_quote=D(10))
     driver.now = (driver.now // DAY_NS + 1) * DAY_NS - 30 * S
-    driver.start()
+    driver.start().stated()
     lose(driver)
     lost = driver.engine.state.equity.loss_24h_quote
     driver.wait(60 * S)
@@ -202,6 +202,27 @@ def test_a_statement_that_never_came_is_missed_from_the_first_quote_on() -> None
     assert not {"mm_margin_ratio", "mm_statement_age_seconds"} & set(shown(driver))
     driver.wait(6 * S)
     assert reasons(driver) == ["statement_stale"]
+
+
+def test_a_first_statement_that_never_comes_is_missed_as_soon_as_a_silent_book_would_be() -> None:
+    driver = Driver(recon_interval_s=D(60)).start()
+    driver.wait(29 * S)
+    assert driver.engine.view == "RUNNING"
+    driver.wait(2 * S)
+    assert (reasons(driver), driver.engine.view, driver.venue) == (["statement_stale"], "FROZEN", {})
+
+
+def test_a_first_statement_whose_read_failed_is_asked_for_again_before_it_is_missed() -> None:
+    driver = Driver(recon_interval_s=D(60)).start()
+    driver.tell(ev.ReadFailed(driver.now, "wallet", SYMBOL, "HTTP 503"))
+    asked = len(of(it.ReadAccount, driver.sent))
+    driver.wait(10 * S)
+    again = len(of(it.ReadAccount, driver.sent))
+    assert asked + 2 <= again <= asked + 5, "every few seconds, not at the next reconciliation"
+    driver.stated()
+    driver.wait(40 * S)
+    assert len(of(it.ReadAccount, driver.sent)) == again
+    assert (driver.engine.view, reasons(driver)) == ("RUNNING", [])
 
 
 def test_a_statement_is_not_late_before_three_reads_of_the_account_were_due() -> None:

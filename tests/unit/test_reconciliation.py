@@ -300,7 +300,7 @@ def test_a_late_stream_and_what_happened_while_it_was_down_are_no_divergence() -
 
 
 def test_positions_are_compared_every_five_minutes_however_rare_the_rest() -> None:
-    driver = Driver(recon_interval_s=D(86_400)).start()
+    driver = Driver(recon_interval_s=D(86_400)).start().stated()
     driver.wait(S)
     driver.sent.clear()
     driver.wait(301 * S)

@@ -131,7 +131,7 @@ def test_a_symbol_has_its_own_strategy_and_the_rest_the_stars() -> None:
 
 
 def test_the_engine_quotes_by_avellaneda_stoikov_and_wider_once_the_market_moves() -> None:
-    driver = Driver(**AS, edge_threshold_bps=D(1), post_only_offset_bps=D(0), volatility_memory_s=5).start()
+    driver = Driver(**AS, edge_threshold_bps=D(1), post_only_offset_bps=D(0), volatility_memory_s=5).start().stated()
     driver.wait(S)
     before = driver.quotes[Side.SELL].price_ticks - driver.quotes[Side.BUY].price_ticks
     for number in range(40):

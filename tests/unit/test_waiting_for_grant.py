@@ -61,3 +61,22 @@ def test_without_a_new_statement_it_sends_nothing() -> None:
     driver.stating = True
     driver.wait(2 * S + 200 * MS)
     assert driver.engine.view == "RUNNING"
+
+
+def test_a_first_statement_whose_read_failed_does_not_keep_it_waiting_for_ever() -> None:
+    class Failing(Waiting):
+        failures = 2
+
+        def _answers(self, intent: it.Intent) -> list[ev.Event]:
+            answers = super()._answers(intent)
+            if self.failures and any(isinstance(one, ev.WalletRead) for one in answers):
+                self.failures -= 1
+                failed = ev.ReadFailed(self.now, "wallet", "BTCUSDT", "HTTP 503")
+                return [failed if isinstance(one, ev.WalletRead) else one for one in answers]
+            return answers
+
+    driver = Failing()
+    driver.wait(30 * S)
+    driver.granting = True
+    driver.wait(5 * S)
+    assert driver.engine.view == "RUNNING"
