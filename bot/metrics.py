@@ -68,7 +68,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "histogram",
         "seconds",
         (),
-        "From entering a stop until the venue shows no own order.",
+        "From entering a stop, or starting under one, until the venue shows no own order.",
         SECONDS_EDGES,
     ),
     Metric("mm_order_latency_ms", "histogram", "ms", ("symbol",), "Create: send to answer.", ORDER_LATENCY_EDGES_MS),

@@ -198,6 +198,7 @@ class Engine(Shown):
             return 0
         due_ns = min(
             self._performance.due_ns, self._conditions.due_ns, self._reconciliation.due_ns, probing.due_ns(state),
+            self._recovery.due_ns,
         )  # fmt: skip
         due_ns = min(due_ns, (state.now_ns // DAY_NS + 1) * DAY_NS)
         if state.held:

@@ -18,7 +18,7 @@ from bot.domain.order import OWN_PREFIX
 from bot.engine.money import net_by_symbol
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.reconciliation import adopt, cancel_orphan, same_position
-from bot.engine.state import State
+from bot.engine.state import NEVER_NS, State
 
 _RE_READ_NS = 500 * NS_PER_MS
 _PATIENCE_NS = 2 * NS_PER_S
@@ -93,19 +93,28 @@ class Recovery:
                     self._ask(symbol)
         self._have_it_stated_again()
 
+    @property
+    def due_ns(self) -> int:
+        """When the account is asked for its statement again, which does not come by itself; never where it does."""
+        symbol = self._asked_for_a_statement()
+        return NEVER_NS if symbol is None else self._ask_due_ns.get(symbol, 0)
+
     def _have_it_stated_again(self) -> None:
-        """A first statement that did not come with the account is asked for until it does; without it who has a cap on
-        leverage would wait for ever. Who waits long for permission waits with a statement that counts: before the first
-        quote nobody else asks."""
+        symbol = self._asked_for_a_statement()
+        if symbol is not None and self._state.now_ns >= self._ask_due_ns.get(symbol, 0):
+            self._ask(symbol)
+
+    def _asked_for_a_statement(self) -> str | None:
+        """With whose account a statement that is missing is asked for; None where none is missing, or others ask.
+
+        The first is, where it did not come with the account: who has a cap on leverage would wait for it for ever. And
+        who waits long for permission waits with one that counts: before the first quote nobody else asks.
+        """
         state = self._state
         if state.parameters.mode == "shadow" or not state.private_up_since_ns:
-            return
+            return None
         missing = self.account_read if state.wallet is None else not state.ready and state.statement is None
-        if not missing:
-            return
-        symbol = next((one for one in state.parameters.symbols if one not in state.held), None)
-        if symbol is not None and state.now_ns >= self._ask_due_ns.get(symbol, 0):
-            self._ask(symbol)
+        return next((one for one in state.parameters.symbols if one not in state.held), None) if missing else None
 
     def failed(self, symbol: str) -> None:
         """A failed read says nothing; ask again soon."""

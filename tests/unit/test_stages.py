@@ -11,17 +11,20 @@ import pytest
 import yaml
 
 from gates.approvers import can_ever_sign_off, load_approvers
+from gates.judge import Outcome
 from gates.stages import (
     ROOT,
     Plan,
     PlanError,
     candidate_digest,
     criteria_of,
+    each_part,
     load_plan,
     plan_digest,
     stage_criteria,
     under_root,
 )
+from tests.support.gate_parts import measured
 
 SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
 PLANS = [SMOKE, ROOT / "configs" / "rollout.yaml"]
@@ -174,3 +177,18 @@ def test_a_plan_does_not_change_once_loaded() -> None:
     plan: Plan = load_plan(SMOKE)
     with pytest.raises(ValueError, match="frozen"):
         plan.name = "other"  # type: ignore[misc] # that it is refused is the point
+
+
+def test_a_slow_cancel_all_ends_every_stage_of_the_real_plan_and_the_smoke_plan_forgives_one() -> None:
+    """On the simulated venue all processes share the machine, and a bot that is started again begins with one."""
+
+    def outcomes(path: Path, slow_count: int) -> set[Outcome]:
+        parts = [part for stage in load_plan(path).stages if stage.env != "shadow" for part in each_part(stage)]
+        found = [one for part in parts for one in criteria_of(part) if one.id == "cancel_all_over_1_s"]
+        assert len(found) == len(parts)
+        assert all('le="1.0"' in one.query for one in found)
+        return {measured(one, slow_count).outcome for one in found}
+
+    smoke, real = PLANS
+    assert [outcomes(real, count) for count in (0, 1)] == [{Outcome.PASS}, {Outcome.FAIL}]
+    assert [outcomes(smoke, count) for count in (0, 1, 2)] == [{Outcome.PASS}, {Outcome.PASS}, {Outcome.FAIL}]
