@@ -85,7 +85,23 @@ def parser() -> Parser:
     code.add_argument("name", metavar="NAME", help="of one of the plan's demo approvers")
     code.add_argument("--plan", default=SMOKE_PLAN, metavar="FILE", help=f"whose approvers (default {SMOKE_PLAN})")
     _add_attest(commands)
+    _add_enroll(commands)
     return made
+
+
+def _add_enroll(commands: argparse._SubParsersAction[Parser]) -> None:
+    enroll = commands.add_parser(
+        "enroll",
+        help="give an approver the secret of their one-time codes, shown once; anew after two others confirmed",
+    )
+    enroll.add_argument("name", metavar="NAME", help="one of the plan's approvers")
+    enroll.add_argument(
+        "--confirm", action="store_true", help="say that NAME is to be enrolled anew, as one of the others"
+    )
+    enroll.add_argument("--by", metavar="NAME", help="who confirms: another approver of the plan, never the author")
+    enroll.add_argument("--code", metavar="NNNNNN", help="their one-time code, six digits, good for 30 to 60 s")
+    enroll.add_argument("--plan", default=REAL_PLAN, metavar="FILE", help=f"rollout plan (default {REAL_PLAN})")
+    enroll.add_argument("--account", metavar="NAME", help="venue account (default: the only one set up at the venue)")
 
 
 def _add_attest(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -250,6 +266,8 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
     try:
         if options.command == "attest":
             return _attest(folder, record, options)
+        if options.command == "enroll":
+            return _enroll(folder, record, options)
         if options.command == "status":
             return status.print_status(folder, record, as_json=options.json)
         if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
@@ -308,6 +326,18 @@ def _attest(folder: StateFolder, record: Record | None, options: argparse.Namesp
             return _refuse(f"attest {spoken.item}: no guard has written a record yet; allowed: with a guard running")
         return attest(folder, record, of, spoken)
     except CannotAttest as error:
+        return _refuse(str(error))
+
+
+def _enroll(folder: StateFolder, record: Record | None, options: argparse.Namespace) -> int:
+    from flows.enrolling import CannotEnroll, Wanted, enroll
+    from flows.stack import plan_of
+
+    plan, path = plan_of(options.plan)
+    wanted = Wanted(options.name, plan, path, options.account, options.confirm, options.by, options.code)
+    try:
+        return enroll(folder, record, wanted)
+    except CannotEnroll as error:
         return _refuse(str(error))
 
 

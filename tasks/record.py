@@ -41,7 +41,7 @@ from tasks.record_tables import (
 
 FINAL_STEPS = ("promoted", "rolled_back", "parked")
 """Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
-INBOX_KINDS = ("begin", "launch", "judge", "promote", "drill", "sign_off", "attest", "stop")
+INBOX_KINDS = ("begin", "launch", "judge", "promote", "drill", "sign_off", "attest", "enroll", "stop")
 
 
 class RecordError(Exception):
@@ -335,6 +335,12 @@ class Record:
             bodies = [json.loads(body) for body in session.exec(query.order_by(col(RecordEntry.seq).desc())).all()]
         plan = next((body.get("plan") for body in bodies if body["stage_run"] == row.id), None)
         return plan if isinstance(plan, dict) else None
+
+    def entries_of_kind(self, kind: str) -> Sequence[RecordEntry]:
+        """Links of that kind, of every account."""
+        query = select(RecordEntry).where(RecordEntry.kind == kind).order_by(col(RecordEntry.id))
+        with self.reading() as session:
+            return session.exec(query).all()
 
     def entries(self, account: str) -> Sequence[RecordEntry]:
         """The chain of an account in order."""

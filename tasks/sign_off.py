@@ -119,6 +119,10 @@ class Seeds:
             write_private(self._path, json.dumps({**seeds, **{person: pyotp.random_base32() for person in new}}))
         return new
 
+    def put(self, person: str, seed: str) -> None:
+        """That person's seed is this one from now on, whatever it was before."""
+        write_private(self._path, json.dumps({**self.read(), person: seed}))
+
     def matching_step(self, person: str, code: str, now_s: float) -> int | None:
         """The time step whose code this is, the newest first; None where it is none of the accepted ones."""
         seed = self.read().get(person)

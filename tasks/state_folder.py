@@ -110,6 +110,11 @@ class StateFolder:
         return self.root / "approvers" / "seeds.json"
 
     @property
+    def new_seeds(self) -> Path:
+        """Where whoever enrols leaves a seed until the guard has taken it."""
+        return self.root / "approvers" / "new"
+
+    @property
     def control_token(self) -> Path:
         return self.root / "control_token"
 

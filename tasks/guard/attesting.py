@@ -25,10 +25,10 @@ async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         asked, plan = await asyncio.to_thread(_asked, guard, payload)
     except BAD_INPUT as error:
         raise Refused(str(error)) from error
-    words = {name: _word(payload, name) for name in ("item", "person", "code")}
+    words = {name: word(payload, name) for name in ("item", "person", "code")}
     comment = str(payload.get("comment", "")).encode(errors="replace").decode()
     said = Statement(**words, comment=comment, asked_at_s=payload["asked_at_s"], inbox_id=number)
-    evidence = Evidence(Path(_word(payload, "evidence")), _word(payload, "sha256"), _bytes(payload))
+    evidence = Evidence(Path(word(payload, "evidence")), word(payload, "sha256"), _bytes(payload))
     if not evidence.path.resolve().is_relative_to(guard.folder.attestations.resolve()):
         raise Refused(f"evidence: {evidence.path} is not kept; allowed: a file below {guard.folder.attestations}")
     await guard.store.call(record.know_account, plan.venue)
@@ -41,7 +41,7 @@ async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
 
 def _asked(guard: GuardState, payload: dict[str, Any]) -> tuple[Asked, Plan]:
     """By the files as they are now. Raises Refused and what their loaders raise."""
-    rollout, plan = candidate_of(guard, "", Path(_word(payload, "plan")), payload)
+    rollout, plan = candidate_of(guard, "", Path(word(payload, "plan")), payload)
     approvers = load_approvers(under_root(plan.approvers))
     return Asked(guard.account, rollout.candidate, attested_items(plan), approvers, plan.author), plan
 
@@ -61,7 +61,8 @@ async def _answered(guard: GuardState, row: Attested, payload: dict[str, Any]) -
     return {"accepted": True, "candidate": row.candidate, "missing": list(missing)}
 
 
-def _word(payload: dict[str, Any], name: str) -> str:
+def word(payload: dict[str, Any], name: str) -> str:
+    """What stands under that name, as it can stand in a table. Raises Refused where it is no word."""
     value = payload.get(name)
     if not isinstance(value, str) or not value.strip():
         raise Refused(f"{name}: {value!r}, needs a word")

@@ -18,6 +18,7 @@ from tasks.guard.attesting import attest
 from tasks.guard.beginning import begin, refuse_what_changed
 from tasks.guard.closing import by_no_go, end_stage
 from tasks.guard.drilling import drill_by_hand
+from tasks.guard.enrolling import enroll
 from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
@@ -213,5 +214,6 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "drill": _drill,
     "sign_off": _sign_off,
     "attest": attest,
+    "enroll": enroll,
     "stop": _stop,
 }

@@ -1,0 +1,121 @@
+"""`rollout enroll`: a person is given a seed for one-time codes, shown once; anew only once two others confirmed it."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import qrcode
+
+from flows.names import EXIT_FAILED
+from gates.approvers import load_approvers
+from gates.stages import Plan, under_root
+from tasks.ask import GuardSilent, ask_guard
+from tasks.enrolment import hand_over, new_seed, uri_of
+from tasks.record import Answer, Record
+from tasks.state_folder import StateFolder, read_json
+
+
+class CannotEnroll(Exception):
+    """What was asked for cannot be done as it was asked. One line: the thing, its value, what is allowed."""
+
+
+class Wanted(NamedTuple):
+    """What was given on the command line; None where it was not."""
+
+    person: str
+    plan: Plan
+    plan_path: Path
+    account: str | None
+    confirm: bool
+    by: str | None
+    code: str | None
+
+
+def enroll(folder: StateFolder, record: Record | None, wanted: Wanted) -> int:
+    """Exit code 0 done, 1 refused or no guard answered. Raises CannotEnroll."""
+    approvers = load_approvers(under_root(wanted.plan.approvers))
+    names = [one.name for one in approvers.people]
+    if wanted.person not in names:
+        raise CannotEnroll(f"{wanted.person!r} is not an approver of {wanted.plan.name}; allowed: {', '.join(names)}")
+    account = account_of(folder, wanted.plan, wanted.account)
+    if record is None:
+        raise CannotEnroll(f"enroll {wanted.person}: no guard has written a record yet; allowed: with a guard running")
+    if wanted.confirm:
+        return _confirm(record, account, wanted)
+    if wanted.by or wanted.code:
+        raise CannotEnroll("--by and --code without --confirm; allowed: with it, by one of the others")
+    return _enroll(folder, record, account, wanted)
+
+
+def account_of(folder: StateFolder, plan: Plan, given: str | None) -> str:
+    """Whose guard is asked: one set up at the plan's venue, named where there are several. Raises CannotEnroll."""
+    files = sorted(path.stem for path in folder.accounts.glob("*.json") if not path.name.startswith("."))
+    known = [name for name in files if (read_json(folder.accounts / f"{name}.json") or {}).get("venue") == plan.venue]
+    if given in known:
+        return str(given)
+    if given is None and len(known) == 1:
+        return known[0]
+    asked = "none given" if given is None else given
+    raise CannotEnroll(f"--account: {asked}; allowed: {', '.join(known) or f'none is set up at {plan.venue}'}")
+
+
+def _enroll(folder: StateFolder, record: Record, account: str, wanted: Wanted) -> int:
+    seed = new_seed()
+    handed, digest = hand_over(folder.new_seeds, seed)
+    payload = {"person": wanted.person, "plan": str(wanted.plan_path), "seed_sha256": digest, "requested_by": _who()}
+    try:
+        answer = _asked(record, account, payload)
+    finally:
+        handed.unlink(missing_ok=True)  # a request that is served later than we wait for finds nothing, and is refused
+    if answer is None:
+        return EXIT_FAILED
+    _show(wanted.person, seed)
+    return 0
+
+
+def _confirm(record: Record, account: str, wanted: Wanted) -> int:
+    given = {"--by": wanted.by, "--code": wanted.code}
+    if absent := [name for name, value in given.items() if not value]:
+        raise CannotEnroll(f"--confirm: {', '.join(absent)} not given; allowed: both --by and --code")
+    payload = {"person": wanted.person, "plan": str(wanted.plan_path), "by": wanted.by, "code": wanted.code}
+    answer = _asked(record, account, payload)
+    if answer is None:
+        return EXIT_FAILED
+    missing = "; ".join(answer.result.get("missing", []))
+    then = missing or f"`rollout enroll {wanted.person}` gives a new secret within 24 h"
+    print(f"{wanted.by} confirmed that {wanted.person} is to be enrolled anew: {then}")
+    return 0
+
+
+def _asked(record: Record, account: str, payload: dict[str, str | None]) -> Answer | None:
+    """The guard's yes; None where it refused or did not answer, which is said."""
+    try:
+        answer = ask_guard(record, account, "enroll", payload, f"enroll-{secrets.token_hex(8)}")
+    except GuardSilent as error:
+        print(f"rollout: {error}; nobody is enrolled until it has: ask again then")
+        return None
+    if not answer.done:
+        print(f"rollout: refused: {answer.reason}")
+        return None
+    return answer
+
+
+def _show(person: str, seed: str) -> None:
+    """Once: nothing shows it again."""
+    uri = uri_of(person, seed)
+    code = qrcode.QRCode(border=2)
+    code.add_data(uri)
+    print(f"{person} is enrolled. This is shown once: scan it, or type the secret into an authenticator app.")
+    code.print_ascii(out=sys.stdout, invert=True)
+    print(f"secret  {seed}\n{uri}")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        return "somebody"
