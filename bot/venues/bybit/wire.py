@@ -316,15 +316,12 @@ def book_push(raw: bytes | str) -> BookPush | None:
         return None
 
 
-_TOPIC = re.compile(rb'\s*\{\s*"topic"\s*:\s*"([A-Za-z0-9_.]{1,80})"')
-_HEAD_BYTES = 200
+_NAMED = re.compile(rb'"(?:topic|s)"\s*:\s*"(?:[A-Za-z0-9_]{1,40}\.){0,4}([A-Za-z0-9]{1,40})"')
 
 
-def topic_of(raw: bytes | str) -> str:
-    """The topic that a message names before anything else, whatever follows; empty where it names none there."""
-    head = raw[:_HEAD_BYTES]
-    found = _TOPIC.match(head.encode(errors="replace") if isinstance(head, str) else head)
-    return "" if found is None else found[1].decode()
+def symbols_named(raw: bytes | str) -> set[str]:
+    """What a message names as its topic's or its data's symbol, whatever else is in it; empty where nothing is."""
+    return {found.decode() for found in _NAMED.findall(raw.encode(errors="replace") if isinstance(raw, str) else raw)}
 
 
 def envelope(status: int, body: bytes, where: str) -> Envelope:
