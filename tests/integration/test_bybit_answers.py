@@ -419,6 +419,20 @@ def test_a_private_message_that_does_not_decode_ends_the_connection_so_that_all_
     asyncio.run(story())
 
 
+def test_a_private_message_that_names_no_topic_ends_the_connection_too():
+    async def story() -> None:
+        async with Running(ScriptedTransport()) as bot:
+            await bot.until_up()
+            (socket,) = bot.transport.sockets["private"]
+            socket.push({"req_id": "", "op": "pong", "args": ["1"], "conn_id": "c"})
+            socket.push({"data": [{"symbol": "BTCUSDT", "orderId": "v1"}]})
+            await bot.until(lambda: len(bot.of(StreamUp)) == 3)
+            (down,) = bot.of(StreamDown)
+            assert (down.stream, "topic: missing" in down.reason) == ("private", True)
+
+    asyncio.run(story())
+
+
 def test_an_exception_of_the_sink_is_not_swallowed():
     async def story() -> None:
         adapter = adapter_on(ScriptedTransport())

@@ -38,9 +38,9 @@ class Envelope(_Wire, frozen=True, rename="camel"):
 class TradeAnswer(_Wire, frozen=True, rename="camel"):
     """What the trade socket says: to an operation, to `auth`, or a pong. `data` is what REST calls `result`."""
 
+    ret_code: int
     op: str = ""
     req_id: str = ""
-    ret_code: int = 0
     ret_msg: str = ""
     data: msgspec.Raw = msgspec.Raw(b"{}")
     ret_ext_info: msgspec.Raw = msgspec.Raw(b"{}")
@@ -328,13 +328,17 @@ def envelope(status: int, body: bytes, where: str) -> Envelope:
     """The envelope of a REST answer. Raises VenueUnknown for an HTTP failure, VenueGarbled for anything else.
 
     403 is the address limit, 429 a rate limit, 5xx the venue in trouble: none of them says what became of the request.
+    Nor does another failure around a body that speaks of success.
     """
     if status in {403, 429} or status >= 500:
         raise VenueUnknown(f"{where}: HTTP {status}", status)
     try:
-        return decode(Envelope, body, where)
+        found = decode(Envelope, body, where)
     except VenueGarbled as error:
         raise VenueGarbled(f"{error} (HTTP {status})", status if status != 200 else 0) from None
+    if status != 200 and not found.ret_code:
+        raise VenueUnknown(f"{where}: HTTP {status} around a success", status)
+    return found
 
 
 def next_cursor(cursor: str, seen: set[str], where: str) -> str:
