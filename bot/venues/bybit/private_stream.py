@@ -72,7 +72,7 @@ class PrivateStream(Stream):
                 self._send(operation("subscribe", (*TOPICS, *guarding)))
             case "" if push.op == "subscribe":
                 self._now_up()
-            case "" if not push.op:
+            case "" if not push.op and push.success is None:
                 raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
             case _:
                 return  # pongs

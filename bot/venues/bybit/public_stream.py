@@ -148,7 +148,7 @@ class PublicStream(Stream):
                 self._now_up()
                 self._subscribe(self._added)
                 self._added = []
-        elif not push.topic and not push.op:
+        elif not push.topic and not push.op and push.success is None:
             raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
         elif push.topic.rpartition(".")[2] in self._books.values():
             raise VenueGarbled(f"topic: {push.topic!r} is none that was asked for")
