@@ -85,9 +85,10 @@ def _sizes(known: Known) -> Iterator[Usage]:
 
 
 def _worst_quote(state: State, symbol: str) -> Decimal | None:
-    lots = state.ledger.accounts[symbol].position_lots
+    account = state.ledger.accounts[symbol]
+    lots = account.position_lots
     buys, sells = state.orders.exposed_lots(symbol)
-    worst_lots = max(abs(lots + buys), abs(lots - sells))
+    worst_lots = max(abs(lots + buys + account.dust_lots), abs(lots - sells))
     if not worst_lots:
         return _ZERO
     mark, instrument = state.mark(symbol), state.instruments.get(symbol)

@@ -95,14 +95,14 @@ class Conditions:
         """A UTC day begins here: after midnight, or with the ledger. After a restart the journal knows it already.
 
         What the account came to at midnight is what it comes to now; where that is not known yet (a restart, and no
-        book), what was written down of it last.
+        book), what was written down of it last. So it is where an earlier process wrote down no day at all.
         """
         state = self._state
         number = state.now_ns // DAY_NS
         if state.day is not None and state.day.day == number:
             return
         net, fills = Decimal(0), 0
-        if state.day is not None:
+        if state.day is not None or self._recovery.restored:
             nets = net_by_symbol(state)
             net = state.equity.newest_quote if nets is None else sum(nets.values(), Decimal(0))
             fills = state.ledger.fills
@@ -258,7 +258,7 @@ class Conditions:
         for symbol, account in state.ledger.accounts.items():
             mark, instrument = state.mark(symbol), state.instruments.get(symbol)
             if mark is not None and instrument is not None:
-                held += abs(instrument.qty(account.position_lots)) * mark
+                held += abs(instrument.qty(account.position_lots) + account.dust_base) * mark
         return held
 
     def losses(self) -> None:
@@ -326,7 +326,7 @@ class Conditions:
         state = self._state
         marks: list[object] = []
         for symbol, account in state.ledger.accounts.items():
-            if account.position_lots:
+            if account.position_lots or account.dust_base:
                 marks += (state.last_mid2.get(symbol), state.instruments.get(symbol))
         venue = state.venue_equity
         return (state.ledger.version, state.limits_version, venue.loss_24h_quote, venue.drawdown_quote, marks)

@@ -42,16 +42,17 @@ class Exposure:
         touched = self._orders.touched
         for symbol in touched:
             instrument, mid2 = self._instruments.get(symbol), self._mids2.get(symbol)
-            position = self._ledger.accounts[symbol].position_lots
+            account = self._ledger.accounts[symbol]
+            position = account.position_lots
             of = self._orders.of[symbol]
             buys, sells = of.buys_lots, of.sells_lots
             if position or buys or sells:
                 self._open.add(symbol)
             else:
-                self._open.discard(symbol)
+                self._open.discard(symbol)  # dust is none: no order is small enough to get rid of it
             worst = 0
             if instrument is not None and mid2 is not None:
-                lots = max(abs(position + buys), abs(position - sells))
+                lots = max(abs(position + buys + account.dust_lots), abs(position - sells))
                 worst = lots * mid2 * self._unit2_pico(symbol, instrument)
             self._total += worst - self._worst.get(symbol, 0)
             self._worst[symbol] = worst
@@ -75,8 +76,14 @@ class Exposure:
             self._bring_up_to_date()
         return self._total
 
-    def others_open(self, symbol: str) -> int:
-        """How many other symbols have a position or orders that may fill."""
+    def worst_pico(self, symbol: str) -> int:
+        """The worst case of that symbol."""
         if self._orders.touched:
             self._bring_up_to_date()
-        return len(self._open) - (symbol in self._open)
+        return self._worst.get(symbol, 0)
+
+    def open_symbols(self) -> frozenset[str] | set[str]:
+        """Symbols with a position or orders that may fill; not to be changed."""
+        if self._orders.touched:
+            self._bring_up_to_date()
+        return self._open

@@ -45,6 +45,11 @@ class Account(msgspec.Struct):
     dust_base: Decimal = ZERO
 
     @property
+    def dust_lots(self) -> int:
+        """Dust where it counts at its worst: a lot, which it never quite is."""
+        return 1 if self.dust_base else 0
+
+    @property
     def net_realized_quote(self) -> Decimal:
         return self.realized_quote - self.fees_quote + self.rebates_quote + self.funding_quote
 

@@ -19,7 +19,8 @@ def net_by_symbol(state: State, mids2: Mapping[str, int] | None = None) -> dict[
     for symbol in state.parameters.symbols:
         mid2, instrument = mids2.get(symbol), state.instruments.get(symbol)
         mark = None if mid2 is None or instrument is None else instrument.tick_size * mid2 / 2
-        if mark is None and state.ledger.accounts[symbol].position_lots:
+        account = state.ledger.accounts[symbol]
+        if mark is None and (account.position_lots or account.dust_base):
             return None
         nets[symbol] = state.ledger.net_quote(symbol, mark, instrument)
     return nets

@@ -1,7 +1,7 @@
 """Between which prices the net result stays between two bounds: whole numbers, so that each turn of the clock can ask.
 
-The net result is what the ledger has realised plus, for each open position, lots x mid x (tick x lot) / 2 of twice the
-mid. So a sum of products of whole numbers follows it exactly, and both bounds are brought to that scale once.
+The net result is what the ledger has realised plus, for each open position, its quantity x mid x tick / 2 of twice
+the mid. So a sum of products of whole numbers follows it exactly, and both bounds are brought to that scale once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class NetBand:
         halves: dict[str, Decimal] = {}
         for symbol, account in state.ledger.accounts.items():
             instrument = state.instruments.get(symbol)
-            if account.position_lots and instrument is not None:
-                unit = EXACT.multiply(instrument.tick_size, instrument.lot_size)
-                halves[symbol] = EXACT.divide(EXACT.multiply(unit, account.position_lots), 2)
+            if (account.position_lots or account.dust_base) and instrument is not None:
+                qty = EXACT.add(EXACT.multiply(instrument.lot_size, account.position_lots), account.dust_base)
+                halves[symbol] = EXACT.divide(EXACT.multiply(instrument.tick_size, qty), 2)
         digits = max((-int(half.as_tuple().exponent) for half in halves.values()), default=0)
         self.symbols = list(halves)
         self._weights = [int(half.scaleb(digits, EXACT)) for half in halves.values()]

@@ -163,7 +163,7 @@ class OrdersOut:
         limits = self.limits(desk)
         if self._alone:
             return limits.fresh_units2, limits.room_units2
-        return limits.left_units2(self._state.exposure.others_pico(desk.symbol))
+        return limits.left_units2(self._state.others_pico(desk.symbol))
 
     def _standing(self, desk: Desk, without: list[OwnOrder], half: DeskSide) -> Standing:
         """As it would be without these orders, all of that side."""
@@ -183,8 +183,9 @@ class OrdersOut:
             len(orders.buys) + len(orders.sells),
             mid2,
             self._mark2(desk.symbol, mid2),
-            0 if self._alone else state.exposure.others_pico(desk.symbol),
-            state.exposure.others_open(desk.symbol) if desk.parameters.max_open_positions is not None else 0,
+            0 if self._alone else state.others_pico(desk.symbol),
+            state.others_open(desk.symbol) if desk.parameters.max_open_positions is not None else 0,
+            desk.account.dust_lots,
         )
 
     def _mark2(self, symbol: str, mid2: int) -> int:

@@ -43,8 +43,12 @@ class Recovery:
     def begin(self) -> None:
         """The private stream came up: what was read before may have changed."""
         for symbol in self._state.parameters.symbols:
-            self._orders_read[symbol] = self._position_read[symbol] = False
+            self._forget(symbol)
             self._ask(symbol)
+
+    def _forget(self, symbol: str) -> None:
+        self._orders_read[symbol] = self._position_read[symbol] = False
+        self._state.unread.add(symbol)
 
     def filters(self, symbol: str) -> None:
         """Filters of that symbol were told. Before the first quote of all it is one of those that are waited for."""
@@ -53,7 +57,7 @@ class Recovery:
         if not state.ready:
             state.held.discard(symbol)
         elif symbol in state.held and state.private_up_since_ns:
-            self._orders_read[symbol] = self._position_read[symbol] = False
+            self._forget(symbol)
             self._ask(symbol)
 
     def release(self, symbol: str) -> bool:
@@ -163,6 +167,7 @@ class Recovery:
             self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS
             return
         self._position_read[event.symbol] = True
+        state.unread.discard(event.symbol)
 
     def ready(self) -> bool:
         """Everything that quoting needs is there, of every symbol whose filters are."""

@@ -103,7 +103,8 @@ class Standing(NamedTuple):
     """A symbol as risk sees it. `buys_lots`, `sells_lots`: worst case, without the order that is being changed.
 
     `others_pico`: the worst cases of all other symbols (see `bot.engine.exposure`); `others_open`: how many of them
-    have a position or orders. `mark2_ticks`: twice the independent mark (collar).
+    have a position or orders. `mark2_ticks`: twice the independent mark (collar). `dust_lots`: what the wallet holds
+    beyond `position_lots`, rounded up: it is held, and cannot be sold.
     """
 
     limits: Limits
@@ -115,6 +116,7 @@ class Standing(NamedTuple):
     mark2_ticks: int
     others_pico: int = 0
     others_open: int = 0
+    dust_lots: int = 0
 
 
 class Sight:
@@ -272,7 +274,7 @@ class Risk:
 def _leaning_lots(standing: Standing, side: Side) -> int:
     """How far we would already lean to that side if all its orders filled; negative: it would still reduce."""
     if side is Side.BUY:
-        return standing.position_lots + standing.buys_lots
+        return standing.position_lots + standing.dust_lots + standing.buys_lots
     return standing.sells_lots - standing.position_lots
 
 

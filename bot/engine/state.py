@@ -14,7 +14,7 @@ from bot.domain.intent import Intent, Note, RiskNumber
 from bot.domain.order import Side
 from bot.engine.budgets import AmendPace, CancelBudget, Rate
 from bot.engine.counters import Counters
-from bot.engine.exposure import Exposure
+from bot.engine.exposure import Exposure, pico
 from bot.engine.ledger import EquityCurve, Ledger
 from bot.engine.orders import OrderTable
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, EngineParameters, seconds_ns
@@ -102,6 +102,8 @@ class State:
         self.counters = Counters(symbols)
         self.held: set[str] = set(symbols)
         """symbols of which too little is known to quote there: their filters, or the account since these came"""
+        self.unread: set[str] = set(symbols)
+        """symbols whose position nobody has read since the private stream came up, or since their filters did"""
         self.blocked: set[str] = set()
         """symbols whose filters are in doubt since"""
         self.own: dict[str, EngineParameters] = {symbol: parameters.of(symbol) for symbol in symbols}
@@ -281,6 +283,28 @@ class State:
             return Decimal(0)
         ceiling = self.own[symbol].position_max_quote
         return self.inventory_max_quote if ceiling is None else min(self.inventory_max_quote, ceiling)
+
+    def others_pico(self, symbol: str) -> int:
+        """What all other symbols could cost at worst (see `bot.engine.exposure`).
+
+        A held one whose position was not read counts with its whole limit at least: unknown is not none, and no process
+        of ours leaves more.
+        """
+        total = self.exposure.others_pico(symbol)
+        for other in self._unseen(symbol):
+            ceiling, limit = self.own[other].position_max_quote, self.inventory_max_quote
+            most = limit if ceiling is None else min(limit, ceiling)
+            total += max(0, pico(most) - self.exposure.worst_pico(other))
+        return total
+
+    def others_open(self, symbol: str) -> int:
+        """How many other symbols have a position or orders that may fill, or may have."""
+        found = self.exposure.open_symbols() | self._unseen(symbol)
+        return len(found) - (symbol in found)
+
+    def _unseen(self, symbol: str) -> set[str]:
+        """Other symbols that are held and whose position was not read."""
+        return (self.held & self.unread) - {symbol} if self.held else self.held
 
     @property
     def total_max_quote(self) -> Decimal:

@@ -20,6 +20,8 @@ AHEAD_MS = 1_000
 ADDRESS_WINDOW_MS = 5_000
 CONNECT_WINDOW_MS = 300_000
 SHUT_OUT_MS = 600_000
+DIGITS_MAX = 60
+"""Of a number that a client sends."""
 
 
 class V5Error(Exception):
@@ -132,13 +134,19 @@ def _keyed(secret: str) -> tuple[hashlib._Hash, hashlib._Hash]:
 
 def holder_of_key(exchange: Exchange, api_key: str, now_ns: int) -> tuple[Holder, str] | None:
     """Whose key it is, and its secret; None where no key of today, and none whose grace still runs, is this one."""
+    given = _bytes(api_key)
     for holder in exchange.holders.values():
-        if hmac.compare_digest(holder.api_key.encode(), api_key.encode()):
+        if hmac.compare_digest(holder.api_key.encode(), given):
             return holder, holder.api_secret
         for former, old in holder.keys.former.items():
-            if hmac.compare_digest(former.encode(), api_key.encode()) and now_ns < old.until_ns:
+            if hmac.compare_digest(former.encode(), given) and now_ns < old.until_ns:
                 return holder, old.api_secret
     return None
+
+
+def _bytes(text: str) -> bytes:
+    """To be compared, whatever a client has sent: also what no encoding has."""
+    return text.encode(errors="replace")
 
 
 def _check_expiry(holder: Holder, now_ns: int) -> None:
@@ -147,12 +155,18 @@ def _check_expiry(holder: Holder, now_ns: int) -> None:
         raise V5Error(33004, "Your api key has expired.")
 
 
+def whole(text: str) -> int | None:
+    """A number of plain digits, as long as any that means something here; None for all else."""
+    return int(text) if len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal() else None
+
+
 def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
     """Raises V5Error 10002 unless now − window ≤ timestamp < now + 1 s; 10001 for what is no number."""
-    if not timestamp.isdecimal() or not window.isdecimal():
+    stamp_ms, window_ms = whole(timestamp), whole(window)
+    if stamp_ms is None or window_ms is None:
         raise V5Error(10001, f"params error: timestamp {timestamp[:20]!r} or recv_window {window[:20]!r} is no number")
     now_ms = now_ns // 1_000_000
-    if not now_ms - int(window) <= int(timestamp) < now_ms + AHEAD_MS:
+    if not now_ms - window_ms <= stamp_ms < now_ms + AHEAD_MS:
         raise V5Error(
             10002,
             "invalid request, please check your server timestamp or recv_window param. "
@@ -173,7 +187,7 @@ def authenticate(exchange: Exchange, headers: Mapping[str, str], signed: bytes, 
     check_timestamp(timestamp, window, now_ns)
     sent_window = headers.get("x-bapi-recv-window", "")
     expected = _sign(api_secret, (timestamp + api_key + sent_window).encode() + signed)
-    if not hmac.compare_digest(expected.encode(), headers.get("x-bapi-sign", "").encode()):
+    if not hmac.compare_digest(expected.encode(), _bytes(headers.get("x-bapi-sign", ""))):
         raise V5Error(10004, "Error sign, please check your signature generation algorithm.")
     return holder
 
@@ -188,9 +202,10 @@ def authenticate_socket(exchange: Exchange, args: list[object], now_ns: int) -> 
         raise V5Error(10003, "Invalid api_key")
     holder, api_secret = found
     _check_expiry(holder, now_ns)
-    if not expires.isdecimal() or int(expires) <= now_ns // 1_000_000:
+    expires_ms = whole(expires)
+    if expires_ms is None or expires_ms <= now_ns // 1_000_000:
         raise V5Error(10002, "Params Error: expires is not in the future")
     expected = _sign(api_secret, b"GET/realtime" + expires.encode())
-    if not hmac.compare_digest(expected.encode(), signature.encode()):
+    if not hmac.compare_digest(expected.encode(), _bytes(signature)):
         raise V5Error(10004, "Invalid sign")
     return holder

@@ -12,7 +12,7 @@ from bot.simulator import bybit_public as public
 from bot.simulator.accounts import Account, Holder
 from bot.simulator.admission import price_limits_ticks
 from bot.simulator.api_keys import DAY_NS, utc
-from bot.simulator.bybit_access import V5Error
+from bot.simulator.bybit_access import V5Error, whole
 from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_orders import Params, check_category, venue_of
@@ -284,9 +284,10 @@ def _category_listed(params: Params) -> str:
 def limit(params: Params, default: int, most: int) -> int:
     """The `limit` parameter. Raises V5Error 10001 outside 1 to `most`."""
     value = str(params.get("limit") or default)
-    if not value.isdecimal() or not 1 <= int(value) <= most:
+    count = whole(value)
+    if count is None or not 1 <= count <= most:
         raise V5Error(10001, f"params error: limit {value[:20]!r} is outside 1 to {most}")
-    return int(value)
+    return count
 
 
 def _check_scope(params: Params) -> None:
@@ -314,9 +315,10 @@ def _wanted(params: Params, order_id: str, link_id: str, at_ns: int) -> bool:
     for name, sign in (("startTime", 1), ("endTime", -1)):
         bound = params.get(name)
         if bound:
-            if not str(bound).isdecimal():
-                raise V5Error(10001, f"params error: {name} {bound!r} is not a time in ms")
-            if sign * (at_ms - int(str(bound))) < 0:
+            bound_ms = whole(str(bound))
+            if bound_ms is None:
+                raise V5Error(10001, f"params error: {name} {str(bound)[:40]!r} is not a time in ms")
+            if sign * (at_ms - bound_ms) < 0:
                 return False
     return True
 
@@ -363,6 +365,7 @@ def _cursor(place: int) -> str:
 
 def _place(params: Params) -> int:
     found = re.search(r"page_token(?:=|%3D|%253D)(\d+)", str(params["cursor"]))
-    if found is None:
+    place = None if found is None else whole(found.group(1))
+    if place is None:
         raise V5Error(10001, f"params error: cursor {str(params['cursor'])[:60]!r} is not one of ours")
-    return int(found.group(1))
+    return place

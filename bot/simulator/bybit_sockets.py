@@ -51,7 +51,7 @@ class Session(Protocol):
 def _frame(text: str) -> _Frame | None:
     try:
         frame = _FRAMES.decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError):
         return None
     frame.req_id, frame.reqId = str(frame.req_id), str(frame.reqId)
     return frame

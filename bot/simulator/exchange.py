@@ -36,6 +36,8 @@ class Exchange:
 
     def venue(self, category: object, symbol: object) -> Venue | None:
         """Where that symbol trades in that category; None: nowhere."""
+        if not isinstance(category, str) or not isinstance(symbol, str):
+            return None
         return self._by_place.get((category, symbol))  # type: ignore[arg-type]
 
     def of_category(self, category: object) -> list[Venue]:

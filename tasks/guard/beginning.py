@@ -108,8 +108,13 @@ def candidate_of(guard: GuardState, name: str, plan_path: Path, payload: dict[st
     plan = load_plan(plan_path)
     refuse_made_up_people(load_approvers(under_root(plan.approvers)), plan.venue)
     settings = load_settings(under_root(plan.settings))
-    if settings.venue.category != "linear":  # the guard's proofs, its kill switch and the watchdog's look at contracts
-        raise Refused(f"{plan.settings}: venue.category {settings.venue.category}; allowed in this version: linear")
+    if settings.venue.category != "linear":
+        # The account's preflight, the desk, the watchdog and the take-down ask after contracts too, but this comes
+        # first: a proof that a closing has ended needs to know what its end is.
+        why = "nothing says how much of a wallet's coin is the rollout's, so that no closing could be proven flat"
+        raise Refused(
+            f"{plan.settings}: venue.category {settings.venue.category}; allowed in this version: linear: {why}"
+        )
     access = load_account(guard.folder.root, guard.account)
     if access.venue != plan.venue:
         raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")

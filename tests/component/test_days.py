@@ -112,3 +112,19 @@ def test_a_bot_that_lives_through_midnight_turns_with_it(tmp_path: Path) -> None
     today, ended = bot.day(), bot.day(f"daily_state-{DAY}")
     assert (ended["fills_today"], today["fills_today"]) == (1, 1)
     assert D(ended["net_today_quote"]) + D(today["net_today_quote"]) == bot.net
+
+
+def test_a_journal_that_never_wrote_a_day_begins_one_where_its_account_stands(tmp_path: Path) -> None:
+    """What it earned before belongs to days that nobody wrote down, not to this one."""
+    bot = Kept(tmp_path, MIDNIGHT + 600 * S)
+    bot.start()
+    bot.goes_on(2)
+    bot.buys(4)
+    bot.goes_on(2)
+    assert bot.net
+    bot.entries = [one for one in bot.entries if getattr(one, "event", "") != "day_began"]
+    bot.killed(bot.now + 5 * S)
+    bot.goes_on(2)
+    today = bot.day()
+    assert (today["fills"], today["fills_today"]) == (1, 0)
+    assert abs(D(today["net_today_quote"])) < abs(bot.net) / 10

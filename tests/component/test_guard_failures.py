@@ -373,7 +373,7 @@ def test_a_begin_with_made_up_people_at_a_real_venue_is_refused(tmp_path: Path) 
     _run(tmp_path / "home", work)
 
 
-def test_a_begin_on_spot_is_refused_because_every_proof_looks_at_contracts(tmp_path: Path) -> None:
+def test_a_begin_on_spot_is_refused_because_no_proof_of_its_end_is_possible(tmp_path: Path) -> None:
     settings, plan = tmp_path / "settings.yaml", tmp_path / "plan.yaml"
     settings.write_text("venue:\n  category: spot\n")
     said = next(line for line in PLAN.read_text().splitlines() if line.startswith("settings:"))
@@ -381,7 +381,7 @@ def test_a_begin_on_spot_is_refused_because_every_proof_looks_at_contracts(tmp_p
 
     async def work(guard: GuardState, active: Active) -> None:
         guard.active = None
-        with pytest.raises(Refused, match=r"venue\.category spot; allowed in this version: linear"):
+        with pytest.raises(Refused, match=r"venue\.category spot; allowed in this version: linear: .* proven flat"):
             await begin(guard, {"rollout": "s", "stage": "canary", "plan": str(plan)})
 
     _run(tmp_path / "home", work)

@@ -289,8 +289,11 @@ class Reordering:
         """Always room."""
 
     async def exchange(self, call: calls.Call) -> wire.Envelope:
-        assert call.path == calls.CREATE_BATCH
-        rows = b'{"list":[{"orderId":"v2","orderLinkId":"slwq-1-2"},{"orderId":"","orderLinkId":"slwq-1-1"}]}'
+        rows = {
+            calls.CREATE_BATCH: b'{"list":[{"orderId":"v2","orderLinkId":"slwq-1-2"},'
+            b'{"orderId":"","orderLinkId":"slwq-1-1"}]}',
+            calls.CANCEL_BATCH: b'{"list":[{"orderId":"v2","orderLinkId":""},{"orderId":"v1","orderLinkId":""}]}',
+        }[call.path]
         ends = b'{"list":[{"code":0,"msg":"OK"},{"code":110007,"msg":"balance"}]}'
         return wire.Envelope(0, "OK", Raw(rows), ret_ext_info=Raw(ends))
 
@@ -303,6 +306,18 @@ def test_rows_of_a_batch_that_name_other_orders_than_were_asked_leave_all_unknow
     async def work() -> list[Outcome]:
         entry = OrderEntry(Reordering(), None, 1.0, 20, lambda _: True)  # type: ignore[arg-type]  # enough of it
         return await asyncio.gather(entry.mutate(create(1)), entry.mutate(create(2)))
+
+    outcomes = asyncio.run(work())
+    assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]
+
+
+def test_rows_of_cancels_by_the_venues_own_ids_are_held_against_those() -> None:
+    def cancel(number: int) -> calls.Call:
+        return calls.cancel("linear", "BTCUSDT", venue_order_id=f"v{number}")
+
+    async def work() -> list[Outcome]:
+        entry = OrderEntry(Reordering(), None, 1.0, 20, lambda _: True)  # type: ignore[arg-type]  # enough of it
+        return await asyncio.gather(entry.mutate(cancel(1)), entry.mutate(cancel(2)))
 
     outcomes = asyncio.run(work())
     assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]

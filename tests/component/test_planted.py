@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import secrets
 import sqlite3
 import subprocess
 import sys
@@ -26,9 +27,16 @@ from tests.support.planted import (
     stack_secrets,
 )
 
-SECRET = "planted-secret-0123456789abcdefgh"
-SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-WEBHOOK = "https://hooks.example/services/T000/B000/planted"
+# New in every process: the search looks at all processes of the machine, and another run of these tests that shows its
+# own secret on a command line must not be found here.
+OF_THIS_PROCESS = secrets.token_hex(9)
+SECRET = f"planted-secret-{OF_THIS_PROCESS}"
+SEED = base64.b32encode(secrets.token_bytes(20)).decode()
+WEBHOOK = f"https://hooks.example/services/T000/B000/{OF_THIS_PROCESS}"
+
+
+def planted(name: str) -> str:
+    return f"planted-{name}-{OF_THIS_PROCESS}"
 
 
 @pytest.fixture
@@ -36,13 +44,13 @@ def home(tmp_path: Path) -> StateFolder:
     """A stack's folder with an account, an approver and a control token, and nothing shown."""
     folder = StateFolder(tmp_path / "home")
     folder.create()
-    account = {"api_key": "planted-key-000111222333", "api_secret": SECRET, "grant_token": "planted-grant-44445555"}
-    operators = {"ada": "planted-operator-token-77"}
-    account_file = {**account, "approve_token": "planted-approve-66667777", "operators": operators, "account": "sim-1"}
+    account = {"api_key": planted("key"), "api_secret": SECRET, "grant_token": planted("grant")}
+    operators = {"ada": planted("operator-token")}
+    account_file = {**account, "approve_token": planted("approve"), "operators": operators, "account": "sim-1"}
     (folder.accounts / "sim-1.json").write_text(json.dumps(account_file))
-    (folder.retired_accounts / "sim-0.json").write_text(json.dumps({**account, "api_secret": "planted-retired-8888"}))
+    (folder.retired_accounts / "sim-0.json").write_text(json.dumps({**account, "api_secret": planted("retired")}))
     folder.seeds.write_text(json.dumps({"ada": SEED}))
-    folder.control_token.write_text("planted-control-token-99\n")
+    folder.control_token.write_text(planted("control-token") + "\n")
     return folder
 
 

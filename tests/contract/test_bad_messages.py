@@ -52,6 +52,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a number is beyond all size": (lambda m: _row(m, lambda rows: rows[0].__setitem__(1, "1E+999999")), "data.b"),
     "it ends in the middle": (lambda m: m.update(cut=True), "malformed|truncated"),
     "it is huge": (lambda m: m.update(padding="x" * 300_000), "bytes"),
+    "it has no topic": (lambda m: m.pop("topic"), "topic: missing"),
+    "its topic was never asked for": (lambda m: m.update(topic=f"book.50.{SYMBOLS[1]}"), "topic: .*none that"),
+    "its topic is of another type": (lambda m: m.update(topic=50), r"\$\.topic"),
+    "its topic comes last": (lambda m: (m.update(topic=m.pop("topic")), m["data"].pop("u")), "u"),
+    "it is of another symbol": (lambda m: m["data"].update(s="XRPUSDT"), "data.s"),
 }
 
 
@@ -61,6 +66,7 @@ class Watching(Invariants):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.lost: list[ev.BookLost] = []
+        self.downs: list[ev.StreamDown] = []
         self.quoted: list[PlaceOrder | AmendOrder] = []
         self.cancelled: list[CancelOrder] = []
         self.out: set[str] = set()
@@ -70,10 +76,22 @@ class Watching(Invariants):
         super().__call__(event, intents, engine)
         if isinstance(event, ev.BookLost):
             self.lost.append(event)
+        if isinstance(event, ev.StreamDown):
+            self.downs.append(event)
         self.quoted += [intent for intent in intents if isinstance(intent, PlaceOrder | AmendOrder)]
         self.cancelled += [intent for intent in intents if isinstance(intent, CancelOrder)]
         if 7 * S < event.at_ns - START_NS < 8 * S:
             self.out |= {order.symbol for order in engine.live_orders()}
+
+
+UNREADABLE: dict[str, str] = {
+    "no JSON": "<html>502 Bad Gateway</html>",
+    "no object": "[]",
+    "an object that says nothing": "{}",
+    "data without a name": '{"type":"delta","ts":1,"data":{"b":[],"a":[],"u":7,"seq":7}}',
+    "huge": "x" * 300_000,
+    "no text": "\x00\ufffd",
+}
 
 
 class Garbling(Link):
@@ -115,4 +133,33 @@ def test_one_symbol_whose_books_are_garbled_is_not_quoted_and_the_bot_goes_on(wr
     back_ns = min(i.at_ns - START_NS for i in watch.quoted if i.symbol == SYMBOLS[1] and i.at_ns - START_NS > 8 * S)
     assert back_ns >= 9 * S, "a fresh snapshot has come, and has been good for as long as a cause has to be gone"
     assert {intent.symbol for intent in watch.quoted if intent.at_ns - START_NS > 12 * S} == set(SYMBOLS)
+    assert "uncaught_exception" not in (tmp_path / "bot.log").read_text()
+
+
+@pytest.mark.parametrize("unreadable", UNREADABLE)
+def test_a_message_that_names_no_symbol_freezes_all_of_them_and_keeps_the_connection(
+    unreadable: str, tmp_path: Path
+) -> None:
+    class Wrecking(Garbling):
+        def push(self, socket: LinkSocket, text: str, not_before_ns: int) -> int:
+            given = super().push(socket, text, not_before_ns)
+            if f'"orderbook.50.{SYMBOLS[1]}","type":"delta"' in text:
+                at_s = json.loads(text)["ts"] / 1_000 - START_NS / S
+                if 6 <= at_s < 8:
+                    Link.push(self, socket, UNREADABLE[unreadable], not_before_ns)
+            return given
+
+    watch = Watching(unreadable)
+    scenario = demo(
+        77, 20, symbols=SYMBOLS, more_instruments=several.instruments(2)[1:], link=Wrecking, hysteresis_s=Decimal(1)
+    )
+    outcome = run_wire(scenario, tmp_path, watch)
+    watch.check_end(outcome)
+    assert {event.symbol for event in watch.lost} == set(SYMBOLS)
+    assert all(event.garbled and event.reason.startswith("garbled: public: ") for event in watch.lost)
+    assert {intent.symbol for intent in watch.cancelled if 6 * S < intent.at_ns - START_NS < 7 * S} == set(SYMBOLS)
+    assert watch.out == set(), "whose message it was nobody knows: nothing of ours stands anywhere"
+    assert not [one for one in watch.quoted if 6.2 * S < one.at_ns - START_NS < 8 * S]
+    assert {one.symbol for one in watch.quoted if one.at_ns - START_NS > 9 * S} == set(SYMBOLS), "and all come back"
+    assert watch.downs == [], "nothing is wrong with the connection"
     assert "uncaught_exception" not in (tmp_path / "bot.log").read_text()

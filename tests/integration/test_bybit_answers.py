@@ -376,6 +376,23 @@ def test_a_book_message_that_does_not_decode_loses_the_book_and_keeps_the_stream
     asyncio.run(story())
 
 
+def test_an_answer_without_an_operation_is_an_answer():
+    """As the venue's documentation shows one."""
+
+    async def story() -> None:
+        async with Running(ScriptedTransport()) as bot:
+            await bot.until_up()
+            for stream in ("public", "private"):
+                (socket,) = bot.transport.sockets[stream]
+                socket.push({"success": True, "conn_id": "c", "data": {"failTopics": []}, "type": "COMMAND_RESP"})
+            (public,) = bot.transport.sockets["public"]
+            public.push(book("snapshot", 10))
+            await bot.until(lambda: bool(bot.of(BookSnapshot)))
+            assert (bot.of(BookLost), bot.of(StreamDown)) == ([], [])
+
+    asyncio.run(story())
+
+
 def test_a_service_restart_replaces_the_book_without_a_gap():
     async def story() -> None:
         async with Running(ScriptedTransport()) as bot:
@@ -415,6 +432,20 @@ def test_a_private_message_that_does_not_decode_ends_the_connection_so_that_all_
             (down,) = bot.of(StreamDown)
             assert down.stream == "private"
             assert "orderId" in down.reason
+
+    asyncio.run(story())
+
+
+def test_a_private_message_that_names_no_topic_ends_the_connection_too():
+    async def story() -> None:
+        async with Running(ScriptedTransport()) as bot:
+            await bot.until_up()
+            (socket,) = bot.transport.sockets["private"]
+            socket.push({"req_id": "", "op": "pong", "args": ["1"], "conn_id": "c"})
+            socket.push({"data": [{"symbol": "BTCUSDT", "orderId": "v1"}]})
+            await bot.until(lambda: len(bot.of(StreamUp)) == 3)
+            (down,) = bot.of(StreamDown)
+            assert (down.stream, "topic: missing" in down.reason) == ("private", True)
 
     asyncio.run(story())
 

@@ -359,3 +359,44 @@ def test_a_grid_reads_plain_text_by_whole_numbers_exactly_as_by_decimals(text: s
     for step in steps:
         by_grid, by_decimals = read_both_ways(text, msgspec.structs.replace(LINEAR, tick_size=step))
         assert by_grid == by_decimals, step
+
+
+# ---- what no venue means --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["1_000", "１２", " 1", "1\n", "१२"])
+def test_only_plain_digits_are_a_number(text: str) -> None:
+    with pytest.raises(VenueGarbled, match="execPrice"):
+        decode.decimal(text, "execPrice")
+    with pytest.raises(VenueGarbled, match="execTime"):
+        decode.whole(text, "execTime")
+
+
+@pytest.mark.parametrize(("field", "value"), [("execPrice", "0"), ("execPrice", "-100"), ("execQty", "0")])
+def test_a_fill_of_nothing_or_for_no_price_is_garbled_and_named(field: str, value: str) -> None:
+    with pytest.raises(VenueGarbled, match=field):
+        decode.fill(execution_row(**{field: value}), LINEAR, 1)
+
+
+@pytest.mark.parametrize(("field", "value"), [("size", "-0.005"), ("avgPrice", "0"), ("avgPrice", "-1")])
+def test_a_position_below_nothing_or_for_no_price_is_garbled_and_named(field: str, value: str) -> None:
+    row = {"symbol": "BTCUSDT", "side": "Sell", "size": "0.005", "avgPrice": "100", field: value}
+    with pytest.raises(VenueGarbled, match=field):
+        decode.position([wire.decode(wire.PositionRow, json.dumps(row), "position")], "BTCUSDT")
+
+
+@pytest.mark.parametrize(("bid", "ask", "field"), [("0", "100", "result.b"), ("99", "-100", "result.a")])
+def test_a_top_of_the_book_that_is_not_above_nothing_is_no_price(bid: str, ask: str, field: str) -> None:
+    with pytest.raises(VenueGarbled, match=field):
+        decode.top_of_book(wire.BookRows("BTCUSDT", [(bid, "1")], [(ask, "1")], 1))
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_a_success_under_an_http_failure_is_none(status: int) -> None:
+    with pytest.raises(VenueUnknown, match=f"HTTP {status}"):
+        wire.envelope(status, b'{"retCode":0}', "/v5/x")
+
+
+def test_an_answer_of_the_trade_socket_without_a_code_is_no_success() -> None:
+    with pytest.raises(VenueGarbled, match="retCode"):
+        wire.decode(wire.TradeAnswer, b'{"reqId":"0-1","op":"order.create","data":{"orderId":"v-1"}}', "trade")

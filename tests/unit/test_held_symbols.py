@@ -10,6 +10,7 @@ from msgspec import structs
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
+from bot.engine.exposure import PICO
 from tests.support.engine_driver import ASK, BID, MS, START, SYMBOL, Driver, S, filters, of
 
 OTHER = "ETHUSDT"
@@ -184,3 +185,45 @@ def test_a_position_is_taken_over_once_it_can_be_valued() -> None:
     driver.wait(S)
     assert driver.engine.state.ledger.accounts[OTHER].position_lots == 3
     assert driver.quoted() == {SYMBOL, OTHER}
+
+
+def worst_quote(driver: Two) -> Decimal:
+    """What everything that is known to be out may come to."""
+    return D(driver.engine.state.exposure.total_pico()) / PICO
+
+
+def test_what_nobody_has_read_there_takes_its_whole_limit_of_the_total() -> None:
+    """A position that is not known is not none: more than its own limit is left nowhere."""
+    driver = Two(total_max_quote=D(640))
+    driver.wait(3 * S)
+    assert (driver.engine.view, driver.held()[OTHER]) == ("RUNNING", 1)
+    assert D(0) < worst_quote(driver) <= 140, "500 of 640 may stand where nobody has looked"
+    driver.other_read()
+    driver.silent = set()
+    driver.wait(3 * S)
+    assert worst_quote(driver) > 200, "it was read, and is flat"
+
+
+def test_where_its_whole_limit_leaves_nothing_no_risk_is_added() -> None:
+    driver = Two(total_max_quote=D(500))
+    driver.wait(3 * S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", set())
+    assert driver.count("mm_limit_breaches_total", "total") > 0
+
+
+def test_it_counts_as_one_of_the_open_positions() -> None:
+    driver = Two(max_open_positions=1)
+    driver.wait(3 * S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", set())
+    driver.other_read()
+    driver.wait(S)
+    assert len(driver.quoted()) == 1
+
+
+def test_an_order_that_an_earlier_process_left_there_is_found_out_about_and_the_others_quote() -> None:
+    placed = it.PlaceOrder(START, "slwq-1-7", OTHER, Side.BUY, 499_000, 2, 1)
+    driver = Two((filters(START, OTHER), placed), two_man_rule=False)
+    assert driver.engine.view == "INIT"
+    driver.wait(20 * S)
+    assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
+    assert [one.client_order_id for one in of(it.ProbeOrder, driver.sent)][:1] == ["slwq-1-7"]

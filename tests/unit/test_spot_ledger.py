@@ -13,12 +13,15 @@ from bot.domain.events import Filled, PositionRead
 from bot.domain.instrument import Instrument, NotOnGrid
 from bot.domain.intent import RiskNumber
 from bot.domain.order import Side
+from bot.engine.exposure import PICO
 from bot.engine.ledger import Ledger
+from bot.engine.money import net_by_symbol
+from bot.engine.net_band import NetBand
 from bot.engine.order_plan import Place
 from bot.engine.quoting import Quote
 from bot.engine.reconciliation import same_position
 from bot.engine.risk import Approved, Refusal, Risk, Standing, limits_of
-from tests.support.engine_driver import parameters
+from tests.support.engine_driver import Driver, parameters
 from tests.unit.test_risk import FINE, MID2
 
 D = Decimal
@@ -131,3 +134,51 @@ def test_what_a_contract_has_of_a_coin_is_not_written_to_the_journal() -> None:
     assert msgspec.json.decode(text, type=PositionRead).dust_base == 0
     spot = msgspec.json.encode(PositionRead(1, SYMBOL, 1, *SPOT.held_lots(D("0.0035"))[:1], D(50_000), D("0.0005")))
     assert msgspec.json.decode(spot, type=PositionRead).dust_base == D("0.0005")
+
+
+def engine_with_dust(position_lots: int, dust_base: str) -> Driver:
+    """A wallet with coin beyond whole lots, in a symbol whose lot is worth 50 quote."""
+    driver = Driver(inventory_max_quote=D(500), total_max_quote=D(500), order_notional_quote=D(500))
+    driver.start()
+    driver.engine.state.instruments[SYMBOL] = SPOT
+    driver.engine.state.ledger.adopt(SYMBOL, position_lots, D(50_000), SPOT, D(dust_base))
+    driver.engine.state.orders.touch(SYMBOL)
+    return driver
+
+
+def test_dust_counts_as_a_lot_of_the_worst_case() -> None:
+    state = engine_with_dust(3, "0").engine.state
+    buys = state.orders.exposed_lots(SYMBOL)[0]
+    without = state.exposure.total_pico()
+    state.ledger.adopt(SYMBOL, 3, D(50_000), SPOT, D("0.0009"))
+    state.orders.touch(SYMBOL)
+    assert buys
+    assert state.exposure.total_pico() - without == D(500_001) / 10 / 1000 * PICO
+
+
+def test_dust_leaves_room_for_a_lot_less_to_buy_and_for_none_to_sell() -> None:
+    limits = limits_of(parameters(), SPOT, D(500), D(2000))
+    risk = Risk(parameters())
+    clean, dusty = (Standing(limits, 3, 0, 0, 0, MID2, MID2, dust_lots=lots) for lots in (0, 1))
+    buys = [risk.room(one, Side.BUY, 500_000).lots for one in (clean, dusty)]
+    sells = [risk.room(one, Side.SELL, 500_000).lots for one in (clean, dusty)]
+    assert buys[1] == buys[0] - 1
+    assert sells == [3, 3]
+    assert isinstance(risk.approve(Place(Quote(Side.BUY, 500_000, 1)), dusty, FINE), Approved)
+    assert isinstance(risk.approve(Place(Quote(Side.BUY, 500_000, buys[0])), dusty, FINE), Refusal)
+
+
+def test_dust_alone_moves_the_net_result_between_its_bounds() -> None:
+    state = engine_with_dust(0, "0.0009").engine.state
+    net = sum((net_by_symbol(state) or {}).values(), D(0))
+    band = NetBand(state, net, net - D("0.0001"), net + 1)
+    assert band.symbols == [SYMBOL]
+    mid2 = state.last_mid2[SYMBOL]
+    assert band.holds([mid2 - 2])  # 0.1 of price x 0.0009 = 0.00009 lost
+    assert not band.holds([mid2 - 4])
+
+
+def test_dust_that_cannot_be_marked_is_not_worth_nothing() -> None:
+    state = engine_with_dust(0, "0.0009").engine.state
+    state.last_mid2.clear()
+    assert net_by_symbol(state) is None

@@ -46,7 +46,7 @@ def decimal(text: str, field: str) -> Decimal:
     if len(text) > DIGITS_MAX:
         raise VenueGarbled(f"{field}: {text[:DIGITS_MAX]!r}… has more than {DIGITS_MAX} characters")
     try:
-        value = Decimal(text)
+        value = Decimal(_plain(text))
     except (InvalidOperation, ValueError):
         raise VenueGarbled(f"{field}: {text!r} is no decimal number") from None
     if not value.is_finite():
@@ -59,9 +59,24 @@ def decimal(text: str, field: str) -> Decimal:
 def whole(text: str, field: str) -> int:
     """A whole number written as a string. Raises VenueGarbled naming the field."""
     try:
-        return int(text)
+        return int(_plain(text))
     except ValueError:
-        raise VenueGarbled(f"{field}: {text!r} is no whole number") from None
+        raise VenueGarbled(f"{field}: {text[:DIGITS_MAX]!r} is no whole number") from None
+
+
+def _plain(text: str) -> str:
+    """The text, where nothing but sign, digits, point and exponent can be in it. Python reads more than that as a
+    number: other scripts' digits, spaces around and underscores between them. Raises ValueError."""
+    if not text.isascii() or "_" in text or text.strip() != text:
+        raise ValueError(text)
+    return text
+
+
+def _above_zero(text: str, field: str) -> Decimal:
+    value = decimal(text, field)
+    if value <= 0:
+        raise VenueGarbled(f"{field}: {text!r} is not above 0")
+    return value
 
 
 def side(text: str | None, field: str) -> Side:
@@ -200,8 +215,8 @@ def top_of_book(rows: wire.BookRows) -> TopOfBook:
     for field, levels in (("result.b", rows.b), ("result.a", rows.a)):
         if not levels:
             raise VenueGarbled(f"{field}: {rows.s} has no such side of the book")
-    bid = max(decimal(price, "result.b") for price, _ in rows.b)
-    ask = min(decimal(price, "result.a") for price, _ in rows.a)
+    bid = max(_above_zero(price, "result.b") for price, _ in rows.b)
+    ask = min(_above_zero(price, "result.a") for price, _ in rows.a)
     return TopOfBook(rows.s, bid, ask, rows.cts or rows.ts)
 
 
@@ -284,8 +299,11 @@ def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled |
         return None
     if row.exec_type not in _FILLS:
         raise VenueGarbled(f"execType: {row.exec_type!r} of execution {row.exec_id} is none we know")
-    price = decimal(row.exec_price, "execPrice")
+    price = _above_zero(row.exec_price, "execPrice")
     fill_side = side(row.side, "side")
+    filled_lots = qty_lots(row.exec_qty, "execQty", instrument)
+    if not filled_lots:
+        raise VenueGarbled(f"execQty: {row.exec_qty!r} of execution {row.exec_id} is no fill")
     return Filled(
         at_ns,
         execution_id=row.exec_id,
@@ -294,7 +312,7 @@ def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled |
         symbol=row.symbol,
         side=fill_side,
         price=price,
-        qty_lots=qty_lots(row.exec_qty, "execQty", instrument),
+        qty_lots=filled_lots,
         fee_quote=_fee_quote(row, instrument, price, fill_side),
         is_maker=row.is_maker,
         venue_at_ns=whole(row.exec_time, "execTime") * NS_PER_MS,
@@ -368,10 +386,12 @@ def position(rows: list[wire.PositionRow], symbol: str) -> Position:
         raise VenueGarbled(f"positionIdx: {symbol} is in hedge mode, one-way is needed")
     row = own[0]
     size = decimal(row.size, "size")
+    if size < 0:
+        raise VenueGarbled(f"size: {row.size!r} is below 0: its sign is the side's")
     if not size:
         return Position(symbol, Decimal(0), Decimal(0))
     entry, entry_field = (row.avg_price, "avgPrice") if row.avg_price else (row.entry_price, "entryPrice")
-    return Position(symbol, abs(size) * side(row.side, "side").sign, decimal(entry, entry_field))
+    return Position(symbol, size * side(row.side, "side").sign, _above_zero(entry, entry_field))
 
 
 def wallet(rows: wire.WalletList, quote: str, category: Category) -> Wallet:

@@ -111,7 +111,9 @@ class OrderEntry:
                 raise VenueGarbled(f"{batch.path}: {len(rows)} rows and {len(ends)} codes for {len(group)} orders")
             for one, row in zip(group, rows, strict=True):
                 if not _is_about(one.call, row):
-                    raise VenueGarbled(f"{batch.path}: a row is about {row.order_link_id}, which was not its order")
+                    raise VenueGarbled(
+                        f"{batch.path}: a row is about {row.order_link_id or row.order_id}, not its order"
+                    )
         except VenueGarbled as error:
             return [Unknown(error.code, str(error))] * len(group)
         of_existing = batch.path != calls.CREATE_BATCH
@@ -155,9 +157,11 @@ class OrderEntry:
 
 
 def _is_about(call: Call, row: wire.OrderAck) -> bool:
-    """Whether a row answers that order, where both name one: an answer in another order would end what lives."""
-    asked = b'"orderLinkId":"'
-    return not row.order_link_id or asked not in call.body or asked + row.order_link_id.encode() + b'"' in call.body
+    """Whether a row answers that order, by each id that both name: an answer in another order would end what lives."""
+    for name, told in ((b'"orderLinkId":"', row.order_link_id), (b'"orderId":"', row.order_id)):
+        if told and name in call.body and name + told.encode(errors="replace") + b'"' not in call.body:
+            return False
+    return True
 
 
 def _accepted(call: Call, envelope: wire.Envelope) -> Outcome:

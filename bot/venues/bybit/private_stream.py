@@ -20,7 +20,7 @@ from bot.venues.bybit import wire
 from bot.venues.bybit.decode import Grid, execution, venue_order
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, operation, push_of
-from bot.venues.port import Sink
+from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
 
 TOPICS: Final = ("order", "execution")
@@ -72,6 +72,8 @@ class PrivateStream(Stream):
                 self._send(operation("subscribe", (*TOPICS, *guarding)))
             case "" if push.op == "subscribe":
                 self._now_up()
+            case "" if not push.op and push.success is None:
+                raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
             case _:
                 return  # pongs
 

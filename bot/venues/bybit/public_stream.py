@@ -2,6 +2,9 @@
 
 `u` rises by one. A gap, a message that does not decode, or a lost connection loses the book, and a book that is lost
 comes back by a snapshot alone: the topic is subscribed afresh. Any snapshot, and any message with `u` 1, replaces it.
+A message that does not decode loses the books of the symbols that it names; where it names none of ours it may have
+been of any of them, and all are lost. The connection stays: each message is framed by itself, so the next is whole,
+and one that brings nothing readable any more is found silent.
 """
 
 from __future__ import annotations
@@ -104,17 +107,19 @@ class PublicStream(Stream):
         return super()._silence(pinged=pinged)
 
     def _take(self, raw: bytes | str) -> None:
-        """A message that names a topic of ours and cannot be read loses that symbol's book, not the connection."""
+        """A message that cannot be read loses books, not the connection; while that comes up, it ends it."""
         try:
             if len(raw) > MESSAGE_MAX:
                 raise VenueGarbled(f"{self.name}: a message of {len(raw)} bytes, {MESSAGE_MAX} is the most")
             self._take_readable(raw)
         except VenueGarbled as error:
-            topic = wire.topic_of(raw)
-            symbol = self._books.get(topic) or self._trades.get(topic)
-            if symbol is None:
-                raise
-            self._lose_book(symbol, f"garbled: {error}", garbled=True)
+            ours = dict.fromkeys(self._books.values())
+            named = wire.symbols_named(raw)
+            suspect = [symbol for symbol in ours if symbol in named]
+            if not suspect and not self.is_up:
+                raise  # nothing hangs on it yet, and what it should have answered is unknown
+            for symbol in suspect or ours:
+                self._lose_book(symbol, f"garbled: {error}", garbled=True)
 
     def _take_readable(self, raw: bytes | str) -> None:
         book = wire.book_push(raw)
@@ -130,8 +135,12 @@ class PublicStream(Stream):
             self._take_book(push, wire.decode(wire.BookRows, push.data, push.topic), symbol)
         elif push.topic in self._trades:
             trades = wire.decode_rows(wire.TradeRow, push.data, push.topic)
+            symbol = self._trades[push.topic]
+            for row in trades:
+                if row.s != symbol:
+                    raise _of_another(row.s, symbol)
             # the engine goes by the newest print alone; a sweep's message has dozens
-            for event in trade_events(trades[-1:], self._grids[self._trades[push.topic]], self._now_ns()):
+            for event in trade_events(trades[-1:], self._grids[symbol], self._now_ns()):
                 self._sink(event)
         elif push.op == "subscribe" and not self.is_up:
             self._subscriptions_open -= 1
@@ -139,8 +148,14 @@ class PublicStream(Stream):
                 self._now_up()
                 self._subscribe(self._added)
                 self._added = []
+        elif not push.topic and not push.op and push.success is None:
+            raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
+        elif push.topic.rpartition(".")[2] in self._books.values():
+            raise VenueGarbled(f"topic: {push.topic!r} is none that was asked for")
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
+        if rows.s != symbol:
+            raise _of_another(rows.s, symbol)
         event = book_event(push, rows, self._grids[symbol], self._now_ns())
         if isinstance(event, BookSnapshot):
             self._last_u[symbol] = event.update_id
@@ -163,3 +178,7 @@ class PublicStream(Stream):
         self._last_u.pop(symbol, None)
         self._sink(BookLost(self._now_ns(), symbol, reason, garbled=garbled))
         self.resync(symbol)
+
+
+def _of_another(told: str, symbol: str) -> VenueGarbled:
+    return VenueGarbled(f"data.s: {told!r} under a topic of {symbol}")

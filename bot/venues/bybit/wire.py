@@ -38,9 +38,9 @@ class Envelope(_Wire, frozen=True, rename="camel"):
 class TradeAnswer(_Wire, frozen=True, rename="camel"):
     """What the trade socket says: to an operation, to `auth`, or a pong. `data` is what REST calls `result`."""
 
+    ret_code: int
     op: str = ""
     req_id: str = ""
-    ret_code: int = 0
     ret_msg: str = ""
     data: msgspec.Raw = msgspec.Raw(b"{}")
     ret_ext_info: msgspec.Raw = msgspec.Raw(b"{}")
@@ -316,28 +316,29 @@ def book_push(raw: bytes | str) -> BookPush | None:
         return None
 
 
-_TOPIC = re.compile(rb'\s*\{\s*"topic"\s*:\s*"([A-Za-z0-9_.]{1,80})"')
-_HEAD_BYTES = 200
+_NAMED = re.compile(rb'"(?:topic|s)"\s*:\s*"(?:[A-Za-z0-9_]{1,40}\.){0,4}([A-Za-z0-9]{1,40})"')
 
 
-def topic_of(raw: bytes | str) -> str:
-    """The topic that a message names before anything else, whatever follows; empty where it names none there."""
-    head = raw[:_HEAD_BYTES]
-    found = _TOPIC.match(head.encode(errors="replace") if isinstance(head, str) else head)
-    return "" if found is None else found[1].decode()
+def symbols_named(raw: bytes | str) -> set[str]:
+    """What a message names as its topic's or its data's symbol, whatever else is in it; empty where nothing is."""
+    return {found.decode() for found in _NAMED.findall(raw.encode(errors="replace") if isinstance(raw, str) else raw)}
 
 
 def envelope(status: int, body: bytes, where: str) -> Envelope:
     """The envelope of a REST answer. Raises VenueUnknown for an HTTP failure, VenueGarbled for anything else.
 
     403 is the address limit, 429 a rate limit, 5xx the venue in trouble: none of them says what became of the request.
+    Nor does another failure around a body that speaks of success.
     """
     if status in {403, 429} or status >= 500:
         raise VenueUnknown(f"{where}: HTTP {status}", status)
     try:
-        return decode(Envelope, body, where)
+        found = decode(Envelope, body, where)
     except VenueGarbled as error:
         raise VenueGarbled(f"{error} (HTTP {status})", status if status != 200 else 0) from None
+    if status != 200 and not found.ret_code:
+        raise VenueUnknown(f"{where}: HTTP {status} around a success", status)
+    return found
 
 
 def next_cursor(cursor: str, seen: set[str], where: str) -> str:
