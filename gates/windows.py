@@ -80,6 +80,27 @@ class PromotionWindows(_Part):
         found = next((one for one in self.closed if one.since <= at < one.until), None)
         return "" if found is None else found.why
 
+    def open_since(self, at: datetime, earliest: datetime) -> datetime | None:
+        """Since when it has been open without a break until `at`; `earliest` where that began before it. None where it
+        is closed at that moment."""
+        at = at.astimezone(UTC)
+        if self.closed_because(at):
+            return None
+        # It opens at nothing but these moments, so the last of them that was closed just before began this opening.
+        for opening in sorted(self._openings(earliest.astimezone(UTC), at), reverse=True):
+            if self.closed_because(opening - timedelta(microseconds=1)):
+                return opening
+        return earliest
+
+    def _openings(self, since: datetime, until: datetime) -> set[datetime]:
+        """Every moment from `since` to `until` at which a day, the hours, a margin or a closed period could end."""
+        day, found = since.replace(hour=0, minute=0, second=0, microsecond=0), {one.until for one in self.closed}
+        minutes = {0, self._from_to[0], *(hour * 60 + self.funding_margin_min for hour in FUNDING_HOURS)}
+        while day <= until:
+            found |= {day + timedelta(minutes=minute) for minute in minutes}
+            day += timedelta(days=1)
+        return {one for one in found if since <= one <= until}
+
     def next_open(self, at: datetime) -> datetime | None:
         """The first whole minute from `at` on that is open, `at` itself where it is; None within LOOK_AHEAD_DAYS."""
         at = at.astimezone(UTC)

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyotp
@@ -153,12 +153,24 @@ class SignOffDesk:
 
     def quorum(self, gate: Gate) -> Quorum:
         """Who counts and what is missing, by what was signed over exactly this evidence. No GO outvotes a NO-GO."""
+        return self._quorum(gate, self._signed(gate))
+
+    def complete_since(self, gate: Gate) -> datetime | None:
+        """When the signature came that made the quorum complete; None where none is wanted, or it is not complete."""
+        rows = self._signed(gate)
+        for count in range(len(rows) + 1):
+            if self._quorum(gate, rows[:count]).complete:
+                return rows[count - 1].at if count else None
+        return None
+
+    def _signed(self, gate: Gate) -> list[SignOff]:
+        """What was accepted over exactly this evidence, oldest first."""
         rows = self._record.sign_offs(gate.stage_run_id, gate.name, accepted=True)
-        signatures = [
-            Signature(row.person, "GO" if row.decision == "GO" else "NO-GO")
-            for row in rows
-            if row.evidence_digest == gate.digest
-        ]
+        return [row for row in rows if row.evidence_digest == gate.digest]
+
+    @staticmethod
+    def _quorum(gate: Gate, rows: Sequence[SignOff]) -> Quorum:
+        signatures = [Signature(row.person, "GO" if row.decision == "GO" else "NO-GO") for row in rows]
         found = signed_off(gate.required, gate.approvers.people, signatures, gate.author)
         against = sorted({one.person for one in signatures if one.decision == "NO-GO"})
         if not against:
@@ -167,8 +179,7 @@ class SignOffDesk:
 
     def standing_no_go(self, gate: Gate) -> SignOff | None:
         """The first accepted NO-GO over exactly this evidence: it ends the stage, whoever has to do it."""
-        rows = self._record.sign_offs(gate.stage_run_id, gate.name, accepted=True)
-        return next((row for row in rows if row.decision == "NO-GO" and row.evidence_digest == gate.digest), None)
+        return next((row for row in self._signed(gate) if row.decision == "NO-GO"), None)
 
     def judge(self, request: Request, gate: Gate, now_s: float | None = None) -> Judged:
         """Accepts or refuses; either way a row says so. Never raises for what a person can send."""

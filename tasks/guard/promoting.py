@@ -31,7 +31,7 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
     if active.launching or active.history is None:
         raise Refused("the guard has come back and is adopting the bot: ask again")
     last = active.row.part == active.whole.part_count - 1
-    if last or active.stage.env == "live":
+    if needs_window(active):
         _window_is_open(active)
     await refuse_what_was_changed(guard, active)
     quorum = await guard.store.call(guard.desk.quorum, active.gate("exit"))
@@ -48,6 +48,11 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         active.promoting_since_ms = since_ms
         promote(guard, active)
     return {"step": active.row.step}
+
+
+def needs_window(active: Active) -> bool:
+    """Whether what comes next waits for a promotion window: on live every part, before it the last alone."""
+    return active.stage.env == "live" or active.row.part == active.whole.part_count - 1
 
 
 def _window_is_open(active: Active) -> None:

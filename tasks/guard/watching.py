@@ -16,6 +16,7 @@ from tasks.guard.closing import bot_died, end_stage, process_up_id
 from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
 from tasks.guard.parts import begin_watch
+from tasks.guard.promoting import needs_window
 from tasks.guard.repeating import repeat_run
 from tasks.guard.state import Active, GuardState, Refused, Untaken, now_ms, said
 from tasks.launch import how_it_ended, is_alive
@@ -122,13 +123,12 @@ async def _people_of(guard: GuardState, active: Active) -> None:
     waited_s = (utc_now() - asked_at).total_seconds()
     if active.closing is not None:
         return
-    if quorum.complete and name == "exit" and active.plan.promotion.closed_because(utc_now()):
-        return  # it waits for the window, not for people
-    if quorum.complete:
-        what, within_s = ("promote", active.stage.sign_off_expiry_s)
-        if name == "entry":
-            what, within_s = ("launch", active.plan.max_age_s)
-        _expire(guard, active, what, asked_at, within_s)
+    if quorum.complete and name == "entry":
+        _expire(guard, active, "launch", asked_at, active.plan.max_age_s)
+    elif quorum.complete:
+        signed_at = await guard.store.call(guard.desk.complete_since, gate)
+        may_since = _may_promote_since(active, max(asked_at, signed_at or asked_at))
+        _expire(guard, active, "promote", may_since, active.stage.sign_off_expiry_s)
     elif waited_s >= active.stage.sign_off_expiry_s:
         _silent(guard, active, name, waited_s, quorum.missing)
     elif waited_s >= active.stage.sign_off_reminder_s and active.row.reminded_at is None:
@@ -141,6 +141,12 @@ async def _people_of(guard: GuardState, active: Active) -> None:
             record.change_stage_run(number, None, notices, reminded_at=reminded_at)
 
         guard.store.tell("reminder", guard.telling(told, remind))
+
+
+def _may_promote_since(active: Active, signed_at: datetime) -> datetime | None:
+    """From when on somebody could have asked to promote: signed, and the window open ever since. None while it is
+    closed: then the stage waits for the window, not for people."""
+    return active.plan.promotion.open_since(utc_now(), signed_at) if needs_window(active) else signed_at
 
 
 def _silent(guard: GuardState, active: Active, gate: str, waited_s: float, missing: Sequence[str]) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gates.approvers import SignOffs
 from gates.course import Step
 from gates.judge import Outcome
 from gates.stages import ROOT
+from gates.windows import PromotionWindows
 from tasks.guard import beginning, requests, watching
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.resume import resume
@@ -303,3 +305,46 @@ def test_what_changed_since_preflight_refuses_the_launch(
     assert said.replace("31 d", "the preflight that was signed is 26784") in answer.reason
     assert answer.done is not bool(said)
     assert (step, launched) == (("ready", []) if said else ("launching", [1]))
+
+
+MONDAY = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("judged_h_ago", "signed_h_ago", "at_hour", "ended"),
+    [
+        (88, 80, 8.6, ""),  # six minutes after the window opened: nobody could have asked before
+        (88, 80, 8.0, ""),  # it is closed
+        (88, 80, 10.6, "park"),  # open for longer than people have to ask
+        (3, 1.5, 14.0, ""),  # open all the time, but signed late
+        (3, 2.5, 14.0, "park"),
+    ],
+)
+def test_a_signed_stage_is_not_parked_for_the_time_in_which_its_window_was_closed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    judged_h_ago: float,
+    signed_h_ago: float,
+    at_hour: float,
+    ended: str,
+) -> None:
+    now = MONDAY + timedelta(hours=at_hour)
+    monkeypatch.setattr(watching, "utc_now", lambda: now)
+    windows = PromotionWindows(days=("mon", "tue", "wed", "thu"), hours="08:30-15:30")
+
+    async def waited() -> StageRun:
+        guard = guard_at(tmp_path / "home", "judged", judged_at=now - timedelta(hours=judged_h_ago))
+        active, record = activate(guard), guard.store.record
+        active.plan = active.plan.model_copy(update={"promotion": windows})
+        asked = {"sign_off_expiry_s": 2 * 3600.0, "exit_sign_offs": SignOffs(roles=("Quant Lead",))}
+        active.stage = active.stage.model_copy(update=asked)
+        assert active.approvers is not None
+        quant = next(one.name for one in active.approvers.people if "Quant Lead" in one.roles)
+        signed = {"gate": "exit", "person": quant, "decision": "GO", "evidence_digest": DIGEST, "accepted": True}
+        record.add_sign_off(SignOff(stage_run_id=1, **signed, at=now - timedelta(hours=signed_h_ago)))
+        async with writing(guard):
+            await watching._people_of(guard, active)
+            await guard.store.settled()
+            return record.stage_run(1)
+
+    assert asyncio.run(waited()).end_wanted == (ended or None)

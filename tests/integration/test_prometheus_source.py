@@ -337,7 +337,7 @@ def test_prometheus_takes_every_query_of_the_shipped_gates(prometheus: Prometheu
     criteria = ROOT / "configs" / "criteria"
     text = (criteria / "networked.yaml").read_text(encoding="utf-8")
     (tmp_path / "every-stage.yaml").write_text((criteria / "every-stage.yaml").read_text(encoding="utf-8"))
-    bad.write_text(text.replace("query: sum(mm_pnl_quote", "query: summe(mm_pnl_quote", 1), encoding="utf-8")
+    bad.write_text(text.replace("query: max(mm_trading_state", "query: maxi(mm_trading_state", 1), encoding="utf-8")
     (fault,) = asyncio.run(refused_queries([bad], [], prometheus.url))
-    assert "pnl_guard.query: Prometheus answered 400: bad_data" in fault
-    assert "summe" in fault
+    assert "halted.query: Prometheus answered 400: bad_data" in fault
+    assert "maxi" in fault

@@ -139,7 +139,7 @@ def test_the_command_refuses_with_one_line_and_exit_2(tmp_path: Path, capsys: py
     assert main(["lint", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{path}:")
-    assert "pnl.query: unknown metric 'mm_profit'" in line
+    assert "pnl_guard.query: unknown metric 'mm_profit'" in line
     path.write_text(text.replace('go: "> 10"', "colour: red", 1), encoding="utf-8")
     assert main(["lint", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

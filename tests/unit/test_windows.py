@@ -88,3 +88,38 @@ def test_whatever_the_next_opening_is_it_is_open(later_s: int) -> None:
 def test_a_window_that_means_nothing_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         PromotionWindows.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("at", "earliest", "since"),
+    [
+        (MONDAY, MONDAY - timedelta(days=3), MONDAY.replace(hour=8, minute=30)),  # over a weekend
+        (MONDAY, MONDAY - timedelta(minutes=5), MONDAY - timedelta(minutes=5)),
+        (MONDAY.replace(hour=16), MONDAY - timedelta(days=3), None),
+        (datetime(2026, 12, 3, 9, tzinfo=UTC), MONDAY, datetime(2026, 12, 3, 8, 30, tzinfo=UTC)),  # after the freeze
+    ],
+)
+def test_since_when_it_is_open_is_the_last_opening(at: datetime, earliest: datetime, since: datetime | None) -> None:
+    assert OFFICE.open_since(at, earliest) == since
+
+
+def test_a_freeze_that_ends_within_a_minute_and_the_margin_of_funding_are_openings_too() -> None:
+    until = MONDAY + timedelta(seconds=20)
+    brief = Closed(since=MONDAY + timedelta(seconds=10), until=until, why="maintenance")
+    windows = PromotionWindows(funding_margin_min=15, closed=(brief,))
+    assert windows.open_since(MONDAY + timedelta(hours=1), MONDAY - timedelta(days=1)) == until
+    assert windows.open_since(MONDAY, MONDAY - timedelta(days=1)) == MONDAY.replace(hour=8, minute=15)
+    never = PromotionWindows()
+    assert never.open_since(MONDAY, MONDAY - timedelta(days=3)) == MONDAY - timedelta(days=3)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 31 * 86_400))
+def test_it_was_open_ever_since_and_closed_just_before(later_s: int) -> None:
+    at, earliest = MONDAY + timedelta(seconds=later_s), MONDAY - timedelta(days=4)
+    since = OFFICE.open_since(at, earliest)
+    assert (since is None) is (OFFICE.closed_because(at) != "")
+    if since is not None:
+        assert OFFICE.closed_because(since - timedelta(microseconds=1)) != ""
+        minutes = int((at - since).total_seconds() // 60)
+        assert not any(OFFICE.closed_because(since + timedelta(minutes=one)) for one in range(minutes + 1))
