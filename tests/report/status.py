@@ -2,8 +2,9 @@
 
     python -m tests.report.status artifacts/tests.xml [--check]
 
-A promise names its tests by file or by file::name. A name that matches no test of the run is an error: a promise
-without a test is no promise. `--check` writes nothing and exits 1 where a promise is not kept.
+A promise names its tests by file or by file::the beginning of a name. A name that matches no test of the run is an
+error, told by name, and no page is written: a promise without a test is no promise. `--check` writes nothing and exits
+1 where a promise is not kept.
 """
 
 from __future__ import annotations
@@ -45,12 +46,29 @@ def read_results(path: Path) -> list[Result]:
 
 def judged(wanted: list[str], results: list[Result]) -> tuple[str, int, float]:
     """The worst outcome of the tests a promise names, how many there are, and their time in seconds."""
-    matched = [r for r in results if any(r.node.startswith(w) for w in wanted)]
+    matched = [r for r in results if any(_matches(w, r) for w in wanted)]
     for name in wanted:
-        if not any(r.node.startswith(name) for r in results):
+        if not any(_matches(name, r) for r in results):
             return f"NO TEST matches {name}", 0, 0.0
     worst = next((word for word in ("failed", "skipped") if any(r.outcome == word for r in matched)), "passed")
     return worst, len(matched), sum(r.seconds for r in matched)
+
+
+def _matches(name: str, result: Result) -> bool:
+    """A file must be named whole: half a name would go on matching when its file is renamed or gone."""
+    file, _, test = name.partition("::")
+    found, _, called = result.node.partition("::")
+    return found == file and called.startswith(test)
+
+
+def names_of(promises: dict[str, list[dict[str, object]]]) -> list[str]:
+    """Every test that a promise names."""
+    return [str(name) for promise in promises["promises"] for name in _list(promise["tests"])]
+
+
+def unmatched(promises: dict[str, list[dict[str, object]]], results: list[Result]) -> list[str]:
+    """The names that no test of the run matches."""
+    return [name for name in names_of(promises) if not any(_matches(name, one) for one in results)]
 
 
 def render(promises: dict[str, list[dict[str, object]]], results: list[Result]) -> tuple[str, bool]:
@@ -71,7 +89,7 @@ def render(promises: dict[str, list[dict[str, object]]], results: list[Result]) 
         "|---|---|---|---|",
     ]
     for promise in promises["promises"]:
-        tests = [str(t) for t in _list(promise["tests"])]
+        tests = names_of({"promises": [promise]})
         outcome, count, seconds = judged(tests, results)
         kept &= outcome == "passed"
         shown = "<br>".join(f"`{t.removeprefix('tests/')}`" for t in tests)
@@ -91,7 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args(argv)
     promises = yaml.safe_load((HERE / "promises.yaml").read_text())
-    page, kept = render(promises, read_results(arguments.results))
+    results = read_results(arguments.results)
+    if lost := unmatched(promises, results):
+        print("\n".join(f"no test of the run matches {name}, which a promise names" for name in lost), file=sys.stderr)
+        return 1
+    page, kept = render(promises, results)
     if not arguments.check:
         (ROOT / "docs" / "status.md").write_text(page)
     if not kept:
