@@ -209,6 +209,7 @@ class _Run:
         try:
             await fault.make()
             await self._tripped(before)
+            await fault.seen()
         finally:
             await fault.undo()
         await self._as_before()
