@@ -31,9 +31,10 @@ class WebhookUnusable(Exception):
 
 @dataclass(frozen=True)
 class Delivery:
-    """`error` empty: delivered."""
+    """`error` empty: delivered. `about_this_one`: it is refused for what it says, so another may well get through."""
 
     error: str = ""
+    about_this_one: bool = False
 
 
 Deliver = Callable[[Outbox], Awaitable[Delivery]]
@@ -92,7 +93,8 @@ def _slack(url: str) -> Deliver:
             return Delivery(f"Slack's answer could not be read: {type(error).__name__}")
         if answer.status_code == 200:
             return Delivery()
-        return Delivery(f"Slack answered HTTP {answer.status_code}: {answer.body[:100]}")
+        about_this_one = answer.status_code in (400, 413)
+        return Delivery(f"Slack answered HTTP {answer.status_code}: {answer.body[:100]}", about_this_one)
 
     async def deliver(notice: Outbox) -> Delivery:
         return await asyncio.to_thread(send, words(notice))

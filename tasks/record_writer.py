@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select, update
 
@@ -458,11 +459,20 @@ class RecordWriter(Record):
                 session.add(row)
 
     def due_notices(self) -> Sequence[Outbox]:
-        query = select(Outbox).where(
-            Outbox.account == self.account, col(Outbox.delivered_at).is_(None), col(Outbox.next_at) <= utc_now()
-        )
+        """Once one is due, all that were tried before are with it, oldest first: what came first is told first."""
+        query = select(Outbox).where(Outbox.account == self.account, col(Outbox.delivered_at).is_(None))
         with self.reading() as session:
-            return session.exec(query.order_by(col(Outbox.id)).limit(20)).all()
+            now = utc_now()
+            if session.exec(query.where(col(Outbox.next_at) <= now).limit(1)).first() is None:
+                return []
+            tried = query.where((col(Outbox.next_at) <= now) | (col(Outbox.attempts) > 0))
+            return session.exec(tried.order_by(col(Outbox.id)).limit(20)).all()
+
+    def undelivered(self) -> int:
+        """How many notices are not out, due or not."""
+        query = select(func.count()).where(Outbox.account == self.account, col(Outbox.delivered_at).is_(None))
+        with self.reading() as session:
+            return session.exec(query).one()
 
     def notice_leaves(self, notice_id: int, words: str) -> None:
         """Before it is sent: `words` stand as its error until `notice_tried`."""

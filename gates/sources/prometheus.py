@@ -106,9 +106,9 @@ class PrometheusSource:
         found = {series["metric"]["metric"]: _finite(series["value"][1]) for series in answer}
         return {name: value for name, value in found.items() if value is not None}
 
-    async def firing(self, account: str, rollout: str, stage: str) -> int | Failed:
+    async def firing(self, account: str, rollout: str, stage: str, **labels: str) -> int | Failed:
         """How many alerts about this bot fire, by Prometheus' own word; Failed where no alert rule is loaded: the
-        silence of rules that are not there says nothing."""
+        silence of rules that are not there says nothing. `labels`: only those that have these too."""
         loaded = await self._told("/api/v1/rules?type=alert")
         if isinstance(loaded, Failed):
             return loaded
@@ -117,7 +117,7 @@ class PrometheusSource:
         told = await self._told("/api/v1/alerts")
         if isinstance(told, Failed):
             return told
-        wanted = {"account": account, "rollout": rollout, "stage": stage}.items()
+        wanted = {"account": account, "rollout": rollout, "stage": stage, **labels}.items()
         return sum(1 for one in told["alerts"] if one["state"] == "firing" and wanted <= one["labels"].items())
 
     async def _told(self, path: str) -> dict[str, Any] | Failed:

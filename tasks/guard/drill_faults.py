@@ -61,6 +61,9 @@ class Fault:
     async def make(self) -> None:
         """Raises DrillNotRun, DrillFailed."""
 
+    async def seen(self) -> None:
+        """Once every criterion was tripped: that it was by this fault. Raises DrillNotRun, DrillFailed."""
+
     async def undo(self) -> None:
         """Takes it back, however far it came. Raises DrillNotRun, DrillFailed."""
 

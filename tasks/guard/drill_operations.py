@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,10 @@ from tasks.guard.state import Active, GuardState
 LOWERED: Final = "MMHighLatency"
 """The alert whose threshold is lowered: every order has a latency, so below it lies none."""
 RELOAD_TIMEOUT_S: Final = 5.0
+SEEN_WITHIN_S: Final = 5.0
 RESOLVED_WITHIN_S: Final = 15.0
+OWN: Final = {"alertname": LOWERED, "drill": "true"}
+"""Labels of the lowered alert alone: the shipped one of that name has no `drill`."""
 
 
 def lowered_rule(rules: Path, name: str, account: str) -> str:
@@ -61,24 +65,43 @@ class Alert(Fault):
 
     async def make(self) -> None:
         text = lowered_rule(self.guard.folder.rules, LOWERED, self.guard.account)
+        before = await self._await_firing({}, lambda count: count == 0, self.until)
+        if before:  # what it is to trip is tripped already, and would say nothing of it
+            raise DrillNotRun(f"{before} alert{'s' * (before > 1)} about this bot fires before it")
         try:
             self._path.write_text(text)
         except OSError as error:
             raise DrillNotRun(f"{self._path}: {error.strerror}") from error
         await reload_rules(self.guard.prometheus_url)
 
+    async def seen(self) -> None:
+        if not await self._await_firing(OWN, lambda count: count > 0, time.monotonic() + SEEN_WITHIN_S):
+            raise DrillFailed(f"{LOWERED} did not fire though its threshold was lowered")
+        self.proof["fired"] = LOWERED
+
     async def undo(self) -> None:
         await forget_lowered(self.guard)
-        row, plan = self.active.row, self.active.plan
         until = max(self.until, time.monotonic() + RESOLVED_WITHIN_S)
-        async with PrometheusSource(self.guard.prometheus_url, plan.source_timeout_s) as source:
-            while (firing := await source.firing(row.account, row.rollout, row.stage)) != 0:
-                if time.monotonic() >= until:
-                    if isinstance(firing, Failed):  # not seen is not unresolved
-                        raise DrillNotRun(f"whether the alert was resolved could not be seen: {firing.detail}")
-                    raise DrillFailed(f"the alert was not resolved: {firing} still fire")
-                await asyncio.sleep(LOOK_EVERY_S)
+        if left := await self._await_firing(OWN, lambda count: count == 0, until):
+            raise DrillFailed(f"the alert was not resolved: {left} still fire")
         self.proof["resolved"] = "yes"
+
+    async def _await_firing(self, labels: Mapping[str, str], wanted: Callable[[int], bool], until: float) -> int:
+        """How many alerts with these labels fire, once that is as wanted, else at `until` (monotonic).
+
+        Raises DrillNotRun where it cannot be seen then: what is not seen is neither fired nor resolved.
+        """
+        row, plan = self.active.row, self.active.plan
+        async with PrometheusSource(self.guard.prometheus_url, plan.source_timeout_s) as source:
+            while True:
+                firing = await source.firing(row.account, row.rollout, row.stage, **labels)
+                if isinstance(firing, int) and wanted(firing):
+                    return firing
+                if time.monotonic() >= until:
+                    if isinstance(firing, Failed):
+                        raise DrillNotRun(f"whether the alert fires could not be seen: {firing.detail}")
+                    return firing
+                await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def forget_lowered(guard: GuardState) -> None:

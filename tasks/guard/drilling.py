@@ -216,6 +216,7 @@ class _Run:
         try:
             await fault.make()
             await self._tripped(before)
+            await fault.seen()
         finally:
             await fault.undo()
         await self._as_before()

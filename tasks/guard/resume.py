@@ -64,6 +64,7 @@ async def _resume(guard: GuardState) -> None:
     active.prolonged = any(one.word == "HOLD" for one in verdicts if since is None or one.at >= since)
     guard.active = active
     log.info("taking up %s/%s at %s", row.rollout, row.stage, row.step)
+    guard.shown.stage(row.stage, row.step)
     await _take_up(guard, active)
 
 
@@ -97,6 +98,7 @@ async def _close_without_files(guard: GuardState, row: StageRun, rollout: Rollou
         said = f"the plan that the record keeps does not load: {error.errors()[0]['msg']}"
         raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {why}; {said}") from error
     guard.active = active
+    guard.shown.stage(row.stage, row.step)
     _know_bot(active)
     log.error("%s/%s is closed by what the record keeps: %s", row.rollout, row.stage, why)
     guard.notice(active, "page", f"closed by what the record keeps: {why}")

@@ -190,6 +190,8 @@ class GuardState:
     """Held while due notices go out, so that none goes out twice."""
     tried: set[int] = field(default_factory=set)
     """Notices of which it is not written yet how their last try ended."""
+    slack_away: tuple[float, int] = (0.0, 0)
+    """Until when (monotonic) nothing goes out, for Slack took nothing; and up to which notice: a newer one is tried."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     untaken: dict[str, Untaken] = field(default_factory=dict)
     """Notices on their way into the record, by key."""

@@ -97,6 +97,8 @@ async def watch_people(guard: GuardState) -> None:
     runs, before the grant otherwise. Before live the stage holds first."""
     while True:
         active = guard.active
+        if active is None or active.closing is not None or active.step not in (Step.READY, Step.JUDGED):
+            guard.shown.pending(sign_offs=0)
         if active is not None and active.closing is None and active.step in WAITING:
             try:
                 async with guard.course:  # a judgement or a promotion that is under way has been asked for
@@ -190,19 +192,29 @@ async def deliver_notices(guard: GuardState) -> None:
 
 
 async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
-    """One try of every notice that is due now."""
+    """One try of the notices that are due now, in their order: while Slack is away, none is told before an older one.
+
+    One that is refused for what it says holds up no other.
+    """
     record = guard.store.record
     async with guard.delivering:
-        unwritten = set(guard.tried)  # looked at before the record is: it still calls them due
-        due = [one for one in await guard.store.call(record.due_notices) if one.id not in unwritten]
-        guard.shown.pending(notices=len(due))
+        if guard.tried:  # how they ended decides who is next, and the record still calls them due
+            return
+        due = await guard.store.call(record.due_notices)
+        newest = max((one.id or 0 for one in due), default=0)
+        if time.monotonic() < guard.slack_away[0] and newest <= guard.slack_away[1]:
+            return
+        guard.shown.pending(notices=await guard.store.call(record.undelivered))
         for notice in due:
             await guard.store.call(record.notice_leaves, notice.id or 0, ON_ITS_WAY)
             try:
                 came = await deliver(notice)
             except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
-                came = Delivery(f"not delivered: {type(error).__name__}")
+                came = Delivery(f"not delivered: {type(error).__name__}", about_this_one=True)
             _write_try(guard, notice.id or 0, came.error, again_in_s(notice.attempts))
+            if came.error and not came.about_this_one:
+                guard.slack_away = (time.monotonic() + again_in_s(notice.attempts), newest)
+                break
 
 
 def _write_try(guard: GuardState, number: int, error: str, again_in_s: float) -> None:

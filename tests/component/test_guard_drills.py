@@ -271,7 +271,7 @@ def test_an_alert_that_cannot_be_looked_at_is_not_one_that_still_fires(
     monkeypatch.setattr(drill_operations, "RESOLVED_WITHIN_S", 0.0)
 
     async def work(guard: GuardState, active: Active) -> None:
-        with pytest.raises(DrillNotRun, match="whether the alert was resolved could not be seen"):
+        with pytest.raises(DrillNotRun, match="whether the alert fires could not be seen"):
             await drill_operations.Alert(guard, active, 1, 0.0).undo()
 
     _run(tmp_path / "home", work)
