@@ -80,6 +80,10 @@ class CheckContext(Protocol):
         """Drills of this part that have not passed; None where the record could not be read."""
 
     @property
+    def part_s(self) -> float | None:
+        """How long this part has lasted since the bot was warm, its drills included; None before."""
+
+    @property
     def report_repeats(self) -> bool | None:
         """Whether the same shadow run twice gave the same report to the byte; None where it was not made (yet)."""
 
@@ -149,6 +153,7 @@ class CheckFacts:
     prometheus_totals: Mapping[str, Decimal] | None = None
     witness_error: str = ""
     drills_missing: int | None = None
+    part_s: float | None = None
     report_repeats: bool | None = None
     candidate_net_quote: Decimal | None = None
     told_error: str = ""
@@ -245,6 +250,12 @@ def _drills_passed(context: CheckContext) -> Answer:
     return Answer(Decimal(context.drills_missing))
 
 
+def _part_lasts(context: CheckContext) -> Answer:
+    if context.part_s is None:
+        return Answer(None, Cause.NO_DATA, "the bot is not warm yet")
+    return Answer(Decimal(str(round(context.part_s, 3))))
+
+
 def _report_repeats(context: CheckContext) -> Answer:
     if context.report_repeats is None:
         return Answer(None, Cause.NO_DATA, context.told_error or "the run was not repeated yet")
@@ -298,6 +309,7 @@ CHECKS: Final[Mapping[str, Check]] = {
         _journal_agrees_with_prometheus, "count", "Journal and Prometheus count the hard-safety counters alike."
     ),
     "drills_passed": Check(_drills_passed, "count", "Drills of this part that have not passed."),
+    "part_lasts": Check(_part_lasts, "seconds", "How long this part has lasted since the warm-up, drills included."),
     "report_repeats": Check(_report_repeats, "flag", "The same shadow run twice gives the same report, byte for byte."),
     "kill_switch_unused": Check(
         _kill_switch_unused, "count", "Kill switches that were carried out on the account since what is judged began."

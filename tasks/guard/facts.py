@@ -48,6 +48,15 @@ async def told_facts(
     return ToldFacts(drills, repeats, net, error)
 
 
+def part_s(active: Active) -> float | None:
+    """How long the present part has lasted since the bot was warm, its drills included, s; None before the launch."""
+    row = active.row
+    if row.launched_at is None:
+        return None
+    warm_at = row.launched_at + timedelta(seconds=active.stage.warm_up_s)
+    return max(0.0, (utc_now() - max(warm_at, row.part_from or warm_at)).total_seconds())
+
+
 async def _drills_missing(guard: GuardState, active: Active) -> int:
     rows = await guard.store.call(guard.store.record.drills, active.id)
     passed = {row.name for row in rows if row.part == active.row.part and row.outcome == "passed"}

@@ -19,7 +19,7 @@ from gates.sources.prometheus import Failed, PrometheusSource
 from gates.sources.tables import measure_tables
 from gates.sources.totals import Totals
 from tasks.guard.drill_facts import drill_facts
-from tasks.guard.facts import told_facts
+from tasks.guard.facts import part_s, told_facts
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.guard.watchdog_beat import watchdog_beats
 from tasks.launch import counted_before_restart, is_alive
@@ -106,6 +106,7 @@ async def _facts(
         prometheus_totals=prometheus,
         witness_error=witness_error,
         drills_missing=more.drills_missing,
+        part_s=part_s(active),
         report_repeats=more.report_repeats,
         candidate_net_quote=more.candidate_net_quote,
         told_error=more.error,

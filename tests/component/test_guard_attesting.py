@@ -37,6 +37,10 @@ ITEMS = {
     "tests_green": ("grace",),
     "venue_settings": ("linus",),
     "kill_switch_live_dry_run": ("grace",),
+    "position_reconciliation": ("grace",),
+    "order_lifecycle": ("ada",),
+    "rate_limits": ("grace",),
+    "multi_day_soak": ("ada",),
     "secrets_in_place": ("grace",),
     "dashboard_reviewed": ("ada", "linus"),
     "on_call": ("grace",),
@@ -214,7 +218,7 @@ def test_the_command_lists_what_is_missing_and_refuses_what_it_cannot_take(
     newest(guard)
     assert main(["attest", *plan]) == 1
     out = capsys.readouterr().out
-    assert f"candidate {candidate(tmp_path)[:12]}: 8 to attest" in out
+    assert f"candidate {candidate(tmp_path)[:12]}: {len(ITEMS)} to attest" in out
     assert "+ on_call: Somebody is on call" in out
     assert "- code_review: Two people reviewed the code" in out
     assert "    missing 2 more people" in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import cast, get_args
@@ -21,12 +22,14 @@ from tasks.guard import drill_operations, drilling, launching
 from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.drilling import drill_by_hand, run_drills
+from tasks.guard.facts import part_s
 from tasks.guard.looking import measure_now
 from tasks.guard.measuring import decide
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.guard.watching import _must_live
 from tasks.launch import BotProcess, LaunchError
 from tasks.operate import Operator, Told
+from tasks.record_tables import utc_now
 from tasks.supervise.identity import Identity
 from tests.support.gate_parts import measured
 from tests.support.guard_parts import activate, guard_at, never_close, writing
@@ -383,3 +386,15 @@ def test_a_killed_bot_is_granted_nothing_before_it_is_taken_over_under_the_next_
 
 def test_every_drill_that_a_plan_may_name_can_be_made() -> None:
     assert set(drilling.FAULTS) == set(get_args(DrillName))
+
+
+def test_how_long_a_part_has_lasted_counts_from_the_warm_up_on_and_its_drills_with_it(tmp_path: Path) -> None:
+    guard, active = _drilled(tmp_path, launched_at=utc_now() - timedelta(seconds=60))
+    told = part_s(active)
+    assert told is not None
+    assert told == pytest.approx(60 - active.stage.warm_up_s, abs=5)
+    active.row.part_from = utc_now() - timedelta(seconds=20)  # a later part, or one that was stepped down to
+    assert part_s(active) == pytest.approx(20, abs=5)
+    active.row.launched_at = None
+    assert part_s(active) is None
+    guard.store.close()

@@ -26,6 +26,9 @@ SMOKE = {one.id: one for one in load_criteria(ROOT / "configs" / "criteria" / "t
         ("backup_is_whole", {"backup_whole": True}, Outcome.PASS),
         ("backup_is_whole", {"backup_whole": False, "backup_error": "record of a: link 3"}, Outcome.FAIL),
         ("backup_is_whole", {}, Outcome.UNKNOWN),
+        ("within_15_min", {"part_s": 899.0}, Outcome.PASS),
+        ("within_15_min", {"part_s": 900.0}, Outcome.FAIL),
+        ("within_15_min", {}, Outcome.UNKNOWN),
     ],
 )
 def test_a_fact_decides_and_one_that_is_missing_does_not(name: str, facts: dict[str, Any], outcome: Outcome) -> None:
