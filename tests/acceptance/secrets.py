@@ -3,9 +3,9 @@
     python -m tests.acceptance.secrets
 
 Looks into the state folder (`SLIPWAY_HOME`, else `.slipway`): the accounts' keys and tokens, the approvers' seeds, the
-control token and `SLIPWAY_SLACK_WEBHOOK`, in logs, tables, journals, evidence and bundles, in the command lines of all
-processes, and in images of dead ones. Exit code 0 where none is shown, 1 where one is (each place is a line; no value
-is), 2 where there is nothing to look for.
+control token and `SLIPWAY_SLACK_WEBHOOK`, in logs, tables, journals, evidence and bundles, in a dump of the record
+where that is a PostgreSQL database, in the command lines of all processes, and in images of dead ones. Exit code 0
+where none is shown, 1 where one is (each place is a line; no value is), 2 where there is nothing to look for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> int:
     given = {"webhook": os.environ[WEBHOOK]} if os.environ.get(WEBHOOK) else {}
     try:
         folder = StateFolder.here()
-        shown = shown_secrets(folder, given)
+        shown = shown_secrets(folder, given, folder.record_url)
     except (StateFolderUnusable, LookupError) as error:
         print(f"secrets: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,7 @@
 
     python -m tests.bench.recovery [--kills 100] [--seed 1] [--table docs/recovery.md]
 
-So many with the journal in SQLite, and as many with it in Redis.
+So many with an order out and the journal in SQLite, and as many with it in Redis.
 
 The same drill as in the tests, longer. It ends at the first recovery that is not as it should be, with code 1.
 """
@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
     store: str
     kills: int
+    with_orders: int
     during_recovery: int
     server_kills: int
     orders_out: int
@@ -37,28 +38,29 @@ class Row(NamedTuple):
 
 
 def killed(drill: Drill, store: str, kills: int) -> Row:
-    """So many kills and an orderly end."""
+    """So many kills with an order out, whatever others come between, and an orderly end."""
     begun = time.monotonic()
     failed = ""
     try:
-        for number in range(kills):
-            drill.kill()
-            if number % 10 == 9:
-                print(f"{store}: {number + 1} kills, {drill.fills} executions", file=sys.stderr, flush=True)
+        for wanted in [*range(10, kills, 10), kills]:
+            drill.kill_with_orders(wanted)
+            said = f"{store}: {drill.kills} kills, {drill.with_orders} with an order out, {drill.fills} executions"
+            print(said, file=sys.stderr, flush=True)
         drill.finish()
     except RecoveryFailed as error:
         failed = str(error)
     took_s = time.monotonic() - begun
     return Row(
-        store, drill.kills, drill.during_recovery, drill.server_kills, drill.seen_orders, drill.kills, drill.fills,
-        took_s, failed,
+        store, drill.kills, drill.with_orders, drill.during_recovery, drill.server_kills, drill.seen_orders,
+        drill.kills, drill.fills, took_s, failed,
     )  # fmt: skip
 
 
 def markdown(rows: list[Row], seed: int, when: datetime) -> str:
     lines = [
-        f"| {row.store} | {row.kills} | {row.during_recovery} | {row.server_kills} | {row.orders_out} | {row.planted}"
-        f" | {row.executions} | {row.took_s:.0f} s | {row.failed or 'all as they should be'} |"
+        f"| {row.store} | {row.kills} | {row.with_orders} | {row.during_recovery} | {row.server_kills}"
+        f" | {row.orders_out} | {row.planted} | {row.executions} | {row.took_s:.0f} s"
+        f" | {row.failed or 'all as they should be'} |"
         for row in rows
     ]
     head = (
@@ -69,9 +71,11 @@ def markdown(rows: list[Row], seed: int, when: datetime) -> str:
         "stands, the first new quote is younger than the reading of the account and than the end of the last\n"
         "leftover, a foreign order stands as it was placed, and executions, realised profit and fees of the bot are\n"
         "the venue's to the last digit. With every second bot, as the seed draws, its Redis is killed too: half of\n"
-        "them before the bot, so that there is something it could not write.\n\n"
-        "| journal | kills | while it recovered | Redis too | own orders out | planted | executions | took | |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
+        "them before the bot, so that there is something it could not write. It is killed until so many of the\n"
+        "kills as were asked for had an order out that a bot had sent.\n\n"
+        "| journal | kills | with an order out | while it recovered | Redis too | own orders out | planted"
+        " | executions | took | |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
     )
     return head + "\n".join(lines) + "\n"
 

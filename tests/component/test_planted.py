@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
+import io
 import json
 import os
 import secrets
@@ -11,6 +13,9 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import urllib.parse
+import zipfile
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -22,10 +27,13 @@ from tests.support.planted import (
     command_lines_that_hold,
     core_folders,
     cores_that_hold,
+    dump_holds,
     files_that_hold,
     shown_secrets,
     stack_secrets,
 )
+from tests.support.postgres import PostgresServer
+from tests.support.redis_server import redis_server
 
 # New in every process: the search looks at all processes of the machine, and another run of these tests that shows its
 # own secret on a command line must not be found here.
@@ -95,6 +103,77 @@ def test_the_command_says_where_and_never_what(home: StateFolder) -> None:
     assert told() == (2, f"secrets: {home.root}: no secret is kept there\n")
 
 
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inside.log", b"some words " * 20 + content)
+    return file.getvalue()
+
+
+PLAIN = SECRET.encode()
+ODD = "??>>~~planted??>>~~"
+QUOTED = 'planted"and\\moreé'
+TAGGED = "<planted>&'token'"
+FORMS = {
+    "as it is": (SECRET, PLAIN),
+    **{f"base64 after {n} bytes": (SECRET, base64.b64encode(b"x" * n + PLAIN + b":grant")) for n in range(5)},
+    "base64 of addresses": (ODD, base64.urlsafe_b64encode(b"k:" + ODD.encode())),
+    "base64 in lines": (SECRET, base64.encodebytes(b"x" * 40 + PLAIN + b"y" * 40)),
+    "hex": (SECRET, b"0x" + PLAIN.hex().encode()),
+    "capital hex": (SECRET, PLAIN.hex().upper().encode()),
+    "a query": (WEBHOOK, urllib.parse.urlencode({"to": WEBHOOK}).encode()),
+    "a path": (WEBHOOK, urllib.parse.quote(WEBHOOK).encode()),
+    "a query in small letters": (WEBHOOK, WEBHOOK.replace(":", "%3a").replace("/", "%2f").encode()),
+    "JSON": (QUOTED, json.dumps({"token": QUOTED}).encode()),
+    "JSON of letters": (QUOTED, json.dumps({"token": QUOTED}, ensure_ascii=False).encode()),
+    "JSON of a page": (WEBHOOK, WEBHOOK.replace("/", "\\/").encode()),
+    "a page": (TAGGED, html.escape(TAGGED).encode()),
+    "gzip": (SECRET, gzip.compress(PLAIN)),
+    "gzip that was cut off": (SECRET, gzip.compress(PLAIN)[:-9]),
+    "gzip that was cut off late": (SECRET, gzip.compress(PLAIN + os.urandom(200_000).hex().encode())[:-100]),
+    "gzip with a wrong sum": (SECRET, gzip.compress(PLAIN + os.urandom(200_000).hex().encode())[:-8] + b"\0" * 8),
+    "gzip of a gzip": (SECRET, gzip.compress(gzip.compress(PLAIN))),
+    "gzip in the middle": (SECRET, b"\0" * 50 + gzip.compress(PLAIN) + b"\0" * 50),
+    **{f"zlib at level {level}": (SECRET, b"head" + zlib.compress(PLAIN * 3, level)) for level in (1, 4, 6, 9)},
+    "zip": (SECRET, zipped(PLAIN)),
+    "zip that was cut off": (SECRET, zipped(PLAIN)[:-60]),
+    "zip in a gzip": (SECRET, gzip.compress(zipped(PLAIN))),
+    "base64 in a zip": (SECRET, zipped(base64.b64encode(b"k=" + PLAIN))),
+}
+"""How a value may be written: the value, and what stands in a file."""
+
+
+@pytest.mark.parametrize("how", FORMS)
+def test_a_value_is_found_however_it_is_written(tmp_path: Path, how: str) -> None:
+    value, written = FORMS[how]
+    (tmp_path / "one.bin").write_bytes(b"before " + written)
+    found = files_that_hold(tmp_path, [value])
+    assert [Path(name).name.partition(":")[0] for name in found] == ["one.bin"]
+
+
+def test_the_name_of_a_file_is_looked_at_too(tmp_path: Path) -> None:
+    path = tmp_path / f"journal-{SECRET}.db"
+    path.touch()
+    assert files_that_hold(tmp_path, [SECRET]) == [str(path)]
+
+
+def test_what_redis_keeps_is_found_in_its_folder(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        server.client.rpush("orders", "before", SECRET)
+        server.kill()
+    assert [Path(name).suffix for name in files_that_hold(tmp_path, [SECRET])] == [".aof"]
+
+
+def test_what_a_database_of_a_server_keeps_is_found_in_its_dump(postgres_server: PostgresServer) -> None:
+    database = postgres_server.database()
+    assert not dump_holds(database, [SECRET])
+    with postgres_server.connect(database.rpartition("/")[2]) as connection:
+        # long and even: the server keeps it packed, and no search of its files would see it
+        connection.execute("CREATE TABLE told (text TEXT)")
+        connection.execute("INSERT INTO told VALUES (%s)", ((SECRET + " ") * 2_000,))
+    assert dump_holds(database, [SECRET])
+
+
 def test_text_base64_and_archives_are_looked_into(tmp_path: Path) -> None:
     (tmp_path / "one.log").write_text(f"x {SECRET} y")
     (tmp_path / "two.txt").write_bytes(base64.b64encode(SECRET.encode()))
@@ -102,7 +181,7 @@ def test_text_base64_and_archives_are_looked_into(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "three.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "one.log", "inside.log")
     found = [Path(name).name for name in files_that_hold(tmp_path, [SECRET])]
-    assert found == ["four.log.gz", "one.log", "three.tar.gz:inside.log", "two.txt"]
+    assert found == ["four.log.gz:0", "one.log", "three.tar.gz:inside.log", "two.txt"]
 
 
 def test_a_value_across_two_pages_of_a_database_is_found(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -32,11 +33,12 @@ from tests.support.bot_rig import (
     wait_for,
 )
 from tests.support.cloud import Cloud, cloud
-from tests.support.planted import files_that_hold
+from tests.support.planted import files_that_hold, text_holds
 
 pytestmark = pytest.mark.integration
 
 RSS_MB_MAX = 95.0
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
 KEY, SECRET = "1234567890planted0cdef", "planted-secret-0123456789abcdefgh"
 
 
@@ -48,7 +50,7 @@ def aws() -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
-    with simulated_venue(tmp_path_factory.mktemp("venue")) as running:
+    with simulated_venue(tmp_path_factory.mktemp("venue"), options=("--symbols", ",".join(SYMBOLS))) as running:
         yield running
 
 
@@ -206,7 +208,7 @@ def test_kill_switch_and_crash_show_no_planted_secret(aws: Cloud, venue: Simulat
         said += done.stdout + done.stderr
     assert venue.own_open(account["account"]) == []
     assert "executed" in said
-    assert not [value for value in values if value in shown + said]
+    assert not text_holds(shown + said, values)
     assert files_that_hold(tmp_path, values) == []
     assert not list(ROOT.glob("core*"))
 
@@ -232,8 +234,9 @@ def _refused(venue: SimulatedVenue, account: dict[str, str]) -> bool:
     return False
 
 
-def _two_sided(venue: SimulatedVenue, bot: Bot) -> bool:
-    return {order["side"] for order in venue.own_open(bot.account)} == {"buy", "sell"}
+def _two_sided(venue: SimulatedVenue, bot: Bot, symbols: Sequence[str] = SYMBOLS[:1]) -> bool:
+    standing = {(order["symbol"], order["side"]) for order in venue.own_open(bot.account)}
+    return standing == set(itertools.product(symbols, ("buy", "sell")))
 
 
 def _events(bot: Bot, event: str) -> list[dict[str, object]]:
@@ -245,10 +248,11 @@ def test_a_key_rotated_under_load_loses_no_order_and_shows_nowhere(
 ) -> None:
     old = venue.account()
     aws.save_pair(old["api_key"], old["api_secret"])
-    environment = in_the_cloud(aws)
-    with running_bot(venue, tmp_path, account=old, settings=asking_often(tmp_path), environment=environment) as bot:
+    environment, extra = in_the_cloud(aws), ("--symbols", ",".join(SYMBOLS))
+    often = asking_often(tmp_path)
+    with running_bot(venue, tmp_path, account=old, settings=often, environment=environment, extra=extra) as bot:
         bot.renew(1)
-        wait_for("two quotes at the venue", lambda: _two_sided(venue, bot), deadline_s=30)
+        wait_for("two quotes of each symbol", lambda: _two_sided(venue, bot, SYMBOLS), deadline_s=30)
         assert bot.rss_mb() < RSS_MB_MAX
         # a pair the venue does not take, and one of somebody else: neither is used, and the bot says so
         other = venue.account()
@@ -263,17 +267,22 @@ def test_a_key_rotated_under_load_loses_no_order_and_shows_nowhere(
         placed = 'mm_orders_placed_total{side="buy",symbol="BTCUSDT"}'
         before = bot.metrics()[placed]
         wait_for("new orders under the new key", lambda: bot.metrics()[placed] > before, deadline_s=60)
-        wait_for("two quotes at the venue", lambda: _two_sided(venue, bot), deadline_s=30)
+        wait_for("two quotes of each symbol", lambda: _two_sided(venue, bot, SYMBOLS), deadline_s=30)
+        assert bot.rss_mb() < RSS_MB_MAX
         shown = bot.metrics()
         assert shown["mm_uncaught_exceptions_total"] == 0
         assert sum(value for name, value in shown.items() if name.startswith("mm_orders_rejected_total")) == 0
         assert sum(value for name, value in shown.items() if name.startswith("mm_recon_divergence_total")) == 0
         assert shown["mm_ws_reconnects_total"] >= 1  # the venue cut the sockets of the old key
+        told = bot.http.get("/metrics").text + bot.http.get("/api/ui/status").text
         assert bot.stop() == 0
     truth = venue.truth(old["account"])
     assert truth["orders"] == []
     with JournalReader(bot.state_dir / "journal.db") as reader:
         assert len(list(reader.rows("SELECT execution_id FROM fills"))) == truth["executions_count"]
-    values = [old["api_key"], old["api_secret"], new["api_key"], new["api_secret"], KEY, SECRET, other["api_secret"]]
+    values = [KEY, SECRET, *(pair[half] for pair in (old, other, new) for half in ("api_key", "api_secret"))]
+    assert "mm_uncaught_exceptions_total" in told
+    assert '"run":"run-of-the-test"' in told
+    assert not text_holds(told, values)
     assert len(list(tmp_path.rglob("*"))) > 5
     assert files_that_hold(tmp_path, values) == []

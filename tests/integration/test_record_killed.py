@@ -16,6 +16,7 @@ from tasks.record import Record
 from tasks.record_engine import open_engine
 from tasks.record_writer import RecordWriter
 from tests.support.guard_stack import GuardStack
+from tests.support.planted import dump_holds, shown_secrets
 from tests.support.postgres import PostgresServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -65,6 +66,8 @@ def test_a_killed_server_holds_up_no_watch_and_loses_nothing(tmp_path: Path, pos
         }
         assert outcomes == dict.fromkeys(("process_up", "fault_freezes", "halted", "placed"), "PASS")
         assert guard.poll() is None
+        assert shown_secrets(stack.folder, record_url=stack.record_url) == []
+        assert dump_holds(stack.record_url, ["process_up"]), "the record was looked into"
     finally:
         if not postgres_server.is_up():
             postgres_server.start()

@@ -10,13 +10,23 @@ import pytest
 
 from bot.domain.order import OWN_PREFIX
 from bot.journal import JournalReader
-from tests.support.bot_rig import Bot, SimulatedVenue, simulated_venue, wait_for
+from tests.support.bot_rig import (
+    GUARD_TOKEN,
+    OPERATOR_TOKEN,
+    PEOPLE,
+    Bot,
+    SimulatedVenue,
+    simulated_venue,
+    wait_for,
+)
+from tests.support.planted import files_that_hold
 from tests.support.recovery import Drill, RecoveryFailed, settings_file
 from tests.support.redis_server import redis_server
 
 pytestmark = pytest.mark.integration
 
 SEED = 20261129
+KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +37,34 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
 
 def test_ten_kills_at_random_moments_lose_nothing(venue: SimulatedVenue, tmp_path: Path) -> None:
     drill = Drill(venue, tmp_path, SEED, settings_file(tmp_path))
-    for _ in range(10):
-        drill.kill()
+    drill.kill_with_orders(KILLS)
     drill.finish()
-    assert drill.seen_orders > 5, "there was next to nothing to recover"
     assert drill.fills > 0
+    assert files_that_hold(tmp_path, secrets_of(drill)) == []
+
+
+def test_the_drill_fails_where_no_bot_has_an_order_out(
+    venue: SimulatedVenue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drill = Drill(venue, tmp_path, SEED, settings_file(tmp_path))
+    monkeypatch.setattr(drill, "recovered", lambda _bot: None)  # killed before it has a grant, so before it quotes
+    with pytest.raises(RecoveryFailed, match="only 0 of them had an order out, 1 were wanted"):
+        drill.kill_with_orders(1)
+    assert drill.kills == 3
 
 
 def test_ten_kills_with_the_journal_in_redis_lose_nothing(venue: SimulatedVenue, tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as server:
         settings = settings_file(tmp_path, f"journal: {{store: '{server.url}'}}\n")
         drill = Drill(venue, tmp_path, SEED + 1, settings, server=server)
-        for _ in range(10):
-            drill.kill()
+        drill.kill_with_orders(KILLS)
         drill.finish()
-        assert drill.seen_orders > 5, "there was next to nothing to recover"
         assert drill.fills > 0
         assert drill.server_kills > 2
         assert not (tmp_path / "run" / "journal.db").exists()
+        server.kill()  # what it keeps, it keeps on the disk
+        assert [one for one in (tmp_path / "redis").rglob("*.aof") if one.stat().st_size]
+        assert files_that_hold(tmp_path, secrets_of(drill)) == []
 
 
 def test_the_drill_fails_where_the_journal_is_gone(venue: SimulatedVenue, tmp_path: Path) -> None:
@@ -107,6 +127,11 @@ def test_without_its_redis_it_stops_quoting_and_nothing_is_lost_when_redis_is_ba
             wait_for("a quote", lambda: own_open(drill) != [])
             drill.check_ledger(bot)
             assert bot.stop() == 0
+
+
+def secrets_of(drill: Drill) -> list[str]:
+    """What the bots of a drill were given and nothing of them may show."""
+    return [drill.account["api_key"], drill.account["api_secret"], GUARD_TOKEN, OPERATOR_TOKEN, *PEOPLE.values()]
 
 
 def own_open(drill: Drill) -> list[str]:

@@ -51,10 +51,11 @@ class GuardStack:
         self.plan = load_plan(plan)
         self.approvers = load_approvers(under_root(self.plan.approvers))
         self.token = secrets.token_hex(16)
+        self.record_url = record_url or f"sqlite:///{self.folder.record}"
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "SLIPWAY_HOME": str(home),
-            "SLIPWAY_RECORD_URL": record_url or f"sqlite:///{self.folder.record}",
+            "SLIPWAY_RECORD_URL": self.record_url,
             "PYTHONUNBUFFERED": "1",
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -63,7 +64,7 @@ class GuardStack:
         self.environment["SLIPWAY_PROMETHEUS_URL"] = self.prometheus_url
         self.account, self._key = self._open_account()
         enroll_demo(self.folder.seeds, self.approvers, self.plan.venue)
-        self.record: Record = open_record(self.environment["SLIPWAY_RECORD_URL"])
+        self.record: Record = open_record(self.record_url)
         self._spent: set[tuple[str, int]] = set()
         self._asked = 0
         self.guard_name = "guard"

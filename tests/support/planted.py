@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
+import itertools
 import json
+import os
 import sqlite3
+import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -13,25 +14,53 @@ from pathlib import Path
 from typing import Final
 
 from tasks.account_file import SECRETS
+from tasks.record_engine import POSTGRESQL, record_address
 from tasks.state_folder import REPOSITORY, StateFolder, read_json
+from tests.support.planted_forms import forms_of, holds, unpacked
 
 SQLITE_HEAD: Final = b"SQLite format 3\0"
 CORE_PATTERN: Final = Path("/proc/sys/kernel/core_pattern")
 
 
 def files_that_hold(folder: Path, values: Iterable[str], apart: Iterable[Path] = ()) -> list[str]:
-    """Every file under the folder in which a value stands, as text or base64.
+    """Every file under the folder in which a value stands, or in whose name, in any form of `planted_forms`.
 
     Archives are looked into, and databases table by table: a row that lies on two pages of its file, or that only the
     write-ahead file holds, is found too. `apart`: files and folders that are not looked at.
     """
-    forms = _forms(values)
-    return [name for name, content in _contents(folder, set(apart)) if any(form in content for form in forms)]
+    forms, left_out = forms_of(values), set(apart)
+    found: dict[str, None] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path not in left_out and not left_out & set(path.parents):
+            own_name = (str(path), str(path.relative_to(folder)).encode())
+            contents = itertools.chain([own_name], _contents(path))
+            found.update((name, None) for name, content in contents if holds(content, forms))
+    return list(found)
+
+
+def text_holds(text: str, values: Iterable[str]) -> bool:
+    """Whether a value stands in what was shown."""
+    return holds(text.encode(), forms_of(values))
+
+
+def dump_holds(url: str, values: Iterable[str]) -> bool:
+    """Whether a value stands in a dump of that PostgreSQL database, all its tables. Raises CalledProcessError."""
+    from tests.support.postgres import binary  # it loads the record's tables, which the rest here has no use for
+
+    address = record_address(url)
+    shown = address.set(drivername=POSTGRESQL, password=None).render_as_string()
+    dump = subprocess.run(
+        [binary("pg_dump"), "--inserts", "--dbname", shown],
+        env={**os.environ, **({"PGPASSWORD": address.password} if address.password else {})},
+        check=True, stdin=subprocess.DEVNULL, capture_output=True,
+    ).stdout  # fmt: skip
+    forms = forms_of(values)
+    return any(holds(content, forms) for _, content in unpacked("dump", dump))
 
 
 def command_lines_that_hold(values: Iterable[str]) -> list[str]:
     """Every process of this machine that shows a value to whoever lists processes."""
-    forms = _forms(values)
+    forms = forms_of(values)
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -39,7 +68,7 @@ def command_lines_that_hold(values: Iterable[str]) -> list[str]:
                 words = (entry / "cmdline").read_bytes()
             except OSError:  # it has ended meanwhile
                 continue
-            if any(form in words for form in forms):
+            if holds(words, forms):
                 found.append(f"/proc/{entry.name}/cmdline")
     return found
 
@@ -55,7 +84,8 @@ def core_folders(folder: StateFolder, pattern: str | None = None) -> list[Path]:
 
 def cores_that_hold(folders: Iterable[Path], values: Iterable[str]) -> list[str]:
     """Every image of a dead process in one of these folders in which a value stands."""
-    forms = _forms(values)
+    forms = forms_of(values)
+    longest = max(map(len, forms), default=0)
     found = []
     for path in (path for place in folders for path in sorted(place.glob("*core*")) if path.is_file()):
         with path.open("rb") as file:
@@ -64,7 +94,7 @@ def cores_that_hold(folders: Iterable[Path], values: Iterable[str]) -> list[str]
                 if any(form in kept + block for form in forms):
                     found.append(str(path))
                     break
-                kept = block[-256:]
+                kept = block[-longest:]
     return found
 
 
@@ -83,10 +113,12 @@ def stack_secrets(folder: StateFolder, more: Mapping[str, str] | None = None) ->
     return found
 
 
-def shown_secrets(folder: StateFolder, more: Mapping[str, str] | None = None) -> list[str]:
+def shown_secrets(folder: StateFolder, more: Mapping[str, str] | None = None, record_url: str = "") -> list[str]:
     """Where a stack shows one of its secrets: files, tables, archives, command lines, images of dead processes.
 
-    Its own places for them are not looked at. Raises LookupError where it has no secret: then nothing was looked for.
+    `record_url`: where its record is; a PostgreSQL database is dumped, a file is looked at anyway. Its own
+    places for secrets are not looked at. Raises LookupError where it has no secret: then nothing was looked for; and
+    CalledProcessError where the record cannot be dumped.
     """
     values = list(stack_secrets(folder, more).values())
     if not values:
@@ -96,29 +128,24 @@ def shown_secrets(folder: StateFolder, more: Mapping[str, str] | None = None) ->
         *files_that_hold(folder.root, values, own),
         *command_lines_that_hold(values),
         *cores_that_hold(core_folders(folder), values),
+        *(["a dump of the record"] if record_url.startswith(POSTGRESQL) and dump_holds(record_url, values) else []),
     ]
 
 
-def _forms(values: Iterable[str]) -> list[bytes]:
-    return [form for value in values for form in (value.encode(), base64.b64encode(value.encode())[:-4])]
-
-
-def _contents(folder: Path, apart: set[Path]) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path in apart or apart & set(path.parents):
-            continue
-        if path.name.endswith(".tar.gz"):
-            with tarfile.open(path) as archive:
-                for member in archive.getmembers():
-                    file = archive.extractfile(member)
-                    yield f"{path}:{member.name}", file.read() if file else b""
-        elif path.suffix == ".gz":
-            yield str(path), gzip.decompress(path.read_bytes())
-        else:
-            content = path.read_bytes()
-            yield str(path), content
-            if content.startswith(SQLITE_HEAD):
-                yield from _tables(path)
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    content = path.read_bytes()
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path) as archive:
+            for member in archive.getmembers():
+                file = archive.extractfile(member)
+                name = f"{path}:{member.name}"
+                yield name, member.name.encode()
+                yield from unpacked(name, file.read() if file else b"")
+        return
+    yield from unpacked(str(path), content)
+    if content.startswith(SQLITE_HEAD):
+        for name, rows in _tables(path):
+            yield from unpacked(name, rows)
 
 
 def _tables(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -49,7 +49,7 @@ class PostgresServer:
         self._numbers = itertools.count(1)
         self._emptied: str | None = None
         options = ["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
-        subprocess.run([_binary("initdb"), "--pgdata", str(self._data), *options],
+        subprocess.run([binary("initdb"), "--pgdata", str(self._data), *options],
                        cwd=self.folder, check=True, capture_output=True, **self._as)  # fmt: skip
         self.start()
 
@@ -97,7 +97,7 @@ class PostgresServer:
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_binary("postgres"), "-D", str(self._data), *options],
+                [binary("postgres"), "-D", str(self._data), *options],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._as,
             )  # fmt: skip
         wait_for("PostgreSQL answers", self._answers, deadline_s=30, every_s=0.05)
@@ -172,8 +172,8 @@ def _whose(folder: Path) -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _binary(name: str) -> str:
-    """Debian keeps them beside one another by version, and out of PATH."""
+def binary(name: str) -> str:
+    """Where a program of PostgreSQL is: Debian keeps them beside one another by version, and out of PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     binary = str(found[-1]) if found else shutil.which(name)
     assert binary, f"{name}: not found; `infra/setup.sh browser` installs PostgreSQL"

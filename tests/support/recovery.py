@@ -69,6 +69,8 @@ STARTED_S_MAX = 0.5
 DURING_RECOVERY_SHARE = 0.2
 SERVER_SHARE = 0.5
 """So often the journal's server dies too: half of these before the bot, which then has something it could not write."""
+KILLS_EACH_MAX = 3
+"""So many kills, on average, may one with an order out take."""
 ALONE_S_MAX = 0.5
 """A bot whose journal's server is gone is killed within this much."""
 
@@ -86,7 +88,11 @@ def settings_file(folder: Path, more: str = "") -> Path:
 
 @dataclass
 class Drill:
-    """One account and its bot. `kills` so far, `during_recovery` of them, `fills` accounted for at the last look."""
+    """One account and its bot. `kills` so far, `during_recovery` of them, `fills` accounted for at the last look.
+
+    `with_orders`: of the kills, those at which an order stood that a bot of this drill had sent; `seen_orders`: how
+    many those were in all. What the drill plants counts for neither.
+    """
 
     venue: SimulatedVenue
     folder: Path
@@ -96,6 +102,8 @@ class Drill:
     epoch: int = 0
     fills: int = 0
     leftovers: set[str] = field(default_factory=set)
+    planted: set[str] = field(default_factory=set)
+    with_orders: int = 0
     seen_orders: int = 0
     during_recovery: int = 0
     server: RedisServer | None = None
@@ -115,6 +123,13 @@ class Drill:
         self._foreign = self._rows("open")[self._foreign_id]
 
     # ---- the course -------------------------------------------------------------------------------------------------
+
+    def kill_with_orders(self, wanted: int) -> None:
+        """Kills until so many of them had an order out. Raises RecoveryFailed, also where they have none too often."""
+        while self.with_orders < wanted:
+            if self.kills >= wanted * KILLS_EACH_MAX:
+                raise self._failed(f"only {self.with_orders} of them had an order out, {wanted} were wanted")
+            self.kill()
 
     def kill(self) -> None:
         """One life of the bot: recovers, is checked, quotes, and dies at a moment that the seed draws."""
@@ -283,9 +298,12 @@ class Drill:
     def _note_leftovers(self) -> None:
         """What stands while nobody lives, and one more that looks like ours."""
         planted = f"slwq-{max(1, self.epoch)}-9{self.kills:05d}"
+        self.planted.add(planted)
         self.stranger.place_order(category="linear", **terms(self.stranger, planted, away=5_000))
         own = {row["orderLinkId"] for row in self._rows("open").values() if row["orderLinkId"].startswith(OWN_PREFIX)}
-        self.seen_orders += len(own) - 1
+        sent = own - self.planted
+        self.with_orders += bool(sent)
+        self.seen_orders += len(sent)
         self.leftovers |= own
 
     def _rows(self, what: str) -> dict[str, dict[str, Any]]:
