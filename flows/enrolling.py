@@ -6,7 +6,7 @@ import getpass
 import secrets
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import qrcode
 
@@ -91,7 +91,7 @@ def _confirm(record: Record, account: str, wanted: Wanted) -> int:
     return 0
 
 
-def _asked(record: Record, account: str, payload: dict[str, str | None]) -> Answer | None:
+def _asked(record: Record, account: str, payload: dict[str, Any]) -> Answer | None:
     """The guard's yes; None where it refused or did not answer, which is said."""
     try:
         answer = ask_guard(record, account, "enroll", payload, f"enroll-{secrets.token_hex(8)}")

@@ -38,6 +38,8 @@ SHADOW: Bands = {
     "risk_blocks": ("< 0.2", "> 0.5"),
     "markouts_computed": (">= 3", ""),
     "report_byte_stable": ("== 1", ""),
+    "two_sided_quoting": (">= 0.95", ""),
+    "held_or_frozen": ("<= 0.02", ""),
 }
 NETWORKED: Bands = {
     "grant_expired_freezes": ("<= 2", ""),
@@ -56,6 +58,7 @@ NETWORKED: Bands = {
     "held_or_frozen": ("<= 0.02", ""),
 }
 TESTNET_SMOKE: Bands = {
+    "within_15_min": ("< 900", ""),
     "blocked_crossing": ("== 0", ""),
     "blocked_too_small": ("== 0", ""),
     "kill_switch_unused": ("== 0", ""),
@@ -107,6 +110,10 @@ SCALE_UP: Bands = {  # the table has no row for it; a step is judged by what the
     "pnl": (">= -200", "< -500"),
     "fill_rate": ("> 0.1", ""),
     "uptime": ("> 0.99", ""),
+    "kpi_uptime": (">= 0.995", ""),
+    "kpi_order_latency_p99": ("< 500", ""),
+    "kpi_freezes": ("== 0", ""),
+    "kpi_blocked_share": ("< 0.1", ""),
 }
 ON_LIVE = EVERY_STAGE | NETWORKED | LIVE
 STAGES: dict[tuple[str, str], Bands] = {
