@@ -1,8 +1,8 @@
 """The two streams of an account: each one socket, kept up, decoded, and given to the sink as it arrives.
 
-A connection that ends for whatever reason is opened again after a back-off that doubles and is jittered. A message
-that does not decode is never skipped: on a book it loses the book, on the private stream it ends the connection, so
-that everything is read afresh.
+A connection that ends for whatever reason is opened again after a back-off that doubles, is jittered, and is forgotten
+once a connection has lasted. A message that does not decode is never skipped: on the public stream it loses books, on
+the private one it ends the connection, so that everything is read afresh.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MAX_S: Final = 10.0
+STEADY_NS: Final = 10_000_000_000
+"""Who has been up for so long begins the back-off anew. Who has not may be up for a moment only, again and again: an
+address that connects 500 times in five minutes is shut out, and its cancels with it."""
 TOPICS_PER_REQUEST: Final = 10
 """What the venue takes in one subscribe request."""
 
@@ -73,6 +76,7 @@ class Stream:
         self._was_up = False
         self._said_down = False
         self._attempt = 0
+        self._up_at_ns = 0
         self._heard = False
         self._drop_reason = ""
         self._socket: Socket | None = None
@@ -97,7 +101,7 @@ class Stream:
     def _now_up(self) -> None:
         if self.is_up:
             return
-        self.is_up, self._said_down, self._attempt = True, False, 0
+        self.is_up, self._said_down, self._up_at_ns = True, False, self._now_ns()
         if self._was_up:
             self.reconnects += 1
         self._was_up = True
@@ -110,6 +114,8 @@ class Stream:
         while True:
             reason = await self._one_connection()
             was_up, self.is_up = self.is_up, False
+            if was_up and self._now_ns() - self._up_at_ns >= STEADY_NS:
+                self._attempt = 0
             self._lost(reason)
             if was_up or not self._said_down:
                 self._said_down = True
