@@ -56,3 +56,9 @@ def test_the_places_where_it_plugs_in_are_where_the_page_says() -> None:
     ):
         assert path in PAGE
         assert words in (REPOSITORY / path).read_text(encoding="utf-8")
+
+
+def test_what_the_page_quotes_of_a_demos_end_is_what_it_prints() -> None:
+    printed = (REPOSITORY / "flows" / "demo_view.py").read_text(encoding="utf-8")
+    (quoted,) = re.findall(r"Under `([^`]+)`\s+are the\s+proofs", PAGE)
+    assert f'"{" ".join(quoted.split())}:"' in printed
