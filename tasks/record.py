@@ -7,16 +7,18 @@ is a SQLite file or a PostgreSQL database. Only the guard uses `tasks.record_wri
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Engine, case, func, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from tasks.record_chain import ChainReport, check_chain
 from tasks.record_engine import open_engine, without_password
@@ -145,6 +147,12 @@ class Record:
         with self.reading() as session:
             return session.exec(query).all()
 
+    def attempts_of(self, candidate: str) -> Sequence[StageRun]:
+        """Every stage run of that candidate, on whatever account, oldest first."""
+        query = select(StageRun).where(StageRun.candidate == candidate).order_by(col(StageRun.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
     def open_stage_run(self, rollout: str, stage: str) -> StageRun | None:
         """The unfinished attempt of that stage; None where there is none."""
         query = (
@@ -192,18 +200,21 @@ class Record:
             return session.exec(query.order_by(col(MeasurementRow.id))).all()
 
     def last_known_value(self, stage_run_id: int, criterion_id: str) -> str | None:
-        """The value of that criterion's newest measurement that has one; None where none has."""
-        query = (
-            select(MeasurementRow.value)
-            .where(
-                MeasurementRow.stage_run_id == stage_run_id,
-                MeasurementRow.criterion_id == criterion_id,
-                col(MeasurementRow.value).is_not(None),
-            )
-            .order_by(col(MeasurementRow.id).desc())
-        )
+        """The value of that criterion's newest measurement that has one, to the last digit; None where none has."""
+        query = _known_values(stage_run_id, criterion_id).order_by(col(MeasurementRow.id).desc()).limit(1)
         with self.reading() as session:
-            return session.exec(query).first()
+            row = session.exec(query).first()
+        return None if row is None else str(_exact(row.value, row.raw))
+
+    def known_values(
+        self, stage_run_id: int, criterion_id: str, since_ms: int, until_ms: int
+    ) -> list[tuple[int, Decimal]]:
+        """(ms, value) of that criterion's rows of that time that have a value, oldest first, to the last digit."""
+        at_ms = col(MeasurementRow.at_ms)
+        query = _known_values(stage_run_id, criterion_id).where(at_ms >= since_ms, at_ms <= until_ms)
+        with self.reading() as session:
+            rows = session.exec(query.order_by(at_ms, col(MeasurementRow.id))).all()
+        return [(row.at_ms, _exact(row.value, row.raw)) for row in rows]
 
     def measurements_since_good(self, stage_run_id: int) -> Sequence[MeasurementRow]:
         """Of each guard criterion the last row that was known and no FAIL, and what came after it, oldest first."""
@@ -373,6 +384,19 @@ def open_record(url: str) -> Record:
     except MigrationFailed as error:
         raise RecordError(str(error)) from error
     return Record(engine)
+
+
+def _known_values(stage_run_id: int, criterion_id: str) -> SelectOfScalar[MeasurementRow]:
+    row = MeasurementRow
+    of_run = (row.stage_run_id == stage_run_id, row.criterion_id == criterion_id)
+    return select(row).where(*of_run, col(row.value).is_not(None))
+
+
+def _exact(value: str | None, raw: Mapping[str, Any]) -> Decimal:
+    """A row shows its value rounded for people; its one sample has all digits."""
+    samples = raw.get("samples") or []
+    shown = samples[0]["value"] if len(samples) == 1 else value
+    return Decimal(str(value if shown is None else shown))
 
 
 def _id(value: int | None) -> int:

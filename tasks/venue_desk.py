@@ -61,6 +61,27 @@ class VenueDesk:
         """The same, and reduce-only slices inside the band until two reads show flat."""
         return await self._kill_switch(flatten=True, deadline_s=FLATTEN_DEADLINE_S)
 
+    async def reduce(self, symbol: str, qty: Decimal) -> str:
+        """One reduce-only slice of that position (signed, base) towards flat, and no cancel: beside a bot that runs.
+
+        What it did the next read of positions tells. Raises DeskError, also where less than one lot is left.
+        """
+        from bot.runtime.kill_switch import slice_towards_flat
+        from bot.runtime.kill_switch_report import Attempt
+        from bot.venues.port import Position
+
+        name = Attempt(time.time_ns(), lambda _line: None).next_flatten_id()
+        held = Position(symbol, qty, Decimal(0))
+
+        def place(client: AccountClient) -> str:
+            order = slice_towards_flat(client, held, name)
+            if order is None:
+                raise DeskError(f"position of {symbol} is {qty}, less than one lot")
+            client.place_immediate(order)
+            return f"{order.side.value} {order.qty} reduce-only as {name}"
+
+        return await self._read(place)
+
     async def read_open(self) -> OpenOrders:
         from bot.domain.order import OWN_PREFIX
 

@@ -281,27 +281,30 @@ class KillSwitch:
         An unknown outcome needs no probe: the order ends at once, cannot turn the position, and the next read tells.
         """
         try:
-            instrument = self._client.instrument(position.symbol)
-            top = self._client.top_of_book(position.symbol)
-            lots = min(instrument.lots_floor(abs(position.qty)), instrument.lots_floor(instrument.qty_max))
-            if lots == 0:
+            order = slice_towards_flat(self._client, position, attempt.next_flatten_id(), self._band)
+            if order is None:
                 attempt.note(f"position of {position.symbol} is {position.qty}, less than one lot")
                 return
-            if position.qty > 0:
-                side, ticks = Side.SELL, instrument.ticks_ceil(top.bid * (1 - self._band))
-            else:
-                side, ticks = Side.BUY, instrument.ticks_floor(top.ask * (1 + self._band))
-            self._client.place_immediate(
-                ImmediateOrder(
-                    attempt.next_flatten_id(),
-                    position.symbol,
-                    side,
-                    instrument.qty(lots),
-                    instrument.price(ticks),
-                )
-            )
+            self._client.place_immediate(order)
         except VenueError as error:
             attempt.note(f"flatten of {position.symbol} failed: {error}")
+
+
+def slice_towards_flat(
+    client: Client, position: Position, client_order_id: str, band: Decimal = FLATTEN_BAND_BPS / 10_000
+) -> ImmediateOrder | None:
+    """The largest slice of the position that one order takes, limited by `band` (a share) around the opposite touch as
+    it is now; None where it is less than one lot. Raises VenueError."""
+    instrument = client.instrument(position.symbol)
+    top = client.top_of_book(position.symbol)
+    lots = min(instrument.lots_floor(abs(position.qty)), instrument.lots_floor(instrument.qty_max))
+    if lots == 0:
+        return None
+    if position.qty > 0:
+        side, ticks = Side.SELL, instrument.ticks_ceil(top.bid * (1 - band))
+    else:
+        side, ticks = Side.BUY, instrument.ticks_floor(top.ask * (1 + band))
+    return ImmediateOrder(client_order_id, position.symbol, side, instrument.qty(lots), instrument.price(ticks))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -88,8 +88,16 @@ class CheckContext(Protocol):
         """Whether the same shadow run twice gave the same report to the byte; None where it was not made (yet)."""
 
     @property
+    def attempt_net_quote(self) -> Decimal | None:
+        """Net result of this attempt since its launch, by the bot's ledger; None where the bot does not tell it."""
+
+    @property
     def candidate_net_quote(self) -> Decimal | None:
         """Net result of all live attempts of this candidate in the last 24 hours; None where one of them is unknown."""
+
+    @property
+    def stage_net_quote(self) -> Decimal | None:
+        """Net result of all attempts of this candidate at this stage, from their launches on; None as above."""
 
     @property
     def kill_switch_runs(self) -> int | None:
@@ -117,7 +125,7 @@ class CheckContext(Protocol):
 
     @property
     def told_error(self) -> str:
-        """Why one of the last three is missing."""
+        """Why drills, the repeated run or a result is missing."""
 
     @property
     def statement_stale(self) -> bool | None:
@@ -155,7 +163,9 @@ class CheckFacts:
     drills_missing: int | None = None
     part_s: float | None = None
     report_repeats: bool | None = None
+    attempt_net_quote: Decimal | None = None
     candidate_net_quote: Decimal | None = None
+    stage_net_quote: Decimal | None = None
     told_error: str = ""
     statement_stale: bool | None = None
     margin_ratio: Decimal | None = None
@@ -262,11 +272,23 @@ def _report_repeats(context: CheckContext) -> Answer:
     return _flag(context.report_repeats)
 
 
+def _attempt_pnl(context: CheckContext) -> Answer:
+    return _result(context.attempt_net_quote, context)
+
+
 def _candidate_pnl_24h(context: CheckContext) -> Answer:
-    if context.candidate_net_quote is None:
+    return _result(context.candidate_net_quote, context)
+
+
+def _stage_pnl(context: CheckContext) -> Answer:
+    return _result(context.stage_net_quote, context)
+
+
+def _result(net_quote: Decimal | None, context: CheckContext) -> Answer:
+    if net_quote is None:
         # Nothing that the bot does or leaves undone: what is missing stands in our own record.
         return Answer(None, Cause.SOURCE_ERROR, context.told_error or "the result of an attempt is not known")
-    return Answer(context.candidate_net_quote)
+    return Answer(net_quote)
 
 
 def _margin_ratio(context: CheckContext) -> Answer:
@@ -317,6 +339,10 @@ CHECKS: Final[Mapping[str, Check]] = {
     "alerts_firing": Check(_alerts_firing, "count", "Alerts about this bot that fire now, by Prometheus' own word."),
     "backup_is_whole": Check(
         _backup_is_whole, "flag", "The newest restored backup has every row, and its chains hold."
+    ),
+    "attempt_pnl": Check(_attempt_pnl, "quote", "Net result of this attempt since its launch, by the bot's ledger."),
+    "stage_pnl": Check(
+        _stage_pnl, "quote", "Net result of all attempts of the candidate at this stage since their launches."
     ),
     "candidate_pnl_24h": Check(
         _candidate_pnl_24h, "quote", "Net result of all live attempts of the candidate in the last 24 hours."

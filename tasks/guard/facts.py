@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.guard.state import Active, GuardState
-from tasks.record_tables import StageRun, utc_now
+from tasks.guard.results import NotKnownError
+from tasks.guard.state import Active, GuardState, now_ms
+from tasks.record import Record
 
-DAY = timedelta(hours=24)
-RESULT = "pnl_guard"
-"""The criterion whose last value is what an attempt came to, net, quote."""
+RESULTS = frozenset({"attempt_pnl", "candidate_pnl_24h", "stage_pnl"})
+"""The checks that ask what attempts came to."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,9 @@ class ToldFacts:
 
     drills_missing: int | None = None
     report_repeats: bool | None = None
+    attempt_net_quote: Decimal | None = None
     candidate_net_quote: Decimal | None = None
+    stage_net_quote: Decimal | None = None
     error: str = ""
 
 
@@ -34,18 +35,19 @@ async def told_facts(
     guard: GuardState, active: Active, status: Mapping[str, Any], asked: Collection[str | None]
 ) -> ToldFacts:
     """Only what a criterion asks for is looked up. Never raises for a record that is away."""
-    error, drills, repeats, net = "", None, None, None
+    error, drills, repeats, net = "", None, None, _Net()
     try:
         if "drills_passed" in asked:
             drills = await _drills_missing(guard, active)
-        if "candidate_pnl_24h" in asked:
-            net, error = await _candidate_net(guard, active, status)
+        if not RESULTS.isdisjoint(asked):
+            net = await _net(guard, active, status)
+            error = net.error
     except SQLAlchemyError as failure:
         error = f"the record could not be read: {str(failure).splitlines()[0]}"
     if "report_repeats" in asked:
         repeats, said = read_repeat(repeat_file(active))
         error = error or said
-    return ToldFacts(drills, repeats, net, error)
+    return ToldFacts(drills, repeats, net.attempt, net.candidate, net.stage, error)
 
 
 def part_s(active: Active) -> float | None:
@@ -63,36 +65,42 @@ async def _drills_missing(guard: GuardState, active: Active) -> int:
     return sum(one.name not in passed for one in active.stage.drills)
 
 
-async def _candidate_net(guard: GuardState, active: Active, status: Mapping[str, Any]) -> tuple[Decimal | None, str]:
-    """All live attempts of this digest that ended in the last 24 hours, and this one by the bot's own word."""
+class _Net(NamedTuple):
+    """Results, quote: of this attempt by the bot's own word, of the candidate's last 24 hours, of the stage."""
+
+    attempt: Decimal | None = None
+    candidate: Decimal | None = None
+    stage: Decimal | None = None
+    error: str = ""
+
+
+async def _net(guard: GuardState, active: Active, status: Mapping[str, Any]) -> _Net:
     own = status.get("pnl")
     try:
         net = Decimal(str(own["net"])) if isinstance(own, dict) else None
     except (KeyError, InvalidOperation):
         net = None
     if net is None:
-        return None, "the bot does not tell its result"
-    earlier = await guard.store.call(guard.store.record.stage_runs)
-    since = utc_now() - DAY
-    for run in earlier:
-        if _counts(run, active) and run.ended_at is not None and run.ended_at >= since:
-            value = await guard.store.call(_result_of, guard, run)
-            if value is None:
-                return None, f"what {run.rollout}/{run.stage} attempt {run.attempt} came to is not known"
-            net += value
-    return net, ""
+        return _Net(error="the bot does not tell its result")
+    return await guard.store.call(_pooled, guard.store.record, active, net)
 
 
-def _counts(run: StageRun, active: Active) -> bool:
-    """An attempt of this candidate that traded with money, other than this one."""
+def _pooled(record: Record, active: Active, net: Decimal) -> _Net:
+    """With every attempt of this candidate that traded with money, on whatever account."""
     live = {stage.id for stage in active.plan.stages if stage.env == "live"}
-    return run.candidate == active.row.candidate and run.id != active.id and run.stage in live and run.run is not None
+    runs = record.attempts_of(active.row.candidate)
+    others = [run for run in runs if run.id != active.id and run.stage in live and run.run is not None]
+    asked = (record, active.row, net, others, now_ms())
+    candidate, why = _or_why(lambda: active.results.of_24_h(*asked))
+    stage, why_not = _or_why(lambda: active.results.of_stage(*asked))
+    return _Net(net, candidate, stage, why or why_not)
 
 
-def _result_of(guard: GuardState, run: StageRun) -> Decimal | None:
-    """The last that was known of it: once the bot is gone its result is measured as unknown."""
-    value = guard.store.record.last_known_value(run.id or 0, RESULT)
-    return None if value is None else Decimal(value)
+def _or_why(ask: Callable[[], Decimal]) -> tuple[Decimal | None, str]:
+    try:
+        return ask(), ""
+    except NotKnownError as failure:
+        return None, str(failure)
 
 
 def repeat_file(active: Active) -> Path | None:

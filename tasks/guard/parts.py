@@ -9,31 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from bot.journal import JournalError
 from gates.course import Happening, next_step
 from gates.decision import Action, Decision
 from gates.sources.tables import totals_of
-from tasks.account_file import load_account
 from tasks.guard.closing import end_stage
 from tasks.guard.grants import Fenced, next_epoch, renew_once
+from tasks.guard.plateau import STEPPED_DOWN, begin_proof
 from tasks.guard.state import Active, GuardState, now_ms, said
-from tasks.record import iso
 from tasks.record_tables import StagePart, utc_now
 from tasks.record_writer import EpochLost, Notice
-from tasks.rollback import DeskError
-from tasks.venue_desk import VenueDesk
 
 log = logging.getLogger("slipway.guard.parts")
-LOOK_EVERY_S = 0.5
-STEPPED_DOWN = "stepped_down"
 
 
 async def begin_watch(guard: GuardState, active: Active, happening: Happening) -> bool:
@@ -102,7 +94,7 @@ async def step_down(guard: GuardState, active: Active, decision: Decision) -> No
         return said(active, STEPPED_DOWN, words, epoch)
 
     if await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN, told):
-        guard.spawn(_prove_within(guard, active, guard.epoch), "prove the plateau")
+        begin_proof(guard, active)
 
 
 async def _enter(
@@ -173,49 +165,3 @@ def _row(active: Active, number: int, epoch: int) -> StagePart:
         total_max_quote=f"{stage.total_max_quote:f}",
         epoch=epoch,
     )
-
-
-async def _prove_within(guard: GuardState, active: Active, epoch: int) -> None:
-    """Reads the venue until every position lies within the plateau; what does not come there in time is closed flat."""
-    limit_quote, until = active.stage.inventory_max_quote, time.monotonic() + active.stage.proof_deadline_s
-    desk = VenueDesk(
-        lambda: active.known_access or load_account(guard.folder.root, guard.account), active.whole.symbols
-    )
-    seen = "not read yet"
-    try:
-        while active.row.epoch == epoch and active.closing is None:
-            try:
-                held = await _held_quote(desk, active)
-            except DeskError as error:
-                seen = str(error)
-            else:
-                seen = ", ".join(f"{symbol} {quote:.2f}" for symbol, quote in held.items())
-                if all(quote <= limit_quote for quote in held.values()):
-                    proof = {"held_quote": seen, "limit": f"{limit_quote:f}", "read_at": iso(utc_now())}
-                    guard.store.tell("plateau proven", partial(guard.store.record.prove_part, active.id, proof))
-                    return
-            if time.monotonic() >= until:
-                wanted = f"at most {limit_quote:f} per symbol within {active.stage.proof_deadline_s:g} s"
-                end_stage(
-                    guard,
-                    active,
-                    Decision(Action.ROLL_BACK, "candidate", "step_down", None, wanted, (), now_ms(), f"held: {seen}"),
-                )
-                return
-            await asyncio.sleep(LOOK_EVERY_S)
-    finally:
-        desk.close()
-
-
-async def _held_quote(desk: VenueDesk, active: Active) -> dict[str, Decimal]:
-    """Symbol → the size of its position at the mid, quote. Raises DeskError."""
-    positions = await desk.read_positions()
-    held: dict[str, Decimal] = {}
-    for symbol in active.whole.symbols:
-        qty = abs(positions[symbol])
-        if qty:
-            top = await desk.read(lambda client, symbol=symbol: client.top_of_book(symbol))  # type: ignore[misc]
-            held[symbol] = qty * (top.bid + top.ask) / 2
-        else:
-            held[symbol] = Decimal(0)
-    return held

@@ -17,6 +17,7 @@ from tasks.guard.closing import by_no_go, continue_closing, end_stage
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.history import restored_history
 from tasks.guard.launching import adopt, launch
+from tasks.guard.plateau import resume_proof
 from tasks.guard.state import Active, GuardState, PlanChanged, load_active, load_for_closing, now_ms
 from tasks.launch import BotProcess, find_bots, read_ready_line
 from tasks.operate import Operator
@@ -125,6 +126,7 @@ async def _take_up(guard: GuardState, active: Active) -> None:
             return
         active.launching = True
         guard.spawn(adopt(guard, active), "adopt")
+        await resume_proof(guard, active)
     elif active.step is Step.PROMOTING:
         _know_bot(active)
         steps = await guard.store.call(guard.store.record.rollback_steps, active.id)

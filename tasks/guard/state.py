@@ -18,6 +18,7 @@ from gates.stages import Plan, PlanError, Stage, criteria_of, load_plan, plan_di
 from tasks.account_file import AccountAccess, AccountFileError, load_account
 from tasks.guard.drilled import Drilled
 from tasks.guard.exposition import Exposition
+from tasks.guard.results import Results
 from tasks.guard.store import Store
 from tasks.launch import BotProcess
 from tasks.operate import Limits, Operator
@@ -75,6 +76,8 @@ class Active:
     drilled: Drilled = field(default_factory=Drilled)
     told: set[str] = field(default_factory=set)
     """Faults that were recorded already: what is asked again and again is told once."""
+    results: Results = field(default_factory=Results)
+    """What the candidate's attempts came to, as far as it cannot change any more."""
     stage: Stage = field(init=False)
 
     def __post_init__(self) -> None:

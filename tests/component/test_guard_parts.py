@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +17,11 @@ from gates.decision import Action, Decision
 from gates.stages import ROOT, Plan, load_plan
 from gates.windows import PromotionWindows
 from tasks.guard.beginning import _refuse_unfit
-from tasks.guard.facts import told_facts
 from tasks.guard.parts import first_part, may_step_down, next_part, step_down
 from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.operate import GrantAnswer, Limits, Operator
-from tasks.record_tables import MeasurementRow, Rollout, StagePart, StageRun, utc_now
+from tasks.record_tables import Rollout, StagePart, StageRun, utc_now
 from tests.support.guard_parts import TOLD, activate, guard_at, never_close, writing
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
@@ -202,40 +200,3 @@ def test_the_same_part_under_the_same_epoch_is_entered_once(tmp_path: Path) -> N
         assert [one.number for one in guard.store.record.parts(1)] == [0, 1]
 
     _run(tmp_path / "home", "judged", 0, twice)
-
-
-# ---- the candidate's budget ------------------------------------------------------------------------------------------
-
-
-def _attempt(guard: GuardState, net: str | None, ago_h: float, *, stage: str = "scale-up") -> None:
-    """An earlier attempt of the candidate: its result, then what is measured once its bot is gone."""
-    record = guard.store.record
-    ended = {"step": "parked", "ended_at": utc_now() - timedelta(hours=ago_h), "run": "x", "stage": stage}
-    named = {"rollout": "r", "account": "a", "attempt": 1, "candidate": "c", "plan_path": "/p"}
-    with record.writing() as session:
-        run = StageRun(**{**named, **ended})
-        session.add(run)
-        session.flush()
-        common = {"stage_run_id": run.id, "criterion_id": "pnl_guard", "phase": "guard"}
-        if net is not None:
-            session.add(MeasurementRow(**common, at_ms=1, outcome="PASS", value=net))
-        session.add(MeasurementRow(**common, at_ms=2, outcome="UNKNOWN", cause="stale"))
-
-
-def test_a_loss_budget_is_the_candidates_over_all_its_attempts_of_a_day(tmp_path: Path) -> None:
-    asked = {"candidate_pnl_24h"}
-
-    async def looked_up(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
-        _attempt(guard, "-300.5", 2)
-        _attempt(guard, "-100", 25)
-        _attempt(guard, "-50", 1, stage="shadow")
-        told = await told_facts(guard, active, {"pnl": {"net": "-20"}}, asked)
-        assert (told.candidate_net_quote, told.error) == (Decimal("-320.5"), ""), "a day old, and simulated fills: no"
-        silent = await told_facts(guard, active, {}, asked)
-        assert (silent.candidate_net_quote, silent.error) == (None, "the bot does not tell its result")
-        _attempt(guard, None, 3)
-        unknown = await told_facts(guard, active, {"pnl": {"net": "-20"}}, asked)
-        assert unknown.candidate_net_quote is None, "what is not known is not nothing"
-        assert "is not known" in unknown.error
-
-    _run(tmp_path / "home", "watch", 0, looked_up)

@@ -79,6 +79,7 @@ TESTNET_48_H: Bands = {
     "net_bps": (">= 0", "< -10"),
 }
 LIVE: Bands = {
+    "attempt_pnl": ("", "< -500"),
     "candidate_pnl_24h": ("", "< -500"),
     "order_latency_p99": ("< 500", "> 1000"),
     "order_latency_p99_target": ("< 100", ""),
@@ -86,6 +87,7 @@ LIVE: Bands = {
 CANARY: Bands = {
     "filled": ("> 10", ""),
     "pnl_guard": (">= -50", "< -100"),
+    "stage_pnl": ("", "< -100"),
     "pnl": (">= -50", "< -100"),
     "uptime": ("> 0.995", ""),
 }
@@ -95,6 +97,7 @@ SOAK: Bands = {
     "active_orders": ("<= 4", ""),
     "filled": ("> 100", ""),
     "pnl_guard": (">= -200", "< -500"),
+    "stage_pnl": ("", "< -500"),
     "pnl": (">= -200", "< -500"),
     "edge": ("> 3.0", ""),
     "fill_rate": ("> 0.1", ""),
@@ -107,6 +110,7 @@ SOAK: Bands = {
 SCALE_UP: Bands = {  # the table has no row for it; a step is judged by what the soak was
     "filled": ("> 100", ""),
     "pnl_guard": (">= -200", "< -500"),
+    "stage_pnl": ("", "< -500"),
     "pnl": (">= -200", "< -500"),
     "fill_rate": ("> 0.1", ""),
     "uptime": ("> 0.99", ""),
@@ -128,10 +132,10 @@ STAGES: dict[tuple[str, str], Bands] = {
 ADVISORY = {
     *("blocked_crossing", "blocked_too_small", "kill_switch_unused", "sockets_reopened"),
     *("alerts_firing", "backup_is_whole"),
-    *("net_bps", "order_latency_p99_target"),
+    *("net_bps", "order_latency_p99_target", "attempt_pnl"),
 }
 IN_GUARD = {
-    *("pnl_guard", "candidate_pnl_24h", "crossing_orders", "taker_fills", "recon_divergences"),
+    *("pnl_guard", "stage_pnl", "candidate_pnl_24h", "crossing_orders", "taker_fills", "recon_divergences"),
     "orders_are_placed",
 }
 
