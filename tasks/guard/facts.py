@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tasks.guard.results import NotKnownError
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.record import Record
+from tasks.record_tables import utc_now
 
 RESULTS = frozenset({"attempt_pnl", "candidate_pnl_24h", "stage_pnl"})
 """The checks that ask what attempts came to."""
