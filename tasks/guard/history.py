@@ -30,7 +30,8 @@ async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     else:
         started_at_ms = min((row.at_ms for row in rows), default=at_ms)
     history = told_again(active.criteria, rows, latest, started_at_ms, at_ms)
-    return replace(history, lasts_s=active.stage.lasts_s, blind_before_ms=blind_before_ms)
+    share = float(active.plan.blind_share)
+    return replace(history, lasts_s=active.stage.lasts_s, blind_share=share, blind_before_ms=blind_before_ms)
 
 
 def told_again(
