@@ -73,7 +73,7 @@ class Replayed:
 
     @property
     def same(self) -> bool:
-        return all(one.same for one in (*self.measurements, *self.verdicts))
+        return all(one.same for one in self.measurements) and all(one.same for one in self.verdicts)
 
 
 def replay(folder: Path) -> Replayed:
