@@ -36,9 +36,22 @@ FAILURES = (
 
 def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_file: Path) -> int:
     """Runs it. Ctrl-C or SIGTERM: trading is stopped with proof and the stack taken down; exit 130."""
+    wish = wish_of(options, plan, plan_file)
+    view = View(sys.stderr if options.json else sys.stdout)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return _run(folder, wish, view)
+    except KeyboardInterrupt:
+        return _interrupted(folder, view)
+
+
+def wish_of(options: argparse.Namespace, plan: Plan, plan_file: Path) -> Wish:
+    """What the command line asks for. A fault without a stage happens at the stage that is run, in all five at the
+    canary."""
     fault, _, at = (options.fault or "").partition("@")
     fault_stage = at or (FAULT_STAGE if options.stage == FULL else options.stage)
-    wish = Wish(
+    return Wish(
         plan,
         plan_file,
         options.market,
@@ -49,13 +62,6 @@ def run_demo(folder: StateFolder, options: argparse.Namespace, plan: Plan, plan_
         as_json=options.json,
         faults=Path(options.faults) if options.faults else None,
     )
-    view = View(sys.stderr if options.json else sys.stdout)
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job has it ignored
-        signal.signal(number, signal.default_int_handler)
-    try:
-        return _run(folder, wish, view)
-    except KeyboardInterrupt:
-        return _interrupted(folder, view)
 
 
 def _run(folder: StateFolder, wish: Wish, view: View) -> int:

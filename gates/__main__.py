@@ -1,7 +1,7 @@
 """The `gates` command: `lint` refuses gates that cannot do their work and lists what cannot be measured yet, `evaluate`
-judges once, `list` shows them.
+judges once, `replay` judges a folder of evidence again, `list` shows them.
 
-Exit codes: 0 GO (or nothing to refuse), 1 a verdict that is not GO, 2 bad input.
+Exit codes: 0 GO (or nothing to refuse, or all as it was), 1 a verdict that is not GO (or not what it was), 2 bad input.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from bot.command_line import Parser
 from bot.settings_file import ConfigError
 from gates.approvers import ApproversError
 from gates.criteria import CriteriaError, Criterion, load_criteria
+from gates.evidence_folder import MANIFEST, EvidenceError, sha256_of
 from gates.judge import Measurement, Verdict, Word, judge, plain, verdict
 from gates.lint import lint_file, lint_not_yet, lint_plan, refused_queries
 from gates.promql import Selector
+from gates.replay import replay
+from gates.replay_view import as_json, lines_of
 from gates.sources.checks import CHECKS
 from gates.sources.prometheus import PrometheusSource
 from gates.sources.tables import measure_tables
@@ -41,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.run(chosen))
-    except (CriteriaError, PlanError, ApproversError, ConfigError, InputError) as error:
+    except (CriteriaError, PlanError, ApproversError, ConfigError, EvidenceError, InputError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
 
 
 def _parser() -> Parser:
     parser = Parser(prog="gates", description="Criteria: refuse bad ones, judge once, show them.")
-    commands = parser.add_subparsers(required=True, metavar="lint | evaluate | list")
+    commands = parser.add_subparsers(required=True, metavar="lint | evaluate | replay | list")
     lint = commands.add_parser("lint", help="refuse gates that cannot do their work")
     lint.add_argument("files", nargs="*", type=Path, metavar="FILE", help="criteria files and checklists")
     lint.add_argument(
@@ -76,6 +79,10 @@ def _parser() -> Parser:
     evaluate.add_argument("--phase", choices=["preflight", "guard", "final", "kpi"], help="this phase alone")
     evaluate.add_argument("--json", action="store_true", help="JSON instead of a table")
     evaluate.set_defaults(run=_evaluate)
+    again = commands.add_parser("replay", help="judge a folder of evidence again, offline, from the samples in it")
+    again.add_argument("folder", type=Path, metavar="EVIDENCE", help="a stage's folder of evidence, or its judged part")
+    again.add_argument("--json", action="store_true", help="JSON instead of a table")
+    again.set_defaults(run=_replay)
     listing = commands.add_parser("list", help="show the criteria of files, and the named checks")
     listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="criteria files (default: the checks)")
     listing.add_argument("--json", action="store_true", help="JSON instead of a table")
@@ -138,6 +145,18 @@ async def _measure(
     order = {one.id: at for at, one in enumerate(criteria)}
     readings.sort(key=lambda reading: order[reading.criterion_id])
     return [judge(by_id[reading.criterion_id], reading, at_ms) for reading in readings]
+
+
+def _replay(chosen: argparse.Namespace) -> int:
+    found = replay(chosen.folder)
+    digest = sha256_of(chosen.folder / MANIFEST)
+    if chosen.json:
+        print(json.dumps({"digest": digest, "same": found.same, **as_json(found)}, indent=1))
+    else:
+        for line in lines_of(found):
+            print(line)
+        print(f"evidence {digest[:12]}: {'as it was judged' if found.same else 'NOT as it was judged'}")
+    return 0 if found.same else 1
 
 
 def _list(chosen: argparse.Namespace) -> int:

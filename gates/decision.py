@@ -76,9 +76,10 @@ FORGIVEN_S: Final = 600.0
 comes back again and again without ever looking cannot put a decision off for longer than this: ten minutes blind end a
 stage at once."""
 
-BLIND_SHARE: Final = 0.2
+BLIND_SHARE: Final = 0.05
 """Blindness in slices: the UNKNOWN times of one criterion together may not exceed this share of what the stage lasts,
-or its `unknown_deadline_s` where that is longer. Each slice alone may be shorter than any deadline."""
+or its `unknown_deadline_s` where that is longer. Each slice alone may be shorter than any deadline. A plan for the
+simulated venue, whose stages last seconds, may bear more (`blind_share`)."""
 
 
 class SignOffEnd(StrEnum):
@@ -128,7 +129,8 @@ class GuardHistory:
 
     `resumed_at_ms`: since when the guard that asks has been there, where it is not the one that launched the bot; its
     history is then the stored measurements told again (`after`), so that no streak begins anew with a guard.
-    `lasts_s`: how long the stage is to be watched, which says how much blindness in slices it bears. `blind_before_ms`:
+    `lasts_s`: how long the stage is to be watched, which says with `blind_share` how much blindness in slices it bears.
+    `blind_before_ms`:
     of each criterion what an earlier guard had counted of that before what is told again here.
     """
 
@@ -136,6 +138,7 @@ class GuardHistory:
     streaks: Mapping[str, Streak] = field(default_factory=dict)
     resumed_at_ms: int | None = None
     lasts_s: float = 0.0
+    blind_share: float = BLIND_SHARE
     blind_before_ms: Mapping[str, int] = field(default_factory=dict)
 
     def blind_ms(self, criterion_id: str) -> int:
@@ -170,8 +173,8 @@ def decide_guard(criteria: Sequence[Criterion], history: GuardHistory, at_ms: in
     """The first guard criterion broken decides; ties go by the order in the file; the others are listed.
 
     Broken is: FAIL for `for_s`, or UNKNOWN (or not measured at all) for `unknown_deadline_s`; what was never known
-    since the launch has FIRST_ANSWER_S more; or UNKNOWN in slices for more than BLIND_SHARE of the stage. Advisory ones
-    and other phases decide nothing.
+    since the launch has FIRST_ANSWER_S more; or UNKNOWN in slices for more than `blind_share` of the stage. Advisory
+    ones and other phases decide nothing.
     """
     broken = [
         decision
@@ -249,7 +252,7 @@ def _blind(criterion: Criterion, streak: Streak | None, history: GuardHistory, a
 
 def _blind_in_slices(criterion: Criterion, history: GuardHistory, at_ms: int) -> Decision | None:
     """UNKNOWN again and again, each time for less than its deadline: not much of the stage was seen all the same."""
-    allowed_s = max(criterion.unknown_deadline_s, history.lasts_s * BLIND_SHARE)
+    allowed_s = max(criterion.unknown_deadline_s, history.lasts_s * history.blind_share)
     blind_ms = history.blind_ms(criterion.id)
     if blind_ms <= _ms(allowed_s):
         return None

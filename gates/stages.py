@@ -169,8 +169,9 @@ class Plan(_Part):
     `measure_every_s` is the guard's round; `stale_after_s` the greatest age of a scrape that is believed;
     `attempts_max` how often one digest may try a stage. `max_age_s`: how old the preflight that people signed over may
     be at the launch (past it no launch is accepted, and a stage that waits for one is parked), and how old an earlier
-    stage's promotion may be. `incumbent_account`: where the version trades that is in production now; a rollout on it
-    is refused. `promotion`: when may be promoted.
+    stage's promotion may be. `blind_share`: how much of a watch may go unseen through no fault of the candidate; it is
+    prolonged by that at most, once, and parked past it; more than 0.05 is for the simulated venue. `incumbent_account`:
+    where the version trades that is in production now; a rollout on it is refused. `promotion`: when may be promoted.
     """
 
     schema_version: Literal[1]
@@ -187,6 +188,7 @@ class Plan(_Part):
     recv_window_ms: Annotated[int, Field(ge=500, le=60_000)] = 5000
     quote_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 250
     attempts_max: Count = 3
+    blind_share: Annotated[Decimal, Field(gt=0, le=1)] = Decimal("0.05")
     max_age_s: Seconds = 30 * 86_400
     incumbent_account: Annotated[str, Field(min_length=1, max_length=61)] | None = None
     promotion: PromotionWindows = PromotionWindows()
@@ -202,6 +204,8 @@ class Plan(_Part):
                 raise ValueError(f"stage {stage.id} is live at {self.venue} without a checklist; allowed: one is named")
         if self.stale_after_s < 2 * self.scrape_every_s:
             raise ValueError(f"stale_after_s {self.stale_after_s:g}; allowed: at least two scrapes")
+        if self.venue != "simulated" and self.blind_share > Decimal("0.05"):
+            raise ValueError(f"blind_share {self.blind_share} at venue {self.venue}; allowed: at most 0.05")
         if self.venue != "simulated" and (fault := self._skips()):
             raise ValueError(fault)
         for number, stage in enumerate(self.stages):

@@ -20,9 +20,13 @@ from typing import Any
 
 from sqlmodel import SQLModel
 
+from bot.settings_file import ConfigError
+from gates.approvers import ApproversError
+from gates.criteria import CriteriaError
+from gates.evidence_folder import CRITERIA, MANIFEST, sha256_of
+from gates.stages import PlanError, criteria_of, each_part, load_plan, plan_digest
 from tasks.evidence_page import render_page
 from tasks.evidence_plots import draw_plots
-from tasks.evidence_process import MANIFEST, sha256_of
 from tasks.evidence_series import Series, read_series
 from tasks.measured import measured_until_stopped
 from tasks.post_mortem import files_of, left_out_of, save_post_mortem
@@ -52,6 +56,7 @@ class Gathered:
     chain: ChainReport
     data_check: dict[str, Any] | None
     series: Series
+    criteria: dict[str, Any]
 
 
 def gather(record: Record, stage_run_id: int, ends: str, prometheus_url: str) -> Gathered:
@@ -75,6 +80,7 @@ def gather(record: Record, stage_run_id: int, ends: str, prometheus_url: str) ->
         chain=record.verify_chain(run.account),
         data_check=_data_check(state_dir),
         series=read_series(run, state_dir, prometheus_url),
+        criteria=_criteria(run, rollout.plan_digest if rollout else ""),
     )
 
 
@@ -90,6 +96,7 @@ def write_evidence(out: Path, found: Gathered, logs: Path | None = None, prometh
     contents = {
         "record.json": _pretty({"chain": vars(found.chain), "entries": found.entries}),
         "measurements.json": _pretty(found.measurements),
+        CRITERIA: _pretty(found.criteria),
         "verdict.json": _pretty(
             {
                 "stage_run": _plain(found.run),
@@ -121,6 +128,19 @@ def write_evidence(out: Path, found: Gathered, logs: Path | None = None, prometh
     text = _pretty(manifest)
     _replace(out / MANIFEST, text)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _criteria(run: StageRun, signed: str) -> dict[str, Any]:
+    """The criteria of each part, as they were signed, so that `gates replay` needs nothing but the folder."""
+    try:
+        plan = load_plan(Path(run.plan_path))
+        found = plan_digest(plan)
+        if found != signed:
+            return {"missing": f"the plan and its files are {found[:12]}, signed was {signed[:12]}"}
+        parts = each_part(plan.stage(run.stage))
+        return {"parts": [[one.model_dump(mode="json") for one in criteria_of(part)] for part in parts]}
+    except (PlanError, CriteriaError, ApproversError, ConfigError) as error:
+        return {"missing": str(error)}
 
 
 def _data_check(state_dir: Path | None) -> dict[str, Any] | None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gates.evidence_folder import MANIFEST, manifest_fault, sha256_of
 from tasks.record import Record
 from tasks.record_tables import StageRun
 from tasks.state_folder import REPOSITORY, StateFolder
 
 DEADLINE_S = 90.0
-MANIFEST = "manifest.json"
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "SLIPWAY_STACK", "MM_REDIS_PASSWORD")
 
 
@@ -98,18 +96,6 @@ def signed_evidence_fault(folder: Path, digest: str) -> str:
     try:
         if sha256_of(manifest) != digest:
             return f"{manifest} does not have the digest {digest[:12]} that was signed"
-        named = dict(json.loads(manifest.read_text(encoding="utf-8"))["files"])
-        for name, sha256 in sorted(named.items()):
-            if sha256_of(folder / name) != sha256:
-                return f"{folder / name} is not what the manifest names"
-    except FileNotFoundError as error:
-        return f"{error.filename} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{folder} cannot be read: {type(error).__name__}"
-    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    more = sorted(here - {*named, MANIFEST})
-    return f"{folder / more[0]} is not named in the manifest" if more else ""
-
-
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"{manifest} is missing" if isinstance(error, FileNotFoundError) else f"{folder} cannot be read: OSError"
+    return manifest_fault(folder)

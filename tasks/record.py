@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Engine, case, func, text
+from sqlalchemy import Engine, case, func, or_, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, select
@@ -233,6 +233,21 @@ class Record:
         )
         with self.reading() as session:
             return session.exec(query).all()
+
+    def seen_of_guards(self, stage_run_id: int, since_ms: int) -> list[tuple[str, int, str, str | None]]:
+        """(criterion, ms, outcome, cause) of guard measurements kept since then, and of each the last before it."""
+        number, at_ms = col(MeasurementRow.id), col(MeasurementRow.at_ms)
+        of_run = (col(MeasurementRow.stage_run_id) == stage_run_id, col(MeasurementRow.phase) == "guard")
+        before = (
+            sql_select(func.max(number)).where(*of_run, at_ms <= since_ms).group_by(col(MeasurementRow.criterion_id))
+        )
+        query = (
+            sql_select(col(MeasurementRow.criterion_id), at_ms, col(MeasurementRow.outcome), col(MeasurementRow.cause))
+            .where(*of_run, or_(at_ms > since_ms, number.in_(before)))
+            .order_by(number)
+        )
+        with self.reading() as session:
+            return [(name, int(at), outcome, cause) for name, at, outcome, cause in session.connection().execute(query)]
 
     def blind_before_good_ms(self, stage_run_id: int) -> dict[str, int]:
         """Of each guard criterion the ms it stood UNKNOWN, from when it was first known to its last good row.

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any
 
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
-from gates.judge import Cause, Measurement, Reading, Sample, judge
+from gates.judge import Measurement, judge
+from gates.replay import stored_reading
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.record_tables import MeasurementLatest, MeasurementRow
 
@@ -31,7 +30,8 @@ async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     else:
         started_at_ms = min((row.at_ms for row in rows), default=at_ms)
     history = told_again(active.criteria, rows, latest, started_at_ms, at_ms)
-    return replace(history, lasts_s=active.stage.lasts_s, blind_before_ms=blind_before_ms)
+    share = float(active.plan.blind_share)
+    return replace(history, lasts_s=active.stage.lasts_s, blind_share=share, blind_before_ms=blind_before_ms)
 
 
 def told_again(
@@ -59,21 +59,3 @@ def _seen_again(history: GuardHistory, seen_at_ms: Mapping[str, int]) -> list[Me
 
 def _measurement(criterion: Criterion, row: MeasurementRow) -> Measurement:
     return judge(criterion, stored_reading(row.criterion_id, row.query, row.raw), row.at_ms)
-
-
-def stored_reading(criterion_id: str, query: str, raw: Mapping[str, Any]) -> Reading:
-    """The reading that `raw_reading` stored beside its query."""
-    return Reading(
-        criterion_id=criterion_id,
-        asked_at_ms=raw["asked_at_ms"],
-        took_ms=raw["took_ms"],
-        query=query,
-        samples=tuple(
-            Sample(one["at_ms"], None if one["value"] is None else Decimal(one["value"]), one.get("labels", {}))
-            for one in raw["samples"]
-        ),
-        failure=Cause(raw["failure"]) if raw.get("failure") else None,
-        detail=raw.get("detail", ""),
-        expected_samples=raw.get("expected_samples", 0),
-        observed_samples=raw.get("observed_samples", 0),
-    )

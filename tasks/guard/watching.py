@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
 from gates.decision import Action, decide_silence, decide_unasked
+from tasks.guard.blindness import watch_is_whole
 from tasks.guard.closing import bot_died, end_stage, process_up_id
 from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
@@ -88,7 +89,7 @@ async def _course_of(guard: GuardState, active: Active) -> None:
             active.data_check = guard.spawn(run_data_check(active), "data check")
         if active.repeat_check is None and any(one.check == "report_repeats" for one in active.criteria):
             active.repeat_check = guard.spawn(repeat_run(active), "repeated run")
-        if left_s <= 0:
+        if left_s <= 0 and await watch_is_whole(guard, active):
             await guard.move(active, Happening.WATCH_OVER, watched_at=now)
 
 

@@ -15,6 +15,7 @@ import pytest
 from bot.domain.order import Side
 from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.hosts import hosts_for, override_hosts
+from gates.replay import replay
 from tasks.account_file import load_account
 from tasks.bundle import save_bundle
 from tasks.record_tables import StageRun
@@ -88,6 +89,8 @@ def _evidence_holds(stack: GuardStack, run: StageRun) -> None:
     assert "http://" not in text.replace(stack.prometheus_url, ""), "the page must open without a network"
     recorded = {entry.sha256 for entry in stack.record.evidence_files(run.id or 0)}
     assert set(manifest["files"].values()) <= recorded
+    for each in (folder, folder / "judged"):
+        assert replay(each).same, "every verdict comes out again from the samples in it"
 
 
 FAULTS = {

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from gates.parts import DrillName
+from gates.replay import replay
 from tasks.record import open_record
 from tasks.record_tables import Drill, StageRun
 from tests.support.guard_stack import GuardStack
@@ -53,6 +54,7 @@ def _promoted(stack: GuardStack, number: int, *, granted: bool = True) -> StageR
     assert stack.ask("promote", {"stage_run_id": number}).done
     run = stack.wait_step(number, ("promoted",), 40)
     proofs(stack, run, granted=granted)
+    assert replay(Path(str(run.evidence_dir))).same, "each part by its own numbers"
     return run
 
 

@@ -183,7 +183,7 @@ def _blinking(asked: Criterion, slices: int, lasts_s: float) -> GuardHistory:
     return replace(_history([asked], *({asked.id: value} for value in rounds)), lasts_s=lasts_s)
 
 
-def test_blindness_in_slices_parks_past_the_deadline_or_a_fifth_of_the_stage_whichever_is_longer() -> None:
+def test_blindness_in_slices_parks_past_the_deadline_or_a_twentieth_of_the_stage_whichever_is_longer() -> None:
     asked = criterion("pnl", unknown_deadline_s=10)
     enough = AT_MS + 60_000
     now_ms = AT_MS + 18_000
@@ -192,8 +192,8 @@ def test_blindness_in_slices_parks_past_the_deadline_or_a_fifth_of_the_stage_whi
     assert (found.action, found.reason, found.criterion_id) == (Action.PARK, "environment", "blind")
     assert (found.value, found.limit, found.others) == (12, "UNKNOWN for at most 10 s in all", ("pnl",))
     assert found.sentence.startswith("blind in slices: pnl UNKNOWN for 12.0 s in all")
-    assert decide_guard([asked], _blinking(asked, 6, lasts_s=60), now_ms).action is Action.CONTINUE
-    earlier = replace(_blinking(asked, 3, lasts_s=60), blind_before_ms={"pnl": 6001})
+    assert decide_guard([asked], _blinking(asked, 6, lasts_s=240), now_ms).action is Action.CONTINUE
+    earlier = replace(_blinking(asked, 3, lasts_s=240), blind_before_ms={"pnl": 6001})
     found = decide_guard([asked], earlier, AT_MS + 9_000)
     assert found.limit == "UNKNOWN for at most 12 s in all", "what an earlier guard could not see counts"
     shown = criterion("pnl", unknown_deadline_s=10, severity="advisory")

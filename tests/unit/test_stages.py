@@ -115,6 +115,7 @@ def test_a_bot_that_does_not_freeze_is_seen_before_the_stall_is_called_the_envir
         (("stages", 2, "id"), "soak", "allowed: each id once"),
         (("stages", 2, "inventory_max_quote"), 0, "input should be greater than 0"),
         (("stale_after_s",), 1.5, "stale_after_s 1.5; allowed: at least two scrapes"),
+        (("blind_share",), 0, "blind_share = 0: input should be greater than 0"),
     ],
 )
 def test_a_bad_plan_is_one_line_that_names_thing_value_and_allowed(
@@ -192,3 +193,11 @@ def test_a_slow_cancel_all_ends_every_stage_of_the_real_plan_and_the_smoke_plan_
     smoke, real = PLANS
     assert [outcomes(real, count) for count in (0, 1)] == [{Outcome.PASS}, {Outcome.FAIL}]
     assert [outcomes(smoke, count) for count in (0, 1, 2)] == [{Outcome.PASS}, {Outcome.PASS}, {Outcome.FAIL}]
+
+
+def test_at_a_real_venue_no_more_than_a_twentieth_of_a_watch_may_go_unseen(project: Path) -> None:
+    path = project / "configs" / "rollout.yaml"
+    assert load_plan(path).blind_share == Decimal("0.05")
+    path.write_text(path.read_text().replace("attempts_max: 3", "attempts_max: 3\nblind_share: 0.2"))
+    with pytest.raises(PlanError, match=r"blind_share 0\.2 at venue bybit; allowed: at most 0\.05"):
+        load_plan(path)

@@ -1,0 +1,38 @@
+"""The end of a watch: what of it nobody saw is made up for, once; where too much is missing, it is parked."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from gates.blind import Seen, blind_ms, decide_watched
+from gates.decision import Action
+from tasks.guard.closing import end_stage
+from tasks.guard.state import Active, GuardState, now_ms, said
+
+log = logging.getLogger("slipway.guard.blindness")
+
+
+async def watch_is_whole(guard: GuardState, active: Active) -> bool:
+    """Whether the watch, whose time is over, may be judged. Else it has been prolonged, or the stage is being parked.
+
+    From the tables alone, so that a guard that comes back finds the same. Raises what the record raises.
+    """
+    row, stage, record = active.row, active.stage, guard.store.record
+    if row.watch_from is None or row.watch_until is None:
+        return True
+    from_ms, at_ms = round(row.watch_from.timestamp() * 1000), now_ms()
+    told = await guard.store.call(record.seen_of_guards, active.id, from_ms)
+    unseen_ms = blind_ms(active.criteria, (Seen(*one) for one in told), from_ms, at_ms)
+    prolonged_s = (row.watch_until - row.watch_from).total_seconds() - stage.lasts_s
+    decision = decide_watched(unseen_ms, stage.lasts_s, active.plan.blind_share, round(prolonged_s, 3), at_ms)
+    if decision.action is Action.PARK:
+        end_stage(guard, active, decision)
+    elif decision.action is Action.PROLONG and decision.value is not None:
+        until = row.watch_until + timedelta(seconds=float(decision.value))
+        words = f"HOLD: {decision.sentence}, prolonged once by {decision.value:f} s ({decision.limit})"
+        log.warning("%s", words)
+        told_of = [said(active, "hold", words, f"blind {active.visit}")]
+        await guard.store.call(record.change_stage_run, active.id, "prolonged", told_of, watch_until=until)
+        row.watch_until = until
+    return decision.action is Action.CONTINUE
