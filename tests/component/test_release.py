@@ -6,14 +6,17 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from flows.releasing import CannotRelease, Wanted, release
 from gates.approvers import Approvers
 from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.state import GuardState, Refused
 from tasks.operate import Operator, Told
+from tasks.record import Answer, Record
 from tasks.record_audit import record_fault
 from tasks.record_tables import SignOff
 from tasks.release import Bot, ReleaseDesk, Word
@@ -246,3 +249,59 @@ def test_where_no_bot_runs_there_is_nothing_to_release(tmp_path: Path) -> None:
 
     asyncio.run(work())
     asked.guard.store.close()
+
+
+class Answers:
+    """A record with open stage runs, in whose inbox the guard's answer is already there."""
+
+    def __init__(self, answer: Answer, *rollouts: str) -> None:
+        self._answer = answer
+        self._runs = [SimpleNamespace(rollout=name, stage="canary", account="a", step="watch") for name in rollouts]
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def stage_runs(self) -> list[SimpleNamespace]:
+        return self._runs
+
+    def submit(self, account: str, kind: str, payload: dict[str, Any], key: str) -> int:
+        self.asked.append((kind, payload))
+        return 1
+
+    def answer(self, number: int) -> Answer:
+        return self._answer
+
+
+def _release(record: Answers, *, request_id: str | None = None, rollout: str | None = None) -> int:
+    return release(cast(Record, record), Wanted(request_id, "ada", "123456", "why", "*", False, rollout))
+
+
+def test_the_commands_ask_the_guard_and_say_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = Answers(Answer(1, "done", "", {"request_id": "release-1", "covers": ["operator_hold"]}), "r")
+    assert _release(asked) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "release-1: ada asks to release operator_hold of r/canary",
+        "another person: rollout resume-confirm release-1 --by NAME --code NNNNNN",
+    ]
+    said = {"person": "ada", "code": "123456", "comment": "why", "consent": False}
+    assert asked.asked == [("release_ask", {**said, "stop": "*", "kind": "resume"})]
+    refused = Answers(Answer(1, "refused", "wrong code (4 tries left)", {}), "r")
+    assert _release(refused, request_id="release-1") == 1
+    assert capsys.readouterr().out == "rollout: refused: wrong code (4 tries left)\n"
+    assert refused.asked[0][0] == "release_confirm"
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "named", "said"),
+    [
+        ((), None, "--rollout: none given; allowed: none has a stage that is open"),
+        (("r", "s"), None, "--rollout: none given, and several are open; allowed: r, s"),
+        (("r", "s"), "t", "--rollout: t; allowed: r, s"),
+    ],
+)
+def test_whose_bot_is_meant_is_asked_where_it_is_not_plain(
+    rollouts: tuple[str, ...], named: str | None, said: str
+) -> None:
+    record = Answers(Answer(1, "done", "", {}), *rollouts)
+    with pytest.raises(CannotRelease) as caught:
+        _release(record, rollout=named)
+    assert str(caught.value) == said
+    assert record.asked == []

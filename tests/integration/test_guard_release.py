@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -48,9 +50,13 @@ def test_a_held_bot_is_resumed_by_two_people_and_by_nobody_else(guard_stack: Gua
     assert direct.status_code == 403, "the operator's token alone releases nothing"
     assert state() == "HELD"
 
-    released = says("release_confirm", grace, stack.fresh_code(grace), request_id=request_id)
-    assert released.done, released.reason
-    assert released.result["released"] == ["operator_hold"]
+    confirm = [sys.executable, "-m", "flows", "resume-confirm", request_id, "--by", grace, "--comment", "so did I"]
+    done = subprocess.run(
+        [*confirm, "--code", stack.fresh_code(grace)],
+        env=stack.environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == f"{grace} confirmed {request_id}: held/canary released operator_hold\n"
     stack.until("it quotes again", lambda: state() == "RUNNING" and stack.truth()["orders"], 15)
     kinds = [entry.kind for entry in stack.record.entries(stack.account)]
     assert kinds.count("release") == 5, "every word, refused ones too"
