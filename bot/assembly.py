@@ -28,7 +28,6 @@ from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Parts
-from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_operators
 from bot.runtime.process import Process, kill_switch_publisher
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.rotation import KeyRotation
@@ -276,7 +275,7 @@ def assemble(
         config.obs.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
-        operators_of(resolved),
+        armed_for_release(resolved),
     )
     rotation = None
     if isinstance(secrets, ReaderSecrets):
@@ -371,7 +370,7 @@ def assemble_shadow(
         config.obs.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
-        operators_of(resolved),
+        armed_for_release(resolved),
     )
     return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
 
@@ -380,15 +379,9 @@ def profile_of(own: EngineParameters) -> FeeProfile:
     return FeeProfile(own.fee_maker_bps, own.fee_taker_bps, own.rebate_maker_bps)
 
 
-def operators_of(resolved: Resolved) -> Operators:
-    """Who may release a stop, and whether the process is armed for re-arming. Raises ConfigError."""
-    environment = resolved.environment
-    others = [environment[name] for name in ("MM_GRANT_TOKEN", "APPROVE_TOKEN") if environment.get(name)]
-    try:
-        people = read_operators(environment.get(OPERATORS, ""), others)
-    except OperatorsRefused as error:
-        raise ConfigError(str(error)) from error
-    return Operators(people, armed=resolved.mode != "live" or live_enabled(environment))
+def armed_for_release(resolved: Resolved) -> bool:
+    """Whether the process is armed for re-arming; only live has to be."""
+    return resolved.mode != "live" or live_enabled(resolved.environment)
 
 
 def _tell_switch(log: JsonLog) -> Callable[[str, str], None]:

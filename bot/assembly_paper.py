@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bot.assembly import EngineMetrics, Place, engine_parameters, operators_of, profile_of
+from bot.assembly import EngineMetrics, Place, armed_for_release, engine_parameters, profile_of
 from bot.assumed import fees_of
 from bot.domain.events import Started
 from bot.domain.instrument import Instrument
@@ -121,7 +121,7 @@ def assemble_paper(
         config.obs.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
-        operators_of(resolved),
+        armed_for_release(resolved),
     )
     return Process(parts, engine.known, exporter, http, grants_itself=False)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import uvloop
 
-from bot.assembly import Place, assemble, open_journal, operators_of, place_of, secrets_of
+from bot.assembly import Place, assemble, open_journal, place_of, secrets_of
 from bot.journal import JournalError, StateLock
 from bot.modes import live_enabled
 from bot.report import Span, as_text, check_report_file, frozen_at_ns, report
@@ -84,7 +84,6 @@ def _run_shadow(resolved: Resolved, flags: Mapping[str, object], report_file: Pa
 def _open_log(resolved: Resolved, flags: Mapping[str, object], clock: Clock) -> JsonLog:
     log_file = Path(str(flags["log_file"])) if "log_file" in flags else None
     secrets = [resolved.environment.get(name, "") for name in SECRET_VARIABLES]
-    secrets += operators_of(resolved).tokens.values()
     try:
         log = open_log(log_file, clock.now_ns, secrets)
     except OSError as error:

@@ -86,6 +86,7 @@ def parser() -> Parser:
     code.add_argument("--plan", default=SMOKE_PLAN, metavar="FILE", help=f"whose approvers (default {SMOKE_PLAN})")
     _add_attest(commands)
     _add_enroll(commands)
+    _add_release(commands)
     return made
 
 
@@ -102,6 +103,19 @@ def _add_enroll(commands: argparse._SubParsersAction[Parser]) -> None:
     enroll.add_argument("--code", metavar="NNNNNN", help="their one-time code, six digits, good for 30 to 60 s")
     enroll.add_argument("--plan", default=REAL_PLAN, metavar="FILE", help=f"rollout plan (default {REAL_PLAN})")
     enroll.add_argument("--account", metavar="NAME", help="venue account (default: the only one set up at the venue)")
+
+
+def _add_release(commands: argparse._SubParsersAction[Parser]) -> None:
+    ask = commands.add_parser("resume-request", help="ask to have a held bot resumed; a second person confirms it")
+    ask.add_argument("--stop", default="*", metavar="REASON", help="which stop (default: every one that holds)")
+    confirm = commands.add_parser("resume-confirm", help="confirm what another person has asked to have resumed")
+    confirm.add_argument("request", metavar="REQUEST", help="what resume-request printed")
+    for one in (ask, confirm):
+        one.add_argument("--by", required=True, metavar="NAME", help="who says so: an approver of the plan, no author")
+        one.add_argument("--code", required=True, metavar="NNNNNN", help="their one-time code, six digits")
+        one.add_argument("--comment", default="", metavar="TEXT", help="why, at most 200 characters (default: none)")
+        one.add_argument("--re-arm", action="store_true", help="one that has HALTED, with the consent it needs of both")
+        one.add_argument("--rollout", metavar="ROLLOUT", help="whose bot (default: the only rollout that is open)")
 
 
 def _add_attest(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -268,6 +282,8 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
             return _attest(folder, record, options)
         if options.command == "enroll":
             return _enroll(folder, record, options)
+        if options.command in ("resume-request", "resume-confirm"):
+            return _release(record, options)
         if options.command == "status":
             return status.print_status(folder, record, as_json=options.json)
         if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
@@ -338,6 +354,17 @@ def _enroll(folder: StateFolder, record: Record | None, options: argparse.Namesp
     try:
         return enroll(folder, record, wanted)
     except CannotEnroll as error:
+        return _refuse(str(error))
+
+
+def _release(record: Record | None, options: argparse.Namespace) -> int:
+    from flows.releasing import CannotRelease, Wanted, release
+
+    given = (getattr(options, "request", None), options.by, options.code, options.comment)
+    wanted = Wanted(*given, getattr(options, "stop", "*"), options.re_arm, options.rollout)
+    try:
+        return release(record, wanted)
+    except CannotRelease as error:
         return _refuse(str(error))
 
 

@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from flows.shown import TIMEOUT_S, api_url
-from gates.approvers import Quorum, Signature, SignOffs, load_approvers, signed_off
+from gates.approvers import Quorum, Signature, SignOffs, asked_of, load_approvers, signed_off
 from gates.stages import Plan, under_root
 from tasks.record import Record
 
@@ -58,13 +58,7 @@ class Approvals:
         get_run_logger().info("%s sign-off asked of %s", gate, ", ".join(asked))
 
     def _asked(self, gate: str) -> list[str]:
-        required = self._required(gate)
-        if not required.people_count:
-            return []
-        people = [one for one in self._people if one.name != self._plan.author]
-        if required.people_count <= len(required.roles):  # nobody without one of the roles could help
-            people = [one for one in people if set(one.roles) & set(required.roles)]
-        return [one.name for one in people]
+        return asked_of(self._required(gate), self._people, self._plan.author)
 
     def _start_one(self, client: SyncPrefectClient, gate: str, visit: int, person: str) -> UUID:
         """A run that died before the person had signed is replaced by a new one, under the next key."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import qrcode
 
@@ -91,10 +92,10 @@ def _confirm(record: Record, account: str, wanted: Wanted) -> int:
     return 0
 
 
-def _asked(record: Record, account: str, payload: dict[str, Any]) -> Answer | None:
+def _asked(record: Record, account: str, payload: Mapping[str, str | None]) -> Answer | None:
     """The guard's yes; None where it refused or did not answer, which is said."""
     try:
-        answer = ask_guard(record, account, "enroll", payload, f"enroll-{secrets.token_hex(8)}")
+        answer = ask_guard(record, account, "enroll", dict(payload), f"enroll-{secrets.token_hex(8)}")
     except GuardSilent as error:
         print(f"rollout: {error}; nobody is enrolled until it has: ask again then")
         return None

@@ -103,11 +103,16 @@ def _run_stage(
         number = begin(_Beginning(record, folder, path, plan), stage, rollout, account)
     except (PlanError, Refused, NameRefused, CannotResume) as refusal:
         return Failed(name="Refused", message=str(refusal))
-    link = f"{os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}/v2/runs/flow-run/{runtime.flow_run.id}"
-    ended = take_through(Course(record, number, plan, link))
+    ended = take_through(Course(record, number, plan, _link()))
     if ended.step == Step.PROMOTED:
         return Completed(name="Promoted", message=end_sentence(ended))
     return Failed(name="RolledBack" if ended.step == Step.ROLLED_BACK else "Parked", message=end_sentence(ended))
+
+
+def _link() -> str:
+    """Where people see this flow run; empty where no server is named."""
+    server = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    return f"{server}/v2/runs/flow-run/{runtime.flow_run.id}" if server else ""
 
 
 class _Beginning:
@@ -143,6 +148,7 @@ def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None
         "stage": stage,
         "plan": str(what.path),
         "nonce": nonce,
+        "link": _link(),
         "requested_by": f"prefect:{runtime.flow_run.name or runtime.flow_run.id}",
     }
     get_run_logger().info("rollout %s on account %s, plan %s", name, account, plan.name)

@@ -111,6 +111,16 @@ def signed_off(
     return Quorum(not missing, tuple(person.name for person in signers), tuple(missing))
 
 
+def asked_of(required: SignOffs, people: Sequence[Person], author: str | None = None) -> list[str]:
+    """Whom a gate asks: everybody whose GO could help, by name; nobody where nobody has to sign."""
+    if not required.people_count:
+        return []
+    people = [one for one in people if one.name != author]
+    if required.people_count <= len(required.roles):  # nobody without one of the roles could help
+        people = [one for one in people if set(one.roles) & set(required.roles)]
+    return [one.name for one in people]
+
+
 def can_ever_sign_off(required: SignOffs, people: Sequence[Person], author: str | None = None) -> Quorum:
     """The quorum if everybody who may sign said GO: what is missing then can never come."""
     return signed_off(required, people, [Signature(person.name, "GO") for person in people], author)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,8 +42,6 @@ class AccountAccess:
     api_secret: str = field(repr=False)
     grant_token: str = field(repr=False)
     approve_token: str = field(repr=False)
-    operators: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Name to token of the people who may release a stop; optional, and none or at least two."""
     keys: AccountKeys | None = field(default=None, repr=False, compare=False)
 
     def venue_environment(self) -> dict[str, str]:
@@ -87,9 +84,6 @@ def load_account(home: Path, account: str) -> AccountAccess:
         raise AccountFileError(f"{path}: missing {', '.join(missing)}")
     if values["account"] != account:
         raise AccountFileError(f"{path}: account is {values['account']!r}, the file's name says {account!r}")
-    people = values.get("operators", {})
-    if not isinstance(people, dict) or not all(isinstance(token, str) for token in people.values()):
-        raise AccountFileError(f"{path}: operators is no table of names and tokens")
     found = {name: str(values.get(name, "")) for name in (*FIELDS, *SECRETS)}
     keys = AccountKeys(backend_reader(os.environ)) if backed else None
-    return AccountAccess(**found, operators=people, keys=keys)
+    return AccountAccess(**found, keys=keys)

@@ -17,8 +17,7 @@ from gates.approvers import Approvers, Person
 from gates.checklists import Item, Said, unattested
 from tasks.record import Record
 from tasks.record_tables import Attested, utc_now
-from tasks.record_writer import RecordWriter
-from tasks.sign_off import Seeds, locked_words, too_old, tries_left_words
+from tasks.sign_off import Coded, CodeDesk
 
 EVIDENCE_MAX_BYTES = 50_000_000
 
@@ -115,30 +114,21 @@ def lacking(asked: Asked, item: Item, record: Record) -> tuple[str, ...]:
     return unattested(item, asked.approvers.people, said, asked.candidate, asked.author, utc_now())
 
 
-class AttestationDesk:
-    """Takes statements one at a time (the guard is one process, and spends each code by a unique row)."""
-
-    def __init__(self, record: RecordWriter, seeds: Seeds) -> None:
-        self._record = record
-        self._seeds = seeds
+class AttestationDesk(CodeDesk):
+    """Takes statements."""
 
     def take(self, said: Statement, asked: Asked, evidence: Evidence, now_s: float | None = None) -> Taken:
         """Accepts or refuses; either way a row says so. Never raises for what a person can send."""
         person = next((one for one in asked.approvers.people if one.name == said.person), None)
         item = next((one for one in asked.items if one.id == said.item), None)
         now_s = time.time() if now_s is None else now_s
-        reason = self._refusal_without_code(said, asked, item, person, evidence) or too_old(said.asked_at_s, now_s)
-        wrong_code = False
-        if not reason:
-            step = self._seeds.matching_step(said.person, said.code, now_s)
-            if step is None:
-                reason, wrong_code = "wrong code", True
-            elif not self._record.attest(_row(said, asked, person, evidence, ""), step):
-                reason = "this code has already served: wait for the next one"
-        if reason:
-            self._record.add_attestation(_row(said, asked, person, evidence, reason, wrong_code))
-        if wrong_code:
-            reason += tries_left_words(self._record, said.person)
+        reason = self._judge_code(
+            Coded(said.person, said.code, said.asked_at_s),
+            now_s,
+            self._refusal_without_code(said, asked, item, person, evidence),
+            lambda step: self._record.attest(_row(said, asked, person, evidence, ""), step),
+            lambda why, wrong: self._record.add_attestation(_row(said, asked, person, evidence, why, wrong)),
+        )
         return Taken(not reason, reason, lacking(asked, item, self._record) if item is not None else ())
 
     def _refusal_without_code(
@@ -156,7 +146,7 @@ class AttestationDesk:
             return f"{said.person} is {', '.join(person.roles)}; {item.id} is for {', '.join(by.roles)}"
         if not _intact(evidence.path, evidence.sha256):
             return f"evidence {evidence.path.name}: its content does not hash to {evidence.sha256[:12]}"
-        return locked_words(self._record, said.person)
+        return ""
 
 
 def _row(

@@ -24,7 +24,7 @@ from tasks.attestation import Taken
 from tasks.record import Record
 from tasks.record_tables import Attested, utc_now
 from tasks.record_writer import Notice, RecordWriter
-from tasks.sign_off import Seeds, SeedsError, locked_words, too_old, tries_left_words
+from tasks.sign_off import Coded, CodeDesk, Seeds, SeedsError
 from tasks.state_folder import write_private
 
 ISSUER: Final = "slipway"
@@ -98,12 +98,11 @@ def handed_over(folder: Path, digest: str) -> str:
     return seed
 
 
-class EnrolmentDesk:
-    """Takes enrolments and what others confirm, one at a time. Only the guard has one."""
+class EnrolmentDesk(CodeDesk):
+    """Takes enrolments and what others confirm."""
 
     def __init__(self, record: RecordWriter, seeds: Seeds, handed: Path) -> None:
-        self._record = record
-        self._seeds = seeds
+        super().__init__(record, seeds)
         self._handed = handed
 
     def enroll(self, asked: Enrolling, digest: str) -> Taken:
@@ -131,18 +130,13 @@ class EnrolmentDesk:
         """Accepts or refuses; either way a row says so. Never raises for what a person can send."""
         now_s = time.time() if now_s is None else now_s
         links = links_of(self._record, asked.person)
-        reason = self._refusal_to_confirm(asked, said, links) or too_old(said.asked_at_s, now_s)
-        wrong_code = False
-        if not reason:
-            step = self._seeds.matching_step(said.by, said.code, now_s)
-            if step is None:
-                reason, wrong_code = "wrong code", True
-            elif not self._record.attest(_row(asked, said.by, ""), step):
-                reason = "this code has already served: wait for the next one"
-        if reason:
-            self._record.add_attestation(_row(asked, said.by, reason, wrong_code))
-        if wrong_code:
-            reason += tries_left_words(self._record, said.by)
+        reason = self._judge_code(
+            Coded(said.by, said.code, said.asked_at_s),
+            now_s,
+            self._refusal_to_confirm(asked, said, links),
+            lambda step: self._record.attest(_row(asked, said.by, ""), step),
+            lambda why, wrong: self._record.add_attestation(_row(asked, said.by, why, wrong)),
+        )
         return Taken(not reason, reason, self._missing(asked, links))
 
     def missing(self, asked: Enrolling) -> tuple[str, ...]:
@@ -169,7 +163,7 @@ class EnrolmentDesk:
             return f"{said.by} is the candidate's author, who confirms nothing"
         if not self._is_known(asked.person, links):
             return f"{asked.person} is not enrolled yet: the first time nobody has to confirm it"
-        return locked_words(self._record, said.by)
+        return ""
 
     def _is_known(self, person: str, links: Sequence[Link]) -> bool:
         return bool(links) or person in self._seeds.read()

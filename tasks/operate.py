@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from bot.runtime.operators import release_code
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -55,6 +57,7 @@ class Operator:
 
     def __init__(self, obs_url: str, *, grant_token: str, approve_token: str, timeout_s: float = 0.8) -> None:
         self.obs_url = obs_url.rstrip("/")
+        self._grant_token = grant_token
         self._grant = {"Authorization": f"Bearer {grant_token}"}
         self._approve = {"Authorization": f"Bearer {approve_token}"}
         # trust_env off: a proxy must never stand between guard and bot.
@@ -112,7 +115,19 @@ class Operator:
     async def cancel_all(self, reason: str) -> Told:
         return await self._call("POST", "/api/ui/cancel-all", self._approve, {"reason": reason})
 
-    async def _call(self, method: str, path: str, headers: dict[str, str], body: dict[str, str] | None = None) -> Told:
+    async def release_ask(self, kind: str, request_id: str, person: str, stop: str, reason: str, consent: bool) -> Told:
+        """A first person's request. `kind`: resume or re-arm; `stop`: which one, `*` for all. The same again is one."""
+        body = {"operator": person, "reason": reason or "no reason given", "stop": stop, "consent": consent}
+        path = f"/api/ui/{kind}-request"
+        return await self._call("POST", path, self._approve, {**body, "request_id": request_id})
+
+    async def release_confirm(self, kind: str, request_id: str, person: str, reason: str, consent: bool) -> Told:
+        """A second person's word, sealed: whoever it is has been judged here, and the bot need not know how."""
+        code = release_code(self._grant_token, request_id, person)
+        body = {"request_id": request_id, "operator": person, "code": code, "reason": reason or "confirmed"}
+        return await self._call("POST", f"/api/ui/{kind}-confirm", self._approve, {**body, "consent": consent})
+
+    async def _call(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None) -> Told:
         try:
             answer = await self._http.request(method, f"{self.obs_url}{path}", headers=headers, json=body)
         except httpx.HTTPError as error:

@@ -167,7 +167,6 @@ async def _tokens(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     """Never a value: a name and a length."""
     access = subject.access
     tokens = {"grant": access.grant_token, "approve": access.approve_token}
-    tokens |= {f"operator {name}": token for name, token in access.operators.items()}
     short = [f"{name} has {len(one)} characters" for name, one in tokens.items() if len(one) < TOKEN_MIN_CHARS]
     same = ["two are the same"] if len(set(tokens.values())) < len(tokens) else []
     return not short and not same, ", ".join([*short, *same]) or f"{len(tokens)} of their own"

@@ -32,6 +32,7 @@ from tasks.record_tables import (
     MeasurementRow,
     Outbox,
     RecordEntry,
+    Released,
     RollbackStep,
     Rollout,
     SignOff,
@@ -43,7 +44,10 @@ from tasks.record_tables import (
 
 FINAL_STEPS = ("promoted", "rolled_back", "parked")
 """Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
-INBOX_KINDS = ("begin", "launch", "judge", "promote", "drill", "sign_off", "attest", "enroll", "stop")
+INBOX_KINDS = (
+    "begin", "launch", "judge", "promote", "drill", "sign_off", "attest", "enroll", "release_ask", "release_confirm",
+    "stop",
+)  # fmt: skip
 
 
 class RecordError(Exception):
@@ -334,6 +338,12 @@ class Record:
 
     def evidence_files(self, stage_run_id: int) -> Sequence[EvidenceFile]:
         query = select(EvidenceFile).where(EvidenceFile.stage_run_id == stage_run_id).order_by(col(EvidenceFile.id))
+        with self.reading() as session:
+            return session.exec(query).all()
+
+    def releases(self, stage_run_id: int) -> Sequence[Released]:
+        """Every word of a person on releasing a stop of its bot, as they came."""
+        query = select(Released).where(Released.stage_run_id == stage_run_id).order_by(col(Released.id))
         with self.reading() as session:
             return session.exec(query).all()
 

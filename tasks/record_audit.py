@@ -2,7 +2,7 @@
 
 Each change that decides something is told in the chain in the same transaction, so the two can only differ where
 somebody else wrote. Compared are the rows that permit a promotion or a begin: rollouts, stage runs, sign-offs, drills,
-attestations.
+attestations, and the words on releasing a stop.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from tasks.record import Record, iso
 from tasks.record_chain import canonical_json
-from tasks.record_tables import Attested, Drill, RecordEntry, Rollout, SignOff, StageRun
+from tasks.record_tables import Attested, Drill, RecordEntry, Released, Rollout, SignOff, StageRun
 
 TOLD_OF_RUN = ("step", "verdict", "reason", "part", "entry_digest", "evidence_digest", "replicas_frozen")
 """Columns of a stage run that change only with a link."""
 CHANGE_RUNS = ("step", "bot", "part")
 """Kinds of links that tell of such a change."""
-BEGUN_OF_RUN = ("rollout", "stage", "attempt", "candidate", "predecessor_passed")
+BEGUN_OF_RUN = ("rollout", "stage", "attempt", "candidate", "predecessor_passed", "link")
 OF_ROLLOUT = {"candidate": "candidate", "plan": "plan_digest", "author": "author"}
 NOT_TOLD_OF_SIGN_OFF = {"id", "at", "counts_as_wrong_code"}
 OF_DRILL = ("stage_run", "drill", "outcome", "ended_at")
@@ -38,12 +38,14 @@ def record_fault(record: Record, account: str) -> str:
     signed = [row for run in runs for row in record.sign_offs(run.id or 0)]
     drilled = [row for run in runs for row in record.drills(run.id or 0) if row.outcome]
     attested = record.attestations(account)
+    released = [row for run in runs for row in record.releases(run.id or 0)]
     return (
         _rollouts_fault(rollouts, links.get("rollout", []))
         or _runs_fault(runs, links)
         or _sign_offs_fault(signed, links.get("sign_off", []))
         or _drills_fault(drilled, links.get("drill_ended", []))
         or _attestations_fault(attested, links.get("attestation", []))
+        or _releases_fault(released, links.get("release", []))
     )
 
 
@@ -121,6 +123,17 @@ def _attestations_fault(rows: Iterable[Attested], links: Iterable[tuple[int, dic
         text = canonical_json(told_of_it)
         if not told[text]:
             return f"attestation {row.id} of {row.item} by {row.person} is not what the chain tells"
+        told[text] -= 1
+    return ""
+
+
+def _releases_fault(rows: Iterable[Released], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
+    """As attestations: an asking put in by hand would let one person release alone."""
+    told = Counter(canonical_json(body) for _, body in links)
+    for row in rows:
+        text = canonical_json(row.model_dump(mode="json", exclude=NOT_TOLD_OF_SIGN_OFF))
+        if not told[text]:
+            return f"release {row.id} {row.word} by {row.person} is not what the chain tells"
         told[text] -= 1
     return ""
 

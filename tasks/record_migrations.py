@@ -17,7 +17,7 @@ from sqlalchemy import Engine, inspect, text
 
 from tasks.record_engine import SQLITE, record_address, without_password
 
-NEWEST_REVISION = "0003"
+NEWEST_REVISION = "0004"
 """A test holds this equal to the head under infra/alembic."""
 ALEMBIC_FOLDER = Path(__file__).resolve().parent.parent / "infra" / "alembic"
 ADVISORY_LOCK = 7_305_809

@@ -101,7 +101,7 @@ class StageRun(SQLModel, table=True):
     bot's process beyond reuse of a pid. `replicas_frozen`: nothing may start a bot for this stage run any more.
     `part`: in which part of the stage it stands, from 0, and since when. `predecessor_passed`: the stages before passed
     with this digest, so nobody signs at the entry. `baseline`: the journal's totals when the watch began, as [name,
-    labels, count]; what the end judges is counted from there.
+    labels, count]; what the end judges is counted from there. `link`: where people see it run and sign, if anywhere.
     """
 
     __tablename__ = "stage_run"
@@ -131,6 +131,7 @@ class StageRun(SQLModel, table=True):
     part: int = 0
     predecessor_passed: bool = False
     baseline: list[Any] = _json_list()
+    link: str = ""
     entry_digest: str | None = None
     evidence_dir: str | None = None
     evidence_digest: str | None = None
@@ -259,6 +260,31 @@ class Attested(SQLModel, table=True):
     evidence_path: str = ""
     evidence_sha256: str = ""
     evidence_bytes: int = _big(default=0)
+    comment: str = ""
+    inbox_id: int | None = Field(default=None, sa_type=BigInteger, unique=True, index=True)
+    at: datetime = _now()
+
+
+class Released(SQLModel, table=True):
+    """One attempt of a person to have a bot's stop released, accepted or refused. Never the code.
+
+    `word`: asked, or confirmed by a second person. `kind`: resume, or re-arm. `stop`: the reason of the stop that is
+    meant, `*` for all. `request_id`: what the bot knows it by, the same for both people.
+    """
+
+    __tablename__ = "release"
+    id: int | None = _key()
+    stage_run_id: int = Field(foreign_key="stage_run.id", index=True)
+    request_id: str = Field(index=True)
+    word: str
+    kind: str
+    stop: str = ""
+    consent: bool = False
+    person: str = Field(index=True)
+    roles: list[Any] = _json_list()
+    accepted: bool
+    counts_as_wrong_code: bool = False
+    refused_reason: str = ""
     comment: str = ""
     inbox_id: int | None = Field(default=None, sa_type=BigInteger, unique=True, index=True)
     at: datetime = _now()

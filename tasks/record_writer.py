@@ -28,6 +28,7 @@ from tasks.record_tables import (
     MeasurementRow,
     Outbox,
     RecordEntry,
+    Released,
     RollbackStep,
     Rollout,
     SignOff,
@@ -168,7 +169,7 @@ class RecordWriter(Record):
             session.add(row)
             session.flush()
             named = {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt}
-            candidate = {"candidate": row.candidate, "predecessor_passed": row.predecessor_passed}
+            candidate = {"candidate": row.candidate, "predecessor_passed": row.predecessor_passed, "link": row.link}
             self._append(session, "stage_run", {**named, **candidate, "plan": plan})
             session.flush()
             return row
@@ -358,6 +359,10 @@ class RecordWriter(Record):
         """The same for an accepted attestation: a code serves once, for whatever it is given."""
         return self._spend(row.person, time_step, lambda session: self._add_attestation(session, row))
 
+    def release(self, row: Released, time_step: int) -> bool:
+        """The same for an accepted word on the release of a stop."""
+        return self._spend(row.person, time_step, lambda session: self._add_release(session, row))
+
     def _spend(self, person: str, time_step: int, add: Callable[[Session], None]) -> bool:
         try:
             with self.writing() as session:
@@ -409,12 +414,27 @@ class RecordWriter(Record):
         with self.reading() as session:
             return session.exec(select(Attested).where(Attested.inbox_id == inbox_id)).first()
 
+    def add_release(self, row: Released) -> None:
+        """One that was refused."""
+        with self.writing() as session:
+            self._add_release(session, row)
+
+    def _add_release(self, session: Session, row: Released) -> None:
+        session.add(row)
+        body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
+        self._append(session, "release", body)
+
+    def release_of(self, inbox_id: int) -> Released | None:
+        """What became of that request; None while nothing has."""
+        with self.reading() as session:
+            return session.exec(select(Released).where(Released.inbox_id == inbox_id)).first()
+
     def wrong_codes(self, person: str, within_s: float) -> Sequence[datetime]:
         """When this person gave a wrong code, newest first, whatever the code was given for."""
         since = utc_now() - timedelta(seconds=within_s)
         found: list[datetime] = []
         with self.reading() as session:
-            for table in (SignOff, Attested):
+            for table in (SignOff, Attested, Released):
                 query = select(table.at).where(
                     table.person == person, col(table.counts_as_wrong_code).is_(True), col(table.at) >= since
                 )

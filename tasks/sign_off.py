@@ -10,10 +10,11 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pyotp
 
@@ -42,6 +43,14 @@ def names_candidate(decision: str, comment: str) -> bool:
 
 class SeedsError(Exception):
     """The seeds cannot be read or written as they must be. One line; never a seed."""
+
+
+class Coded(NamedTuple):
+    """Who gave which code. `asked_at_s`: when it was sent, wall clock; None where that is now."""
+
+    person: str
+    code: str
+    asked_at_s: float | None
 
 
 @dataclass(frozen=True)
@@ -144,12 +153,43 @@ def _is_seed(value: object) -> bool:
         return False
 
 
-class SignOffDesk:
-    """Takes requests at a gate, one at a time (the guard is one process, and spends each code by a unique row)."""
+class CodeDesk:
+    """What every desk does that takes people's one-time codes, whatever for. One request at a time: the guard is one
+    process, and spends each code by a unique row."""
 
     def __init__(self, record: RecordWriter, seeds: Seeds) -> None:
         self._record = record
         self._seeds = seeds
+
+    def _judge_code(
+        self,
+        said: Coded,
+        now_s: float,
+        refusal: str,
+        spend: Callable[[int], bool],
+        refuse: Callable[[str, bool], None],
+    ) -> str:
+        """Why it is refused, in words; empty where it is accepted. Either way a row says so.
+
+        `refusal`: what speaks against it whatever the code; then it is not looked at. `spend` uses up that time step
+        and stores what is accepted, both or neither; False where the code has served before. `refuse` stores why it was
+        refused, and whether by a wrong code.
+        """
+        reason, wrong_code = refusal or locked_words(self._record, said.person), False
+        reason = reason or too_old(said.asked_at_s, now_s)
+        if not reason:
+            step = self._seeds.matching_step(said.person, said.code, now_s)
+            if step is None:
+                reason, wrong_code = "wrong code", True
+            elif not spend(step):
+                reason = "this code has already served: wait for the next one"
+        if reason:
+            refuse(reason, wrong_code)
+        return reason + (tries_left_words(self._record, said.person) if wrong_code else "")
+
+
+class SignOffDesk(CodeDesk):
+    """Takes requests at a gate."""
 
     def quorum(self, gate: Gate) -> Quorum:
         """Who counts and what is missing, by what was signed over exactly this evidence. No GO outvotes a NO-GO."""
@@ -185,20 +225,13 @@ class SignOffDesk:
         """Accepts or refuses; either way a row says so. Never raises for what a person can send."""
         person = next((one for one in gate.approvers.people if one.name == request.person), None)
         now_s = time.time() if now_s is None else now_s
-        reason = self._refusal_without_code(request, gate, person)
-        wrong_code = False
-        if not reason:
-            reason = too_old(request.asked_at_s, now_s)
-        if not reason:
-            step = self._seeds.matching_step(request.person, request.code, now_s)
-            if step is None:
-                reason, wrong_code = "wrong code", True
-            elif not self._record.sign(_row(request, gate, person, "", False), step):
-                reason = "this code has already served: wait for the next one"
-        if reason:
-            self._record.add_sign_off(_row(request, gate, person, reason, wrong_code))
-        if wrong_code:
-            reason += tries_left_words(self._record, request.person)
+        reason = self._judge_code(
+            Coded(request.person, request.code, request.asked_at_s),
+            now_s,
+            self._refusal_without_code(request, gate, person),
+            lambda step: self._record.sign(_row(request, gate, person, "", False), step),
+            lambda why, wrong: self._record.add_sign_off(_row(request, gate, person, why, wrong)),
+        )
         return Judged(not reason, reason, self.quorum(gate))
 
     def _refusal_without_code(self, request: Request, gate: Gate, person: Person | None) -> str:
@@ -212,7 +245,7 @@ class SignOffDesk:
             return f"evidence {request.evidence_prefix!r} is not the evidence shown: give its first six characters"
         if request.decision == "GO" and request.person in self.quorum(gate).counted:
             return f"{request.person} has already signed GO here, and counts once"
-        return locked_words(self._record, request.person)
+        return ""
 
 
 def locked_words(record: RecordWriter, person: str) -> str:

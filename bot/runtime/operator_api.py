@@ -1,9 +1,9 @@
 """The bot's HTTP: health, readiness, metrics and status for reading; the grant for the guard; stops for people.
 
-Reading needs no token and shows no secret. `/grant` takes the guard's token, stopping the operator's, and releasing
-what was stopped (`resume`, `re-arm`) two people's: one asks, another one confirms. A wrong token is counted and
-throttled; a right one is never, because stopping must always work. Bodies are decoded into exact types: an unknown or
-ill-typed field is answered 422 with its name.
+Reading needs no token and shows no secret. `/grant` takes the guard's token, everything else the operator's. What was
+stopped is released by two people (`resume`, `re-arm`): one asks, another one confirms, and the guard says that it is
+they. A wrong token is counted and throttled; a right one is never, because stopping must always work. Bodies are
+decoded into exact types: an unknown or ill-typed field is answered 422 with its name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bot.engine.drills import MAKER_POLICY, ORPHAN, STREAM_LOSS
 from bot.engine.state import Release
 from bot.runtime.exporter import CONTENT_TYPE
 from bot.runtime.grant import TTL_S_MAX, GrantHolder, GrantRefused, LowerEpoch
-from bot.runtime.operators import AskBody, ConfirmBody, Kind, Operators, answer, asked, confirmed
+from bot.runtime.operators import AskBody, ConfirmBody, Kind, answer, asked, confirmed, is_confirmed_by
 
 WRONG_TOKENS_MAX: Final = 10
 WRONG_TOKENS_WINDOW_NS: Final = 60_000_000_000
@@ -132,8 +132,11 @@ def _bearer(request: web.Request) -> str:
     return offered.strip() if scheme.lower() == "bearer" else ""
 
 
-def build_app(bot: Bot, *, grant_token: str, approve_token: str, operators: Operators | None = None) -> web.Application:
-    """The application. An empty token means that nothing is accepted where it would be needed."""
+def build_app(bot: Bot, *, grant_token: str, approve_token: str, armed: bool = False) -> web.Application:
+    """The application. An empty token means that nothing is accepted where it would be needed.
+
+    `armed`: what re-arming needs of the process itself holds (MM_LIVE_ENABLE on live).
+    """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.add_routes(_reading_routes(bot))
     app.router.add_post("/grant", _grant_handler(bot, TokenGate(grant_token, bot.now_ns)))
@@ -141,10 +144,9 @@ def build_app(bot: Bot, *, grant_token: str, approve_token: str, operators: Oper
     for path, event in STOPPING_CALLS.items():
         app.router.add_post(path, _stop_handler(bot, gate, event))
     app.router.add_post("/drill/{name}", _drill_handler(bot, gate))
-    people, wrong = operators or Operators(), WrongTokens(bot.now_ns)
     for kind in RELEASING_CALLS:
-        app.router.add_post(f"/api/ui/{kind}", _ask_handler(bot, people, wrong, kind))
-        app.router.add_post(f"/api/ui/{kind}/confirm", _confirm_handler(bot, people, wrong, kind))
+        app.router.add_post(f"/api/ui/{kind}-request", _ask_handler(bot, gate, kind, armed=armed))
+        app.router.add_post(f"/api/ui/{kind}-confirm", _confirm_handler(bot, gate, kind, grant_token, armed=armed))
     return app
 
 
@@ -254,37 +256,37 @@ def _drill_handler(bot: Bot, gate: TokenGate) -> Handler:
     return drill
 
 
-def _ask_handler(bot: Bot, people: Operators, wrong: WrongTokens, kind: Kind) -> Handler:
+def _ask_handler(bot: Bot, gate: TokenGate, kind: Kind, *, armed: bool) -> Handler:
     async def ask(request: web.Request) -> web.Response:
-        who = people.who(_bearer(request))
-        if not who:
-            return wrong.refusal()
+        if (refusal := gate.refusal(request)) is not None:
+            return refusal
         raw = await request.read()
         try:
             body = _decode(raw, AskBody)
         except msgspec.ValidationError as error:
             return _json({"error": _field_error(error)}, 422)
-        event = asked(kind, who, body, bot.now_ns(), armed=people.armed)
+        event = asked(kind, body, bot.now_ns(), armed=armed)
         bot.tell(event)
         return _release_answer(bot, kind, event.release_id, "")
 
     return ask
 
 
-def _confirm_handler(bot: Bot, people: Operators, wrong: WrongTokens, kind: Kind) -> Handler:
+def _confirm_handler(bot: Bot, gate: TokenGate, kind: Kind, grant_token: str, *, armed: bool) -> Handler:
     async def confirm(request: web.Request) -> web.Response:
-        who = people.who(_bearer(request))
-        if not who:
-            return wrong.refusal()
+        if (refusal := gate.refusal(request)) is not None:
+            return refusal
         raw = await request.read()
         try:
             body = _decode(raw, ConfirmBody)
         except msgspec.ValidationError as error:
             return _json({"error": _field_error(error)}, 422)
+        if not is_confirmed_by(grant_token, body):
+            return _json({"error": "wrong_code: the guard has not said that this person confirms this request"}, 403)
         known = bot.release(body.request_id)
         before = "" if known is None else known.word
         if known is None or known.kind == kind:  # the engine journals a word on a request that there is not, too
-            bot.tell(confirmed(who, body, bot.now_ns(), armed=people.armed))
+            bot.tell(confirmed(body, bot.now_ns(), armed=armed))
         return _release_answer(bot, kind, body.request_id, before)
 
     return confirm

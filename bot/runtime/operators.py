@@ -1,95 +1,74 @@
-"""The people who may release a stop, each with a token of their own, and what they say over HTTP.
+"""Two people release a stop over HTTP: one asks, another one confirms.
 
-`MM_OPERATOR_TOKENS` is `name=token,name=token`: at least two people, no two with one token, none with the guard's or
-with the one that stops. Without it nothing can be released over HTTP. What is decided is decided by the engine; here
-only tokens are compared (each in constant time, and always all of them) and answers worded.
+Who they are is judged by the guard, by one-time codes, before it calls here with the operator's token. What it says of
+the second person it seals with the token that it alone shares with the bot (`release_code`): whoever has no more than
+the operator's token, as those who may stop, cannot release alone. Without the guard's token nothing can be released
+over HTTP. What is decided is decided by the engine; here only codes are compared and answers worded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from bot.domain.events import ReleaseAsked, ReleaseConfirmed
 from bot.engine.state import Release
 
-OPERATORS: Final = "MM_OPERATOR_TOKENS"
-TOKEN_CHARS_MIN: Final = 16
-PEOPLE_MIN: Final = 2
 Kind = Literal["resume", "re-arm"]
 Words = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-CODES: Final = {"consent": 403, "unknown": 404}
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+RequestId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+CODES: Final = {"consent": 403, "wrong_code": 403, "unknown": 404}
 """HTTP status by the name in front of a refusal; 409 for any other."""
 
 
-class OperatorsRefused(Exception):
-    """The variable does not name two people. One line, no token in it."""
-
-
-class Operators(NamedTuple):
-    """Name to token. `armed`: what re-arming needs of the process itself holds (MM_LIVE_ENABLE on live)."""
-
-    tokens: Mapping[str, str] = {}
-    armed: bool = False
-
-    def who(self, offered: str) -> str:
-        """The name behind a token, empty for none. Takes as long whoever it is."""
-        found = ""
-        for name, token in self.tokens.items():
-            if hmac.compare_digest(offered.encode(), token.encode()):
-                found = name
-        return found
-
-
 class AskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which stop (`*`: all that this kind releases), and why."""
+    """Who asks, and why. `stop`: which one (`*`: all that this kind releases). `request_id`: theirs; the same again is
+    the same request."""
 
+    operator: Name
     reason: Words
-    why: Words
+    stop: Words = "*"
+    request_id: RequestId | None = None
     consent: bool = False
 
 
 class ConfirmBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which request of somebody else, and why."""
+    """Which request of somebody else, who confirms it, and the `release_code` that says that it is they."""
 
     request_id: Words
-    why: Words
+    operator: Name
+    code: Words
+    reason: Words = "confirmed"
     consent: bool = False
 
 
-def read_operators(text: str, other_tokens: Sequence[str]) -> dict[str, str]:
-    """Name to token; empty where the variable is. Raises OperatorsRefused."""
-    people: dict[str, str] = {}
-    for number, entry in enumerate(text.split(",") if text.strip() else (), start=1):
-        name, separator, token = (part.strip() for part in entry.partition("="))
-        if not separator or not name or len(name) > 80:
-            raise OperatorsRefused(f"{OPERATORS}: entry {number} is not name=token; allowed: name=token,name=token")
-        if name.casefold() in {known.casefold() for known in people}:
-            raise OperatorsRefused(f"{OPERATORS}: {name!r} twice; allowed: every person once")
-        if len(token) < TOKEN_CHARS_MIN:
-            shown = f"{name!r} has a token of {len(token)} characters"
-            raise OperatorsRefused(f"{OPERATORS}: {shown}; allowed: {TOKEN_CHARS_MIN} or more")
-        if token in (*people.values(), *other_tokens):
-            raise OperatorsRefused(f"{OPERATORS}: {name!r} has the token of another; allowed: one of their own")
-        people[name] = token
-    if len(people) == 1:
-        raise OperatorsRefused(f"{OPERATORS}: 1 of them; allowed: at least {PEOPLE_MIN} people, or none at all")
-    return people
+def release_code(grant_token: str, request_id: str, operator: str) -> str:
+    """The guard's word that this person confirms this request: HMAC-SHA256 under the token it shares with the bot."""
+    said = msgspec.json.encode(["release", request_id, operator])
+    return hmac.new(grant_token.encode(), said, hashlib.sha256).hexdigest()
 
 
-def asked(kind: Kind, who: str, body: AskBody, now_ns: int, *, armed: bool) -> ReleaseAsked:
-    """The event of a first person's request, under an id that nobody can guess."""
-    number = secrets.token_hex(8)
-    return ReleaseAsked(now_ns, number, kind, body.reason, who, body.why, body.consent and armed)
+def is_confirmed_by(grant_token: str, body: ConfirmBody) -> bool:
+    """Whether the code is the guard's for exactly this; never where there is no guard. Takes as long either way."""
+    right = release_code(grant_token, body.request_id, body.operator)
+    return hmac.compare_digest(body.code.encode(), right.encode()) and bool(grant_token)
 
 
-def confirmed(who: str, body: ConfirmBody, now_ns: int, *, armed: bool) -> ReleaseConfirmed:
+def asked(kind: Kind, body: AskBody, now_ns: int, *, armed: bool) -> ReleaseAsked:
+    """The event of a first person's request, under an id that nobody can guess where none is given."""
+    number = body.request_id or secrets.token_hex(8)
+    return ReleaseAsked(now_ns, number, kind, body.stop, body.operator, body.reason, body.consent and armed)
+
+
+def confirmed(body: ConfirmBody, now_ns: int, *, armed: bool) -> ReleaseConfirmed:
     """The event of a second person's word."""
-    return ReleaseConfirmed(now_ns, body.request_id, who, body.why, body.consent and armed)
+    return ReleaseConfirmed(now_ns, body.request_id, body.operator, body.reason, body.consent and armed)
 
 
 def answer(

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from bot.runtime.operator_api import Bot, build_app
-from bot.runtime.operators import Operators
 
 SHUTDOWN_S: Final = 0.2
 
@@ -24,14 +23,14 @@ class Http(NamedTuple):
     port: int
     grant_token: str
     approve_token: str
-    operators: Operators = Operators()
+    armed: bool = False
 
 
 async def serve(bot: Bot, http: Http) -> tuple[web.AppRunner | None, str]:
     """The runner (to be cleaned up by the caller) and the URL; None and empty without HTTP. Raises CannotListen."""
     if http.host is None:
         return None, ""
-    app = build_app(bot, grant_token=http.grant_token, approve_token=http.approve_token, operators=http.operators)
+    app = build_app(bot, grant_token=http.grant_token, approve_token=http.approve_token, armed=http.armed)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET

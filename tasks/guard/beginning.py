@@ -32,6 +32,7 @@ from gates.stages import (
     under_root,
 )
 from tasks.account_file import AccountFileError, load_account
+from tasks.guard.asking import link_of, wanted_words
 from tasks.guard.closing import end_stage
 from tasks.guard.launching import launch_of
 from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms, said
@@ -56,7 +57,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         known = await _known(guard, name, stage_id)
         if known is not None:
             return known
-        plan_path = Path(_word(payload, "plan"))
+        plan_path, link = Path(_word(payload, "plan")), link_of(payload)
         rollout, plan = await asyncio.to_thread(candidate_of, guard, name, plan_path, payload)
         stage = plan.stage(stage_id)
         passed_before = await _refuse_unfit(guard, rollout, plan, stage)
@@ -73,6 +74,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
             candidate=rollout.candidate,
             plan_path=str(plan_path),
             predecessor_passed=passed_before,
+            link=link,
         )
         # Loaded first: a stage run whose files do not load would hold the account with nobody over it.
         active = await asyncio.to_thread(load_active, guard.folder, row, rollout)
@@ -221,8 +223,10 @@ async def _preflight(guard: GuardState, active: Active) -> None:
         return
     evidence = entry_evidence(active.rollout.plan_digest, active.rollout.candidate, rows)
     digest = hashlib.sha256(canonical_json(dict(evidence)).encode()).hexdigest()
-    wanted = [said(active, "sign_off_wanted", "sign-offs wanted before the grant", "entry")]
-    told = wanted if active.entry_sign_offs.people_count else []
+    told, required = [], active.entry_sign_offs
+    if required.people_count:
+        words = wanted_words(active, "before the grant", required, digest)
+        told.append(said(active, "sign_off_wanted", words, "entry"))
     await guard.move(active, Happening.PREFLIGHT_PASSED, told, ready_at=utc_now(), entry_digest=digest)
 
 

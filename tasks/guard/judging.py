@@ -14,6 +14,7 @@ from gates.course import Happening, Step
 from gates.decision import Action, decide_final
 from gates.judge import Verdict, plain, verdict
 from tasks.evidence_process import EvidenceFailed, build_evidence
+from tasks.guard.asking import wanted_words
 from tasks.guard.closing import end_stage
 from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
@@ -92,7 +93,8 @@ async def _pass(guard: GuardState, active: Active) -> None:
     _only_while(active, Step.WATCHED)
     told = [said(active, "go", f"GO: every critical criterion passed; evidence {built.digest[:6]}", active.visit)]
     if active.stage.exit_sign_offs.people_count:
-        told.append(said(active, "sign_off_wanted", "sign-offs wanted to promote", f"exit {active.visit}"))
+        words = wanted_words(active, "to promote", active.stage.exit_sign_offs, built.digest)
+        told.append(said(active, "sign_off_wanted", words, f"exit {active.visit}"))
     await guard.move(
         active,
         Happening.JUDGED_GO,

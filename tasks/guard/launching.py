@@ -269,7 +269,6 @@ def bot_environment(active: Active, run: str) -> dict[str, str]:
         "MM_RUN": run,
         "MM_GRANT_TOKEN": active.access.grant_token,
         "APPROVE_TOKEN": active.access.approve_token,
-        "MM_OPERATOR_TOKENS": ",".join(f"{name}={token}" for name, token in active.access.operators.items()),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -22,6 +22,7 @@ from tasks.guard.enrolling import enroll
 from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
+from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.guard.stopping import stop_now
@@ -215,5 +216,7 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "sign_off": _sign_off,
     "attest": attest,
     "enroll": enroll,
+    "release_ask": release_ask,
+    "release_confirm": release_confirm,
     "stop": _stop,
 }

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Happening, Step
 from gates.decision import Action, decide_silence, decide_unasked
+from tasks.guard.asking import where
 from tasks.guard.blindness import watch_is_whole
 from tasks.guard.closing import bot_died, end_stage, process_up_id
 from tasks.guard.drilling import run_drills
@@ -137,7 +138,7 @@ async def _people_of(guard: GuardState, active: Active) -> None:
     elif waited_s >= active.stage.sign_off_reminder_s and active.row.reminded_at is None:
         reminded_at = active.row.reminded_at = utc_now()
         record, number = guard.store.record, active.id
-        words = f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}"
+        words = f"{name} sign-offs: still waiting for {', '.join(quorum.missing)}; {where(active, gate.digest)}"
         told = [said(active, "reminder", words, f"{name} {active.visit}")]
 
         def remind(notices: Sequence[Notice]) -> None:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import SQLModel
 
 from gates.approvers import Approvers
 from gates.checklists import Item
@@ -23,13 +22,10 @@ from tasks.attestation import (
     keep_evidence,
     lacking,
 )
-from tasks.record import Record
-from tasks.record_engine import open_engine
 from tasks.record_tables import Attested
-from tasks.record_writer import RecordWriter
-from tasks.sign_off import Seeds, current_code, enroll_demo
+from tests.support import desks
+from tests.support.desks import NOW_S
 
-NOW_S = 1_700_000_010.0
 PEOPLE = (("ada", ["Quant Lead"]), ("grace", ["SRE Lead"]), ("linus", ["Risk Manager"]), ("barbara", ["SRE Lead"]))
 APPROVERS = Approvers.model_validate(
     {"schema_version": 1, "demo": True, "people": [{"name": name, "roles": roles} for name, roles in PEOPLE]}
@@ -41,21 +37,14 @@ TESTS = Item.model_validate(
 )
 
 
-class Desk:
-    """A desk with enrolled people; `linus` is the candidate's author."""
+class Desk(desks.Desk):
+    """With a file of evidence; `linus` is the candidate's author."""
 
     def __init__(self, folder: Path) -> None:
-        engine = open_engine(f"sqlite:///{folder}/rollout.db")
-        SQLModel.metadata.create_all(engine)
-        self.record = RecordWriter(Record(engine), "a")
-        self.seeds = folder / "seeds.json"
-        enroll_demo(self.seeds, APPROVERS, "simulated")
-        self.desk = AttestationDesk(self.record, Seeds(self.seeds))
+        super().__init__(folder, APPROVERS)
+        self.desk = AttestationDesk(self.record, self.known)
         (folder / "review.txt").write_text("both approved")
         self.evidence = keep_evidence(folder / "review.txt", folder / "attestations")
-
-    def code(self, person: str, back_s: float = 0.0) -> str:
-        return current_code(self.seeds, person, "simulated", NOW_S - back_s)
 
     def asked(self, candidate: str = "c" * 64) -> Asked:
         return Asked("a", candidate, (REVIEW, TESTS), APPROVERS, "linus")

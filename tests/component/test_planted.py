@@ -53,8 +53,7 @@ def home(tmp_path: Path) -> StateFolder:
     folder = StateFolder(tmp_path / "home")
     folder.create()
     account = {"api_key": planted("key"), "api_secret": SECRET, "grant_token": planted("grant")}
-    operators = {"ada": planted("operator-token")}
-    account_file = {**account, "approve_token": planted("approve"), "operators": operators, "account": "sim-1"}
+    account_file = {**account, "approve_token": planted("approve"), "account": "sim-1"}
     (folder.accounts / "sim-1.json").write_text(json.dumps(account_file))
     (folder.retired_accounts / "sim-0.json").write_text(json.dumps({**account, "api_secret": planted("retired")}))
     folder.seeds.write_text(json.dumps({"ada": SEED}))
@@ -66,7 +65,7 @@ def test_everything_that_a_stack_keeps_to_itself_is_looked_for(home: StateFolder
     found = stack_secrets(home, {"webhook": WEBHOOK})
     assert set(found) == {
         "webhook", "sim-1 api_key", "sim-1 api_secret", "sim-1 grant_token", "sim-1 approve_token",
-        "sim-1 operator ada", "sim-0 api_key", "sim-0 api_secret", "sim-0 grant_token", "seed of ada", "control token",
+        "sim-0 api_key", "sim-0 api_secret", "sim-0 grant_token", "seed of ada", "control token",
     }  # fmt: skip
     assert shown_secrets(home, {"webhook": WEBHOOK}) == []
     for name, value in found.items():
@@ -91,7 +90,7 @@ def test_the_command_says_where_and_never_what(home: StateFolder) -> None:
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
-    assert told() == (0, f"secrets: 10 looked for under {home.root}, 0 places show one\n")
+    assert told() == (0, f"secrets: 9 looked for under {home.root}, 0 places show one\n")
     (home.evidence / "page.html").write_text(f"<p>{WEBHOOK}</p>")
     code, said = told(SLIPWAY_SLACK_WEBHOOK=WEBHOOK)
     assert (code, said.splitlines()[0]) == (1, f"secrets: shown in {home.evidence / 'page.html'}")

@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlmodel import SQLModel
 
 from gates.approvers import Approvers, SignOffs
-from tasks.record import Record
-from tasks.record_engine import open_engine
-from tasks.record_tables import Rollout, StageRun
-from tasks.record_writer import RecordWriter
 from tasks.sign_off import Gate, Judged, Request, Seeds, SeedsError, SignOffDesk, current_code, demo_code, enroll_demo
+from tests.support import desks
+from tests.support.desks import NOW_S
 
-NOW_S = 1_700_000_010.0
 DIGEST = "abc123" + "0" * 58
 APPROVERS = Approvers.model_validate(
     {
@@ -31,40 +27,17 @@ APPROVERS = Approvers.model_validate(
 )
 
 
-class Desk:
-    """A desk with enrolled people, at the entry gate of one stage run. `linus` is the candidate's author."""
+class Desk(desks.Desk):
+    """At the entry gate of one stage run. `linus` is the candidate's author."""
 
     def __init__(self, folder: Path) -> None:
-        engine = open_engine(f"sqlite:///{folder}/rollout.db")
-        SQLModel.metadata.create_all(engine)
-        self.record = RecordWriter(Record(engine), "a")
-        self.seeds = folder / "seeds.json"
-        enroll_demo(self.seeds, APPROVERS, "simulated")
-        self.desk = SignOffDesk(self.record, Seeds(self.seeds))
-        self.record.add_rollout(
-            Rollout(
-                name="r",
-                account="a",
-                plan_name="p",
-                plan_path="/p",
-                plan_digest="d",
-                code_version="v",
-                settings_digest="s",
-                nonce="n",
-                candidate="c",
-                author="linus",
-                requested_by="t",
-            )
-        )
-        run = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="ready", candidate="c", plan_path="/p")
-        self.number = self.record.add_stage_run(run).id or 0
+        super().__init__(folder, APPROVERS)
+        self.desk = SignOffDesk(self.record, self.known)
+        self.number = self.stage_run()
 
     def gate(self, digest: str = DIGEST) -> Gate:
         required = SignOffs.model_validate({"roles": ["Quant Lead", "Risk Manager"], "distinct_people": 2})
         return Gate(self.number, "entry", required, APPROVERS, "linus", digest)
-
-    def code(self, person: str, back_s: float = 0.0) -> str:
-        return current_code(self.seeds, person, "simulated", NOW_S - back_s)
 
     def sign(
         self,

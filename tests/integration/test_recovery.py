@@ -119,11 +119,11 @@ def test_without_its_redis_it_stops_quoting_and_nothing_is_lost_when_redis_is_ba
             drill.check_ledger(bot)
             assert bot.state() == "HELD"  # only people release it, whoever restarts
             assert own_open(drill) == []
-            asked = bot.release("resume", "ada", reason="journal_unwritable", why="Redis is back")
+            asked = bot.release("resume-request", "ada", stop="journal_unwritable", reason="Redis is back")
             assert asked.status_code == 202, asked.text
             number = asked.json()["request_id"]
             wait_for("the release", lambda: bot.release(
-                "resume/confirm", "grace", request_id=number, why="it is").is_success)  # fmt: skip
+                "resume-confirm", "grace", request_id=number).is_success)  # fmt: skip
             wait_for("a quote", lambda: own_open(drill) != [])
             drill.check_ledger(bot)
             assert bot.stop() == 0

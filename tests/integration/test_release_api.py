@@ -1,4 +1,4 @@
-"""Releasing stops over HTTP: two people with tokens of their own, refused by name where that is not what happened."""
+"""Releasing stops over HTTP: two people whom the guard has judged, refused by name where that is not what happened."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ from bot.engine.state import Release
 from bot.runtime.clock import Clock
 from bot.runtime.grant import GrantHolder
 from bot.runtime.operator_api import Json
-from bot.runtime.operators import OPERATORS, Operators, OperatorsRefused, read_operators
+from bot.runtime.operators import release_code
 from bot.runtime.serving import Http, serve
 
 pytestmark = pytest.mark.integration
 
-ADA, GRACE = "ada-token-" + "a" * 20, "grace-token-" + "g" * 20
 APPROVE, GRANT = "o" * 32, "g" * 32
-PEOPLE = f"ada={ADA},grace={GRACE}"
 Call = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
 
 
@@ -87,12 +85,11 @@ class Bot:
         return b""
 
 
-def talk(bot: Bot, talking: Callable[[Call], Awaitable[None]], *, armed: bool = True, people: str = PEOPLE) -> None:
+def talk(bot: Bot, talking: Callable[[Call], Awaitable[None]], *, armed: bool = True, grant_token: str = GRANT) -> None:
     """Serves that bot while `talking` calls it."""
 
     async def serving() -> None:
-        operators = Operators(read_operators(people, (APPROVE, GRANT)), armed=armed)
-        runner, url = await serve(bot, Http("127.0.0.1", 0, GRANT, APPROVE, operators))
+        runner, url = await serve(bot, Http("127.0.0.1", 0, grant_token, APPROVE, armed))
         assert runner is not None
         async with ClientSession(url) as session:
 
@@ -107,14 +104,23 @@ def talk(bot: Bot, talking: Callable[[Call], Awaitable[None]], *, armed: bool = 
     asyncio.run(serving())
 
 
+def asks(who: str, **more: object) -> dict[str, Any]:
+    return {"token": APPROVE, "operator": who, "reason": "w", **more}
+
+
+def says(who: str, request_id: str, **more: object) -> dict[str, Any]:
+    """What the guard says of a second person whose one-time code was right."""
+    return {**asks(who, request_id=request_id), "code": release_code(GRANT, request_id, who), **more}
+
+
 def test_two_people_resume_a_held_bot_and_the_journal_has_who_and_why() -> None:
     bot = Bot("operator_hold")
 
     async def talking(call: Call) -> None:
-        code, asked = await call("resume", ADA, reason="operator_hold", why="drift explained")
+        code, asked = await call("resume-request", **asks("ada", stop="operator_hold", reason="drift explained"))
         assert (code, asked["state"], asked["asked_by"], asked["covers"]) == (202, "HELD", "ada", ["operator_hold"])
         assert asked["expires_in_s"] == 300
-        code, done = await call("resume/confirm", GRACE, request_id=asked["request_id"], why="checked the venue")
+        code, done = await call("resume-confirm", **says("grace", asked["request_id"], reason="checked the venue"))
         assert (code, done["released"], done["state"]) == (200, ["operator_hold"], "INIT")
 
     talk(bot, talking)
@@ -131,8 +137,8 @@ def test_a_stop_that_is_sent_again_under_its_key_is_not_entered_again() -> None:
     async def talking(call: Call) -> None:
         for _ in range(2):
             assert (await call("hold", APPROVE, reason="look", key="k-1"))[0] == 200
-        _, asked = await call("resume", ADA, reason="operator_hold", why="looked")
-        await call("resume/confirm", GRACE, request_id=asked["request_id"], why="seen")
+        _, asked = await call("resume-request", **asks("ada"))
+        await call("resume-confirm", **says("grace", asked["request_id"]))
         assert (await call("hold", APPROVE, reason="look", key="k-1"))[1]["state"] == "INIT"  # a late repeat
         assert (await call("hold", APPROVE, reason="look", key="k-2"))[1]["state"] == "HELD"
 
@@ -144,12 +150,12 @@ def test_two_people_re_arm_a_halted_bot_and_both_consent() -> None:
     bot = Bot("kill_switch")
 
     async def talking(call: Call) -> None:
-        code, refused = await call("re-arm", ADA, reason="kill_switch", why="fixed")
+        code, refused = await call("re-arm-request", **asks("ada", stop="kill_switch"))
         assert (code, refused["error"].split(":")[0]) == (403, "consent")
-        _, asked = await call("re-arm", ADA, reason="kill_switch", why="fixed", consent=True)
-        code, refused = await call("re-arm/confirm", GRACE, request_id=asked["request_id"], why="yes")
+        _, asked = await call("re-arm-request", **asks("ada", stop="kill_switch", consent=True))
+        code, refused = await call("re-arm-confirm", **says("grace", asked["request_id"]))
         assert (code, refused["error"].split(":")[0], refused["state"]) == (403, "consent", "HALTED")
-        code, done = await call("re-arm/confirm", GRACE, request_id=asked["request_id"], why="yes", consent=True)
+        code, done = await call("re-arm-confirm", **says("grace", asked["request_id"], consent=True))
         assert (code, done["released"]) == (200, ["kill_switch"])
 
     talk(bot, talking)
@@ -159,7 +165,7 @@ def test_a_process_that_is_not_armed_is_never_re_armed() -> None:
     bot = Bot("kill_switch")
 
     async def talking(call: Call) -> None:
-        code, refused = await call("re-arm", ADA, reason="*", why="fixed", consent=True)
+        code, refused = await call("re-arm-request", **asks("ada", consent=True))
         assert (code, refused["error"].split(":")[0]) == (403, "consent")
 
     talk(bot, talking, armed=False)
@@ -170,31 +176,78 @@ def test_what_is_not_two_people_in_time_is_refused_by_name() -> None:
     bot = Bot("operator_hold")
 
     async def talking(call: Call) -> None:
-        _, asked = await call("resume", ADA, reason="*", why="w")
+        _, asked = await call("resume-request", **asks("ada"))
         number = asked["request_id"]
-        for token, code, name in (
-            (ADA, 409, "same_person"), (APPROVE, 401, "wrong or missing token"), (GRANT, 401, "wrong or missing token"),
-            ("", 401, "wrong or missing token"),
+        for who, more, code, name in (
+            ("ada", {}, 409, "same_person"), (" ADA ", {}, 409, "same_person"),
+            ("grace", {"token": GRANT}, 401, "wrong or missing token"),
+            ("grace", {"token": ""}, 401, "wrong or missing token"),
         ):  # fmt: skip
-            got, refused = await call("resume/confirm", token, request_id=number, why="w")
+            got, refused = await call("resume-confirm", **says(who, number, **more))
             assert (got, refused["error"].split(":")[0]) == (code, name)
-        got, refused = await call("re-arm/confirm", GRACE, request_id=number, why="w", consent=True)
+        got, refused = await call("re-arm-confirm", **says("grace", number, consent=True))
         assert (got, refused["error"].split(":")[0]) == (409, "other_kind")
-        got, refused = await call("resume/confirm", GRACE, request_id="never", why="w")
+        got, refused = await call("resume-confirm", **says("grace", "never"))
         assert (got, refused["error"].split(":")[0]) == (404, "unknown")
-        got, refused = await call("resume/confirm", GRACE, request_id=number)
-        assert (got, "why" in refused["error"]) == (422, True)
+        got, refused = await call("resume-confirm", APPROVE, request_id=number, operator="grace")
+        assert (got, "code" in refused["error"]) == (422, True)
         bot.late_ns = 301_000_000_000
-        got, refused = await call("resume/confirm", GRACE, request_id=number, why="w")
+        got, refused = await call("resume-confirm", **says("grace", number))
         assert (got, refused["error"].split(":")[0]) == (409, "expired")
         assert bot.engine.view == "HELD"
-        _, again = await call("resume", GRACE, reason="*", why="w")
-        got, _ = await call("resume/confirm", ADA, request_id=again["request_id"], why="w")
+        _, again = await call("resume-request", **asks("grace"))
+        got, _ = await call("resume-confirm", **says("ada", again["request_id"]))
         assert got == 200
-        got, refused = await call("resume/confirm", ADA, request_id=again["request_id"], why="w")
+        got, refused = await call("resume-confirm", **says("ada", again["request_id"]))
         assert (got, refused["error"].split(":")[0]) == (409, "used")
-        got, refused = await call("resume", ADA, reason="*", why="w")
+        got, refused = await call("resume-request", **asks("ada"))
         assert (got, refused["error"].split(":")[0]) == (409, "nothing")
+
+    talk(bot, talking)
+
+
+def test_the_operators_token_alone_confirms_nothing() -> None:
+    """Whoever may stop a bot holds it too, and could call themselves by two names."""
+    bot = Bot("operator_hold")
+
+    async def talking(call: Call) -> None:
+        _, asked = await call("resume-request", **asks("ada"))
+        number = asked["request_id"]
+        for code in (
+            "123456", "x", release_code(APPROVE, number, "grace"), release_code(GRANT, number, "linus"),
+            release_code(GRANT, "another", "grace"),
+        ):  # fmt: skip
+            got, refused = await call("resume-confirm", **says("grace", number, code=code))
+            assert (got, refused["error"].split(":")[0]) == (403, "wrong_code")
+        assert bot.engine.view == "HELD"
+
+    talk(bot, talking)
+    assert not [event for event in bot.told if isinstance(event, ReleaseConfirmed)]
+
+
+def test_a_bot_without_a_guard_confirms_nothing_at_all() -> None:
+    bot = Bot("operator_hold")
+
+    async def talking(call: Call) -> None:
+        _, asked = await call("resume-request", **asks("ada"))
+        number = asked["request_id"]
+        got, _ = await call("resume-confirm", **says("grace", number, code=release_code("", number, "grace")))
+        assert got == 403
+
+    talk(bot, talking, grant_token="")
+    assert bot.engine.view == "HELD"
+
+
+def test_a_request_that_is_sent_again_under_its_own_id_is_the_same_request() -> None:
+    bot = Bot("operator_hold")
+
+    async def talking(call: Call) -> None:
+        for _ in range(2):
+            got, asked = await call("resume-request", **asks("ada", request_id="release-0001"))
+            assert (got, asked["request_id"]) == (202, "release-0001")
+        got, refused = await call("resume-request", **asks("ada", request_id="no good"))
+        assert (got, refused["error"].split(":")[0]) == (422, "request_id")
+        assert (await call("resume-confirm", **says("grace", "release-0001")))[0] == 200
 
     talk(bot, talking)
 
@@ -203,41 +256,11 @@ def test_wrong_tokens_are_throttled_and_a_right_one_is_not() -> None:
     bot = Bot("operator_hold")
 
     async def talking(call: Call) -> None:
-        codes = [(await call("resume", "x" * 20, reason="*", why="w"))[0] for _ in range(11)]
+        codes = [(await call("resume-request", **asks("ada", token="x" * 20)))[0] for _ in range(11)]
         assert codes == [401] * 10 + [429]
-        assert (await call("resume", ADA, reason="*", why="w"))[0] == 202
+        assert (await call("resume-request", **asks("ada")))[0] == 202
 
     talk(bot, talking)
-
-
-def test_without_two_operators_nothing_can_be_released() -> None:
-    bot = Bot("operator_hold")
-
-    async def talking(call: Call) -> None:
-        assert (await call("resume", ADA, reason="*", why="w"))[0] == 401
-        assert (await call("resume", "", reason="*", why="w"))[0] == 401
-
-    talk(bot, talking, people="")
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        (f"ada={ADA}", "1 of them"),
-        (f"ada={ADA},Ada={GRACE}", "'Ada' twice"),
-        (f"ada={ADA},grace={ADA}", "'grace' has the token of another"),
-        (f"ada={ADA},grace={APPROVE}", "'grace' has the token of another"),
-        (f"ada={ADA},grace=short", "'grace' has a token of 5 characters"),
-        (f"ada={ADA},{GRACE}", "entry 2"),
-    ],
-)
-def test_operators_that_are_not_two_people_are_refused_without_a_token_in_the_line(text: str, named: str) -> None:
-    with pytest.raises(OperatorsRefused) as caught:
-        read_operators(text, (APPROVE, GRANT))
-    said = str(caught.value)
-    assert said.startswith(f"{OPERATORS}: ")
-    assert named in said
-    assert all(token not in said for token in (ADA, GRACE, APPROVE))
 
 
 def test_a_drill_needs_the_operators_token_and_a_name_that_there_is() -> None:

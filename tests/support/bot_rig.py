@@ -17,13 +17,13 @@ from typing import Any
 
 import httpx
 
+from bot.runtime.operators import release_code
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_SETTINGS = ROOT / "configs" / "bot" / "demo.yaml"
 CONTROL_TOKEN = secrets.token_hex(16)
 GUARD_TOKEN = secrets.token_hex(16)
 OPERATOR_TOKEN = secrets.token_hex(16)
-PEOPLE = {"ada": secrets.token_hex(16), "grace": secrets.token_hex(16)}
-"""Who may release a stop."""
 LIMITS = {"inventory_max_quote": "500", "total_max_quote": "2000"}
 
 
@@ -143,8 +143,11 @@ class Bot:
         return self.http.post(f"/api/ui/{call}", json={"reason": reason}, headers=headers)
 
     def release(self, call: str, who: str, **body: object) -> httpx.Response:
-        """`resume`, `re-arm` or the confirmation of one, by one of `PEOPLE`."""
-        return self.http.post(f"/api/ui/{call}", json=body, headers={"Authorization": f"Bearer {PEOPLE[who]}"})
+        """`resume-request`, `resume-confirm` and those of `re-arm`, as the guard calls them for that person."""
+        if call.endswith("-confirm"):
+            body = {"code": release_code(GUARD_TOKEN, str(body["request_id"]), who), **body}
+        headers = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+        return self.http.post(f"/api/ui/{call}", json={"operator": who, **body}, headers=headers)
 
     def renew(self, epoch: int, every_s: float = 1.0) -> None:
         """Renews the grant in the background until `lapse`."""
@@ -222,7 +225,6 @@ def bot_environment(venue: SimulatedVenue, account: dict[str, str]) -> dict[str,
         "MM_RUN": "run-of-the-test",
         "MM_GRANT_TOKEN": GUARD_TOKEN,
         "APPROVE_TOKEN": OPERATOR_TOKEN,
-        "MM_OPERATOR_TOKENS": ",".join(f"{name}={token}" for name, token in PEOPLE.items()),
     }
 
 

@@ -104,8 +104,6 @@ def stack_secrets(folder: StateFolder, more: Mapping[str, str] | None = None) ->
     for path in sorted(folder.accounts.rglob("*.json")):
         content = read_json(path) or {}
         found.update({f"{path.stem} {name}": str(content[name]) for name in SECRETS if content.get(name)})
-        people = content.get("operators") or {}
-        found.update({f"{path.stem} operator {name}": str(token) for name, token in people.items()})
     if folder.seeds.exists():
         found.update({f"seed of {name}": str(seed) for name, seed in json.loads(folder.seeds.read_text()).items()})
     if folder.control_token.exists():

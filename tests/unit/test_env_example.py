@@ -10,13 +10,12 @@ import pytest
 from bot.modes import PROFILE_VARIABLES
 from bot.report import FREEZE_VARIABLE
 from bot.resolution import ENVIRONMENT_PATHS, SYMBOL_PATHS, read_environment, resolve
-from bot.runtime.operators import OPERATORS
 from bot.venues.bybit.hosts import OVERRIDES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 OTHERS = {
     "EXCHANGE_ENV", "MM_LIVE_ENABLE", "MM_ACCOUNT", "MM_RUN", "BYBIT_API_KEY", "BYBIT_API_SECRET", "MM_GRANT_TOKEN",
-    "APPROVE_TOKEN", "MM_REDIS_PASSWORD", OPERATORS, FREEZE_VARIABLE,
+    "APPROVE_TOKEN", "MM_REDIS_PASSWORD", FREEZE_VARIABLE,
 }  # fmt: skip
 
 
