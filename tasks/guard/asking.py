@@ -19,8 +19,8 @@ def wanted_words(active: Active, what: str, required: SignOffs, digest: str) -> 
     if not roles or count > len(required.roles):
         people = f"{count} {'person' if count == 1 else 'people'}"
         roles = f"{roles}, {people} in all" if roles else people
-    people = asked_of(required, active.approvers.people if active.approvers else (), active.plan.author)
-    return f"sign-offs wanted {what}: {roles}, of {', '.join(people) or 'nobody'}; {where(active, digest)}"
+    asked = asked_of(required, active.approvers.people if active.approvers else (), active.plan.author)
+    return f"sign-offs wanted {what}: {roles}, of {', '.join(asked) or 'nobody'}; {where(active, digest)}"
 
 
 def where(active: Active, digest: str | None) -> str:
