@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -103,6 +104,8 @@ async def _is_up(guard: GuardState, active: Active) -> None:
     await guard.store.call(record.enter_part, part, "", part_from=part.began_at)
     active.row.part_from = part.began_at
     told = [said(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")]
+    if active.history is not None:  # from here on it has to be known, and has the time of a first answer for it
+        active.history = replace(active.history, started_at_ms=now_ms())
     await guard.move(active, Happening.BOT_UP, told, launched_at=utc_now(), epoch=guard.epoch)
 
 

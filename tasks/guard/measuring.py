@@ -80,10 +80,15 @@ def decide(guard: GuardState, active: Active) -> None:
 
 def _deciding(active: Active, history: GuardHistory) -> Sequence[Criterion]:
     """What decides now. A promotion takes the grant away and stops the bot, so from then on only the journal's totals
-    say something about the candidate; of the others what was seen to FAIL before it."""
+    say something about the candidate; of the others what was seen to FAIL before it. And what is not known of a bot
+    that is still being started is the launch's to judge: it has deadlines of its own, and knows a slow machine from a
+    bot that ended."""
     if active.step is not Step.PROMOTING:
         streaks = {name: streak.last.outcome for name, streak in history.streaks.items()}
-        return [one for one in active.criteria if active.drilled.decides(one.id, streaks.get(one.id))]
+        decisive = [one for one in active.criteria if active.drilled.decides(one.id, streaks.get(one.id))]
+        if active.step is Step.LAUNCHING and active.launching:
+            return [one for one in decisive if streaks.get(one.id) is Outcome.FAIL]
+        return decisive
 
     def failed_before(one: Criterion) -> bool:
         streak, since_ms = history.streaks.get(one.id), active.promoting_since_ms
