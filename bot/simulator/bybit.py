@@ -135,8 +135,14 @@ class V5:
         outcome = self._read(public, request, now_ns) if public else self._signed(request, now_ns)
         if outcome.status != 200:
             return Answer(outcome.status, b"")
-        headers = {**self.trace(now_ns), **(outcome.limit.headers() if outcome.limit else {})}
+        headers = {**self.trace(now_ns), **self.limit_headers(outcome)}
         return Answer(200, envelope(outcome, self.shown_ns(now_ns)), headers, outcome.lost)
+
+    def limit_headers(self, outcome: Outcome | None) -> dict[str, str]:
+        """What is left of the bucket, and when by the venue's own clock it is full again."""
+        if outcome is None or outcome.limit is None:
+            return {}
+        return outcome.limit.headers(self.faults.skew_ns // 1_000_000)
 
     def shown_ns(self, now_ns: int) -> int:
         """What the venue's own clock shows."""

@@ -43,11 +43,12 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     taken: int = 1
     """How many of the requests asked for the bucket still had; only a batch asks for more than one."""
 
-    def headers(self) -> dict[str, str]:
+    def headers(self, skew_ms: int) -> dict[str, str]:
+        """`skew_ms`: how much more than it should the clock shows by which clients are told of the reset."""
         return {
             "X-Bapi-Limit": str(self.allowed),
             "X-Bapi-Limit-Status": str(self.left),
-            "X-Bapi-Limit-Reset-Timestamp": str(self.resets_at_ms),
+            "X-Bapi-Limit-Reset-Timestamp": str(self.resets_at_ms + skew_ms),
         }
 
 

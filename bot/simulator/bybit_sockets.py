@@ -257,7 +257,6 @@ class TradeSession:
         now_ns: int,
         outcome: Outcome | None = None,
     ) -> None:
-        limit = outcome.limit.headers() if outcome and outcome.limit else {}
         reply = {
             "reqId": frame.reqId,
             "retCode": code,
@@ -265,7 +264,7 @@ class TradeSession:
             "op": frame.op,
             "data": outcome.result if outcome else {},
             "retExtInfo": outcome.extra if outcome else {},
-            "header": {**limit, **self._face.trace(now_ns)},
+            "header": {**self._face.limit_headers(outcome), **self._face.trace(now_ns)},
             "connId": self._connection_id,
         }
         self.send(encode(reply))

@@ -25,9 +25,11 @@ from bot.venues.bybit.rate_limits import (
     ADDRESS_WINDOW_MS,
     CANCEL_RESERVE,
     RESET_MAX_MS,
+    SHUT_OUT_MS,
+    WINDOW_MS,
     RateLimits,
 )
-from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable
+from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, VenueUnreachable
 
 START_NS = 1_767_225_600_000_000_000
 
@@ -175,18 +177,66 @@ def test_what_is_decided_in_one_turn_leaves_as_one_request_and_is_answered_one_b
     play(work, trade_socket=trade_socket)
 
 
-def test_a_bucket_that_runs_out_in_a_batch_leaves_the_rest_unknown_and_the_next_is_not_sent() -> None:
+WAYS = pytest.mark.parametrize(
+    "way",
+    [{"trade_socket": False, "batches": False}, {"batches": False}, {"trade_socket": False}, {}],
+    ids=["by REST", "by socket", "in a batch by REST", "in a batch by socket"],
+)
+
+
+@WAYS
+def test_of_more_than_an_endpoint_still_takes_the_rest_does_not_leave(way: dict[str, bool]) -> None:
+    """Each would be answered that it is one too many, and be of unknown outcome for it."""
+    eight = [10 + number for number in range(8)]
+
+    async def work(bench: Bench) -> None:
+        if way.get("batches", True):
+            await asyncio.gather(*(bench.place(number) for number in range(8)))
+        else:
+            for number in range(8):
+                await bench.place(number)
+        outcomes = await asyncio.gather(*(bench.place(number) for number in eight))
+        assert [type(outcome) for outcome in outcomes] == [Accepted] * 2 + [Unreachable] * 6
+        assert all("rate limit" in outcome.detail for outcome in outcomes if isinstance(outcome, Unreachable))
+        assert len(bench.orders) == 10
+        gone = await asyncio.gather(*(bench.cancel(number) for number in range(8)), bench.cancel(10), bench.cancel(11))
+        assert all(isinstance(outcome, Accepted) for outcome in gone), "cancels have a bucket of their own"
+        await asyncio.sleep(1.0)  # simulated time, until the bucket is full again
+        again = await asyncio.gather(*(bench.place(20 + number) for number in range(12)))
+        assert [type(outcome) for outcome in again] == [Accepted] * 10 + [Unreachable] * 2
+
+    play(work, **way)
+
+
+@WAYS
+def test_of_a_first_turn_nothing_is_known_and_after_it_the_venue_is_believed(way: dict[str, bool]) -> None:
     async def work(bench: Bench) -> None:
         outcomes = await asyncio.gather(*(bench.place(number) for number in range(12)))
         assert [type(outcome) for outcome in outcomes] == [Accepted] * 10 + [Unknown] * 2
         refused = await asyncio.gather(bench.place(20), bench.place(21))
         assert all(isinstance(outcome, Unreachable) and "rate limit" in outcome.detail for outcome in refused)
-        gone = await asyncio.gather(bench.cancel(0), bench.cancel(1))
-        assert all(isinstance(outcome, Accepted) for outcome in gone), "cancels have a bucket of their own"
-        await asyncio.sleep(1.0)  # simulated time, until the bucket is full again
-        assert isinstance((await asyncio.gather(bench.place(22), bench.place(23)))[1], Accepted)
 
-    play(work)
+    play(work, **way)
+
+
+def test_an_address_that_is_shut_out_asks_nothing_for_ten_minutes_but_to_cancel() -> None:
+    async def work(bench: Bench) -> None:
+        assert isinstance(await bench.place(1), Accepted)
+        bench.link.arm("http_error", "sim-1", {"status": "403"})
+        assert isinstance(await bench.place(2), Unknown)
+        refused = await bench.place(3)
+        assert isinstance(refused, Unreachable)
+        assert f"{SHUT_OUT_MS} ms" in refused.detail
+        with pytest.raises(VenueUnreachable):
+            await bench.adapter.position("BTCUSDT")
+        assert bench.sent(calls.POSITIONS) == 0
+        assert isinstance(await bench.cancel(1), Accepted), "a cancel is tried all the same"
+        assert isinstance(await bench.adapter.cancel_all("BTCUSDT"), Accepted)
+        await asyncio.sleep(SHUT_OUT_MS / 1_000)  # simulated time
+        assert isinstance(await bench.place(4), Accepted)
+        await bench.adapter.position("BTCUSDT")
+
+    play(work, batches=False, trade_socket=False)
 
 
 def test_an_endpoint_that_is_said_to_be_exhausted_is_not_asked_until_it_takes_more() -> None:
@@ -216,15 +266,83 @@ def test_of_what_an_address_may_ask_a_part_is_kept_for_cancels() -> None:
     assert limits.wait_ms(calls.CREATE, ADDRESS_WINDOW_MS + now_ms, is_cancel=False) == 0
 
 
+NOW_MS = 1_767_225_600_000
+
+
+def said(left: int, resets_ms: int, limit: int = 10) -> dict[str, str]:
+    """Headers of an answer."""
+    return {
+        "x-bapi-limit": str(limit),
+        "x-bapi-limit-status": str(left),
+        "x-bapi-limit-reset-timestamp": str(resets_ms),
+    }
+
+
 def test_a_moment_that_no_bucket_can_mean_silences_no_endpoint() -> None:
-    limits, now_ms = RateLimits(), 1_767_225_600_000
-    limits.sent(now_ms)
-    said = {"x-bapi-limit": "10", "x-bapi-limit-status": "0"}
-    limits.heard(calls.CANCEL, {**said, "x-bapi-limit-reset-timestamp": str(now_ms + 700)})
-    assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) == 700
-    limits.heard(calls.CANCEL, {**said, "x-bapi-limit-reset-timestamp": str(now_ms * 1_000)})  # in microseconds
-    assert limits.wait_ms(calls.CANCEL, now_ms, is_cancel=True) == RESET_MAX_MS
-    assert limits.wait_ms(calls.CANCEL, now_ms + RESET_MAX_MS, is_cancel=True) == 0
+    limits = RateLimits()
+    limits.heard(calls.CANCEL, said(0, NOW_MS + 700), NOW_MS)
+    assert limits.wait_ms(calls.CANCEL, NOW_MS, is_cancel=True) == 700
+    limits.heard(calls.CANCEL, said(0, NOW_MS * 1_000), NOW_MS)  # in microseconds
+    assert limits.wait_ms(calls.CANCEL, NOW_MS, is_cancel=True) == RESET_MAX_MS
+    assert limits.wait_ms(calls.CANCEL, NOW_MS + RESET_MAX_MS, is_cancel=True) == 0
+
+
+def take(limits: RateLimits, wanted: int, now_ms: int, path: str = calls.CREATE) -> int:
+    return limits.take(path, wanted, now_ms, is_cancel=path in (calls.CANCEL, calls.CANCEL_BATCH))
+
+
+def test_what_is_under_way_is_not_counted_by_the_venue_yet_and_by_us_already() -> None:
+    limits = RateLimits()
+    assert take(limits, 3, NOW_MS) == 3
+    limits.heard(calls.CREATE, said(9, NOW_MS + 900), NOW_MS + 10)
+    assert take(limits, 20, NOW_MS + 10) == 7, "two of three are still on their way there"
+
+
+def test_what_never_left_comes_back_and_what_nobody_answered_does_not() -> None:
+    limits = RateLimits()
+    take(limits, 1, NOW_MS)
+    limits.heard(calls.CREATE, said(9, NOW_MS + 900), NOW_MS)
+    assert take(limits, 9, NOW_MS + 1) == 9
+    limits.returned(calls.CREATE, 4)
+    limits.unheard(calls.CREATE, 5)
+    assert take(limits, 9, NOW_MS + 2) == 4
+
+
+def test_the_count_is_forgotten_at_the_reset_and_the_whole_limit_is_there_again() -> None:
+    limits = RateLimits()
+    take(limits, 8, NOW_MS)
+    limits.heard(calls.CREATE, said(2, NOW_MS + 600), NOW_MS + 5, taken=8)
+    assert take(limits, 9, NOW_MS + 599) == 2
+    assert take(limits, 9, NOW_MS + 599) == 0
+    assert take(limits, 20, NOW_MS + 600) == 10
+
+
+@pytest.mark.parametrize("resets_ms", [0, NOW_MS, NOW_MS + 7], ids=["none", "now", "now by another clock"])
+def test_without_a_moment_of_reset_the_count_is_forgotten_a_second_after_the_last_answer(resets_ms: int) -> None:
+    limits = RateLimits()
+    take(limits, 8, NOW_MS - 5)
+    limits.heard(calls.CREATE, said(2, resets_ms), NOW_MS, taken=8)
+    assert take(limits, 9, NOW_MS + 900) == 2
+    limits.heard(calls.CREATE, {}, NOW_MS + 950, taken=2)
+    assert limits.wait_ms(calls.CREATE, NOW_MS + 950, is_cancel=False) == WINDOW_MS
+    assert take(limits, 20, NOW_MS + 950 + WINDOW_MS) == 10
+
+
+def test_answers_of_one_window_that_overtake_each_other_give_nothing_back() -> None:
+    limits = RateLimits()
+    take(limits, 2, NOW_MS)
+    limits.heard(calls.CREATE, said(4, NOW_MS + 600), NOW_MS + 5)
+    limits.heard(calls.CREATE, said(5, NOW_MS + 600), NOW_MS + 6)
+    assert take(limits, 9, NOW_MS + 7) == 3, "four less the one that was under way then"
+
+
+def test_a_cancel_is_held_back_by_the_word_of_the_venue_alone() -> None:
+    limits = RateLimits()
+    take(limits, 8, NOW_MS, calls.CANCEL_BATCH)
+    limits.heard(calls.CANCEL_BATCH, said(2, NOW_MS + 600), NOW_MS, taken=8)
+    assert take(limits, 6, NOW_MS, calls.CANCEL_BATCH) == 6, "by our count four too many"
+    limits.heard(calls.CANCEL_BATCH, said(0, NOW_MS + 600), NOW_MS, taken=6)
+    assert take(limits, 6, NOW_MS, calls.CANCEL_BATCH) == 0
 
 
 @pytest.mark.parametrize(("stream", "kind"), [("private", "private"), ("public", "public")])
@@ -285,8 +403,9 @@ class Reordering:
     def __init__(self) -> None:
         self.limits = RateLimits()
 
-    def take_turn(self, path: str, *, is_cancel: bool) -> None:
+    def take_turns(self, path: str, wanted: int, *, is_cancel: bool) -> int:
         """Always room."""
+        return wanted
 
     async def exchange(self, call: calls.Call) -> wire.Envelope:
         rows = {

@@ -210,7 +210,7 @@ class BybitAdapter:
         """The account at the venue that this pair opens, by one signed read. Raises VenueError."""
         rest = BybitRest(
             self._transport, self._hosts.rest_url, api_key, api_secret, self._now_ns, self._recv_window_ms,
-            self._call_timeout_s,
+            self._call_timeout_s, self._rest.limits,
         )  # fmt: skip
         rest.clock_offset_ms = self._rest.clock_offset_ms
         found = await rest.read(calls.key_information(), wire.KeyInformation)

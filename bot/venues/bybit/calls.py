@@ -59,7 +59,10 @@ _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request. A GET carries `query`, a POST `body`. `epoch`: of the grant that it needs to leave; 0: of none."""
+    """One request. A GET carries `query`, a POST `body`. `epoch`: of the grant that it needs to leave; 0: of none.
+
+    `orders`: how many of what its endpoint takes in a second it uses up.
+    """
 
     method: str
     path: str
@@ -67,6 +70,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes = b""
     signed: bool = True
     epoch: int = 0
+    orders: int = 1
 
     @property
     def payload(self) -> bytes:
@@ -194,7 +198,8 @@ def batch(several: Sequence[Call]) -> Call:
     category = orders[0]["category"]
     rows = [{name: value for name, value in order.items() if name != "category"} for order in orders]
     body = msgspec.json.encode({"category": category, "request": rows})
-    return Call("POST", BATCH_OF[several[0].path], body=body, epoch=max(call.epoch for call in several))
+    epoch = max(call.epoch for call in several)
+    return Call("POST", BATCH_OF[several[0].path], body=body, epoch=epoch, orders=len(several))
 
 
 def disconnect_cancel(category: Category, window_s: int) -> Call:

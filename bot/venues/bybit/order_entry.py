@@ -1,8 +1,8 @@
 """How a create, amend or cancel leaves, and what came of it.
 
 By the trade socket where that is up, by REST where it is not; never by both. Several of one kind that were decided in
-one turn leave as one batch, cancels first. An endpoint that the venue says is exhausted is not asked: the request did
-not happen.
+one turn leave as one batch, cancels first. What is more than an endpoint still takes does not leave, and so did not
+happen.
 """
 
 from __future__ import annotations
@@ -90,7 +90,17 @@ class OrderEntry:
             if not one.outcome.done():
                 one.outcome.set_result(outcome)
 
+    def _turns(self, path: str, wanted: int, epoch: int) -> int:
+        """How many of them may leave now, at least one. Raises NotSent."""
+        if epoch and not self._permitted(epoch):
+            raise NotSent(NO_GRANT)
+        return self._rest.take_turns(path, wanted, is_cancel=path in CANCELS)
+
     async def _alone(self, call: Call) -> Outcome:
+        try:
+            self._turns(call.path, 1, call.epoch)
+        except NotSent as error:
+            return Unreachable(str(error))
         envelope = await self._exchange(call)
         if not isinstance(envelope, wire.Envelope):
             return envelope
@@ -100,6 +110,16 @@ class OrderEntry:
             return Unknown(error.code, str(error))
 
     async def _together(self, group: Sequence[_Waiting]) -> list[Outcome]:
+        """As many of them as the endpoint still takes; the others did not happen."""
+        path = calls.BATCH_OF[group[0].call.path]
+        try:
+            leaving = self._turns(path, len(group), max(one.call.epoch for one in group))
+        except NotSent as error:
+            return [Unreachable(str(error))] * len(group)
+        over = [Unreachable(f"{path}: the rate limit leaves room for {leaving}")] * (len(group) - leaving)
+        return [*await self._batched(group[:leaving]), *over]
+
+    async def _batched(self, group: Sequence[_Waiting]) -> list[Outcome]:
         batch = calls.batch([one.call for one in group])
         envelope = await self._exchange(batch)
         if not isinstance(envelope, wire.Envelope):
@@ -125,12 +145,9 @@ class OrderEntry:
         ]
 
     async def _exchange(self, call: Call) -> wire.Envelope | Outcome:
-        """The envelope of what the venue did, or the outcome where it did not, or may have."""
+        """The envelope of what the venue did, or the outcome where it did not, or may have. Its turn has been taken."""
         trade = self._trade
         try:
-            if call.epoch and not self._permitted(call.epoch):
-                raise NotSent(NO_GRANT)
-            self._rest.take_turn(call.path, is_cancel=call.path in CANCELS)
             if trade is None or not trade.is_up or call.path not in OPERATIONS:
                 envelope = await self._rest.exchange(call)
             else:
@@ -149,9 +166,18 @@ class OrderEntry:
         return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=of_existing)
 
     async def _by_socket(self, trade: TradeStream, call: Call) -> wire.Envelope:
-        self._rest.limits.sent(self._rest.venue_now_ms())
-        answer = await trade.ask(call, self._timeout_s)
-        self._rest.limits.heard(call.path, {name.lower(): value for name, value in answer.header.items()})
+        limits = self._rest.limits
+        limits.sent(self._rest.venue_now_ms())
+        try:
+            answer = await trade.ask(call, self._timeout_s)
+        except NotSent:
+            limits.returned(call.path, call.orders)
+            raise
+        except BaseException:
+            limits.unheard(call.path, call.orders)
+            raise
+        headers = {name.lower(): value for name, value in answer.header.items()}
+        limits.heard(call.path, headers, self._rest.venue_now_ms(), call.orders)
         self._rest.note_code(answer.ret_code)
         return wire.Envelope(answer.ret_code, answer.ret_msg, answer.data, ret_ext_info=answer.ret_ext_info)
 

@@ -21,8 +21,8 @@ from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
 
 T = TypeVar("T")
 
-READ_WAIT_MAX_S: Final = 1.0
-"""A bucket is full again after a second at most."""
+READ_WAIT_MAX_MS: Final = 2_000
+"""A bucket is full again after a second; who would have to wait for longer than two is told so at once."""
 
 NO_CONNECTION: Final = "not_sent"
 NO_ANSWER: Final = "no_answer"
@@ -31,7 +31,7 @@ STATUSES: Final = ("200", "403", "429", "500", "502", "503", "504", NO_CONNECTIO
 
 
 class BybitRest:
-    """One account's REST side. `clock_offset_ms`: the venue's clock minus ours."""
+    """One account's REST side. `clock_offset_ms`: the venue's clock minus ours. `limits`: shared with others there."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class BybitRest:
         now_ns: Callable[[], int],
         recv_window_ms: int,
         timeout_s: float,
+        limits: RateLimits | None = None,
     ) -> None:
         self._transport = transport
         self._rest_url = rest_url
@@ -56,7 +57,7 @@ class BybitRest:
         self.responses: Counts[tuple[str, str]] = Counts(
             (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
         )
-        self.limits = RateLimits()
+        self.limits = RateLimits() if limits is None else limits
         self.key_refusals = 0
         """How often the venue has refused the key itself."""
 
@@ -104,11 +105,16 @@ class BybitRest:
         """Counts an answer by which the venue refuses the key itself."""
         self.key_refusals += code in KEY_CODES
 
-    def take_turn(self, path: str, *, is_cancel: bool) -> None:
-        """Raises NotSent where another request of that endpoint would be one too many now, there or of the address."""
-        wait_ms = self.limits.wait_ms(path, self.venue_now_ms(), is_cancel=is_cancel)
-        if wait_ms:
-            raise NotSent(f"{path}: the rate limit is reached, {wait_ms} ms until it takes more")
+    def take_turns(self, path: str, wanted: int, *, is_cancel: bool) -> int:
+        """How many of so many requests of that endpoint may leave now; they are taken from what it still takes.
+
+        Raises NotSent where even one would be one too many, there or of the address.
+        """
+        now_ms = self.venue_now_ms()
+        taken = self.limits.take(path, wanted, now_ms, is_cancel=is_cancel)
+        if not taken:
+            raise NotSent(_too_many(path, self.limits.wait_ms(path, now_ms, is_cancel=is_cancel)))
+        return taken
 
     async def resync_quietly(self) -> None:
         """After a refused timestamp. A failure changes nothing: the next refused timestamp tries again."""
@@ -118,9 +124,7 @@ class BybitRest:
             return
 
     async def _read_once(self, call: Call, kind: type[T]) -> T:
-        wait_ms = self.limits.wait_ms(call.path, self.venue_now_ms(), is_cancel=False)
-        if wait_ms:
-            await asyncio.sleep(min(wait_ms / 1_000, READ_WAIT_MAX_S))
+        await self._await_turn(call.path)
         try:
             answer = await self._send(call)
             envelope = wire.envelope(answer.status, answer.body, call.path)
@@ -133,7 +137,18 @@ class BybitRest:
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
         return wire.decode(kind, envelope.result, call.path)
 
+    async def _await_turn(self, path: str) -> None:
+        """Raises VenueUnreachable where it would come too late."""
+        patience_ms = READ_WAIT_MAX_MS
+        while not self.limits.take(path, 1, self.venue_now_ms(), is_cancel=False):
+            wait_ms = self.limits.wait_ms(path, self.venue_now_ms(), is_cancel=False)
+            if wait_ms > patience_ms:
+                raise VenueUnreachable(_too_many(path, wait_ms))
+            patience_ms -= max(1, wait_ms)
+            await asyncio.sleep(max(1, wait_ms) / 1_000)
+
     async def _send(self, call: Call) -> HttpAnswer:
+        """Its turn has been taken; what became of it is told to `limits` whatever happens."""
         path, now_ms = call.path, self.venue_now_ms()
         self.limits.sent(now_ms)
         headers = (
@@ -147,10 +162,17 @@ class BybitRest:
             )
         except NotSent:
             self.responses.add((path, NO_CONNECTION))
+            self.limits.returned(path, call.orders)
             raise
-        except NoAnswer:
-            self.responses.add((path, NO_ANSWER))
+        except BaseException as error:
+            if isinstance(error, NoAnswer):
+                self.responses.add((path, NO_ANSWER))
+            self.limits.unheard(path, call.orders)
             raise
         self.responses.add((path, str(answer.status)))
-        self.limits.heard(path, answer.headers)
+        self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, answer.status)
         return answer
+
+
+def _too_many(path: str, wait_ms: int) -> str:
+    return f"{path}: the rate limit is reached, {wait_ms} ms until it takes more"
