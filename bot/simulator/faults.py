@@ -205,8 +205,12 @@ class FaultPlan:
             self.harms[way] = harm
 
 
+_NUMBERED: Mapping[Way, str] = {"request": '"reqId":', "answer": '"reqId":', "push": '"topic":', "private": '"topic":'}
+"""What only such a message has that others follow: a greeting has no next."""
+
+
 class Pushes:
-    """A session's messages on their way to the mount: some twice, some after the next, none while it is silent."""
+    """A socket's messages one way, `request` or from the venue: some twice, some after the next, none while silent."""
 
     def __init__(self, faults: FaultPlan, way: Way, send: Callable[[str], None]) -> None:
         self._faults = faults
@@ -221,7 +225,7 @@ class Pushes:
         if not faults.harms and self._held is None:
             self._send(text)
             return
-        if self._held is None and '"topic":' in text and faults.swaps(self._way):  # data alone: a greeting has no next
+        if self._held is None and _NUMBERED[self._way] in text and faults.swaps(self._way):
             self._held = text
             return
         self._send(text)

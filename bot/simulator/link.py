@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple, Never
 
 import msgspec
@@ -66,6 +66,7 @@ class Link:
         self._face = V5(exchange)
         self._streams = Streams(exchange)
         self._sockets: dict[LinkSocket, Session] = {}
+        self._requests: dict[LinkSocket, Pushes] = {}
         self._connections = 0
 
     # ---- the market -------------------------------------------------------------------------------------------------
@@ -153,6 +154,7 @@ class Link:
             self._streams.private[private] = None
             return private
         if kind == "trade":
+            self._requests[socket] = Pushes(self._faults, "request", partial(self._carry_request, socket))
             return TradeSession(name, send, self._face, self._distribute)
 
         def is_topic(topic: str) -> bool:
@@ -166,9 +168,18 @@ class Link:
         return public
 
     def send(self, socket: LinkSocket, text: str) -> None:
-        """Carry a client's message to its session."""
+        """Carry a client's message to its session; on the trade socket it is a request."""
+        requests = self._requests.get(socket)
+        if requests is None:
+            self._carry(socket, text, 0)
+        else:
+            requests(text)
+
+    def _carry_request(self, socket: LinkSocket, text: str) -> None:
+        self._carry(socket, text, self._faults.of("request", self._timeline.now_ns()))
+
+    def _carry(self, socket: LinkSocket, text: str, extra_ns: int | None) -> None:
         now_ns = self._timeline.now_ns()
-        extra_ns = self._faults.of("request", now_ns) if socket.kind == "trade" else 0
         if extra_ns is not None:
             self._timeline.call_at_ns(now_ns + self._latency.request_ns + extra_ns, self._hear, socket, text)
 
@@ -198,6 +209,7 @@ class Link:
     def forget(self, socket: LinkSocket) -> None:
         """The socket is closed: its session ends."""
         session = self._sockets.pop(socket, None)
+        self._requests.pop(socket, None)
         if isinstance(session, PublicSession):
             self._streams.close_public(session)
         elif isinstance(session, PrivateSession):

@@ -54,6 +54,8 @@ class _Socket:
     def __init__(self, kind: Kind, request: web.Request, faults: FaultPlan, clock: Clock) -> None:
         self.kind = kind
         self.pushes = Pushes(faults, _WAYS[kind], self.send)
+        self.arriving: list[str] = []
+        self.requests = Pushes(faults, "request", self.arriving.append)
         self._faults = faults
         self._clock = clock
         self._not_before_s = 0.0
@@ -308,12 +310,18 @@ class LoopbackVenue:
         return socket.stream
 
     async def _hear(self, socket: _Socket, session: Session, text: str) -> None:
-        """A client's message; on the trade socket it is a request, which may be late or lost."""
-        late_ns = self._faults.of("request", self._clock.now_ns()) if socket.kind == "trade" else 0
-        if late_ns:
-            await asyncio.sleep(late_ns / 1e9)
-        if late_ns is not None:
+        """A client's message; on the trade socket it is a request: late or lost, twice or after the next."""
+        if socket.kind != "trade":
             session.receive(text, self._clock.now_ns())
+            return
+        socket.requests(text)
+        arriving, socket.arriving[:] = list(socket.arriving), []
+        for one in arriving:
+            late_ns = self._faults.of("request", self._clock.now_ns())
+            if late_ns:
+                await asyncio.sleep(late_ns / 1e9)
+            if late_ns is not None:
+                session.receive(one, self._clock.now_ns())
 
     def _connection_id(self) -> str:
         self._connections += 1

@@ -440,3 +440,55 @@ def test_rows_of_cancels_by_the_venues_own_ids_are_held_against_those() -> None:
 
     outcomes = asyncio.run(work())
     assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]
+
+
+def hear_trade_socket(bench: Bench) -> list[str]:
+    """What arrives on the trade socket from now on."""
+    heard: list[str] = []
+    (trade,) = [socket for socket in bench.link._sockets if socket.kind == "trade"]
+    arrive = trade.arrive
+
+    def heard_and_taken(text: str) -> None:
+        heard.append(text)
+        arrive(text)
+
+    trade.arrive = heard_and_taken  # type: ignore[method-assign]
+    return heard
+
+
+def test_a_request_that_the_socket_carries_twice_happens_once_and_its_second_answer_is_nobody_s() -> None:
+    async def work(bench: Bench) -> None:
+        bench.link.arm("way", "", {"way": "request", "doubled_pct": 100})
+        heard = hear_trade_socket(bench)
+        assert isinstance(await bench.place(1), Accepted)
+        together = await asyncio.gather(bench.place(2), bench.place(3))
+        assert all(isinstance(outcome, Accepted) for outcome in together)
+        assert isinstance(await bench.amend(1, 551_000), Accepted)
+        await asyncio.sleep(0.05)  # simulated time, until the last second answer is here
+        assert sum('"retCode":20006' in text for text in heard) == 3
+        assert bench.orders == ["slwq-1-1", "slwq-1-2", "slwq-1-3"]
+        assert bench.adapter.connections_open["trade"] == 1
+
+    play(work)
+
+
+def test_requests_of_the_socket_that_change_places_happen_in_that_order() -> None:
+    async def work(bench: Bench) -> None:
+        bench.link.arm("way", "", {"way": "request", "swapped_pct": 100})
+        asked = asyncio.gather(bench.place(1), bench.amend(1, 551_000))
+        placed, amended = await asked
+        assert isinstance(placed, Accepted)
+        assert amended == Accepted(gone=True), "there was no such order yet"
+
+    play(work, batches=False)
+
+
+def test_answers_of_the_socket_that_change_places_are_told_apart_by_their_numbers() -> None:
+    async def work(bench: Bench) -> None:
+        bench.link.arm("way", "", {"way": "answer", "swapped_pct": 100})
+        heard = hear_trade_socket(bench)
+        placed, amended = await asyncio.gather(bench.place(1), bench.amend(9, 551_000))
+        assert placed != Accepted(gone=True) == amended
+        assert ["order.amend" in text for text in heard] == [True, False]
+
+    play(work, batches=False)

@@ -1,4 +1,4 @@
-"""Bybit's public side alone: instruments by REST, books and trades by the public socket. Signs nothing."""
+"""Bybit's public side alone: instruments by REST, books and every trade by the public socket. Signs nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class BybitFeed:
         for instrument in listed.values():
             sink(instruments_read(instrument, self._now_ns()))
         grids = {symbol: Grid(instrument) for symbol, instrument in listed.items()}
-        self._public = PublicStream(self._hosts.ws_public_url, self._transport, sink, self._now_ns, self._jitter, grids)
+        self._public = PublicStream(
+            self._hosts.ws_public_url, self._transport, sink, self._now_ns, self._jitter, grids, every_print=True
+        )
         self._task = asyncio.get_running_loop().create_task(self._public.run())
 
     async def close(self) -> None:

@@ -29,7 +29,11 @@ SNAPSHOT_PATIENCE_S: Final = 2.0
 
 
 class PublicStream(Stream):
-    """Market data of some symbols."""
+    """Market data of some symbols.
+
+    `every_print`: all prints of a message, for who needs the volume and the order in which it traded; else the newest
+    of each, by which the engine goes: a sweep's message has dozens.
+    """
 
     def __init__(
         self,
@@ -39,9 +43,12 @@ class PublicStream(Stream):
         now_ns: Callable[[], int],
         jitter: Random,
         grids: Mapping[str, Grid],
+        *,
+        every_print: bool = False,
     ) -> None:
         super().__init__("public", url, transport, sink, now_ns, jitter)
         self._grids = grids
+        self._every_print = every_print
         self._books: dict[str, str] = {}
         self._trades: dict[str, str] = {}
         for symbol in grids:
@@ -139,8 +146,8 @@ class PublicStream(Stream):
             for row in trades:
                 if row.s != symbol:
                     raise _of_another(row.s, symbol)
-            # the engine goes by the newest print alone; a sweep's message has dozens
-            for event in trade_events(trades[-1:], self._grids[symbol], self._now_ns()):
+            wanted = trades if self._every_print else trades[-1:]
+            for event in trade_events(wanted, self._grids[symbol], self._now_ns()):
                 self._sink(event)
         elif push.op == "subscribe" and not self.is_up:
             self._subscriptions_open -= 1
