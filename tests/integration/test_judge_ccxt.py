@@ -256,6 +256,29 @@ def test_private_streams_tell_of_order_trade_position_and_balance(judged_venue: 
         assert positions[-1]["entryPrice"] == pytest.approx(trades[-1]["price"], rel=0.01)
         assert 99_900 < balance["USDT"]["total"] < 100_000
 
+        judged_venue.arm("disconnect", stream="private")
+        with pytest.raises(ccxt.NetworkError):
+            await _until(exchange.watch_orders, lambda _: False)
+        bid, _ = await _touch(exchange)
+        new = asyncio.ensure_future(exchange.watch_orders())
+        async with asyncio.timeout(DEADLINE_S):
+            while not (await asyncio.wait([new], timeout=0.3))[0]:  # it is told of none from before it listened
+                made = await exchange.create_order(MARKET, "limit", "buy", 0.01, bid - FAR)
+        assert {(order["status"], order["price"]) for order in new.result()} == {("open", bid - FAR)}
+        assert made["id"] in {order["id"] for order in await exchange.fetch_open_orders(MARKET)}
+
+    judge(judged_venue, use)
+
+
+def test_what_a_key_may_do_is_shown(judged_venue: JudgedVenue) -> None:
+    async def use(exchange: Bybit, key: Key) -> None:
+        answer = await exchange.privateGetV5UserQueryApi()
+        assert (answer["retCode"], answer["result"]["apiKey"]) == (0, key.api_key)
+        assert answer["result"]["readOnly"] == 0
+        permissions = answer["result"]["permissions"]
+        assert set(permissions["ContractTrade"]) == {"Order", "Position"}
+        assert permissions["Wallet"] == [], "it cannot withdraw"
+
     judge(judged_venue, use)
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import yaml
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 
+from bot.venues.bybit.signing import socket_auth
 from tasks.state_folder import REPOSITORY
 from tests.support.judged_venue import JudgedVenue, eventually
-from tests.support.pybit_client import Inbox, Stream, http, terms
+from tests.support.pybit_client import Stream, http, terms
 
 pytestmark = pytest.mark.integration
 
@@ -74,13 +79,20 @@ def test_a_plan_through_the_control_api_begins_and_ends(judged_venue: JudgedVenu
     assert refused.json()["error"].startswith("faults[0].kind: 'rain' is not one of")
 
 
+async def first_book(session: aiohttp.ClientSession, venue: JudgedVenue) -> dict[str, Any]:
+    """The first message of a book on a new connection, as it came."""
+    async with session.ws_connect(venue.ready["ws_public_url"]) as socket:
+        await socket.send_str('{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
+        async for message in socket:
+            told = json.loads(message.data)
+            if "topic" in told:
+                return dict(told)
+    raise AssertionError("the socket was closed")
+
+
 def test_while_the_venue_restarts_nobody_is_answered_and_books_begin_at_one(judged_venue: JudgedVenue) -> None:
     venue, key = judged_venue, judged_venue.key()
     client = http(venue, key, max_retries=1)
-    stream, books = Stream(venue), Inbox()
-    stream.orderbook_stream(50, "BTCUSDT", books)
-    books.take()
-    venue.arm("venue_restart", lasts_s="1")
 
     def answers() -> bool:
         try:
@@ -88,11 +100,47 @@ def test_while_the_venue_restarts_nobody_is_answered_and_books_begin_at_one(judg
         except FailedRequestError:
             return False
 
-    assert not answers()
-    eventually(answers, bool)
-    first = books.take(lambda message: message["type"] == "snapshot")
-    assert first["data"]["u"] >= 1
-    stream.exit()
+    async def use() -> None:
+        async with aiohttp.ClientSession() as session:
+            assert (await first_book(session, venue))["data"]["u"] > 1
+            async with session.ws_connect(venue.ready["ws_public_url"]) as standing:
+                venue.arm("venue_restart", lasts_s="1")
+                assert (await standing.receive(30)).type is not aiohttp.WSMsgType.TEXT, "it is cut"
+            assert not answers()
+            eventually(answers, bool)
+            first = await first_book(session, venue)
+            assert (first["type"], first["data"]["u"]) == ("snapshot", 1)
+
+    asyncio.run(use())
+
+
+def test_a_request_that_comes_twice_by_the_trade_socket_is_answered_twice_and_happens_once(
+    judged_venue: JudgedVenue,
+) -> None:
+    venue, key = judged_venue, judged_venue.key()
+    order = {"category": "linear", **terms(http(venue, key), "twice-1")}
+
+    async def use() -> list[int]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(venue.ready["ws_trade_url"]) as socket,
+        ):
+            now_ms = time.time_ns() // 1_000_000
+            await socket.send_str(socket_auth(key.api_key, key.api_secret, now_ms + 60_000))
+            assert json.loads((await socket.receive(30)).data)["retCode"] == 0
+            venue.arm("way", way="request", doubled_pct=100)
+            header = {"X-BAPI-TIMESTAMP": str(time.time_ns() // 1_000_000), "X-BAPI-RECV-WINDOW": "60000"}
+            asked = {"op": "order.create", "reqId": "r1", "header": header, "args": [order]}
+            await socket.send_str(json.dumps(asked))
+            answers = [json.loads((await socket.receive(30)).data) for _ in range(2)]
+            assert {answer["reqId"] for answer in answers} == {"r1"}
+            return [answer["retCode"] for answer in answers]
+
+    try:
+        assert asyncio.run(use()) == [0, 20006]
+        assert [one["client_order_id"] for one in venue.state(key)["orders"]] == ["twice-1"]
+    finally:
+        venue.arm("way", way="request")
 
 
 def test_a_plan_of_faults_is_refused_by_name_on_anything_but_the_simulated_venue() -> None:
