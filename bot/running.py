@@ -101,21 +101,22 @@ def _run_locked(
     journal = open_journal(place, resolved, log)
     try:
         process = assemble(resolved, place, journal, log, clock, pair)
-        log.write(
-            "INFO",
-            NAME,
-            "started",
-            {
-                "account": place.account,
-                "run": place.run,
-                "mode": resolved.mode,
-                "profile": resolved.profile,
-                "config_digest": resolved.digest,
-                "simulated_venue": resolved.hosts_overridden,
-                "grant": "self" if place.grants_itself else "guard",
-            },
-        )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            log.write(
+                "INFO",
+                NAME,
+                "started",
+                {
+                    "account": place.account,
+                    "run": place.run,
+                    "mode": resolved.mode,
+                    "profile": resolved.profile,
+                    "config_digest": resolved.digest,
+                    "event_loop": type(runner.get_loop()).__module__,
+                    "simulated_venue": resolved.hosts_overridden,
+                    "grant": "self" if place.grants_itself else "guard",
+                },
+            )
             code = runner.run(process.run())
     finally:
         journal.close()

@@ -100,6 +100,8 @@ def test_without_a_grant_no_order_leaves(venue: SimulatedVenue, tmp_path: Path) 
         time.sleep(1.0)  # nothing is to happen: there is no condition to wait for
         assert bot.state() == "INIT"
         assert venue.truth(bot.account)["orders"] == []
+        (started,) = [line for line in bot.log_events() if line["event"] == "started"]
+        assert (started["mode"], started["event_loop"]) == ("live", "uvloop")
         assert bot.metrics()['mm_orders_placed_total{side="buy",symbol="BTCUSDT"}'] == 0
         assert bot.stop() == 0
 
