@@ -19,7 +19,7 @@ from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
 from bot.journal import Journal, JournalError, JournalReader, Segments
-from bot.modes import SECRET_ENV, Mode, live_enabled
+from bot.modes import SECRET_ENV, Mode, live_enabled, signed_gateway
 from bot.replaying import restore
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
@@ -189,7 +189,8 @@ def assemble(
     pair = secrets.pair(config.venue.exchange) if pair is None else pair
     log.conceal((pair.api_key, pair.api_secret))
     whose = host_environment(resolved.mode, config)
-    hosts = override_hosts(hosts_for(whose, config.venue.category), environment)
+    gateway = signed_gateway(resolved.mode, config.venue)
+    hosts = override_hosts(hosts_for(whose, config.venue.category), environment, signed_gateway=gateway)
     seconds = second_endpoints(hosts, environment)
     grant = GrantHolder(place.account, journal.last_epoch)
     adapter = BybitAdapter(
@@ -268,6 +269,7 @@ def assemble(
             {**environment, "EXCHANGE_ENV": whose},
             parameters.foreign_orders,
             config.venue.receive_window_ms,
+            config.venue.gateway,
         ),
     )
     http = Http(
@@ -279,8 +281,8 @@ def assemble(
     )
     rotation = None
     if isinstance(secrets, ReaderSecrets):
-        every_s = config.venue.secret_poll_s
-        rotation = KeyRotation(config.venue.exchange, secrets.pair_soon, pair, adapter, log, every_s)
+        rotation = KeyRotation(config.venue.exchange, secrets.pair_soon, pair, adapter, log, config.venue.secret_poll_s)
+        rotation.tells_accounts = whose != "demo"
     return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself, rotation=rotation)
 
 

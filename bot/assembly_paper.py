@@ -30,7 +30,7 @@ from bot.runtime.serving import Http
 from bot.runtime.status import checks_of
 from bot.runtime.thresholds import ThresholdsFile
 from bot.settings_file import ConfigError
-from bot.venues.bybit.hosts import HostRefused, hosts_for, override_hosts
+from bot.venues.bybit.hosts import ANY_GATEWAY, HostRefused, hosts_for, override_hosts
 from bot.venues.feed import PublicFeed
 from bot.version import code_version
 
@@ -48,7 +48,8 @@ def feed_of(resolved: Resolved, now_ns: Callable[[], int]) -> PublicFeed:
         if exchange == "bybit":
             from bot.venues.bybit.public_feed import BybitFeed
 
-            hosts = override_hosts(hosts_for("live", category), resolved.environment)
+            own = hosts_for("live", category)
+            hosts = override_hosts(own, resolved.environment, signed_gateway=ANY_GATEWAY)  # no key, no order
             return BybitFeed(hosts, symbols, now_ns, category=category, seed=config.execution.seed)
         from bot.venues.ccxt.feed import CcxtFeed
 

@@ -185,6 +185,8 @@ class VenueSettings(Section):
     category: Literal["linear", "spot"] = "linear"
     hosts: Literal["by_mode", "demo"] = "by_mode"
     """`by_mode`: live's and testnet's own. `demo`: the venue's demo trading, in mode testnet alone."""
+    gateway: str = Field(default="", pattern=r"^([a-z0-9.-]+(:[0-9]{1,5})?)?$")
+    """Host, or host:port, of the one gateway that MM_VENUE_GATEWAY may name in mode live; empty: none."""
     order_entry: Literal["socket", "rest"] = "socket"
     """`socket`: by the trade socket where the venue offers one and it is up, else by REST."""
     batch_orders: bool = True

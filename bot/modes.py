@@ -14,8 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, cast
 
+from bot.config import VenueSettings
 from bot.settings_file import ConfigError
-from bot.venues.bybit.hosts import HostRefused, hosts_for, override_hosts, second_endpoints
+from bot.venues.bybit.hosts import (
+    ANY_GATEWAY,
+    GATEWAY,
+    HostRefused,
+    hosts_for,
+    is_simulated,
+    override_hosts,
+    second_endpoints,
+)
 
 Mode = Literal["shadow", "testnet", "live"]
 MODES: Final[tuple[Mode, ...]] = ("shadow", "testnet", "live")
@@ -63,12 +72,26 @@ def live_enabled(environment: Mapping[str, str]) -> bool:
 
 
 def check_hosts(environment: Mapping[str, str]) -> bool:
-    """Whether the venue's hosts are overridden. Raises ConfigError where one may not be, or only some are."""
-    own = hosts_for("live", "linear")
+    """Whether the hosts are a simulated venue's. Raises ConfigError where one may not be, or some are missing."""
     try:
-        hosts = override_hosts(own, environment)
+        hosts = override_hosts(hosts_for("live", "linear"), environment, signed_gateway=ANY_GATEWAY)
         second_endpoints(hosts, environment)
-        return hosts != own
+    except HostRefused as error:
+        raise ConfigError(str(error)) from error
+    return is_simulated(environment)
+
+
+def signed_gateway(mode: Mode, venue: VenueSettings) -> str | None:
+    """The gateway that may be used: in live the signed one alone."""
+    return venue.gateway if mode == "live" else ANY_GATEWAY
+
+
+def check_gateway(mode: Mode, venue: VenueSettings, environment: Mapping[str, str]) -> None:
+    """Raises ConfigError for a gateway that this mode, or this venue, may not be reached by."""
+    if environment.get(GATEWAY) and venue.exchange != "bybit":
+        raise ConfigError(f"{GATEWAY}: not for exchange {venue.exchange!r}; allowed: bybit")
+    try:
+        override_hosts(hosts_for("live", "linear"), environment, signed_gateway=signed_gateway(mode, venue))
     except HostRefused as error:
         raise ConfigError(str(error)) from error
 

@@ -124,6 +124,7 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Reso
         raise ConfigError(
             f"{named} is not certified for mode {mode}; allowed there: {CERTIFIED}, the others with --shadow --network"
         )
+    modes.check_gateway(mode, config.venue, environment)
     provenance = {path: won.get(path, "default") for path, _ in values_of(config)}
     return Resolved(config, mode, profile, provenance, environment, hosts_overridden)
 

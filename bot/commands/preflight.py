@@ -7,6 +7,7 @@ import time
 
 from bot.assembly import secrets_of
 from bot.assumed import assumed_of
+from bot.modes import signed_gateway
 from bot.resolution import Resolved
 from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
 from bot.settings_file import ConfigError
@@ -28,6 +29,7 @@ def preflight(resolved: Resolved, *, as_json: bool) -> int:
         hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category),
         resolved.environment,
         rest_only=True,
+        signed_gateway=signed_gateway(resolved.mode, config.venue),
     )
     assumed = assumed_of(config, config.execution.symbols, int(time.time()), pair.saved_at_s)
     with AccountClient(

@@ -25,7 +25,7 @@ from bot.runtime.kill_switch import LATE_S, QUIET_S, KillSwitch
 from bot.runtime.kill_switch_report import Report, utc_text
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
 from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
-from bot.venues.bybit.hosts import BybitHosts, Environment, HostRefused, hosts_for, override_hosts
+from bot.venues.bybit.hosts import ANY_GATEWAY, BybitHosts, Environment, HostRefused, hosts_for, override_hosts
 
 OWN_KEY: Final = {
     "BYBIT_KILL_SWITCH_API_KEY": "BYBIT_API_KEY",
@@ -54,7 +54,7 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     arguments = _parser().parse_args(argv)
     try:
         environ = own_key(environ)
-        hosts = _hosts(environ, arguments.category)
+        hosts = _hosts(environ, arguments.category, arguments.gateway)
         pair = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"]).pair("bybit")
         key, secret = pair.api_key, pair.api_secret
         _require_writable(arguments.report)
@@ -132,11 +132,12 @@ def _steady_clock() -> Callable[[], int]:
     return lambda: start_ns + time.monotonic_ns()
 
 
-def _hosts(environ: Mapping[str, str], category: Category) -> BybitHosts:
+def _hosts(environ: Mapping[str, str], category: Category, gateway: str) -> BybitHosts:
     name = environ.get("EXCHANGE_ENV") or "live"
     if name not in ENVIRONMENTS:
         raise HostRefused(f"EXCHANGE_ENV={name!r} has no orders to cancel, allowed: {' '.join(ENVIRONMENTS)}")
-    return override_hosts(hosts_for(ENVIRONMENTS[name], category), environ, rest_only=True)
+    signed = gateway if ENVIRONMENTS[name] == "live" else ANY_GATEWAY
+    return override_hosts(hosts_for(ENVIRONMENTS[name], category), environ, rest_only=True, signed_gateway=signed)
 
 
 def _require_writable(path: Path) -> None:
@@ -184,6 +185,10 @@ def add_blind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--journal", type=Path, action="append", default=[], metavar="DIR",
         help="a run's state folder, or one of such: own orders in it are cancelled even where the venue shows none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gateway", default="", metavar="HOST",
+        help="the one host that MM_VENUE_GATEWAY may name where real money is meant (default: none)",
     )  # fmt: skip
     late = "how long an order may still come: grant's time + receive window + 2 quote intervals"
     parser.add_argument(

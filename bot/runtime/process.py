@@ -137,11 +137,12 @@ def kill_switch_publisher(
     environment: dict[str, str],
     foreign_orders: str,
     receive_window_ms: int,
+    gateway: str,
 ) -> Callable[[str], None]:
     """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time.
 
     `folder`: this run's, with its journal. `environment`: with the EXCHANGE_ENV that this process trades at, which
-    flags may have chosen.
+    flags may have chosen. `gateway`: the signed one, empty for none.
     """
     running: list[subprocess.Popen[bytes]] = []
     late_s = receive_window_ms / 1000  # a bot that halts sends nothing more, whatever its grant
@@ -154,7 +155,7 @@ def kill_switch_publisher(
                 subprocess.Popen(
                     [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(symbols),
                      "--category", category, "--foreign-orders", foreign_orders, "--journal", str(folder),
-                     "--late-s", str(late_s), "--report", str(folder / "kill_switch.json")],
+                     "--late-s", str(late_s), "--gateway", gateway, "--report", str(folder / "kill_switch.json")],
                     env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 )
             )  # fmt: skip

@@ -64,6 +64,8 @@ class KeyRotation:
         self._learn_within_s = learn_within_s
         self._unlearnt = "no answer"
         self._refused: Secret | None = None
+        self.tells_accounts = True
+        """Whether the venue's hosts say whose a key is. Demo trading's do not: there the first key stays."""
         self.account = ""
         """Whose key it is, by the venue's word; empty before it was learnt."""
         self.rotations = 0
@@ -71,6 +73,12 @@ class KeyRotation:
     async def run(self) -> Never:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
+        if not self.tells_accounts:
+            message = (
+                "these hosts do not say whose a key is, so the one in use is never replaced: a new one by a restart"
+            )
+            self._log.write("WARNING", NAME, "secret_not_rotated", {"message": message})
+            await loop.create_future()
         await self.learn_account()
         asked_at_s, refusals = loop.time(), self._user.key_refusals
         while True:

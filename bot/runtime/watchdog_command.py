@@ -24,7 +24,7 @@ from bot.runtime.kill_switch_command import (
     whole_within,
 )
 from bot.runtime.logs import open_log
-from bot.venues.bybit.hosts import BybitHosts, HostRefused, hosts_for, override_hosts
+from bot.venues.bybit.hosts import ANY_GATEWAY, BybitHosts, HostRefused, hosts_for, override_hosts
 
 SECRETS: Final = ("BYBIT_API_KEY", "BYBIT_API_SECRET", "APPROVE_TOKEN")
 AUTO_HOLD: Final = "WATCHDOG_AUTO_HOLD"
@@ -38,7 +38,8 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     try:
         if name not in ENVIRONMENTS:
             raise HostRefused(f"EXCHANGE_ENV={name!r} has no orders to watch over, allowed: {' '.join(ENVIRONMENTS)}")
-        hosts = override_hosts(hosts_for(ENVIRONMENTS[name], arguments.category), environ)
+        signed = arguments.gateway if ENVIRONMENTS[name] == "live" else ANY_GATEWAY
+        hosts = override_hosts(hosts_for(ENVIRONMENTS[name], arguments.category), environ, signed_gateway=signed)
         if not arguments.targets.is_dir():
             raise NotADirectoryError(f"--targets: {arguments.targets} is no folder")
         if environ.get(AUTO_HOLD, "true").lower() not in ("true", "false", "1", "0"):
@@ -95,6 +96,7 @@ def _kill_switch(arguments: argparse.Namespace) -> list[str]:
     """Of the whole account: what stands there that nobody has told of is what nobody else would cancel."""
     command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--category", arguments.category]
     command += ["--late-s", str(arguments.late_s), "--foreign-orders", arguments.foreign_orders]
+    command += ["--gateway", arguments.gateway]
     command += [word for folder in arguments.journal for word in ("--journal", str(folder))]
     return [*command, "--report", str(arguments.report), *(["--flatten"] if arguments.flatten else [])]
 

@@ -173,3 +173,18 @@ def test_while_the_venue_refuses_the_key_the_backend_is_asked_before_its_time() 
     rig = Rig()
     asyncio.run(run(rig))
     assert rig.backend.asked == 1
+
+
+def test_where_no_host_says_whose_a_key_is_the_first_one_stays_and_that_is_said() -> None:
+    async def run() -> Rig:
+        rig = Rig(every_s=0.01)
+        rig.rotation.tells_accounts = False
+        rig.backend.holds = pair("second")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(20 * LOOK_S):
+                await rig.rotation.run()
+        return rig
+
+    rig = asyncio.run(run())
+    assert rig.events() == ["secret_not_rotated"]
+    assert (rig.backend.asked, rig.venue.used, rig.venue.asked.is_set()) == (0, [], False)

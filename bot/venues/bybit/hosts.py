@@ -1,4 +1,7 @@
-"""Where Bybit's environments are, and the one way to point the bot somewhere else: at loopback, and only there.
+"""Where Bybit's environments are, and the two ways to point the bot somewhere else.
+
+The overrides lead to a venue on loopback, and only there: to a simulated one. A gateway leads to the same venue by
+another host, encrypted; where real money is meant its host has to stand in the configuration that was signed.
 
 Source: Bybit V5 integration guide. Demo trading has its own REST and private socket, takes market data from the live
 public socket, and has no order entry by socket.
@@ -33,6 +36,11 @@ SECOND_OVERRIDE: Final = "MM_VENUE_SECOND"
 
 REST_OVERRIDE: Final = "MM_VENUE_REST_URL"
 
+GATEWAY: Final = "MM_VENUE_GATEWAY"
+"""`https://HOST` or `https://HOST:PORT`: by it all addresses of an environment are reached, their paths unchanged."""
+
+ANY_GATEWAY: Final = None
+
 
 class HostRefused(ValueError):
     """An address override that may not be used. One line: the variable, its value, what is allowed."""
@@ -60,15 +68,23 @@ def hosts_for(environment: Environment, category: Category) -> BybitHosts:
     )
 
 
-def override_hosts(hosts: BybitHosts, environ: Mapping[str, str], *, rest_only: bool = False) -> BybitHosts:
-    """The hosts with the overrides of OVERRIDES applied. Raises HostRefused.
+def override_hosts(
+    hosts: BybitHosts, environ: Mapping[str, str], *, rest_only: bool = False, signed_gateway: str | None = ""
+) -> BybitHosts:
+    """The hosts with the overrides of OVERRIDES applied, or behind the gateway. Raises HostRefused.
 
-    All of them or none: half an override would quote against one venue by the book of another. With `rest_only` (for
-    processes that open no socket) only MM_VENUE_REST_URL is looked at, and the sockets become empty with it.
+    Of the overrides all or none: half an override would quote against one venue by the book of another. With
+    `rest_only` (for processes that open no socket) only MM_VENUE_REST_URL is looked at, and the sockets become empty
+    with it. `signed_gateway`: the one host (and port) that a gateway may have; empty: none may be given; ANY_GATEWAY:
+    whichever, where no real money is meant.
     """
-    given = {name: environ[name] for name in OVERRIDES if environ.get(name)}
-    if rest_only:
-        given = {name: value for name, value in given.items() if name == REST_OVERRIDE}
+    overrides = {name: environ[name] for name in OVERRIDES if environ.get(name)}
+    gateway = environ.get(GATEWAY, "")
+    if gateway and overrides:
+        raise HostRefused(f"{GATEWAY} and {next(iter(overrides))} contradict each other: give one of them")
+    if gateway:
+        return _behind(_gateway_host(gateway, signed_gateway), hosts, rest_only=rest_only)
+    given = {name: value for name, value in overrides.items() if not rest_only or name == REST_OVERRIDE}
     if not given:
         return hosts
     for name, value in given.items():
@@ -79,6 +95,35 @@ def override_hosts(hosts: BybitHosts, environ: Mapping[str, str], *, rest_only: 
     if missing:
         raise HostRefused(f"{missing[0]} is not set although {next(iter(given))} is: set all of {', '.join(OVERRIDES)}")
     return BybitHosts(**{field: given[name].rstrip("/") for name, (field, _) in OVERRIDES.items()})
+
+
+def is_simulated(environ: Mapping[str, str]) -> bool:
+    """Whether the addresses lead to loopback. Behind a gateway is the real venue."""
+    return any(environ.get(name) for name in OVERRIDES)
+
+
+def _gateway_host(value: str, signed: str | None) -> str:
+    """Host and port. Raises HostRefused, which never shows what may be a credential."""
+    try:
+        parts = urlsplit(value)
+        named, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise HostRefused(f"{GATEWAY} is no address, allowed: https://HOST") from None
+    if "@" in value:
+        raise HostRefused(f"{GATEWAY} holds credentials, allowed: https://HOST")
+    host = parts.netloc.lower()
+    if parts.scheme != "https" or not named or parts.path not in ("", "/") or "?" in value or "#" in value:
+        raise HostRefused(f"{GATEWAY}={value!r}, allowed: https://HOST and nothing else")
+    if signed is not ANY_GATEWAY and host != signed.lower():
+        stands = f"there stands {signed!r}" if signed else "there stands none"
+        raise HostRefused(f"{GATEWAY}: host {host!r} is not venue.gateway of the signed configuration: {stands}")
+    return host
+
+
+def _behind(host: str, hosts: BybitHosts, *, rest_only: bool) -> BybitHosts:
+    sockets = (hosts.ws_public_url, hosts.ws_private_url, hosts.ws_trade_url)
+    public, private, trade = (f"wss://{host}{urlsplit(url).path}" if url else "" for url in sockets)
+    return BybitHosts(f"https://{host}", *(("", "", "") if rest_only else (public, private, trade)))
 
 
 def second_endpoints(hosts: BybitHosts, environ: Mapping[str, str]) -> dict[str, str]:
