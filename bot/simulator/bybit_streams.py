@@ -68,6 +68,17 @@ class Streams:
             if venue.has_news:
                 self._tell(venue, now_ns, market_moved=False)
 
+    def next_flush_ns(self) -> int | None:
+        """When books that changed before it was time to tell are to be told by `flush`; None: none waits."""
+        dues = [due_ns for board in self._boards.values() if (due_ns := board.next_flush_ns()) is not None]
+        return min(dues, default=None)
+
+    def flush(self, now_ns: int) -> None:
+        """Tell of books whose time has come. Nothing while the streams are stalled: then every book comes whole."""
+        if not self._exchange.faults.stalled and not self._was_stalled:
+            for board in self._boards.values():
+                board.flush(now_ns)
+
     def _tell(self, venue: Venue, now_ns: int, *, market_moved: bool) -> None:
         happenings = venue.drain()
         if not self._was_stalled:

@@ -68,6 +68,7 @@ class Link:
         self._sockets: dict[LinkSocket, Session] = {}
         self._requests: dict[LinkSocket, Pushes] = {}
         self._connections = 0
+        self._flush_at_ns = 0
 
     # ---- the market -------------------------------------------------------------------------------------------------
 
@@ -81,6 +82,18 @@ class Link:
         venue.advance(now_ns)
         self._streams.distribute(now_ns, venue)
         self._timeline.at_ns(venue.next_at_ns(), self._move_market, venue)
+        self._await_flush()
+
+    def _await_flush(self) -> None:
+        """Books of great depth are told of their changes later than at once."""
+        due_ns = self._streams.next_flush_ns()
+        if due_ns is not None and due_ns != self._flush_at_ns:
+            self._flush_at_ns = due_ns
+            self._timeline.at_ns(max(due_ns, self._timeline.now_ns()), self._flush)
+
+    def _flush(self) -> None:
+        self._streams.flush(self._timeline.now_ns())
+        self._await_flush()
 
     def arm(self, kind: str, account: str, parameters: Mapping[str, object]) -> None:
         """A fault, here and now. Raises FaultRefused."""

@@ -51,7 +51,9 @@ class Clock:
 class _Socket:
     """One open WebSocket with its outgoing messages; a client that does not read is cut."""
 
-    def __init__(self, kind: Kind, request: web.Request, faults: FaultPlan, clock: Clock) -> None:
+    def __init__(
+        self, kind: Kind, request: web.Request, faults: FaultPlan, clock: Clock, idle_cut_s: float = IDLE_CUT_S
+    ) -> None:
         self.kind = kind
         self.pushes = Pushes(faults, _WAYS[kind], self.send)
         self.arriving: list[str] = []
@@ -59,7 +61,7 @@ class _Socket:
         self._faults = faults
         self._clock = clock
         self._not_before_s = 0.0
-        self.stream = web.WebSocketResponse(compress=False, receive_timeout=IDLE_CUT_S)
+        self.stream = web.WebSocketResponse(compress=False, receive_timeout=idle_cut_s)
         self.address = request.remote or ""
         self.session: Session | None = None
         self._request = request
@@ -102,7 +104,7 @@ class _Socket:
 
 
 class LoopbackVenue:
-    """One exchange on one port. `plan`: faults that come by themselves."""
+    """One exchange on one port. `plan`: faults that come by themselves. `idle_cut_s`: what a client may be silent."""
 
     def __init__(
         self,
@@ -111,7 +113,9 @@ class LoopbackVenue:
         clock: Clock,
         address_requests_max: int = 0,
         plan: FaultFile | None = None,
+        idle_cut_s: float = IDLE_CUT_S,
     ) -> None:
+        self._idle_cut_s = idle_cut_s
         self._exchange = exchange
         self._faults = exchange.faults
         self._addresses = AddressLimits(address_requests_max)
@@ -143,8 +147,10 @@ class LoopbackVenue:
             for venue in exchange.venues:
                 if venue.advance(now_ns):
                     self._streams.distribute(now_ns, venue)
+            self._streams.flush(now_ns)
             self._cut_ended_keys(now_ns)
-            due_s = (exchange.next_at_ns() - self._clock.now_ns()) / 1e9
+            due_ns = min(exchange.next_at_ns(), self._streams.next_flush_ns() or exchange.next_at_ns())
+            due_s = (due_ns - self._clock.now_ns()) / 1e9
             await asyncio.sleep(max(due_s, PUMP_MIN_S))
 
     def _begin(self, plan: FaultFile | None) -> None:
@@ -260,7 +266,7 @@ class LoopbackVenue:
             self._streams.close_public(session)
 
     def _socket(self, kind: Kind, request: web.Request) -> _Socket:
-        return _Socket(kind, request, self._faults, self._clock)
+        return _Socket(kind, request, self._faults, self._clock, self._idle_cut_s)
 
     async def _open_private(self, request: web.Request) -> web.StreamResponse:
         socket = self._socket("private", request)

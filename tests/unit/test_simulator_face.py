@@ -14,7 +14,7 @@ from bot.simulator.bybit import V5, Answer, Request
 from bot.simulator.bybit_access import AddressLimits
 from bot.simulator.bybit_sockets import PrivateSession, TradeSession
 from bot.simulator.exchange import Exchange
-from bot.simulator.listings import GENERATED
+from bot.simulator.listings import GENERATED, LISTINGS, exchange_of, generated
 from bot.simulator.market import GeneratedMarket
 from bot.simulator.venue import Venue
 
@@ -54,14 +54,14 @@ class Desk:
     def code(self, path: str, **body: Any) -> int:
         return json.loads(self.post(path, **body).body)["retCode"]
 
-    def private(self) -> tuple[PrivateSession, list[dict[str, Any]]]:
+    def private(self, keeps: str = "dcp.future") -> tuple[PrivateSession, list[dict[str, Any]]]:
         """An authenticated private connection that keeps the account's orders, and what it was sent."""
         sent: list[dict[str, Any]] = []
         session = PrivateSession("c", lambda text: sent.append(json.loads(text)), self.face)
         expires = self.at_ns // 1_000_000 + 1_000
         sign = hmac.new(b"secret", f"GET/realtime{expires}".encode(), hashlib.sha256).hexdigest()
         for number, frame in enumerate(
-            ({"op": "auth", "args": ["key", expires, sign]}, {"op": "subscribe", "args": ["order", "dcp.future"]})
+            ({"op": "auth", "args": ["key", expires, sign]}, {"op": "subscribe", "args": ["order", keeps]})
         ):
             session.receive(json.dumps({**frame, "req_id": number}), self.at_ns)
         assert [(one["success"], one["req_id"]) for one in sent] == [(True, "0"), (True, "1")]
@@ -154,6 +154,24 @@ def test_orders_go_a_window_after_the_last_connection_that_kept_them() -> None:
     assert len(desk.account.open_orders) == 1
     desk.face.dcp.cancel_due(desk.at_ns + 30 * S)
     assert len(desk.account.open_orders) == 0
+
+
+def test_the_topic_of_spot_keeps_spot_orders_and_no_others() -> None:
+    desk = Desk()
+    eth = LISTINGS["spot", "ETHUSDT"].instrument
+    exchange = exchange_of([GENERATED, eth], generated, seed=5, now_ns=NOW_NS)
+    holder = exchange.open_account("key", "secret", Decimal(100_000), NOW_NS)
+    desk.face = V5(exchange)
+    path = "/v5/order/disconnected-cancel-all"
+    assert desk.code(path, product="SPOT", timeWindow=5) == 0
+    session, _ = desk.private("dcp.spot")
+    spot = {**desk.terms(), "category": "spot", "symbol": "ETHUSDT", "qty": "0.1", "price": "2000"}
+    assert (desk.code("/v5/order/create", **spot), desk.code("/v5/order/create", **desk.terms())) == (0, 0)
+    session.closed(desk.at_ns)
+    assert desk.face.dcp.next_at_ns() == desk.at_ns + 5 * S
+    desk.face.dcp.cancel_due(desk.at_ns + 5 * S)
+    standing = [order.link_id for account in holder.accounts for order in account.open_orders.values()]
+    assert standing == ["order-2"]
 
 
 def test_without_a_window_a_lost_connection_cancels_nothing() -> None:
