@@ -55,7 +55,7 @@ class Wish:
     signs_me: bool
     as_json: bool
     faults: Path | None = None
-    """A plan of faults that the venue goes through from the start of the run on."""
+    """A plan of faults that the venue goes through once a bot is watched: before, each would keep it from starting."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -72,14 +72,13 @@ class Demo:
         self.view = view
         self.rollout = f"{wish.stage}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         self._begun_s = time.monotonic()
-        self._injected = False
+        self._injected = self._planned = False
 
     def run(self) -> int:
         wish = self.wish
         if wish.market != MARKET:  # from its beginning, so that a repeated run sees the same market
             take_down(self.folder, "rollout demo", "the record is played from its beginning", self._say_stack)
         table = up(self.folder, wish.plan_file, wish.market, self._say_stack)
-        self._plan_faults(table)
         record = open_record(self.folder.record_url)
         try:
             flow_run_id = self._trigger(table)
@@ -90,8 +89,9 @@ class Demo:
             if wish.faults is not None:
                 end_plan(self.folder, table.endpoints["venue_rest_url"])
 
-    def _plan_faults(self, table: Table) -> None:
-        if self.wish.faults is not None:
+    def _plan_faults_when_due(self, table: Table, run: StageRun) -> None:
+        if self.wish.faults is not None and not self._planned and run.step == "watch":
+            self._planned = True
             name = begin_plan(self.folder, table.endpoints["venue_rest_url"], self.wish.faults)
             self.view.line(f"plan of faults {name}: from now on, at the venue and on the way to it", "fault")
 
@@ -162,6 +162,7 @@ class Demo:
                 self.view.follow(record, run)
                 if run.step in FINAL_STEPS:
                     return run
+                self._plan_faults_when_due(table, run)
                 self._inject_when_due(table, run)
                 self._check_flow(table, flow_run_id, run)
                 time.sleep(LOOK_EVERY_S)

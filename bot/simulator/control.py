@@ -190,6 +190,7 @@ def _fault_row(fault: Fault) -> Mapping[str, object]:
     return {
         "fault_id": fault.fault_id,
         "kind": fault.kind,
+        "parameters": dict(fault.parameters),
         "armed_at_ms": fault.armed_at_ns // 1_000_000,
         "fired_at_ms": fault.fired_at_ns // 1_000_000 if fault.fired_at_ns is not None else None,
     }

@@ -19,6 +19,7 @@ Way = Literal["request", "answer", "push", "private"]
 """A request and its answer, by HTTP or the trade socket; `push`: market data; `private`: the account's own stream."""
 
 NS_PER_MS = 1_000_000
+EVERYTHING_PCT = 100
 
 
 class Harm(NamedTuple):
@@ -76,6 +77,10 @@ class FaultPlan:
         values = known.check(kind, parameters)
         if kind == "way" and values["way"] == "private" and Decimal(values["lost_pct"]):
             raise FaultRefused("lost_pct: a private stream loses nothing unless it is cut; that is disconnect")
+        if kind == "way" and Decimal(values["lost_pct"]) == EVERYTHING_PCT:
+            for name in ("doubled_pct", "swapped_pct", "delay_ms", "jitter_ms"):
+                if Decimal(values[name]):
+                    raise FaultRefused(f"{name}: does nothing to messages that are all lost (lost_pct 100)")
         if known.needs_account and not account:
             raise FaultRefused(f"account: {kind} happens to one account; its name is missing")
         fault = Fault(len(self._faults) + 1, kind, account, values, now_ns, symbol=symbol)

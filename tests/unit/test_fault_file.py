@@ -24,7 +24,7 @@ def test_every_plan_that_is_shipped_can_be_used_and_together_they_have_every_kin
     plans = [load_fault_file(path) for path in sorted(FOLDER.glob("*.yaml"))]
     assert [one.name for one in plans] == [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
     used = {fault.kind for one in plans for fault in one.faults}
-    drills = {"crossing", "loss_over", "refuse_create", "http_error"}
+    drills = {"crossing", "loss_over", "refuse_create"}
     assert used == set(KINDS) - drills
 
 
@@ -79,6 +79,15 @@ def test_a_private_stream_loses_nothing_without_being_cut() -> None:
     with pytest.raises(FaultRefused, match="lost_pct: a private stream loses nothing"):
         faults.arm("way", "", {"way": "private", "lost_pct": 1}, 0)
     assert not faults.armed
+
+
+@pytest.mark.parametrize("name", ["doubled_pct", "swapped_pct", "delay_ms", "jitter_ms"])
+def test_a_harm_of_messages_that_are_all_lost_is_refused_because_it_could_do_nothing(name: str) -> None:
+    faults = FaultPlan(1)
+    with pytest.raises(FaultRefused, match=f"{name}: does nothing to messages that are all lost"):
+        faults.arm("way", "", {"way": "request", "lost_pct": 100, name: 1}, 0)
+    assert not faults.armed
+    faults.arm("way", "", {"way": "request", "lost_pct": 99, name: 1}, 0)
 
 
 def test_what_ends_a_plan_ends_everything_that_lasts() -> None:
