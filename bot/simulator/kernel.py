@@ -21,7 +21,7 @@ from bot.runtime.sender import FIRST, KEYS_KEPT
 from bot.simulator import kernel_words as words
 from bot.simulator.accounts import Account
 from bot.simulator.bybit import PRIVATE
-from bot.simulator.bybit_access import RateLimits, V5Error
+from bot.simulator.bybit_access import Limit, RateLimits, V5Error
 from bot.simulator.bybit_orders import v5_error
 from bot.simulator.depth import DepthView
 from bot.simulator.kernel_reads import KernelReads
@@ -30,12 +30,17 @@ from bot.simulator.orders import Executed, NewOrder, Order, OrderChanged, Printe
 from bot.simulator.timeline import NS_PER_S
 from bot.simulator.venue import Venue
 from bot.venues.bybit import calls
+from bot.venues.bybit.order_entry import CANCELS
 from bot.venues.bybit.public_stream import BOOK_DEPTH
+from bot.venues.bybit.rate_limits import RateLimits as Turns
+from bot.venues.bybit.rate_limits import too_many
 
 Act = Callable[[], object]
 Happened = Callable[[Any], None]
 
 GONE: Final = 110001
+AT_ONCE: Final = 1 << 60
+"""More than will ever be set."""
 _MUTATIONS: Final = frozenset(get_args(it.Mutation))
 _EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
@@ -62,6 +67,8 @@ class Kernel:
         self._heap: list[tuple[int, int, Happened, Any]] = []
         self._set = 0
         self._limits = RateLimits()
+        self._turns = Turns()
+        self._offset_ms = 0
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
         self._keys: OrderedDict[str, None] = OrderedDict()
@@ -79,6 +86,11 @@ class Kernel:
         """Let `happened(what)` be called then; equal times in the order of setting."""
         self._set += 1
         heappush(self._heap, (when_ns, self._set, happened, what))
+
+    def _at_once(self, happened: Happened, what: Any) -> None:
+        """Before anything else that is due now, as a task goes on that waits for nothing."""
+        self._set += 1
+        heappush(self._heap, (self.now_ns, self._set - AT_ONCE, happened, what))
 
     def run(self, started: ev.Started) -> int:
         """The whole run; returns the exit code. Raises IndexError where nothing is left that could happen."""
@@ -177,6 +189,7 @@ class Kernel:
 
     def _connect(self) -> None:
         """Clock, filters, two sockets: as the adapter starts."""
+        self.clock_read(self.now_ns)
         listed_ns = self.now_ns + 2 * (self.latency.request_ns + self.latency.answer_ns)
         heard_ns = listed_ns + self.latency.connect_ns + self.latency.request_ns
         self.at(listed_ns, lambda _: self.tell_all([words.filters(self.now_ns, self.venue.instrument)]))
@@ -196,9 +209,27 @@ class Kernel:
         self._private = True
         self._push(words.stream_up, "private")
 
+    def clock_read(self, sent_ns: int) -> None:
+        """As the adapter keeps the venue's clock: half the way out and back, in whole milliseconds."""
+        venue_ms = (sent_ns + self.latency.request_ns) // _NS_PER_MS
+        heard_ns = sent_ns + self.latency.request_ns + self.latency.answer_ns
+        self._offset_ms = venue_ms - (sent_ns + heard_ns) // 2 // _NS_PER_MS
+
+    def _venue_now_ms(self) -> int:
+        return self.now_ns // _NS_PER_MS + self._offset_ms
+
     # ---- requests ---------------------------------------------------------------------------------------------------
 
     def request(self, act: Act, answered: Happened, path: str) -> None:
+        """Leaves where its endpoint still takes one, as the adapter has it: else a read waits, and nothing else."""
+        now_ms, is_cancel = self._venue_now_ms(), path in CANCELS
+        if not self._turns.take(path, 1, now_ms, is_cancel=is_cancel):
+            wait_ms = self._turns.wait_ms(path, now_ms, is_cancel=is_cancel)
+            if ("POST", path) in PRIVATE:
+                self._at_once(answered, words.NotLeft(0, too_many(path, wait_ms)))
+            else:
+                self.at(self.now_ns + max(1, wait_ms) * _NS_PER_MS, lambda _: self.request(act, answered, path))
+            return
         self.at(self.now_ns + self.latency.request_ns, self._arrive, (act, answered, path))
 
     def _arrive(self, asked: tuple[Act, Happened, str]) -> None:
@@ -208,16 +239,23 @@ class Kernel:
         per_s = self._per_s.get(path)
         if per_s is None:
             per_s = self._per_s[path] = (PRIVATE.get(("POST", path)) or PRIVATE[("GET", path)]).per_s
+        limit: Limit | None = None
         try:
-            self._limits.spend(self.account.uid, path, per_s, self.now_ns)
+            limit = self._limits.spend(self.account.uid, path, per_s, self.now_ns)
             answer = act()
         except V5Error as error:
-            answer = error
+            answer, limit = error, error.limit or limit
         except Refused as refused:
             answer = v5_error(refused)
         if self.venue.has_news:
             self._distribute(market_moved=False)
-        self.at(self.now_ns + self.latency.answer_ns, answered, answer)
+        self.at(self.now_ns + self.latency.answer_ns, self._answered, (answered, answer, path, limit))
+
+    def _answered(self, heard: tuple[Happened, object, str, Limit | None]) -> None:
+        answered, answer, path, limit = heard
+        if limit is not None:
+            self._turns.told(path, limit.allowed, limit.left, limit.resets_at_ms, self._venue_now_ms())
+        answered(answer)
 
     def _open_order(self, link_id: str, venue_order_id: str = "") -> Order:
         account = self.account

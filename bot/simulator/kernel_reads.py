@@ -87,6 +87,7 @@ class KernelReads:
         kernel = self._kernel
         if self._since_ms is None:
             venue_ms = (kernel.now_ns + kernel.latency.request_ns) // _NS_PER_MS
+            kernel.clock_read(kernel.now_ns)
             kernel.at(kernel.now_ns + kernel.latency.request_ns + kernel.latency.answer_ns, self._clock_read, venue_ms)
             return
         since_ms, asked_at_ns = self._since_ms - EXECUTIONS_OVERLAP_MS, kernel.now_ns

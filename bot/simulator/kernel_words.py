@@ -143,10 +143,16 @@ def position(account_: Account) -> tuple[int, Decimal]:
     return lots, Decimal(text(account_.entry_price().normalize())) if lots else Decimal(0)
 
 
+class NotLeft(V5Error):
+    """No answer at all: its endpoint takes no more just now, so it was not sent. The message says for how long."""
+
+
 def created(at_ns: int, client_order_id: str, answer: Order | V5Error) -> Any:
     """What a create came to."""
     if not isinstance(answer, V5Error):
         return ev.OrderAccepted(at_ns, client_order_id, answer.order_id)
+    if isinstance(answer, NotLeft):
+        return ev.OrderUnreachable(at_ns, client_order_id, answer.message)
     detail = f"{answer.code} {answer.message}"
     if meaning(answer.code) is Meaning.REFUSED:
         return ev.OrderRefused(at_ns, client_order_id, answer.code, detail)
@@ -157,6 +163,8 @@ def of_existing(answer: V5Error | None) -> tuple[str, str]:
     """(outcome, detail) of an amend, a cancel or a cancel-all."""
     if answer is None:
         return "accepted", ""
+    if isinstance(answer, NotLeft):
+        return "unreachable", answer.message
     match meaning(answer.code):
         case Meaning.GONE:
             return "gone", ""

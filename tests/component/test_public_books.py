@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -76,7 +77,7 @@ def test_a_deep_book_is_told_as_often_as_is_promised_however_often_the_market_mo
 ) -> None:
     _, told = followed(depth, step_ms)
     came_ms = [at_ms for at_ms, message in told if message["type"] == "delta"]
-    apart_ms = {later - earlier for earlier, later in zip(came_ms[1:], came_ms[2:], strict=False)}
+    apart_ms = {later - earlier for earlier, later in pairwise(came_ms[1:])}
     assert len(came_ms) >= 3_000 // every_ms - 3
     assert min(apart_ms) >= every_ms - 1, "not oftener"
     assert max(apart_ms) <= every_ms + 1, "and not more seldom"
@@ -86,5 +87,5 @@ def test_a_deep_book_is_told_as_often_as_is_promised_however_often_the_market_mo
 def test_a_shallow_book_is_told_with_every_step_of_the_market(depth: int) -> None:
     _, told = followed(depth, step_ms=100)
     came_ms = [at_ms for at_ms, message in told if message["type"] == "delta"]
-    assert {(later - earlier) % 100 for earlier, later in zip(came_ms, came_ms[1:], strict=False)} <= {0}
+    assert {(later - earlier) % 100 for earlier, later in pairwise(came_ms)} <= {0}
     assert len(came_ms) >= 15

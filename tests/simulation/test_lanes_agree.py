@@ -9,7 +9,7 @@ import pytest
 from bot.simulation import run_kernel, run_wire
 from bot.simulator.listings import RECORDED
 from bot.simulator.recorded import RecordedMarket, load_record
-from tests.support.lanes import Kept, at_one_a_second, both, demo
+from tests.support.lanes import Kept, at_fifty_a_second, at_one_a_second, both, demo
 
 SEEDS = range(1, 25)
 SPAN_S = 20
@@ -81,6 +81,22 @@ def test_they_agree_on_a_slow_market_under_a_slow_clock(seed: int, tmp_path: Pat
     assert wire.venue_equity_quote == kernel.venue_equity_quote, f"seed {seed}"
     assert sum(b'"Ticked"' in event for event in in_kernel.events) < 260
     assert in_kernel.fills, f"seed {seed}: nothing was filled"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_they_agree_where_more_is_wanted_than_the_venue_takes(seed: int, tmp_path: Path) -> None:
+    eager = {
+        "amends_per_s_max": 200,
+        "requote_interval_ms": 0,
+        "requote_tolerance_bps": 0,
+        "requote_tolerance_ticks": 0,
+    }
+    scenario = demo(seed, 15, market=at_fifty_a_second, **eager)
+    (_, on_wire), (_, in_kernel) = both(scenario, tmp_path / "run")
+    assert on_wire.intents == in_kernel.intents, f"seed {seed}: different decisions"
+    assert on_wire.events == in_kernel.events, f"seed {seed}: different events"
+    assert sum(b"the rate limit is reached" in event for event in in_kernel.events) >= 10
+    assert not [event for event in in_kernel.events if b"10006" in event], "one too many was tried"
 
 
 def test_a_fault_that_the_kernel_lane_does_not_have_is_refused_by_name() -> None:

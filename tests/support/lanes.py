@@ -66,6 +66,11 @@ def at_one_a_second(seed: int) -> GeneratedMarket:
     return GeneratedMarket(seed, MarketParameters(step_ns=1_000_000_000))
 
 
+def at_fifty_a_second(seed: int) -> GeneratedMarket:
+    """The generated market with fifty updates a second: more than may be asked to follow it."""
+    return GeneratedMarket(seed, MarketParameters(step_ns=20_000_000))
+
+
 class Kept:
     """Every event and every intent of a run, as the journal would write them."""
 

@@ -59,7 +59,7 @@ def test_behind_a_gateway_demo_still_has_no_trade_socket_and_a_process_without_s
      "https://gw.example#a", "https://gw.example:nine"],
 )  # fmt: skip
 def test_a_gateway_that_is_more_or_less_than_an_encrypted_host_is_refused(value: str) -> None:
-    with pytest.raises(HostRefused, match="MM_VENUE_GATEWAY.*allowed: https://HOST"):
+    with pytest.raises(HostRefused, match=r"MM_VENUE_GATEWAY.*allowed: https://HOST"):
         override_hosts(hosts_for("live", "linear"), {GATEWAY: value}, signed_gateway=ANY_GATEWAY)
 
 

@@ -100,19 +100,25 @@ class RateLimits:
 
     def heard(self, path: str, headers: Mapping[str, str], now_ms: int, taken: int = 1, status: int = 200) -> None:
         """An answer came. Header names in lower case; one without limits says nothing of them."""
-        self.unheard(path, taken)
         if status == SHUT_OUT:
             self._shut_out_until_ms = now_ms + SHUT_OUT_MS
-        bucket = self._buckets.get(path)
-        said, left = headers.get(LIMIT, ""), headers.get(STATUS, "")
+        said, left, resets = headers.get(LIMIT, ""), headers.get(STATUS, ""), headers.get(RESETS, "")
         if said.isdecimal() and left.isdecimal() and (limit := int(said)):
-            if bucket is None:
-                bucket = self._buckets[path] = _Bucket()
-            resets = headers.get(RESETS, "")
-            bucket.said(limit, int(left), int(resets) if resets.isdecimal() else 0, now_ms)
-            self.headroom[path] = int(left) / limit
-        elif bucket is not None and bucket.limit:
+            self.told(path, limit, int(left), int(resets) if resets.isdecimal() else 0, now_ms, taken)
+            return
+        self.unheard(path, taken)
+        bucket = self._buckets.get(path)
+        if bucket is not None and bucket.limit:
             bucket.full_at_ms = max(bucket.full_at_ms, now_ms + WINDOW_MS)
+
+    def told(self, path: str, limit: int, left: int, resets_ms: int, now_ms: int, taken: int = 1) -> None:
+        """An answer came that said so much; `resets_ms` 0: not when."""
+        bucket = self._buckets.get(path)
+        if bucket is None:
+            bucket = self._buckets[path] = _Bucket()
+        bucket.under_way = max(0, bucket.under_way - taken)
+        bucket.said(limit, left, resets_ms, now_ms)
+        self.headroom[path] = left / limit
 
     def unheard(self, path: str, taken: int = 1) -> None:
         """They left, and nobody waits for their answer any more."""
@@ -139,3 +145,8 @@ class RateLimits:
         if over >= 0:
             wait_ms = max(wait_ms, self._sent_ms[over] + ADDRESS_WINDOW_MS - now_ms)
         return wait_ms
+
+
+def too_many(path: str, wait_ms: int) -> str:
+    """Why a request did not leave."""
+    return f"{path}: the rate limit is reached, {wait_ms} ms until it takes more"

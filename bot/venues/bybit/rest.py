@@ -14,7 +14,7 @@ from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.decode import NS_PER_MS, whole
-from bot.venues.bybit.rate_limits import RateLimits
+from bot.venues.bybit.rate_limits import RateLimits, too_many
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import VenueError, VenueUnknown, VenueUnreachable
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
@@ -113,7 +113,7 @@ class BybitRest:
         now_ms = self.venue_now_ms()
         taken = self.limits.take(path, wanted, now_ms, is_cancel=is_cancel)
         if not taken:
-            raise NotSent(_too_many(path, self.limits.wait_ms(path, now_ms, is_cancel=is_cancel)))
+            raise NotSent(too_many(path, self.limits.wait_ms(path, now_ms, is_cancel=is_cancel)))
         return taken
 
     async def resync_quietly(self) -> None:
@@ -143,7 +143,7 @@ class BybitRest:
         while not self.limits.take(path, 1, self.venue_now_ms(), is_cancel=False):
             wait_ms = self.limits.wait_ms(path, self.venue_now_ms(), is_cancel=False)
             if wait_ms > patience_ms:
-                raise VenueUnreachable(_too_many(path, wait_ms))
+                raise VenueUnreachable(too_many(path, wait_ms))
             patience_ms -= max(1, wait_ms)
             await asyncio.sleep(max(1, wait_ms) / 1_000)
 
@@ -172,7 +172,3 @@ class BybitRest:
         self.responses.add((path, str(answer.status)))
         self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, answer.status)
         return answer
-
-
-def _too_many(path: str, wait_ms: int) -> str:
-    return f"{path}: the rate limit is reached, {wait_ms} ms until it takes more"
