@@ -13,6 +13,7 @@ from flows.stage_table import as_table, stages_of
 from flows.words import end_sentence, needs
 from tasks.record import FINAL_STEPS, Record, iso
 from tasks.record_tables import MeasurementLatest, Rollout, StageRun, utc_now
+from tasks.rollback import proven_in_words
 from tasks.state_folder import StateFolder
 from tasks.supervise.found import table_of_what_runs
 from tasks.supervise.table import Table, read_table
@@ -150,7 +151,8 @@ def _await_end(record: Record, run: StageRun, deadline_s: float = 90.0) -> int:
     while time.monotonic() < end:
         now = record.stage_run(run.id or 0)
         if now.step in FINAL_STEPS:
-            print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; bot gone, no open order, flat")
+            proven = proven_in_words(record.rollback_steps(run.id or 0))
+            print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; {proven}")
             return 0
         time.sleep(0.2)
     print(f"{run.rollout}/{run.stage}: NOT proven within {deadline_s:.0f} s; the guard keeps trying")

@@ -90,16 +90,21 @@ def step_fault(sizes: Sequence[Size], before: Decimal | None) -> str:
     return ""
 
 
+def ceiling_at(ceilings: Sequence[Ceiling], day: int) -> Ceiling | None:
+    """The one that holds on that day of the stage; None where none does yet."""
+    held = [one for one in ceilings if one.from_day <= day]
+    return max(held, key=lambda one: one.from_day) if held else None
+
+
 def ceiling_fault(sizes: Sequence[Size], ceilings: Sequence[Ceiling]) -> str:
     """Why a step stands above a ceiling of the day on which it begins, in words; empty where none does."""
     begins_s = 0.0
     for size in sizes:
         day = int(begins_s // DAY_S)
         begins_s += size.lasts_s
-        held = [one for one in ceilings if one.from_day <= day]
-        if not held:
+        ceiling = ceiling_at(ceilings, day)
+        if ceiling is None:
             continue
-        ceiling = max(held, key=lambda one: one.from_day)
         if size.inventory_max_quote > ceiling.inventory_max_quote:
             allowed = f"at most {ceiling.inventory_max_quote:f} on day {day}"
             return f"step {size.name}: inventory_max_quote {size.inventory_max_quote:f}; allowed: {allowed}"

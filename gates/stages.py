@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gates.approvers import SignOffs
 from gates.checklists import Checklist, Item, load_checklist
-from gates.criteria import Criterion, NotYet, Seconds, files_of, load_criteria, not_yet_measurable
+from gates.criteria import (
+    CriteriaError,
+    Criterion,
+    NotYet,
+    Seconds,
+    files_of,
+    load_criteria,
+    not_yet_measurable,
+)
+from gates.live_plan import live_fault, loosened
 from gates.parts import Ceiling, Drill, Part, Quote, Size, Symbols, ceiling_fault, step_fault
 from gates.windows import PromotionWindows
 from gates.yaml_file import YamlFile
@@ -208,6 +217,8 @@ class Plan(_Part):
             raise ValueError(f"blind_share {self.blind_share} at venue {self.venue}; allowed: at most 0.05")
         if self.venue != "simulated" and (fault := self._skips()):
             raise ValueError(fault)
+        if self.venue != "simulated" and (fault := live_fault(self.stages)):
+            raise ValueError(f"{fault} at venue {self.venue}")
         for number, stage in enumerate(self.stages):
             if stage.id == "scale-up" and stage.parts:
                 before = self.stages[number - 1].largest[0] if number else None
@@ -259,7 +270,26 @@ class Plan(_Part):
 
 def load_plan(path: Path) -> Plan:
     """The plan in `path`. Raises PlanError with one line: file, line, the thing, its value, what is allowed."""
-    return YamlFile(path, PlanError).read(Plan)
+    plan = YamlFile(path, PlanError).read(Plan)
+    if plan.venue != "simulated" and (fault := _loosens(plan)):
+        raise PlanError(f"{path}: {fault} at venue {plan.venue}")
+    return plan
+
+
+def _loosens(plan: Plan) -> str:
+    """Which override of a live stage is looser than the criteria's file; empty where none is. Not for the schema: what
+    a record keeps of a plan must load without the files."""
+    for stage in (one for whole in plan.stages if whole.env == "live" for one in each_part(whole)):
+        if stage.criteria is None or not stage.overrides:
+            continue
+        try:
+            files, ours = load_criteria(under_root(stage.criteria)), criteria_of(stage)
+        except CriteriaError:
+            continue  # whoever loads the criteria is told; nothing runs without them
+        for base, changed in zip(files, ours, strict=True):
+            if fault := loosened(base, changed):
+                return f"stage {stage.id}: override {fault}"
+    return ""
 
 
 def under_root(path: Path, root: Path = ROOT) -> Path:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,6 +26,17 @@ Proof = TypeVar("Proof")
 
 STEPS = ("revoke_grant", "stop_bot", "cancel_all", "flatten", "bundle", "tell")
 """Step number = position."""
+
+
+PROVEN_WORDS: Mapping[str, str] = {
+    "stop_bot": "bot gone",
+    "cancel_all": "no open order",
+    "flatten": "flat",
+    "revoke_grant": "grant revoked",
+    "bundle": "bundle built",
+}
+EVERY_STEP = "every step is proven"
+NOT_FLATTENED = "not asked: the target is the position held"
 
 
 class DeskError(Exception):
@@ -241,7 +252,7 @@ class Closing:
             "positions": _shown(positions),
             "read_at": iso(utc_now()),
             "traded": traded,
-            "flatten": said or ("was flat" if self.flatten else "not asked: the target is the position held"),
+            "flatten": said or ("was flat" if self.flatten else NOT_FLATTENED),
         }
 
     # ---- record and retry -----------------------------------------------------------------------------------------
@@ -291,6 +302,40 @@ class Closing:
         row.attempts, row.state, row.error = row.attempts + 1, "verified", ""
         row.verified_at, row.proof = utc_now(), proof
         await self._note(row, **times)
+
+
+def all_proven(rows: Iterable[RollbackStep]) -> bool:
+    """Whether every step that proves something is verified: all but the telling."""
+    return PROVEN_WORDS.keys() <= {row.name for row in rows if _done(row)}
+
+
+def proven_in_words(rows: Iterable[RollbackStep]) -> str:
+    """`bot gone, no open order, flat, grant revoked; not verified: bundle (failing: no memory)`, from a closing's rows.
+
+    What is not verified is named, with its state and why; a step without a row was not begun.
+    """
+    by_name = {row.name: row for row in rows}
+    proven = [_proven(name, by_name[name]) for name in PROVEN_WORDS if _done(by_name.get(name))]
+    missing = [name for name in PROVEN_WORDS if not _done(by_name.get(name))]
+    why: dict[str, list[str]] = {}
+    for name in sorted(missing, key=STEPS.index):
+        why.setdefault(_why_not(by_name.get(name)), []).append(name)
+    words = [", ".join(proven)] if proven else []
+    if missing:
+        words.append("not verified: " + ", ".join(f"{', '.join(names)} ({said})" for said, names in why.items()))
+    return "; ".join(words)
+
+
+def _proven(name: str, row: RollbackStep) -> str:
+    kept = name == "flatten" and row.proof.get("flatten") == NOT_FLATTENED
+    return "position as it was, not flattened" if kept else PROVEN_WORDS[name]
+
+
+def _why_not(row: RollbackStep | None) -> str:
+    if row is None:
+        return "not begun"
+    said = row.error or str(row.proof.get("why", ""))
+    return f"{row.state}: {said}" if said else row.state
 
 
 def in_words(error: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +15,7 @@ from gates.course import FINAL, Happening, Step, next_step
 from gates.decision import Action, Decision, SignOffEnd, decide_sign_off
 from gates.judge import plain
 from tasks.account_file import load_account
-from tasks.evidence_process import EvidenceFailed, build_evidence
+from tasks.evidence_process import Built, EvidenceFailed, build_evidence
 from tasks.guard.grants import BotPermission
 from tasks.guard.looking import last_look
 from tasks.guard.state import Active, GuardState, now_ms, said
@@ -21,13 +23,17 @@ from tasks.guard.store import StepRecorder
 from tasks.launch import how_it_ended
 from tasks.record_tables import RollbackStep, utc_now
 from tasks.record_writer import Notice
-from tasks.rollback import STEPS, Closing, Waits, in_words
+from tasks.rollback import EVERY_STEP, STEPS, Closing, Waits, all_proven, in_words, proven_in_words
 from tasks.sign_off import names_candidate
 from tasks.venue_desk import VenueDesk
 
 log = logging.getLogger("slipway.guard.closing")
 SETTLE_S = 5.0
 CLOSE_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
+BUNDLE_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
+"""Between the tries of a bundle; after the last of them it is given up."""
+BUNDLE_WITHIN_S = 60.0
+"""No try of a bundle begins later than this after the first. One alone may take longer."""
 
 
 def end_stage(guard: GuardState, active: Active, decision: Decision) -> None:
@@ -191,31 +197,47 @@ def _forget_bot(guard: GuardState, active: Active) -> None:
 
 
 async def _bundle(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
-    """Step 4. A bundle that cannot be built is told and recorded; what is proven stays proven."""
+    """Step 4, tried again for a bounded time. A bundle that cannot be built is recorded and told; what is proven stays
+    proven, and the stage ends without it."""
     row = RollbackStep(stage_run_id=active.id, number=4, name=STEPS[4], state="started")
     await recorder.write(row)
     await _settled(guard)
-    try:
-        built = await build_evidence(
-            guard.folder, guard.store.record, active.row, guard.prometheus_url, _end(active)[2]
-        )
-    except Exception as error:  # also a process that could not be started: no memory, no disk, no right
-        row.state, row.error = "failing", str(error) if isinstance(error, EvidenceFailed) else in_words(error)
-        log.error("the bundle was not built: %s", row.error, exc_info=True)
-        await recorder.write(row)
+    built = await _built(guard, active, recorder, row)
+    if built is None:
+        tries = "1 try" if row.attempts == 1 else f"{row.attempts} tries"
+        words = f"the bundle was not built in {tries}, the stage ends without it: {row.error}"
+        guard.notice(active, "bundle_failed", words, active.row.step)
         return
     active.row.evidence_dir = str(built.folder)
     record, number = guard.store.record, active.id
     guard.store.tell("evidence", lambda: record.add_evidence(number, built.files))
     guard.store.tell("evidence", lambda: record.change_stage_run(number, None, evidence_dir=str(built.folder)))
-    row.state, row.verified_at = "verified", utc_now()
+    row.state, row.verified_at, row.error = "verified", utc_now(), ""
     row.proof = {"folder": str(built.folder), "digest": built.digest, "files": len(built.files)}
     await recorder.write(row)
 
 
+async def _built(guard: GuardState, active: Active, recorder: StepRecorder, row: RollbackStep) -> Built | None:
+    """None where no try within BUNDLE_WITHIN_S built it; `row` then says how often and why."""
+    until = time.monotonic() + BUNDLE_WITHIN_S
+    while True:
+        row.attempts += 1
+        try:
+            ends = _end(active, recorder.rows)[2]
+            return await build_evidence(guard.folder, guard.store.record, active.row, guard.prometheus_url, ends)
+        except Exception as error:  # also a process that could not be started: no memory, no disk, no right
+            row.state, row.error = "failing", str(error) if isinstance(error, EvidenceFailed) else in_words(error)
+            log.error("the bundle was not built, try %d: %s", row.attempts, row.error, exc_info=True)
+        await recorder.write(row)
+        again_s = BUNDLE_AGAIN_S[min(row.attempts, len(BUNDLE_AGAIN_S)) - 1]
+        if row.attempts > len(BUNDLE_AGAIN_S) or time.monotonic() + again_s > until:
+            return None
+        await asyncio.sleep(again_s)
+
+
 async def _finish(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
     """Step 5 is queued with the final step; delivering it delays nothing."""
-    happening, words, _ = _end(active)
+    happening, words, _ = _end(active, recorder.rows)
     ended = RollbackStep(stage_run_id=active.id, number=5, name=STEPS[5], state="verified")
     ended.verified_at, ended.proof = utc_now(), {"queued": words}
     await recorder.write(ended)
@@ -232,14 +254,17 @@ async def _finish(guard: GuardState, active: Active, recorder: StepRecorder) -> 
         guard.active = None
 
 
-def _end(active: Active) -> tuple[Happening, str, str]:
-    """What happens now that it is proven, in words, and the step that follows."""
+def _end(active: Active, rows: Sequence[RollbackStep]) -> tuple[Happening, str, str]:
+    """What happens now, in words that claim no more than `rows` prove, and the step that follows."""
+    proven = proven_in_words(rows)
     if active.step is Step.PROMOTING:
-        return Happening.PROMOTION_PROVEN, "promoted: stopped, none open, flat", Step.PROMOTED.value
-    why = f"({active.row.reason}): every step is proven"
+        words = "stopped, none open, flat" if all_proven(rows) else proven
+        return Happening.PROMOTION_PROVEN, f"promoted: {words}", Step.PROMOTED.value
+    why = f"({active.row.reason}): {EVERY_STEP if all_proven(rows) else proven}"
     if active.row.end_wanted == Action.ROLL_BACK.value:
         return Happening.ROLLBACK_PROVEN, f"rolled back {why}", Step.ROLLED_BACK.value
-    return Happening.PARKING_PROVEN, f"parked flat {why}", Step.PARKED.value
+    flat = any((row.name, row.state) == ("flatten", "verified") for row in rows)
+    return Happening.PARKING_PROVEN, f"{'parked flat' if flat else 'parked'} {why}", Step.PARKED.value
 
 
 async def _settled(guard: GuardState) -> None:

@@ -86,9 +86,16 @@ class StepRecorder:
         self._store, self._telling = store, telling
         self._stage_run_id = stage_run_id
         self._on_step = on_step
+        self._rows: dict[int, RollbackStep] = {}
+
+    @property
+    def rows(self) -> Sequence[RollbackStep]:
+        """Each step as it was last written here, or is about to be."""
+        return tuple(self._rows.values())
 
     async def write(self, row: RollbackStep, **times: datetime) -> None:
         copy = RollbackStep(**row.model_dump(exclude={"id"}))
+        self._rows[row.number] = RollbackStep(**row.model_dump(exclude={"id"}))
         record, told = self._store.record, self._on_step(row)
 
         def write(notices: Sequence[Notice]) -> None:

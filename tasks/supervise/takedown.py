@@ -74,6 +74,7 @@ def _close_stages(
     folder: StateFolder, who: str, reason: str, say: Say, deadline_s: float, meanwhile: Meanwhile
 ) -> bool:
     from tasks.record import FINAL_STEPS, open_record
+    from tasks.rollback import proven_in_words
 
     record = open_record(folder.record_url)
     try:
@@ -89,15 +90,16 @@ def _close_stages(
             for number in list(waiting):
                 now = record.stage_run(number)
                 if now.step in FINAL_STEPS:
-                    say(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}, bot gone, no open order, flat")
+                    proven = proven_in_words(record.rollback_steps(number))
+                    say(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}, {proven}")
                     waiting.pop(number)
             meanwhile()
             time.sleep(0.1)
-        proven = True
+        all_proven = True
         for run in waiting.values():
             say(f"{run.rollout}/{run.stage}: its guard gave no proof within {deadline_s:.0f} s; using the kill switch")
-            proven = _without_guard(folder, run, say) and proven
-        return proven
+            all_proven = _without_guard(folder, run, say) and all_proven
+        return all_proven
     finally:
         record.close()
 

@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
+from flows import status
 from gates.approvers import load_approvers
 from gates.decision import Action, Decision
 from gates.stages import ROOT, load_plan, stage_criteria, under_root
 from tasks.account_file import AccountAccess
+from tasks.evidence_process import Built, EvidenceFailed
 from tasks.guard import beginning, closing, launching, requests, watching
 from tasks.guard import store as store_module
 from tasks.guard.beginning import begin, do_preflight
@@ -90,6 +92,7 @@ def no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(closing, "build_evidence", refused)
+    monkeypatch.setattr(closing, "BUNDLE_AGAIN_S", (0.01,))
 
 
 @pytest.mark.usefixtures("no_evidence")
@@ -135,6 +138,78 @@ def test_a_closing_that_breaks_off_pages_and_begins_anew_until_it_is_proven(
     paged = [one.text for one in notices if one.kind == "rollback_failed"]
     assert len(paged) == 1, "the same failure pages once"
     assert "Too many open files" in paged[0]
+
+
+@pytest.mark.parametrize(("failures", "built"), [(2, True), (3, False)])
+def test_a_bundle_is_tried_again_for_a_while_and_then_told_and_not_claimed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failures: int,
+    built: bool,
+) -> None:
+    tries = list[str]()
+
+    async def builds(folder: StateFolder, record: object, row: object, url: str, ends: str) -> Built:
+        tries.append(ends)
+        if len(tries) <= failures:
+            raise OSError(28, "No space left on device")
+        return Built(tmp_path / "evidence", "abc", {"index.html": ("0" * 64, 1)})
+
+    monkeypatch.setattr(closing, "build_evidence", builds)
+    monkeypatch.setattr(closing, "BUNDLE_AGAIN_S", (0.01, 0.01))
+
+    async def work(guard: GuardState, active: Active) -> None:
+        end_stage(guard, active, closing.by_people("test", "stop"))
+        await _closed(active)
+        row = guard.store.record.rollback_steps(active.id)[4]
+        error = "" if built else "OSError: [Errno 28] No space left on device"
+        assert (row.name, row.state, row.attempts, row.error) == (
+            "bundle",
+            "verified" if built else "failing",
+            3,
+            error,
+        )
+        status._await_end(guard.store.record, active.row)
+
+    run, notices = _run(tmp_path / "home", work)
+    said = capsys.readouterr().out
+    assert run.step == "parked", "what is proven is proven; the bundle holds it up for a bounded time alone"
+    assert tries == ["parked"] * 3
+    told = [one.text for one in notices if one.kind == "bundle_failed"]
+    assert len(told) == (0 if built else 1)
+    end = next(one.text for one in notices if one.kind == "parked")
+    skipped = "not verified: revoke_grant, stop_bot, cancel_all, flatten (skipped: nothing was launched in this stage"
+    failed = "bundle (failing: OSError: [Errno 28] No space left on device)"
+    for words in (end, said):
+        assert skipped in words
+        assert (failed in words) is not built
+        assert ("bundle built" in words) is built
+        assert "every step is proven" not in words
+        assert "flat," not in words
+    if not built:
+        assert "not built in 3 tries, the stage ends without it: OSError" in told[0]
+
+
+def test_a_bundle_that_takes_long_to_fail_is_not_tried_past_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = list[str]()
+
+    async def fails(*given: object) -> Built:
+        tries.append("")
+        raise EvidenceFailed("not built within 90 s")
+
+    monkeypatch.setattr(closing, "build_evidence", fails)
+    monkeypatch.setattr(closing, "BUNDLE_WITHIN_S", 0.0)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        end_stage(guard, active, closing.by_people("test", "stop"))
+        await _closed(active)
+
+    _, notices = _run(tmp_path / "home", work)
+    assert len(tries) == 1
+    assert any("not built in 1 try" in one.text for one in notices)
 
 
 def test_the_outbox_goes_on_whatever_a_delivery_or_the_record_raises(
