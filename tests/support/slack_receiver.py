@@ -43,3 +43,41 @@ class Receiver:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+
+class SlackApi:
+    """Stands where Slack's Web API would, for a token and a channel. `says`: the error it answers; empty: it takes it.
+
+    `status`: the HTTP status of every answer.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+        self.status, self.says = 200, ""
+        self.token = f"xoxb-{secrets.token_hex(12)}"
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                right = self.headers["Authorization"] == f"Bearer {api.token}"
+                error = api.says if right and self.path == "/api/chat.postMessage" else "invalid_auth"
+                api.messages.append((body["channel"], body["text"]))
+                answer = {"ok": False, "error": error} if error else {"ok": True, "ts": "1.2"}
+                self.send_response(api.status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                return
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/api/"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
