@@ -4,8 +4,9 @@
 
 Looks into the state folder (`SLIPWAY_HOME`, else `.slipway`): the accounts' keys and tokens, the approvers' seeds, the
 control token, `SLIPWAY_SLACK_WEBHOOK` and `SLIPWAY_SLACK_TOKEN`, in logs, tables, journals, evidence and bundles, in a
-dump of the record where that is a PostgreSQL database, in the command lines of all processes, and in images of dead ones. Exit code 0
-where none is shown, 1 where one is (each place is a line; no value is), 2 where there is nothing to look for.
+dump of the record where that is a PostgreSQL database, in the command lines of all processes, and in images of dead
+ones. Exit code 0 where none is shown, 1 where one is (each place is a line; no value is), 2 where there is nothing to
+look for.
 """
 
 from __future__ import annotations
