@@ -9,13 +9,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Receiver:
-    """Stands where Slack would. `status`: what it answers; `refuses`: how many it refuses before that.
+    """Stands where Slack would. `status`: what it answers; `refuses`: how many it refuses before that. `texts`: all
+    that came, `taken`: what was answered with 200.
 
     `secret`: what makes its address one that nobody else knows.
     """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.taken: list[str] = []
         self.status = 200
         self.refuses = 0
         self.secret = f"secret-path-{secrets.token_hex(12)}"
@@ -24,8 +26,11 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.texts.append(json.loads(body)["text"])
+                text = json.loads(body)["text"]
+                receiver.texts.append(text)
                 status = 500 if receiver.refuses else receiver.status
+                if status == 200:
+                    receiver.taken.append(text)
                 receiver.refuses = max(0, receiver.refuses - 1)
                 self.send_response(status)
                 self.end_headers()
