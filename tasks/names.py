@@ -8,6 +8,12 @@ from typing import Final
 PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,60}"
 ALLOWED: Final = "a small letter or digit, then at most 60 of small letters, digits, - _ and single dots"
 
+SLACK_VARIABLES = (
+    "SLIPWAY_SLACK_WEBHOOK", "SLIPWAY_SLACK_TOKEN", "SLIPWAY_SLACK_CHANNEL", "SLIPWAY_SLACK_API_URL",
+)  # fmt: skip
+"""How Slack is reached: a webhook, or a token and a channel; and where its API is, if not at slack.com, with a slash at
+its end."""
+
 
 class NameRefused(Exception):
     """A name that is not allowed. One line: the thing, the value, what is allowed."""

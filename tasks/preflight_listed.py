@@ -6,7 +6,6 @@ What they need of the record is gathered first, on the record's own thread: `gat
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from gates.approvers import Approvers
 from gates.checklists import DAY_S, Item, Said, unattested
 from gates.stages import under_root
 from tasks.attestation import said_of
-from tasks.notify import WEBHOOK
+from tasks.notify import TOKEN, WEBHOOK, is_given
 from tasks.record import Record
 from tasks.record_chain import ChainReport
 from tasks.record_tables import utc_now
@@ -183,8 +182,8 @@ async def _record(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 
 
 async def _notices(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
-    given = bool(os.environ.get(WEBHOOK))
-    return given, "set" if given else f"{WEBHOOK} is not set"
+    given = is_given()
+    return given, "set" if given else f"neither {WEBHOOK} nor {TOKEN} is set"
 
 
 async def _work_tree(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tasks.account_file import load_account
 from tasks.account_keys import backend_environment
+from tasks.names import SLACK_VARIABLES
 from tasks.state_folder import REPOSITORY, StateFolder
 from tasks.supervise.identity import MARK
 
@@ -88,8 +89,7 @@ def stack_environment(folder: StateFolder, mark: str, plan: str, prometheus_url:
         "SLIPWAY_PLAN": plan,
         MARK: mark,
     }
-    if webhook := os.environ.get("SLIPWAY_SLACK_WEBHOOK"):
-        environment["SLIPWAY_SLACK_WEBHOOK"] = webhook
+    environment |= {name: os.environ[name] for name in SLACK_VARIABLES if os.environ.get(name)}
     return environment
 
 

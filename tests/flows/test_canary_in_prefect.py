@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from tasks.bundle import save_bundle
+from tasks.evidence_process import judged_name
+from tasks.record_tables import StageRun
 from tasks.sign_off import STEP_S
 from tests.flows.prefect_stack import PrefectStack
 from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_form
+from tests.support.evidence_browser import shown
 from tests.support.planted import shown_secrets
 
 pytestmark = pytest.mark.integration
@@ -71,6 +75,21 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
     assert state["name"] == "Promoted"
     names = {one["key"].rpartition("canary-")[2] for one in _artifacts(stack, flow_run_id)}
     assert {"criteria", "sign-offs", "decision", "entry-evidence", "exit-evidence"} <= names
+    asked_by = [text for text in stack.receiver.texts if "sign-offs wanted" in text]
+    assert len(asked_by) == 2
+    assert all(f"/v2/runs/flow-run/{flow_run_id}" in text and "of ada, grace, katherine" in text for text in asked_by)
+    _evidence_is_shown(Path(str(ended.evidence_dir)), ended)
+
+
+def _evidence_is_shown(folder: Path, run: StageRun) -> None:
+    """What was signed, and what was left at the end, as a browser shows it from its folder."""
+    with browser_page() as page:
+        for file, said in ((folder / judged_name(run) / "index.html", "GO"), (folder / "index.html", "PROMOTED")):
+            headline, widths = shown(page, file)
+            assert headline.startswith("signed / canary: ")
+            assert said in headline
+            assert len(widths) == 3
+            assert min(widths) > 0, f"{file}: an image is not shown"
 
 
 def test_a_crash_is_rolled_back_and_the_flow_says_so(prefect_stack: PrefectStack) -> None:

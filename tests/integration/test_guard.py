@@ -19,6 +19,8 @@ from gates.replay import replay
 from tasks.account_file import load_account
 from tasks.bundle import save_bundle
 from tasks.record_tables import StageRun
+from tests.flows.sign_off_page import browser_page
+from tests.support.evidence_browser import shown
 from tests.support.guard_stack import GuardStack
 from tests.support.planted import shown_secrets
 from tests.support.proofs import proofs, seconds
@@ -128,6 +130,11 @@ def test_a_fault_ends_as_the_table_says_with_proofs(guard_stack: GuardStack, fau
         assert (run.decided_value, run.decided_limit) == ("0", "go == 1"), "a verified look found none alive"
         assert "killed by SIGKILL" in str(run.decided_why)
         _post_mortem_holds(run)
+        with browser_page() as opened:
+            headline, widths = shown(opened, Path(str(run.evidence_dir)) / "index.html")
+        assert headline == "crash / canary: ROLLED BACK"
+        assert len(widths) == 3
+        assert min(widths) > 0
     assert again.done == (reason != "candidate"), "only a fault of the candidate burns its digest"
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gates.stages import ROOT
 from tasks.account_file import load_account
 from tasks.record import Answer
 from tests.support.guard_stack import GuardStack
@@ -16,12 +19,23 @@ from tests.support.guard_stack import GuardStack
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
-def test_a_held_bot_is_resumed_by_two_people_and_by_nobody_else(guard_stack: GuardStack) -> None:
-    stack = guard_stack
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[GuardStack]:
+    """With people enough that nobody's code has to be waited for, and a watch that outlasts a hold."""
+    plan = tmp_path / "plan.yaml"
+    plan.write_text((ROOT / "tests" / "support" / "plan_brief.yaml").read_text().replace("lasts_s: 9", "lasts_s: 150"))
+    made = GuardStack(tmp_path / "home", plan)
+    try:
+        made.start_guard()
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_held_bot_is_resumed_by_two_people_and_by_nobody_else(stack: GuardStack) -> None:
     number = stack.launch("held")
     run = stack.record.stage_run(number)
-    people = [one.name for one in stack.approvers.people if one.name != stack.plan.author]
-    ada, grace = people[:2]
+    first, second = "barbara", "cecilia"
     access = load_account(stack.folder.root, stack.account)
     headers = {"Authorization": f"Bearer {access.approve_token}"}
 
@@ -39,24 +53,24 @@ def test_a_held_bot_is_resumed_by_two_people_and_by_nobody_else(guard_stack: Gua
 
     stranger = says("release_ask", "mallory", "123456")
     assert "'mallory' is not one of the approvers" in stranger.reason
-    code = stack.fresh_code(ada)
-    asked = says("release_ask", ada, code, stop="operator_hold")
+    code = stack.fresh_code(first)
+    asked = says("release_ask", first, code, stop="operator_hold")
     assert asked.done, asked.reason
     request_id = asked.result["request_id"]
-    alone = says("release_confirm", ada, "123456", request_id=request_id)
-    assert f"{ada} asked for it; another person has to confirm" in alone.reason
-    assert "already served" in says("release_ask", ada, code).reason
-    direct = post("resume-confirm", request_id=request_id, operator=grace, code="123456")
+    alone = says("release_confirm", first, "123456", request_id=request_id)
+    assert f"{first} asked for it; another person has to confirm" in alone.reason
+    assert "already served" in says("release_ask", first, code).reason
+    direct = post("resume-confirm", request_id=request_id, operator=second, code="123456")
     assert direct.status_code == 403, "the operator's token alone releases nothing"
     assert state() == "HELD"
 
-    confirm = [sys.executable, "-m", "flows", "resume-confirm", request_id, "--by", grace, "--comment", "so did I"]
+    confirm = [sys.executable, "-m", "flows", "resume-confirm", request_id, "--by", second, "--comment", "so did I"]
     done = subprocess.run(
-        [*confirm, "--code", stack.fresh_code(grace)],
+        [*confirm, "--code", stack.fresh_code(second)],
         env=stack.environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout == f"{grace} confirmed {request_id}: held/canary released operator_hold\n"
+    assert done.stdout == f"{second} confirmed {request_id}: held/canary released operator_hold\n"
     stack.until("it quotes again", lambda: state() == "RUNNING" and stack.truth()["orders"], 15)
     kinds = [entry.kind for entry in stack.record.entries(stack.account)]
     assert kinds.count("release") == 5, "every word, refused ones too"

@@ -116,7 +116,7 @@ def _see_what_drills_left(stack: GuardStack, launched: StageRun, run: StageRun, 
     assert int(drills["kill-switch"].proof["cancelled"]) >= 1
     assert drills["orphan"].proof["recon_divergences"] == "1"
     assert drills["stream-loss"].proof == {"sockets_reopened": "2", "read_before_quoting": "yes"}
-    assert drills["alert"].proof["resolved"] == "yes"
+    assert (drills["alert"].proof["fired"], drills["alert"].proof["resolved"]) == ("MMHighLatency", "yes")
     assert not list(stack.folder.rules.glob("drill-*")), "the lowered rule is gone"
     restored = stack.folder.backups / f"{stack.account}-{run.id}" / "restored"
     record = open_record(f"sqlite:///{restored / 'rollout.db'}")

@@ -12,9 +12,9 @@ import pytest
 
 from flows.__main__ import main as rollout
 from tasks.guard.__main__ import main as guard
-from tasks.notify import BACK_OFF_S, WebhookUnusable, again_in_s, check_webhook, deliverer
+from tasks.notify import BACK_OFF_S, Delivery, WebhookUnusable, again_in_s, check_webhook, deliverer
 from tasks.record_tables import Outbox
-from tests.support.slack_receiver import Receiver
+from tests.support.slack_receiver import Receiver, SlackApi
 
 pytestmark = pytest.mark.integration
 
@@ -27,13 +27,28 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     made.close()
 
 
-def deliver(text: str) -> str:
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlackApi]:
+    made = SlackApi()
+    monkeypatch.delenv("SLIPWAY_SLACK_WEBHOOK", raising=False)
+    monkeypatch.setenv("SLIPWAY_SLACK_TOKEN", made.token)
+    monkeypatch.setenv("SLIPWAY_SLACK_CHANNEL", "#rollouts")
+    monkeypatch.setenv("SLIPWAY_SLACK_API_URL", made.url)
+    yield made
+    made.close()
+
+
+def delivery(text: str) -> Delivery:
     notice = Outbox(key="k", account="a", kind="go", text=text)
 
-    async def work() -> str:
-        return (await deliverer()(notice)).error
+    async def work() -> Delivery:
+        return await deliverer()(notice)
 
     return asyncio.run(work())
+
+
+def deliver(text: str) -> str:
+    return delivery(text).error
 
 
 def test_a_notice_reaches_the_receiver_word_for_word(receiver: Receiver) -> None:
@@ -64,21 +79,21 @@ GARBLED = {
 }
 
 
+def _answer_once(listening: socket.socket, answer: bytes) -> None:
+    came, _ = listening.accept()
+    with came:
+        came.recv(65536)
+        came.sendall(answer)
+        came.shutdown(socket.SHUT_WR)
+        came.recv(65536)
+
+
 @pytest.mark.parametrize("answer", GARBLED.values(), ids=list(GARBLED))
 def test_a_garbled_answer_is_an_error_to_try_again_and_tells_no_address(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            came, _ = listening.accept()
-            with came:
-                came.recv(65536)
-                came.sendall(answer)
-                came.shutdown(socket.SHUT_WR)
-                came.recv(65536)
-
-        serving = threading.Thread(target=serve)
+        serving = threading.Thread(target=_answer_once, args=(listening, answer))
         serving.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/services/secret-path"
         monkeypatch.setenv("SLIPWAY_SLACK_WEBHOOK", url)
@@ -147,6 +162,80 @@ def test_without_a_webhook_the_notice_goes_to_the_log(
     with caplog.at_level("INFO", logger="slipway.notify"):
         assert deliver("[r/canary] promoted") == ""
     assert "[r/canary] promoted" in caplog.text
+
+
+def test_by_token_a_notice_reaches_its_channel_word_for_word(api: SlackApi) -> None:
+    assert deliver("[r/canary] GO (record abc)") == ""
+    assert api.messages == [("#rollouts", "[r/canary] GO (record abc)")]
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "error", "about_this_one"),
+    [
+        (200, "channel_not_found", "Slack answered channel_not_found", False),
+        (429, "ratelimited", "Slack answered ratelimited", False),
+        (500, "fatal_error", "Slack answered fatal_error", False),
+        (200, "msg_too_long", "Slack answered msg_too_long", True),
+    ],
+)
+def test_by_token_a_refusal_is_told_by_slacks_own_word_and_without_the_token(
+    api: SlackApi, status: int, says: str, error: str, about_this_one: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.status, api.says = status, says
+    with caplog.at_level("DEBUG"):
+        assert delivery("x") == Delivery(error, about_this_one)
+    assert api.token not in caplog.text
+
+
+def test_by_token_a_wrong_one_and_an_outage_are_errors_that_do_not_tell_it(
+    api: SlackApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SLIPWAY_SLACK_TOKEN", "xoxb-another-secret")
+    with caplog.at_level("DEBUG"):
+        assert deliver("x") == "Slack answered invalid_auth"
+        monkeypatch.setenv("SLIPWAY_SLACK_API_URL", "http://127.0.0.1:9/api/")
+        assert "could not be reached" in deliver("x")
+    assert "another-secret" not in caplog.text
+
+
+@pytest.mark.parametrize("answer", GARBLED.values(), ids=list(GARBLED))
+def test_by_token_a_garbled_answer_is_an_error_to_try_again(
+    api: SlackApi, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=_answer_once, args=(listening, answer))
+        serving.start()
+        monkeypatch.setenv("SLIPWAY_SLACK_API_URL", f"http://127.0.0.1:{listening.getsockname()[1]}/api/")
+        error = deliver("x")
+        serving.join()
+    assert error
+    assert api.token not in error
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"TOKEN": "xoxb-secret"}, "SLIPWAY_SLACK_CHANNEL: not given beside SLIPWAY_SLACK_TOKEN"),
+        ({"CHANNEL": "#x"}, "SLIPWAY_SLACK_TOKEN: not given beside SLIPWAY_SLACK_CHANNEL"),
+        ({"TOKEN": "xoxb secret", "CHANNEL": "#x"}, "SLIPWAY_SLACK_TOKEN: is not a token"),
+        ({"TOKEN": "xoxb-secret", "CHANNEL": "#x", "WEBHOOK": "https://hooks/x"}, "SLIPWAY_SLACK_TOKEN: given beside"),
+        ({"TOKEN": "xoxb-secret", "CHANNEL": "#x", "API_URL": "http://far/api/"}, "SLIPWAY_SLACK_API_URL: is not"),
+    ],
+)
+def test_a_token_that_cannot_serve_is_refused_in_one_line_that_never_shows_it(
+    given: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TOKEN", "CHANNEL", "WEBHOOK", "API_URL"):
+        monkeypatch.setenv(f"SLIPWAY_SLACK_{name}", given.get(name, ""))
+    with pytest.raises(WebhookUnusable) as caught:
+        check_webhook()
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_good_token_with_its_channel_is_taken(api: SlackApi) -> None:
+    check_webhook()
 
 
 def test_the_back_off_grows_to_its_end_and_stays_there() -> None:
