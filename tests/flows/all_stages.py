@@ -1,4 +1,4 @@
-"""One whole rollout as `rollout demo` makes it: shadow, a testnet with drills, two steps, people at each gate."""
+"""One whole rollout as `rollout demo` makes it: all five stages, drills in two of them, people at each gate."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ def test_a_candidate_is_led_through_every_stage_to_its_size(prefect_stack: Prefe
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     lines = done.stdout.splitlines()
     table = lines[next(at for at, line in enumerate(lines) if line.startswith("stage    part")) :]
-    assert [line.split()[:2] for line in table[1:6]] == [
+    assert [line.split()[:2] for line in table[1:8]] == [
         ["shadow", "10000/50000"],
         ["testnet", "smoke"],
         ["unbroken", "10000/50000"],
+        ["canary", "1000/2000"],
+        ["soak", "2000/10000"],
         ["scale-up", "step-1"],
         ["step-2", "2880/14400"],
     ]
-    assert max(len(line) for line in table[:6]) <= 80
-    assert "the plan's size is reached: 2880 per symbol and 14400 in all on BTCUSDT" in done.stdout
+    assert max(len(line) for line in table[:8]) <= 80
+    assert "the plan's size is reached: 2880 per symbol and 14400 in all on BTCUSDT, ETHUSDT" in done.stdout
 
     newest = json.loads(stack.rollout("status", "--json").stdout)["rollouts"][0]
     assert (newest["stage"], newest["state"]) == ("scale-up", "promoted")
@@ -36,13 +38,15 @@ def test_a_candidate_is_led_through_every_stage_to_its_size(prefect_stack: Prefe
         ("shadow", "", ["ada"], "promoted"),
         ("testnet", "smoke", [], "passed"),
         ("testnet", "unbroken", [], "promoted"),
+        ("canary", "", ["katherine"], "promoted"),
+        ("soak", "", ["ada"], "promoted"),
         ("scale-up", "step-1", ["grace"], "passed"),
         ("scale-up", "step-2", ["katherine"], "promoted"),
     ]
     assert all(row["passed"] >= row["judged"] - 3 for row in rows), "only advisory ones may not have passed"
     runs = stack.record.stage_runs(rollout=newest["rollout"])
     assert len({run.candidate for run in runs}) == 1
-    assert [run.predecessor_passed for run in runs] == [False, True, True]
+    assert [run.predecessor_passed for run in runs] == [False, True, True, True, True]
     assert not [row for run in runs for row in stack.record.sign_offs(run.id or 0, "entry")], "nobody signs twice"
     truth = stack.truth(runs[-1].account)
     assert (truth["orders"], truth["positions"]) == ([], [])

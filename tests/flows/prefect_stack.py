@@ -66,13 +66,19 @@ class PrefectStack:
 
     # ---- Prefect --------------------------------------------------------------------------------------------------
 
-    def run_deployment(self, stage: str = "canary", rollout: str | None = None) -> str:
+    def run_deployment(self, stage: str = "canary", rollout: str | None = None, plan: Path | None = None) -> str:
         """What `prefect deployment run` does; returns the flow run's id."""
-        deployment = self.api.get(f"/deployments/name/rollout/{stage}").raise_for_status().json()["id"]
-        body = {"parameters": {"stage": stage, "rollout": rollout}}
-        return str(
-            self.api.post(f"/deployments/{deployment}/create_flow_run", json=body).raise_for_status().json()["id"]
-        )
+        more = {} if plan is None else {"plan": str(plan)}
+        return self._run(f"rollout/{stage}", {"stage": stage, "rollout": rollout, **more})
+
+    def run_drill(self, name: str, rollout: str) -> str:
+        """The same with `drill/NAME`, on the stage of that rollout which is being watched."""
+        return self._run(f"drill/{name}", {"name": name, "rollout": rollout})
+
+    def _run(self, deployment: str, parameters: dict[str, Any]) -> str:
+        number = self.api.get(f"/deployments/name/{deployment}").raise_for_status().json()["id"]
+        body = {"parameters": parameters}
+        return str(self.api.post(f"/deployments/{number}/create_flow_run", json=body).raise_for_status().json()["id"])
 
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
         run = self.api.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()

@@ -95,6 +95,14 @@ def _evidence_holds(stack: GuardStack, run: StageRun) -> None:
         assert replay(each).same, "every verdict comes out again from the samples in it"
 
 
+def test_the_guard_starts_within_two_seconds_of_a_core(guard_stack: GuardStack) -> None:
+    """Of its own CPU time: by the clock the test would measure what else the machine does, in either direction."""
+    stack = guard_stack
+    assert not stack.ask("stop", {"who": "test", "reason": "is it there?"}).done, "it answers; there is nothing to stop"
+    spent = psutil.Process(stack.processes["guard"].pid).cpu_times()
+    assert 0.1 < spent.user + spent.system < 2.0
+
+
 FAULTS = {
     "crash": ("rolled_back", "candidate", {"process_up"}),
     "crossing": ("rolled_back", "candidate", {"crossing_orders", "taker_fills", "fault_freezes"}),

@@ -1,4 +1,4 @@
-"""The road of several stages with a real bot, venue and Prometheus: shadow, a testnet with drills, two steps."""
+"""All five stages with a real bot, venue and Prometheus; drills on testnet and in the soak, two steps to size."""
 
 from __future__ import annotations
 
@@ -58,12 +58,14 @@ def _promoted(stack: GuardStack, number: int, *, granted: bool = True) -> StageR
     return run
 
 
-def test_a_candidate_goes_from_shadow_through_the_testnet_to_size(stack: GuardStack) -> None:
+def test_a_candidate_goes_from_shadow_through_every_stage_to_size(stack: GuardStack) -> None:
     payload = {"rollout": "road", "plan": str(stack.plan_path), "nonce": "road"}
     early = stack.ask("begin", {**payload, "stage": "testnet"})
     assert "needs the stages before it passed with the same digest: shadow has not passed" in early.reason
     _through_shadow(stack)
     _through_the_testnet(stack)
+    _through_the_canary(stack)
+    _through_the_soak(stack)
     _through_both_steps(stack)
 
 
@@ -122,6 +124,30 @@ def _see_what_drills_left(stack: GuardStack, launched: StageRun, run: StageRun, 
     record = open_record(f"sqlite:///{restored / 'rollout.db'}")
     assert record.verify_chain(stack.account).ok
     record.close()
+
+
+def _through_the_canary(stack: GuardStack) -> None:
+    number = _launch(stack, "canary")
+    _judge(stack, number)
+    assert stack.sign(number, "exit", "katherine").done
+    _promoted(stack, number)
+
+
+def _through_the_soak(stack: GuardStack) -> None:
+    """Two symbols, and the freeze drill before its watch: seen, over, and in nothing that is judged."""
+    number = _launch(stack, "soak")
+    run = stack.wait_step(number, ("watch",), 60)
+    (drill,) = stack.record.drills(number)
+    assert (drill.name, drill.outcome) == ("freeze", "passed")
+    assert float(drill.proof["held_or_frozen"]) > 0.02
+    frozen = [labels for name, labels, count in run.baseline if name == "mm_freeze_events_total" and count]
+    assert [labels.partition("class=")[2] for labels in frozen] == ["planned"]
+    _judge(stack, number)
+    shown = {one.criterion_id: one for one in stack.record.measurements_latest(number)}
+    for name in ("drills", "log_errors", "held_or_frozen", "files_growth", "connections_growth", "position_drift"):
+        assert shown[name].outcome == "PASS", shown[name].reason
+    assert stack.sign(number, "exit", "ada").done
+    _promoted(stack, number)
 
 
 def _through_both_steps(stack: GuardStack) -> None:
