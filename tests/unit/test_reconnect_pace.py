@@ -38,10 +38,3 @@ def test_under_one_seed_they_repeat_and_under_another_they_do_not_meet() -> None
     assert Waiting(1).waits_s(12) == Waiting(1).waits_s(12)
     apart = zip(Waiting(1).waits_s(12), Waiting(2).waits_s(12), strict=True)
     assert all(one != other for one, other in apart)
-
-
-def test_once_it_was_up_it_begins_with_the_shortest_wait_again() -> None:
-    stream = Waiting(1)
-    stream.waits_s(9)
-    stream._now_up()
-    assert stream.waits_s(1)[0] <= BACKOFF_FIRST_S
