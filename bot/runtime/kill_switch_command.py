@@ -23,11 +23,13 @@ import msgspec
 from bot.domain.instrument import Category
 from bot.runtime.beats import SYMBOL
 from bot.runtime.kill_switch import LATE_S, QUIET_S, KillSwitch
+from bot.runtime.kill_switch_key import NewestKey
 from bot.runtime.kill_switch_report import Report, utc_text
 from bot.runtime.kill_switch_trying import Sparing, until_proven
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
-from bot.runtime.secrets import KeyPair, Scrubber, SecretMissing, SecretProvider, SecretsUnreadable
+from bot.runtime.secrets import KeyPair, Scrubber, SecretMissing, SecretsUnreadable
 from bot.venues.bybit.hosts import ANY_GATEWAY, BybitHosts, Environment, HostRefused, hosts_for, override_hosts
+from bot.venues.port import VenueError
 
 OWN_KEY: Final = {
     "BYBIT_KILL_SWITCH_API_KEY": "BYBIT_API_KEY",
@@ -60,7 +62,8 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     try:
         environ = own_key(environ)
         hosts = _hosts(environ, arguments.category, arguments.gateway)
-        key = NewestKey(open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"]), patient=endless)
+        secrets = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"])
+        key = NewestKey(secrets, EXCHANGE, patient=endless)
         _require_writable(arguments.report)
         _require_positions(arguments)
     except (HostRefused, KeyIncomplete, SecretMissing, SecretsUnreadable, BackendRefused, OSError, ValueError) as error:
@@ -104,11 +107,20 @@ def _once(
     from bot.runtime.written_orders import orders_that_may_stand
     from bot.venues.bybit.account_client import AccountClient
 
-    pair = key.read(say)
+    def opened(pair: KeyPair) -> AccountClient:
+        return AccountClient(hosts, pair.api_key.reveal(), pair.api_secret.reveal(), category=arguments.category)
+
+    def owner_of(pair: KeyPair) -> str:
+        try:
+            with opened(pair) as client:
+                return str(client.key_information().user_id or "")
+        except VenueError:
+            return ""
+
+    pair = key.for_a_try(owner_of, say)
     if pair is None:
         return _unfinished(clock(), "there is no key yet")
-    api_key, api_secret = pair.api_key.reveal(), pair.api_secret.reveal()
-    with AccountClient(hosts, api_key, api_secret, category=arguments.category) as client:
+    with opened(pair) as client:
         switch = KillSwitch(
             client,
             arguments.symbols,
@@ -120,39 +132,10 @@ def _once(
             holds_positions=arguments.category != "spot",
             say=say,
         )
-        return switch.run(arguments.execute, arguments.flatten, for_s, clock, time.sleep)
-
-
-class NewestKey:
-    """The account's key as it can be read now, else as it was read last. `scrubber`: knows all that were read."""
-
-    def __init__(self, secrets: SecretProvider, *, patient: bool) -> None:
-        """`patient`: a backend that cannot be asked is asked again. Raises SecretMissing; SecretsUnreadable if not."""
-        self._secrets = secrets
-        self._pair: KeyPair | None = None
-        self._is_new = False
-        self.scrubber = Scrubber(())
-        try:
-            self._take(secrets.pair(EXCHANGE))
-            self._is_new = True
-        except SecretsUnreadable:
-            if not patient:
-                raise
-
-    def read(self, say: Callable[[str], None]) -> KeyPair | None:
-        """None where none could be read so far. What goes wrong is said."""
-        if self._is_new:
-            self._is_new = False
-            return self._pair
-        try:
-            self._take(self._secrets.pair(EXCHANGE))
-        except (SecretMissing, SecretsUnreadable) as error:
-            say(str(error))
-        return self._pair
-
-    def _take(self, pair: KeyPair) -> None:
-        self.scrubber.learn((pair.api_key, pair.api_secret))
-        self._pair = pair
+        report = switch.run(arguments.execute, arguments.flatten, for_s, clock, time.sleep)
+    if report.exit_code and arguments.deadline_s == 0:
+        key.learn_owner(owner_of)
+    return report
 
 
 def _put(descriptor: int, line: str) -> None:

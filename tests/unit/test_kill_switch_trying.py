@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.runtime.kill_switch_command import NewestKey
+from bot.runtime.kill_switch_key import NewestKey
 from bot.runtime.kill_switch_report import Report
 from bot.runtime.kill_switch_trying import LINES_MAX, TRY_S_MAX, Sparing, until_proven
 from bot.runtime.secrets import KeyPair, KeyType, Secret, SecretMissing, SecretsUnreadable
@@ -31,6 +31,11 @@ class Backend:
 
 def pair(name: str) -> KeyPair:
     return KeyPair(Secret(f"{name}-key-0123456789"), Secret(f"{name}-secret-0123456789"), name)
+
+
+def opens(one: KeyPair) -> str:
+    """Whose account a pair opens at the venue; empty: it does not say."""
+    return {"old": "7", "new": "7", "strange": "8"}.get(one.version, "")
 
 
 def report(status: str, *errors: str) -> Report:
@@ -70,29 +75,51 @@ def test_the_same_line_is_said_once_and_many_different_ones_come_to_an_end() -> 
     assert said[-1] == f"{LINES_MAX} different lines were said; others are not"
 
 
-def test_a_key_that_was_changed_is_found_by_the_next_try_and_one_that_cannot_be_read_is_the_last_one() -> None:
+def test_a_key_that_was_changed_is_used_by_the_next_try_where_it_opens_the_same_account() -> None:
     said: list[str] = []
     backend = Backend(pair("old"))
-    key = NewestKey(backend, patient=True)
-    assert (key.read(said.append), backend.asked) == (pair("old"), 1)
+    key = NewestKey(backend, "bybit", patient=True)
+    assert (key.for_a_try(opens, said.append), backend.asked) == (pair("old"), 1)
+    key.learn_owner(opens)
     backend.holds = pair("new")
-    assert key.read(said.append) == pair("new")
+    assert key.for_a_try(opens, said.append) == pair("new")
     for away in (SecretsUnreadable("the cloud is away"), SecretMissing("api_secret is not saved")):
         backend.holds = away
-        assert key.read(said.append) == pair("new")
+        assert key.for_a_try(opens, said.append) == pair("new")
     assert said == ["the cloud is away", "api_secret is not saved"]
     assert key.scrubber.scrub("old-secret-0123456789 new-key-0123456789") == "*** ***"
+
+
+@pytest.mark.parametrize(
+    ("newest", "learnt", "what"),
+    [
+        ("strange", "old", "which opens account 8; the one in use is account 7's and stays"),
+        ("revoked", "old", "which opens nobody knows what; the one in use is account 7's and stays"),
+        ("new", "", "which opens account 7; the one in use is nobody knows whose and stays"),
+    ],
+)
+def test_under_another_accounts_key_all_would_look_proven_so_it_is_not_used(
+    newest: str, learnt: str, what: str
+) -> None:
+    said: list[str] = []
+    backend = Backend(pair("old"))
+    key = NewestKey(backend, "bybit", patient=True)
+    key.for_a_try(opens, said.append)
+    key.learn_owner(opens if learnt else lambda _pair: "")
+    backend.holds = pair(newest)
+    assert key.for_a_try(opens, said.append) == pair("old")
+    assert said == [f"the key was changed to {pair(newest).api_key}, {what}"]
 
 
 def test_without_a_key_yet_it_waits_for_one_only_where_it_has_the_time() -> None:
     said: list[str] = []
     backend = Backend(SecretsUnreadable("the cloud is away"))
     with pytest.raises(SecretsUnreadable):
-        NewestKey(backend, patient=False)
-    key = NewestKey(backend, patient=True)
-    assert key.read(said.append) is None
+        NewestKey(backend, "bybit", patient=False)
+    key = NewestKey(backend, "bybit", patient=True)
+    assert key.for_a_try(opens, said.append) is None
     assert said == ["the cloud is away"]
     backend.holds = pair("old")
-    assert key.read(said.append) == pair("old")
+    assert key.for_a_try(opens, said.append) == pair("old")
     with pytest.raises(SecretMissing):
-        NewestKey(Backend(SecretMissing("BYBIT_API_KEY is not set")), patient=True)
+        NewestKey(Backend(SecretMissing("BYBIT_API_KEY is not set")), "bybit", patient=True)
