@@ -11,7 +11,10 @@ KILLS ?=
 CELLS ?=
 HOURS ?=
 STYLE ?= calm
+PARTS ?=
+STRICT ?=
 BIN := .venv/bin
+RECOVERY = $(BIN)/python -m tests.bench.recovery $(if $(KILLS),--kills "$(KILLS)",--table docs/recovery.md)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,23 +55,20 @@ peers: setup # the engines of others, in an environment of their own (about 1.2 
 	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
 		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
 
-bench: peers ## freezes, rollbacks, the bot's edges, both lanes against nautilus and hftbacktest, more symbols, twenty rollouts at once
-	@$(BIN)/python -m tests.bench.freeze
-	@$(BIN)/python -m tests.bench.breach
-	@$(BIN)/python -m tests.bench.edges
-	@$(BIN)/python -m tests.bench.engine
-	@$(BIN)/python -m tests.bench.linearity
-	@$(BIN)/python -m tests.bench.memory
-	@$(BIN)/python -m tests.bench.rollouts
+bench: peers ## freezes, rollbacks, edges, both lanes against nautilus and hftbacktest, symbols, rollouts: docs/bench.md [STRICT=1]
+	@$(BIN)/python -m tests.bench.page $(if $(PARTS),--parts "$(PARTS)",--page docs/bench.md) $(if $(STRICT),--strict)
 
-soak: setup ## hours: plans of faults, garbled messages, two simulated days, kills [HOURS=0.5] [STYLE=heavy] [KILLS=10]
-	@$(BIN)/python -m tests.bench.seeds
-	@$(BIN)/python -m tests.support.decoder_fuzz
-	@$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md)
-	@$(MAKE) --no-print-directory recovery
+soak: setup ## hours: plans of faults, garbled messages, kills, two simulated days [HOURS=0.5] [STYLE=heavy] [KILLS=10]
+	@failed=; \
+	$(BIN)/python -m tests.bench.seeds || failed="$$failed seeds"; \
+	$(BIN)/python -m tests.support.decoder_fuzz || failed="$$failed decoder_fuzz"; \
+	$(RECOVERY) || failed="$$failed recovery"; \
+	$(BIN)/python -m tests.bench.soak --style "$(STYLE)" $(if $(HOURS),--hours "$(HOURS)",--table docs/soak.md) \
+		|| failed="$$failed soak"; \
+	if [ -n "$$failed" ]; then echo "make soak: failed:$$failed" >&2; exit 1; fi
 
 recovery: setup ## the bot killed 100 times, and 100 with its journal in Redis: docs/recovery.md [KILLS=10]
-	@$(BIN)/python -m tests.bench.recovery $(if $(KILLS),--kills "$(KILLS)",--table docs/recovery.md)
+	@$(RECOVERY)
 
 masked: setup ## every secret of the stack, looked for in all that it has left or shows
 	@$(BIN)/python -m tests.acceptance.secrets

@@ -7,6 +7,7 @@ old report, is never taken for a success.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -22,16 +23,21 @@ import msgspec
 from bot.domain.instrument import Category
 from bot.runtime.beats import SYMBOL
 from bot.runtime.kill_switch import LATE_S, QUIET_S, KillSwitch
+from bot.runtime.kill_switch_key import NewestKey
 from bot.runtime.kill_switch_report import Report, utc_text
+from bot.runtime.kill_switch_trying import Sparing, until_proven
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
-from bot.runtime.secrets import Scrubber, SecretMissing, SecretsUnreadable
+from bot.runtime.secrets import KeyPair, Scrubber, SecretMissing, SecretsUnreadable
 from bot.venues.bybit.hosts import ANY_GATEWAY, BybitHosts, Environment, HostRefused, hosts_for, override_hosts
+from bot.venues.port import VenueError
 
 OWN_KEY: Final = {
     "BYBIT_KILL_SWITCH_API_KEY": "BYBIT_API_KEY",
     "BYBIT_KILL_SWITCH_API_SECRET": "BYBIT_API_SECRET",
 }
 """What stands for the bot's key, where it is set."""
+EXCHANGE: Final = "bybit"
+STDOUT, STDERR = 1, 2
 REPORT_PATH: Final = Path("reports/kill_switch/latest.json")
 DEADLINE_RANGE_S: Final = (1.0, 600.0)
 DEADLINE_S: Final = 20.0
@@ -52,25 +58,69 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     """Runs the command. Exit code 0 proven or dry run, 1 not proven, 2 bad input (one line on stderr)."""
     environ = os.environ if environ is None else environ
     arguments = _parser().parse_args(argv)
+    endless = arguments.deadline_s == 0
     try:
         environ = own_key(environ)
         hosts = _hosts(environ, arguments.category, arguments.gateway)
-        pair = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"]).pair("bybit")
-        key, secret = pair.api_key, pair.api_secret
+        secrets = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"])
+        key = NewestKey(secrets, EXCHANGE, patient=endless)
         _require_writable(arguments.report)
         _require_positions(arguments)
     except (HostRefused, KeyIncomplete, SecretMissing, SecretsUnreadable, BackendRefused, OSError, ValueError) as error:
         print(f"kill-switch: {error}", file=sys.stderr)
         return 2
 
+    def tell(line: str) -> None:
+        _put(STDERR, f"kill-switch: {key.scrubber.scrub(line)}")
+
+    def keep(report: Report) -> bool:
+        try:
+            write_report(arguments.report, report, key.scrubber)
+        except OSError as error:  # what is open at the venue is worse than a report that is not written
+            tell(f"the report cannot be written: {error}")
+            return False
+        return True
+
+    clock, say = _steady_clock(), Sparing(tell)
+    keep(_unfinished(clock()))
+    one = partial(_once, arguments, environ.get("MM_ACCOUNT", ""), hosts, key, clock, say)
+    first_s = arguments.late_s + DEADLINE_S
+    if endless:
+        report = until_proven(one, first_s, tell, keep)
+    else:
+        report = one(first_s if arguments.deadline_s is None else arguments.deadline_s)
+    kept = keep(report)
+    _put(STDOUT, key.scrubber.scrub(msgspec.json.encode(report).decode()))
+    return report.exit_code if kept else 1
+
+
+def _once(
+    arguments: argparse.Namespace,
+    account: str,
+    hosts: BybitHosts,
+    key: NewestKey,
+    clock: Callable[[], int],
+    say: Callable[[str], None],
+    for_s: float,
+) -> Report:
+    """One run of the kill switch, of so many seconds at most, under the key of now."""
     from bot.runtime.written_orders import orders_that_may_stand
     from bot.venues.bybit.account_client import AccountClient
 
-    deadline_s = arguments.late_s + DEADLINE_S if arguments.deadline_s is None else arguments.deadline_s
-    clock = _steady_clock()
-    scrubber = Scrubber((key, secret))
-    write_report(arguments.report, _unfinished(clock()), scrubber)
-    with AccountClient(hosts, key.reveal(), secret.reveal(), category=arguments.category) as client:
+    def opened(pair: KeyPair) -> AccountClient:
+        return AccountClient(hosts, pair.api_key.reveal(), pair.api_secret.reveal(), category=arguments.category)
+
+    def owner_of(pair: KeyPair) -> str:
+        try:
+            with opened(pair) as client:
+                return str(client.key_information().user_id or "")
+        except VenueError:
+            return ""
+
+    pair = key.for_a_try(owner_of, say)
+    if pair is None:
+        return _unfinished(clock(), "there is no key yet")
+    with opened(pair) as client:
         switch = KillSwitch(
             client,
             arguments.symbols,
@@ -78,14 +128,20 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
             band_bps=Decimal(arguments.band_bps),
             quiet_s=arguments.quiet_s,
             alone=arguments.foreign_orders == "cancel",
-            known=partial(orders_that_may_stand, arguments.journal, environ.get("MM_ACCOUNT", "")),
+            known=partial(orders_that_may_stand, arguments.journal, account),
             holds_positions=arguments.category != "spot",
-            say=lambda line: print(f"kill-switch: {scrubber.scrub(line)}", file=sys.stderr, flush=True),
+            say=say,
         )
-        report = switch.run(arguments.execute, arguments.flatten, deadline_s, clock, time.sleep)
-    write_report(arguments.report, report, scrubber)
-    print(scrubber.scrub(msgspec.json.encode(report).decode()))
-    return report.exit_code
+        report = switch.run(arguments.execute, arguments.flatten, for_s, clock, time.sleep)
+    if report.exit_code and arguments.deadline_s == 0:
+        key.learn_owner(owner_of)
+    return report
+
+
+def _put(descriptor: int, line: str) -> None:
+    """One line, if it can be written: a log on a full disk ends no kill switch."""
+    with contextlib.suppress(OSError):
+        os.write(descriptor, line.encode() + b"\n")
 
 
 class KeyIncomplete(Exception):
@@ -121,9 +177,9 @@ def write_report(path: Path, report: Report, scrubber: Scrubber) -> None:
         raise
 
 
-def _unfinished(started_ns: int) -> Report:
+def _unfinished(started_ns: int, why: str = "not finished") -> Report:
     stamp = utc_text(started_ns)
-    return Report("failed", stamp, stamp, 0, [], [], False, ["not finished"])
+    return Report("failed", stamp, stamp, 0, [], [], False, [why])
 
 
 def _steady_clock() -> Callable[[], int]:
@@ -163,13 +219,17 @@ def _parser() -> argparse.ArgumentParser:
     text("--category", choices=CATEGORIES, default="linear", help="whose orders (default: linear)")
     add_blind(parser)
     text("--report", type=Path, default=REPORT_PATH, metavar="FILE", help=f"what was done and proven ({REPORT_PATH})")
-    until = f"until it gives up, {_span(DEADLINE_RANGE_S)} s (default: late + {DEADLINE_S})"
-    text("--deadline-s", type=seconds(*DEADLINE_RANGE_S), metavar="S", help=until)
+    until = f"until it gives up, {_span(DEADLINE_RANGE_S)} s, or 0: never before it is proven"
+    text("--deadline-s", type=_deadline, metavar="S", help=f"{until} (default: late + {DEADLINE_S})")
     quiet = f"between the two reads that prove it, {_span(QUIET_RANGE_S)} s (default: {QUIET_S:g})"
     text("--quiet-s", type=seconds(*QUIET_RANGE_S), default=QUIET_S, metavar="S", help=quiet)
     band = f"how far from the best price a slice may close, {_span(BAND_RANGE_BPS)} bps (default: 100)"
     text("--band-bps", type=bps(*BAND_RANGE_BPS), default=100, metavar="BPS", help=band)
     return parser
+
+
+def _deadline(text: str) -> float:
+    return 0.0 if text == "0" else number_within(*DEADLINE_RANGE_S)(text)
 
 
 def _span(bounds: tuple[float, float]) -> str:

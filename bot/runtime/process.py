@@ -141,6 +141,8 @@ def kill_switch_publisher(
 ) -> Callable[[str], None]:
     """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time.
 
+    It goes on until it is proven, however long the venue stays away: nobody would start it a second time.
+
     `folder`: this run's, with its journal. `environment`: with the EXCHANGE_ENV that this process trades at, which
     flags may have chosen. `gateway`: the signed one, empty for none.
     """
@@ -155,7 +157,8 @@ def kill_switch_publisher(
                 subprocess.Popen(
                     [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(symbols),
                      "--category", category, "--foreign-orders", foreign_orders, "--journal", str(folder),
-                     "--late-s", str(late_s), "--gateway", gateway, "--report", str(folder / "kill_switch.json")],
+                     "--late-s", str(late_s), "--deadline-s", "0", "--gateway", gateway,
+                     "--report", str(folder / "kill_switch.json")],
                     env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 )
             )  # fmt: skip

@@ -54,6 +54,7 @@ def test_it_is_told_the_environment_and_the_category_that_flags_and_settings_cho
         journal.close()
     assert f"EXCHANGE_ENV={where[0]}" in environment
     assert command[command.index("--category") + 1] == where[1]
+    assert command[command.index("--deadline-s") + 1] == "0"  # it goes on until it is proven: nobody starts it again
 
 
 def children() -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -16,12 +17,15 @@ from bot.domain.intent import AmendOrder, CancelOrder, Intent, PlaceOrder
 from bot.engine.engine import Engine
 from bot.simulation import START_NS, run_wire
 from bot.simulator.link import Link, LinkSocket
+from bot.venues.bybit import decode
 from tests.support import several
 from tests.support.decoder_fuzz import Fuzz
+from tests.support.fuzzed_answers import READS
 from tests.support.invariants import Invariants
 from tests.support.lanes import demo
 
-CASES = 150_000
+CASES = 50_000
+RANDOM_S = 30
 S = 1_000_000_000
 SYMBOLS = several.symbols(2)
 
@@ -29,10 +33,48 @@ SYMBOLS = several.symbols(2)
 def test_the_decoder_takes_or_names_whatever_it_is_given() -> None:
     fuzz = Fuzz(20_260_101)
     fuzz.run(CASES)
-    assert set(fuzz.seen) <= {"taken", "garbled", "refused"}, fuzz.seen
-    assert fuzz.seen["garbled"] > CASES // 4
-    assert fuzz.seen["taken"] > CASES // 10
-    assert fuzz.events > CASES // 20
+    _hold(fuzz, CASES)
+
+
+def test_it_does_so_for_half_a_minute_of_cases_that_nobody_has_seen_before() -> None:
+    seed = secrets.randbelow(2**32)
+    print(f"the same again: python -m tests.support.decoder_fuzz --seed {seed} --seconds {RANDOM_S}")
+    fuzz = Fuzz(seed)
+    ran = fuzz.run(None, RANDOM_S)
+    assert ran > CASES // 50, "a machine on which next to nothing is tried"
+    _hold(fuzz, ran)
+
+
+def test_a_case_that_is_neither_is_told_with_what_brings_it_about_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(_rows: object) -> None:
+        raise KeyError("of the adapter's own")
+
+    monkeypatch.setattr(decode, "top_of_book", explode)
+    with pytest.raises(AssertionError, match=r"seed 7, case (\d+), rest_orderbook: KeyError") as first:
+        Fuzz(7).run(None, RANDOM_S)
+    number = int(re.search(r"case (\d+)", str(first.value))[1])  # type: ignore[index]
+    assert Fuzz(7).run(number) == number
+    with pytest.raises(AssertionError) as again:
+        Fuzz(7).run(number + 1)
+    assert str(again.value) == str(first.value)
+
+
+def test_every_answer_that_is_changed_is_taken_where_it_is_not() -> None:
+    fuzz = Fuzz(1)
+    taken = fuzz.whole()
+    assert {name for name in taken if not name.startswith("stream_")} == {
+        *READS, "trade_0", "trade_1", "batch_create", "batch_amend", "batch_cancel",
+    }  # fmt: skip
+    assert fuzz.outcomes("create") == ["Accepted", "Refused"]
+    assert fuzz.outcomes("amend") == ["Accepted", "Accepted"]
+    assert fuzz.outcomes("cancel") == ["Accepted", "Accepted"]  # one of them of an order that had ended already
+
+
+def _hold(fuzz: Fuzz, cases: int) -> None:
+    assert set(fuzz.seen) <= {"taken", "garbled", "refused"}, f"seed {fuzz.seed}: {fuzz.seen}"
+    assert fuzz.seen["garbled"] > cases // 4
+    assert fuzz.seen["taken"] > cases // 10
+    assert fuzz.events > cases // 20
 
 
 def _row(message: dict[str, Any], change: Callable[[list[list[str]]], object]) -> None:

@@ -67,7 +67,7 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
     stack.sign(number, "exit", "katherine")
     stack.sign(number, "exit", "ada")
     ended = stack.until_step(number, "promoted")
-    assert ended.flat_at is not None or ended.none_open_at is not None
+    assert None not in (ended.bot_gone_at, ended.none_open_at, ended.flat_at), "promoted is left flat, and proven so"
     truth = stack.truth(ended.account)
     assert truth["orders"] == []
     assert truth["positions"] == []

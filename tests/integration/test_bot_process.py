@@ -122,8 +122,10 @@ def test_a_lapsed_grant_freezes_within_6_s_and_a_higher_epoch_resumes(venue: Sim
         assert ready.status_code == 503
         assert ready.json()["checks"]["risk"] is False
         bot.renew(2)
-        wait_for("two quotes again", lambda: quotes_two_sides(venue, bot))
-        assert all(order["client_order_id"].startswith("slwq-2-") for order in venue.own_open(bot.account))
+        standing = wait_for(
+            "two quotes again", lambda: quotes_two_sides(venue, bot) and venue.own_open(bot.account), deadline_s=30
+        )
+        assert {order["client_order_id"][: len("slwq-2-")] for order in standing} == {"slwq-2-"}
         assert bot.stop() == 0
 
 

@@ -27,6 +27,7 @@ from tests.support.slack_receiver import Receiver
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
+CRITERIA = PLAN.with_name("criteria_brief.yaml")
 ROOM = "2g"
 """Preflight wants a gigabyte free; none of it is taken from the memory before it is written to."""
 
@@ -64,7 +65,11 @@ def stack(disk: Path, slack: Receiver, tmp_path_factory: pytest.TempPathFactory)
     settings.write_text(
         (ROOT / "configs/bot/demo.yaml").read_text().replace(armed, f"{armed}\n  disconnect_cancel_s: 0")
     )
-    plan.write_text(PLAN.read_text().replace(told, f"settings: {settings}"))
+    criteria = disk / "criteria.yaml"
+    # Longer than a stop takes to come in: what is stopped here is stopped by people, not for want of measurements.
+    criteria.write_text(CRITERIA.read_text().replace("unknown_deadline_s: 4", "unknown_deadline_s: 30"))
+    text = PLAN.read_text().replace(told, f"settings: {settings}").replace("lasts_s: 9", "lasts_s: 30")
+    plan.write_text(text.replace("tests/support/criteria_brief.yaml", str(criteria)))
     made = GuardStack(disk, plan)
     made.environment["SLIPWAY_SLACK_WEBHOOK"] = slack.url
     try:
@@ -145,6 +150,23 @@ def _others_untouched(stack: GuardStack, run: StageRun, stranger: str) -> None:
     assert [(one["own_open"], one["foreign_open"]) for one in steps["cancel_all"].proof["reads"]] == [(0, 1)] * 2
     assert stack.bot(run) is None
     assert stack.record.verify_chain(stack.account).ok
+
+
+def test_a_prometheus_that_hangs_holds_up_no_stop(stack: GuardStack) -> None:
+    _clean_up(stack)
+    number = _launch(stack, "unmeasured", "cecilia")
+    stack.freeze("prometheus")
+    try:
+        with pytest.raises(httpx.TimeoutException):
+            httpx.get(f"{stack.prometheus_url}/-/ready", timeout=1)
+        command = [str(Path(sys.executable).with_name("rollout")), "stop", "unmeasured", "--reason", "nothing is seen"]
+        stop = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=90, check=False)
+        assert (stop.returncode, "parked; bot gone, no open order, flat" in stop.stdout) == (0, True), stop
+        run = stack.wait_step(number, ("parked",), 10)
+        assert (run.reason, "nothing is seen" in str(run.decided_why)) == ("people", True)
+        proofs(stack, run)
+    finally:
+        stack.thaw("prometheus")
 
 
 def test_a_disk_that_is_full_holds_up_no_step_and_no_notice(stack: GuardStack, disk: Path, slack: Receiver) -> None:

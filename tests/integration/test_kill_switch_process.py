@@ -127,6 +127,44 @@ def test_a_venue_that_is_away_is_tried_on_and_never_called_done(tmp_path: Path) 
         assert "Connection refused" in said
 
 
+def test_what_a_halted_bot_has_published_outlives_a_venue_that_is_away_for_longer_than_a_try(tmp_path: Path) -> None:
+    with simulated_venue(tmp_path, seed=3) as venue:
+        account = venue.account()
+        with running_bot(venue, tmp_path, settings=settings_file(tmp_path), extra=FLAGS, account=account) as bot:
+            start_quoting(venue, bot)
+            fault = {"kind": "loss", "account": bot.account, "jump_pct": "60"}
+            venue.http.post("/sim/faults", json=fault).raise_for_status()
+            wait_for("HALTED", lambda: bot.state() == "HALTED", 60)
+            venue.process.send_signal(signal.SIGSTOP)
+            bot.process.kill()  # nobody is left who would start another one
+            report, said = bot.state_dir / "kill_switch.json", bot.state_dir / "kill_switch.log"
+            try:
+                wait_for("a whole try that proves nothing", lambda: "the next lasts" in said.read_text(), 60)
+                assert "reading open orders failed" in said.read_text()
+                assert json.loads(report.read_text())["status"] == "failed"
+            finally:
+                venue.process.send_signal(signal.SIGCONT)
+            wait_for("its proof", lambda: json.loads(report.read_text())["status"] == "executed", 60)
+            assert venue.own_open(bot.account) == []
+
+
+def test_until_proven_it_needs_no_disk_either(venue: SimulatedVenue, tmp_path: Path) -> None:
+    account = venue.account()
+    with running_bot(venue, tmp_path, account=account) as bot:
+        start_quoting(venue, bot)
+        bot.lapse()
+        bot.process.kill()
+        with Path("/dev/full").open("w") as full:  # every write says that no space is left
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bot", "kill-switch", "--execute", "--deadline-s", "0", "--late-s", "0",
+                 "--quiet-s", "0.5", "--report", str(tmp_path / "kill_switch.json")],
+                cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
+                stdout=full, stderr=full,
+            )  # fmt: skip
+            assert process.wait(30) == 0
+        assert venue.own_open(bot.account) == []
+
+
 def test_a_bot_that_halts_publishes_it_and_its_process_proves_it(venue: SimulatedVenue, tmp_path: Path) -> None:
     account = venue.account()
     with running_bot(venue, tmp_path, settings=settings_file(tmp_path), extra=FLAGS, account=account) as bot:

@@ -445,9 +445,9 @@ def test_crossing_and_loss_fire_once_and_are_on_record(venue: Json) -> None:
         loss = {"kind": "loss", "account": client.name, "jump_pct": 30}
         assert (await client.control("POST", "/sim/faults", loss))[0] == 200
         state = await client.state()
-        assert all(
-            row["fired_at_ms"] >= row["armed_at_ms"] for row in state["faults"] if row["kind"] in ("loss", "crossing")
-        )
+        ours = {row["kind"]: row for row in state["faults"] if row["kind"] in ("loss", "crossing")}
+        assert set(ours) == {"loss", "crossing"}
+        assert all(row["fired_at_ms"] >= row["armed_at_ms"] for row in ours.values())
         assert Decimal(state["equity_quote"]) < before - 170
         now_bid, _ = await client.touch()
         assert now_bid < bid * Decimal("0.71")

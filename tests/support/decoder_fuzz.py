@@ -4,34 +4,38 @@ Every case is a golden message, changed once or a few times under a seed, given 
 It may be taken, or refused as garbled with the place named; anything else that comes out of it would end the bot.
 
     python -m tests.support.decoder_fuzz --cases 1000000
+    python -m tests.support.decoder_fuzz --seconds 30 --seed 7
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import copy
 import json
+import math
 import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from bot.domain.events import BookDelta, BookLost, BookSnapshot, Event, Filled, OrderUpdated, TradePrinted
 from bot.simulator.listings import GENERATED
-from bot.venues.bybit import calls, decode, wire
+from bot.venues.bybit import calls, wire
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.private_stream import PrivateStream
 from bot.venues.bybit.public_stream import PublicStream
 from bot.venues.bybit.sockets import StreamRefused
 from bot.venues.bybit.trade_stream import TradeStream
 from bot.venues.port import VenueError, VenueGarbled
+from tests.support.fuzzed_answers import ANSWERS, BATCH_ANSWERS, NOW_NS, READS, SYMBOL, TRADE_ANSWERS, Batches
 
 GOLDEN: Final = Path(__file__).parents[1] / "contract" / "golden"
-SYMBOL: Final = "BTCUSDT"
-NOW_NS: Final = 1_764_590_400_000_000_000
 Take = Callable[[bytes], None]
 
 ODD_VALUES: Final[tuple[Any, ...]] = (
@@ -39,33 +43,6 @@ ODD_VALUES: Final[tuple[Any, ...]] = (
     *("Infinity", "-Infinity", "1E+999999", "1E-999999", "0.00000000001", "9" * 400, "abc", "0x10", "１２", "\u0000"),
     *("91240.05", "0.0005", [], {}, [[]], [["1"]], [["1", "2", "3"]], {"a": {"b": {}}}, "Buy", "buy", "Nonsense"),
 )
-_READS: Final[dict[str, Callable[[wire.Envelope], object]]] = {
-    "rest_cancel_all": lambda e: wire.decode(wire.CancelAllAck, e.result, "cancel-all"),
-    "rest_create": lambda e: wire.decode(wire.OrderAck, e.result, "create"),
-    "rest_executions": lambda e: [
-        decode.execution(row, GENERATED, NOW_NS) for row in wire.decode(wire.ExecutionPage, e.result, "executions").rows
-    ],
-    "rest_instrument_linear": lambda e: decode.listed_instrument(
-        wire.decode(wire.InstrumentPage, e.result, "instruments"), SYMBOL, "linear"
-    ),
-    "rest_instrument_spot": lambda e: decode.listed_instrument(
-        wire.decode(wire.InstrumentPage, e.result, "instruments"), SYMBOL, "spot"
-    ),
-    "rest_key_information": lambda e: wire.decode(wire.KeyInformation, e.result, "key"),
-    "rest_open_orders": lambda e: [
-        decode.venue_order(row, GENERATED) for row in wire.decode(wire.OrderPage, e.result, "orders").rows
-    ],
-    "rest_orderbook": lambda e: decode.top_of_book(wire.decode(wire.BookRows, e.result, "orderbook")),
-    "rest_position_flat": lambda e: decode.position(wire.decode(wire.PositionPage, e.result, "position").rows, SYMBOL),
-    "rest_position_short": lambda e: decode.position(wire.decode(wire.PositionPage, e.result, "position").rows, SYMBOL),
-    "rest_time": lambda e: decode.whole(wire.decode(wire.ServerTime, e.result, "time").time_nano, "timeNano"),
-    "rest_wallet": lambda e: decode.wallet(wire.decode(wire.WalletList, e.result, "wallet"), "USDT", "linear"),
-}
-TRADE_ANSWERS: Final = (
-    {"reqId": "0-1", "retCode": 0, "retMsg": "OK", "op": "order.create", "data": {"orderId": "v-1"},
-     "retExtInfo": {}, "header": {"X-Bapi-Limit": "10", "X-Bapi-Limit-Status": "9"}, "connId": "c"},
-    {"retCode": 0, "retMsg": "OK", "op": "auth", "connId": "c"},
-)  # fmt: skip
 
 
 class Fuzz:
@@ -85,18 +62,23 @@ class Fuzz:
         self._trade = TradeStream(
             "", _NOBODY, lambda: NOW_NS, random.Random(1), _never, "k", "s", lambda: 0, 5_000, bool
         )
+        self._batches = Batches()
         self._messages = self._load()
 
     def _load(self) -> list[tuple[str, bytes, Take]]:
         found: list[tuple[str, bytes, Take]] = []
         for path in sorted(GOLDEN.glob("*.json")):
             name, raw = path.stem, path.read_bytes()
-            if name in _READS:
-                found.append((name, raw, self._rest(_READS[name])))
+            if name in READS:
+                found += [(name, raw, self._rest(read)) for read in READS[name]]
             elif name.startswith("stream_"):
                 public = any(word in name for word in ("book", "trade", "public"))
                 found.append((name, raw, (self._public if public else self._private)._take))
         found += [(f"trade_{n}", json.dumps(one).encode(), self._trade._take) for n, one in enumerate(TRADE_ANSWERS)]
+        for name, answer in ANSWERS.items():
+            found += [(name, json.dumps(answer).encode(), self._rest(read)) for read in READS[name]]
+        for kind, answer in BATCH_ANSWERS.items():
+            found.append((f"batch_{kind}", json.dumps(answer).encode(), partial(self._batches.take, kind)))
         return found
 
     def _rest(self, read: Callable[[wire.Envelope], object]) -> Take:
@@ -123,22 +105,41 @@ class Fuzz:
             case BookSnapshot() | BookDelta():
                 assert all(ticks > 0 <= lots for ticks, lots in (*event.bids, *event.asks))
 
-    def run(self, cases: int) -> None:
-        """So many cases. Raises AssertionError with seed, number and message for the first that is neither."""
-        draw = self._random
-        for number in range(cases):
-            name, raw, take = draw.choice(self._messages)
-            changed = self._changed(raw)
-            try:
-                take(changed)
-                self.seen["taken"] += 1
-            except VenueGarbled as error:
-                self.seen["garbled" if str(error).strip(": ") else "garbled without a word"] += 1
-            except (StreamRefused, VenueError):
-                self.seen["refused"] += 1
-            except Exception as error:
-                where = f"seed {self.seed}, case {number}, {name}"
-                raise AssertionError(f"{where}: {type(error).__name__}: {error}; {changed[:400]!r}") from error
+    def run(self, cases: int | None, seconds: float = math.inf) -> int:
+        """So many cases, or as many as that time takes: how many. Raises AssertionError for the first that is neither,
+        with seed, number and message: as many cases and one under that seed end in the same."""
+        end_s, number = time.monotonic() + seconds, 0
+        with asyncio.Runner() as self._batches.runner:
+            while (cases is None or number < cases) and time.monotonic() < end_s:
+                self._one(number)
+                number += 1
+        return number
+
+    def whole(self) -> set[str]:
+        """The names of all messages, each given as it is. Raises what comes of one that is not taken."""
+        with asyncio.Runner() as self._batches.runner:
+            for _, raw, take in self._messages:
+                with contextlib.suppress(StreamRefused):  # one of them is a refusal
+                    take(raw)
+        return {name for name, _, _ in self._messages}
+
+    def outcomes(self, kind: str) -> list[str]:
+        """Of the batch of that kind as it was asked last."""
+        return [type(one).__name__ for one in self._batches.outcomes[kind]]
+
+    def _one(self, number: int) -> None:
+        name, raw, take = self._random.choice(self._messages)
+        changed = self._changed(raw)
+        try:
+            take(changed)
+            self.seen["taken"] += 1
+        except VenueGarbled as error:
+            self.seen["garbled" if str(error).strip(": ") else "garbled without a word"] += 1
+        except (StreamRefused, VenueError):
+            self.seen["refused"] += 1
+        except Exception as error:
+            where = f"seed {self.seed}, case {number}, {name}"
+            raise AssertionError(f"{where}: {type(error).__name__}: {error}; {changed[:400]!r}") from error
 
     def _changed(self, raw: bytes) -> bytes:
         draw = self._random
@@ -206,18 +207,20 @@ async def _never() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.support.decoder_fuzz")
-    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--cases", type=int, help="default: 1000000, or what the time takes")
+    parser.add_argument("--seconds", type=float, default=math.inf)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
     fuzz, began_s = Fuzz(chosen.seed), time.process_time()
+    cases = 1_000_000 if chosen.cases is None and math.isinf(chosen.seconds) else chosen.cases
     try:
-        fuzz.run(chosen.cases)
+        ran = fuzz.run(cases, chosen.seconds)
     except AssertionError as error:
         print(f"decoder_fuzz: {error}", file=sys.stderr)
         return 1
     took_s = time.process_time() - began_s
     shares = ", ".join(f"{count:,} {word}" for word, count in sorted(fuzz.seen.items()))
-    print(f"{chosen.cases:,} cases under seed {chosen.seed}: {shares}; {fuzz.events:,} events; {took_s:.0f} s of CPU")
+    print(f"{ran:,} cases under seed {chosen.seed}: {shares}; {fuzz.events:,} events; {took_s:.0f} s of CPU")
     return 0
 
 

@@ -512,7 +512,7 @@ def test_a_missing_secret_is_named_and_bad_input(name, tmp_path, capsys):
         (["--late-s", "400"], "0.0 to 300.0"),
         (["--foreign-orders", "keep"], "--foreign-orders"),
         (["--symbols", "btc/usdt"], "'btc/usdt'"),
-        (["--symbols", SYMBOL, "--deadline-s", "0"], "1.0 to 600.0"),
+        (["--symbols", SYMBOL, "--deadline-s", "0.5"], "1.0 to 600.0"),
         (["--symbols", SYMBOL, "--deadline-s", "nan"], "1.0 to 600.0"),
         (["--symbols", SYMBOL, "--band-bps", "5000"], "1 to 1000"),
         (["--symbols", SYMBOL, "--nuke"], "--nuke"),

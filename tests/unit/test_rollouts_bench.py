@@ -33,6 +33,14 @@ def test_one_that_is_not_is_bad(changes: dict[str, Any]) -> None:
     assert report([row(1), row(20, **changes)], 40.0, "sqlite", as_json=True) == 1
 
 
+def test_for_people_a_figure_past_its_limit_is_told_and_a_rollout_that_is_not_promoted_is_bad(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert report([row(1), row(20, guard_rss_mb=100.0)], 40.0, "sqlite", as_json=False) == 0
+    assert "and takes 100.0 MB  < 100 MB  NOT met\n" in capsys.readouterr().out
+    assert report([row(1), row(20, promoted=19)], 40.0, "sqlite", as_json=False) == 1
+
+
 def test_memory_that_grows_with_the_number_is_not_linear() -> None:
     assert report([row(1, guard_rss_mb=40.0), row(20)], None, "sqlite", as_json=True) == 1
     assert report([row(1), row(20)], 50.0, "sqlite", as_json=True) == 1
