@@ -44,7 +44,15 @@ NOT_TOLD = {
     "grant.changed_at": "shown",
     "used_code.at": "shown; that the code is spent is what counts, and is told",
     **dict.fromkeys(
-        ("sign_off.id", "attestation.id", "release.id", "verdict.id", "evidence_file.id", "stage_part.id", "rollback_step.id"),
+        (
+            "sign_off.id",
+            "attestation.id",
+            "release.id",
+            "verdict.id",
+            "evidence_file.id",
+            "stage_part.id",
+            "rollback_step.id",
+        ),
         "only numbers the rows, whose content is compared",
     ),
     "record.id": "only numbers the links, whose order is their seq",
