@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, SQLModel, col, select
 
 from tasks.record import Record, iso
 from tasks.record_chain import check_chain
-from tasks.record_digest import digest_of, newest_id
+from tasks.record_digest import AT_ONCE, digest_of, newest_id
 from tasks.record_tables import (
     Account,
     Attested,
@@ -33,7 +34,7 @@ from tasks.record_tables import (
     UsedCode,
     VerdictRow,
 )
-from tasks.record_told import Shapes, Told, differing, told_by
+from tasks.record_told import Shapes, Told, differing
 
 NOT_TOLD = {
     "inbox": "requests of anybody: it stands outside the record, and what became of one is told by what it did",
@@ -70,11 +71,10 @@ def record_fault(record: Record, account: str) -> str:
     Measurements are many and have a look of their own: `measurements_fault`.
     """
     with record.snapshot() as session:
-        links = _links(session, account)
-        chain = check_chain(account, links)
+        told = Told()
+        chain = check_chain(account, _telling(session, account, told))
         if not chain.ok:
             return f"record of {account}: {chain.reason}"
-        told = told_by((link.kind, json.loads(link.body)) for link in links)
         return next(_faults(session, account, told), "")
 
 
@@ -82,7 +82,8 @@ def measurements_fault(record: Record, account: str, candidate: str | None = Non
     """Why what was measured is not what was told with a verdict or an end, of that candidate's stage runs alone where
     one is named; empty where it is. Reads every row: of a stage of two days about a second."""
     with record.snapshot() as session:
-        told = told_by((link.kind, json.loads(link.body)) for link in _links(session, account))
+        told = Told()
+        check_chain(account, _telling(session, account, told))  # `record_fault` says what of it does not hold
         for number, ranges in told.ranges.items():
             if candidate is not None and told.runs.get(number, {}).get("candidate") != candidate:
                 continue
@@ -94,9 +95,13 @@ def measurements_fault(record: Record, account: str, candidate: str | None = Non
     return ""
 
 
-def _links(session: Session, account: str) -> Sequence[RecordEntry]:
-    query = select(RecordEntry).where(RecordEntry.account == account).order_by(col(RecordEntry.seq))
-    return session.exec(query).all()
+def _telling(session: Session, account: str, told: Told) -> Iterator[Any]:
+    """The links one by one; each that is asked on from, so was found to hold, is told. Never all of them in memory."""
+    columns: Any = RecordEntry.__table__.columns  # type: ignore[attr-defined]
+    query = sql_select(*columns).where(columns.account == account).order_by(columns.seq)
+    for link in session.connection().execute(query.execution_options(yield_per=AT_ONCE)):
+        yield link
+        told.take(link.kind, json.loads(link.body))
 
 
 def _faults(session: Session, account: str, told: Told) -> Iterator[str]:

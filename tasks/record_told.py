@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -188,14 +188,6 @@ class Told:
         self.ranges.setdefault(body["stage_run"], []).append(told)
         if body["final"]:
             self.measured_to_the_end.add(body["stage_run"])
-
-
-def told_by(links: Iterable[tuple[str, Body]]) -> Told:
-    """All that links of (kind, body) tell, in their order."""
-    found = Told()
-    for kind, body in links:
-        found.take(kind, body)
-    return found
 
 
 def differing(told: Mapping[str, Any], row: Mapping[str, Any]) -> Sequence[str]:

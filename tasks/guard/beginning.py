@@ -154,7 +154,7 @@ async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: 
     for account in sorted({guard.account, *(run.account for run in own)}):
         record = guard.store.record
         fault = await guard.store.call(record_fault, record, account)
-        fault = fault or await asyncio.to_thread(measurements_fault, record, account, rollout.candidate)
+        fault = fault or await guard.store.call(measurements_fault, record, account, rollout.candidate)
         if fault:
             raise Refused(f"the record was changed by hand: {fault}")
     burnt = [run for run in own if run.step == Step.ROLLED_BACK.value]
