@@ -130,6 +130,7 @@ LATER = {
     "verdict": ("at",),
     "evidence": ("sizes_bytes", "at"),
     "sign_off": ("at", "counts_as_wrong_code", "time_step"),
+    "release": ("at", "counts_as_wrong_code", "time_step"),
     "attestation": ("counts_as_wrong_code", "time_step"),
     "rollback_step": ("attempts", "started_at", "verified_at"),
     "rollout": ("account", "plan_name", "plan_path", "code_version", "settings_digest", "nonce", "requested_by",

@@ -11,6 +11,7 @@ from tasks.record_tables import (
     Drill,
     MeasurementLatest,
     MeasurementRow,
+    Released,
     RollbackStep,
     Rollout,
     SignOff,
@@ -57,6 +58,9 @@ def fill(writer: RecordWriter, plan_path: Path, rollout: str = LONG_ROLLOUT) -> 
     first = _begin(writer, rollout, str(plan_path), 1)
     _promoted(writer, first)
     _not_proven(writer, _begin(writer, rollout, str(plan_path), 2))
+    word = {"stage_run_id": 2, "request_id": "q", "word": "asked", "kind": "resume", "person": "ada"}
+    writer.add_release(Released(**word, accepted=False, refused_reason="wrong code", counts_as_wrong_code=True))
+    assert writer.release(Released(**word, accepted=True), 3)
     writer.add_attestation(
         Attested(account=writer.account, candidate=CANDIDATE, item="on_call", person="ada", accepted=False,
                  refused_reason="wrong code", counts_as_wrong_code=True)
