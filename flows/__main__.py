@@ -75,6 +75,7 @@ def parser() -> Parser:
     stop.add_argument("--reason", default="stopped by hand", metavar="TEXT", help="why (default: stopped by hand)")
     explain = commands.add_parser("explain", help="why the newest rollout is not promoted, or how it ended")
     explain.add_argument("rollout", nargs="?", metavar="ROLLOUT", help=NEWEST)
+    explain.add_argument("--json", action="store_true", help="JSON instead of sentences")
     plan = commands.add_parser("plan", help="what a plan would do, with dates")
     plan.add_argument("--plan", default=SMOKE_PLAN, metavar="FILE", help=f"rollout plan (default {SMOKE_PLAN})")
     plan.add_argument("--json", action="store_true", help=JSON)
@@ -87,6 +88,11 @@ def parser() -> Parser:
     _add_attest(commands)
     _add_enroll(commands)
     _add_release(commands)
+    _add_sign_off(commands)
+    verify = commands.add_parser("verify-record", help="look whether anybody has altered, removed or put in a row")
+    verify.add_argument("--account", metavar="NAME", help="venue account (default: every one of the record)")
+    verify.add_argument("--head", metavar="HASH", help="of a notice, 12 to 64 letters: finds links removed at the end")
+    verify.add_argument("--json", action="store_true", help="JSON instead of a line an account")
     return made
 
 
@@ -116,6 +122,19 @@ def _add_release(commands: argparse._SubParsersAction[Parser]) -> None:
         one.add_argument("--comment", default="", metavar="TEXT", help="why, at most 200 characters (default: none)")
         one.add_argument("--re-arm", action="store_true", help="one that has HALTED, with the consent it needs of both")
         one.add_argument("--rollout", metavar="ROLLOUT", help="whose bot (default: the only rollout that is open)")
+
+
+def _add_sign_off(commands: argparse._SubParsersAction[Parser]) -> None:
+    sign = commands.add_parser("sign-off", help="sign GO or NO-GO at a gate of a rollout's open stage")
+    sign.add_argument("rollout", metavar="ROLLOUT", help="its name")
+    sign.add_argument("--gate", required=True, choices=("entry", "exit"), help="into the stage, or out of it")
+    sign.add_argument(
+        "--by", required=True, metavar="PERSON", help="who signs: an approver of the plan, never the author"
+    )
+    sign.add_argument("--decision", required=True, choices=("GO", "NO-GO"), help="NO-GO ends the stage")
+    sign.add_argument("--code", metavar="NNNNNN", help="one-time code, six digits (default: asked for, without echo)")
+    sign.add_argument("--evidence", required=True, metavar="PREFIX", help="first six letters of its digest")
+    sign.add_argument("--comment", default="", metavar="TEXT", help="at most 2000 characters (default: none)")
 
 
 def _add_attest(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -286,17 +305,20 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
             return _release(record, options)
         if options.command == "status":
             return status.print_status(folder, record, as_json=options.json)
+        if options.command == "verify-record":
+            return _verify(record, options)
         if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
             known = ", ".join(one.name for one in record.rollouts(status.ROLLOUTS_SHOWN)) if record else ""
             return _refuse(f"rollout {options.rollout!r} is not known; allowed: {known or 'none has been started yet'}")
         if record is None:
-            print("no rollout has been started yet")
-            return 0
+            return status.none_yet(as_json=getattr(options, "json", False))
+        if options.command == "sign-off":
+            return _sign_off(record, options)
         if options.command == "stop":
             return status.stop(folder, record, options.rollout, _who(), options.reason)
         if options.command == "report":
             return status.report(record, options.rollout, as_json=options.json)
-        return status.explain(record, options.rollout)
+        return status.explain(record, options.rollout, as_json=options.json)
     finally:
         if record is not None:
             record.close()
@@ -365,6 +387,27 @@ def _release(record: Record | None, options: argparse.Namespace) -> int:
     try:
         return release(record, wanted)
     except CannotRelease as error:
+        return _refuse(str(error))
+
+
+def _sign_off(record: Record, options: argparse.Namespace) -> int:
+    from flows.signing import CannotSign, Signing, sign_off
+
+    given = Signing(options.gate, options.by, options.decision, options.code, options.evidence, options.comment)
+    try:
+        return sign_off(record, options.rollout, given)
+    except CannotSign as error:
+        return _refuse(str(error))
+
+
+def _verify(record: Record | None, options: argparse.Namespace) -> int:
+    from flows.verifying import CannotVerify, print_verified
+
+    if record is None:
+        return _refuse("verify-record: no record has been written yet; allowed: once a rollout has been started")
+    try:
+        return print_verified(record, options.account, options.head, as_json=options.json)
+    except CannotVerify as error:
         return _refuse(str(error))
 
 

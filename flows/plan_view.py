@@ -60,7 +60,7 @@ def print_plan(plan: Plan, plan_file: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"plan": plan.name, "venue": plan.venue, "file": str(plan_file), "parts": rows}, indent=2))
         return 0
-    print(f"plan {plan.name}, venue {plan.venue}, {plan_file}")
+    print("\n".join(wrapped(f"plan {plan.name}, venue {plan.venue}, {plan_file}")))
     print(_line(HEAD))
     before = ""
     for row, sign_offs in zip(rows, _sign_offs(plan), strict=True):
@@ -81,10 +81,11 @@ def _notes(plan: Plan) -> list[str]:
         missing = [one.id for one in cannot_be_measured(stage)]
         if missing and stage.env == "live" and plan.venue != "simulated":
             lines.append(f"{stage.id} does not start on live, not yet measurable: {', '.join(missing)}")
-    return [part for line in lines for part in _wrapped(line)]
+    return [part for line in lines for part in wrapped(line)]
 
 
-def _wrapped(text: str, width: int = 78) -> list[str]:
+def wrapped(text: str, width: int = 80) -> list[str]:
+    """Lines of at most so many letters, but for a word that is longer (a path, an address): that is not broken."""
     rows = [""]
     for word in text.split(" "):
         if rows[-1] and len(rows[-1]) + 1 + len(word) > width:
@@ -120,4 +121,10 @@ def whole(quote: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " ".join(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
+    return fitted(cells, WIDTHS)
+
+
+def fitted(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a table; a cell that is wider than its column ends in `…`, and stands whole in the JSON."""
+    fits = [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(cells, widths, strict=True)]
+    return " ".join(f"{cell:<{width}}" for cell, width in zip(fits, widths, strict=True)).rstrip()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from flows.plan_view import whole
+from flows.plan_view import fitted, whole
 from tasks.record import Record, iso
 from tasks.record_tables import SignOff, StagePart, StageRun, utc_now
 
@@ -96,7 +96,4 @@ def _people(signed: Sequence[SignOff]) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    fitted = [
-        cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(cells, WIDTHS, strict=True)
-    ]
-    return " ".join(f"{cell:<{width}}" for cell, width in zip(fitted, WIDTHS, strict=True)).rstrip()
+    return fitted(cells, WIDTHS)

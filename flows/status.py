@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.names import EXIT_FAILED
+from flows.plan_view import wrapped
 from flows.stage_table import as_table, stages_of
 from flows.words import end_sentence, needs
 from tasks.record import FINAL_STEPS, Record, iso
@@ -97,7 +98,7 @@ def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -
         return 0
     stack = document["stack"]
     hint = "; `rollout up` takes it over, `rollout down` ends it" if stack["state"] == "unsupervised" else ""
-    print(f"stack: {stack['state']} ({folder.root}){hint}")
+    _print_wrapped(f"stack: {stack['state']} ({folder.root}){hint}")
     for row in stack["processes"] if stack["state"] != "down" else []:
         print(
             f"  {row['name']:<18} pid {row['pid']:<8} {'runs' if row['alive'] else 'DEAD'}, restarts {row['restarts']}"
@@ -108,14 +109,19 @@ def print_status(folder: StateFolder, record: Record | None, *, as_json: bool) -
     for entry in document["rollouts"]:
         decided = entry["decided_by"]
         why = f": {_decided_words(decided)}" if decided else ""
-        print(f"{entry['rollout']}  {entry['stage']}  {entry['state']}  {entry['reason'] or ''}{why}".rstrip(" "))
+        words = f"{entry['rollout']}  {entry['stage']}  {entry['state']}  {entry['reason'] or ''}{why}"
+        _print_wrapped(words.rstrip(" "))
         if entry["stop_url"] is not None:
             print(f"  stop it            {entry['stop_url']}")
         if len(entry["stages"]) > 1:
-            print("\n".join(f"  {line}"[:80].rstrip() for line in as_table(entry["stages"])))
+            print("\n".join(f" {line}" for line in as_table(entry["stages"])))
     if not document["rollouts"]:
         print("no rollout has been started yet")
     return 0
+
+
+def _print_wrapped(text: str) -> None:
+    print("\n".join(wrapped(text)))
 
 
 def _decided_words(decided: dict[str, str | None]) -> str:
@@ -163,27 +169,53 @@ def report(record: Record, name: str | None, *, as_json: bool) -> int:
     """One table of the stages of the named rollout, or of the newest."""
     run = newest(record, name)
     if run is None:
-        print("no rollout has been started yet")
-        return 0
+        return none_yet(as_json=as_json)
     rows = stages_of(record, run.rollout)
     if as_json:
         print(json.dumps({**stage_entry(record, run), "stages": rows}, indent=2))
         return 0
-    print(f"rollout {run.rollout}, candidate {run.candidate[:12]}, account {run.account}")
+    _print_wrapped(f"rollout {run.rollout}, candidate {run.candidate[:12]}, account {run.account}")
     print("\n".join(as_table(rows)))
-    print(f"{run.stage} is {run.step.replace('_', ' ')}. " + (end_sentence(run) if run.step in FINAL_STEPS else ""))
-    print(f"Evidence  {run.evidence_dir or 'none yet'}")
+    ended = end_sentence(run) if run.step in FINAL_STEPS else ""
+    _print_wrapped(f"{run.stage} is {run.step.replace('_', ' ')}. {ended}".rstrip())
+    _print_wrapped(f"Evidence  {run.evidence_dir or 'none yet'}")
     return 0
 
 
-def explain(record: Record, name: str | None) -> int:
+def explain(record: Record, name: str | None, *, as_json: bool = False) -> int:
     """Why the newest stage does not promote (or how it ended), in a few sentences."""
     run = newest(record, name)
     if run is None:
-        print("no rollout has been started yet")
+        return none_yet(as_json=as_json)
+    lines = explanation(record, run)
+    if as_json:
+        print(json.dumps({**stage_entry(record, run), "against": against(record, run), "explanation": lines}, indent=2))
         return 0
-    print("\n".join(explanation(record, run)))
+    for line in lines:
+        _print_wrapped(line)
     return 0
+
+
+def none_yet(*, as_json: bool) -> int:
+    """There is no rollout to speak of: `null` as JSON."""
+    print("null" if as_json else "no rollout has been started yet")
+    return 0
+
+
+def against(record: Record, run: StageRun) -> list[dict[str, Any]]:
+    """The critical criteria that do not pass now, each with its value (text) and what it needs."""
+    return [
+        {
+            "criterion": one.criterion_id,
+            "outcome": one.outcome,
+            "value": one.value,
+            "unit": one.unit,
+            "cause": one.cause,
+            "needs": needs(one.limit),
+        }
+        for one in record.measurements_latest(run.id or 0)
+        if _counts_against(one)
+    ]
 
 
 def explanation(record: Record, run: StageRun) -> list[str]:

@@ -21,7 +21,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from tasks.record_chain import ChainReport, check_chain
-from tasks.record_engine import open_engine, without_password
+from tasks.record_engine import SQLITE, open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_tables import (
     Attested,
@@ -83,6 +83,13 @@ class Record:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Several reads that all see the same moment, whoever writes meanwhile; SQLite's reads always do."""
+        level = {} if self.engine.dialect.name == SQLITE else {"isolation_level": "REPEATABLE READ"}
+        with Session(self.engine.execution_options(**level), expire_on_commit=False) as session:
             yield session
 
     @contextmanager

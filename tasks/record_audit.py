@@ -1,142 +1,221 @@
 """Whether the tables still say what the chain of the record tells: a row edited by hand decides nothing.
 
-Each change that decides something is told in the chain in the same transaction, so the two can only differ where
-somebody else wrote. Compared are the rows that permit a promotion or a begin: rollouts, stage runs, sign-offs, drills,
-attestations, and the words on releasing a stop.
+Each change is told in the chain in the same transaction, so the two can only differ where somebody else wrote.
+Compared is every row of the account that belongs to the record, both ways: one that no link tells was put in, one that
+a link tells and is not there was taken away. What no link tells is listed in `NOT_TOLD`, with its reason.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import select as sql_select
+from sqlmodel import Session, SQLModel, col, select
 
 from tasks.record import Record, iso
-from tasks.record_chain import canonical_json
-from tasks.record_tables import Attested, Drill, RecordEntry, Released, Rollout, SignOff, StageRun
+from tasks.record_chain import check_chain
+from tasks.record_digest import AT_ONCE, digest_of, newest_id
+from tasks.record_tables import (
+    Account,
+    Attested,
+    Drill,
+    EvidenceFile,
+    Grant,
+    RecordEntry,
+    Released,
+    RollbackStep,
+    Rollout,
+    SignOff,
+    StagePart,
+    StageRun,
+    UsedCode,
+    VerdictRow,
+)
+from tasks.record_told import Shapes, Told, differing
 
-TOLD_OF_RUN = ("step", "verdict", "reason", "part", "entry_digest", "evidence_digest", "replicas_frozen")
-"""Columns of a stage run that change only with a link."""
-CHANGE_RUNS = ("step", "bot", "part")
-"""Kinds of links that tell of such a change."""
-BEGUN_OF_RUN = ("rollout", "stage", "attempt", "candidate", "predecessor_passed", "link")
-OF_ROLLOUT = {"candidate": "candidate", "plan": "plan_digest", "author": "author"}
-NOT_TOLD_OF_SIGN_OFF = {"id", "at", "counts_as_wrong_code"}
-OF_DRILL = ("stage_run", "drill", "outcome", "ended_at")
+NOT_TOLD = {
+    "inbox": "requests of anybody: it stands outside the record, and what became of one is told by what it did",
+    "outbox": "notices on their way: it stands outside the record, and the chain's head goes out with each",
+    "lock": "who runs now: it stands outside the record",
+    "measurement_latest": "written anew each second and shown; what decides is judged from the readings themselves",
+    "account.created_at": "shown",
+    "grant.changed_at": "shown",
+    "used_code.at": "shown; that the code is spent is what counts, and is told",
+    **{
+        f"{table}.id": "only numbers the rows, whose content is compared"
+        for table in (
+            "sign_off",
+            "attestation",
+            "release",
+            "verdict",
+            "evidence_file",
+            "stage_part",
+            "rollback_step",
+        )
+    },
+    "record.id": "only numbers the links, whose order is their seq",
+}
+"""Tables and columns that are not compared, each with its reason."""
+NOT_TOLD_UNTIL_DONE = ("attempts", "error", "proof", "verified_at")
+"""Columns of a rollback step that is not verified yet: it is tried for ever, and each try would be a link. They show
+what hinders, prove nothing, and are compared once the step is done."""
+T = TypeVar("T", bound=SQLModel)
 
 
 def record_fault(record: Record, account: str) -> str:
-    """Why the account's tables and chain do not agree, naming link or row; empty where they do."""
-    chain = record.verify_chain(account)
-    if not chain.ok:
-        return f"record of {account}: {chain.reason}"
-    links = _by_kind(record.entries(account))
-    runs = record.stage_runs(account=account)
-    names = {run.rollout for run in runs}
-    rollouts = [one for name in sorted(names) if (one := record.rollout(name)) is not None]
-    signed = [row for run in runs for row in record.sign_offs(run.id or 0)]
-    drilled = [row for run in runs for row in record.drills(run.id or 0) if row.outcome]
-    attested = record.attestations(account)
-    released = [row for run in runs for row in record.releases(run.id or 0)]
-    return (
-        _rollouts_fault(rollouts, links.get("rollout", []))
-        or _runs_fault(runs, links)
-        or _sign_offs_fault(signed, links.get("sign_off", []))
-        or _drills_fault(drilled, links.get("drill_ended", []))
-        or _attestations_fault(attested, links.get("attestation", []))
-        or _releases_fault(released, links.get("release", []))
-    )
+    """Why the account's tables and chain do not agree, naming link or row; empty where they do.
+
+    Measurements are many and have a look of their own: `measurements_fault`.
+    """
+    with record.snapshot() as session:
+        told = Told()
+        chain = check_chain(account, _telling(session, account, told))
+        if not chain.ok:
+            return f"record of {account}: {chain.reason}"
+        return next(_faults(session, account, told), "")
 
 
-def _by_kind(entries: Sequence[RecordEntry]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
-    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for entry in entries:
-        found.setdefault(entry.kind, []).append((entry.seq, json.loads(entry.body)))
-    return found
-
-
-def _rollouts_fault(rollouts: Iterable[Rollout], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
-    told = {str(body["rollout"]): body for _, body in links}
-    for row in rollouts:
-        body = told.get(row.name)
-        if body is None:
-            return f"rollout {row.name} is in no link"
-        for name, column in OF_ROLLOUT.items():
-            if name in body and body[name] != getattr(row, column):
-                return _differs(f"rollout {row.name}", column, getattr(row, column), body[name])
+def measurements_fault(record: Record, account: str, candidate: str | None = None) -> str:
+    """Why what was measured is not what was told with a verdict or an end, of that candidate's stage runs alone where
+    one is named; empty where it is. Reads every row: of a stage of two days about a second."""
+    with record.snapshot() as session:
+        told = Told()
+        check_chain(account, _telling(session, account, told))  # `record_fault` says what of it does not hold
+        for number, ranges in told.ranges.items():
+            if candidate is not None and told.runs.get(number, {}).get("candidate") != candidate:
+                continue
+            for one in ranges:
+                if digest_of(session, number, one.after, one.upto) != one:
+                    return f"a measurement of stage run {number} after {one.after} and up to {one.upto} was changed"
+            if number in told.measured_to_the_end and (last := newest_id(session, number)) > ranges[-1].upto:
+                return f"measurement {last} of stage run {number} was put in after its end"
     return ""
 
 
-def _runs_fault(runs: Sequence[StageRun], links: dict[str, list[tuple[int, dict[str, Any]]]]) -> str:
-    begun = {body["stage_run"]: body for _, body in links.get("stage_run", [])}
-    there = {run.id for run in runs}
-    if lost := sorted(number for number in begun if number not in there):
-        return f"stage run {lost[0]} was told in the chain and is in no row"
-    said: dict[int, dict[str, Any]] = {}
-    every = [link for kind in CHANGE_RUNS for link in links.get(kind, [])]
-    for _, body in sorted(every, key=lambda link: link[0]):
-        if isinstance(number := body.get("stage_run"), int):
-            said.setdefault(number, {}).update({name: body[name] for name in TOLD_OF_RUN if name in body})
-    for run in runs:
-        if (first := begun.get(run.id)) is None:
-            return f"stage run {run.id} is in no link"
-        last = {"step": "requested", **said.get(run.id or 0, {})}
-        for name, value in [*((n, first[n]) for n in BEGUN_OF_RUN if n in first), *last.items()]:
-            if getattr(run, name) != value:
-                return _differs(f"stage run {run.id}", name, getattr(run, name), value)
-    return ""
+def _telling(session: Session, account: str, told: Told) -> Iterator[Any]:
+    """The links one by one; each that is asked on from, so was found to hold, is told. Never all of them in memory."""
+    columns: Any = RecordEntry.__table__.columns  # type: ignore[attr-defined]
+    query = sql_select(*columns).where(columns.account == account).order_by(columns.seq)
+    for link in session.connection().execute(query.execution_options(yield_per=AT_ONCE)):
+        yield link
+        told.take(link.kind, json.loads(link.body))
 
 
-def _sign_offs_fault(rows: Iterable[SignOff], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
+def _faults(session: Session, account: str, told: Told) -> Iterator[str]:
+    yield from _accounts(session, account, told)
+    yield from _keyed("rollout", told.rollouts, {one.name: one for one in _of_account(session, Rollout, account)})
+    runs = {one.id: one for one in _of_account(session, StageRun, account)}
+    yield from _keyed("stage run", told.runs, runs)
+    yield from _written_once("sign-off", told.sign_offs, _of_runs(session, SignOff, account), "person")
+    yield from _written_once("attestation", told.attestations, _of_account(session, Attested, account), "person")
+    yield from _written_once("release", told.releases, _of_runs(session, Released, account), "person")
+    yield from _written_once("verdict", told.verdicts, _of_runs(session, VerdictRow, account), "word")
+    yield from _written_once("evidence file", told.files, _of_runs(session, EvidenceFile, account), "path")
+    yield from _codes(session, told)
+    yield from _drills(_of_runs(session, Drill, account), told)
+    yield from _parts(_of_runs(session, StagePart, account), told)
+    steps = {(one.stage_run_id, one.number): one for one in _of_runs(session, RollbackStep, account)}
+    yield from _keyed("rollback step", told.steps, steps)
+
+
+def _of_account(session: Session, table: type[T], account: str) -> Sequence[T]:
+    return session.exec(select(table).where(table.account == account)).all()  # type: ignore[attr-defined]
+
+
+def _of_runs(session: Session, table: type[T], account: str) -> Sequence[T]:
+    """Rows of the account's stage runs, oldest first."""
+    own = select(StageRun.id).where(StageRun.account == account)
+    of: Any = table
+    return session.exec(select(table).where(col(of.stage_run_id).in_(own)).order_by(col(of.id))).all()
+
+
+def _accounts(session: Session, account: str, told: Told) -> Iterator[str]:
+    for words, table, said in (("account", Account, told.accounts), ("grant", Grant, told.grants)):
+        row = session.get(table, account)
+        columns = next(iter(said.values()), None)
+        if columns is None:
+            continue
+        if row is None:
+            yield f"{words} {account} was told in the chain and is in no row"
+        else:
+            yield from _differences(f"{words} {account}", columns, _plain(row))
+
+
+def _keyed(words: str, told: Mapping[Any, dict[str, Any]], rows: Mapping[Any, SQLModel]) -> Iterator[str]:
+    for key in told:
+        if key not in rows:
+            yield f"{words} {_key(key)} was told in the chain and is in no row"
+    for key, row in rows.items():
+        if key not in told:
+            yield f"{words} {_key(key)} is in no link"
+        else:
+            yield from _differences(f"{words} {_key(key)}", told[key], _plain(row))
+
+
+def _key(key: Any) -> str:
+    return f"{key[1]} of stage run {key[0]}" if isinstance(key, tuple) else str(key)
+
+
+def _differences(what: str, told: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
+    for column in differing(told, row):
+        yield f"{what}: {column} is {row.get(column)!r}, and the chain tells {told[column]!r}"
+
+
+def _written_once(words: str, told: Shapes, rows: Sequence[SQLModel], named: str) -> Iterator[str]:
     """Both ways: a NO-GO that is taken away is as much a forgery as a GO that is put in."""
-    told = Counter(canonical_json(body) for _, body in links)
     for row in rows:
-        text = canonical_json(row.model_dump(mode="json", exclude=NOT_TOLD_OF_SIGN_OFF))
-        if not told[text]:
-            return f"sign-off {row.id} of {row.person} at stage run {row.stage_run_id} is not what the chain tells"
-        told[text] -= 1
-    if lost := [json.loads(text) for text in (+told)]:
-        return f"a sign-off of {lost[0]['person']} at stage run {lost[0]['stage_run_id']} is in no row"
-    return ""
+        plain = _plain(row)
+        if not told.take(plain):
+            yield f"{words} {plain['id']} of {_where(plain, named)} is not what the chain tells"
+    if (lost := told.first_left()) is not None:
+        yield f"the {words} of {_where(lost, named)} that the chain tells is in no row"
 
 
-def _drills_fault(rows: Iterable[Drill], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
-    """Both ways, as sign-offs. An end that was told without its time, as they once were, is compared without it."""
-    told = Counter(tuple(body.get(name) for name in OF_DRILL) for _, body in links)
+def _where(row: Mapping[str, Any], named: str) -> str:
+    if "item" in row:
+        return f"{row['item']} by {row[named]}"
+    return f"{row[named]} at stage run {row['stage_run_id']}"
+
+
+def _codes(session: Session, told: Told) -> Iterator[str]:
+    """One way: a code that was spent and looks unspent could serve again. One more than was spent serves nobody."""
+    spent = set(session.exec(select(UsedCode.person, UsedCode.time_step)).all())
+    for one in told.codes:
+        if tuple(one) not in spent:
+            yield f"the code of {one.person} in time step {one.time_step} was spent, and its row is gone"
+
+
+def _drills(rows: Sequence[Drill], told: Told) -> Iterator[str]:
+    """A drill that was told without its number is found by stage run, name and, once it has ended, its end."""
     for row in rows:
-        what = (row.stage_run_id, row.name, row.outcome)
-        key = next((key for key in ((*what, iso(row.ends_at)), (*what, None)) if told[key]), None)
-        if key is None:
-            return f"drill {row.id} {row.name} at stage run {row.stage_run_id} is not what the chain tells"
-        told[key] -= 1
-    if lost := list(+told):
-        return f"a drill {lost[0][1]} at stage run {lost[0][0]} that {lost[0][2]} is in no row"
-    return ""
+        plain, what = _plain(row), f"drill {row.id} {row.name} at stage run {row.stage_run_id}"
+        if (known := told.drills.pop(row.id or 0, None)) is not None:
+            if columns := differing(known, plain):
+                yield f"{what} is not what the chain tells: {columns[0]}"
+        elif not told.drills_begun.take(plain) or (row.outcome and not told.drills_ended.take(plain)):
+            yield f"{what} is not what the chain tells"
+    lost = next(iter(told.drills.values()), None) or told.drills_ended.first_left() or told.drills_begun.first_left()
+    if lost is not None:
+        ended = f" that {lost['outcome']}" if lost.get("outcome") else ""
+        yield f"a drill {lost['name']} at stage run {lost['stage_run_id']}{ended} is in no row"
 
 
-def _attestations_fault(rows: Iterable[Attested], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
-    """Of those that were accepted: one that is taken away permits nothing, so it is looked for one way only."""
-    told = Counter(canonical_json(body) for _, body in links)
+def _parts(rows: Sequence[StagePart], told: Told) -> Iterator[str]:
+    """In the order in which they were begun; a part comes again after a step down."""
+    left = {number: list(parts) for number, parts in told.parts.items()}
     for row in rows:
-        told_of_it = {**row.model_dump(mode="json", exclude=NOT_TOLD_OF_SIGN_OFF), "at": iso(row.at)}
-        text = canonical_json(told_of_it)
-        if not told[text]:
-            return f"attestation {row.id} of {row.item} by {row.person} is not what the chain tells"
-        told[text] -= 1
-    return ""
+        what = f"part {row.id} {row.name} of stage run {row.stage_run_id}"
+        if not left.get(row.stage_run_id):
+            yield f"{what} is in no link"
+        else:
+            yield from _differences(what, left[row.stage_run_id].pop(0), _plain(row))
+    for number, parts in left.items():
+        if parts:
+            yield f"part {parts[0]['name']} of stage run {number} was told in the chain and is in no row"
 
 
-def _releases_fault(rows: Iterable[Released], links: Iterable[tuple[int, dict[str, Any]]]) -> str:
-    """As attestations: an asking put in by hand would let one person release alone."""
-    told = Counter(canonical_json(body) for _, body in links)
-    for row in rows:
-        text = canonical_json(row.model_dump(mode="json", exclude=NOT_TOLD_OF_SIGN_OFF))
-        if not told[text]:
-            return f"release {row.id} {row.word} by {row.person} is not what the chain tells"
-        told[text] -= 1
-    return ""
-
-
-def _differs(what: str, column: str, found: object, told: object) -> str:
-    return f"{what}: {column} is {found!r}, and the chain tells {told!r}"
+def _plain(row: SQLModel) -> dict[str, Any]:
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in row.model_dump().items()}

@@ -6,17 +6,19 @@ tells of, so neither can exist without the other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, SQLModel, col, select, update
 
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_chain import GENESIS, canonical_json, link_hash
+from tasks.record_digest import KIND, RANGE_ROWS, Range, digest_of, newest_id
 from tasks.record_engine import replacing
+from tasks.record_outbox import Notice, OutboxWriter, head_of
 from tasks.record_tables import (
     Account,
     Attested,
@@ -26,7 +28,6 @@ from tasks.record_tables import (
     Inbox,
     MeasurementLatest,
     MeasurementRow,
-    Outbox,
     RecordEntry,
     Released,
     RollbackStep,
@@ -39,34 +40,27 @@ from tasks.record_tables import (
     utc_now,
 )
 
+TIME_STEP = "time_step"
+"""In the link of an accepted sign-off or attestation: which code was spent on it, as its 30 s step since 1970."""
+DONE_STATES = ("verified", "skipped")
+"""States in which nothing of a rollback step changes any more but by a new try of it."""
+
 
 class EpochLost(Exception):
     """Somebody else took the next epoch of this account first. Names account and both epochs."""
-
-
-class Notice(NamedTuple):
-    """What is to be told of a transition, once per `key`. The chain's head goes out with `line`.
-
-    `delivered`: it went out while the record was away. `due_in_s`: from when on the outbox may try it.
-    """
-
-    key: str
-    kind: str
-    line: str
-    delivered: bool = False
-    due_in_s: float = 0.0
 
 
 class _CodeServed(Exception):
     """This code of this person is spent."""
 
 
-class RecordWriter(Record):
+class RecordWriter(OutboxWriter):
     """All writes of one account's guard."""
 
     def __init__(self, record: Record, account: str) -> None:
-        super().__init__(record.engine)
-        self.account = self.writer = account
+        super().__init__(record, account)
+        self._digested: dict[int, int] = {}  # stage run → up to which measurement the chain tells a digest
+        self._untold: dict[int, int] = {}  # stage run → about how many measurements came after that
 
     # ---- the chain ------------------------------------------------------------------------------------------------
 
@@ -78,7 +72,7 @@ class RecordWriter(Record):
     def append_told(self, kind: str, body: dict[str, Any], notices: Sequence[Notice]) -> None:
         """One link and the notices of it, together; where the first of them is queued already both were written."""
         with self.writing() as session:
-            if session.exec(select(Outbox.id).where(Outbox.key == notices[0].key)).first() is None:
+            if not self._is_queued(session, notices[0].key):
                 self._append(session, kind, body)
                 self._queue(session, notices)
 
@@ -94,11 +88,7 @@ class RecordWriter(Record):
     def head(self) -> str:
         """The last hash of the chain; it goes out with every notice, so that truncation shows."""
         with self.reading() as session:
-            return self._head(session)
-
-    def _head(self, session: Session) -> str:
-        query = select(RecordEntry.hash).where(RecordEntry.account == self.account)
-        return session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first() or GENESIS
+            return head_of(session, self.account)
 
     # ---- account and epoch ----------------------------------------------------------------------------------------
 
@@ -145,16 +135,8 @@ class RecordWriter(Record):
                     )
                 return
             session.add(rollout)
-            self._append(
-                session,
-                "rollout",
-                {
-                    "rollout": rollout.name,
-                    "candidate": rollout.candidate,
-                    "plan": rollout.plan_digest,
-                    "author": rollout.author,
-                },
-            )
+            others = told_columns(rollout, without=("name", "plan_digest"))
+            self._append(session, "rollout", {"rollout": rollout.name, "plan": rollout.plan_digest, **others})
 
     def add_stage_run(self, row: StageRun, plan: dict[str, Any] | None = None) -> StageRun:
         """Opens a stage run. Raises RecordError where the account has one that is not finished.
@@ -170,16 +152,18 @@ class RecordWriter(Record):
             session.flush()
             named = {"stage_run": row.id, "rollout": row.rollout, "stage": row.stage, "attempt": row.attempt}
             candidate = {"candidate": row.candidate, "predecessor_passed": row.predecessor_passed, "link": row.link}
-            self._append(session, "stage_run", {**named, **candidate, "plan": plan})
+            columns = told_columns(row, without=("id", *named, *candidate))
+            self._append(session, "stage_run", {**named, **candidate, "plan": plan, "columns": columns})
             session.flush()
             return row
 
     def change_stage_run(
-        self, stage_run_id: int, kind: str | None = None, notices: Sequence[Notice] = (), /, **changes: Any
+        self, stage_run_id: int, kind: str, notices: Sequence[Notice] = (), /, **changes: Any
     ) -> StageRun:
-        """Sets columns. With `kind`, a link of that kind tells of it in the chain.
+        """Sets columns; a link of that kind, one of `tasks.record_told.CHANGES_RUN`, tells of it in the chain.
 
-        `notices` of the change are queued with it: whoever dies in between has told both or neither.
+        A final step comes with the digest of what was measured. `notices` of the change are queued with it: whoever
+        dies in between has told both or neither.
         """
         with self.writing() as session:
             row = session.get(StageRun, stage_run_id)
@@ -188,9 +172,10 @@ class RecordWriter(Record):
             for name, value in changes.items():
                 setattr(row, name, value)
             session.add(row)
-            if kind is not None:
-                told = {k: iso(v) if isinstance(v, datetime) else v for k, v in changes.items()}
-                self._append(session, kind, {"stage_run": stage_run_id, **told})
+            told = {k: iso(v) if isinstance(v, datetime) else v for k, v in changes.items()}
+            self._append(session, kind, {"stage_run": stage_run_id, **told})
+            if changes.get("step") in FINAL_STEPS:
+                self._tell_measurements(session, stage_run_id, final=True)
             self._queue(session, notices)
             session.flush()
             return row
@@ -225,14 +210,18 @@ class RecordWriter(Record):
                 if watched_s is not None:
                     last.proof = {**last.proof, "watched_s": round(watched_s, 1)}
                 session.add(last)
-            session.add(StagePart(**row.model_dump(exclude={"id"})))
+            begun = StagePart(**row.model_dump(exclude={"id"}))
+            session.add(begun)
             for name, value in changes.items():
                 setattr(run, name, value)
             session.add(run)
             told = {name: iso(value) if isinstance(value, datetime) else value for name, value in changes.items()}
             sizes = {"inventory_max_quote": row.inventory_max_quote, "total_max_quote": row.total_max_quote}
             body = {"stage_run": row.stage_run_id, "number": row.number, "name": row.name, "epoch": row.epoch}
-            self._append(session, "part", {**body, **sizes, "before": outcome_before, **told})
+            more = told_columns(begun, only=("symbols", "began_at", "proof"))
+            proof_before = {} if last is None else last.proof
+            before = {"before": outcome_before, "proof_before": proof_before}
+            self._append(session, "part", {**body, **sizes, **more, **before, "run": told})
             self._queue(session, notices)
 
     def end_part(self, stage_run_id: int, outcome: str) -> None:
@@ -243,7 +232,7 @@ class RecordWriter(Record):
                 row.ended_at, row.outcome = utc_now(), outcome
                 session.add(row)
                 body = {"stage_run": stage_run_id, "number": row.number, "name": row.name, "outcome": outcome}
-                self._append(session, "part_ended", body)
+                self._append(session, "part_ended", {**body, "ended_at": iso(row.ended_at)})
 
     def prove_part(self, stage_run_id: int, proof: dict[str, Any]) -> None:
         """What was read after a step down, on the part that is open."""
@@ -259,7 +248,8 @@ class RecordWriter(Record):
             session.add(row)
             session.flush()
             body = {"stage_run": row.stage_run_id, "drill": row.name, "must_trip": row.criteria}
-            self._append(session, "drill", body)
+            more = told_columns(row, without=("stage_run_id", "name", "criteria"))
+            self._append(session, "drill", {**body, **more})
             return row.id or 0
 
     def end_drill(self, drill_id: int, outcome: str, proof: dict[str, Any], notices: Sequence[Notice] = ()) -> None:
@@ -269,7 +259,7 @@ class RecordWriter(Record):
                 raise RecordError(f"drill {drill_id}: no such row")
             row.outcome, row.proof, row.ends_at = outcome, proof, utc_now()
             session.add(row)
-            body = {"stage_run": row.stage_run_id, "drill": row.name, "outcome": outcome, "proof": proof}
+            body = {"id": row.id, "stage_run": row.stage_run_id, "drill": row.name, "outcome": outcome, "proof": proof}
             self._append(session, "drill_ended", {**body, "ended_at": iso(row.ends_at)})
             self._queue(session, notices)
 
@@ -281,7 +271,16 @@ class RecordWriter(Record):
         with self.reading() as session:
             return session.exec(query.order_by(col(Inbox.id))).all()
 
-    def reply(self, inbox_id: int, *, done: bool, reason: str = "", result: dict[str, Any] | None = None) -> None:
+    def reply(
+        self,
+        inbox_id: int,
+        *,
+        done: bool,
+        reason: str = "",
+        result: dict[str, Any] | None = None,
+        refused: dict[str, Any] | None = None,
+    ) -> None:
+        """Answers it, once. `refused`: what a link tells of it in the chain; None where none does."""
         with self.writing() as session:
             row = session.get(Inbox, inbox_id)
             if row is None or row.state != "waiting":
@@ -291,77 +290,111 @@ class RecordWriter(Record):
             if "code" in row.payload:  # a one-time code may still be good for a minute: it does not stay in a table
                 row.payload = {**row.payload, "code": "(not kept)"}
             session.add(row)
+            if refused is not None:
+                self._append(session, "refused", refused)
 
     # ---- measuring and judging ------------------------------------------------------------------------------------
 
     def store_measurements(self, rows: Sequence[MeasurementRow], latest: Iterable[MeasurementLatest]) -> None:
         """One transaction: rows worth keeping, and the newest of every criterion. A row with a number is written anew.
 
-        Afterwards each of `rows` has its number.
+        Afterwards each of `rows` has its number. A row whose digest the chain has told stays as it is: what would be
+        written over it becomes a row of its own. What comes after the end of its stage run is not kept.
         """
-        again = [one.model_dump() for one in rows if one.id is not None]
+        for one in rows:
+            if one.id is not None and one.id <= self._digested.get(one.stage_run_id, 0):
+                one.id = None
         with self.writing() as session:
+            rows = [one for one in rows if self._measures(session, one.stage_run_id)]
+            again = [one.model_dump() for one in rows if one.id is not None]
             if again:
                 session.connection().execute(replacing(self.engine, MeasurementRow), again)
-            session.add_all([one for one in rows if one.id is None])
+            new = [one for one in rows if one.id is None]
+            session.add_all(new)
             newest = [one.model_dump() for one in latest]
             if newest:  # dozens each second: one statement, not a look and a write for each
                 session.connection().execute(replacing(self.engine, MeasurementLatest), newest)
+            for number in {one.stage_run_id for one in new}:
+                self._tell_when_many(session, number, sum(one.stage_run_id == number for one in new))
+
+    def _measures(self, session: Session, stage_run_id: int) -> bool:
+        run = session.get(StageRun, stage_run_id)
+        return run is None or run.step not in FINAL_STEPS
+
+    def _tell_when_many(self, session: Session, stage_run_id: int, more: int) -> None:
+        self._untold[stage_run_id] = self._untold.get(stage_run_id, 0) + more
+        if self._untold[stage_run_id] >= RANGE_ROWS:
+            session.flush()
+            self._tell_measurements(session, stage_run_id, final=False)
+
+    def _tell_measurements(self, session: Session, stage_run_id: int, *, final: bool) -> None:
+        """The digest of all rows since the last one that was told."""
+        after, upto = self._digested_upto(session, stage_run_id), newest_id(session, stage_run_id)
+        told: Range = digest_of(session, stage_run_id, after, upto)
+        self._append(session, KIND, {"stage_run": stage_run_id, **told._asdict(), "final": final})
+        # Before the commit: should it fail, a row more is all that comes of it.
+        self._digested[stage_run_id], self._untold[stage_run_id] = upto, 0
+
+    def _digested_upto(self, session: Session, stage_run_id: int) -> int:
+        query = select(RecordEntry.body).where(RecordEntry.account == self.account, RecordEntry.kind == KIND)
+        bodies = (json.loads(body) for body in session.exec(query.order_by(col(RecordEntry.seq).desc())))
+        return next((int(body["upto"]) for body in bodies if body["stage_run"] == stage_run_id), 0)
 
     def add_verdict(self, row: VerdictRow) -> None:
+        """With it the digest of what was measured so far."""
         with self.writing() as session:
             session.add(row)
-            self._append(
-                session,
-                "verdict",
-                {"stage_run": row.stage_run_id, "word": row.word, "decided_by": row.decided_by, "body": row.body},
-            )
+            told = told_columns(row, without=("id", "stage_run_id"))
+            self._append(session, "verdict", {"stage_run": row.stage_run_id, **told})
+            self._tell_measurements(session, row.stage_run_id, final=False)
 
     def add_evidence(self, stage_run_id: int, files: dict[str, tuple[str, int]]) -> None:
         """`files`: path → (SHA-256 hex, bytes)."""
+        at = utc_now()
         with self.writing() as session:
             for path, (sha256, size) in sorted(files.items()):
-                session.add(EvidenceFile(stage_run_id=stage_run_id, path=path, sha256=sha256, size_bytes=size))
-            self._append(
-                session,
-                "evidence",
-                {"stage_run": stage_run_id, "files": {path: sha for path, (sha, _) in sorted(files.items())}},
-            )
+                session.add(EvidenceFile(stage_run_id=stage_run_id, path=path, sha256=sha256, size_bytes=size, at=at))
+            hashes = {path: sha256 for path, (sha256, _) in files.items()}
+            sizes = {path: size for path, (_, size) in files.items()}
+            body = {"stage_run": stage_run_id, "files": hashes, "sizes_bytes": sizes, "at": iso(at)}
+            self._append(session, "evidence", body)
 
     # ---- rollback -------------------------------------------------------------------------------------------------
 
     def write_rollback_step(self, row: RollbackStep, notices: Sequence[Notice] = ()) -> None:
-        """Inserts or updates by (stage run, number). Every change of state is told in the chain."""
+        """Inserts or updates by (stage run, number). Every change of state is told in the chain, and of a step that is
+        done every change: only how often a step was tried, and what failed last, is told with its next state."""
         with self.writing() as session:
             query = select(RollbackStep).where(
                 RollbackStep.stage_run_id == row.stage_run_id, RollbackStep.number == row.number
             )
             known = session.exec(query).first()
-            told = known is None or known.state != row.state
+            before = None if known is None else known.model_dump()
             if known is None:
                 known = RollbackStep(**row.model_dump(exclude={"id"}))
             else:
                 known.state, known.attempts, known.error = row.state, row.attempts, row.error
                 known.verified_at, known.proof = row.verified_at, row.proof
             session.add(known)
-            if told:
-                body = {"stage_run": row.stage_run_id, "number": row.number, "name": row.name, "state": row.state}
-                self._append(session, "rollback_step", {**body, "proof": row.proof, "error": row.error})
+            changed = before is None or before["state"] != row.state
+            if changed or (row.state in DONE_STATES and before != known.model_dump()):
+                told = told_columns(known, without=("id", "stage_run_id"))
+                self._append(session, "rollback_step", {"stage_run": row.stage_run_id, **told})
             self._queue(session, notices)
 
     # ---- sign-offs ------------------------------------------------------------------------------------------------
 
     def sign(self, row: SignOff, time_step: int) -> bool:
         """Spends the code and stores the accepted sign-off, both or neither. False where the code has served before."""
-        return self._spend(row.person, time_step, lambda session: self._add_sign_off(session, row))
+        return self._spend(row.person, time_step, lambda session: self._add_sign_off(session, row, time_step))
 
     def attest(self, row: Attested, time_step: int) -> bool:
         """The same for an accepted attestation: a code serves once, for whatever it is given."""
-        return self._spend(row.person, time_step, lambda session: self._add_attestation(session, row))
+        return self._spend(row.person, time_step, lambda session: self._add_attestation(session, row, time_step))
 
     def release(self, row: Released, time_step: int) -> bool:
         """The same for an accepted word on the release of a stop."""
-        return self._spend(row.person, time_step, lambda session: self._add_release(session, row))
+        return self._spend(row.person, time_step, lambda session: self._add_release(session, row, time_step))
 
     def _spend(self, person: str, time_step: int, add: Callable[[Session], None]) -> bool:
         try:
@@ -389,10 +422,9 @@ class RecordWriter(Record):
         with self.writing() as session:
             self._add_sign_off(session, row)
 
-    def _add_sign_off(self, session: Session, row: SignOff) -> None:
+    def _add_sign_off(self, session: Session, row: SignOff, time_step: int | None = None) -> None:
         session.add(row)
-        body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
-        self._append(session, "sign_off", body)
+        self._append(session, "sign_off", {**told_columns(row, without=("id",)), TIME_STEP: time_step})
 
     def sign_off_of(self, inbox_id: int) -> SignOff | None:
         """What became of that request; None while nothing has."""
@@ -404,10 +436,9 @@ class RecordWriter(Record):
         with self.writing() as session:
             self._add_attestation(session, row)
 
-    def _add_attestation(self, session: Session, row: Attested) -> None:
+    def _add_attestation(self, session: Session, row: Attested, time_step: int | None = None) -> None:
         session.add(row)
-        body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
-        self._append(session, "attestation", {**body, "at": iso(row.at)})  # it grows old
+        self._append(session, "attestation", {**told_columns(row, without=("id",)), TIME_STEP: time_step})
 
     def attestation_of(self, inbox_id: int) -> Attested | None:
         """What became of that request; None while nothing has."""
@@ -419,10 +450,9 @@ class RecordWriter(Record):
         with self.writing() as session:
             self._add_release(session, row)
 
-    def _add_release(self, session: Session, row: Released) -> None:
+    def _add_release(self, session: Session, row: Released, time_step: int | None = None) -> None:
         session.add(row)
-        body = row.model_dump(mode="json", exclude={"id", "at", "counts_as_wrong_code"})
-        self._append(session, "release", body)
+        self._append(session, "release", {**told_columns(row, without=("id",)), TIME_STEP: time_step})
 
     def release_of(self, inbox_id: int) -> Released | None:
         """What became of that request; None while nothing has."""
@@ -441,82 +471,16 @@ class RecordWriter(Record):
                 found += session.exec(query).all()
         return sorted(found, reverse=True)
 
-    # ---- outbox ---------------------------------------------------------------------------------------------------
 
-    def put_notice(self, key: str, kind: str, text: str, *, delivered: bool = False, due_in_s: float = 0.0) -> bool:
-        """Queues a notice; the same key again changes nothing and returns False. `delivered`: it is out already."""
-        try:
-            with self.writing() as session:
-                row = Outbox(key=key, account=self.account, kind=kind, text=text)
-                row.delivered_at = utc_now() if delivered else None
-                row.next_at += timedelta(seconds=due_in_s)
-                session.add(row)
-            return True
-        except IntegrityError:
-            return False
-
-    def notice_is_out(self, key: str) -> None:
-        """It was delivered by another way than the outbox."""
-        with self.writing() as session:
-            row = session.exec(select(Outbox).where(Outbox.key == key)).first()
-            if row is not None and row.delivered_at is None:
-                row.delivered_at = utc_now()
-                session.add(row)
-
-    def queue_notices(self, notices: Sequence[Notice]) -> None:
-        """On their own, of what no row tells; the same key again changes nothing."""
-        with self.writing() as session:
-            self._queue(session, notices)
-
-    def _queue(self, session: Session, notices: Sequence[Notice]) -> None:
-        """Those that are not queued yet. The head is the one after what this transaction appends."""
-        for notice in notices:
-            if session.exec(select(Outbox.id).where(Outbox.key == notice.key)).first() is None:
-                text = f"{notice.line} (record {self._head(session)[:12]})"
-                row = Outbox(key=notice.key, account=self.account, kind=notice.kind, text=text)
-                row.delivered_at = utc_now() if notice.delivered else None
-                row.next_at += timedelta(seconds=notice.due_in_s)
-                session.add(row)
-
-    def due_notices(self) -> Sequence[Outbox]:
-        """Once one is due, all that were tried before are with it, oldest first: what came first is told first."""
-        query = select(Outbox).where(Outbox.account == self.account, col(Outbox.delivered_at).is_(None))
-        with self.reading() as session:
-            now = utc_now()
-            if session.exec(query.where(col(Outbox.next_at) <= now).limit(1)).first() is None:
-                return []
-            tried = query.where((col(Outbox.next_at) <= now) | (col(Outbox.attempts) > 0))
-            return session.exec(tried.order_by(col(Outbox.id)).limit(20)).all()
-
-    def undelivered(self) -> int:
-        """How many notices are not out, due or not."""
-        query = select(func.count()).where(Outbox.account == self.account, col(Outbox.delivered_at).is_(None))
-        with self.reading() as session:
-            return session.exec(query).one()
-
-    def notice_leaves(self, notice_id: int, words: str) -> None:
-        """Before it is sent: `words` stand as its error until `notice_tried`."""
-        with self.writing() as session:
-            row = session.get(Outbox, notice_id)
-            if row is not None:
-                row.error = words
-                session.add(row)
-
-    def notice_tried(self, notice_id: int, error: str, again_in_s: float) -> None:
-        """`error` empty: delivered."""
-        with self.writing() as session:
-            row = session.get(Outbox, notice_id)
-            if row is None:
-                return
-            row.attempts += 1
-            row.error = error
-            if error:
-                row.next_at = utc_now() + timedelta(seconds=again_in_s)
-            else:
-                row.delivered_at = utc_now()
-            session.add(row)
+def told_columns(row: SQLModel, *, without: Sequence[str] = (), only: Sequence[str] = ()) -> dict[str, Any]:
+    """The row's columns as the chain tells them: times in ISO 8601, UTC, to the millisecond."""
+    names = only or [name for name in type(row).model_fields if name not in without]
+    return {name: iso(value) if isinstance(value := getattr(row, name), datetime) else value for name in names}
 
 
 def open_writer(url: str, account: str) -> RecordWriter:
     """Opens the record for the guard of `account`."""
     return RecordWriter(open_record(url), account)
+
+
+__all__ = ["DONE_STATES", "TIME_STEP", "EpochLost", "Notice", "RecordWriter", "open_writer", "told_columns"]

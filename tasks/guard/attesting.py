@@ -11,7 +11,7 @@ from gates.approvers import load_approvers
 from gates.stages import Plan, attested_items, under_root
 from tasks.attestation import Asked, AttestationDesk, Evidence, Statement, lacking
 from tasks.guard.beginning import BAD_INPUT, candidate_of
-from tasks.guard.state import GuardState, Refused
+from tasks.guard.state import GuardState, Refused, RefusedAndTold
 from tasks.record_tables import Attested
 
 
@@ -35,7 +35,7 @@ async def attest(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     desk = AttestationDesk(record, guard.seeds)
     taken = await guard.store.call(desk.take, said, asked, evidence)
     if not taken.accepted:
-        raise Refused(taken.reason)
+        raise RefusedAndTold(taken.reason)
     return {"accepted": True, "candidate": asked.candidate, "missing": list(taken.missing)}
 
 
@@ -49,7 +49,7 @@ def _asked(guard: GuardState, payload: dict[str, Any]) -> tuple[Asked, Plan]:
 async def _answered(guard: GuardState, row: Attested, payload: dict[str, Any]) -> dict[str, Any]:
     """The same request again, whose answer got lost: accepted as it was, and what the item lacks now."""
     if not row.accepted:
-        raise Refused(row.refused_reason)
+        raise RefusedAndTold(row.refused_reason)
     try:
         asked, _ = await asyncio.to_thread(_asked, guard, payload)
     except (*BAD_INPUT, Refused) as error:

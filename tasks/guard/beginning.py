@@ -40,7 +40,7 @@ from tasks.names import NameRefused, check_name
 from tasks.preflight import AGAIN_AT_LAUNCH, CHECKS, Checked, Subject, entry_evidence, passed, preflight
 from tasks.preflight_listed import gather, item_check
 from tasks.record import RecordError
-from tasks.record_audit import record_fault
+from tasks.record_audit import measurements_fault, record_fault
 from tasks.record_chain import canonical_json
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
 from tasks.sign_off import SeedsError
@@ -152,8 +152,10 @@ async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: 
     runs = await guard.store.call(guard.store.record.stage_runs)
     own = [run for run in runs if run.candidate == rollout.candidate]
     for account in sorted({guard.account, *(run.account for run in own)}):
-        if fault := await guard.store.call(record_fault, guard.store.record, account):
-            await guard.store.call(guard.store.record.append, "refused", {"rollout": rollout.name, "why": fault})
+        record = guard.store.record
+        fault = await guard.store.call(record_fault, record, account)
+        fault = fault or await guard.store.call(measurements_fault, record, account, rollout.candidate)
+        if fault:
             raise Refused(f"the record was changed by hand: {fault}")
     burnt = [run for run in own if run.step == Step.ROLLED_BACK.value]
     if burnt:

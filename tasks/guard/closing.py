@@ -211,7 +211,9 @@ async def _bundle(guard: GuardState, active: Active, recorder: StepRecorder) -> 
     active.row.evidence_dir = str(built.folder)
     record, number = guard.store.record, active.id
     guard.store.tell("evidence", lambda: record.add_evidence(number, built.files))
-    guard.store.tell("evidence", lambda: record.change_stage_run(number, None, evidence_dir=str(built.folder)))
+    guard.store.tell(
+        "evidence", lambda: record.change_stage_run(number, "evidence_place", evidence_dir=str(built.folder))
+    )
     row.state, row.verified_at, row.error = "verified", utc_now(), ""
     row.proof = {"folder": str(built.folder), "digest": built.digest, "files": len(built.files)}
     await recorder.write(row)

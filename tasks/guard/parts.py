@@ -35,7 +35,7 @@ async def begin_watch(guard: GuardState, active: Active, happening: Happening) -
     if counted is None:
         return False
     record = guard.store.record
-    await guard.store.call(record.change_stage_run, active.id, None, baseline=counted)
+    await guard.store.call(record.change_stage_run, active.id, "baseline", baseline=counted)
     active.row.baseline = counted
     now = utc_now()
     until = now + timedelta(seconds=active.stage.lasts_s)
@@ -123,7 +123,7 @@ async def _enter(
     watched_s, notices = _watched_s(active), [told(epoch)]
     await guard.store.call(record.enter_part, row, before, watched_s, notices, step=step.value, **changes)
     if counted is not None:
-        await guard.store.call(record.change_stage_run, active.id, None, baseline=counted)
+        await guard.store.call(record.change_stage_run, active.id, "baseline", baseline=counted)
         active.row.baseline = counted
     for name, value in changes.items():
         setattr(active.row, name, value)

@@ -15,7 +15,7 @@ from tasks.guard.closing import end_stage, promote
 from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import next_part
-from tasks.guard.standing import refuse_other_evidence, refuse_what_was_changed
+from tasks.guard.standing import refuse_other_evidence, refuse_other_measurements, refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record_tables import utc_now
 
@@ -38,6 +38,7 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
     if not quorum.complete:
         raise Refused(f"exit sign-offs are missing: {', '.join(quorum.missing)}")
     await refuse_other_evidence(guard, active)
+    await refuse_other_measurements(guard, active)
     await _all_pass_now(guard, active)
     if not last:
         await next_part(guard, active)

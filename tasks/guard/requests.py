@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
 from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.standing import refuse_what_was_changed
-from tasks.guard.state import Active, GuardState, Refused
+from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold
 from tasks.guard.stopping import stop_now
 from tasks.record import FINAL_STEPS, RecordError
 from tasks.record_engine import is_away, storable
@@ -68,20 +69,27 @@ async def _answer(guard: GuardState, row: Inbox) -> None:
         known = {"asked_at_s": row.created_at.timestamp(), "inbox_id": number}
         result = await HANDLERS[row.kind](guard, {**storable(row.payload), **known})
     except (Refused, IllegalStep, RecordError, SeedsError) as error:
-        reason = str(error)
-        log.info("refused %s: %s", row.kind, reason)
-        await guard.store.call(lambda: record.reply(number, done=False, reason=reason))
+        log.info("refused %s: %s", row.kind, error)
+        await _refuse(guard, row, str(error), told=isinstance(error, RefusedAndTold))
     except Exception as error:
         if is_away(error):  # the row waits, and is taken up again
             log.error("inbox %d %s waits for the record: %s", number, row.kind, str(error).splitlines()[0])
             await asyncio.sleep(RECORD_AGAIN_S)
             return
         # A row that nobody expected is answered once, and not tried for ever.
-        reason = f"the guard could not handle it: {type(error).__name__}"
         log.error("refused inbox %d %s: %s", number, row.kind, type(error).__name__, exc_info=error)
-        await guard.store.call(lambda: record.reply(number, done=False, reason=reason))
+        await _refuse(guard, row, f"the guard could not handle it: {type(error).__name__}")
     else:
         await guard.store.call(lambda: record.reply(number, done=True, result=result))
+
+
+async def _refuse(guard: GuardState, row: Inbox, why: str, *, told: bool = False) -> None:
+    """Answers it and records it, both or neither. `told`: a row or a link of its own says so already."""
+    now_s, number = time.monotonic(), row.id or 0
+    link = None if told else guard.refusals.link(row.kind, why, now_s)
+    await guard.store.call(lambda: guard.store.record.reply(number, done=False, reason=why, refused=link))
+    if link is not None:
+        guard.refusals.told(row.kind, why, now_s)
 
 
 async def _begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +156,7 @@ async def _sign_off(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any
     judged = await guard.store.call(guard.desk.judge, request, gate)
     guard.shown.pending(sign_offs=len(judged.quorum.missing))
     if not judged.accepted:
-        raise Refused(judged.reason)
+        raise RefusedAndTold(judged.reason)
     _tell_signed(guard, active, inbox_id, request.person, request.decision, gate.name)
     if request.decision == "NO-GO":
         end_stage(guard, active, by_no_go(gate.name, request.person, request.comment))
@@ -164,7 +172,7 @@ def _tell_signed(guard: GuardState, active: Active, inbox_id: int, person: str, 
 async def _signed_before(guard: GuardState, row: SignOff) -> dict[str, Any]:
     """The same request again, whose answer got lost: what became of it the first time, and nothing is judged anew."""
     if not row.accepted:
-        raise Refused(row.refused_reason)
+        raise RefusedAndTold(row.refused_reason)
     active = guard.active
     if active is None or active.id != row.stage_run_id:
         return {"accepted": True, "counted": [row.person] if row.decision == "GO" else [], "missing": []}

@@ -11,8 +11,8 @@ from pathlib import Path
 from gates.stages import load_plan, plan_digest
 from tasks.evidence_process import judged_name, signed_evidence_fault
 from tasks.guard.beginning import BAD_INPUT
-from tasks.guard.state import Active, GuardState, Refused
-from tasks.record_audit import record_fault
+from tasks.guard.state import Active, GuardState, RefusedAndTold
+from tasks.record_audit import measurements_fault, record_fault
 
 
 async def refuse_what_was_changed(guard: GuardState, active: Active) -> None:
@@ -23,6 +23,17 @@ async def refuse_what_was_changed(guard: GuardState, active: Active) -> None:
     if fault := await asyncio.to_thread(_plan_fault, active):
         _refuse(guard, active, "plan_changed", fault)
     if fault := await guard.store.call(record_fault, guard.store.record, guard.account):
+        _refuse(guard, active, "record_changed", fault)
+
+
+async def refuse_other_measurements(guard: GuardState, active: Active) -> None:
+    """What was measured of this candidate is what the verdicts and ends told: losses of earlier attempts count too.
+
+    Raises Refused. Beside the record's own thread, where it would hold up what is measured now.
+    """
+    candidate = active.rollout.candidate
+    fault = await asyncio.to_thread(measurements_fault, guard.store.record, guard.account, candidate)
+    if fault:
         _refuse(guard, active, "record_changed", fault)
 
 
@@ -51,4 +62,4 @@ def _refuse(guard: GuardState, active: Active, kind: str, fault: str) -> None:
         record, body = guard.store.record, {"stage_run": active.id, "why": fault}
         guard.store.tell("refused", lambda: record.append("refused", body))
         guard.notice(active, kind, f"refused: {fault}", fault)
-    raise Refused(fault)
+    raise RefusedAndTold(fault)

@@ -18,6 +18,7 @@ from gates.stages import Plan, PlanError, Stage, criteria_of, load_plan, plan_di
 from tasks.account_file import AccountAccess, AccountFileError, load_account
 from tasks.guard.drilled import Drilled
 from tasks.guard.exposition import Exposition
+from tasks.guard.refusals import Refusals
 from tasks.guard.results import Results
 from tasks.guard.store import Store
 from tasks.launch import BotProcess
@@ -37,6 +38,10 @@ SENDING_S = 10.0
 
 class Refused(Exception):
     """A request that the guard does not do. The message goes back to who asked."""
+
+
+class RefusedAndTold(Refused):
+    """One of which the record tells already, by a row or a link of its own."""
 
 
 class PlanChanged(PlanError):
@@ -196,6 +201,7 @@ class GuardState:
     slack_away: tuple[float, int] = (0.0, 0)
     """Until when (monotonic) nothing goes out, for Slack took nothing; and up to which notice: a newer one is tried."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    refusals: Refusals = field(default_factory=Refusals)
     untaken: dict[str, Untaken] = field(default_factory=dict)
     """Notices on their way into the record, by key."""
     resuming: bool = False
@@ -318,4 +324,15 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-__all__ = ["Active", "GuardState", "PlanChanged", "Refused", "iso", "load_active", "load_for_closing", "now_ms", "said"]
+__all__ = [
+    "Active",
+    "GuardState",
+    "PlanChanged",
+    "Refused",
+    "RefusedAndTold",
+    "iso",
+    "load_active",
+    "load_for_closing",
+    "now_ms",
+    "said",
+]

@@ -100,7 +100,7 @@ class StepRecorder:
 
         def write(notices: Sequence[Notice]) -> None:
             if times:
-                record.change_stage_run(self._stage_run_id, None, **times)
+                record.change_stage_run(self._stage_run_id, "proven", **times)
             record.write_rollback_step(copy, notices)
 
         self._store.tell(f"step {row.name}", self._telling(told, write))

@@ -142,7 +142,7 @@ async def _people_of(guard: GuardState, active: Active) -> None:
         told = [said(active, "reminder", words, f"{name} {active.visit}")]
 
         def remind(notices: Sequence[Notice]) -> None:
-            record.change_stage_run(number, None, notices, reminded_at=reminded_at)
+            record.change_stage_run(number, "reminder", notices, reminded_at=reminded_at)
 
         guard.store.tell("reminder", guard.telling(told, remind))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ import yaml
 from gates.course import Step
 from gates.stages import ROOT, PlanError, load_plan
 from tasks.guard import beginning, requests
+from tasks.guard.refusals import BURST
 from tasks.guard.requests import HANDLERS, answer_for_ever
 from tasks.guard.state import GuardState
 from tasks.record import Answer
 from tasks.record_audit import record_fault
+from tasks.record_tables import RollbackStep, SignOff, StagePart, VerdictRow
 from tasks.sign_off import STEP_S, current_code
 from tests.support.guard_parts import DIGEST, activate, guard_at, never_close, writing
 
@@ -64,7 +67,7 @@ def _signed_by(guard: GuardState, person: str, code: str | None = None, gate: st
 
 
 def _refusals(guard: GuardState) -> list[str]:
-    return [entry.body for entry in guard.store.record.entries("a") if entry.kind == "refused"]
+    return [json.loads(one.body)["why"] for one in guard.store.record.entries("a") if one.kind == "refused"]
 
 
 def test_a_stranger_a_replayed_code_and_guessed_codes_launch_nothing(tmp_path: Path) -> None:
@@ -107,8 +110,35 @@ EDITS = {
     "another candidate": "UPDATE stage_run SET candidate = 'd'",
     "another plan": "UPDATE rollout SET plan_digest = 'd'",
     "another author": "UPDATE rollout SET author = 'd'",
+    "an age": "UPDATE stage_run SET judged_at = '2031-01-01 00:00:00'",
+    "an end": "UPDATE stage_run SET ended_at = '2031-01-01 00:00:00'",
+    "an attempt that was none": "UPDATE stage_run SET run = NULL",
+    "another plan file": "UPDATE stage_run SET plan_path = 'd'",
+    "another folder of evidence": "UPDATE stage_run SET evidence_dir = 'd'",
+    "who decided": "UPDATE stage_run SET decided_criterion = 'd'",
+    "another nonce": "UPDATE rollout SET nonce = 'd'",
+    "other settings": "UPDATE rollout SET settings_digest = 'd'",
+    "a judgement": "UPDATE verdict SET word = 'HOLD'",
+    "a code that looks unspent": "DELETE FROM used_code",
+    "a size": "UPDATE stage_part SET inventory_max_quote = '5'",
+    "a step that is proven": "UPDATE rollback_step SET state = 'verified'",
+    "a file of evidence": "UPDATE evidence_file SET sha256 = 'd'",
+    "a lock that is lifted": "UPDATE sign_off SET counts_as_wrong_code = 0",
     "a link": "UPDATE record SET body = replace(body, 'judged', 'parked') WHERE kind = 'step'",
 }
+
+
+def _fill(guard: GuardState) -> None:
+    """What `EDITS` edits: a run, a part, a judgement with its evidence, a spent code, a step of a closing."""
+    record = guard.store.record
+    record.change_stage_run(1, "bot", run="x", state_dir="/x")
+    record.enter_part(StagePart(stage_run_id=1, number=0, name="", inventory_max_quote="1", total_max_quote="1",
+                                epoch=0), "")  # fmt: skip
+    record.add_verdict(VerdictRow(stage_run_id=1, word="GO"))
+    record.add_evidence(1, {"index.html": ("f", 1)})
+    no_go = {"decision": "NO-GO", "accepted": True, "evidence_digest": "of another time"}
+    assert record.sign(SignOff(stage_run_id=1, gate="exit", person="ada", **no_go), 1)
+    record.write_rollback_step(RollbackStep(stage_run_id=1, number=0, name="revoke", state="failing"))
 
 
 @pytest.mark.parametrize("what", EDITS)
@@ -118,6 +148,7 @@ def test_an_edited_row_is_named_and_refuses_promotion_sign_off_and_the_next_begi
     async def tried(guard: GuardState, ask: Ask) -> None:
         record = guard.store.record
         await ask("sign_off", _signed_by(guard, "ada", "000000", "exit"))
+        _fill(guard)
         assert record_fault(record, "a") == ""
         with record.writing() as session:
             session.connection().exec_driver_sql(EDITS[what])
@@ -188,6 +219,7 @@ def test_a_stage_started_twice_at_once_is_one_stage_run(tmp_path: Path, monkeypa
     assert {answer.result["stage_run_id"] for answer in answers[:3]} == {2}
     assert "account a is taken by twice/canary" in answers[3].reason
     assert [run.rollout for run in guard.store.record.stage_runs(account="a")] == ["r", "twice"]
+    assert _refusals(guard) == [answers[3].reason]
 
 
 def test_a_plan_that_skips_a_stage_on_live_is_refused(tmp_path: Path) -> None:
@@ -202,6 +234,44 @@ def test_a_plan_that_skips_a_stage_on_live_is_refused(tmp_path: Path) -> None:
     plan.write_text(yaml.safe_dump(content))
     with pytest.raises(PlanError, match=r"stage canary: after shadow at venue bybit; allowed: shadow, testnet"):
         load_plan(plan)
+
+
+def test_a_plan_that_does_not_load_is_refused_and_recorded(tmp_path: Path) -> None:
+    answers: list[Answer] = []
+
+    async def tried(guard: GuardState, ask: Ask) -> None:
+        guard.store.record.change_stage_run(1, "step", step="parked")
+        guard.active = None
+        (tmp_path / "skips.yaml").write_text(
+            (ROOT / "configs" / "rollout.yaml").read_text().replace("author:", "autor:")
+        )
+        for plan in ("/nowhere.yaml", str(tmp_path / "skips.yaml")):
+            answers.append(await ask("begin", {"rollout": "x", "stage": "canary", "plan": plan}))
+
+    guard = _at(tmp_path / "home", "ready", tried)
+    assert not any(answer.done for answer in answers)
+    assert "/nowhere.yaml" in answers[0].reason
+    assert "the key 'author' is missing" in answers[1].reason
+    assert _refusals(guard) == [answer.reason for answer in answers]
+    assert len(guard.store.record.stage_runs(account="a")) == 1
+
+
+def test_what_is_asked_again_and_again_is_recorded_once_and_a_flood_is_counted(tmp_path: Path) -> None:
+    async def tried(guard: GuardState, ask: Ask) -> None:
+        for _ in range(3):
+            await ask("launch", {"stage_run_id": 1})
+        for number in range(BURST + 5):
+            await ask("promote", {"stage_run_id": 100 + number})
+        guard.refusals._room = 1.0
+        await ask("promote", {"stage_run_id": 99})
+
+    guard = _at(tmp_path / "home", "ready", tried)
+    told = [json.loads(one.body) for one in guard.store.record.entries("a") if one.kind == "refused"]
+    assert [one["kind"] for one in told] == ["launch", *["promote"] * BURST]
+    assert told[1]["left_out_before"] == 2
+    assert told[-1]["why"] == "stage run 99: no such row"
+    assert told[-1]["left_out_before"] == 6
+    assert record_fault(guard.store.record, "a") == ""
 
 
 @pytest.mark.parametrize(
@@ -232,3 +302,5 @@ def test_odd_parameters_are_refused_by_name_and_change_nothing(
     assert not answers[0].done
     assert said in answers[0].reason
     assert (guard.store.record.stage_run(1).step, len(guard.store.record.stage_runs(account="a"))) == ("ready", 1)
+    assert [json.loads(one.body)["kind"] for one in guard.store.record.entries("a") if one.kind == "refused"] == [kind]
+    assert _refusals(guard) == [answers[0].reason]

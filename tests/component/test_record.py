@@ -222,11 +222,11 @@ def test_open_and_newest_unfinished_find_only_what_is_not_final(writer: RecordWr
 def test_times_come_back_in_utc_and_a_naive_one_is_refused(writer: RecordWriter) -> None:
     run = stage_run(writer)
     at = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
-    writer.change_stage_run(run.id or 0, None, breach_at=at)
+    writer.change_stage_run(run.id or 0, "proven", breach_at=at)
     assert writer.stage_run(run.id or 0).breach_at == at
     assert writer.timeline(run.id or 0)["breach"] == "2026-01-02T03:04:05.678Z"
     with pytest.raises(Exception, match="has no zone"):
-        writer.change_stage_run(run.id or 0, None, breach_at=datetime(2026, 1, 2))  # noqa: DTZ001 - the point of it
+        writer.change_stage_run(run.id or 0, "proven", breach_at=datetime(2026, 1, 2))  # noqa: DTZ001 - the point of it
 
 
 def test_a_code_serves_once(writer: RecordWriter) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import subprocess
+import sys
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +21,7 @@ from gates.replay import replay
 from tasks.account_file import load_account
 from tasks.bundle import save_bundle
 from tasks.record_tables import StageRun
+from tasks.state_folder import REPOSITORY
 from tests.flows.sign_off_page import browser_page
 from tests.support.evidence_browser import shown
 from tests.support.guard_stack import GuardStack
@@ -55,14 +58,36 @@ def test_a_healthy_candidate_is_signed_promoted_and_left_flat(guard_stack: Guard
     answer = stack.ask("judge", {"stage_run_id": number}, 90)
     assert answer.result["word"] == "GO", answer
     assert "exit sign-offs are missing" in stack.ask("promote", {"stage_run_id": number}).reason
+    _sign_in_a_terminal(stack, number)
     stack.sign_all(number, "exit")
     assert stack.ask("promote", {"stage_run_id": number}).done
     run = stack.wait_step(number, ("promoted",), 40)
+    head = stack.record.entries(stack.account)[-1].hash[:12]
+    told = json.loads(_rollout(stack, "verify-record", "--head", head, "--json").stdout)
+    assert told["holds"], told
     proven = proofs(stack, run)
     assert proven["stop_bot"]["by"] == "asked"
     _evidence_holds(stack, run)
     save_bundle(stack.folder, "to be looked into for secrets")
     assert shown_secrets(stack.folder) == []
+
+
+def _sign_in_a_terminal(stack: GuardStack, number: int) -> None:
+    """As one of those who are wanted; the others sign as the form does."""
+    prefix = str(stack.record.stage_run(number).evidence_digest)[:6]
+    person, rollout = stack.approvers.people[-1].name, stack.record.stage_run(number).rollout
+    words = ("sign-off", rollout, "--gate", "exit", "--by", person, "--decision", "GO")
+    refused = _rollout(stack, *words, "--code", "000000", "--evidence", prefix)
+    assert (refused.returncode, "wrong code" in refused.stdout) == (1, True), refused
+    signed = _rollout(stack, *words, "--code", stack.fresh_code(person), "--evidence", prefix)
+    assert (signed.returncode, f"{person} signed GO" in signed.stdout) == (0, True), signed
+
+
+def _rollout(stack: GuardStack, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows", *words]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=stack.environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def _refusals(stack: GuardStack, number: int) -> None:

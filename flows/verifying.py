@@ -1,0 +1,82 @@
+"""`rollout verify-record`: whether the record is what was written, link by link and row by row. It only reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from sqlmodel import select
+
+from flows.names import EXIT_FAILED
+from flows.plan_view import wrapped
+from tasks.record import Record
+from tasks.record_audit import measurements_fault, record_fault
+from tasks.record_tables import Account, RecordEntry
+
+HEAD_LETTERS_MIN = 12
+"""As many as a notice shows."""
+A_HEAD = re.compile(rf"[0-9a-f]{{{HEAD_LETTERS_MIN},64}}")
+
+
+class CannotVerify(Exception):
+    """What was asked for cannot be looked at. One line: the thing, its value, what is allowed."""
+
+
+def print_verified(record: Record, account: str | None, head: str | None, *, as_json: bool) -> int:
+    """Looks at every account, or at one. Exit code 1 where something does not hold. Raises CannotVerify.
+
+    `head`: the hash that went out with a notice, or its beginning. A chain that lacks it was cut off, or is another.
+    """
+    if head is not None and not A_HEAD.fullmatch(head.lower()):
+        raise CannotVerify(f"--head {head!r}; allowed: the {HEAD_LETTERS_MIN} to 64 hexadecimal letters of a notice")
+    known = _accounts(record)
+    if account is not None and account not in known and head is None:
+        raise CannotVerify(f"--account {account}; allowed: {', '.join(known) or 'none, the record is empty'}")
+    found = [_verified(record, one) for one in (known if account is None else [account])]
+    if head is not None:
+        found = _with_head(record, found, head.lower())
+    holds = all(one["holds"] for one in found)
+    if as_json:
+        print(json.dumps({"holds": holds, "accounts": found}, indent=2))
+    else:
+        for line in [part for one in found for part in wrapped(_words(one))] or ["the record is empty"]:
+            print(line)
+    return 0 if holds else EXIT_FAILED
+
+
+def _accounts(record: Record) -> list[str]:
+    """Those that are known, and those that have a chain: one that was taken away is missed by the other."""
+    with record.snapshot() as session:
+        named = set(session.exec(select(Account.name)).all())
+        return sorted(named | set(session.exec(select(RecordEntry.account).distinct()).all()))
+
+
+def _verified(record: Record, account: str) -> dict[str, Any]:
+    chain = record.verify_chain(account)
+    reason = record_fault(record, account) or measurements_fault(record, account)
+    if not reason and not chain.length:
+        reason = f"account {account} has no chain"
+    told = {"account": account, "holds": not reason, "links": chain.length, "head": chain.head, "reason": reason}
+    return {**told, "links_after_head": None}
+
+
+def _with_head(record: Record, found: list[dict[str, Any]], head: str) -> list[dict[str, Any]]:
+    """The account whose chain has that link says how many came after it; where none has, none holds."""
+    for one in found:
+        hashes = [link.hash for link in record.entries(one["account"])]
+        at = next((number for number, link in enumerate(hashes, 1) if link.startswith(head)), None)
+        if at is not None:
+            return [{**each, "links_after_head": len(hashes) - at} if each is one else each for each in found]
+    lost = f"no link has the head {head}, which went out: links were removed at the end, or this is another record"
+    return [{**one, "holds": False, "reason": one["reason"] or lost} for one in found] or [
+        {"account": None, "holds": False, "links": 0, "head": None, "reason": lost, "links_after_head": None}
+    ]
+
+
+def _words(one: dict[str, Any]) -> str:
+    if not one["holds"]:
+        return f"account {one['account']}: DOES NOT HOLD: {one['reason']}"
+    after = one["links_after_head"]
+    more = "" if after is None else f"; the head that was given is in it, {after} links before its end"
+    return f"account {one['account']}: holds, {one['links']} links, head {one['head'][:HEAD_LETTERS_MIN]}{more}"

@@ -1,0 +1,261 @@
+"""`rollout verify-record`, `sign-off`, and what `plan`, `report`, `explain` and `status` print, on a filled record."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import SQLModel
+
+from flows.__main__ import main
+from tasks.guard import requests
+from tasks.guard.requests import answer_for_ever
+from tasks.guard.state import GuardState
+from tasks.record import Record
+from tasks.record_engine import open_engine
+from tasks.record_migrations import NEWEST_REVISION
+from tasks.record_tables import Inbox
+from tasks.record_writer import RecordWriter
+from tasks.sign_off import current_code
+from tasks.state_folder import StateFolder
+from tests.support.filled_record import LONG_CRITERION, LONG_ROLLOUT, fill, long_plan
+from tests.support.guard_parts import DIGEST, activate, guard_at, never_close, writing
+
+WIDTH = 80
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("SLIPWAY_RECORD_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def record(home: Path) -> Iterator[RecordWriter]:
+    folder = StateFolder(home)
+    folder.create()
+    made = RecordWriter(Record(open_engine(folder.record_url)), "a")
+    SQLModel.metadata.create_all(made.engine)
+    newest(made)
+    fill(made, long_plan(home))
+    yield made
+    made.close()
+
+
+def newest(record: Record) -> None:
+    """The tables are those of the newest revision, so a command has nothing to migrate."""
+    with record.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": NEWEST_REVISION})
+
+
+# ---- what is printed -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["plan", "report", "explain", "status"])
+def test_every_line_fits_and_the_json_parses(
+    record: RecordWriter, home: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [command, *(["--plan", str(home / "plan.yaml")] if command == "plan" else [])]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert [line for line in lines if len(line) > WIDTH and " " in line.strip()] == [], "a word alone is never broken"
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    if command == "explain":
+        assert told["rollout"] == LONG_ROLLOUT
+        assert told["decided_by"]["criterion"] == LONG_CRITERION
+        assert len(told["against"]) == 3
+        assert told["against"][0]["needs"].startswith(">= -50")
+        assert told["explanation"][0].startswith(f"{LONG_ROLLOUT}/scale-up is rolling back")
+
+
+def test_how_a_part_ended_is_not_cut_off(record: RecordWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    record.change_stage_run(2, "step", step="rolled_back")
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("ROLLED BACK")
+
+
+@pytest.mark.parametrize("command", ["report", "explain"])
+def test_where_nothing_was_started_the_json_parses_too(
+    home: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) is None
+
+
+# ---- verify-record ---------------------------------------------------------------------------------------------------
+
+
+def test_a_record_as_it_was_written_holds(record: RecordWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    links = len(record.entries("a"))
+    assert main(["verify-record"]) == 0
+    out = capsys.readouterr().out
+    assert f"account a: holds, {links} links, head {record.head()[:12]}" in out
+    told = record.notices("a")[0].text.partition("(record ")[2].rstrip(")")
+    assert main(["verify-record", "--account", "a", "--head", told, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["holds"] is True
+    assert found["accounts"][0]["links_after_head"] == next(
+        links - at for at, link in enumerate(record.entries("a"), 1) if link.hash.startswith(told)
+    )
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ("UPDATE record SET body = '{}' WHERE seq = 3", "link 3 (epoch) was changed after it was written"),
+        ("DELETE FROM record WHERE seq = 3", "link 3 is missing, found 4"),
+        ("INSERT INTO record (account, seq, prev_hash, hash, at, kind, body) SELECT account, 99999, hash, 'x', at, "
+         "kind, body FROM record WHERE seq = (SELECT max(seq) FROM record)", "is missing, found 99999"),
+        ("UPDATE stage_run SET ended_at = '2031-01-01' WHERE id = 1", "stage run 1: ended_at is '2031-01-01T"),
+        ("DELETE FROM used_code", "was spent, and its row is gone"),
+        ("UPDATE measurement SET value = '9' WHERE id = 1", "a measurement of stage run 1 after 0 and up to"),
+        ("INSERT INTO drill SELECT 9, 1, 'orphan', 0, criteria, started_at, ends_at, 'passed', proof FROM drill "
+         "WHERE id = 1", "drill 9 orphan at stage run 1 is not what the chain tells"),
+        ("DELETE FROM record", "account a was told"),
+    ],
+)  # fmt: skip
+def test_what_was_altered_removed_or_put_in_is_found(
+    record: RecordWriter, edit: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with record.engine.begin() as connection:
+        connection.exec_driver_sql(edit)
+    assert main(["verify-record"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "account a: DOES NOT HOLD: " in out
+    if edit != "DELETE FROM record":
+        assert said in out
+    assert main(["verify-record", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["holds"] is False
+
+
+def test_a_last_link_that_was_removed_is_found_by_the_head_that_went_out(
+    record: RecordWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = record.append("note", {})
+    assert main(["verify-record", "--head", head[:12]]) == 0
+    with record.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM record WHERE seq = (SELECT max(seq) FROM record)")
+    assert main(["verify-record"]) == 0, "without the head nothing tells of it"
+    assert main(["verify-record", "--head", head[:12]]) == 1
+    assert f"no link has the head {head[:12]}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_cannot_be_verified_is_refused_in_a_line(record: RecordWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--account", "b"], "--account b; allowed: a"),
+        (["--head", "abc"], "--head 'abc'; allowed: the 12 to 64 hexadecimal letters"),
+    ):
+        assert main(["verify-record", *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+
+
+def test_no_record_at_all_is_not_one_that_holds(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify-record"]) == 2
+    assert "no record has been written yet" in capsys.readouterr().err
+
+
+# ---- sign-off --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guard(home: Path, monkeypatch: pytest.MonkeyPatch) -> GuardState:
+    never_close(monkeypatch)
+    monkeypatch.setattr(requests, "EVERY_S", 0.01)
+    made = guard_at(home, "ready")
+    newest(made.store.record)
+    activate(made)
+    return made
+
+
+def typed(guard: GuardState, *lines: list[str]) -> list[int]:
+    """Each as typed into a shell, while the guard answers its inbox; their exit codes."""
+
+    async def run() -> list[int]:
+        async with writing(guard):
+            answering = asyncio.create_task(answer_for_ever(guard))
+            codes = [await asyncio.to_thread(main, line) for line in lines]
+            answering.cancel()
+            return codes
+
+    return asyncio.run(run())
+
+
+def line(person: str, *more: str, decision: str = "GO", prefix: str = DIGEST[:6]) -> list[str]:
+    where = ["sign-off", "r", "--gate", "entry", "--by", person]
+    return [*where, "--decision", decision, "--evidence", prefix, *more]
+
+
+def test_a_sign_off_from_a_terminal_is_the_guards_to_judge(
+    guard: GuardState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = current_code(guard.folder.seeds, "ada", "simulated")
+    assert typed(
+        guard,
+        line("mallory", "--code", code),
+        line("ada", "--code", "000000"),
+        line("ada", "--code", code, prefix="zzzzzz"),
+        line("ada", "--code", code),
+        line("ada", "--code", code, decision="NO-GO"),
+    ) == [1, 1, 1, 0, 1]
+    out = capsys.readouterr().out
+    for said in (
+        "rollout: refused: 'mallory' is not one of the approvers",
+        "rollout: refused: wrong code (4 tries left)",
+        "is not the evidence shown",
+        "ada signed GO at the entry of r/canary; missing: nobody",
+        "this code has already served",
+    ):
+        assert said in " ".join(out.split())
+
+
+def test_a_no_go_ends_the_stage(guard: GuardState) -> None:
+    code = current_code(guard.folder.seeds, "ada", "simulated")
+    more = ["--code", code, "--comment", "candidate: it loses"]
+    assert typed(guard, line("ada", *more, decision="NO-GO")) == [0]
+    active = guard.active
+    assert active is not None
+    assert (active.row.step, active.row.end_wanted) == ("rolling_back", "roll_back")
+
+
+def test_a_code_that_is_not_given_is_read_without_echo_and_kept_nowhere(
+    guard: GuardState, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    code = current_code(guard.folder.seeds, "ada", "simulated")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: f" {code}\n" if "of ada" in prompt else "")
+    assert typed(guard, line("ada")) == [0]
+    told = capsys.readouterr()
+    assert code not in told.out + told.err
+    record = RecordWriter(Record(open_engine(guard.folder.record_url)), "a")
+    with record.reading() as session:
+        asked = session.get(Inbox, 1)
+    assert asked is not None
+    assert asked.payload["code"] == "(not kept)"
+    assert not any(f'"{code}"' in entry.body for entry in record.entries("a"))
+    record.close()
+
+
+def test_without_a_terminal_or_an_open_stage_it_is_refused_in_a_line(
+    guard: GuardState, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    assert main(line("ada")) == 2
+    assert "--code: not given, and there is no terminal to ask for it" in capsys.readouterr().err
+    assert main(["sign-off", "nobody", *line("ada", "--code", "1")[2:]]) == 2
+    assert "rollout 'nobody' is not known; allowed: r" in capsys.readouterr().err
+    guard.store.record.change_stage_run(1, "step", step="parked")
+    assert main(line("ada", "--code", "1")) == 2
+    assert "rollout r: canary is parked; allowed: one with an open stage" in capsys.readouterr().err
+    guard.store.close()
