@@ -230,8 +230,8 @@ def test_an_asking_that_was_put_in_by_hand_lets_nobody_release_alone(tmp_path: P
                     " counts_as_wrong_code, refused_reason, comment, at) VALUES (1, 'release-1', 'asked', 'resume',"
                     " '*', 0, 'ada', '[]', 1, 0, '', '', '2026-01-01 00:00:00')"
                 )
-            assert "release 1 asked by ada is not what the chain tells" in record_fault(record, "a")
-            with pytest.raises(Refused, match="release 1 asked by ada is not what the chain tells"):
+            assert "release 1 of ada at stage run 1 is not what the chain tells" in record_fault(record, "a")
+            with pytest.raises(Refused, match="release 1 of ada at stage run 1 is not what the chain tells"):
                 await asked.confirm("barbara", "release-1")
             assert asked.bot.calls == []
 
