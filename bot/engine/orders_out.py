@@ -19,7 +19,7 @@ from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS_ONE
 from bot.engine.quoting import Quote
 from bot.engine.risk import NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
 from bot.engine.state import State
-from bot.engine.stopping import send_cancel
+from bot.engine.stopping import may_cancel_again, send_cancel
 
 _BUY: Final = Side.BUY
 
@@ -136,8 +136,10 @@ class OrdersOut:
         )
 
     def cancel(self, order: OwnOrder) -> None:
-        """A cancel of the plan: inside its budget, or not at all."""
+        """A cancel of the plan: inside its budget, or not at all. Tried at once again, one would spend all of it."""
         state = self._state
+        if not may_cancel_again(state, order):
+            return
         if state.cancel_budget.may_plan(state.now_ns):
             send_cancel(state, order)
         elif state.cancel_budget.refuse(state.now_ns):

@@ -21,7 +21,7 @@ from bot.engine.parameters import UBPS
 from bot.engine.performance import Performance
 from bot.engine.quoting import Quote, half_spread_ubps
 from bot.engine.state import State
-from bot.engine.stopping import CANCELLABLE, Stopping, send_cancel
+from bot.engine.stopping import CANCELLABLE, Stopping, may_cancel_again, send_cancel
 
 _BUY: Final = Side.BUY
 _WORKING: Final = OrderState.WORKING
@@ -287,5 +287,5 @@ class QuoteCycle:
     def _cancel_unwanted(self, live: list[OwnOrder]) -> None:
         """Orders that came back after their end, or that the venue did not show: out of the way before quoting on."""
         for order in live:
-            if order.unwanted and order.state in CANCELLABLE:
+            if order.unwanted and order.state in CANCELLABLE and may_cancel_again(self._state, order):
                 send_cancel(self._state, order)

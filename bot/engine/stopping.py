@@ -19,7 +19,7 @@ from bot.engine.stop import Stop, View
 _RETRY_MAX_MS = 5_000
 _PATIENCE_NS = 2 * NS_PER_S
 """No answer to a cancel-all or a read for this long: ask again."""
-_STRAGGLER_RETRY_NS = 500 * NS_PER_MS
+_CANCEL_AGAIN_NS = 500 * NS_PER_MS
 CANCELLABLE = (OrderState.WORKING, OrderState.PENDING_AMEND)
 """States in which a cancel is sent; in any other it is on its way, not needed, or the outcome is asked after first."""
 
@@ -235,7 +235,7 @@ class Stopping:
         """An order that turns out to work after the stop (its create was in flight) is cancelled by itself."""
         state = self._state
         for order in state.orders.all_live():
-            if order.state in CANCELLABLE and state.now_ns - order.cancel_sent_ns >= _STRAGGLER_RETRY_NS:
+            if order.state in CANCELLABLE and may_cancel_again(state, order):
                 send_cancel(state, order)
                 self._doubt(order.symbol)
 
@@ -254,6 +254,11 @@ class Stopping:
         elif state.now_ns - since_ns >= seconds_ns(state.parameters.shutdown_deadline_s):
             self._exited = True
             state.emit(Exit(state.now_ns, 1, "the cancel-all could not be proven in time"))
+
+
+def may_cancel_again(state: State, order: OwnOrder) -> bool:
+    """Whether its last cancel, if there was one, is long enough ago: one that could not leave is answered at once."""
+    return state.now_ns - order.cancel_sent_ns >= _CANCEL_AGAIN_NS
 
 
 def send_cancel(state: State, order: OwnOrder) -> None:

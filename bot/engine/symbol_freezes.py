@@ -10,14 +10,10 @@ A gap in a book or a lost connection freezes no symbol by itself: the book comes
 
 from __future__ import annotations
 
-from typing import Final
-
 from bot.engine.counters import SYMBOL_FREEZE
-from bot.engine.parameters import NS_PER_MS, seconds_ns
+from bot.engine.parameters import seconds_ns
 from bot.engine.state import State
-from bot.engine.stopping import CANCELLABLE, send_cancel
-
-_CANCEL_AGAIN_NS: Final = 500 * NS_PER_MS
+from bot.engine.stopping import CANCELLABLE, may_cancel_again, send_cancel
 
 
 class SymbolFreezes:
@@ -69,5 +65,5 @@ class SymbolFreezes:
         state = self._state
         for order in state.orders.live(symbol):
             order.unwanted = True
-            if order.state in CANCELLABLE and state.now_ns - order.cancel_sent_ns >= _CANCEL_AGAIN_NS:
+            if order.state in CANCELLABLE and may_cancel_again(state, order):
                 send_cancel(state, order)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
+
+import pytest
 
 from bot.domain import events as ev
 from bot.domain import intent as it
@@ -160,3 +164,52 @@ def test_how_many_breaches_halt_and_how_far_a_fill_may_be_are_settings() -> None
         pass
     driver.wait(S)
     assert [stop.reason for stop in driver.engine.stops] == ["cancel_budget"]
+
+
+class NothingLeaves(Driver):
+    """Of `held_back`, an adapter lets no cancel leave: it says so at once, without a moment passing."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(**changes)
+        self.held_back = False
+        self.tries = 0
+
+    def _answers(self, intent: it.Intent) -> list[ev.Event]:
+        if not (self.held_back and isinstance(intent, it.CancelOrder)):
+            return super()._answers(intent)
+        self.tries += 1
+        assert self.tries < 100, "tried again and again at one moment"
+        return [ev.CancelAnswered(self.now, intent.client_order_id, "unreachable", "the rate limit is reached")]
+
+
+def out_of_the_collar(driver: Driver) -> None:
+    trade(driver, 450_000)
+    driver.book(BID + 2_000, ASK + 2_000)
+
+
+def unwanted(driver: Driver) -> None:
+    """A quote that shall be gone wherever it is found working."""
+    orders = driver.engine.state.orders
+    orders.live_on(SYMBOL, Side.BUY)[0].unwanted = True
+    orders.touch(SYMBOL)
+    driver.book(BID + 1, ASK + 1)
+
+
+@pytest.mark.parametrize("why", [out_of_the_collar, unwanted])
+def test_a_cancel_that_did_not_leave_is_tried_again_after_half_a_second(why: Callable[[Driver], None]) -> None:
+    driver = NothingLeaves(cancel_budget_per_min=8, cancel_budget_reserve=2, requote_interval_ms=100).start()
+    driver.wait(S)
+    driver.held_back = True
+    why(driver)
+    first = driver.tries
+    assert 1 <= first <= 2, "once each"
+    driver.wait(400 * MS)
+    assert driver.tries == first
+    driver.wait(200 * MS)
+    assert driver.tries == 2 * first
+    assert driver.count("mm_limit_breaches_total", "cancel_budget") == 0
+    driver.held_back = False
+    driver.sent.clear()
+    driver.wait(S)
+    assert of(it.CancelOrder, driver.sent)
+    assert driver.engine.view == "RUNNING"
