@@ -492,3 +492,21 @@ def test_answers_of_the_socket_that_change_places_are_told_apart_by_their_number
         assert ["order.amend" in text for text in heard] == [True, False]
 
     play(work, batches=False)
+
+
+def test_a_clock_that_is_put_right_leaves_no_endpoint_waiting_for_the_time_it_showed() -> None:
+    """A bucket's moment, the count of the address and its time outside are as far away as they were."""
+
+    async def work(bench: Bench) -> None:
+        bench.link.arm("clock_skew", "", {"ms": 60_000})
+        await bench.place(0)  # its time was refused, and the clock read again
+        for number in range(10):
+            await bench.place(1 + number)
+        assert "rate limit" in getattr(await bench.place(20), "detail", "")
+        bench.link.arm("clock_skew", "", {"ms": 0})
+        await bench.cancel(1)  # so is this one's
+        assert isinstance(await bench.place(21), Unreachable), "the second is not over"
+        await asyncio.sleep(WINDOW_MS / 1_000)  # simulated time
+        assert isinstance(await bench.place(22), Accepted)
+
+    play(work, batches=False, trade_socket=False)

@@ -74,7 +74,8 @@ class _Bucket:
 class RateLimits:
     """`headroom`: endpoint → requests left / limit, as the last headers said. Times are the venue's clock, ms.
 
-    What is taken is either `heard` of, or `unheard`, or comes back by `returned`.
+    What is taken is either `heard` of, or `unheard`, or comes back by `returned`. Where the venue's clock turns out to
+    be another than was thought, `clock_read` keeps what was counted as far away as it was.
     """
 
     def __init__(self) -> None:
@@ -82,6 +83,18 @@ class RateLimits:
         self._buckets: dict[str, _Bucket] = {}
         self._sent_ms: deque[int] = deque()
         self._shut_out_until_ms = 0
+        self._offset_ms = 0
+
+    def clock_read(self, offset_ms: int) -> None:
+        """The venue's clock minus ours, ms, by which every time from now on is told."""
+        by_ms = offset_ms - self._offset_ms
+        if abs(by_ms) <= RESET_MIN_MS:
+            return
+        self._offset_ms = offset_ms
+        self._sent_ms = deque(sent_ms + by_ms for sent_ms in self._sent_ms)
+        self._shut_out_until_ms += by_ms
+        for bucket in self._buckets.values():
+            bucket.full_at_ms += by_ms
 
     def take(self, path: str, wanted: int, now_ms: int, *, is_cancel: bool) -> int:
         """How many of so many requests may leave now; they are taken. 0: none, see `wait_ms`."""

@@ -80,6 +80,7 @@ class BybitRest:
         answer = await self._read_once(calls.server_time(), wire.ServerTime)
         venue_ms = whole(answer.time_nano, "timeNano") // NS_PER_MS
         self.clock_offset_ms = venue_ms - (sent_ns + self._now_ns()) // 2 // NS_PER_MS
+        self.limits.clock_read(self.clock_offset_ms)
         self.clock_syncs += 1
         return venue_ms
 
