@@ -41,6 +41,7 @@ Happened = Callable[[Any], None]
 GONE: Final = 110001
 AT_ONCE: Final = 1 << 60
 """More than will ever be set."""
+_SEVERITY: Final = ("gone", "accepted", "refused", "unreachable", "unknown")
 _MUTATIONS: Final = frozenset(get_args(it.Mutation))
 _EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
@@ -335,7 +336,7 @@ class Kernel:
         def answered(answer: V5Error | None) -> None:
             answers.append(words.of_existing(answer))
             if len(answers) == len(found):
-                word, detail = max([("accepted", ""), *answers], key=lambda one: one[0] in ("refused", "unknown"))
+                word, detail = max([("accepted", ""), *answers], key=lambda one: _SEVERITY.index(one[0]))
                 self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, word, detail)])
 
         def cancelling(order: Order) -> Act:
