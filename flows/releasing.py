@@ -51,7 +51,8 @@ def release(record: Record | None, wanted: Wanted) -> int:
         return EXIT_FAILED
     where, told = f"{run.rollout}/{run.stage}", answer.result
     if wanted.request_id is None:
-        print(f"{told['request_id']}: {wanted.by} asks to release {', '.join(told['covers'])} of {where}")
+        covers = ", ".join(told.get("covers", [])) or "what holds"  # told again, the bot only says that it was
+        print(f"{told['request_id']}: {wanted.by} asks to release {covers} of {where}")
         print(f"another person: rollout resume-confirm {told['request_id']} --by NAME --code NNNNNN")
     else:
         released = ", ".join(told.get("released", [])) or "what it covers"

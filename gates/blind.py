@@ -17,7 +17,9 @@ from gates.decision import BLIND, CONTINUE, UNKNOWN_ENDS, Action, Decision
 from gates.judge import Cause, Outcome, plain
 
 KEPT_WITHIN_MS: Final = 70_000
-"""A measurement that does not change is kept once a minute: where there is none for longer, nobody measured."""
+"""A measurement that does not change is kept once a minute: where there is none for longer, nobody measured. Of what is
+looked at more seldom than every few seconds the first look after that minute is kept, or the one after it."""
+MINUTE_MS: Final = 60_000
 LEAST_MS: Final = 1000
 """What is shorter than one measuring interval is no blindness that could be told from a late look."""
 
@@ -42,17 +44,18 @@ def blind_ms(criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, 
     for criterion in criteria:
         if criterion.phase == "guard" and criterion.severity == "critical" and not criterion.windowed:
             own = [one for one in told if one.criterion_id == criterion.id]
-            spans += _unseen(own, from_ms, until_ms)
+            kept_within_ms = max(KEPT_WITHIN_MS, MINUTE_MS + round(2000 * criterion.every_s))
+            spans += _unseen(own, from_ms, until_ms, kept_within_ms)
     return _length(spans, from_ms, until_ms)
 
 
-def _unseen(seen: Sequence[Seen], from_ms: int, until_ms: int) -> list[tuple[int, int]]:
+def _unseen(seen: Sequence[Seen], from_ms: int, until_ms: int, kept_within_ms: int) -> list[tuple[int, int]]:
     if not seen:
         return [(from_ms, until_ms)]
-    spans = [(from_ms, seen[0].at_ms)] if seen[0].at_ms - from_ms > KEPT_WITHIN_MS else []
+    spans = [(from_ms, seen[0].at_ms)] if seen[0].at_ms - from_ms > kept_within_ms else []
     ends = [*seen, Seen("", max(until_ms, seen[-1].at_ms), "", None)]
     for one, following in pairwise(ends):
-        if _is_blind(one) or following.at_ms - one.at_ms > KEPT_WITHIN_MS:
+        if _is_blind(one) or following.at_ms - one.at_ms > kept_within_ms:
             spans.append((one.at_ms, following.at_ms))
     return spans
 

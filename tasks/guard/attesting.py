@@ -65,7 +65,8 @@ def word(payload: dict[str, Any], name: str) -> str:
     """What stands under that name, as it can stand in a table. Raises Refused where it is no word."""
     value = payload.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise Refused(f"{name}: {value!r}, needs a word")
+        secret = name == "code" and not isinstance(value, str | None)  # a code that came as a number may still be good
+        raise Refused(f"{name}: {'not shown' if secret else repr(value)}, needs a word")
     return value.strip().encode(errors="replace").decode()  # half a surrogate stands in no table
 
 

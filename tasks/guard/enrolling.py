@@ -14,6 +14,7 @@ from tasks.enrolment import Confirmation, Enrolling, EnrolmentDesk
 from tasks.guard.attesting import word
 from tasks.guard.beginning import BAD_INPUT
 from tasks.guard.state import GuardState, Refused
+from tasks.record_audit import record_fault
 from tasks.record_writer import Notice
 
 
@@ -33,6 +34,9 @@ async def enroll(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         str(payload.get("requested_by", ""))[:80],
     )
     await guard.store.call(record.know_account, plan.venue)
+    # Who has confirmed stands in rows, and a new seed lets its owner sign: rows that were put in give nobody one.
+    if fault := await guard.store.call(record_fault, record, guard.account):
+        raise Refused(f"the record was changed by hand: {fault}")
     desk = EnrolmentDesk(record, guard.seeds, guard.folder.new_seeds)
     if not payload.get("by"):
         taken = await guard.store.call(desk.enroll, asked, word(payload, "seed_sha256"))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gates.course import Step
 from tasks.guard.results import NotKnownError
 from tasks.guard.state import Active, GuardState, now_ms
 from tasks.record import Record
@@ -53,12 +54,16 @@ async def told_facts(
 
 
 def part_s(active: Active) -> float | None:
-    """How long the present part has lasted since the bot was warm, its drills included, s; None before the launch."""
+    """How long the present part has lasted since the bot was warm, its drills included, s; None before the launch.
+
+    Until its watch is over: how long whoever asks for the judgement was away is not the part's.
+    """
     row = active.row
     if row.launched_at is None:
         return None
     warm_at = row.launched_at + timedelta(seconds=active.stage.warm_up_s)
-    return max(0.0, (utc_now() - max(warm_at, row.part_from or warm_at)).total_seconds())
+    until = row.watched_at if active.step in (Step.WATCHED, Step.JUDGED) else None
+    return max(0.0, ((until or utc_now()) - max(warm_at, row.part_from or warm_at)).total_seconds())
 
 
 async def _drills_missing(guard: GuardState, active: Active) -> int:

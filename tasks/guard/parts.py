@@ -21,7 +21,7 @@ from gates.sources.tables import totals_of
 from tasks.guard.closing import end_stage
 from tasks.guard.grants import Fenced, next_epoch, renew_once
 from tasks.guard.plateau import STEPPED_DOWN, begin_proof
-from tasks.guard.state import Active, GuardState, now_ms, said
+from tasks.guard.state import Active, GuardState, Refused, now_ms, said
 from tasks.record_tables import StagePart, utc_now
 from tasks.record_writer import EpochLost, Notice
 
@@ -62,8 +62,11 @@ def first_part(active: Active, epoch: int) -> StagePart:
 
 
 async def next_part(guard: GuardState, active: Active) -> None:
-    """JUDGED → the watch (or the drills) of the next part, at its size. Raises what the record raises."""
-    number = active.row.part + 1
+    """JUDGED → the watch (or the drills) of the next part, at its size. Raises what the record raises, and Refused
+    where the journal does not tell from what on the part is judged."""
+    number, counted = active.row.part + 1, await _counted(active)
+    if counted is None:
+        raise Refused("the journal's totals, from which the next part is judged, cannot be read: ask again")
     stage = active.whole.at(number)
     happening = Happening.NEXT_PART_DRILLED if stage.drills else Happening.NEXT_PART
     size = f"{stage.inventory_max_quote:f} per symbol, {stage.total_max_quote:f} in all"
@@ -72,7 +75,7 @@ async def next_part(guard: GuardState, active: Active) -> None:
         words = f"next part {active.whole.part_name(number)}: {size}, epoch {epoch}"
         return said(active, "next_part", words, f"{number}-{epoch}")
 
-    await _enter(guard, active, number, happening, "passed", told)
+    await _enter(guard, active, number, happening, "passed", told, counted)
 
 
 async def may_step_down(guard: GuardState, active: Active) -> bool:
@@ -93,7 +96,8 @@ async def step_down(guard: GuardState, active: Active, decision: Decision) -> No
         log.warning("%s", words)
         return said(active, STEPPED_DOWN, words, epoch)
 
-    if await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN, told):
+    counted = await _counted(active)
+    if await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN, told, counted):
         begin_proof(guard, active)
 
 
@@ -104,6 +108,7 @@ async def _enter(
     happening: Happening,
     before: str,
     told: Callable[[int], Notice],
+    counted: list[Any] | None,
 ) -> bool:
     """The next epoch, the record, the grant; False where the stage was stopped meanwhile or somebody else holds it."""
     was = active.step
@@ -113,18 +118,15 @@ async def _enter(
     except EpochLost as error:
         _lost(guard, active, str(error))
         return False
-    counted, now = await _counted(active), utc_now()
+    now = utc_now()
     until = now + timedelta(seconds=active.whole.at(number).lasts_s)
     changes: dict[str, Any] = {"part": number, "part_from": now, "epoch": epoch, "watch_from": now}
     changes |= {"watch_until": until, "watched_at": None, "judged_at": None, "reminded_at": None, "verdict": None}
-    changes |= {"evidence_digest": None}
+    changes |= {"evidence_digest": None} | ({} if counted is None else {"baseline": counted})
     record = guard.store.record
     row = _row(active, number, epoch)
     watched_s, notices = _watched_s(active), [told(epoch)]
     await guard.store.call(record.enter_part, row, before, watched_s, notices, step=step.value, **changes)
-    if counted is not None:
-        await guard.store.call(record.change_stage_run, active.id, "baseline", baseline=counted)
-        active.row.baseline = counted
     for name, value in changes.items():
         setattr(active.row, name, value)
     active.enter(number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from tasks.guard.attesting import word as _word
 from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.operate import Told
@@ -94,10 +95,3 @@ def _sentence(row: Released) -> str:
     if row.word == ASKED:
         return f"{row.person} asks for the {what}; a second person confirms {row.request_id}"
     return f"{row.person} confirmed the {what} ({row.request_id})"
-
-
-def _word(payload: dict[str, Any], name: str) -> str:
-    value = payload.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise Refused(f"{name}: {value!r}, needs a word")
-    return value.strip()

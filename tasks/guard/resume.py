@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gates.course import Step
 from gates.decision import Action, Decision
-from gates.stages import Plan
+from gates.stages import KEPT, Plan
 from tasks.guard.beginning import BAD_INPUT, do_preflight
 from tasks.guard.closing import by_no_go, continue_closing, end_stage
 from tasks.guard.drilled import drilled_so_far
@@ -94,7 +94,7 @@ async def _close_without_files(guard: GuardState, row: StageRun, rollout: Rollou
     try:
         if kept is None:
             raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {why}; the record keeps no plan of it")
-        active = load_for_closing(guard.folder, row, rollout, Plan.model_validate(kept))
+        active = load_for_closing(guard.folder, row, rollout, Plan.model_validate(kept, context=KEPT))
     except ValidationError as error:
         said = f"the plan that the record keeps does not load: {error.errors()[0]['msg']}"
         raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {why}; {said}") from error

@@ -21,12 +21,13 @@ from sqlalchemy import text
 
 from flows.__main__ import main
 from gates.stages import ROOT
-from tasks.enrolment import CONFIRMED_WITHIN_S, hand_over, new_seed
+from tasks import enrolment
+from tasks.enrolment import hand_over, item_of, new_seed
 from tasks.guard import requests
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.state import GuardState
 from tasks.record_migrations import NEWEST_REVISION
-from tasks.record_tables import Attested, Inbox
+from tasks.record_tables import Attested, Inbox, utc_now
 from tasks.sign_off import STEP_S
 from tasks.state_folder import read_json, write_private
 from tests.support.guard_parts import guard_at, writing
@@ -190,16 +191,30 @@ def test_a_code_that_has_served_confirms_nothing_more_and_wrong_ones_lock(
     assert "linus is locked until" in said[5]
 
 
-def test_a_confirmation_of_yesterday_counts_no_more(guard: GuardState, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_confirmation_of_yesterday_counts_no_more(
+    guard: GuardState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     secrets = enrolled(guard, capsys, ["ada", "grace", "linus"])
     for by in ("grace", "linus"):
         assert confirm(guard, capsys, "ada", by, code_of(secrets[by])).code == 0
+    later = utc_now() + timedelta(seconds=enrolment.CONFIRMED_WITHIN_S - 1)
+    monkeypatch.setattr(enrolment, "utc_now", lambda: later + timedelta(seconds=61))
+    assert "missing 2 more people" in run(guard, capsys, "ada")[0]
+    monkeypatch.setattr(enrolment, "utc_now", lambda: later - timedelta(seconds=60))
+    assert run(guard, capsys, "ada").code == 0
+
+
+def test_what_was_put_into_the_record_by_hand_confirms_nothing(
+    guard: GuardState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets = enrolled(guard, capsys, ["ada", "grace", "linus"])
     with guard.store.record.writing() as session:
-        row = session.get(Attested, 1)
-        assert row is not None
-        row.at -= timedelta(seconds=CONFIRMED_WITHIN_S)
-        session.add(row)
-    assert "missing 1 more person" in run(guard, capsys, "ada")[0]
+        for by in ("grace", "linus"):
+            session.add(Attested(account="a", candidate="", item=item_of("ada"), person=by, roles=[], accepted=True))
+    said = run(guard, capsys, "ada")
+    assert said.code == 1
+    assert "the record was changed by hand: attestation 1 of enroll ada by grace is not what the chain tells" in said[0]
+    assert guard.seeds.read() == secrets
 
 
 def test_taking_the_file_of_seeds_away_lets_nobody_be_enrolled_as_if_for_the_first_time(

@@ -196,6 +196,16 @@ def test_what_cannot_be_an_attestation_is_refused_by_name(guard: GuardState, tmp
     assert ask(guard, tmp_path, "on_call", "grace").done, "and none of it cost the right code"
 
 
+def test_a_code_that_is_no_word_stands_neither_in_the_answer_nor_in_the_record(
+    guard: GuardState, tmp_path: Path
+) -> None:
+    said = ask(guard, tmp_path, "on_call", "grace", code=123456).reason
+    assert said == "code: not shown, needs a word"
+    with guard.store.record.reading() as session:
+        assert session.get(Inbox, 1).payload["code"] == "(not kept)"  # type: ignore[union-attr]
+    assert not any("123456" in entry.body for entry in guard.store.record.entries("a"))
+
+
 def test_the_same_request_again_gets_the_first_answer(guard: GuardState, tmp_path: Path) -> None:
     first = ask(guard, tmp_path, "code_review", "grace")
     assert first.result["missing"] == ["missing 1 more person"]

@@ -398,3 +398,14 @@ def test_how_long_a_part_has_lasted_counts_from_the_warm_up_on_and_its_drills_wi
     active.row.launched_at = None
     assert part_s(active) is None
     guard.store.close()
+
+
+def test_a_part_lasts_until_its_watch_is_over_however_late_it_is_judged(tmp_path: Path) -> None:
+    """A flow that was away must not make a smoke test slow."""
+    begun = utc_now() - timedelta(seconds=2000)
+    guard, active = _drilled(tmp_path, launched_at=begun, watched_at=begun + timedelta(seconds=600))
+    assert part_s(active) == pytest.approx(2000 - active.stage.warm_up_s, abs=5), "it is watched on, or again"
+    for step in ("watched", "judged"):
+        active.row.step = step
+        assert part_s(active) == pytest.approx(600 - active.stage.warm_up_s)
+    guard.store.close()

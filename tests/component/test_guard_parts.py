@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from tasks.guard.parts import first_part, may_step_down, next_part, step_down
 from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.operate import GrantAnswer, Limits, Operator
+from tasks.record_audit import record_fault
 from tasks.record_tables import Rollout, StagePart, StageRun, utc_now
 from tests.support.guard_parts import TOLD, activate, guard_at, never_close, writing
 
@@ -51,6 +53,7 @@ def _scaling(home: Path, step: str, part: int) -> tuple[GuardState, Active, Take
     state_dir.mkdir(parents=True)
     with sqlite3.connect(state_dir / "journal.db") as db:
         db.executescript(SCHEMA)
+        db.execute("INSERT INTO meta VALUES ('schema_version', '1')")
     guard = guard_at(home, step, source=PLAN, stage="scale-up", part=part, state_dir=str(state_dir), verdict="GO")
     active, bot = activate(guard), TakesEveryGrant()
     active.operator, guard.granting = cast(Operator, bot), True
@@ -83,6 +86,28 @@ def test_the_next_step_is_granted_at_once_under_the_next_epoch_with_its_own_size
             ("step-1", "passed"),
             ("step-2", ""),
         ]
+
+    _run(tmp_path / "home", "judged", 0, up)
+
+
+def test_what_a_step_is_judged_from_is_written_with_it_or_it_is_not_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a guard that died in between would judge the step by the fills of the one before it."""
+
+    async def up(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        record, journal = guard.store.record, (active.state_dir or tmp_path) / "journal.db"
+        record.change_stage_run(1, "baseline", baseline=[["filled", "", 1]])
+        away = journal.rename(journal.with_suffix(".away"))
+        with pytest.raises(Refused, match="cannot be read"):
+            await next_part(guard, active)
+        assert (record.stage_run(1).step, record.stage_run(1).part, bot.granted) == ("judged", 0, [])
+        away.rename(journal)
+        monkeypatch.setattr(record, "change_stage_run", None)  # dies before it writes anything more
+        with suppress(TypeError):
+            await next_part(guard, active)
+        assert (record.stage_run(1).part, record.stage_run(1).baseline) == (1, [])
+        assert record_fault(record, "a") == "", "and the chain tells it"
 
     _run(tmp_path / "home", "judged", 0, up)
 

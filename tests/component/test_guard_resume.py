@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import SQLModel
 
+from gates.stages import ROOT, load_plan
 from tasks.guard import resume as resuming
 from tasks.guard.exposition import Exposition
 from tasks.guard.requests import HANDLERS
@@ -21,10 +23,11 @@ from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import Seeds
 from tasks.state_folder import StateFolder
+from tests.support.guard_parts import never_close
 
 
-def _guard(home: Path) -> GuardState:
-    """Over a record with one stage in its watch, whose plan is gone and was never told to the chain."""
+def _guard(home: Path, kept: dict[str, Any] | None = None) -> GuardState:
+    """Over a record with one stage in its watch, whose plan is gone; `kept` of it was told to the chain."""
     folder = StateFolder(home)
     folder.create()
     engine = open_engine(f"sqlite:///{folder.record}")
@@ -36,7 +39,7 @@ def _guard(home: Path) -> GuardState:
     record.add_rollout(Rollout.model_validate({"name": "r", "account": "a", "candidate": "c", **told}))
     plan = str(home / "gone.yaml")
     row = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="watch", candidate="c", plan_path=plan)
-    record.add_stage_run(row)
+    record.add_stage_run(row, kept)
     return GuardState("a", folder, "http://127.0.0.1:9", Store(record), Exposition("a", folder.targets), Seeds(home))
 
 
@@ -76,3 +79,23 @@ def test_it_stays_pages_once_and_tries_again(tmp_path: Path, monkeypatch: pytest
     assert "r/canary" in page
     assert "gone.yaml" in page
     assert "keeps no plan" in page
+
+
+def test_what_was_agreed_on_under_older_rules_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a plan may say today decides what begins, never whether what runs can be ended."""
+    never_close(monkeypatch)
+    kept = load_plan(ROOT / "configs" / "rollout.yaml").model_dump(mode="json")
+    canary = next(one for one in kept["stages"] if one["id"] == "canary")
+    canary["total_max_quote"] = "3000"  # at most 2000 at a real venue
+
+    async def taken_up() -> None:
+        guard = _guard(tmp_path / "home", kept)
+        await resume(guard)
+        assert guard.active is not None
+        assert guard.active.decision is not None
+        assert guard.active.decision.criterion_id == "files"
+        guard.store.close()
+
+    asyncio.run(taken_up())

@@ -74,6 +74,14 @@ def test_where_nobody_measured_nobody_saw() -> None:
     assert blind_ms(BOTH, kept, 0, 3600 * S) == 0, "once a minute is how often what does not change is kept"
 
 
+def test_what_is_looked_at_seldom_is_kept_as_seldom_and_is_not_blind_for_it() -> None:
+    seldom = criterion("seldom", every_s=45)
+    told = [passes("seldom", at * S) for at in (0, 90, 180)]  # the look after 45 s is not worth a row
+    assert blind_ms([seldom], told, 0, 180 * S) == 0
+    assert blind_ms([seldom], [passes("seldom", 0), passes("seldom", 240 * S)], 0, 240 * S) == 240 * S
+    assert blind_ms([criterion("often")], [passes("often", at * S) for at in (0, 90, 180)], 0, 180 * S) == 180 * S
+
+
 def test_advisory_final_and_windowed_criteria_make_nothing_blind() -> None:
     over_a_window = "max(rate(mm_may_quote_seconds_total[$window]))"
     for other in (
