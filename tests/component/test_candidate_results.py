@@ -44,14 +44,18 @@ def _run(home: Path, launched_h_ago: float, work: Callable[[GuardState, Active],
 
 
 def _stored(guard: GuardState, number: int, *results: tuple[float, str | None]) -> None:
-    """Rows of attempt `number`: (hours ago, its result since its launch; None where it was unknown)."""
+    """Rows of attempt `number`: (hours ago, its result since its launch; None where it was unknown).
+
+    Put in directly: the record keeps nothing that comes after an attempt's end, and here it has ended already.
+    """
     for ago_h, net in results:
         samples = [] if net is None else [{"at_ms": 0, "value": net}]
         one = {"stage_run_id": number, "criterion_id": RESULT, "phase": "guard", "raw": {"samples": samples}}
         value = None if net is None else f"{Decimal(net):.6f}"
         at_ms = now_ms() - round(ago_h * HOUR_MS)
         row = MeasurementRow(**one, at_ms=at_ms, outcome="PASS" if net else "UNKNOWN", value=value)
-        guard.store.record.store_measurements([row], [])
+        with guard.store.record.writing() as session:
+            session.add(row)
 
 
 def _attempt(guard: GuardState, from_h: float, to_h: float | None, *, stage: str = "scale-up", **more: Any) -> int:

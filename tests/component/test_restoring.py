@@ -60,6 +60,7 @@ class Recorded(Driver):
 def traded() -> Recorded:
     """Some fills, a position, a minute of results; both quotes out."""
     driver = Recorded(two_man_rule=False, inventory_max_quote=D(1000)).start()
+    driver.stated()
     driver.fill(driver.quotes[Side.BUY].client_order_id, 4)
     driver.wait(61 * S)
     driver.fill(driver.quotes[Side.SELL].client_order_id, 1)

@@ -99,7 +99,7 @@ def written(tmp_path: Path, content: str) -> str:
         (rollout, ["stop", "nothing"], ["'nothing'", "allowed: none has been started yet"]),
         (rollout, ["explain", "nothing"], ["'nothing'", "allowed: none has been started yet"]),
         (rollout, ["code", "nobody"], ["'nobody'", "allowed: ada, grace"]),
-        (gates, ["lnt"], ["'lnt'", "'lint', 'evaluate', 'list'"]),
+        (gates, ["lnt"], ["'lnt'", "'lint', 'evaluate', 'replay', 'list'"]),
         (gates, ["lint", "--bogus"], ["gates lint", "'--bogus'", "--prometheus"]),
         (mm_bot, ["runn"], ["'runn'", "'run', 'check-config'"]),
         (mm_bot, ["run", "--bogus"], ["mm-bot run", "'--bogus'", "--state-dir"]),
@@ -125,7 +125,7 @@ def test_a_word_or_a_flag_that_nobody_knows_is_named_with_what_is_allowed(
         ("measure_every_s: 1", "measure_every_s: -5", ["measure_every_s = -5", "greater than or equal to 0.2"]),
         ("grant_ttl_s: 5", "grant_ttl_s: .nan", ["grant_ttl_s = nan"]),
         ("venue: simulated", "venue: binance", ["venue = 'binance'", "'simulated' or 'bybit'"]),
-        ("venue: simulated", "venue: bybit", ["canary: waive_predecessor at venue bybit", "allowed: on simulated"]),
+        ("venue: simulated", "venue: bybit", ["blind_share 0.3 at venue bybit", "allowed: at most 0.05"]),
         ("name: smoke", "name: 2020-13-45", ["not YAML", "month must be in 1..12"]),
         ("name: smoke", "? [a, b]\n: c", [":4:", "a key is not a word"]),
         ("name: smoke", "name: &again [*again]", ["nested too deeply"]),
@@ -412,17 +412,18 @@ def test_a_host_that_is_not_on_loopback_is_refused_by_bot_and_kill_switch(
 
 
 def test_a_kill_switch_without_a_key_or_with_the_venue_away_never_claims_success(
-    refuse: Refuse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    refuse: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("BYBIT_API_KEY", raising=False)
-    words = ["kill-switch", "--execute", "--symbols", "BTCUSDT", "--deadline-s", "1"]
+    kept = tmp_path / "latest.json"
+    words = ["kill-switch", "--execute", "--symbols", "BTCUSDT", "--deadline-s", "1", "--report", str(kept)]
     assert "BYBIT_API_KEY is not set" in refuse(mm_bot, *words)
     for name in ("REST", "WS_PUBLIC", "WS_PRIVATE", "WS_TRADE"):
         monkeypatch.setenv(f"MM_VENUE_{name}_URL", f"{'http' if name == 'REST' else 'ws'}://127.0.0.1:9")
     monkeypatch.setenv("BYBIT_API_KEY", "k" * 20)
     monkeypatch.setenv("BYBIT_API_SECRET", "s" * 20)
     assert mm_bot(words) == 1
-    report = json.loads(capsys.readouterr().out)
+    report = json.loads(kept.read_text())
     assert report["status"] == "failed"
     assert "not proven within 1.0 s" in report["errors"]
 

@@ -386,7 +386,7 @@ def test_the_kill_switch_cancels_flattens_and_proves_it_and_the_venues_truth_agr
     assert all(Decimal(position["qty"]) == 0 for position in truth["positions"])
 
 
-def test_the_kill_switch_says_failed_where_the_venue_cannot_be_reached(tmp_path: Path, capsys):
+def test_the_kill_switch_says_failed_where_the_venue_cannot_be_reached(tmp_path: Path, capfd):
     environ = {"BYBIT_API_KEY": "key-0123456789ab", "BYBIT_API_SECRET": "secret-0123456789"}
     environ["MM_VENUE_REST_URL"] = "http://127.0.0.1:9"  # the discard port: nobody listens
     path = tmp_path / "deep" / "latest.json"
@@ -394,7 +394,7 @@ def test_the_kill_switch_says_failed_where_the_venue_cannot_be_reached(tmp_path:
     assert run_command(arguments, environ) == 1
     report = json.loads(path.read_text())
     assert report["status"] == "failed"
-    assert report == json.loads(capsys.readouterr().out)
+    assert report == json.loads(capfd.readouterr().out)
     assert [left.name for left in path.parent.iterdir()] == ["latest.json"]
 
 

@@ -166,7 +166,7 @@ def test_a_fault_ends_as_the_table_says_with_proofs(guard_stack: GuardStack, fau
         with browser_page() as opened:
             headline, widths = shown(opened, Path(str(run.evidence_dir)) / "index.html")
         assert headline == "crash / canary: ROLLED BACK"
-        assert len(widths) == 3
+        assert len(widths) == text.count("<img ") >= 1, "a curve of which no value was seen before the crash says so"
         assert min(widths) > 0
     assert again.done == (reason != "candidate"), "only a fault of the candidate burns its digest"
 
