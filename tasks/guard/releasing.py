@@ -13,8 +13,9 @@ from tasks.guard.attesting import word as _word
 from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.operate import Told
-from tasks.record_tables import Released
+from tasks.record_tables import Released, utc_now
 from tasks.release import Bot, ReleaseDesk, Word
+from tasks.sign_off import STALE_S
 
 ASKED, CONFIRMED = "asked", "confirmed"
 
@@ -33,7 +34,7 @@ async def _release(guard: GuardState, payload: dict[str, Any], word: str, reques
     active, bot = _running(guard)
     before = await guard.store.call(guard.store.record.release_of, payload["inbox_id"])
     if before is not None:
-        row, reason = before, before.refused_reason
+        row, reason = before, before.refused_reason or _is_over(before, active)
     else:
         await refuse_what_was_changed(guard, active)
         said = _said(payload, word, request_id)
@@ -49,6 +50,18 @@ async def _release(guard: GuardState, payload: dict[str, Any], word: str, reques
     guard.notice(active, "release", _sentence(row), row.inbox_id)
     await guard.store.written()
     return {name: told.body[name] for name in ("request_id", "covers", "released", "state") if name in told.body}
+
+
+def _is_over(row: Released, active: Active) -> str:
+    """Why a word that was taken is not told to this bot now, in words; empty where it may be: its answer got lost.
+
+    The inbox is anybody's. A request in it that was put back to waiting costs no code, and must release nothing that
+    has come to hold since.
+    """
+    age_s = (utc_now() - row.at).total_seconds()
+    if row.stage_run_id != active.id:
+        return f"{row.request_id} was about the bot of another stage run: ask again"
+    return "" if age_s <= STALE_S else f"{row.request_id} was said {age_s:.0f} s ago: ask again"
 
 
 def _running(guard: GuardState) -> tuple[Active, Bot]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,12 +14,13 @@ import pytest
 
 from flows.releasing import CannotRelease, Wanted, release
 from gates.approvers import Approvers
+from tasks.guard import releasing
 from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.state import GuardState, Refused
 from tasks.operate import Operator, Told
 from tasks.record import Answer, Record
 from tasks.record_audit import record_fault
-from tasks.record_tables import SignOff
+from tasks.record_tables import SignOff, utc_now
 from tasks.release import Bot, ReleaseDesk, Word
 from tasks.sign_off import current_code
 from tests.support import desks
@@ -190,6 +192,32 @@ def test_the_same_request_again_tells_the_bot_the_same_and_judges_no_code_anew(t
             assert again["request_id"] == first["request_id"], "released, and its answer got lost"
             assert len(asked.guard.store.record.releases(1)) == 2
             assert [call[2] for call in asked.bot.calls] == [first["request_id"]] * 4
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("since", ["an hour", "another bot"])
+def test_a_word_that_was_taken_once_says_nothing_to_what_runs_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    """Whoever can put an answered request back to waiting must not release what held since, with no code at all."""
+    asked = Asked(tmp_path / "home")
+
+    async def work() -> None:
+        async with writing(asked.guard):
+            first = await asked.ask("ada", number=7)
+            await asked.confirm("barbara", first["request_id"], number=8)
+            told = len(asked.bot.calls)
+            if since == "an hour":
+                monkeypatch.setattr(releasing, "utc_now", lambda: utc_now() + timedelta(hours=1))
+            else:
+                active = asked.guard.active
+                assert active is not None
+                active.row = active.row.model_copy(update={"id": 2})
+            for again in (asked.ask("ada", number=7), asked.confirm("barbara", first["request_id"], number=8)):
+                with pytest.raises(Refused, match="ask again"):
+                    await again
+            assert len(asked.bot.calls) == told
 
     asyncio.run(work())
 
