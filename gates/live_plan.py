@@ -43,6 +43,8 @@ BOUNDS: Final[Mapping[str, Bounds]] = {
     "canary": Bounds(Decimal(500), Decimal(2000), 1, DAY_S),
     "soak": Bounds(Decimal(2000), Decimal(10_000), 3, 2 * DAY_S),
 }
+ATTEMPTS_MAX: Final = 3
+PROLONG_SHARE_MAX: Final = Decimal("0.1")
 STEP_LASTS_S_MIN: Final = 2 * DAY_S
 CEILINGS: Final = (
     Ceiling(from_day=0, inventory_max_quote=Decimal(5000), symbols_max=1),
@@ -56,7 +58,7 @@ MONTH_2_DAY: Final = 30
 def live_fault(stages: Sequence[Stage]) -> str:
     """Why these stages, in order, may not run at a real venue; empty where they may."""
     for before, stage in zip((None, *stages), stages, strict=False):
-        for fault in (*_signers(stage), *_bounds(stage), *_scale_up(stage, before)):
+        for fault in (*_signers(stage), *_bounds(stage), *_ends(stage), *_scale_up(stage, before)):
             return f"stage {stage.id}: {fault}"
     return ""
 
@@ -103,6 +105,13 @@ def _bounds(stage: Stage) -> Iterator[str]:
     longest_s = max(stage.at(number).lasts_s for number in range(stage.part_count))
     if longest_s < bounds.lasts_s_min:
         yield f"lasts_s {longest_s:g}; allowed: at least {bounds.lasts_s_min:g}"
+
+
+def _ends(stage: Stage) -> Iterator[str]:
+    if stage.env != "shadow" and not stage.flatten:
+        yield "flatten false; allowed: true"
+    if stage.prolong_share > PROLONG_SHARE_MAX:
+        yield f"prolong_share {stage.prolong_share}; allowed: at most {PROLONG_SHARE_MAX}"
 
 
 def _scale_up(stage: Stage, before: Stage | None) -> Iterator[str]:

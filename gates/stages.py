@@ -25,7 +25,7 @@ from gates.criteria import (
     load_criteria,
     not_yet_measurable,
 )
-from gates.live_plan import live_fault, loosened
+from gates.live_plan import ATTEMPTS_MAX, live_fault, loosened
 from gates.parts import Ceiling, Drill, Part, Quote, Size, Symbols, ceiling_fault, step_fault
 from gates.windows import PromotionWindows
 from gates.yaml_file import YamlFile
@@ -231,6 +231,8 @@ class Plan(_Part):
             return self
         if self.blind_share > Decimal("0.05"):
             raise ValueError(f"blind_share {self.blind_share} at venue {self.venue}; allowed: at most 0.05")
+        if self.attempts_max > ATTEMPTS_MAX:
+            raise ValueError(f"attempts_max {self.attempts_max} at venue {self.venue}; allowed: at most {ATTEMPTS_MAX}")
         if fault := self._skips():
             raise ValueError(fault)
         if fault := live_fault(self.stages):

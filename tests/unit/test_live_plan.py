@@ -56,6 +56,9 @@ LOOSER = [
     (SCALE_UP, ("ceilings", 1, "inventory_max_quote"), 10_001, "ceilings 10001 on 3 symbols; allowed: at most 10000"),
     (SCALE_UP, ("ceilings", 0, "from_day"), 1, "ceilings none on day 0; allowed"),
     (SCALE_UP, ("ceilings", 2, "from_day"), 8, "ceilings 50000 on 10 symbols; allowed: at most 10000 on 3 symbols on"),
+    (CANARY, ("flatten",), False, "canary: flatten false; allowed: true"),
+    (TESTNET, ("flatten",), False, "testnet: flatten false; allowed: true"),
+    (SOAK, ("prolong_share",), 0.2, "soak: prolong_share 0.2; allowed: at most 0.1"),
     (CANARY, ("overrides",), {"pnl": {"no_go": "< -101"}}, "override pnl: go >= -50, no-go < -101; allowed: no looser"),
     (CANARY, ("overrides",), {"pnl": {"go": ">= -60"}}, "override pnl: go >= -60, no-go < -100; allowed: no looser th"),
     (SOAK, ("overrides",), {"crossing_orders": {"go": "<= 1"}}, "override crossing_orders: go <= 1; allowed: no loose"),
@@ -113,3 +116,12 @@ def test_the_simulated_venue_may_ask_nobody_and_last_seconds(
     tmp_path: Path, stage: int, where: tuple[Any, ...], to: Any, said: str
 ) -> None:
     load_plan(_with(SMOKE, tmp_path, stage, where, to))
+
+
+def test_a_digest_is_tried_three_times_at_most(tmp_path: Path) -> None:
+    changed = tmp_path / "plan.yaml"
+    changed.write_text(REAL.read_text().replace("attempts_max: 3", "attempts_max: 4"))
+    with pytest.raises(PlanError, match="attempts_max 4 at venue bybit; allowed: at most 3"):
+        load_plan(changed)
+    changed.write_text(REAL.read_text().replace("attempts_max: 3", "attempts_max: 2"))
+    assert load_plan(changed).attempts_max == 2
