@@ -29,6 +29,7 @@ log = logging.getLogger("slipway.guard.plateau")
 LOOK_EVERY_S = 0.5
 STEPPED_DOWN: Final = "stepped_down"
 """How a part ended that was left for the one below it."""
+UNCLOSED: Final = "is not closed"
 HELD: Final = "held_quote"
 """What only the proof of a plateau says of a part."""
 
@@ -49,6 +50,11 @@ class Held:
         found = [f"{one} {quote:.2f}" for one, quote in self.quote.items() if quote > _limit_quote(plateau, one)]
         total = sum(self.quote.values(), Decimal(0))
         return found if total <= plateau.total_max_quote else [*found, f"{total:.2f} in all"]
+
+    def on(self, plateau: Stage) -> Held:
+        """What of it is in symbols that the plateau has."""
+        own = set(plateau.symbols)
+        return Held(*({one: of[one] for one in of if one in own} for of in (self.qty, self.quote)))
 
     def to_close(self, plateau: Stage) -> dict[str, Decimal]:
         """Symbol → signed quantity of what the plateau does not have."""
@@ -111,7 +117,7 @@ async def _look(desk: VenueDesk, active: Active, plateau: Stage) -> tuple[Held |
         try:
             log.warning("%s %s is not on the plateau: %s", symbol, qty, await desk.reduce(symbol, qty))
         except Exception as error:  # noqa: BLE001 - as above
-            said += f"; {symbol} is not closed: {in_words(error)}"
+            said += f"; {symbol} {UNCLOSED}: {in_words(error)}"
     return held, said
 
 
@@ -137,12 +143,15 @@ def _write(guard: GuardState, active: Active, plateau: Stage, held: Held) -> Non
 
 
 def _not_within(plateau: Stage, held: Held | None, said: str) -> Decision:
-    """The candidate's, which holds too much; where the venue could not be read nothing is known of the candidate."""
+    """The candidate's, which holds too much; where the venue could not be read nothing is known of the candidate, and
+    what the venue does not let us close ourselves is none of its doing."""
     sizes = f"{plateau.inventory_max_quote:f} each of {', '.join(plateau.symbols)}, {plateau.total_max_quote:f} in all"
     wanted = f"at most {sizes} within {plateau.proof_deadline_s:g} s"
     if held is None:
         return Decision(Action.PARK, "environment", "step_down", None, wanted, (), now_ms(), f"not read: {said}")
     words = f"held: {said}"
+    if UNCLOSED in said and not held.on(plateau).beyond(plateau):
+        return Decision(Action.PARK, "environment", "step_down", None, wanted, (), now_ms(), words)
     return Decision(Action.ROLL_BACK, "candidate", "step_down", None, wanted, (), now_ms(), words)
 
 

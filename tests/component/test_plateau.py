@@ -152,6 +152,23 @@ def test_a_venue_that_cannot_be_read_is_no_fault_of_the_candidates_and_no_proof(
     assert "no answer" in active.decision.sentence
 
 
+@pytest.mark.parametrize(("btc", "ends"), [("1", ("park", "environment")), ("2.5", ("roll_back", "candidate"))])
+def test_what_the_venue_does_not_let_us_close_is_none_of_the_candidates_doing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, btc: str, ends: tuple[str, str]
+) -> None:
+    """But what it holds too much of on the plateau is."""
+    account = Account({"BTCUSDT": btc, "ETHUSDT": "0.35"})
+
+    async def refused(symbol: str, qty: Decimal) -> str:
+        raise DeskError("VenueRefused: 10016 service error")
+
+    monkeypatch.setattr(account, "reduce", refused)
+    _, active = _proven(tmp_path / "home", monkeypatch, account)
+    assert active.decision is not None
+    assert (active.decision.action.value, active.decision.reason) == ends
+    assert "ETHUSDT is not closed: VenueRefused: 10016 service error" in active.decision.sentence
+
+
 def test_the_proof_is_begun_anew_by_the_guard_that_comes_back_and_waits_for_the_adoption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
