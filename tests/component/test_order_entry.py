@@ -525,3 +525,14 @@ def test_a_clock_that_is_read_after_waiting_for_its_turn_is_not_off_by_the_wait(
         assert abs(rest.clock_offset_ms - before_ms) <= 1
 
     play(work)
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 5_000, "٣", "-1", "1.5", ""])
+def test_a_header_that_is_no_number_that_means_anything_says_nothing(number: str) -> None:
+    """An answer with it is an answer all the same."""
+    for name in said(3, NOW_MS + 900):
+        limits = RateLimits()
+        take(limits, 1, NOW_MS)
+        limits.heard(calls.CREATE, {**said(3, NOW_MS + 900), name: number}, NOW_MS)
+        assert limits.headroom == ({calls.CREATE: 0.3} if "reset" in name else {})
+        assert 3 <= take(limits, 20, NOW_MS + 1) <= 20

@@ -32,6 +32,6 @@ def test_the_worst_answer_counts(answers: list[V5Error | None], word: str) -> No
     kernel, coming, told = Kernel.__new__(Kernel), iter(answers), list[Any]()
     kernel.now_ns = 1
     kernel.request = lambda act, answered, path: answered(next(coming))  # type: ignore[method-assign]
-    kernel.tell_all = told.extend  # type: ignore[method-assign]
+    kernel.tell_all = told.extend  # type: ignore[method-assign,assignment]
     kernel._cancel_each(CancelAll(1, "stop-1", ("BTCUSDT",), "why"), [None] * len(answers))  # type: ignore[list-item]
     assert [event.outcome for event in told] == [word]
