@@ -21,7 +21,8 @@ from bot.engine.stop import Holding, Stop, View
 from bot.engine.stopping import Stopping
 
 RELEASES_KEPT: Final = 64
-"""Requests that are remembered, so that a late confirmation is told why it is refused."""
+"""Requests nobody has confirmed that are remembered, so that a late confirmation is told why it is refused. All others
+are as long as the process lives: asked anew under its id, one would be confirmed by what was said of it before."""
 
 CONSENT: Final = "consent: re-arm needs the consent of both people and an armed process"
 
@@ -41,8 +42,9 @@ class Releasing:
             return
         release = Release(event.kind, event.reason, event.who.strip(), event.why, state.now_ns)
         state.releases[event.release_id] = release
-        while len(state.releases) > RELEASES_KEPT:
-            del state.releases[next(iter(state.releases))]
+        unconfirmed = [number for number, one in state.releases.items() if not one.confirmed]
+        for number in unconfirmed[:-RELEASES_KEPT]:
+            del state.releases[number]
         rearming = event.kind == "re-arm"
         release.covers = tuple(
             held.stop.reason
@@ -68,6 +70,7 @@ class Releasing:
                 "WARNING", "stop_changed", refused=event.release_id, who=event.who, why="unknown: no such request"
             )
             return
+        release.confirmed = True
         if release.word != "pending":
             why = release.refusal or "used: it has released what it covers"
             state.note("WARNING", "stop_changed", refused=event.release_id, who=event.who, why=why)

@@ -62,6 +62,7 @@ class Release(msgspec.Struct):
     """A request of a first person to release stops. `word`: pending | released | refused.
 
     `covers`: the stops that held when it was asked. `refusal`: why the last word on it did not count, named in front.
+    `confirmed`: somebody has confirmed it, whether that counted or not.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Release(msgspec.Struct):
     word: str = "pending"
     refusal: str = ""
     released: tuple[str, ...] = ()
+    confirmed: bool = False
 
 
 class BackOff(msgspec.Struct):

@@ -510,3 +510,29 @@ def test_a_clock_that_is_put_right_leaves_no_endpoint_waiting_for_the_time_it_sh
         assert isinstance(await bench.place(22), Accepted)
 
     play(work, batches=False, trade_socket=False)
+
+
+def test_a_clock_that_is_read_after_waiting_for_its_turn_is_not_off_by_the_wait() -> None:
+    async def work(bench: Bench) -> None:
+        rest = bench.adapter._rest
+        before_ms = rest.clock_offset_ms
+        for _ in range(ADDRESS_REQUESTS_MAX - CANCEL_RESERVE):
+            rest.limits.sent(rest.venue_now_ms() - ADDRESS_WINDOW_MS + 1_000)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await rest.sync_clock()
+        assert loop.time() - began_s >= 1.0, "it had to wait"
+        assert abs(rest.clock_offset_ms - before_ms) <= 1
+
+    play(work)
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 5_000, "٣", "-1", "1.5", ""])
+def test_a_header_that_is_no_number_that_means_anything_says_nothing(number: str) -> None:
+    """An answer with it is an answer all the same."""
+    for name in said(3, NOW_MS + 900):
+        limits = RateLimits()
+        take(limits, 1, NOW_MS)
+        limits.heard(calls.CREATE, {**said(3, NOW_MS + 900), name: number}, NOW_MS)
+        assert limits.headroom == ({calls.CREATE: 0.3} if "reset" in name else {})
+        assert 3 <= take(limits, 20, NOW_MS + 1) <= 20

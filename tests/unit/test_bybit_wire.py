@@ -400,3 +400,11 @@ def test_a_success_under_an_http_failure_is_none(status: int) -> None:
 def test_an_answer_of_the_trade_socket_without_a_code_is_no_success() -> None:
     with pytest.raises(VenueGarbled, match="retCode"):
         wire.decode(wire.TradeAnswer, b'{"reqId":"0-1","op":"order.create","data":{"orderId":"v-1"}}', "trade")
+
+
+@pytest.mark.parametrize("text", ["9" * 61, "9" * 5_000, "1" + "0" * 60 + ".0"])
+def test_a_number_of_the_market_that_nobody_can_mean_is_garbled_however_long(text: str) -> None:
+    with pytest.raises(VenueGarbled, match=r"data\.b"):
+        Grid(LINEAR).ticks(text, "data.b")
+    with pytest.raises(VenueGarbled, match=r"data\.b"):
+        Grid(LINEAR).lots(text, "data.b")

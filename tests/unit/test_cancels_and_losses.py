@@ -197,7 +197,8 @@ def unwanted(driver: Driver) -> None:
 
 @pytest.mark.parametrize("why", [out_of_the_collar, unwanted])
 def test_a_cancel_that_did_not_leave_is_tried_again_after_half_a_second(why: Callable[[Driver], None]) -> None:
-    driver = NothingLeaves(cancel_budget_per_min=8, cancel_budget_reserve=2, requote_interval_ms=100).start()
+    driver = NothingLeaves(cancel_budget_per_min=8, cancel_budget_reserve=2, requote_interval_ms=100)
+    driver.start()
     driver.wait(S)
     driver.held_back = True
     why(driver)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from bot.domain.events import CancelAllAnswered
 from bot.domain.intent import CancelAll
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.kernel import Kernel
@@ -28,9 +29,9 @@ NOT_LEFT = NotLeft(0, "the rate limit is reached")
     ],
 )
 def test_the_worst_answer_counts(answers: list[V5Error | None], word: str) -> None:
-    kernel, coming, told = Kernel.__new__(Kernel), iter(answers), list[CancelAllAnswered]()
+    kernel, coming, told = Kernel.__new__(Kernel), iter(answers), list[Any]()
     kernel.now_ns = 1
     kernel.request = lambda act, answered, path: answered(next(coming))  # type: ignore[method-assign]
-    kernel.tell_all = told.extend  # type: ignore[method-assign]
+    kernel.tell_all = told.extend  # type: ignore[method-assign,assignment]
     kernel._cancel_each(CancelAll(1, "stop-1", ("BTCUSDT",), "why"), [None] * len(answers))  # type: ignore[list-item]
     assert [event.outcome for event in told] == [word]

@@ -9,6 +9,7 @@ import pytest
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.engine.engine import Engine
+from bot.engine.releasing import RELEASES_KEPT
 from tests.support.engine_driver import SYMBOL, Driver, S
 
 
@@ -166,3 +167,20 @@ def test_the_same_events_give_the_same_intents() -> None:
     confirm(driver)
     again = Engine(driver.parameters)
     assert [again.receive(event) for event, _ in told] == [intents for _, intents in told]
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "too old"])
+def test_a_request_that_was_confirmed_is_never_asked_anew_however_many_came_since(used: bool) -> None:
+    """What the guard said of its second person holds for its id, and is still known to whoever has heard it."""
+    driver = stopped("operator_hold")
+    ask(driver, "resume")
+    driver.wait(0 if used else 300 * S + 1)
+    confirm(driver)
+    driver.tell(ev.StopRequested(driver.now, "operator_hold", "planned", "people", "ops"))
+    driver.wait(S)
+    for number in range(RELEASES_KEPT + 2):
+        ask(driver, "resume", release_id=f"other-{number}")
+    ask(driver, "resume")
+    confirm(driver)
+    driver.wait(S)
+    assert driver.engine.view == "HELD"

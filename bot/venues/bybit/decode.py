@@ -151,7 +151,7 @@ class _Step:
         whole, _, part = text.partition(".")
         missing = self._places - len(part)
         digits = whole + part
-        if missing < 0 or not (digits.isdecimal() and digits.isascii()):
+        if missing < 0 or len(digits) > DIGITS_MAX or not (digits.isdecimal() and digits.isascii()):
             return 0
         count, rest = divmod(int(digits) * 10**missing, self._units)
         return 0 if rest else count

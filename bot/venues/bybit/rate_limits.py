@@ -35,6 +35,8 @@ CANCEL_RESERVE: Final = 120
 SHUT_OUT: Final = 403
 """The HTTP status by which the venue turns away a whole address."""
 SHUT_OUT_MS: Final = 600_000
+DIGITS_MAX: Final = 18
+"""Of a number in a header."""
 
 
 class _Bucket:
@@ -115,9 +117,9 @@ class RateLimits:
         """An answer came. Header names in lower case; one without limits says nothing of them."""
         if status == SHUT_OUT:
             self._shut_out_until_ms = now_ms + SHUT_OUT_MS
-        said, left, resets = headers.get(LIMIT, ""), headers.get(STATUS, ""), headers.get(RESETS, "")
-        if said.isdecimal() and left.isdecimal() and (limit := int(said)):
-            self.told(path, limit, int(left), int(resets) if resets.isdecimal() else 0, now_ms, taken)
+        limit, left, resets_ms = (_number(headers.get(name, "")) for name in (LIMIT, STATUS, RESETS))
+        if limit and left is not None:
+            self.told(path, limit, left, resets_ms or 0, now_ms, taken)
             return
         self.unheard(path, taken)
         bucket = self._buckets.get(path)
@@ -158,6 +160,11 @@ class RateLimits:
         if over >= 0:
             wait_ms = max(wait_ms, self._sent_ms[over] + ADDRESS_WINDOW_MS - now_ms)
         return wait_ms
+
+
+def _number(text: str) -> int | None:
+    """A number of plain digits; None for all else, however long."""
+    return int(text) if len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal() else None
 
 
 def too_many(path: str, wait_ms: int) -> str:

@@ -76,8 +76,10 @@ class BybitRest:
         return await asyncio.shield(self._syncing)
 
     async def _sync_clock(self) -> int:
+        call = calls.server_time()
+        await self._await_turn(call.path)
         sent_ns = self._now_ns()
-        answer = await self._read_once(calls.server_time(), wire.ServerTime)
+        answer = await self._read_now(call, wire.ServerTime)
         venue_ms = whole(answer.time_nano, "timeNano") // NS_PER_MS
         self.clock_offset_ms = venue_ms - (sent_ns + self._now_ns()) // 2 // NS_PER_MS
         self.limits.clock_read(self.clock_offset_ms)
@@ -126,6 +128,10 @@ class BybitRest:
 
     async def _read_once(self, call: Call, kind: type[T]) -> T:
         await self._await_turn(call.path)
+        return await self._read_now(call, kind)
+
+    async def _read_now(self, call: Call, kind: type[T]) -> T:
+        """Its turn has been taken."""
         try:
             answer = await self._send(call)
             envelope = wire.envelope(answer.status, answer.body, call.path)
