@@ -6,6 +6,8 @@ has put into the table.
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from gates.criteria import Criterion
@@ -140,6 +142,7 @@ IN_GUARD = {
 }
 
 
+@cache
 def _loaded() -> dict[tuple[str, str], dict[str, Criterion]]:
     stages = load_plan(ROOT / "configs" / "rollout.yaml").stages
     each = [(stage, number) for stage in stages for number in range(stage.part_count)]
