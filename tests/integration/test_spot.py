@@ -111,8 +111,9 @@ def test_a_spot_symbol_is_quoted_on_both_sides_accounted_for_recovered_and_stopp
             wait_for("quotes again", lambda: desk.open_sides() == {"Buy", "Sell"}, 30)
             runs = bot.metrics()["mm_recon_runs_total"]
             wait_for("the account read twice more", lambda: bot.metrics()["mm_recon_runs_total"] >= runs + 2, 30)
-            bot.lapse()
-            switch = Switch(venue, desk.account, tmp_path, "--execute", "--category", "spot", "--quiet-s", "0.5")
+            bot.lapse()  # for five seconds more it may quote: so long, and a request's way, the proof has to wait
+            options = ("--execute", "--category", "spot", "--quiet-s", "0.5", "--late-s", "8")
+            switch = Switch(venue, desk.account, tmp_path, *options)
             code, report, said = switch.ended()
             assert (code, report["status"]) == (0, "executed"), said
             assert desk.open_sides() == set()
