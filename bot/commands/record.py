@@ -37,32 +37,36 @@ def record(resolved: Resolved, path: Path, duration: str) -> int:
     symbols = config.execution.symbols
     header = Header(1, config.venue.exchange, config.venue.category, symbols, code_version())
     try:
-        with CaptureWriter(path, header) as writer, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_record(feed, writer, int(duration)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            books, events = runner.run(_record(feed, path, header, int(duration)))
     except VenueError as error:
         raise ConfigError(f"{config.venue.exchange}: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
-    print(json.dumps({"books": writer.books, "events": writer.events, "file": str(path)}, sort_keys=True))
-    return 0 if all(writer.books.values()) else 1
+    print(json.dumps({"books": books, "events": events, "file": str(path)}, sort_keys=True))
+    return 0 if all(books.values()) else 1
 
 
-async def _record(feed: PublicFeed, writer: CaptureWriter, duration_s: int) -> None:
+async def _record(feed: PublicFeed, path: Path, header: Header, duration_s: int) -> tuple[dict[str, int], int]:
+    """Book messages by symbol, and all events. Signals are taken before the file is begun: from its first byte on
+    whoever stops the recording is left a whole one."""
     loop = asyncio.get_running_loop()
     failed: list[BaseException] = []
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
-        await feed.start(_stopping_at_failure(writer, failed, stop))
-        async with asyncio.timeout(duration_s or None):
-            await stop.wait()
-    except TimeoutError:
-        pass
-    finally:
-        await feed.close()
-    if failed:
-        raise failed[0]
+    with CaptureWriter(path, header) as writer:
+        try:
+            await feed.start(_stopping_at_failure(writer, failed, stop))
+            async with asyncio.timeout(duration_s or None):
+                await stop.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await feed.close()
+        if failed:
+            raise failed[0]
+    return writer.books, writer.events
 
 
 def _stopping_at_failure(writer: CaptureWriter, failed: list[BaseException], stop: asyncio.Event) -> Sink:
