@@ -173,6 +173,7 @@ def test_a_bot_that_halts_publishes_it_and_its_process_proves_it(venue: Simulate
         venue.http.post("/sim/faults", json=fault).raise_for_status()
         wait_for("HALTED", lambda: bot.state() == "HALTED", 60)
         path = bot.state_dir / "kill_switch.json"
+        wait_for("its process", path.exists, 30)  # HALTED is shown a moment before it is started
         bot.process.send_signal(signal.SIGSTOP)  # the process is its own: the bot is not needed any more
         try:
             report = wait_for("its proof", lambda: path.exists() and _done(path), 40)
