@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bot.carrying import carried_equity
+from bot.carrying import carried_equity, journals_in_redis
 from bot.config import BotConfig
 from bot.domain.events import EquityCarried, Started
 from bot.domain.fees import FeeProfile, fee_profile
-from bot.domain.filters import BUILT_IN
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters, SymbolParameters
-from bot.journal import Journal, JournalError, JournalReader, Segments
+from bot.journal import Journal, JournalError, Segments
 from bot.modes import SECRET_ENV, Mode, live_enabled, signed_gateway
 from bot.replaying import restore
 from bot.resolution import Resolved
@@ -26,9 +23,10 @@ from bot.runtime.clock import Clock
 from bot.runtime.exporter import Exporter, Sample
 from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
+from bot.runtime.kill_switch_start import kill_switch_publisher
 from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Parts
-from bot.runtime.process import Process, kill_switch_publisher
+from bot.runtime.process import Process
 from bot.runtime.process_metrics import ProcessMetrics
 from bot.runtime.rotation import KeyRotation
 from bot.runtime.secret_backends import BackendRefused, ReaderSecrets, bot_secrets
@@ -37,15 +35,12 @@ from bot.runtime.serving import Http
 from bot.runtime.status import checks_of
 from bot.runtime.thresholds import ThresholdsFile
 from bot.settings_file import ConfigError
-from bot.shadow import Parts as ShadowParts
-from bot.shadow import Shadow, SimulatedClock
-from bot.shadow_process import ShadowProcess
-from bot.stores.reading import RedisReading
-from bot.stores.redis_place import MARKER, RedisPlace, journals_of, place_for, write_marker
+from bot.stores.redis_place import MARKER, place_for, write_marker
 from bot.stores.store import already_there
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import Environment, hosts_for, override_hosts, second_endpoints
 from bot.venues.failover import FailoverTransport
+from bot.venues.feed import VenueFigures
 from bot.venues.transport import AiohttpTransport
 from bot.version import code_version
 
@@ -210,25 +205,9 @@ def assemble(
     )
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
-    metrics = ProcessMetrics(
-        adapter,
-        log.counts,
-        lambda: checks_of(engine.known),
-        version=code_version(),
-        digest=resolved.digest,
-        live_enabled=live_enabled(environment),
-    )
+    metrics = metrics_of(adapter, engine, resolved, log)
     exporter = Exporter((EngineMetrics(engine), metrics), config.execution.symbols, clock.now_ns)
-    housekeeping = Housekeeping(
-        place.state_dir,
-        engine.known,
-        exporter,
-        metrics,
-        log,
-        disk_reserve_bytes=config.journal.disk_reserve_mb * 1_000_000,
-        export_interval_s=config.journal.export_interval_s,
-        last_ns=journal.last_ns,
-    )
+    housekeeping = housekeeping_of(place, resolved, engine, exporter, metrics, journal, log)
     housekeeping.drain(adapter.drain_observations)
     housekeeping.drain(lambda: _without_wire_latency(engine.drain_observations()))
     parts = Parts(
@@ -250,7 +229,7 @@ def assemble(
             msgspec.json.encode(parameters).decode(),
         ),
         earlier_fills=() if restored is None else restored.last_fills,
-        carried=None if journal.continued else _yesterday(place, config.journal.store, clock, log),
+        carried=None if journal.continued else _yesterday(place, resolved, clock, log),
         accounted_since_ns=dict(engine.known.adopted_ns),
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(name)) if (name := config.execution.thresholds_file) else None,
@@ -270,20 +249,16 @@ def assemble(
             parameters.foreign_orders,
             config.venue.receive_window_ms,
             config.venue.gateway,
+            log,
         ),
-    )
-    http = Http(
-        config.obs.host if config.obs.enabled else None,
-        config.obs.port,
-        environment.get("MM_GRANT_TOKEN", ""),
-        environment.get("APPROVE_TOKEN", ""),
-        armed_for_release(resolved),
     )
     rotation = None
     if isinstance(secrets, ReaderSecrets):
         rotation = KeyRotation(config.venue.exchange, secrets.pair_soon, pair, adapter, log, config.venue.secret_poll_s)
         rotation.tells_accounts = whose != "demo"
-    return Process(parts, engine.known, exporter, http, grants_itself=place.grants_itself, rotation=rotation)
+    return Process(
+        parts, engine.known, exporter, http_of(resolved), grants_itself=place.grants_itself, rotation=rotation
+    )
 
 
 def host_environment(mode: Mode, config: BotConfig) -> Environment:
@@ -295,86 +270,48 @@ def host_environment(mode: Mode, config: BotConfig) -> Environment:
     return "live" if mode == "live" else "testnet"
 
 
-def assemble_shadow(
-    resolved: Resolved,
-    place: Place | None,
-    journal: Journal | None,
-    left: Mapping[str, tuple[int, Decimal]],
-    log: JsonLog,
-    clock: SimulatedClock,
-) -> ShadowProcess:
-    """Deterministic shadow. `left`: symbol to (signed lots, entry price) that the account holds already."""
-    from bot.simulator.draws import DrawnVenue
-    from bot.simulator.scripted import INTERVAL_NS, ScriptedMarket
-
-    config, symbols = resolved.config, resolved.config.execution.symbols
-    execution = config.execution
-    parameters = engine_parameters(config, "shadow")
-    engine = Engine(parameters)
-    if journal is not None and journal.continued:
-        restore(engine, journal.path)
-    instruments = {symbol: BUILT_IN[symbol] for symbol in symbols}
-    fees = {symbol: profile_of(parameters.of(symbol)) for symbol in symbols}
-    executions = 0 if journal is None else journal.execution_count
-    venue = DrawnVenue(instruments.values(), execution.fill_rate, fees, execution.seed, executions)
-    for symbol in symbols:
-        if symbol in left:
-            venue.take_over(symbol, *left[symbol])
-    metrics = ProcessMetrics(
-        NoVenue(),
+def metrics_of(figures: VenueFigures, engine: Engine, resolved: Resolved, log: JsonLog) -> ProcessMetrics:
+    return ProcessMetrics(
+        figures,
         log.counts,
         lambda: checks_of(engine.known),
         version=code_version(),
         digest=resolved.digest,
         live_enabled=live_enabled(resolved.environment),
     )
-    exporter = Exporter((EngineMetrics(engine), metrics), symbols, clock.now_ns)
-    housekeeping = None
-    if place is not None and journal is not None:
-        housekeeping = Housekeeping(
-            place.state_dir,
-            engine.known,
-            exporter,
-            metrics,
-            log,
-            disk_reserve_bytes=config.journal.disk_reserve_mb * 1_000_000,
-            export_interval_s=config.journal.export_interval_s,
-            last_ns=journal.last_ns,
-        )
-        housekeeping.drain(engine.drain_observations)
-    run = f"shadow-{execution.seed}" if place is None else place.run
-    limits = msgspec.json.encode(parameters).decode()
-    started = Started(clock.now_ns(), run, "shadow", resolved.digest, code_version(), symbols, limits)
-    shadow = Shadow(
-        ShadowParts(
-            engine=engine,
-            venue=venue,
-            markets={symbol: ScriptedMarket(instruments[symbol], execution.seed) for symbol in symbols},
-            instruments=instruments,
-            clock=clock,
-            log=log,
-            metrics=metrics,
-            journal=journal,
-            housekeeping=housekeeping,
-            started=started,
-            latency_ns=execution.latency_ms * 1_000_000,
-            interval_ns=INTERVAL_NS,
-            warm=execution.warmup_filters,
-            thresholds=ThresholdsFile(Path(name)) if (name := execution.thresholds_file) else None,
-            fees=fees if parameters.needs_fees else {},
-            # a simulated account that could carry its largest position unleveraged; nobody asks for more of it
-            equity_quote=None if parameters.leverage_max is None else parameters.total_max_quote,
-        )
+
+
+def housekeeping_of(
+    place: Place,
+    resolved: Resolved,
+    engine: Engine,
+    exporter: Exporter,
+    metrics: ProcessMetrics,
+    journal: Journal,
+    log: JsonLog,
+) -> Housekeeping:
+    settings = resolved.config.journal
+    return Housekeeping(
+        place.state_dir,
+        engine.known,
+        exporter,
+        metrics,
+        log,
+        disk_reserve_bytes=settings.disk_reserve_mb * 1_000_000,
+        export_interval_s=settings.export_interval_s,
+        last_ns=journal.last_ns,
     )
-    environment = resolved.environment
-    http = Http(
-        config.obs.host if config.obs.enabled else None,
-        config.obs.port,
+
+
+def http_of(resolved: Resolved) -> Http:
+    settings, environment = resolved.config.obs, resolved.environment
+    return Http(
+        settings.host if settings.enabled else None,
+        settings.port,
         environment.get("MM_GRANT_TOKEN", ""),
         environment.get("APPROVE_TOKEN", ""),
         armed_for_release(resolved),
     )
-    return ShadowProcess(shadow, started, clock, exporter, http, execution.iterations, INTERVAL_NS / 1e9)
 
 
 def profile_of(own: EngineParameters) -> FeeProfile:
@@ -393,31 +330,14 @@ def _tell_switch(log: JsonLog) -> Callable[[str, str], None]:
     return switched
 
 
-class NoVenue:
-    """What a process without a venue can tell of its connections: nothing."""
-
-    http_responses: Mapping[tuple[str, str], int] = {}
-    rate_limit_headroom: Mapping[str, float] = {}
-    ws_reconnects = 0
-    connections_open: Mapping[str, int] = {}
-
-
-def _yesterday(place: Place, store: str, clock: Clock, log: JsonLog) -> EquityCarried | None:
+def _yesterday(place: Place, resolved: Resolved, clock: Clock, log: JsonLog) -> EquityCarried | None:
     """What earlier runs of this account lost in the last 24 hours, by their journals beside this one's."""
-    elsewhere = [] if store == "sqlite" else _others_in_redis(place, store)
-    carried = carried_equity(place.state_dir, place.account, clock.now_ns(), elsewhere)
+    store = resolved.config.journal.store
+    elsewhere = [] if store == "sqlite" else journals_in_redis(store, place.account, place.state_dir)
+    carried = carried_equity(place.state_dir, place.account, resolved.mode, clock.now_ns(), elsewhere)
     for message in carried.unread:
         log.write("WARNING", "bot.carrying", "earlier_journal_unread", {"message": message})
     return carried.event
-
-
-def _others_in_redis(place: Place, store: str) -> list[Callable[[], JournalReader]]:
-    own = place_for(store, place.account, place.state_dir)
-    return [partial(_read_in_redis, other) for other in journals_of(store, place.account) if other != own]
-
-
-def _read_in_redis(other: RedisPlace) -> JournalReader:
-    return JournalReader(Path(other.name), RedisReading(other))
 
 
 def _without_wire_latency(samples: Iterable[Sample]) -> Iterator[Sample]:

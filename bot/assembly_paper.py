@@ -8,26 +8,29 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bot.assembly import EngineMetrics, Place, armed_for_release, engine_parameters, profile_of
+from bot.assembly import (
+    EngineMetrics,
+    Place,
+    engine_parameters,
+    housekeeping_of,
+    http_of,
+    metrics_of,
+    profile_of,
+)
 from bot.assumed import fees_of
 from bot.domain.events import Started
 from bot.domain.instrument import Instrument
 from bot.engine.engine import Engine
 from bot.journal import Journal
-from bot.modes import live_enabled
 from bot.paper_port import PaperPort
 from bot.replaying import restore
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import NothingToPermit
-from bot.runtime.housekeeping import Housekeeping
 from bot.runtime.logs import JsonLog
 from bot.runtime.loop import Parts
 from bot.runtime.process import Process
-from bot.runtime.process_metrics import ProcessMetrics
-from bot.runtime.serving import Http
-from bot.runtime.status import checks_of
 from bot.runtime.thresholds import ThresholdsFile
 from bot.settings_file import ConfigError
 from bot.venues.bybit.hosts import ANY_GATEWAY, HostRefused, hosts_for, override_hosts
@@ -63,7 +66,7 @@ def assemble_paper(
     resolved: Resolved, place: Place, journal: Journal, log: JsonLog, clock: Clock, feed: PublicFeed
 ) -> Process:
     """A whole bot whose orders stay in the process."""
-    config, environment, symbols = resolved.config, resolved.environment, resolved.config.execution.symbols
+    config, symbols = resolved.config, resolved.config.execution.symbols
     parameters = engine_parameters(config, "shadow")
     engine = Engine(parameters)
     restored = restore(engine, journal.path) if journal.continued else None
@@ -75,25 +78,9 @@ def assemble_paper(
         config.execution.latency_ms * 1_000_000,
         clock.now_ns,
     )
-    metrics = ProcessMetrics(
-        port,
-        log.counts,
-        lambda: checks_of(engine.known),
-        version=code_version(),
-        digest=resolved.digest,
-        live_enabled=live_enabled(environment),
-    )
+    metrics = metrics_of(port, engine, resolved, log)
     exporter = Exporter((EngineMetrics(engine), metrics), symbols, clock.now_ns)
-    housekeeping = Housekeeping(
-        place.state_dir,
-        engine.known,
-        exporter,
-        metrics,
-        log,
-        disk_reserve_bytes=config.journal.disk_reserve_mb * 1_000_000,
-        export_interval_s=config.journal.export_interval_s,
-        last_ns=journal.last_ns,
-    )
+    housekeeping = housekeeping_of(place, resolved, engine, exporter, metrics, journal, log)
     housekeeping.drain(engine.drain_observations)
     limits = msgspec.json.encode(parameters).decode()
     started = Started(clock.now_ns(), place.run, "shadow", resolved.digest, code_version(), symbols, limits)
@@ -117,14 +104,7 @@ def assemble_paper(
         earlier_instruments=dict(engine.known.instruments),
         thresholds=ThresholdsFile(Path(thresholds)) if thresholds else None,
     )
-    http = Http(
-        config.obs.host if config.obs.enabled else None,
-        config.obs.port,
-        environment.get("MM_GRANT_TOKEN", ""),
-        environment.get("APPROVE_TOKEN", ""),
-        armed_for_release(resolved),
-    )
-    return Process(parts, engine.known, exporter, http, grants_itself=False)
+    return Process(parts, engine.known, exporter, http_of(resolved), grants_itself=False)
 
 
 def _account(resolved: Resolved, engine: Engine, journal: Journal, listed: Sequence[Instrument]) -> PaperVenue:

@@ -193,7 +193,7 @@ class VenueSettings(Section):
     """Whether creates, amends or cancels that are decided in one turn leave as one request."""
     disconnect_cancel_s: int = Field(default=10, ge=0, le=300)
     receive_window_ms: int = Field(default=5_000, ge=100, le=60_000)
-    not_found_margin_ms: int = Field(default=2_000, ge=0, le=60_000)
+    not_found_margin_ms: int = Field(default=2_000, ge=500, le=60_000)
     confirm_timeout_ms: int = Field(default=2_000, ge=100, le=60_000)
     ack_timeout_s: Decimal = Field(default=Decimal("30"), gt=0, le=600)
     position_check_s: Decimal = Field(default=Decimal("300"), gt=0, le=86_400)

@@ -104,7 +104,13 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "mm_quoting_seconds_total", "counter", "seconds", ("symbol", "sides"), "Time with none, one, two quotes out."
     ),
     Metric("mm_may_quote_seconds_total", "counter", "seconds", ("symbol",), "Time in RUNNING with a grant: may quote."),
-    Metric("mm_active_orders", "gauge", "orders", ("symbol",), "Own orders working, in flight or unknown."),
+    Metric(
+        "mm_active_orders",
+        "gauge",
+        "orders",
+        ("symbol",),
+        "Own orders working, in flight or unknown; while stopped without those that the venue never knew of.",
+    ),
     Metric("mm_recon_divergence_total", "counter", "divergences", ("type",), "Differences counted by reconciliation."),
     Metric("mm_recon_runs_total", "counter", "runs", (), "Reconciliations finished."),
     Metric("mm_duplicate_operations_total", "counter", "operations", (), "Repeats of a key: nothing was done again."),
@@ -116,7 +122,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("mm_symbol_filters_fetch_errors_total", "counter", "errors", (), "Filter reads that failed."),
     Metric("mm_ws_reconnects_total", "counter", "reconnects", (), "Socket reconnects."),
     Metric("mm_ws_drops_undetected_total", "counter", "drops", (), "Socket drops found only by the stale book."),
-    Metric("mm_book_age_ms", "gauge", "ms", ("symbol",), "Since the last book update."),
+    Metric("mm_book_age_ms", "gauge", "ms", ("symbol",), "Since the last book update, or since the start."),
     Metric("mm_http_responses_total", "counter", "responses", ("endpoint", "status"), "Venue REST answers."),
     Metric("mm_rate_limit_headroom_ratio", "gauge", "ratio", ("endpoint",), "Requests left / limit, by the headers."),
     Metric("mm_connections_open", "gauge", "connections", ("kind",), "Open sockets: public, private, trade."),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.instrument import Instrument
@@ -84,6 +86,10 @@ class PaperPort:
         for event in told:
             self._sink(event)
 
+    def _follow(self, told: Sequence[ev.Event]) -> None:
+        """Dated by when it comes: the answer was taken down in between, and the journal's time never runs back."""
+        self._tell([structs.replace(event, at_ns=self._now_ns()) for event in told])
+
     # ---- orders -----------------------------------------------------------------------------------------------------
 
     async def _arrive(self, intent: it.Intent) -> list[ev.Event]:
@@ -91,7 +97,7 @@ class PaperPort:
         venue = self._open()
         await asyncio.sleep(self._latency_s)
         told = venue.arrive(intent, self._now_ns())
-        asyncio.get_running_loop().call_soon(self._tell, told[1:])
+        asyncio.get_running_loop().call_soon(self._follow, told[1:])
         return told
 
     async def place(self, intent: it.PlaceOrder, instrument: Instrument) -> Outcome:

@@ -20,12 +20,12 @@ from bot.report_archive import archive
 from bot.resolution import Resolved
 from bot.runtime.clock import Clock
 from bot.runtime.logs import JsonLog, open_log
-from bot.runtime.secrets import KeyPair, SecretMissing, SecretsUnreadable
+from bot.runtime.secrets import TOKENS, KeyPair, SecretMissing, SecretsUnreadable
 from bot.runtime.serving import CannotListen
 from bot.settings_file import ConfigError
 
 NAME: Final = "bot.running"
-SECRET_VARIABLES: Final = ("BYBIT_API_KEY", "BYBIT_API_SECRET", "MM_GRANT_TOKEN", "APPROVE_TOKEN")
+SECRET_VARIABLES: Final = ("BYBIT_API_KEY", "BYBIT_API_SECRET", *TOKENS)
 REPORTS: Final = Path("reports")
 
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from bot.assembly import Place, assemble_shadow, open_journal
+from bot.assembly import Place, open_journal
+from bot.assembly_shadow import assemble_shadow
 from bot.domain.events import Filled
 from bot.domain.filters import BUILT_IN
 from bot.engine.ledger import Ledger

@@ -77,6 +77,7 @@ class Scenario:
     parameters); those of KERNEL_FAULTS happen in both lanes. The wire lane's alone are `more_instruments`, `faults` (a
     plan as configs/faults has them), `link` (the mount itself), `trade_socket`: order entry by it, in batches, as a
     live process does, and `segments`: (bytes of one, how many are kept) of the journal's market data, None: none is.
+    `opened`: told of the exchange before anything happens there, for whoever compares the engine with it at every step.
     """
 
     seed: int
@@ -96,6 +97,7 @@ class Scenario:
     tick_s: float = TICK_S
     funding_ns: int = FUNDING_NS
     faults_at_s: Mapping[int, tuple[str, dict[str, object]]] = field(default_factory=dict)
+    opened: Callable[[Exchange], None] = lambda _: None
 
     def exchange(self) -> Exchange:
         """A fresh exchange with the bot's account open."""
@@ -108,6 +110,7 @@ class Scenario:
             funding_ns=self.funding_ns,
         )
         exchange.open_account(_API_KEY, _API_SECRET, self.equity_quote, START_NS)
+        self.opened(exchange)
         return exchange
 
     def started(self) -> Started:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bot.command_line import Parser
+from flows.codes import CodeMissing, add_code
 from flows.names import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -85,10 +86,12 @@ def parser() -> Parser:
     code = commands.add_parser("code", help="a demo approver's one-time code, on the simulated venue alone")
     code.add_argument("name", metavar="NAME", help="of one of the plan's demo approvers")
     code.add_argument("--plan", default=SMOKE_PLAN, metavar="FILE", help=f"whose approvers (default {SMOKE_PLAN})")
+    _add_account(commands)
     _add_attest(commands)
     _add_enroll(commands)
     _add_release(commands)
     _add_sign_off(commands)
+    _add_takeover(commands)
     verify = commands.add_parser("verify-record", help="look whether anybody has altered, removed or put in a row")
     verify.add_argument("--account", metavar="NAME", help="venue account (default: every one of the record)")
     verify.add_argument("--head", metavar="HASH", help="of a notice, 12 to 64 letters: finds links removed at the end")
@@ -106,9 +109,22 @@ def _add_enroll(commands: argparse._SubParsersAction[Parser]) -> None:
         "--confirm", action="store_true", help="say that NAME is to be enrolled anew, as one of the others"
     )
     enroll.add_argument("--by", metavar="NAME", help="who confirms: another approver of the plan, never the author")
-    enroll.add_argument("--code", metavar="NNNNNN", help="their one-time code, six digits, good for 30 to 60 s")
+    add_code(enroll)
     enroll.add_argument("--plan", default=REAL_PLAN, metavar="FILE", help=f"rollout plan (default {REAL_PLAN})")
     enroll.add_argument("--account", metavar="NAME", help="venue account (default: the only one set up at the venue)")
+
+
+def _add_account(commands: argparse._SubParsersAction[Parser]) -> None:
+    add = commands.add_parser(
+        "account",
+        help="set up an account at a real venue: look at its key, write its file with tokens of its own",
+        description="The key is taken from BYBIT_API_KEY and BYBIT_API_SECRET, else asked for, or read from stdin as "
+        "two lines; with SECRETS_BACKEND it stays there. MM_VENUE_GATEWAY, where it is set, is the way to the venue.",
+    )
+    add.add_argument("action", choices=("add",), help="what to do with it")
+    add.add_argument("name", metavar="NAME", help="what it is called from now on, as in --param account=NAME")
+    add.add_argument("--venue", choices=("bybit",), default="bybit", help="where it is (default: bybit)")
+    add.add_argument("--env", choices=("testnet", "live"), required=True, help="whose key it is, and so which stages")
 
 
 def _add_release(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -118,10 +134,19 @@ def _add_release(commands: argparse._SubParsersAction[Parser]) -> None:
     confirm.add_argument("request", metavar="REQUEST", help="what resume-request printed")
     for one in (ask, confirm):
         one.add_argument("--by", required=True, metavar="NAME", help="who says so: an approver of the plan, no author")
-        one.add_argument("--code", required=True, metavar="NNNNNN", help="their one-time code, six digits")
+        add_code(one)
         one.add_argument("--comment", default="", metavar="TEXT", help="why, at most 200 characters (default: none)")
         one.add_argument("--re-arm", action="store_true", help="one that has HALTED, with the consent it needs of both")
         one.add_argument("--rollout", metavar="ROLLOUT", help="whose bot (default: the only rollout that is open)")
+
+
+def _add_takeover(commands: argparse._SubParsersAction[Parser]) -> None:
+    take = commands.add_parser("takeover", help="have this machine's guard take an account from a machine that is off")
+    take.add_argument("account", metavar="ACCOUNT", help="venue account that the other machine's guard holds")
+    take.add_argument(
+        "--off", required=True, metavar="MACHINE", help="its name: you have made sure that it is switched off"
+    )
+    take.add_argument("--reason", default="", metavar="TEXT", help="why, at most 200 characters (default: none)")
 
 
 def _add_sign_off(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -132,7 +157,7 @@ def _add_sign_off(commands: argparse._SubParsersAction[Parser]) -> None:
         "--by", required=True, metavar="PERSON", help="who signs: an approver of the plan, never the author"
     )
     sign.add_argument("--decision", required=True, choices=("GO", "NO-GO"), help="NO-GO ends the stage")
-    sign.add_argument("--code", metavar="NNNNNN", help="one-time code, six digits (default: asked for, without echo)")
+    add_code(sign)
     sign.add_argument("--evidence", required=True, metavar="PREFIX", help="first six letters of its digest")
     sign.add_argument("--comment", default="", metavar="TEXT", help="at most 2000 characters (default: none)")
 
@@ -143,7 +168,7 @@ def _add_attest(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     attest.add_argument("item", nargs="?", metavar="ITEM", help="an attestation of the plan's checklists")
     attest.add_argument("--by", metavar="NAME", help="who says so: an approver of the plan, never the author")
-    attest.add_argument("--code", metavar="NNNNNN", help="their one-time code, six digits, good for 30 to 60 s")
+    add_code(attest)
     attest.add_argument("--evidence", metavar="FILE", help="what was looked at, 1 to 50000000 bytes; a copy is kept")
     attest.add_argument("--comment", default="", metavar="TEXT", help="at most 2000 characters (default: none)")
     attest.add_argument("--plan", default=REAL_PLAN, metavar="FILE", help=f"rollout plan (default {REAL_PLAN})")
@@ -177,6 +202,7 @@ def _run(options: argparse.Namespace) -> int:
     from tasks.supervise.table import TableDamaged
 
     files = (
+        CodeMissing,
         PlanError,
         CriteriaError,
         ApproversError,
@@ -196,6 +222,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
+    from flows.accounts import wrong_venue
     from flows.stack import down
     from tasks.supervise.client import StackError
 
@@ -207,10 +234,8 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
     from flows.stack import plan_of
 
     plan, plan_file = plan_of(options.plan or _usual_plan(options))
-    if plan.venue != "simulated":
-        faults = f"--faults {options.faults}: " if getattr(options, "faults", None) else ""
-        asked = f"{faults}plan {plan.name}: venue {plan.venue}"
-        return _refuse(f"{asked}; allowed here: simulated (the embedded stack has no other venue)")
+    if (wrong := wrong_venue(folder, plan, options)) is not None:
+        return _refuse(wrong)
     if options.command == "demo":
         options.stage = options.stage or (FULL if options.market == MARKET and not options.faults else FAULT_STAGE)
         for one in _wished(options, plan):
@@ -222,12 +247,10 @@ def _stack_command(folder: StateFolder, options: argparse.Namespace) -> int:
             from flows.demo_command import run_demo
 
             return run_demo(folder, options, plan, plan_file)
-        from flows.stack import from_another_shell, up
+        from flows.stack import say_how_to_begin, up
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a start broken off leaves nothing
-        table = up(folder, plan_file, options.market, say)
-        say("a canary from any shell:")
-        say(f"  {from_another_shell(folder, table, 'canary', plan_file)}")
+        say_how_to_begin(folder, up(folder, plan_file, options.market, say), plan, plan_file, say)
     except StackError as error:
         from tasks.bundle import save_bundle
 
@@ -286,8 +309,15 @@ def _market_wrong(options: argparse.Namespace) -> str | None:
 
 
 def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
-    from flows import status
+    from sqlalchemy.exc import DBAPIError
 
+    from flows import status
+    from tasks.record_engine import without_password
+
+    if options.command == "account":
+        from flows.accounts import add
+
+        return add(folder, options.name, options.venue, options.env)
     if options.command == "code":
         return _code(folder, options)
     if options.command == "plan":
@@ -303,6 +333,8 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
             return _enroll(folder, record, options)
         if options.command in ("resume-request", "resume-confirm"):
             return _release(record, options)
+        if options.command == "takeover":
+            return _take_over(record, options)
         if options.command == "status":
             return status.print_status(folder, record, as_json=options.json)
         if options.command == "verify-record":
@@ -319,27 +351,38 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
         if options.command == "report":
             return status.report(record, options.rollout, as_json=options.json)
         return status.explain(record, options.rollout, as_json=options.json)
+    except DBAPIError as error:  # it could be opened, and is locked or gone since
+        said = f"record {without_password(folder.record_url)}: cannot be used now: {str(error).splitlines()[0]}"
+        print(f"rollout: {said}", file=sys.stderr)
+        return EXIT_FAILED
     finally:
         if record is not None:
             record.close()
 
 
 def _record(folder: StateFolder) -> Record | None:
-    """The record; None where none has been written yet."""
+    """The record; None where none has been written yet. Raises RecordError, and makes none where one was named."""
     if not folder.record.exists() and not os.environ.get("SLIPWAY_RECORD_URL"):
         return None
-    from tasks.record import open_record
+    from tasks.record import RecordError, open_record
+    from tasks.record_engine import sqlite_file
 
+    file = sqlite_file(folder.record_url)
+    if file is not None and not file.exists():
+        raise RecordError(f"record {folder.record_url}: no such file; allowed: the record that a guard writes")
     return open_record(folder.record_url)
 
 
 def _code(folder: StateFolder, options: argparse.Namespace) -> int:
+    from flows.accounts import wrong_venue
     from flows.stack import plan_of
     from gates.approvers import load_approvers
     from gates.stages import under_root
     from tasks.sign_off import demo_code
 
     plan, _ = plan_of(options.plan)
+    if (wrong := wrong_venue(folder, plan, options)) is not None:
+        return _refuse(wrong)
     print(demo_code(folder.seeds, options.name, load_approvers(under_root(plan.approvers)), plan.venue))
     return 0
 
@@ -387,6 +430,15 @@ def _release(record: Record | None, options: argparse.Namespace) -> int:
     try:
         return release(record, wanted)
     except CannotRelease as error:
+        return _refuse(str(error))
+
+
+def _take_over(record: Record | None, options: argparse.Namespace) -> int:
+    from flows.taking_over import CannotTakeOver, take_over
+
+    try:
+        return take_over(record, options.account, options.off, _who(), options.reason)
+    except CannotTakeOver as error:
         return _refuse(str(error))
 
 

@@ -14,8 +14,11 @@ import time
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from uuid import UUID
 
-from prefect import flow, runtime, suspend_flow_run
+import httpx
+from prefect import flow, get_client, runtime, suspend_flow_run
+from prefect.exceptions import PrefectException
 from prefect.input import RunInput
 from pydantic import Field
 
@@ -31,6 +34,8 @@ from tasks.state_folder import StateFolder
 
 EVIDENCE_DEADLINE_S = 600.0
 """How long the flow waits for the evidence that is to be signed before it gives up; a new run asks again."""
+RESUMING = "Resuming"
+"""The name that Prefect gives the state of a suspended run whose form was sent."""
 ENDED = "The stage has ended meanwhile; there is nothing to sign."
 
 
@@ -81,7 +86,7 @@ def _ask(record: Record, stage_run_id: int, gate: str, person: str, link: str, v
             gate,
             record.measurements_latest(stage_run_id),
             link,
-            _evidence_page(stage_run),
+            _evidence_page(record, stage_run),
             refusal,
             next_part=_next_part(stage_run) if gate == "exit" else "",
         )
@@ -98,6 +103,7 @@ def _ask(record: Record, stage_run_id: int, gate: str, person: str, link: str, v
             "code": form.one_time_code.strip(),
             "evidence_prefix": form.evidence.strip(),
             "comment": form.comment,
+            "form_sent_at_s": _sent_at_s(),
         }
         key = f"sign-off-{runtime.flow_run.id}-{asked}"
         try:
@@ -110,6 +116,21 @@ def _ask(record: Record, stage_run_id: int, gate: str, person: str, link: str, v
                 return Completed(name="Signed", message=f"{form.reviewer}: {form.decision.value}. Missing: {missing}.")
             refusal = answer.reason
         asked += 1
+
+
+def _sent_at_s() -> float:
+    """When the person sent the form, wall clock: this process began only then, and on a busy machine takes its time.
+
+    The server's word; now where it cannot be had.
+    """
+    now_s = time.time()
+    try:
+        with get_client(sync_client=True) as client:
+            states = client.read_flow_run_states(UUID(str(runtime.flow_run.id)))
+    except (PrefectException, httpx.HTTPError, ValueError):
+        return now_s
+    sent = [state.timestamp.timestamp() for state in states if state.name == RESUMING]
+    return min(now_s, max(sent, default=now_s))
 
 
 def _askable(record: Record, stage_run_id: int, gate: str, visit: int) -> StageRun | None:
@@ -153,9 +174,9 @@ def _next_part(stage_run: StageRun) -> str:
     )
 
 
-def _evidence_page(stage_run: StageRun) -> str:
+def _evidence_page(record: Record, stage_run: StageRun) -> str:
     """What is signed: the page of the part that was judged, else the stage run's."""
     if stage_run.evidence_dir is None:
         return ""
-    signed = Path(stage_run.evidence_dir) / judged_name(stage_run) / "index.html"
+    signed = Path(stage_run.evidence_dir) / judged_name(record, stage_run) / "index.html"
     return str(signed if signed.exists() else Path(stage_run.evidence_dir) / "index.html")

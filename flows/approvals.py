@@ -16,6 +16,7 @@ from tasks.record import Record
 
 DEPLOYMENT = "approval/person"
 REVIVE_EVERY_S = 15.0
+START_AGAIN_S = 2.0
 DEAD = ("FAILED", "CRASHED", "CANCELLED")
 
 
@@ -33,6 +34,7 @@ class Approvals:
         self._people = load_approvers(under_root(plan.approvers)).people
         self._runs: dict[tuple[str, int, str], UUID] = {}
         self._looked_s = 0.0
+        self._start_again_s = 0.0
         self._stage = plan.stage(record.stage_run(stage_run_id).stage)
 
     def _required(self, gate: str) -> SignOffs:
@@ -46,16 +48,32 @@ class Approvals:
         """How many parts have been begun; 0 before the launch."""
         return len(self._record.parts(self._number))
 
-    def start(self, gate: str) -> None:
-        """Starts an approval for each person who may sign here; at once, so that they get ready side by side."""
-        asked, visit = self._asked(gate), self._visit()
-        if not asked or any((gate, visit, person) in self._runs for person in asked):
-            return
-        with get_client(sync_client=True) as client:
-            for person in asked:
-                self._runs[gate, visit, person] = self._start_one(client, gate, visit, person)
-        self._looked_s = time.monotonic()
+    def start(self, gate: str) -> bool:
+        """Starts an approval for each person who may sign here; at once, so that they get ready side by side.
+
+        Whether everybody is asked by now. A server that is away leaves the rest for the next call: asked at every look,
+        it tries every START_AGAIN_S. Raises what else the server says.
+        """
+        visit = self._visit()
+        asked = [person for person in self._asked(gate) if (gate, visit, person) not in self._runs]
+        if not asked:
+            return True
+        if time.monotonic() < self._start_again_s:
+            return False
+        try:
+            with get_client(sync_client=True) as client:
+                for person in asked:
+                    self._runs[gate, visit, person] = self._start_one(client, gate, visit, person)
+        except httpx.HTTPError as error:
+            if not _is_away(error):
+                raise
+            if not self._start_again_s:  # said once
+                get_run_logger().warning("%s sign-off not asked of everybody yet: %s", gate, type(error).__name__)
+            self._start_again_s = time.monotonic() + START_AGAIN_S
+            return False
+        self._looked_s, self._start_again_s = time.monotonic(), 0.0
         get_run_logger().info("%s sign-off asked of %s", gate, ", ".join(asked))
+        return True
 
     def _asked(self, gate: str) -> list[str]:
         return asked_of(self._required(gate), self._people, self._plan.author)
@@ -106,6 +124,13 @@ class Approvals:
         """Cancels approvals that still wait: the stage has ended. A server that is away costs nothing here."""
         for number in self._runs.values():
             end_approval(str(number))
+
+
+def _is_away(error: httpx.HTTPError) -> bool:
+    """Whether Prefect's server was not there, or too busy to answer: the same again later may go well."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.is_server_error or error.response.status_code == httpx.codes.TOO_MANY_REQUESTS
+    return isinstance(error, httpx.TransportError)
 
 
 def end_approval(flow_run_id: str) -> None:

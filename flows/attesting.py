@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import NamedTuple
 
 from bot.config import load_settings, settings_digest
 from bot.version import code_version
+from flows.asking import asked
+from flows.codes import code_of
 from flows.names import EXIT_FAILED
 from gates.approvers import load_approvers
 from gates.stages import Plan, attested_items, candidate_digest, load_plan, plan_digest, under_root
-from tasks.ask import GuardSilent, ask_guard
+from tasks.account_file import SIMULATED, real_accounts
 from tasks.attestation import Asked, EvidenceUnusable, keep_evidence, lacking
 from tasks.preflight_listed import item_limit
 from tasks.record import Record
 from tasks.record_tables import Rollout
-from tasks.state_folder import StateFolder, read_json
+from tasks.state_folder import StateFolder
 
 
 class CannotAttest(Exception):
@@ -24,7 +25,7 @@ class CannotAttest(Exception):
 
 
 class Spoken(NamedTuple):
-    """What was given on the command line; None where it was not."""
+    """What was given on the command line; None where it was not. `code`: as `code_of` takes it."""
 
     item: str | None
     person: str | None
@@ -51,11 +52,10 @@ def about(folder: StateFolder, plan_path: Path, rollout: Rollout | None, account
         path = Path(rollout.plan_path)
         return About(load_plan(path), path, rollout.account, rollout.candidate, rollout.nonce)
     plan = load_plan(plan_path)
-    if plan.venue == "simulated":
+    if plan.venue == SIMULATED:
         said = f"plan {plan.name} is for the simulated venue, where every rollout is a candidate of its own"
         raise CannotAttest(f"{said}; allowed: --rollout NAME")
-    files = sorted(path.stem for path in folder.accounts.glob("*.json") if not path.name.startswith("."))
-    known = [name for name in files if (read_json(folder.accounts / f"{name}.json") or {}).get("venue") == plan.venue]
+    known = real_accounts(folder.accounts, plan.venue)
     if account is not None and account not in known:
         raise CannotAttest(f"--account {account}; allowed: {', '.join(known) or f'none is set up at {plan.venue}'}")
     settings = settings_digest(load_settings(under_root(plan.settings)))
@@ -69,10 +69,10 @@ def print_asked(record: Record | None, of: About) -> int:
     items = attested_items(of.plan)
     where = f"plan {of.plan.name}, account {of.account or 'not named'}"
     print(f"{where}, candidate {of.candidate[:12]}: {len(items)} to attest")
-    asked = Asked(of.account, of.candidate, items, approvers, of.plan.author)
+    subject = Asked(of.account, of.candidate, items, approvers, of.plan.author)
     open_items = 0
     for item in items:
-        missing = ("missing: nothing was said yet",) if record is None else lacking(asked, item, record)
+        missing = ("missing: nothing was said yet",) if record is None else lacking(subject, item, record)
         open_items += bool(missing)
         print(f"{'-' if missing else '+'} {item.id}: {item.title}")
         print(f"    {item_limit(item)}. {item.why}")
@@ -82,14 +82,16 @@ def print_asked(record: Record | None, of: About) -> int:
 
 
 def attest(folder: StateFolder, record: Record, of: About, spoken: Spoken) -> int:
-    """Keeps a copy of the evidence and asks the guard. Exit code 0 accepted, 1 refused or no guard answered."""
-    given = {"--by": spoken.person, "--code": spoken.code, "--evidence": spoken.evidence}
-    if absent := [name for name, value in given.items() if value in (None, "")]:
-        raise CannotAttest(f"attest {spoken.item}: {', '.join(absent)} not given; allowed: all of {', '.join(given)}")
+    """Keeps a copy of the evidence and asks the guard. Exit code 0 accepted, 1 refused or no guard answered.
+
+    Raises CannotAttest or CodeMissing.
+    """
+    if not spoken.person or spoken.evidence is None:
+        absent = [name for name, value in (("--by", spoken.person), ("--evidence", spoken.evidence)) if not value]
+        raise CannotAttest(f"attest {spoken.item}: {', '.join(absent)} not given; allowed: both --by and --evidence")
     if not of.account:
         files = sorted(path.stem for path in folder.accounts.glob("*.json") if not path.name.startswith("."))
         raise CannotAttest(f"--account: none given; allowed: {', '.join(files) or 'none is set up yet'}")
-    assert spoken.evidence is not None  # noqa: S101 - told to the type checker; it was looked at just now
     try:
         kept = keep_evidence(spoken.evidence, folder.attestations)
     except EvidenceUnusable as error:
@@ -97,7 +99,7 @@ def attest(folder: StateFolder, record: Record, of: About, spoken: Spoken) -> in
     payload = {
         "item": spoken.item,
         "person": spoken.person,
-        "code": spoken.code,
+        "code": code_of(spoken.person, spoken.code),
         "comment": spoken.comment,
         "plan": str(of.plan_path),
         "nonce": of.nonce,
@@ -105,13 +107,8 @@ def attest(folder: StateFolder, record: Record, of: About, spoken: Spoken) -> in
         "sha256": kept.sha256,
         "size_bytes": kept.size_bytes,
     }
-    try:
-        answer = ask_guard(record, of.account, "attest", payload, f"attest-{secrets.token_hex(8)}")
-    except GuardSilent as error:
-        print(f"rollout: {error}; nothing is attested until it has")
-        return EXIT_FAILED
-    if not answer.done:
-        print(f"rollout: refused: {answer.reason}")
+    answer = asked(record, of.account, "attest", payload, "nothing is attested until it has")
+    if answer is None:
         return EXIT_FAILED
     if answer.result.get("candidate") != of.candidate:
         print(f"rollout: attested for candidate {str(answer.result.get('candidate'))[:12]}, not {of.candidate[:12]}")

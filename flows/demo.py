@@ -14,7 +14,7 @@ import httpx
 
 from flows.demo_approvers import DemoApprovers
 from flows.demo_faults import ENDED_BY, begin_plan, clear, end_plan, inject
-from flows.demo_view import VERDICT, View
+from flows.demo_view import View
 from flows.names import EXIT_OF_STEP, FULL, MARKET
 from flows.stack import from_another_shell, up
 from flows.stage_table import stages_of
@@ -234,7 +234,7 @@ class Demo:
             document: dict[str, Any] = {"rollouts": [entry], "endpoints": dict(table.endpoints)}
             print(json.dumps({**document, "took_s": round(took_s, 1)}, indent=2), flush=True)
         else:
-            view.raw(f"{VERDICT[run.step]} after {took_s:.0f} s: {run.rollout}. {self._end_words(run)}")
+            view.raw(f"{view.ended(record, run)} after {took_s:.0f} s: {run.rollout}. {self._end_words(run)}")
         return EXIT_OF_STEP[run.step]
 
     def _end_words(self, run: StageRun) -> str:

@@ -16,8 +16,8 @@ from tasks.sign_off import PREFIX_LENGTH, STEP_S, current_code
 from tasks.state_folder import StateFolder
 
 LOOK_EVERY_S = 0.5
-ON_THE_WAY_S = 20.0
-"""How long a form may take until the guard judges it: the approval's process starts anew for it."""
+ON_THE_WAY_S = 5.0
+"""How long a form may take until the server has it: its code counts as of then."""
 TIMEOUT_S = 5.0
 
 
@@ -75,7 +75,7 @@ class DemoApprovers(threading.Thread):
         served = self._served(person)
         for back in (0, 1):
             step = int(now_s) // STEP_S - back
-            # The code of the step before ends with this step, and has to reach the guard until then.
+            # The code of the step before ends with this step, and has to be with the server until then.
             if back and now_s % STEP_S > STEP_S - ON_THE_WAY_S:
                 continue
             if step not in served:

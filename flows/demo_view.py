@@ -13,11 +13,11 @@ from flows.words import end_sentence, needs, value_words
 from tasks.measured import measured_until_stopped
 from tasks.record import Record
 from tasks.record_tables import MeasurementLatest, StageRun
+from tasks.rollback import end_headline, proven_flat
 
 WIDTH = 80
 SUMMARY_EVERY_S = 10.0
 _COLOUR = {"PASS": "32", "FAIL": "31;1", "UNKNOWN": "33", "INCONCLUSIVE": "33", "GO": "32;1", "NO-GO": "31;1"}
-VERDICT = {"promoted": "PROMOTED", "rolled_back": "ROLLED BACK", "parked": "PARKED FLAT"}
 
 
 class View:
@@ -140,6 +140,10 @@ class View:
         self.raw("")
         for line in as_table(stages_of(record, rollout)):
             self.raw(line)
+
+    def ended(self, record: Record, run: StageRun) -> str:
+        """How it ended, in capitals: flat where that was proven."""
+        return end_headline(run.step, flat=proven_flat(record.rollback_steps(run.id or 0)))
 
     def timeline(self, record: Record, run: StageRun) -> None:
         """How fast it was stopped, counted from the breach, with the proof of every step."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import getpass
-import secrets
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import qrcode
 
+from flows.asking import asked
+from flows.codes import code_of
 from flows.names import EXIT_FAILED
 from gates.approvers import load_approvers
 from gates.stages import Plan, under_root
-from tasks.ask import GuardSilent, ask_guard
 from tasks.enrolment import hand_over, new_seed, uri_of
-from tasks.record import Answer, Record
+from tasks.record import Record
 from tasks.state_folder import StateFolder, read_json
+
+UNDONE = "nobody is enrolled until it has: ask again then"
 
 
 class CannotEnroll(Exception):
@@ -25,7 +26,7 @@ class CannotEnroll(Exception):
 
 
 class Wanted(NamedTuple):
-    """What was given on the command line; None where it was not."""
+    """What was given on the command line; None where it was not. `code`: as `code_of` takes it."""
 
     person: str
     plan: Plan
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
 
 
 def enroll(folder: StateFolder, record: Record | None, wanted: Wanted) -> int:
-    """Exit code 0 done, 1 refused or no guard answered. Raises CannotEnroll."""
+    """Exit code 0 done, 1 refused or no guard answered. Raises CannotEnroll or CodeMissing."""
     approvers = load_approvers(under_root(wanted.plan.approvers))
     names = [one.name for one in approvers.people]
     if wanted.person not in names:
@@ -46,7 +47,10 @@ def enroll(folder: StateFolder, record: Record | None, wanted: Wanted) -> int:
     if record is None:
         raise CannotEnroll(f"enroll {wanted.person}: no guard has written a record yet; allowed: with a guard running")
     if wanted.confirm:
-        return _confirm(record, account, wanted)
+        if not wanted.by:
+            others = [name for name in names if name not in (wanted.person, wanted.plan.author)]
+            raise CannotEnroll(f"--confirm: --by not given; allowed: {', '.join(others)}")
+        return _confirm(record, account, wanted, wanted.by)
     if wanted.by or wanted.code:
         raise CannotEnroll("--by and --code without --confirm; allowed: with it, by one of the others")
     return _enroll(folder, record, account, wanted)
@@ -60,8 +64,8 @@ def account_of(folder: StateFolder, plan: Plan, given: str | None) -> str:
         return str(given)
     if given is None and len(known) == 1:
         return known[0]
-    asked = "none given" if given is None else given
-    raise CannotEnroll(f"--account: {asked}; allowed: {', '.join(known) or f'none is set up at {plan.venue}'}")
+    told = "none given" if given is None else given
+    raise CannotEnroll(f"--account: {told}; allowed: {', '.join(known) or f'none is set up at {plan.venue}'}")
 
 
 def _enroll(folder: StateFolder, record: Record, account: str, wanted: Wanted) -> int:
@@ -69,7 +73,7 @@ def _enroll(folder: StateFolder, record: Record, account: str, wanted: Wanted) -
     handed, digest = hand_over(folder.new_seeds, seed)
     payload = {"person": wanted.person, "plan": str(wanted.plan_path), "seed_sha256": digest, "requested_by": _who()}
     try:
-        answer = _asked(record, account, payload)
+        answer = asked(record, account, "enroll", payload, UNDONE)
     finally:
         handed.unlink(missing_ok=True)  # a request that is served later than we wait for finds nothing, and is refused
     if answer is None:
@@ -78,31 +82,15 @@ def _enroll(folder: StateFolder, record: Record, account: str, wanted: Wanted) -
     return 0
 
 
-def _confirm(record: Record, account: str, wanted: Wanted) -> int:
-    given = {"--by": wanted.by, "--code": wanted.code}
-    if absent := [name for name, value in given.items() if not value]:
-        raise CannotEnroll(f"--confirm: {', '.join(absent)} not given; allowed: both --by and --code")
-    payload = {"person": wanted.person, "plan": str(wanted.plan_path), "by": wanted.by, "code": wanted.code}
-    answer = _asked(record, account, payload)
+def _confirm(record: Record, account: str, wanted: Wanted, by: str) -> int:
+    payload = {"person": wanted.person, "plan": str(wanted.plan_path), "by": by, "code": code_of(by, wanted.code)}
+    answer = asked(record, account, "enroll", payload, UNDONE)
     if answer is None:
         return EXIT_FAILED
     missing = "; ".join(answer.result.get("missing", []))
     then = missing or f"`rollout enroll {wanted.person}` gives a new secret within 24 h"
-    print(f"{wanted.by} confirmed that {wanted.person} is to be enrolled anew: {then}")
+    print(f"{by} confirmed that {wanted.person} is to be enrolled anew: {then}")
     return 0
-
-
-def _asked(record: Record, account: str, payload: Mapping[str, str | None]) -> Answer | None:
-    """The guard's yes; None where it refused or did not answer, which is said."""
-    try:
-        answer = ask_guard(record, account, "enroll", dict(payload), f"enroll-{secrets.token_hex(8)}")
-    except GuardSilent as error:
-        print(f"rollout: {error}; nobody is enrolled until it has: ask again then")
-        return None
-    if not answer.done:
-        print(f"rollout: refused: {answer.reason}")
-        return None
-    return answer
 
 
 def _show(person: str, seed: str) -> None:

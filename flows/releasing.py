@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import NamedTuple
 
+from flows.asking import asked
+from flows.codes import code_of
 from flows.names import EXIT_FAILED
-from tasks.ask import GuardSilent, ask_guard
 from tasks.record import FINAL_STEPS, Record
 from tasks.record_tables import StageRun
 
@@ -18,12 +18,13 @@ class CannotRelease(Exception):
 class Wanted(NamedTuple):
     """What was given on the command line. `request_id` None: it is the first person who asks.
 
-    `stop`: which stop, `*` for all that holds. `rearm`: one that halted, with the consent that this needs of both.
+    `code`: as `code_of` takes it. `stop`: which stop, `*` for all that holds. `rearm`: one that halted, with the
+    consent that this needs of both.
     """
 
     request_id: str | None
     by: str
-    code: str
+    code: str | None
     comment: str
     stop: str
     rearm: bool
@@ -31,29 +32,25 @@ class Wanted(NamedTuple):
 
 
 def release(record: Record | None, wanted: Wanted) -> int:
-    """Exit code 0 done, 1 refused or no guard answered. Raises CannotRelease."""
+    """Exit code 0 done, 1 refused or no guard answered. Raises CannotRelease or CodeMissing."""
     run = _open_run(record, wanted.rollout)
     if record is None:
         return EXIT_FAILED
-    payload = {"person": wanted.by, "code": wanted.code, "comment": wanted.comment, "consent": wanted.rearm}
+    code = code_of(wanted.by, wanted.code)
+    payload = {"person": wanted.by, "code": code, "comment": wanted.comment, "consent": wanted.rearm}
     kind = "release_ask" if wanted.request_id is None else "release_confirm"
     if wanted.request_id is None:
         payload |= {"stop": wanted.stop, "kind": "re-arm" if wanted.rearm else "resume"}
     else:
         payload |= {"request_id": wanted.request_id}
-    try:
-        answer = ask_guard(record, run.account, kind, payload, f"{kind}-{secrets.token_hex(8)}")
-    except GuardSilent as error:
-        print(f"rollout: {error}; nothing is released until it has")
-        return EXIT_FAILED
-    if not answer.done:
-        print(f"rollout: refused: {answer.reason}")
+    answer = asked(record, run.account, kind, payload, "nothing is released until it has")
+    if answer is None:
         return EXIT_FAILED
     where, told = f"{run.rollout}/{run.stage}", answer.result
     if wanted.request_id is None:
         covers = ", ".join(told.get("covers", [])) or "what holds"  # told again, the bot only says that it was
         print(f"{told['request_id']}: {wanted.by} asks to release {covers} of {where}")
-        print(f"another person: rollout resume-confirm {told['request_id']} --by NAME --code NNNNNN")
+        print(f"another person: rollout resume-confirm {told['request_id']} --by NAME")
     else:
         released = ", ".join(told.get("released", [])) or "what it covers"
         print(f"{wanted.by} confirmed {told['request_id']}: {where} released {released}")
@@ -67,5 +64,5 @@ def _open_run(record: Record | None, rollout: str | None) -> StageRun:
     if len(found) == 1:
         return found[0]
     known = ", ".join(run.rollout for run in runs) or "none has a stage that is open"
-    asked = "none given, and several are open" if rollout is None and runs else rollout or "none given"
-    raise CannotRelease(f"--rollout: {asked}; allowed: {known}")
+    named = "none given, and several are open" if rollout is None and runs else rollout or "none given"
+    raise CannotRelease(f"--rollout: {named}; allowed: {known}")

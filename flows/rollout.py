@@ -16,11 +16,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun
 from prefect.flows import Flow
 
-from flows.stage import ASK_TIMEOUT_S, ASK_TRIES, Course, submit_stop, take_through
+from flows.stage import ASK_TRIES, Course, submit_stop, take_through
 from flows.states import Completed, Failed, State
 from flows.words import end_sentence
 from gates.course import Step
 from gates.stages import Plan, PlanError, load_plan
+from tasks.account_file import SIMULATED, real_accounts
 from tasks.ask import Refused, ask_guard, must
 from tasks.names import NameRefused, check_name
 from tasks.record import Record, open_record
@@ -28,6 +29,7 @@ from tasks.resume import CannotResume, continued_run, open_run, resumed, unfinis
 from tasks.simulated_account import open_account, retire_finished
 from tasks.state_folder import REPOSITORY, StateFolder
 
+BEGIN_TIMEOUT_S = 90
 FULL = "full"
 """The deployment that goes through every stage of the plan."""
 
@@ -39,7 +41,8 @@ def stop_what_was_cancelled(flow: Flow[Any, Any], flow_run: FlowRun, state: Stat
     plan = load_plan(plan_path(parameters.get("plan")))
     record = open_record(folder.record_url)
     try:
-        found = open_run(record, folder, str(parameters.get("stage")), plan.name, parameters.get("rollout"))
+        named = parameters.get("rollout"), parameters.get("account")
+        found = open_run(record, folder, str(parameters.get("stage")), plan.name, *named)
         if found is not None:
             submit_stop(record, found)
     finally:
@@ -52,7 +55,8 @@ def rollout(stage: str, plan: str | None = None, rollout: str | None = None, acc
 
     `plan`: path; None is the plan that `rollout up` recorded, else configs/rollout.yaml. `rollout`: a name; None
     continues the newest unfinished one of stage and plan, else makes a new one. A name that is known is resumed as the
-    candidate it is, on its own account: a parked stage begins its next attempt. `account`: None on the simulated venue.
+    candidate it is, on its own account: a parked stage begins its next attempt. `account`: None on the simulated venue,
+    where each rollout gets a new one; anywhere else one that was set up for the stage's env.
     """
     folder = StateFolder.here()
     path = plan_path(plan)
@@ -64,7 +68,7 @@ def rollout(stage: str, plan: str | None = None, rollout: str | None = None, acc
     try:
         if stage != FULL:
             return _run_stage(record, folder, path, loaded, stage, rollout, account)
-        name = rollout or unfinished_rollout(record, folder, loaded.name) or _new_name(stage)
+        name = rollout or unfinished_rollout(record, folder, loaded.name, account) or _new_name(stage)
         ended: State = Completed(name="Nothing", message="Every stage has passed already.")
         for one in [one.id for one in loaded.stages]:
             if _has_passed(record, name, one):
@@ -122,16 +126,16 @@ class _Beginning:
         self.record, self.folder, self.path, self.plan = record, folder, path, plan
 
 
-@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=ASK_TIMEOUT_S, cache_policy=NO_CACHE)
+@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=BEGIN_TIMEOUT_S, cache_policy=NO_CACHE)
 def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None) -> int:
     """Continues the unfinished stage run or asks the guard for a new one; returns its number."""
     record, plan = what.record, what.plan
-    found = continued_run(record, what.folder, stage, plan.name, rollout)
+    found = continued_run(record, what.folder, stage, plan.name, rollout, account)
     if found is not None and found.id is not None:
         get_run_logger().info("continuing %s/%s, which is at %s", found.rollout, found.stage, found.step)
         return found.id
     name = rollout or _new_name(stage)
-    simulated = plan.venue == "simulated"
+    simulated = plan.venue == SIMULATED
     known_as = resumed(record, what.folder, name, account)
     if known_as is not None:
         account, nonce = known_as
@@ -141,7 +145,7 @@ def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None
         retire_finished(what.folder, record)
         account = open_account(what.folder, name)
     if account is None:
-        known = ", ".join(sorted(path.stem for path in what.folder.accounts.glob("*.json"))) or "none is set up"
+        known = ", ".join(real_accounts(what.folder.accounts, plan.venue)) or "none is set up (`rollout account add`)"
         raise Refused(f"account: none given; plan {plan.name} trades on {plan.venue}, allowed: {known}")
     payload = {
         "rollout": name,

@@ -9,12 +9,13 @@ from pathlib import Path
 from gates.approvers import Approvers, load_approvers
 from gates.lint import lint_plan
 from gates.stages import Plan, PlanError, load_plan, under_root
+from tasks.account_file import SIMULATED, real_accounts
 from tasks.notify import check_webhook
 from tasks.sign_off import Seeds, enroll_demo
 from tasks.state_folder import REPOSITORY, StateFolder
 from tasks.supervise.client import bring_up, take_down
 from tasks.supervise.found import table_of_what_runs
-from tasks.supervise.specs import prefect_environment
+from tasks.supervise.specs import NO_MARKET, prefect_environment
 from tasks.supervise.table import Table
 
 Say = Callable[[str], None]
@@ -28,6 +29,7 @@ def up(folder: StateFolder, plan_file: Path, market: str, say: Say) -> Table:
     """
     check_webhook()
     plan = load_plan(plan_file)
+    market = market if plan.venue == SIMULATED else NO_MARKET
     _refuse_faults(plan_file)
     Seeds(folder.seeds).read()
     people = load_approvers(under_root(plan.approvers))
@@ -49,12 +51,27 @@ def _prepare(
     if was_up and table.plan != str(plan_file):
         say(f"it recorded the plan {table.plan}; `rollout down` first to record another")
     say(f"Prefect UI {table.endpoints['prefect_ui']}")
-    say(f"Prometheus {table.endpoints['prometheus']}, venue {table.endpoints['venue_rest_url']} ({table.market})")
+    own = table.endpoints.get("venue_rest_url")
+    say(f"Prometheus {table.endpoints['prometheus']}, venue {f'{own} ({table.market})' if own else plan.venue}")
     _deploy(folder, table.endpoints["prefect_api"], say)
-    if plan.venue == "simulated" and people.demo:
+    if plan.venue == SIMULATED and people.demo:
         new = enroll_demo(folder.seeds, people, plan.venue)
         names = ", ".join(f"{one.name} ({', '.join(one.roles)})" for one in people.people)
         say(f"demo approvers {'enrolled' if new else 'are enrolled'}: {names}")
+
+
+def say_how_to_begin(folder: StateFolder, table: Table, plan: Plan, plan_file: Path, say: Say) -> None:
+    """The line that begins a rollout of that plan from any shell; or what has to be set up before."""
+    if plan.venue == SIMULATED:
+        say("a canary from any shell:")
+        say(f"  {from_another_shell(folder, table, 'canary', plan_file)}")
+        return
+    for stage in (one for one in plan.stages if one.available):
+        for account in real_accounts(folder.accounts, plan.venue, None if plan.keyless(stage) else stage.env):
+            say(f"{stage.id} on {account}, from any shell:")
+            say(f"  {from_another_shell(folder, table, stage.id, plan_file, account)}")
+            return
+    say(f"no account is set up at {plan.venue}; allowed: `rollout account add NAME --env testnet`")
 
 
 def _refuse_faults(plan_file: Path) -> None:
@@ -82,8 +99,8 @@ def down(folder: StateFolder, who: str, say: Say) -> bool:
     return clean
 
 
-def from_another_shell(folder: StateFolder, table: Table, stage: str, plan_file: Path) -> str:
-    """The exact line that starts the same run from another shell."""
+def from_another_shell(folder: StateFolder, table: Table, stage: str, plan_file: Path, account: str = "") -> str:
+    """The exact line that starts the same run from another shell. `account`: where it is no new one."""
     settings = {
         "PREFECT_API_URL": table.endpoints["prefect_api"],
         "PREFECT_HOME": str(folder.prefect),
@@ -92,6 +109,8 @@ def from_another_shell(folder: StateFolder, table: Table, stage: str, plan_file:
     words += [shlex.quote(str(REPOSITORY / ".venv/bin/prefect")), "deployment", "run", f"rollout/{stage}"]
     if table.plan != str(plan_file):
         words += ["--param", shlex.quote(f"plan={plan_file}")]
+    if account:
+        words += ["--param", f"account={account}"]
     return " ".join(words)
 
 

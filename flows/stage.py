@@ -14,18 +14,17 @@ from flows.approvals import Approvals
 from flows.shown import Board, cancel_asked
 from gates.course import FINAL, Step
 from gates.stages import Plan
-from tasks.ask import GuardSilent, Refused, ask_guard
+from tasks.ask import GuardSilent, Refused, RefusedForNow, ask_guard
 from tasks.record import Record
 from tasks.record_engine import is_away
 from tasks.record_tables import StageRun
 
 LOOK_EVERY_S = 0.25
 ASK_TRIES = 3
-ASK_TIMEOUT_S = 90
 AWAY_AGAIN_S = 1.0
-PROMOTE_AGAIN_S = 1.0
-PROMOTE_AGAIN_MAX_S = 30.0
-"""A refused promotion is asked again after this long, at first and at most."""
+ASK_AGAIN_S = 1.0
+ASK_AGAIN_MAX_S = 30.0
+"""What is refused for now is asked again after this long, at first and at most."""
 ASK_EXIT_EARLY_S = 10.0
 """Exit sign-offs are started this long before the watch ends: an approval takes some seconds until it can ask."""
 
@@ -52,13 +51,13 @@ class Course:
         time.sleep(LOOK_EVERY_S)
 
     def ask(self, kind: str, at: Step) -> None:
-        """Asks for the next step. Refused although the stage still stands at `at`: Refused, to be tried again."""
+        """Asks for the next step. Raises Refused where the stage still stands at `at`, and RefusedForNow."""
         key = (
             f"{kind}-{self.number}-{secrets.token_hex(4)}"  # new each time: what is missing may be there a moment later
         )
         answer = ask_guard(self.record, self.run().account, kind, {"stage_run_id": self.number}, key)
         if not answer.done and self.step() is at:
-            raise Refused(answer.reason)
+            raise (RefusedForNow if answer.for_now else Refused)(answer.reason)
         get_run_logger().info("%s: %s", kind, "done" if answer.done else answer.reason)
 
 
@@ -98,11 +97,12 @@ def preflight(course: Course) -> None:
 @task(cache_policy=NO_CACHE, task_run_name="{gate} sign-off")
 def sign_off(course: Course, gate: str, waiting_in: Step) -> None:
     """Asks everybody who may sign, and waits until enough have signed or the stage has left this gate."""
-    course.approvals.start(gate)
     course.board.show_evidence(gate)
     logger = get_run_logger()
     told: tuple[str, ...] | None = None
+    asked = False
     while course.step() is waiting_in:
+        asked = asked or course.approvals.start(gate)
         quorum = course.approvals.quorum(gate)
         if quorum.missing != told:
             told = quorum.missing
@@ -114,10 +114,10 @@ def sign_off(course: Course, gate: str, waiting_in: Step) -> None:
         course.pause()
 
 
-@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=ASK_TIMEOUT_S, cache_policy=NO_CACHE)
+@task(retries=ASK_TRIES, retry_delay_seconds=2, cache_policy=NO_CACHE)
 def launch(course: Course) -> None:
-    """Asks the guard to launch. It checks the sign-offs again itself."""
-    course.ask("launch", Step.READY)
+    """Asks the guard to launch, again where it refuses for now. It checks the sign-offs again itself."""
+    _ask_until_done(course, "launch", Step.READY, RefusedForNow)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="watch")
@@ -131,32 +131,38 @@ def watch(course: Course) -> None:
         course.pause()
 
 
-@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=ASK_TIMEOUT_S, cache_policy=NO_CACHE)
+@task(retries=ASK_TRIES, retry_delay_seconds=2, cache_policy=NO_CACHE)
 def judge(course: Course) -> None:
-    """Asks the guard for the verdict over the watch."""
-    course.ask("judge", Step.WATCHED)
+    """Asks the guard for the verdict over the watch, again where it refuses for now."""
+    _ask_until_done(course, "judge", Step.WATCHED, RefusedForNow)
     course.board.show_criteria(now=True)
 
 
 @task(cache_policy=NO_CACHE)
 def promote(course: Course) -> None:
-    """Asks the guard to promote until it does or the stage ends. It checks everything again itself, as of that moment.
+    """Asks the guard to promote until it does or the stage ends, whatever it refuses for: people may put that right. It
+    checks everything again itself, as of that moment."""
+    _ask_until_done(course, "promote", Step.JUDGED, Refused)
 
-    What it cannot see just now it refuses by name: that may be there a moment later. People who stay away end the stage
-    by the guard's own clock, so this ends too.
+
+def _ask_until_done(course: Course, kind: str, at: Step, again: type[Refused]) -> None:
+    """Asks until the stage stands at `at` no more. Raises a refusal that is none of `again`.
+
+    What the guard cannot see just now may be there a moment later. A step that nobody could ask for in time ends the
+    stage by the guard's own clock, so this ends too.
     """
-    told, wait_s = "", PROMOTE_AGAIN_S
-    while course.step() is Step.JUDGED:
+    told, wait_s = "", ASK_AGAIN_S
+    while course.step() is at:
         try:
-            course.ask("promote", Step.JUDGED)
-        except (Refused, GuardSilent) as refusal:
+            course.ask(kind, at)
+        except (again, GuardSilent) as refusal:
             if str(refusal) != told:
-                get_run_logger().warning("not promoted yet: %s", refusal)
+                get_run_logger().warning("%s refused for now: %s", kind, refusal)
             told = str(refusal)
             until = time.monotonic() + wait_s
-            while course.step() is Step.JUDGED and time.monotonic() < until:
+            while course.step() is at and time.monotonic() < until:
                 course.pause()
-            wait_s = min(2 * wait_s, PROMOTE_AGAIN_MAX_S)
+            wait_s = min(2 * wait_s, ASK_AGAIN_MAX_S)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="close flat")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,22 @@ from typing import TYPE_CHECKING, Any
 from flows.names import EXIT_FAILED
 from flows.plan_view import wrapped
 from flows.stage_table import as_table, stages_of
-from flows.words import end_sentence, needs
+from flows.words import end_sentence, needs, stands
+from tasks.account_file import SIMULATED
 from tasks.record import FINAL_STEPS, Record, iso
-from tasks.record_tables import MeasurementLatest, Rollout, StageRun, utc_now
-from tasks.rollback import proven_in_words
+from tasks.record_tables import MeasurementLatest, RollbackStep, Rollout, StageRun, utc_now
+from tasks.rollback import SAID_BY, STEPS, proven_in_words
 from tasks.state_folder import StateFolder
-from tasks.supervise.found import table_of_what_runs
+from tasks.supervise.found import table_as_it_is, table_of_what_runs
 from tasks.supervise.table import Table, read_table
 
 if TYPE_CHECKING:
     from gates.stages import Plan
 
 ROLLOUTS_SHOWN = 20
+CLOSING_STEPS = ("rolling_back", "rollback_failed")
+PROOF_WITHIN_S = 90.0
+"""How long `stop` waits for a stage's proof."""
 
 
 def status_document(folder: StateFolder, record: Record | None) -> dict[str, Any]:
@@ -139,30 +144,75 @@ def newest(record: Record, name: str | None) -> StageRun | None:
 
 
 def stop(folder: StateFolder, record: Record, name: str | None, who: str, reason: str) -> int:
-    """Ends the named rollout (or every open one) through its guard; waits for the proof."""
+    """Ends the named rollout (or every open one) through its guard; waits for the proof.
+
+    A stage of an account whose file is away is told to its guard where that lives: it read the file when it began.
+    Where none does, nothing is proven of it, unless its venue was ours and is gone with the file.
+    """
     runs = [run for run in record.stage_runs(rollout=name) if run.step not in FINAL_STEPS]
-    runs = [run for run in runs if (folder.accounts / f"{run.account}.json").exists()]
-    if not runs:
+    reachable = [run for run in runs if (folder.accounts / f"{run.account}.json").exists()]
+    away = [run for run in runs if run not in reachable and _venue_of(record, run) != SIMULATED]
+    asked = [*reachable, *(run for run in away if _guard_lives(folder, run.account))]
+    unknown = [run for run in away if run not in asked]
+    for run in away:
+        known = "nobody knows what is open there" if run in unknown else "its guard is told all the same"
+        print(f"{run.rollout}/{run.stage}: account {run.account} has no file: {known}")
+    if not asked and not unknown:
         print("nothing to stop: no stage is open" + (f" in rollout {name}" if name else ""))
         return 0
-    for run in runs:
+    requests = []
+    for run in asked:
         payload = {"stage_run_id": run.id, "who": who, "reason": reason}
-        record.submit(run.account, "stop", payload, f"stop-{run.id}-{time.time_ns()}")
+        requests.append(record.submit(run.account, "stop", payload, f"stop-{run.id}-{time.time_ns()}"))
         print(f"{run.rollout}/{run.stage}: told the guard to stop; waiting for the proof")
-    return max(_await_end(record, run) for run in runs)
+    ended = [_await_end(folder, record, run, request) for run, request in zip(asked, requests, strict=True)]
+    return max([EXIT_FAILED] * bool(unknown) + ended)
 
 
-def _await_end(record: Record, run: StageRun, deadline_s: float = 90.0) -> int:
-    end = time.monotonic() + deadline_s
+def _venue_of(record: Record, run: StageRun) -> str:
+    """As the plan said when it began; empty where the chain does not tell."""
+    return str((record.plan_begun(run) or {}).get("venue", ""))
+
+
+def _await_end(folder: StateFolder, record: Record, run: StageRun, request: int) -> int:
+    """`request`: the number of the stop in the inbox. The proof counts, not the result and evidence after it."""
+    end, shown = time.monotonic() + PROOF_WITHIN_S, False
     while time.monotonic() < end:
         now = record.stage_run(run.id or 0)
+        rows = record.rollback_steps(run.id or 0)
         if now.step in FINAL_STEPS:
-            proven = proven_in_words(record.rollback_steps(run.id or 0))
-            print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; {proven}")
+            print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; {proven_in_words(rows)}")
             return 0
+        if not shown and _is_proven(now, rows):
+            shown = True
+            print(f"{now.rollout}/{now.stage}: {proven_in_words(rows)}; its result and its evidence follow")
         time.sleep(0.2)
-    print(f"{run.rollout}/{run.stage}: NOT proven within {deadline_s:.0f} s; the guard keeps trying")
+    if shown:
+        print(f"{run.rollout}/{run.stage}: proven, but not ended within {PROOF_WITHIN_S:g} s: its result is still open")
+        return 0
+    tries = _who_tries(folder, record, run, request)
+    print(f"{run.rollout}/{run.stage}: NOT proven within {PROOF_WITHIN_S:g} s; {tries}")
     return EXIT_FAILED
+
+
+def _is_proven(run: StageRun, rows: Sequence[RollbackStep]) -> bool:
+    """Whether a closing has proven, by more than a person's word, that nothing of this stage trades any more."""
+    proven = {row.name for row in rows if row.state == "verified" and SAID_BY not in row.proof}
+    return run.step in CLOSING_STEPS and proven.issuperset(STEPS[:4])
+
+
+def _who_tries(folder: StateFolder, record: Record, run: StageRun, request: int) -> str:
+    """Whether anybody goes on stopping it, in words."""
+    if not _guard_lives(folder, run.account):
+        return f"no guard of account {run.account} lives: nobody tries; use `rollout down`"
+    answer = record.answer(request)
+    return "the guard keeps trying" if answer is None or answer.done else f"the guard refused: {answer.reason}"
+
+
+def _guard_lives(folder: StateFolder, account: str) -> bool:
+    """By the stack's table, or by its command line where the table does not know it: a stack may have lost its own."""
+    rows = [table.row(f"guard-{account}") for table in (table_as_it_is(folder), table_of_what_runs(folder)) if table]
+    return any(row.identity.is_alive() for row in rows if row is not None)
 
 
 def report(record: Record, name: str | None, *, as_json: bool) -> int:
@@ -177,7 +227,7 @@ def report(record: Record, name: str | None, *, as_json: bool) -> int:
     _print_wrapped(f"rollout {run.rollout}, candidate {run.candidate[:12]}, account {run.account}")
     print("\n".join(as_table(rows)))
     ended = end_sentence(run) if run.step in FINAL_STEPS else ""
-    _print_wrapped(f"{run.stage} is {run.step.replace('_', ' ')}. {ended}".rstrip())
+    _print_wrapped(f"{run.stage} is {stands(run.step)}. {ended}".rstrip())
     _print_wrapped(f"Evidence  {run.evidence_dir or 'none yet'}")
     return 0
 
@@ -221,7 +271,7 @@ def against(record: Record, run: StageRun) -> list[dict[str, Any]]:
 def explanation(record: Record, run: StageRun) -> list[str]:
     plan = _plan_of(run)
     part = "" if plan is None else plan.stage(run.stage).part_name(run.part)
-    where = f"{run.rollout}/{run.stage} is {run.step.replace('_', ' ')}{f' in part {part}' if part else ''}."
+    where = f"{run.rollout}/{run.stage} is {stands(run.step)}{f' in part {part}' if part else ''}."
     if run.step in FINAL_STEPS:
         return [where, end_sentence(run)]
     lines = [where]
@@ -239,8 +289,10 @@ def explanation(record: Record, run: StageRun) -> list[str]:
     if run.step in ("ready", "judged"):
         lines.append(f"Waiting for {_missing(record, run)}.")
     if run.step in ("rolling_back", "rollback_failed"):
-        open_steps = [step.name for step in record.rollback_steps(run.id or 0) if step.verified_at is None]
-        lines.append(f"Being closed; not yet proven: {', '.join(open_steps) or 'nothing'}.")
+        open_steps = [
+            step.name for step in record.rollback_steps(run.id or 0) if step.state not in ("verified", "skipped")
+        ]
+        lines.append(f"Not yet proven: {', '.join(open_steps) or 'nothing'}.")
     return lines
 
 

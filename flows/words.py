@@ -6,11 +6,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.record_tables import MeasurementLatest, RollbackStep, SignOff, StageRun
+from tasks.rollback import end_headline, proven_flat
 
 WHAT_WILL_HAPPEN = {
     "entry": "After GO by everybody asked, the bot is launched under a grant with this stage's limits.",
     "exit": "After GO by everybody asked, the candidate is promoted; the stage is closed flat with proof.",
 }
+
+STANDS = {
+    "preflight": "in preflight",
+    "launching": "being launched",
+    "warm_up": "warming up",
+    "drills": "being drilled",
+    "watch": "being watched",
+    "watched": "watched to the end",
+    "promoting": "being promoted",
+    "rolling_back": "being closed",
+    "rollback_failed": "not proven closed",
+}
+"""Where a stage run stands, after `is`; the other steps are words that fit there themselves."""
+
+
+def stands(step: str) -> str:
+    """The end of a sentence: `canary is …`."""
+    return STANDS.get(step, step.replace("_", " "))
 
 
 def value_words(measurement: MeasurementLatest) -> str:
@@ -139,8 +158,7 @@ def evidence_note(stage_run: StageRun, gate: str, digest: str) -> str:
 
 def decision_note(stage_run: StageRun, steps: Sequence[RollbackStep]) -> str:
     """The markdown artifact that says how the stage ended, with the number that decided and every step's proof."""
-    word = {"promoted": "PROMOTED", "rolled_back": "ROLLED BACK", "parked": "PARKED FLAT"}
-    lines = [f"# {word.get(stage_run.step, stage_run.step)}: {stage_run.stage} of {stage_run.rollout}"]
+    lines = [f"# {end_headline(stage_run.step, flat=proven_flat(steps))}: {stage_run.stage} of {stage_run.rollout}"]
     lines.append(end_sentence(stage_run))
     if steps:
         lines += ["## How it was closed", markdown_table(step_rows(steps))]

@@ -39,14 +39,29 @@ def blind_ms(criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, 
     `seen` oldest first, with the last of each criterion before `from_ms` where there is one. Where two are blind at the
     same time it counts once. Criteria with a window are left out: one gap makes them UNKNOWN for long after it is over.
     """
-    spans: list[tuple[int, int]] = []
-    told = list(seen)
+    spans = _spans(criteria, seen, from_ms, until_ms)
+    return _length((span for own in spans.values() for span in own), from_ms, until_ms)
+
+
+def blindest(criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int) -> tuple[str, int]:
+    """Which criterion was unseen the longest, and for how many ms: where people look first. ("", 0) where none was."""
+    spans = _spans(criteria, seen, from_ms, until_ms)
+    own = [(_length(one, from_ms, until_ms), name) for name, one in spans.items()]
+    longest_ms, name = max(own, default=(0, ""), key=lambda one: one[0])
+    return (name, longest_ms) if longest_ms else ("", 0)
+
+
+def _spans(
+    criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int
+) -> dict[str, list[tuple[int, int]]]:
+    """From and to, ms, of each criterion that counts."""
+    told, spans = list(seen), dict[str, list[tuple[int, int]]]()
     for criterion in criteria:
         if criterion.phase == "guard" and criterion.severity == "critical" and not criterion.windowed:
             own = [one for one in told if one.criterion_id == criterion.id]
             kept_within_ms = max(KEPT_WITHIN_MS, MINUTE_MS + round(2000 * criterion.every_s))
-            spans += _unseen(own, from_ms, until_ms, kept_within_ms)
-    return _length(spans, from_ms, until_ms)
+            spans[criterion.id] = _unseen(own, from_ms, until_ms, kept_within_ms)
+    return spans
 
 
 def _unseen(seen: Sequence[Seen], from_ms: int, until_ms: int, kept_within_ms: int) -> list[tuple[int, int]]:
@@ -77,8 +92,10 @@ def _length(spans: Iterable[tuple[int, int]], from_ms: int, until_ms: int) -> in
     return total
 
 
-def decide_watched(unseen_ms: int, lasts_s: float, share: Decimal, prolonged_s: float, at_ms: int) -> Decision:
-    """What follows at the end of a watch of `lasts_s` of which `unseen_ms` were not seen.
+def decide_watched(
+    unseen_ms: int, lasts_s: float, share: Decimal, prolonged_s: float, at_ms: int, longest: tuple[str, int] = ("", 0)
+) -> Decision:
+    """What follows at the end of a watch of `lasts_s` of which `unseen_ms` were not seen; `longest`: see `blindest`.
 
     CONTINUE where nothing is missing. PROLONG the first time, by what is missing and at most by `share` of the watch:
     `value` is by how many seconds. Once it has been prolonged (by `prolonged_s`, for whatever reason), PARK where more
@@ -90,6 +107,8 @@ def decide_watched(unseen_ms: int, lasts_s: float, share: Decimal, prolonged_s: 
     if unseen_ms < LEAST_MS or (prolonged_s > 0 and unseen_s <= allowed_s):
         return CONTINUE
     sentence = f"{plain(shown)} s of the watch were not seen"
+    if longest[0]:
+        sentence += f" (the longest: {longest[0]}, {plain(round(Decimal(longest[1]) / 1000, 3))} s)"
     if prolonged_s <= 0:
         by_s = round(Decimal(min(unseen_s, allowed_s)), 3)
         return Decision(Action.PROLONG, None, BLIND, by_s, limit, (), at_ms, sentence)

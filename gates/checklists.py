@@ -36,6 +36,7 @@ ALWAYS: Final[Mapping[str, str]] = {
     "preflight_symbols": "Every symbol trades, and its filters are known.",
     "preflight_no_orders": "No order of anybody stands on the account.",
     "preflight_flat": "The account is flat.",
+    "preflight_loss_room": "What the account lost in its earlier runs leaves the next one room.",
     "preflight_prometheus": "Prometheus is ready and new enough.",
     "preflight_scraping": "Prometheus scrapes the guard.",
     "preflight_disk": "There is room on the disk.",
@@ -132,7 +133,7 @@ class Checklist(NamedTuple):
 
     items: tuple[Item, ...] = ()
     not_yet: tuple[NotYet, ...] = ()
-    files: tuple[Path, ...] = ()
+    files: tuple[YamlFile, ...] = ()
 
     @property
     def attestations(self) -> tuple[Item, ...]:
@@ -158,7 +159,7 @@ def load_checklist(path: Path) -> Checklist:
                 raise CriteriaError(f"{file.path}:{line}: unknown check {one.check!r}; allowed: {allowed}")
             items[one.id] = one
     not_yet = tuple(one for _, whole in chain for one in whole.not_yet_measurable)
-    return Checklist(tuple(items.values()), not_yet, tuple(file.path for file, _ in chain))
+    return Checklist(tuple(items.values()), not_yet, tuple(file for file, _ in chain))
 
 
 def is_checklist(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gates.bands import EVERYTHING, INFINITY, Band, Interval, meet, rest
-from gates.yaml_file import Including, with_included
+from gates.yaml_file import Including, YamlFile, with_included
 
 Fault = Literal["candidate", "environment", "people"]
 """Why something ended. Only `candidate` burns the digest."""
@@ -179,7 +179,7 @@ def load_criteria(path: Path, overrides: Overrides | None = None) -> tuple[Crite
     Raises CriteriaError with one line: file, line, the thing, its value, what is allowed.
     """
     criteria: dict[str, Criterion] = {}
-    for file, whole in with_included(path, CriteriaFile, CriteriaError):
+    for file, whole in files_of(path):
         for at, one in enumerate(whole.criteria):
             if one.id in criteria:
                 line = file.line(("criteria", at, "id"))
@@ -194,16 +194,14 @@ def load_criteria(path: Path, overrides: Overrides | None = None) -> tuple[Crite
     return tuple(overridden(one, {**for_all, **given.get(one.id, {})}, path) for one in criteria.values())
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
+def files_of(path: Path) -> list[tuple[YamlFile, CriteriaFile]]:
     """The file and those it includes, the innermost first, for whoever looks at files. Raises CriteriaError."""
-    return tuple(file.path for file, _ in with_included(path, CriteriaFile, CriteriaError))
+    return with_included(path, CriteriaFile, CriteriaError)
 
 
 def not_yet_measurable(path: Path) -> tuple[NotYet, ...]:
     """What the file and those it includes name as not measurable yet, in order. Raises CriteriaError."""
-    return tuple(
-        one for _, whole in with_included(path, CriteriaFile, CriteriaError) for one in whole.not_yet_measurable
-    )
+    return tuple(one for _, whole in files_of(path) for one in whole.not_yet_measurable)
 
 
 def overridden(criterion: Criterion, changes: Mapping[str, Any], path: Path) -> Criterion:

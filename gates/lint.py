@@ -18,7 +18,7 @@ from bot.config import load_settings
 from bot.metrics import CATALOGUE, PIPELINE, TARGET_LABELS, Metric, exposed_names
 from bot.stores.sqlite import SCHEMA
 from gates import promql
-from gates.approvers import can_ever_sign_off, load_approvers
+from gates.approvers import Person, can_ever_sign_off, load_approvers
 from gates.checklists import ChecklistFile, Item, is_checklist, load_checklist
 from gates.criteria import CriteriaError, CriteriaFile, Criterion, files_of, load_criteria
 from gates.judge import Cause
@@ -55,14 +55,13 @@ def lint_file(path: Path) -> list[str]:
         load_checklist(path)  # an item has nothing that its own schema does not see
         return []
     load_criteria(path)
-    return [fault for each in files_of(path) for fault in _own_faults(each)]
+    return [fault for file, whole in files_of(path) for fault in _own_faults(file, whole)]
 
 
-def _own_faults(path: Path) -> list[str]:
-    file = YamlFile(path, CriteriaError)
+def _own_faults(file: YamlFile, whole: CriteriaFile) -> list[str]:
     return [
-        f"{path}:{file.line(('criteria', at, key))}: {criterion.id}.{key}: {said}"
-        for at, criterion in enumerate(file.read(CriteriaFile).criteria)
+        f"{file.path}:{file.line(('criteria', at, key))}: {criterion.id}.{key}: {said}"
+        for at, criterion in enumerate(whole.criteria)
         for key, said in criterion_faults(criterion)
     ]
 
@@ -70,15 +69,15 @@ def _own_faults(path: Path) -> list[str]:
 def lint_not_yet(path: Path) -> list[str]:
     """What the file, and the one it includes, name as not measurable yet: each one line. Raises CriteriaError."""
     if is_checklist(path):
-        return [line for each in load_checklist(path).files for line in _own_not_yet(each, ChecklistFile)]
-    return [line for each in files_of(path) for line in _own_not_yet(each, CriteriaFile)]
+        return [line for file in load_checklist(path).files for line in _own_not_yet(file, file.read(ChecklistFile))]
+    return [line for file, whole in files_of(path) for line in _own_not_yet(file, whole)]
 
 
-def _own_not_yet(path: Path, schema: type[ChecklistFile | CriteriaFile]) -> list[str]:
-    file = YamlFile(path, CriteriaError)
+def _own_not_yet(file: YamlFile, whole: ChecklistFile | CriteriaFile) -> list[str]:
+    lines = [file.line(("not_yet_measurable", at, "id")) for at in range(len(whole.not_yet_measurable))]
     return [
-        f"{path}:{file.line(('not_yet_measurable', at, 'id'))}: {one.id} ({one.limit}): not yet measurable: {one.needs}"
-        for at, one in enumerate(file.read(schema).not_yet_measurable)
+        f"{file.path}:{line}: {one.id} ({one.limit}): not yet measurable: {one.needs}"
+        for line, one in zip(lines, whole.not_yet_measurable, strict=True)
     ]
 
 
@@ -90,6 +89,7 @@ def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
     plan = load_plan(path)
     plan_digest(plan, root)
     load_settings(under_root(plan.settings, root))
+    people = load_approvers(under_root(plan.approvers, root)).people
     file = YamlFile(path, CriteriaError)
     sources = (*criteria_files(plan), *checklist_files(plan))
     faults = [fault for source in sources for fault in lint_file(under_root(source, root))]
@@ -97,7 +97,8 @@ def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
         for item in checklist_of(stage, root).items:
             where = file.line(("stages", at, "checklist"))
             faults += [
-                f"{path}:{where}: stage {stage.id}: {item.id}: {said}" for said in _item_faults(plan, stage, item, root)
+                f"{path}:{where}: stage {stage.id}: {item.id}: {said}"
+                for said in _item_faults(plan, stage, item, people)
             ]
         for number, part in enumerate(each_part(stage)):
             named = f"stage {stage.id}" + (f", part {stage.part_name(number)}" if stage.parts else "")
@@ -108,7 +109,7 @@ def lint_plan(path: Path, root: Path = ROOT) -> list[str]:
                     faults.append(f"{path}:{line}: {named}: {criterion.id}.{key}: {said}")
             where = file.line(("stages", at))
             faults += [f"{path}:{where}: {named}: {said}" for said in _drill_faults(part, criteria)]
-            faults += [f"{path}:{where}: {named}: {said}" for said in _sign_off_faults(plan, part, root)]
+            faults += [f"{path}:{where}: {named}: {said}" for said in _sign_off_faults(plan, part, people)]
     return faults
 
 
@@ -277,7 +278,7 @@ def _check_faults(criterion: Criterion) -> Iterator[Fault]:
         yield "unit", f"{criterion.unit} for check {criterion.check}; allowed: {found.unit}"
 
 
-def _item_faults(plan: Plan, stage: Stage, item: Item, root: Path) -> Iterator[str]:
+def _item_faults(plan: Plan, stage: Stage, item: Item, people: Sequence[Person]) -> Iterator[str]:
     """An item that nobody could ever fulfil keeps the stage from starting for ever."""
     if item.drill is not None:
         before = {one.id: one for one in plan.stages if one.id in plan.before(stage.id)}
@@ -286,14 +287,12 @@ def _item_faults(plan: Plan, stage: Stage, item: Item, root: Path) -> Iterator[s
         elif item.drill.name not in {one.name for part in each_part(before[item.drill.stage]) for one in part.drills}:
             yield f"drill.name {item.drill.name!r}; allowed: a drill that stage {item.drill.stage} of the plan makes"
     if item.attestation is not None:
-        people = load_approvers(under_root(plan.approvers, root)).people
         missing = can_ever_sign_off(item.attestation.by, people, plan.author).missing
         if missing:
             yield f"attestation.by can never be complete: {plan.approvers} lacks {', '.join(missing)}"
 
 
-def _sign_off_faults(plan: Plan, stage: Stage, root: Path) -> Iterator[str]:
-    people = load_approvers(under_root(plan.approvers, root)).people
+def _sign_off_faults(plan: Plan, stage: Stage, people: Sequence[Person]) -> Iterator[str]:
     for gate, wanted in (("entry", stage.entry_sign_offs), ("exit", stage.exit_sign_offs)):
         missing = can_ever_sign_off(wanted, people, plan.author).missing
         if missing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
@@ -52,12 +53,14 @@ class Stage(_Part):
     """One stage. Sizes in quote currency, offsets and edge in bps, times in seconds.
 
     `available: false` says that this version cannot run the stage, and `unavailable_because` why, in one sentence.
-    `overrides` sets numbers of criteria (by id, or `*` for all) for this plan's durations. `prolong_share` is by how
-    much a HOLD at the end prolongs the watch, once. `proof_deadline_s` is how long a rollback may take before it counts
-    as failed. `entry_sign_offs` are asked only where the stages before are waived and have not passed. `rollback_to`
-    plateau: a verdict against a step leads back to the step before it, once; anything else, and every guard's NO-GO,
-    closes flat. `checklist` is what must hold before a grant, beside what is checked before every one; where the stage
-    is live at a real venue it must be given.
+    `overrides` sets numbers of criteria (by id, or `*` for all) for this plan's durations. `prolong_share` is by
+    how much a HOLD at the end prolongs the watch, once. `launch_deadline_s` is how long the bot may take until it
+    says that it is there, and a quarter of it (two lives of a grant at most) until it takes its first grant;
+    `proof_deadline_s` how long a rollback may take before it counts as failed. `entry_sign_offs` are asked only
+    where the stages before are waived and have not passed. `rollback_to` plateau: a verdict against a step leads
+    back to the step before it, once; anything else, and every guard's NO-GO, closes flat. `checklist` is what must
+    hold before a grant, beside what is checked before every one; where the stage is live at a real venue it must be
+    given.
     """
 
     id: StageId
@@ -82,6 +85,7 @@ class Stage(_Part):
     sign_off_reminder_s: Seconds = 4 * 3600
     sign_off_expiry_s: Seconds = 24 * 3600
     flatten: bool = True
+    launch_deadline_s: Annotated[float, Field(ge=5, le=600, allow_inf_nan=False)] = 20
     proof_deadline_s: Seconds = 60
     drills: tuple[Drill, ...] = ()
     parts: tuple[Part, ...] = ()
@@ -258,6 +262,10 @@ class Plan(_Part):
                 return f"stage {stage.id}: after {', '.join(found) or 'none'} at venue {self.venue}; allowed: {allowed}"
         return ""
 
+    def keyless(self, stage: Stage) -> bool:
+        """Whether the stage needs no account at the venue: shadow on a real one's public market data."""
+        return stage.env == "shadow" and self.venue != "simulated"
+
     def before(self, stage_id: str) -> tuple[str, ...]:
         """The ids of the stages before that one, in order."""
         ids = [stage.id for stage in self.stages]
@@ -362,13 +370,19 @@ def plan_digest(plan: Plan, root: Path = ROOT) -> str:
 
     Comments and layout of the files do not count. Raises PlanError or CriteriaError where one of them cannot be read.
     """
-    criteria = {path.parent / one.name for path in criteria_files(plan) for one in files_of(under_root(path, root))}
-    lists = {
-        path.parent / one.name for path in checklist_files(plan) for one in load_checklist(under_root(path, root)).files
-    }
-    files = sorted({plan.settings, plan.approvers, *criteria, *lists})
-    contents = {path.as_posix(): YamlFile(under_root(path, root), PlanError).content for path in files}
+    contents: dict[str, Any] = {}
+    for path in criteria_files(plan):
+        contents |= _contents(path, [file for file, _ in files_of(under_root(path, root))])
+    for path in checklist_files(plan):
+        contents |= _contents(path, load_checklist(under_root(path, root)).files)
+    for path in (plan.approvers, plan.settings):
+        contents |= _contents(path, [YamlFile(under_root(path, root), PlanError)])
     return _digest({"plan": plan.model_dump(mode="json"), "files": contents})
+
+
+def _contents(path: Path, files: Iterable[YamlFile]) -> dict[str, Any]:
+    """What the files say that belong to `path`, by their own paths as the plan would write them."""
+    return {(path.parent / file.path.name).as_posix(): file.content for file in files}
 
 
 def candidate_digest(code_version: str, settings_digest: str, plan_digest_hex: str, nonce: str) -> str:

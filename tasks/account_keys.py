@@ -16,10 +16,9 @@ from typing import Final
 from bot.runtime.secret_backends import ReaderSecrets, backend_name
 from bot.runtime.secrets import KeyPair, SecretMissing, SecretsUnreadable
 from bot.venues.port import VenueError
+from tasks.names import without_secrets
 
 EXCHANGE: Final = "bybit"
-KEPT_UNDER: Final = "prod"
-"""The environment whose keys they are: the guard is at real accounts only."""
 KEPT_S: Final = 60.0
 KNOWN_TIMEOUT_S: Final = 3.0
 """So long a read may take while the venue still takes the pair that is known."""
@@ -42,13 +41,13 @@ def backend_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {"SECRETS_BACKEND": name, **{key: value for key, value in environment.items() if key.startswith("AWS_")}}
 
 
-def backend_reader(environment: Mapping[str, str]) -> ReadPair:
-    """Asks the backend of this environment."""
-    known = dict(environment)
+def backend_reader(environment: Mapping[str, str], kept_under: str) -> ReadPair:
+    """Asks the backend of this environment. `kept_under`: dev | testnet | prod, whose keys they are."""
+    known = without_secrets(environment)
 
     def read(within_s: float | None) -> KeyPair:
         limit = {} if within_s is None else {"timeout_s": within_s}
-        return ReaderSecrets(known, KEPT_UNDER, **limit).pair(EXCHANGE)
+        return ReaderSecrets(known, kept_under, **limit).pair(EXCHANGE)
 
     return read
 

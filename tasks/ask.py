@@ -19,6 +19,10 @@ class Refused(Exception):
     """The guard said no; the message is its reason."""
 
 
+class RefusedForNow(Refused):
+    """What the guard could not see, or do, just now: the same asked again later may be done."""
+
+
 def ask_guard(
     record: Record, account: str, kind: str, payload: dict[str, Any], key: str, deadline_s: float = ANSWER_DEADLINE_S
 ) -> Answer:

@@ -149,7 +149,7 @@ class EnrolmentDesk(CodeDesk):
         missing = self._missing(asked, links)
         if not missing or not self._is_known(asked.person, links):
             return ""
-        how = f"`rollout enroll {asked.person} --confirm --by NAME --code NNNNNN`"
+        how = f"`rollout enroll {asked.person} --confirm --by NAME`"
         return f"{asked.person} is enrolled already; anew only where others confirm it ({how}): {missing[0]}"
 
     def _refusal_to_confirm(self, asked: Enrolling, said: Confirmation, links: Sequence[Link]) -> str:

@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from tasks.evidence_plots import Plot
+from tasks.rollback import end_headline, is_flat
 
 if TYPE_CHECKING:
     from tasks.evidence import Gathered
 
 TEMPLATE = Path(__file__).with_name("evidence_page.html.j2")
-ENDS = {
-    "promoted": "PROMOTED",
-    "rolled_back": "ROLLED BACK",
-    "parked": "PARKED FLAT",
-    "judged": "GO: waiting for sign-offs",
-}
+JUDGED = "GO: waiting for sign-offs"
 TIMELINE_WORDS = {
     "breach": "a limit was broken",
     "seen": "the guard judged it",
@@ -47,7 +43,7 @@ def render_page(
     return template.render(
         run=run,
         rollout=found.rollout,
-        headline=ENDS.get(found.ends or run.step, (found.ends or run.step).upper().replace("_", " ")),
+        headline=_headline(found),
         decided=_decided(found),
         groups=[(title, [row for row in found.latest if row["phase"] == phase]) for phase, title in PHASES],
         verdict=found.verdicts[-1] if found.verdicts else None,
@@ -63,6 +59,13 @@ def render_page(
         post_mortem=[(name, _size(count)) for name, count in post_mortem],
         left_out=left_out,
     )
+
+
+def _headline(found: Gathered) -> str:
+    ends = found.ends or found.run.step
+    if ends == "judged":
+        return JUDGED
+    return end_headline(ends, flat=any(is_flat(step["name"], step["state"], step["proof"]) for step in found.steps))
 
 
 def _decided(found: Gathered) -> dict[str, Any] | None:

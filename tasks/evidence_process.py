@@ -34,15 +34,19 @@ def evidence_folder(folder: StateFolder, row: StageRun) -> Path:
     return folder.evidence / row.rollout / f"{row.stage}-{row.attempt}"
 
 
-def judged_name(row: StageRun) -> str:
-    """The folder of what people sign at the end of the part in which the stage run stands; each part has its own."""
-    return "judged" if row.part == 0 else f"judged-{row.part + 1}"
+def judged_name(record: Record, row: StageRun) -> str:
+    """The folder of what people sign at the end of the part in which the stage run stands, by how many parts it has
+    begun: one that it was stepped down to is judged again, and what was signed for it the first time stays."""
+    visits = len(record.parts(row.id or 0))
+    return "judged" if visits <= 1 else f"judged-{visits}"
 
 
 async def build_evidence(folder: StateFolder, record: Record, row: StageRun, prometheus_url: str, ends: str) -> Built:
     """`ends` judged: what people sign, in a folder of its own that nothing changes later. Else how the stage ends."""
     whole = evidence_folder(folder, row)
-    target = whole / judged_name(row) if ends == "judged" else whole
+    target = whole
+    if ends == "judged":
+        target = whole / await asyncio.to_thread(judged_name, record, row)
     command = [sys.executable, "-m", "tasks.evidence", "--stage-run", str(row.id), "--out", str(target), "--ends", ends]
     command += ["--logs", str(folder.logs)]
     environment = {

@@ -20,7 +20,6 @@ import psutil
 
 from tasks.supervise.identity import Identity, identify
 
-READY_DEADLINE_S = 20.0
 POLL_S = 0.02
 REAPED_WITHIN_S = 0.5
 REPO = Path(__file__).resolve().parent.parent
@@ -59,39 +58,49 @@ class Sizes:
     min_qty_pad: str
 
 
+SHADOW = ("--shadow", "--profile", "paper")
 MODES: Mapping[str, tuple[str, ...]] = {
-    "shadow": ("--shadow", "--profile", "paper"),
+    "shadow": SHADOW,
+    "public": (*SHADOW, "--network", "--exchange", "bybit"),
     "testnet": ("--network", "--testnet", "--exchange", "bybit", "--profile", "testnet"),
     "live": ("--network", "--live", "--exchange", "bybit", "--profile", "live"),
 }
-"""What makes a run one of that env."""
+"""What makes a run one of that env; `public` is env shadow on the public market data of a real venue."""
 
 
 def bot_command(
-    env: str, sizes: Sizes, state_dir: Path, settings: Path, *, obs_port: int = 0, recover: bool = False
+    mode: str, sizes: Sizes, state_dir: Path, settings: Path, *, obs_port: int = 0, recover: bool = False
 ) -> list[str]:
-    """The argument list of a run in that env (shadow, testnet or live), without any secret.
+    """The argument list of a run in that one of MODES, without any secret.
 
     `obs_port` 0: any that is free. `recover`: it goes on from the journal in its state folder.
     """
     # fmt: off
     return [
-        sys.executable, "-m", "bot", "run", *MODES[env],
-        "--symbols", ",".join(sizes.symbols), "--iterations", "0",
-        "--max-inv", sizes.inventory_max_quote, "--max-total", sizes.total_max_quote,
-        "--edge-threshold", sizes.edge_threshold_bps, "--post-only-offset-bps", sizes.post_only_offset_bps,
-        "--min-qty-pad", sizes.min_qty_pad, "--durable-state", "--state-dir", str(state_dir),
-        "--recon-interval-s", "2", "--obs", "--obs-host", "127.0.0.1", "--obs-port", str(obs_port),
+        sys.executable, "-m", "bot", "run", *MODES[mode], *_words_of(sizes), "--iterations", "0",
+        "--durable-state", "--state-dir", str(state_dir), "--recon-interval-s", "2",
+        "--obs", "--obs-host", "127.0.0.1", "--obs-port", str(obs_port),
         "--log-file", str(state_dir / "bot.log"), "--settings", str(settings),
         *(("--recover",) if recover else ()),
     ]
     # fmt: on
 
 
-def repeatable_command(symbols: Sequence[str], settings: Path, iterations: int, report: Path) -> list[str]:
+def repeatable_command(sizes: Sizes, settings: Path, iterations: int, report: Path) -> list[str]:
     """A deterministic shadow run of so many iterations that leaves its report there."""
-    words = ["--shadow", "--symbols", ",".join(symbols), "--iterations", str(iterations)]
+    words = [*SHADOW, *_words_of(sizes), "--iterations", str(iterations)]
     return [sys.executable, "-m", "bot", "run", *words, "--settings", str(settings), "--report", str(report)]
+
+
+def _words_of(sizes: Sizes) -> list[str]:
+    # fmt: off
+    return [
+        "--symbols", ",".join(sizes.symbols),
+        "--max-inv", sizes.inventory_max_quote, "--max-total", sizes.total_max_quote,
+        "--edge-threshold", sizes.edge_threshold_bps, "--post-only-offset-bps", sizes.post_only_offset_bps,
+        "--min-qty-pad", sizes.min_qty_pad,
+    ]
+    # fmt: on
 
 
 _exit_codes: dict[int, int] = {}
@@ -152,7 +161,7 @@ def counted_before_restart(state_dir: Path) -> dict[str, int]:
     return {str(name): int(count) for name, count in found.items()}
 
 
-async def wait_ready(run: str, identity: Identity, state_dir: Path, deadline_s: float = READY_DEADLINE_S) -> BotProcess:
+async def wait_ready(run: str, identity: Identity, state_dir: Path, deadline_s: float) -> BotProcess:
     """Waits for the bot's ready line. Raises BotEnded where it dies first, LaunchError where the deadline passes."""
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:

@@ -52,16 +52,22 @@ class Told:
     body: dict[str, Any] = field(default_factory=dict)
 
 
-class Operator:
-    """One bot's HTTP. Reuses its connections; close it."""
+ANSWER_S = 0.8
+"""How long an answer may take. One that is waited for while the bot may trade on, a revoke's, never takes longer."""
+ANSWER_SHARE = 0.16
+"""Of a grant's life, how long the answer to its renewal may take: then it can be tried again several times."""
 
-    def __init__(self, obs_url: str, *, grant_token: str, approve_token: str, timeout_s: float = 0.8) -> None:
+
+class Operator:
+    """One bot's HTTP. Reuses its connections; close it. `grant_ttl_s`: how long the grants last that it is given."""
+
+    def __init__(self, obs_url: str, *, grant_token: str, approve_token: str, grant_ttl_s: float) -> None:
         self.obs_url = obs_url.rstrip("/")
         self._grant_token = grant_token
         self._grant = {"Authorization": f"Bearer {grant_token}"}
         self._approve = {"Authorization": f"Bearer {approve_token}"}
         # trust_env off: a proxy must never stand between guard and bot.
-        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False)
+        self._http = httpx.AsyncClient(timeout=max(ANSWER_S, grant_ttl_s * ANSWER_SHARE), trust_env=False)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -80,8 +86,9 @@ class Operator:
             },
             "ttl_s": ttl_s,
         }
+        timeout_s = ttl_s * ANSWER_SHARE or ANSWER_S
         try:
-            answer = await self._http.post(f"{self.obs_url}/grant", json=body, headers=self._grant)
+            answer = await self._http.post(f"{self.obs_url}/grant", json=body, headers=self._grant, timeout=timeout_s)
         except httpx.HTTPError as error:
             return GrantAnswer(0, detail=f"{type(error).__name__}: {error}")
         told = _object(answer)
@@ -121,9 +128,14 @@ class Operator:
         path = f"/api/ui/{kind}-request"
         return await self._call("POST", path, self._approve, {**body, "request_id": request_id})
 
-    async def release_confirm(self, kind: str, request_id: str, person: str, reason: str, consent: bool) -> Told:
-        """A second person's word, sealed: whoever it is has been judged here, and the bot need not know how."""
-        code = release_code(self._grant_token, request_id, person)
+    async def release_confirm(
+        self, kind: str, request_id: str, person: str, reason: str, consent: bool, epoch: int
+    ) -> Told:
+        """A second person's word, sealed: whoever it is has been judged here, and the bot need not know how.
+
+        `epoch`: of the bot's grant, 0 where it needs none.
+        """
+        code = release_code(self._grant_token, epoch, request_id, person)
         body = {"request_id": request_id, "operator": person, "code": code, "reason": reason or "confirmed"}
         return await self._call("POST", f"/api/ui/{kind}-confirm", self._approve, {**body, "consent": consent})
 

@@ -20,7 +20,9 @@ from typing import Any
 import httpx
 
 from bot.assumed import assumed_of
+from bot.carrying import Carried, carried_equity, journals_in_redis
 from bot.config import load_settings, settings_digest
+from bot.journal import JournalError
 from bot.settings_file import ConfigError
 from bot.venues.bybit.account_checks import BOUND, FEES, LASTING, MARGIN, ONE_WAY, RIGHTS, YOUNG, AccountCheck
 from bot.version import code_version
@@ -31,12 +33,24 @@ from gates.judge import Outcome
 from gates.lint import lint_plan, refused_queries
 from gates.stages import Plan, PlanError, Stage, checklist_of, load_plan, plan_digest, under_root
 from tasks.account_file import AccountAccess
-from tasks.preflight_listed import LISTED, Facts, NotGathered, item_check, item_limit
+from tasks.preflight_listed import LISTED, Facts, NotGathered, item_check, item_limit, resolved_of
+from tasks.public_market import PublicDesk
 from tasks.rollback import DeskError
+from tasks.state_folder import StateFolder
 from tasks.venue_desk import VenueDesk
 
 log = logging.getLogger("slipway.preflight")
-KNOWN = (DeskError, NotGathered, httpx.HTTPError, OSError, PlanError, CriteriaError, ApproversError, ConfigError)
+KNOWN = (
+    DeskError,
+    NotGathered,
+    httpx.HTTPError,
+    OSError,
+    PlanError,
+    CriteriaError,
+    ApproversError,
+    ConfigError,
+    JournalError,
+)
 """What keeps a check from being made, and says so itself in one line."""
 PROMETHEUS_OLDEST = (2, 39)
 PROMETHEUS_PATIENCE_S = 15.0
@@ -77,6 +91,11 @@ class Subject:
     launch: tuple[Sequence[str], Mapping[str, str]] | None = None
     """The command and the environment that the bot would be started with."""
 
+    @property
+    def keyless(self) -> bool:
+        """Whether the stage has no account at the venue, so that nothing can be asked of one."""
+        return self.plan.keyless(self.stage)
+
 
 Check = Callable[[Subject, VenueDesk], Awaitable[tuple[bool, str]]]
 
@@ -84,7 +103,8 @@ Check = Callable[[Subject, VenueDesk], Awaitable[tuple[bool, str]]]
 async def preflight(subject: Subject, names: Collection[str] | None = None) -> list[Checked]:
     """Every check in the order of the table, whatever the ones before it said; only those of `names` where given."""
     checks = [row for row in table_of(subject) if names is None or row[0] in names]
-    desk = VenueDesk(lambda: subject.access, subject.stage.symbols)
+    symbols = subject.stage.symbols
+    desk = PublicDesk(subject.access, symbols) if subject.keyless else VenueDesk(lambda: subject.access, symbols)
     try:
         return [await _one(name, title, limit, check, subject, desk) for name, title, limit, check in checks]
     finally:
@@ -95,10 +115,15 @@ Row = tuple[str, str, str, "Check"]
 
 
 def table_of(subject: Subject) -> list[Row]:
-    """What is checked: before every grant, then what the checklist adds, under the titles it gives."""
+    """What is checked: before every grant, then what the checklist adds, under the titles it gives.
+
+    Without an account nothing that is about one: no key of it is known, and no order could get there.
+    """
     items = {one.id: one for one in checklist_of(subject.stage).items}
     by_check = {one.check: one.title for one in items.values()}
     always = [(name, by_check.get(name, title), limit, check) for name, title, limit, check in CHECKS]
+    if subject.keyless:
+        always = [row for row in always if row[0] not in OF_THE_ACCOUNT]
     return [*always, *(_row_of(one) for one in items.values() if one.check not in ALWAYS)]
 
 
@@ -259,6 +284,31 @@ async def _receive_window(subject: Subject, desk: VenueDesk) -> tuple[bool, str]
     return used_ms <= subject.plan.recv_window_ms, f"{used_ms} ms of {subject.plan.recv_window_ms} ms"
 
 
+async def _loss_room(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    """What earlier runs of the account lost counts in the next one: it would halt at once, and be blamed for them."""
+    stage = subject.stage
+    if stage.env == "shadow":
+        return True, "on paper"
+    config = resolved_of(subject).config
+    carried = await asyncio.to_thread(_carried, subject, config.journal.store)
+    curve, risk = carried.curve, config.risk
+    loss, drawdown, total = curve.loss_24h_quote, curve.drawdown_quote, stage.total_max_quote
+    held = risk.daily_loss_cap_quote if risk.enforce_daily_loss_cap and risk.daily_loss_cap_auto_hold else None
+    limits = [total * risk.daily_loss_pct_hard / 100, *([] if held is None else [held])]  # no kill cap is below it
+    fall = total * risk.drawdown_pct_hard / 100
+    good = loss < min(limits) and drawdown < fall
+    found = f"lost {loss:.2f} in 24 h (allowed below {min(limits):.2f}), {drawdown:.2f} below the peak ({fall:.2f})"
+    if good and carried.unread:
+        raise NotGathered("; ".join([found, *carried.unread[:3]]))
+    return good, found
+
+
+def _carried(subject: Subject, store: str) -> Carried:
+    account, next_run = subject.access.account, StateFolder(subject.disk).runs / "next"
+    elsewhere = [] if store == "sqlite" else journals_in_redis(store, account, next_run)
+    return carried_equity(next_run, account, subject.stage.env, time.time_ns(), elsewhere)
+
+
 async def _candidate(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
     code_version.cache_clear()  # the files as they are now, not as they were when this process first looked
     digest = settings_digest(load_settings(under_root(subject.plan.settings)))
@@ -279,6 +329,7 @@ CHECKS: Sequence[tuple[str, str, str, Check]] = (
     ("preflight_symbols", "Every symbol trades and its filters are known", "all listed", _listed),
     ("preflight_no_orders", "No order of anybody stands on the account", "0 own, 0 foreign", _no_orders),
     ("preflight_flat", "The account is flat", "0", _flat),
+    ("preflight_loss_room", "Earlier losses of the account leave room", "below its limits", _loss_room),
     ("preflight_prometheus", "Prometheus is ready and new enough", ">= 2.39", _prometheus),
     ("preflight_scraping", "Prometheus scrapes the guard", "fresh", _scraping),
     ("preflight_disk", "There is room on the disk", "> 1000 MB", _disk),
@@ -291,6 +342,16 @@ AGAIN_AT_LAUNCH: frozenset[str] = frozenset(
     {"preflight_clock", "preflight_no_orders", "preflight_flat", "preflight_candidate"}
 )
 """What may have changed while people were signing, and what a grant must not be given without."""
+OF_THE_ACCOUNT: frozenset[str] = frozenset(
+    {"preflight_key", "preflight_ip", "preflight_expiry", "preflight_age", "preflight_margin", "preflight_one_way",
+     "preflight_fees", "preflight_no_orders", "preflight_flat"}
+)  # fmt: skip
+"""What asks the venue about the account."""
+
+
+def again_at_launch(subject: Subject) -> frozenset[str]:
+    """What is looked at once more right before the launch of that stage."""
+    return AGAIN_AT_LAUNCH - OF_THE_ACCOUNT if subject.keyless else AGAIN_AT_LAUNCH
 
 
 def entry_evidence(plan_digest: str, candidate: str, rows: Sequence[Checked]) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ What they need of the record is gathered first, on the record's own thread: `gat
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from bot.command_line import parse
 from bot.config import Settings, load_settings
 from bot.engine.maker_policy import check_min_qty
-from bot.resolution import read_environment, resolve
+from bot.resolution import Resolved, read_environment, resolve
 from gates.approvers import Approvers
 from gates.checklists import DAY_S, Item, Said, unattested
 from gates.stages import under_root
 from tasks.attestation import said_of
+from tasks.names import without_secrets
 from tasks.notify import TOKEN, WEBHOOK, is_given
 from tasks.record import Record
 from tasks.record_chain import ChainReport
@@ -140,14 +142,18 @@ def _size(client: AccountClient, settings: Settings, symbol: str) -> _Size:
     return _Size(symbol, lots * one.lot_size, mid, one.qty_min, one.notional_min_quote)
 
 
-async def _switches(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
-    """The configuration that the bot would resolve for itself from the very command it is started with."""
+def resolved_of(subject: Subject) -> Resolved:
+    """What the bot would resolve for itself from the command it is started with. Raises NotGathered, ConfigError."""
     if subject.launch is None:
         raise NotGathered("no command to start the bot with")
     command, environment = subject.launch
     flags = {name: value for name, value in vars(parse(command[command.index("run") :])).items() if name != "command"}
-    resolved = resolve(flags, read_environment(REPOSITORY, environment))
-    config, caps = resolved.config, resolved.config.kill_caps
+    return resolve(flags, read_environment(REPOSITORY, environment))
+
+
+async def _switches(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
+    resolved = resolved_of(subject)
+    config, caps, environment = resolved.config, resolved.config.kill_caps, resolved.environment
     faults = [
         name
         for name, good in (
@@ -195,7 +201,7 @@ def work_tree(folder: Path) -> tuple[bool, str]:
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "status", "--porcelain"],
-            capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False,
+            env=without_secrets(os.environ), capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotGathered(f"git: {type(error).__name__}") from error

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Engine, case, func, or_, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -46,12 +47,16 @@ FINAL_STEPS = ("promoted", "rolled_back", "parked")
 """Steps in which nothing is left to do. `rollback_failed` is not one: it keeps trying."""
 INBOX_KINDS = (
     "begin", "launch", "judge", "promote", "drill", "sign_off", "attest", "enroll", "release_ask", "release_confirm",
-    "stop",
+    "stop", "takeover",
 )  # fmt: skip
 
 
 class RecordError(Exception):
     """The record cannot be opened or does not hold what was asked for. One line for people."""
+
+
+FOR_NOW = "for_now"
+"""In the result of a refusal of what may be done a moment later."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Answer:
     @property
     def done(self) -> bool:
         return self.state == "done"
+
+    @property
+    def for_now(self) -> bool:
+        """Whether it is refused for what could not be seen, or done, just now: who asks may ask again."""
+        return not self.done and self.result.get(FOR_NOW) is True
 
 
 class Record:
@@ -159,8 +169,10 @@ class Record:
             return session.exec(query).all()
 
     def attempts_of(self, candidate: str) -> Sequence[StageRun]:
-        """Every stage run of that candidate, on whatever account, oldest first."""
+        """Every stage run of that candidate, on whatever account, oldest first; without what it began to count from."""
         query = select(StageRun).where(StageRun.candidate == candidate).order_by(col(StageRun.id))
+        # each is long, and nobody asks for it
+        query = query.options(defer(StageRun.baseline, raiseload=True))  # type: ignore[arg-type]
         with self.reading() as session:
             return session.exec(query).all()
 
@@ -184,14 +196,17 @@ class Record:
         with self.reading() as session:
             return session.exec(query).first()
 
-    def newest_unfinished(self, stage: str, plan_name: str) -> StageRun | None:
-        """What a deployment started without a rollout's name continues: the newest unfinished one of stage and plan."""
+    def newest_unfinished(self, stage: str, plan_name: str, account: str | None = None) -> StageRun | None:
+        """What a deployment started without a rollout's name continues: the newest unfinished one of stage and plan,
+        on that account where one is given."""
         query = (
             select(StageRun)
             .join(Rollout, col(Rollout.name) == col(StageRun.rollout))
             .where(StageRun.stage == stage, Rollout.plan_name == plan_name, col(StageRun.step).not_in(FINAL_STEPS))
             .order_by(col(StageRun.id).desc())
         )
+        if account is not None:
+            query = query.where(StageRun.account == account)
         with self.reading() as session:
             return session.exec(query).first()
 
@@ -210,12 +225,22 @@ class Record:
         with self.reading() as session:
             return session.exec(query.order_by(col(MeasurementRow.id))).all()
 
-    def last_known_value(self, stage_run_id: int, criterion_id: str) -> str | None:
-        """The value of that criterion's newest measurement that has one, to the last digit; None where none has."""
+    def last_known(self, stage_run_id: int, criterion_id: str) -> tuple[int, Decimal] | None:
+        """(ms, value) of that criterion's newest measurement that has one, to the last digit; None where none has."""
         query = _known_values(stage_run_id, criterion_id).order_by(col(MeasurementRow.id).desc()).limit(1)
         with self.reading() as session:
             row = session.exec(query).first()
-        return None if row is None else str(_exact(row.value, row.raw))
+        return None if row is None else (row.at_ms, _exact(row.value, row.raw))
+
+    def booked(self, stage_run_id: int, criterion_id: str, query: str) -> tuple[int, Decimal | None, str] | None:
+        """(ms, value, why there is none) of that criterion's newest row by that query; None where there is no row."""
+        row = MeasurementRow
+        of_run = (row.stage_run_id == stage_run_id, row.criterion_id == criterion_id, row.query == query)
+        with self.reading() as session:
+            found = session.exec(select(row).where(*of_run).order_by(col(row.id).desc()).limit(1)).first()
+        if found is None:
+            return None
+        return found.at_ms, None if found.value is None else _exact(found.value, found.raw), found.reason
 
     def known_values(
         self, stage_run_id: int, criterion_id: str, since_ms: int, until_ms: int
@@ -226,6 +251,17 @@ class Record:
         with self.reading() as session:
             rows = session.exec(query.order_by(at_ms, col(MeasurementRow.id))).all()
         return [(row.at_ms, _exact(row.value, row.raw)) for row in rows]
+
+    def newest_known(
+        self, stage_run_ids: Sequence[int], criterion_id: str, since_ms: int, until_ms: int
+    ) -> dict[int, tuple[int, Decimal]]:
+        """The newest of `known_values` of each of those stage runs that has one."""
+        at_ms, row = col(MeasurementRow.at_ms), MeasurementRow
+        of_runs = (col(row.stage_run_id).in_(stage_run_ids), row.criterion_id == criterion_id)
+        query = select(row).where(*of_runs, col(row.value).is_not(None), at_ms >= since_ms, at_ms <= until_ms)
+        with self.reading() as session:
+            rows = session.exec(query.order_by(at_ms, col(row.id))).all()
+        return {row.stage_run_id: (row.at_ms, _exact(row.value, row.raw)) for row in rows}
 
     def measurements_since_good(self, stage_run_id: int) -> Sequence[MeasurementRow]:
         """Of each guard criterion the last row that was known and no FAIL, and what came after it, oldest first."""
@@ -240,13 +276,16 @@ class Record:
             select(MeasurementRow)
             .outerjoin(good, good.c.criterion_id == col(MeasurementRow.criterion_id))
             .where(*of_run, col(MeasurementRow.id) >= func.coalesce(good.c.id, 0))
-            .order_by(col(MeasurementRow.id))
+            .order_by(col(MeasurementRow.at_ms), col(MeasurementRow.id))
         )
         with self.reading() as session:
             return session.exec(query).all()
 
     def seen_of_guards(self, stage_run_id: int, since_ms: int) -> list[tuple[str, int, str, str | None]]:
-        """(criterion, ms, outcome, cause) of guard measurements kept since then, and of each the last before it."""
+        """(criterion, ms, outcome, cause) of guard measurements kept since then, and of each the last before it.
+
+        By when they were made: on a busy machine a verdict's are written before the watch's own of a moment earlier.
+        """
         number, at_ms = col(MeasurementRow.id), col(MeasurementRow.at_ms)
         of_run = (col(MeasurementRow.stage_run_id) == stage_run_id, col(MeasurementRow.phase) == "guard")
         before = (
@@ -255,7 +294,7 @@ class Record:
         query = (
             sql_select(col(MeasurementRow.criterion_id), at_ms, col(MeasurementRow.outcome), col(MeasurementRow.cause))
             .where(*of_run, or_(at_ms > since_ms, number.in_(before)))
-            .order_by(number)
+            .order_by(at_ms, number)
         )
         with self.reading() as session:
             return [(name, int(at), outcome, cause) for name, at, outcome, cause in session.connection().execute(query)]

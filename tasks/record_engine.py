@@ -1,13 +1,19 @@
 """How the record is connected to: a SQLite file, or a PostgreSQL server; and what either needs where several write.
 
 Both give the same promise: a transaction that writes has its writer's lock from its start, what it acknowledges is on
-the disk, and whoever waits for a lock gets an error after `BUSY_TIMEOUT_MS` and no answer that is not true.
+the disk, and whoever waits for a lock gets an error after `BUSY_TIMEOUT_MS` (of a SQLite file: and `TURN_PATIENCE_S`)
+and no answer that is not true.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +22,16 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 BUSY_TIMEOUT_MS = 10_000
+TURN_PATIENCE_S, WITHOUT_TURN_S = 5.0, 60.0
+"""How long a writer of a SQLite file waits for its turn; and where it waited in vain, as behind one that is frozen, how
+long it goes without."""
+TURN_POLL_S = 0.01
 CONNECT_TIMEOUT_S = 5
 WRITERS = 7_305_810
 """PostgreSQL: the class of the advisory locks that writers hold, one a name."""
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+_without_until_s: dict[str, float] = {}
+"""By file: until when this process asks for no turn."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -74,6 +86,16 @@ def without_password(url: str) -> str:
         return "SLIPWAY_RECORD_URL"
 
 
+def sqlite_file(url: str) -> Path | None:
+    """Where the record lies; None where it is a server's, or the address is none."""
+    try:
+        address = record_address(url)
+    except ArgumentError:
+        return None
+    is_file = address.get_backend_name() == SQLITE and address.database
+    return Path(str(address.database)) if is_file else None
+
+
 def replacing(engine: Engine, model: Any) -> Any:
     """The insert of rows of that table that takes the place of those with the same key."""
     if engine.dialect.name == SQLITE:
@@ -118,8 +140,49 @@ def _on_sqlite_connect(connection: Any, _: object) -> None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    # A deferred transaction that reads and then writes fails at once when another process wrote in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writer(connection) else "BEGIN")
+    if not _writer(connection):
+        connection.exec_driver_sql("BEGIN")
+        return
+    with _turn(connection.engine.url.database):
+        # A deferred transaction that reads and then writes fails at once when another process wrote in between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _turn(database: str | None) -> Iterator[None]:
+    """While somebody waits for SQLite's lock, the others wait here, all alike.
+
+    SQLite asks for it ever less often the longer it has waited: among twenty who write, newcomers take the lock again
+    and again before one that has waited for seconds, until that one is told that the database is locked. It is no more
+    than fairness: who gets no turn in time, or cannot ask for one, goes without, and for a while does not ask again.
+    """
+    turn = _asked_for_a_turn(database) if database and time.monotonic() >= _without_until_s.get(database, 0.0) else None
+    try:
+        yield
+    finally:
+        if turn is not None:
+            os.close(turn)
+
+
+def _asked_for_a_turn(database: str) -> int | None:
+    """The descriptor that holds it; None where there is none to be had. Raises nothing."""
+    turn = None
+    try:
+        turn = os.open(f"{database}-turn", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        until_s = time.monotonic() + TURN_PATIENCE_S
+        while time.monotonic() < until_s:
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(TURN_POLL_S)
+            else:
+                return turn
+    except OSError:  # too many files, a full disk, a file of somebody else's: the write itself may go well
+        pass
+    if turn is not None:
+        os.close(turn)
+    _without_until_s[database] = time.monotonic() + WITHOUT_TURN_S
+    return None
 
 
 def _on_postgresql_connect(connection: Any, _: object) -> None:

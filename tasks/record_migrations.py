@@ -15,9 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
 
+from tasks.names import without_secrets
 from tasks.record_engine import SQLITE, record_address, without_password
 
-NEWEST_REVISION = "0004"
+NEWEST_REVISION = "0005"
 """A test holds this equal to the head under infra/alembic."""
 ALEMBIC_FOLDER = Path(__file__).resolve().parent.parent / "infra" / "alembic"
 ADVISORY_LOCK = 7_305_809
@@ -39,7 +40,7 @@ def ensure_newest(engine: Engine, url: str) -> None:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "alembic", "-c", str(ALEMBIC_FOLDER / "alembic.ini"), "upgrade", "head"],
-                env={**os.environ, "SLIPWAY_RECORD_URL": url},
+                env={**without_secrets(os.environ), "SLIPWAY_RECORD_URL": url},
                 cwd=ALEMBIC_FOLDER.parent.parent,
                 capture_output=True,
                 text=True,

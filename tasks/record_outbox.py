@@ -18,14 +18,13 @@ from tasks.record_tables import Outbox, RecordEntry, utc_now
 class Notice(NamedTuple):
     """What is to be told of a transition, once per `key`. The chain's head goes out with `line`.
 
-    `delivered`: it went out while the record was away. `due_in_s`: from when on the outbox may try it.
+    `delivered`: it went out while the record was away.
     """
 
     key: str
     kind: str
     line: str
     delivered: bool = False
-    due_in_s: float = 0.0
 
 
 class OutboxWriter(Record):
@@ -35,13 +34,12 @@ class OutboxWriter(Record):
         super().__init__(record.engine)
         self.account = self.writer = account
 
-    def put_notice(self, key: str, kind: str, text: str, *, delivered: bool = False, due_in_s: float = 0.0) -> bool:
+    def put_notice(self, key: str, kind: str, text: str, *, delivered: bool = False) -> bool:
         """Queues a notice; the same key again changes nothing and returns False. `delivered`: it is out already."""
         try:
             with self.writing() as session:
                 row = Outbox(key=key, account=self.account, kind=kind, text=text)
                 row.delivered_at = utc_now() if delivered else None
-                row.next_at += timedelta(seconds=due_in_s)
                 session.add(row)
             return True
         except IntegrityError:
@@ -67,21 +65,18 @@ class OutboxWriter(Record):
                 text = f"{notice.line} (record {head_of(session, self.account)[:12]})"
                 row = Outbox(key=notice.key, account=self.account, kind=notice.kind, text=text)
                 row.delivered_at = utc_now() if notice.delivered else None
-                row.next_at += timedelta(seconds=notice.due_in_s)
                 session.add(row)
 
     def _is_queued(self, session: Session, key: str) -> bool:
         return session.exec(select(Outbox.id).where(Outbox.key == key)).first() is not None
 
     def due_notices(self) -> Sequence[Outbox]:
-        """Once one is due, all that were tried before are with it, oldest first: what came first is told first."""
+        """Those that are due longest, so what came first is told first; one that was refused has its turn after those
+        that came before its next try, so that however many are refused hold up no other."""
         query = select(Outbox).where(Outbox.account == self.account, col(Outbox.delivered_at).is_(None))
         with self.reading() as session:
-            now = utc_now()
-            if session.exec(query.where(col(Outbox.next_at) <= now).limit(1)).first() is None:
-                return []
-            tried = query.where((col(Outbox.next_at) <= now) | (col(Outbox.attempts) > 0))
-            return session.exec(tried.order_by(col(Outbox.id)).limit(20)).all()
+            due = query.where(col(Outbox.next_at) <= utc_now())
+            return session.exec(due.order_by(col(Outbox.next_at), col(Outbox.id)).limit(20)).all()
 
     def undelivered(self) -> int:
         """How many notices are not out, due or not."""
@@ -97,17 +92,17 @@ class OutboxWriter(Record):
                 row.error = words
                 session.add(row)
 
-    def notice_tried(self, notice_id: int, error: str, again_in_s: float) -> None:
-        """`error` empty: delivered."""
+    def notice_tried(self, notice_id: int, error: str, again_in_s: float | None) -> None:
+        """`error` empty: delivered. `again_in_s` None: it keeps its turn, before all that came later."""
         with self.writing() as session:
             row = session.get(Outbox, notice_id)
             if row is None:
                 return
             row.attempts += 1
             row.error = error
-            if error:
+            if error and again_in_s is not None:
                 row.next_at = utc_now() + timedelta(seconds=again_in_s)
-            else:
+            if not error:
                 row.delivered_at = utc_now()
             session.add(row)
 

@@ -97,8 +97,9 @@ class StageRun(SQLModel, table=True):
     """One attempt of one stage. `step` as in gates.course; `reason` why it ended or is ending, once decided.
 
     `decided_*`: the criterion, its value and limit that decided, as text. `breach_at` is the time of the sample that
-    broke the limit, `seen_at` when the guard judged it. `run`, `pid`, `pid_started_ticks` and `state_dir` identify the
-    bot's process beyond reuse of a pid. `replicas_frozen`: nothing may start a bot for this stage run any more.
+    broke the limit, `seen_at` when the guard judged it. `run`, `pid`, `pid_started_ticks`, `machine` and `state_dir`
+    identify the bot's process beyond reuse of a pid, and in which boot of which machine to look for it (empty: this
+    one, as before it was noted). `replicas_frozen`: nothing may start a bot for this stage run any more.
     `part`: in which part of the stage it stands, from 0, and since when. `predecessor_passed`: the stages before passed
     with this digest, so nobody signs at the entry. `baseline`: the journal's totals when the watch began, as [name,
     labels, count]; what the end judges is counted from there. `link`: where people see it run and sign, if anywhere.
@@ -124,6 +125,7 @@ class StageRun(SQLModel, table=True):
     run: str | None = None
     pid: int | None = None
     pid_started_ticks: int | None = Field(default=None, sa_type=BigInteger)
+    machine: str = ""
     obs_url: str | None = None
     state_dir: str | None = None
     epoch: int = 0
@@ -397,12 +399,14 @@ class Inbox(SQLModel, table=True):
 
 
 class Lock(SQLModel, table=True):
-    """A lock with the process that holds it: pid and start time, so a dead holder shows."""
+    """A lock with the process that holds it: pid, start time, and the machine in its boot, so that a dead holder shows
+    and one that cannot be seen from here is not taken for dead."""
 
     name: str = Field(primary_key=True)
     holder: str
     pid: int
     pid_started_ticks: int = _big()
+    machine: str = ""
     taken_at: datetime = _now()
 
 

@@ -7,21 +7,21 @@ tells of, so neither can exist without the other.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, SQLModel, col, select, update
+from sqlmodel import Session, col, select, update
 
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
-from tasks.record_chain import GENESIS, canonical_json, link_hash
 from tasks.record_digest import KIND, RANGE_ROWS, Range, digest_of, newest_id
 from tasks.record_engine import replacing
-from tasks.record_outbox import Notice, OutboxWriter, head_of
+from tasks.record_links import told_columns
+from tasks.record_lock import LockWriter
+from tasks.record_outbox import Notice
+from tasks.record_said import TIME_STEP, SaidWriter
 from tasks.record_tables import (
     Account,
-    Attested,
     Drill,
     EvidenceFile,
     Grant,
@@ -29,19 +29,14 @@ from tasks.record_tables import (
     MeasurementLatest,
     MeasurementRow,
     RecordEntry,
-    Released,
     RollbackStep,
     Rollout,
-    SignOff,
     StagePart,
     StageRun,
-    UsedCode,
     VerdictRow,
     utc_now,
 )
 
-TIME_STEP = "time_step"
-"""In the link of an accepted sign-off or attestation: which code was spent on it, as its 30 s step since 1970."""
 DONE_STATES = ("verified", "skipped")
 """States in which nothing of a rollback step changes any more but by a new try of it."""
 
@@ -50,45 +45,17 @@ class EpochLost(Exception):
     """Somebody else took the next epoch of this account first. Names account and both epochs."""
 
 
-class _CodeServed(Exception):
-    """This code of this person is spent."""
+class StepLost(RecordError):
+    """A stage run stands elsewhere than whoever moves it believes. Names both steps; nothing was changed."""
 
 
-class RecordWriter(OutboxWriter):
+class RecordWriter(SaidWriter, LockWriter):
     """All writes of one account's guard."""
 
     def __init__(self, record: Record, account: str) -> None:
         super().__init__(record, account)
         self._digested: dict[int, int] = {}  # stage run → up to which measurement the chain tells a digest
         self._untold: dict[int, int] = {}  # stage run → about how many measurements came after that
-
-    # ---- the chain ------------------------------------------------------------------------------------------------
-
-    def append(self, kind: str, body: dict[str, Any]) -> str:
-        """Appends one link on its own. Returns the new head."""
-        with self.writing() as session:
-            return self._append(session, kind, body)
-
-    def append_told(self, kind: str, body: dict[str, Any], notices: Sequence[Notice]) -> None:
-        """One link and the notices of it, together; where the first of them is queued already both were written."""
-        with self.writing() as session:
-            if not self._is_queued(session, notices[0].key):
-                self._append(session, kind, body)
-                self._queue(session, notices)
-
-    def _append(self, session: Session, kind: str, body: dict[str, Any]) -> str:
-        query = select(RecordEntry).where(RecordEntry.account == self.account)
-        last = session.exec(query.order_by(col(RecordEntry.seq).desc()).limit(1)).first()
-        seq, prev = (last.seq + 1, last.hash) if last else (1, GENESIS)
-        at, text = str(iso(utc_now())), canonical_json(body)
-        head = link_hash(self.account, seq, prev, at, kind, text)
-        session.add(RecordEntry(account=self.account, seq=seq, prev_hash=prev, hash=head, at=at, kind=kind, body=text))
-        return head
-
-    def head(self) -> str:
-        """The last hash of the chain; it goes out with every notice, so that truncation shows."""
-        with self.reading() as session:
-            return head_of(session, self.account)
 
     # ---- account and epoch ----------------------------------------------------------------------------------------
 
@@ -107,7 +74,10 @@ class RecordWriter(OutboxWriter):
             return grant.epoch if grant else 0
 
     def take_epoch(self, expected: int, holder: str, why: str) -> int:
-        """Compare-and-swap `expected` → `expected + 1`. Raises EpochLost where the table holds another epoch."""
+        """Compare-and-swap `expected` → `expected + 1`. Raises EpochLost where the table holds another epoch.
+
+        Where `holder` has it already it is the same again: the answer was lost.
+        """
         with self.writing() as session:
             changed = session.exec(
                 update(Grant)
@@ -116,6 +86,8 @@ class RecordWriter(OutboxWriter):
             )
             if changed.rowcount != 1:
                 found = session.get(Grant, self.account)
+                if found is not None and (found.epoch, found.holder) == (expected + 1, holder):
+                    return found.epoch
                 held = found.epoch if found else "none"
                 raise EpochLost(f"account {self.account}: epoch is {held}, expected {expected}")
             self._append(session, "epoch", {"epoch": expected + 1, "holder": holder, "why": why})
@@ -187,11 +159,15 @@ class RecordWriter(OutboxWriter):
         watched_s: float | None = None,
         notices: Sequence[Notice] = (),
         /,
+        only_from: str = "",
         **changes: Any,
     ) -> None:
         """One transaction: the part before is closed with its outcome, the next one opened, the stage run changed.
 
         `watched_s`: for how long the part before was watched, where it was.
+
+        `only_from`: at which step alone the stage run may stand, where one is named, or at the one it goes to: that is
+        this entry, written before, whose answer was lost. Raises StepLost.
 
         The same part under the same epoch again changes nothing: a guard that died in between may repeat it.
         """
@@ -205,6 +181,8 @@ class RecordWriter(OutboxWriter):
                 raise RecordError(f"stage run {row.stage_run_id}: no such row")
             if last is not None and (last.number, last.epoch) == (row.number, row.epoch):
                 return
+            if only_from and run.step not in (only_from, changes.get("step")):
+                raise StepLost(f"stage run {row.stage_run_id} is {run.step}, expected {only_from}")
             if last is not None and last.ended_at is None:
                 last.ended_at, last.outcome = row.began_at, outcome_before
                 if watched_s is not None:
@@ -305,7 +283,8 @@ class RecordWriter(OutboxWriter):
             if one.id is not None and one.id <= self._digested.get(one.stage_run_id, 0):
                 one.id = None
         with self.writing() as session:
-            rows = [one for one in rows if self._measures(session, one.stage_run_id)]
+            over = {number for number in {one.stage_run_id for one in rows} if self._is_over(session, number)}
+            rows = [one for one in rows if one.stage_run_id not in over]
             again = [one.model_dump() for one in rows if one.id is not None]
             if again:
                 session.connection().execute(replacing(self.engine, MeasurementRow), again)
@@ -317,9 +296,9 @@ class RecordWriter(OutboxWriter):
             for number in {one.stage_run_id for one in new}:
                 self._tell_when_many(session, number, sum(one.stage_run_id == number for one in new))
 
-    def _measures(self, session: Session, stage_run_id: int) -> bool:
-        run = session.get(StageRun, stage_run_id)
-        return run is None or run.step not in FINAL_STEPS
+    def _is_over(self, session: Session, stage_run_id: int) -> bool:
+        """Asked once a transaction, for the step alone: the whole row is long, and every writer waits for this one."""
+        return session.exec(select(StageRun.step).where(StageRun.id == stage_run_id)).first() in FINAL_STEPS
 
     def _tell_when_many(self, session: Session, stage_run_id: int, more: int) -> None:
         self._untold[stage_run_id] = self._untold.get(stage_run_id, 0) + more
@@ -382,105 +361,10 @@ class RecordWriter(OutboxWriter):
                 self._append(session, "rollback_step", {"stage_run": row.stage_run_id, **told})
             self._queue(session, notices)
 
-    # ---- sign-offs ------------------------------------------------------------------------------------------------
-
-    def sign(self, row: SignOff, time_step: int) -> bool:
-        """Spends the code and stores the accepted sign-off, both or neither. False where the code has served before."""
-        return self._spend(row.person, time_step, lambda session: self._add_sign_off(session, row, time_step))
-
-    def attest(self, row: Attested, time_step: int) -> bool:
-        """The same for an accepted attestation: a code serves once, for whatever it is given."""
-        return self._spend(row.person, time_step, lambda session: self._add_attestation(session, row, time_step))
-
-    def release(self, row: Released, time_step: int) -> bool:
-        """The same for an accepted word on the release of a stop."""
-        return self._spend(row.person, time_step, lambda session: self._add_release(session, row, time_step))
-
-    def _spend(self, person: str, time_step: int, add: Callable[[Session], None]) -> bool:
-        try:
-            with self.writing() as session:
-                session.add(UsedCode(person=person, time_step=time_step))
-                try:
-                    session.flush()
-                except IntegrityError as error:
-                    raise _CodeServed from error
-                add(session)
-            return True
-        except _CodeServed:
-            return False
-
-    def use_code(self, person: str, time_step: int) -> bool:
-        """True where this code of this person had not served yet; from now on it has."""
-        try:
-            with self.writing() as session:
-                session.add(UsedCode(person=person, time_step=time_step))
-            return True
-        except IntegrityError:
-            return False
-
-    def add_sign_off(self, row: SignOff) -> None:
-        with self.writing() as session:
-            self._add_sign_off(session, row)
-
-    def _add_sign_off(self, session: Session, row: SignOff, time_step: int | None = None) -> None:
-        session.add(row)
-        self._append(session, "sign_off", {**told_columns(row, without=("id",)), TIME_STEP: time_step})
-
-    def sign_off_of(self, inbox_id: int) -> SignOff | None:
-        """What became of that request; None while nothing has."""
-        with self.reading() as session:
-            return session.exec(select(SignOff).where(SignOff.inbox_id == inbox_id)).first()
-
-    def add_attestation(self, row: Attested) -> None:
-        """One that was refused."""
-        with self.writing() as session:
-            self._add_attestation(session, row)
-
-    def _add_attestation(self, session: Session, row: Attested, time_step: int | None = None) -> None:
-        session.add(row)
-        self._append(session, "attestation", {**told_columns(row, without=("id",)), TIME_STEP: time_step})
-
-    def attestation_of(self, inbox_id: int) -> Attested | None:
-        """What became of that request; None while nothing has."""
-        with self.reading() as session:
-            return session.exec(select(Attested).where(Attested.inbox_id == inbox_id)).first()
-
-    def add_release(self, row: Released) -> None:
-        """One that was refused."""
-        with self.writing() as session:
-            self._add_release(session, row)
-
-    def _add_release(self, session: Session, row: Released, time_step: int | None = None) -> None:
-        session.add(row)
-        self._append(session, "release", {**told_columns(row, without=("id",)), TIME_STEP: time_step})
-
-    def release_of(self, inbox_id: int) -> Released | None:
-        """What became of that request; None while nothing has."""
-        with self.reading() as session:
-            return session.exec(select(Released).where(Released.inbox_id == inbox_id)).first()
-
-    def wrong_codes(self, person: str, within_s: float) -> Sequence[datetime]:
-        """When this person gave a wrong code, newest first, whatever the code was given for."""
-        since = utc_now() - timedelta(seconds=within_s)
-        found: list[datetime] = []
-        with self.reading() as session:
-            for table in (SignOff, Attested, Released):
-                query = select(table.at).where(
-                    table.person == person, col(table.counts_as_wrong_code).is_(True), col(table.at) >= since
-                )
-                found += session.exec(query).all()
-        return sorted(found, reverse=True)
-
-
-def told_columns(row: SQLModel, *, without: Sequence[str] = (), only: Sequence[str] = ()) -> dict[str, Any]:
-    """The row's columns as the chain tells them: times in ISO 8601, UTC, to the millisecond."""
-    names = only or [name for name in type(row).model_fields if name not in without]
-    return {name: iso(value) if isinstance(value := getattr(row, name), datetime) else value for name in names}
-
 
 def open_writer(url: str, account: str) -> RecordWriter:
     """Opens the record for the guard of `account`."""
     return RecordWriter(open_record(url), account)
 
 
-__all__ = ["DONE_STATES", "TIME_STEP", "EpochLost", "Notice", "RecordWriter", "open_writer", "told_columns"]
+__all__ = ["DONE_STATES", "TIME_STEP", "EpochLost", "Notice", "RecordWriter", "StepLost", "open_writer", "told_columns"]

@@ -13,32 +13,38 @@ class CannotResume(Exception):
 
 
 def continued_run(
-    record: Record, folder: StateFolder, stage: str, plan_name: str, rollout: str | None
+    record: Record, folder: StateFolder, stage: str, plan_name: str, rollout: str | None, account: str | None = None
 ) -> StageRun | None:
-    """The open attempt of the named rollout, else the newest unfinished one of that stage and plan.
+    """The open attempt of the named rollout, else the newest unfinished one of that stage and plan; on that account
+    alone, where one is given.
 
     One whose account has no file any more (its simulated venue is gone) is not continued: nobody could trade on it.
     """
     named = rollout is not None
-    found = record.open_stage_run(str(rollout), stage) if named else record.newest_unfinished(stage, plan_name)
-    if found is None or not (folder.accounts / f"{found.account}.json").exists():
+    found = record.open_stage_run(str(rollout), stage) if named else record.newest_unfinished(stage, plan_name, account)
+    if found is None or account not in (None, found.account):
+        return None
+    if not (folder.accounts / f"{found.account}.json").exists():
         return None
     return found
 
 
-def unfinished_rollout(record: Record, folder: StateFolder, plan_name: str) -> str | None:
-    """The newest rollout of that plan that has a stage under way on an account that is still there."""
+def unfinished_rollout(record: Record, folder: StateFolder, plan_name: str, account: str | None = None) -> str | None:
+    """The newest rollout of that plan that has a stage under way on an account that is still there, and that one where
+    one is given."""
     for one in record.unfinished(plan_name):
-        if (folder.accounts / f"{one.account}.json").exists():
+        if account in (None, one.account) and (folder.accounts / f"{one.account}.json").exists():
             return one.name
     return None
 
 
-def open_run(record: Record, folder: StateFolder, stage: str, plan_name: str, rollout: str | None) -> StageRun | None:
+def open_run(
+    record: Record, folder: StateFolder, stage: str, plan_name: str, rollout: str | None, account: str | None = None
+) -> StageRun | None:
     """The stage run that a run of a deployment is busy with: for `full` whichever is open of its rollout."""
     if stage != "full":
-        return continued_run(record, folder, stage, plan_name, rollout)
-    name = rollout or unfinished_rollout(record, folder, plan_name)
+        return continued_run(record, folder, stage, plan_name, rollout, account)
+    name = rollout or unfinished_rollout(record, folder, plan_name, account)
     runs = [] if name is None else [run for run in record.stage_runs(rollout=name) if run.step not in FINAL_STEPS]
     return runs[-1] if runs else None
 

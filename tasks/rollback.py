@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from tasks.record import iso
@@ -37,6 +38,9 @@ PROVEN_WORDS: Mapping[str, str] = {
 }
 EVERY_STEP = "every step is proven"
 NOT_FLATTENED = "not asked: the target is the position held"
+SAID_BY = "said_by"
+"""In the proof of a step that nothing but a person's word stands for: whose it is."""
+NO_ACCOUNT = "in shadow no order leaves the process, and this one knew no key and no account"
 
 
 class DeskError(Exception):
@@ -114,11 +118,14 @@ class Proven:
 
 @dataclass
 class Closing:
-    """One closing of one stage run. `run()` returns when steps 0 to 3 are proven, however long that takes."""
+    """One closing of one stage run. `run()` returns when steps 0 to 3 are proven, however long that takes.
+
+    `desk` None: the run had no account at any venue, so that nothing of it is to be cancelled or flattened.
+    """
 
     stage_run_id: int
     permission: Permission
-    desk: AccountDesk
+    desk: AccountDesk | None
     log: StepLog
     waits: Waits
     flatten: bool
@@ -132,7 +139,8 @@ class Closing:
 
     async def run(self) -> Proven:
         """Steps 0 to 3. Cancelling it loses nothing: the next run starts from the tables."""
-        steps = [asyncio.create_task(step) for step in (self._revoke(), self._stop(), self._cancel(), self._flatten())]
+        of_the_account = [self._skip(2), self._skip(3)] if self.desk is None else self._at(self.desk)
+        steps = [asyncio.create_task(step) for step in (self._revoke(), self._stop(), *of_the_account)]
         watch = asyncio.create_task(self._deadline())
         try:
             await asyncio.gather(*steps)
@@ -141,11 +149,20 @@ class Closing:
                 task.cancel()
         return self.proven
 
+    def _at(self, desk: AccountDesk) -> list[Coroutine[Any, Any, None]]:
+        return [self._cancel(desk), self._flatten(desk)]
+
+    async def _skip(self, number: int) -> None:
+        row = RollbackStep(stage_run_id=self.stage_run_id, number=number, name=STEPS[number], state="skipped")
+        row.proof = {"why": NO_ACCOUNT}
+        self._rows[number] = row
+        await self._note(row)
+
     async def _deadline(self) -> None:
         await asyncio.sleep(self.waits.proof_deadline_s + self.waits.proof_wait_s)
         tries = 0
         while True:
-            missing = [name for name, row in zip(STEPS, self._in_order(), strict=False) if not _done(row)]
+            missing = [name for name, row in zip(STEPS, self._in_order(), strict=False) if not _settled(row)]
             words = f"not proven {self.waits.proof_deadline_s:g} s after the waits: {', '.join(missing)}; still trying"
             try:
                 await self.on_failed(words)
@@ -189,24 +206,24 @@ class Closing:
         self._gone.set()
         await self._verified(1, proof, bot_gone_at=self.proven.bot_gone_at)
 
-    async def _cancel(self) -> None:
+    async def _cancel(self, desk: AccountDesk) -> None:
         # Not after the stop but beside it: the grant is revoked, so nothing new can follow what is cancelled now.
         await _within(self._revoked.wait(), self.waits.revoke_patience_s)
         await self._begin(2)
-        answers = [await self._insist(2, self.desk.cancel_all)]
+        answers = [await self._insist(2, desk.cancel_all)]
         if self._gone.is_set():
             self._cancelled_once.set()
         else:
             # What the bot had sent before it died may have come after the first one.
             await _within(self._gone.wait(), self.waits.patience_s)
-            answers.append(await self._insist(2, self.desk.cancel_all))
+            answers.append(await self._insist(2, desk.cancel_all))
             self._cancelled_once.set()
-        proof = await self._insist(2, self._prove_none_open)
+        proof = await self._insist(2, partial(self._prove_none_open, desk))
         self.proven.none_open_at = utc_now()
         await self._verified(2, {"answers": answers, **proof}, none_open_at=self.proven.none_open_at)
         self._quiet.set()
 
-    async def _prove_none_open(self) -> dict[str, Any]:
+    async def _prove_none_open(self, desk: AccountDesk) -> dict[str, Any]:
         """Two consecutive reads without an own order, the first after the wait, with the bot gone throughout."""
         await self._gone.wait()
         revoked_at = self.proven.revoked_at or utc_now()
@@ -216,36 +233,36 @@ class Closing:
         for turn in range(2):
             if turn:
                 await asyncio.sleep(self.waits.between_reads_s)
-            found = await self.desk.read_open()
+            found = await desk.read_open()
             reads.append({"at": iso(utc_now()), "own_open": found.own, "foreign_open": found.foreign})
             if found.own:
-                await self.desk.cancel_all()
+                await desk.cancel_all()
                 raise DeskError(f"{found.own} own orders still open")
         return {"reads": reads, "first_read_allowed_from": iso(earliest)}
 
-    async def _flatten(self) -> None:
+    async def _flatten(self, desk: AccountDesk) -> None:
         await _within(self._gone.wait(), self.waits.patience_s)
         await _within(self._cancelled_once.wait(), self.waits.patience_s)
         await self._begin(3)
-        first = await self._insist(3, self._prove_flat)
+        first = await self._insist(3, partial(self._prove_flat, desk))
         flat_at = utc_now()
         await self._verified(3, first, flat_at=flat_at)
         await self._quiet.wait()
         # An order that stood until the proof of step 2 may have filled after the first flat read.
-        again = await self._insist(3, self._prove_flat)
+        again = await self._insist(3, partial(self._prove_flat, desk))
         if again["traded"]:
             flat_at = utc_now()
         self.proven.flat_at = flat_at
         await self._verified(3, {**first, "confirmed": again}, flat_at=flat_at)
 
-    async def _prove_flat(self) -> dict[str, Any]:
-        positions = await self.desk.read_positions()
+    async def _prove_flat(self, desk: AccountDesk) -> dict[str, Any]:
+        positions = await desk.read_positions()
         traded = False
         said = ""
         if self.flatten and any(positions.values()):
             traded = True
-            said = await self.desk.flatten()
-            positions = await self.desk.read_positions()
+            said = await desk.flatten()
+            positions = await desk.read_positions()
             if any(positions.values()):
                 raise DeskError(f"not flat yet: {_shown(positions)}")
         return {
@@ -305,8 +322,24 @@ class Closing:
 
 
 def all_proven(rows: Iterable[RollbackStep]) -> bool:
-    """Whether every step that proves something is verified: all but the telling."""
-    return PROVEN_WORDS.keys() <= {row.name for row in rows if _done(row)}
+    """Whether every step that proves something is verified, and by more than a person's word: all but the telling."""
+    return PROVEN_WORDS.keys() <= {row.name for row in rows if _done(row) and SAID_BY not in row.proof}
+
+
+def is_flat(name: str, state: str, proof: Mapping[str, Any]) -> bool:
+    """Whether this step proves that nothing is held: a flattening that was asked for, and verified."""
+    return (name, state) == ("flatten", "verified") and proof.get("flatten") != NOT_FLATTENED
+
+
+def proven_flat(rows: Iterable[RollbackStep]) -> bool:
+    return any(is_flat(row.name, row.state, row.proof) for row in rows)
+
+
+def end_headline(step: str, *, flat: bool) -> str:
+    """How a stage ended, in capitals; `flat`: whether that was proven. A step that is no end keeps its name."""
+    if step == "parked" and flat:
+        return "PARKED FLAT"
+    return step.upper().replace("_", " ")
 
 
 def proven_in_words(rows: Iterable[RollbackStep]) -> str:
@@ -327,7 +360,9 @@ def proven_in_words(rows: Iterable[RollbackStep]) -> str:
 
 
 def _proven(name: str, row: RollbackStep) -> str:
-    kept = name == "flatten" and row.proof.get("flatten") == NOT_FLATTENED
+    if who := row.proof.get(SAID_BY):
+        return f"{PROVEN_WORDS[name]} by the word of {who}"
+    kept = name == "flatten" and not proven_flat([row])
     return "position as it was, not flattened" if kept else PROVEN_WORDS[name]
 
 
@@ -346,6 +381,11 @@ def in_words(error: Exception) -> str:
 
 def _done(row: RollbackStep | None) -> bool:
     return row is not None and row.state == "verified"
+
+
+def _settled(row: RollbackStep | None) -> bool:
+    """Whether nothing is missing of it: it is proven, or there was nothing to do."""
+    return _done(row) or (row is not None and row.state == "skipped")
 
 
 def _shown(positions: Mapping[str, Decimal]) -> dict[str, str]:

@@ -7,10 +7,12 @@ twice, not even in two guards at once.
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +27,7 @@ from tasks.state_folder import write_private
 
 STEP_S = 30
 STEPS_BACK = 1
-"""The current time step and this many before it are accepted."""
+"""Accepted are the time step in which a code was sent, this many before it, and those since."""
 STALE_S = 90.0
 """A request that has waited longer than its code can have lived is refused unread: its person did nothing wrong."""
 WRONG_MAX = 5
@@ -96,7 +98,10 @@ class Gate:
 
 
 class Seeds:
-    """`approvers/seeds.json`: person → base32 seed, mode 0600. Read at each use, so an enrolment counts at once."""
+    """`approvers/seeds.json`: person → base32 seed, mode 0600. Read at each use, so an enrolment counts at once.
+
+    Each account's guard enrols, and `rollout up`: whoever changes the file holds the lock beside it meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -122,23 +127,41 @@ class Seeds:
 
     def add(self, people: Sequence[str]) -> list[str]:
         """Enrols those who have no seed yet; returns who they were."""
-        seeds = self.read()
-        new = [person for person in people if person not in seeds]
-        if new:
-            write_private(self._path, json.dumps({**seeds, **{person: pyotp.random_base32() for person in new}}))
+        with self._alone():
+            seeds = self.read()
+            new = [person for person in people if person not in seeds]
+            if new:
+                self._write({**seeds, **{person: pyotp.random_base32() for person in new}})
         return new
 
     def put(self, person: str, seed: str) -> None:
         """That person's seed is this one from now on, whatever it was before."""
-        write_private(self._path, json.dumps({**self.read(), person: seed}))
+        with self._alone():
+            self._write({**self.read(), person: seed})
 
-    def matching_step(self, person: str, code: str, now_s: float) -> int | None:
-        """The time step whose code this is, the newest first; None where it is none of the accepted ones."""
+    def _write(self, seeds: Mapping[str, str]) -> None:
+        write_private(self._path, json.dumps(seeds), durable=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Holds every other process off while the seeds change. The lock dies with the process that holds it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_name(f"{self._path.name}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def matching_step(self, person: str, code: str, now_s: float, sent_at_s: float | None = None) -> int | None:
+        """The time step whose code this is, the newest first; None where it is none of the accepted ones.
+
+        `sent_at_s`: when the person sent it, wall clock, not later than now; None where that is now. A code that was
+        right when it was sent is not wrong for having been on its way (the form's process starts anew for it).
+        """
         seed = self.read().get(person)
         digits = code.strip().replace(" ", "")
         found: int | None = None
-        for back in range(STEPS_BACK + 1):
-            step = int(now_s) // STEP_S - back
+        newest = int(now_s) // STEP_S
+        oldest = int(now_s if sent_at_s is None else min(sent_at_s, now_s)) // STEP_S - STEPS_BACK
+        for step in range(newest, oldest - 1, -1):
             # An unknown person costs the same time as a known one.
             right = pyotp.TOTP(seed or "A" * 32).at(step * STEP_S)
             if hmac.compare_digest(right.encode(), digits.encode()) and seed and found is None:
@@ -178,7 +201,7 @@ class CodeDesk:
         reason, wrong_code = refusal or locked_words(self._record, said.person), False
         reason = reason or too_old(said.asked_at_s, now_s)
         if not reason:
-            step = self._seeds.matching_step(said.person, said.code, now_s)
+            step = self._seeds.matching_step(said.person, said.code, now_s, said.asked_at_s)
             if step is None:
                 reason, wrong_code = "wrong code", True
             elif not spend(step):

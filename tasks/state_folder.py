@@ -143,17 +143,33 @@ def _unusable(root: Path, why: str) -> StateFolderUnusable:
     return StateFolderUnusable(f"SLIPWAY_HOME: {root}: {why}; allowed: a folder that you can write, or none")
 
 
-def write_private(path: Path, content: str) -> None:
-    """Writes `content` so that a reader sees the old file or the new one, never half, and only its owner may read."""
+def write_private(path: Path, content: str, *, durable: bool = False) -> None:
+    """Writes `content` so that a reader sees the old file or the new one, never half, and only its owner may read.
+
+    `durable`: so does whoever reads it after the machine has lost its power, and what is written stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made 0600
     try:
         with os.fdopen(handle, "w") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(name).replace(path)
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

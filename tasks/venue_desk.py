@@ -135,14 +135,13 @@ class VenueDesk:
     def _opened(self) -> AccountClient:
         if self._client is None:
             from bot.venues.bybit.account_client import AccountClient
-            from bot.venues.bybit.hosts import hosts_for, override_hosts
+            from bot.venues.bybit.hosts import HostRefused
 
             try:
                 access = self._access()
-            except AccountFileError as error:
+                hosts = access.hosts(rest_only=True)
+            except (AccountFileError, HostRefused) as error:
                 raise DeskError(str(error)) from error
-            environment = {"MM_VENUE_REST_URL": access.rest_url} if access.venue == "simulated" else {}
-            hosts = override_hosts(hosts_for("live", "linear"), environment, rest_only=True)
             if access.keys is None:
                 self._client = AccountClient(hosts, access.api_key, access.api_secret)
             else:

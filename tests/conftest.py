@@ -7,7 +7,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -15,7 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tasks.bundle import save_bundle
 from tasks.state_folder import REPOSITORY, StateFolder
-from tests.support.postgres import PostgresServer, postgres
+
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
 
 BUNDLES = REPOSITORY / "artifacts" / "bundles"
 BYTES_EACH_MAX = 20_000_000
@@ -46,6 +48,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PrefectOnOne
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of this run's own. Who kills it starts it again; each test has a database of its own."""
+    from tests.support.postgres import postgres  # half a second, which the unit tests can do without
+
     with postgres() as server:
         yield server
 

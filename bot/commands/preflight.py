@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from bot.assembly import secrets_of
+from bot.assembly import host_environment, secrets_of
 from bot.assumed import assumed_of
 from bot.modes import signed_gateway
 from bot.resolution import Resolved
@@ -26,7 +26,7 @@ def preflight(resolved: Resolved, *, as_json: bool) -> int:
     except (SecretMissing, SecretsUnreadable) as error:
         raise ConfigError(str(error)) from error
     hosts = override_hosts(
-        hosts_for("live" if resolved.mode == "live" else "testnet", config.venue.category),
+        hosts_for(host_environment(resolved.mode, config), config.venue.category),
         resolved.environment,
         rest_only=True,
         signed_gateway=signed_gateway(resolved.mode, config.venue),

@@ -233,7 +233,8 @@ class BookDelta(Told, frozen=True, tag=True):
 class BookLost(Told, frozen=True, tag=True):
     """The book of that symbol can no longer be trusted (gap, disconnect, undecodable message).
 
-    `garbled`: the venue said something about that symbol's market that cannot be read; `reason` names the field.
+    `garbled`: what the venue says about that symbol's market cannot be read, and `reason` names the field; or the venue
+    refuses to say anything, and `reason` has its words.
     """
 
     symbol: str

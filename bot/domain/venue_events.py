@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bot.domain.instrument import NO_COIN
+from bot.domain.instrument import NO_COIN, Instrument
 from bot.domain.order import Side
 from bot.domain.quick_enum import quick
 from bot.domain.told import Told
@@ -55,13 +55,17 @@ class CancelAnswered(Told, frozen=True, tag=True):
 
 
 class AmendAnswered(Told, frozen=True, tag=True):
-    """`outcome`: accepted | gone | refused | unreachable | unknown."""
+    """`outcome`: accepted | gone | refused | unreachable | unknown.
+
+    `wait_ms`: how long our own count of the venue's limits keeps it here; 0: it was not that.
+    """
 
     client_order_id: str
     price_ticks: int
     qty_lots: int
     outcome: str
     detail: str = ""
+    wait_ms: int = 0
 
 
 class CancelAllAnswered(Told, frozen=True, tag=True):
@@ -107,9 +111,13 @@ class OrderUpdated(Told, frozen=True, tag=True):
 
 
 class OrderNotFound(Told, frozen=True, tag=True):
-    """A probe found it neither among open orders nor in history. Final only after receive window + 2 s."""
+    """A probe found it neither among open orders nor in history. Final only after receive window + 2 s.
+
+    `asked_at_ns`: when that was asked, by the loop's clock; 0 in older journals, where it is taken for the last probe.
+    """
 
     client_order_id: str
+    asked_at_ns: int = 0
 
 
 class Filled(Told, frozen=True, tag=True):
@@ -239,3 +247,20 @@ class InstrumentsRead(Told, frozen=True, tag=True):
     base: str
     quote: str
     source: str
+
+
+def instruments_read(instrument: Instrument, at_ns: int) -> InstrumentsRead:
+    """The event that tells the engine of filters read from the venue."""
+    return InstrumentsRead(
+        at_ns,
+        symbol=instrument.symbol,
+        tick_size=instrument.tick_size,
+        lot_size=instrument.lot_size,
+        qty_min=instrument.qty_min,
+        qty_max=instrument.qty_max,
+        notional_min_quote=instrument.notional_min_quote,
+        category=instrument.category,
+        base=instrument.base,
+        quote=instrument.quote,
+        source="fetched",
+    )

@@ -26,10 +26,12 @@ from bot.engine.counters import reject_reason
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX
 from bot.engine.performance import Performance
-from bot.engine.probing import amend_may_happen, is_final, probe_soon
+from bot.engine.probing import amend_may_happen, is_final
 from bot.engine.state import State
-from bot.engine.stopping import Stopping, send_cancel
+from bot.engine.stopping import Stopping, probe_soon, send_cancel
 
+_AGAIN_MS: Final = 100
+"""Until an amend that could not leave is tried again, where nobody knows when it may: in the same turn it could not."""
 _H = OrderHappening
 _S = OrderState
 _PENDING_AMEND: Final = OrderState.PENDING_AMEND
@@ -91,7 +93,7 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
-        if event.outcome != "unknown":
+        if event.outcome != "unknown" and not event.wait_ms:
             self._state.reached(reached=event.outcome != "unreachable")
         order = self._order(event.client_order_id)
         if order is None or not order.live:
@@ -104,10 +106,17 @@ class Answers:
         if event.outcome == "gone":
             probe_soon(self._state, order)
         elif event.outcome in ("refused", "unreachable"):
+            never_left = event.outcome == "unreachable"
             if order.pending_price_ticks is not None and self._tells(order, _H.AMEND_REFUSED):
                 order.pending_price_ticks = order.pending_qty_lots = None
+                if never_left:
+                    order.amended_at_ns = order.amended_before_ns
                 self._state.orders.recount(order)
-            self._back_off(order)
+            if never_left:  # nothing happened at the venue: there is nothing to back off from
+                wait_ms = max(event.wait_ms, _AGAIN_MS)
+                self._state.back_off[order.symbol, order.side].wait(self._state.now_ns, wait_ms)
+            else:
+                self._back_off(order)
         else:
             self._tell(order, _H.UNCERTAIN)
             probe_soon(self._state, order)
@@ -174,7 +183,11 @@ class Answers:
 
     def not_found(self, event: OrderNotFound) -> None:
         order = self._order(event.client_order_id)
-        if order is not None and order.live and is_final(self._state, order):
+        if order is None or not order.live:
+            return
+        asked_at_ns = event.asked_at_ns or order.probe_sent_ns
+        order.absent_ns = max(order.absent_ns, asked_at_ns)
+        if is_final(self._state, order, asked_at_ns):
             self._cancelled(order, _H.FOUND_GONE, "probe")
 
     def _works(self, order: OwnOrder, told: VenueOrder) -> None:

@@ -118,7 +118,7 @@ class Engine(Shown):
         if state.now_ns:
             raise RuntimeError("an engine is restored before it is told anything")
         budgets, learn = self._conditions.budgets, self._learn
-        self._restored = Restoring(state, self._answers, self._stopping, budgets, learn).run(entries)
+        self._restored = Restoring(state, self._answers, self._stopping, self._releasing, budgets, learn).run(entries)
         self._recovery.restored = self._restored > 0
         self._recovery.filters_read.clear()
         return self._restored
@@ -270,13 +270,14 @@ class Engine(Shown):
         What an earlier one left at the venue is asked after and cancelled; what only people may release still holds.
         """
         state = self._state
+        state.started_ns = state.now_ns
         state.public_up_since_ns = state.private_up_since_ns = 0
         state.grant, state.ready = None, False
         for book in state.books.values():
             book.lose()
         self._freezes.forget()
         state.stops.carry()
-        self._releasing.forget()
+        self._releasing.end_all()
         for order in state.orders.all_live():
             if order.state is not OrderState.UNKNOWN:
                 state.orders.happen(order, OrderHappening.UNCERTAIN, state.now_ns)

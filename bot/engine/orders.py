@@ -25,7 +25,9 @@ class OwnOrder(msgspec.Struct, gc=False):
 
     `sent_at_ns`: last create, amend or cancel. `confirmed`: seen on the private stream or in a read. `reported_lots`:
     filled by the venue's word; `executed_lots`: accounted for by executions. `pending_*`: terms of an amend whose
-    outcome is open. `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
+    outcome is open. `amended_before_ns`: what `amended_at_ns` was before the last amend, which may not have left.
+    `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
+    `absent_ns`: when the last question was asked to which the venue said that it knows no such order.
     `operations`: amends and cancels sent, for their keys. `counted_lots`, `counted_live`: as its symbol's sums have it.
     """
 
@@ -47,10 +49,12 @@ class OwnOrder(msgspec.Struct, gc=False):
     pending_price_ticks: int | None = None
     pending_qty_lots: int | None = None
     amended_at_ns: int = 0
+    amended_before_ns: int = 0
     cancel_sent_ns: int = 0
     answered_at_ns: int | None = None
     probe_due_ns: int | None = None
     probe_sent_ns: int = 0
+    absent_ns: int = 0
     probes: int = 0
     finished_at_ns: int = 0
     taker_counted: bool = False
@@ -63,6 +67,10 @@ class OwnOrder(msgspec.Struct, gc=False):
     def live(self) -> bool:
         """Working, in flight or unknown."""
         return self.state not in TERMINAL
+
+    def is_unseen(self, since_ns: int) -> bool:
+        """Whether the venue has never said a word of it, and asked after `since_ns` knew nothing: it may still come."""
+        return not self.acknowledged and not self.confirmed and self.absent_ns > max(since_ns, self.created_at_ns)
 
     def next_key(self, what: str) -> str:
         """The idempotency key of the next amend (`a`) or cancel (`c`) of this order."""
@@ -169,6 +177,7 @@ class OrderTable:
     def amend(self, order: OwnOrder, price_ticks: int, qty_lots: int, at_ns: int) -> None:
         """An amend to these terms leaves. Raises IllegalTransition and changes nothing."""
         order.state = next_state(order.state, OrderHappening.AMEND_SENT)
+        order.amended_before_ns = order.amended_at_ns
         order.changed_at_ns = order.sent_at_ns = order.amended_at_ns = at_ns
         order.answered_at_ns = None
         order.pending_price_ticks, order.pending_qty_lots = price_ticks, qty_lots

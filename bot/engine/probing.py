@@ -1,7 +1,7 @@
 """Orders whose outcome is open: asked after, never re-sent blind, never assumed dead.
 
-`Not found` is believed only when the question was asked more than receive window + margin after the last thing we sent,
-and the private stream has been up for all of that time.
+`Not found` ends an order only when the question was asked more than receive window + margin after the last thing we
+sent, and the private stream has been up for all of that time.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from bot.domain.order import OrderState
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_MS
 from bot.engine.state import NEVER_NS, State
-from bot.engine.stopping import send_cancel
+from bot.engine.stopping import probe_soon, send_cancel
 
 _BACK_OFF_MS: Final = (0, 500, 1_000, 2_000, 4_000, 5_000)
+_STOPPED_MS: Final = 200
+"""Between two questions under a stop after a create that nobody has heard of, while it may still come: whatever stands
+then was not cancelled with the others."""
 _PENDING: Final = (OrderState.PENDING_NEW, OrderState.PENDING_AMEND, OrderState.PENDING_CANCEL)
 
 
-def probe_soon(state: State, order: OwnOrder) -> None:
-    """Ask at the next turn of the clock or sooner, unless asking is due already."""
-    if order.probe_due_ns is None:
-        order.probes = 0
-        order.probe_due_ns = state.now_ns
-        state.due_by(state.now_ns)
-
-
-def is_final(state: State, order: OwnOrder) -> bool:
-    """Whether a `not found` to the last probe ends the order."""
-    if not state.private_up_since_ns or not order.probe_sent_ns:
+def is_final(state: State, order: OwnOrder, asked_at_ns: int) -> bool:
+    """Whether a `not found` to what was asked then ends the order: there may have been later questions."""
+    if not state.private_up_since_ns or not asked_at_ns:
         return False
+    return asked_at_ns >= _decides_from_ns(state, order)
+
+
+def _decides_from_ns(state: State, order: OwnOrder) -> int:
+    """From when on a question can decide, as long as the private stream stays up."""
     parameters = state.parameters
     wait_ns = (parameters.receive_window_ms + parameters.not_found_margin_ms) * NS_PER_MS
-    return order.probe_sent_ns - max(order.sent_at_ns, state.private_up_since_ns) >= wait_ns
+    return max(order.sent_at_ns, state.private_up_since_ns) + wait_ns
 
 
 def amend_may_happen(state: State, order: OwnOrder) -> bool:
@@ -78,10 +78,25 @@ def tick(state: State) -> None:
             elif now - order.sent_at_ns >= answer_ns:
                 _give_up_waiting(state, order)
         if order.probe_due_ns is not None and now >= order.probe_due_ns:
-            order.probe_due_ns = now + _BACK_OFF_MS[min(order.probes + 1, len(_BACK_OFF_MS) - 1)] * NS_PER_MS
+            order.probe_due_ns = _ask_again_ns(state, order)
             order.probes += 1
             order.probe_sent_ns = now
             state.emit(ProbeOrder(now, order.client_order_id, order.symbol))
+
+
+def _ask_again_ns(state: State, order: OwnOrder) -> int:
+    """When it is asked after again, where this question is not answered by then.
+
+    No later than when a question can decide: until then its side of its symbol is not quoted.
+    """
+    now, decides_ns = state.now_ns, _decides_from_ns(state, order)
+    may_come_ms = state.parameters.receive_window_ms + state.parameters.not_found_margin_ms
+    unheard = not order.acknowledged and not order.confirmed
+    if state.stops.any and unheard and now - order.created_at_ns < may_come_ms * NS_PER_MS:
+        again_ns = now + _STOPPED_MS * NS_PER_MS
+    else:
+        again_ns = now + _BACK_OFF_MS[min(order.probes + 1, len(_BACK_OFF_MS) - 1)] * NS_PER_MS
+    return decides_ns if now < decides_ns < again_ns else again_ns
 
 
 def _give_up_waiting(state: State, order: OwnOrder) -> None:

@@ -19,9 +19,8 @@ from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
 from bot.engine.ledger import ZERO, Account
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S, seconds_ns
-from bot.engine.probing import probe_soon
 from bot.engine.state import State
-from bot.engine.stopping import CANCELLABLE, Stopping, send_cancel
+from bot.engine.stopping import CANCELLABLE, Stopping, probe_soon, send_cancel
 
 _FLATTEN_GRACE_NS = 5 * NS_PER_S
 _RE_CANCEL_NS = 2 * NS_PER_S

@@ -177,7 +177,8 @@ class Recovery:
             bool(known)
             and self.account_read
             and bool(state.public_up_since_ns)
-            and all(state.books[symbol].usable for symbol in known)
+            and all(state.books[symbol].usable for symbol in known if symbol not in state.frozen)
+            and any(state.books[symbol].usable for symbol in known)
             and net_by_symbol(state) is not None  # a held symbol's position that cannot be valued counts in no limit
             and state.has_grant
             and not state.orders.any_live()

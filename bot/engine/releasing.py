@@ -6,7 +6,8 @@
 
 `resume` releases what people may release, `re-arm` what HALTED. A request covers the stops that held when it was asked:
 what came after it needs one of its own. Re-arming needs the consent of both people besides. A request ends with the
-process that took it: nobody confirms after a restart what somebody saw before it.
+process that took it: nobody confirms after a restart what somebody saw before it, and its id is never asked anew, in
+no later process on that journal either.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ RELEASES_KEPT: Final = 64
 """Requests nobody has confirmed that are remembered, so that a late confirmation is told why it is refused. All others
 are as long as the process lives: asked anew under its id, one would be confirmed by what was said of it before."""
 
+UNKNOWN: Final = "unknown: no such request"
+OVER: Final = "over: an earlier process of this bot took that request; ask anew"
 CONSENT: Final = "consent: re-arm needs the consent of both people and an armed process"
 
 
@@ -40,11 +43,7 @@ class Releasing:
         state = self._state
         if event.release_id in state.releases:
             return
-        release = Release(event.kind, event.reason, event.who.strip(), event.why, state.now_ns)
-        state.releases[event.release_id] = release
-        unconfirmed = [number for number, one in state.releases.items() if not one.confirmed]
-        for number in unconfirmed[:-RELEASES_KEPT]:
-            del state.releases[number]
+        release = self._keep(event)
         rearming = event.kind == "re-arm"
         release.covers = tuple(
             held.stop.reason
@@ -66,10 +65,8 @@ class Releasing:
         state = self._state
         release = state.releases.get(event.release_id)
         if release is None:
-            state.note(
-                "WARNING", "stop_changed", refused=event.release_id, who=event.who, why="unknown: no such request"
-            )
-            return
+            release = state.releases[event.release_id] = Release("", "", "", "", state.now_ns, word="refused")
+            release.refusal = UNKNOWN
         release.confirmed = True
         if release.word != "pending":
             why = release.refusal or "used: it has released what it covers"
@@ -81,9 +78,32 @@ class Releasing:
             return
         self._carry_out(event, release)
 
-    def forget(self) -> None:
-        """A new process: nothing that was asked before it can be confirmed."""
-        self._state.releases.clear()
+    def restore(self, event: ev.ReleaseAsked | ev.ReleaseConfirmed) -> None:
+        """What an earlier process was told; `end_all` comes after it."""
+        known = self._state.releases.get(event.release_id)
+        if isinstance(event, ev.ReleaseAsked):
+            if known is None:
+                self._keep(event)
+            return
+        if known is None:
+            known = self._state.releases[event.release_id] = Release("", "", "", "", self._state.now_ns)
+        known.confirmed = True
+
+    def end_all(self) -> None:
+        """A new process: nothing that was asked before it can be confirmed, or asked anew under its id."""
+        for release in self._state.releases.values():
+            release.word, release.refusal = "refused", OVER
+
+    def _keep(self, event: ev.ReleaseAsked) -> Release:
+        """A new request, and room for it."""
+        releases = self._state.releases
+        release = releases[event.release_id] = Release(
+            event.kind, event.reason, event.who.strip(), event.why, self._state.now_ns
+        )
+        unconfirmed = [number for number, one in releases.items() if not one.confirmed]
+        for number in unconfirmed[:-RELEASES_KEPT]:
+            del releases[number]
+        return release
 
     def _against(self, release: Release, event: ev.ReleaseConfirmed) -> tuple[str, bool]:
         """(what speaks against it, whether for good); empty where nothing does."""

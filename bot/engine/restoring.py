@@ -1,9 +1,10 @@
 """From a journal to what the engine knew: the durable part alone is enough, and nothing is decided a second time.
 
 What was decided is read from the intents, what was learned from the events; market data is not needed. Orders that may
-still stand come back with their terms, so do positions, results, the 24-hour curve, epoch, order sequence, budgets and
-the stops that only people may release. Everything else (books, streams, permission) begins anew. A journal cut anywhere
-between two entries gives a state from which nothing is quoted before the venue's account has been read and compared.
+still stand come back with their terms, so do positions, results, the 24-hour curve, epoch, order sequence, budgets, the
+stops that only people may release and the ids under which that was asked. Everything else (books, streams, permission)
+begins anew. A journal cut anywhere between two entries gives a state from which nothing is quoted before the venue's
+account has been read and compared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, DayStart
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S
+from bot.engine.releasing import Releasing
 from bot.engine.state import Day, State
 from bot.engine.stop import STOPS
 from bot.engine.stopping import CANCELLABLE, Stopping
@@ -35,6 +37,7 @@ class Restoring:
         state: State,
         answers: Answers,
         stopping: Stopping,
+        releasing: Releasing,
         budgets: Budgets,
         learn: Callable[[ev.InstrumentsRead], None],
     ) -> None:
@@ -47,6 +50,8 @@ class Restoring:
             ev.StopRequested: self._requested,
             ev.ResumeRequested: self._requested,
             ev.RearmRequested: self._requested,
+            ev.ReleaseAsked: releasing.restore,
+            ev.ReleaseConfirmed: releasing.restore,
             ev.OrderAccepted: answers.accepted,
             ev.OrderRefused: answers.refused,
             ev.OrderUnreachable: answers.unreachable,

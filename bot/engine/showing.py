@@ -52,11 +52,12 @@ def margin_ratio(state: State, now_ns: int) -> Decimal | None:
 
 
 def _of_symbol(state: State, performance: Performance, symbol: str, now_ns: int) -> Iterator[Gauge]:
-    yield "mm_active_orders", (symbol,), float(state.orders.active(symbol))
+    yield "mm_active_orders", (symbol,), float(active_orders(state, symbol))
     yield "mm_symbol_held", (symbol,), float(symbol in state.held or symbol in state.blocked)
     book = state.books[symbol]
-    if book.updated_at_ns:
-        yield "mm_book_age_ms", (symbol,), (now_ns - book.updated_at_ns) / NS_PER_MS
+    since_ns = book.updated_at_ns or state.started_ns
+    if since_ns:
+        yield "mm_book_age_ms", (symbol,), (now_ns - since_ns) / NS_PER_MS
     instrument, mark = state.instruments.get(symbol), state.mark(symbol)
     account = state.ledger.accounts[symbol]
     pnl = state.ledger.pnl(symbol, mark, instrument)
@@ -103,3 +104,10 @@ def pnl_total(state: State) -> Pnl:
         for symbol in state.parameters.symbols
     ]
     return Pnl(*(sum((getattr(part, kind) for part in parts), Decimal(0)) for kind in PNL_KINDS))
+
+
+def active_orders(state: State, symbol: str) -> int:
+    """Own orders working, in flight or unknown; while stopped without those that the venue, asked after, never knew."""
+    if not state.stops.any:
+        return state.orders.active(symbol)
+    return sum(not order.is_unseen(order.sent_at_ns) for order in state.orders.live(symbol))

@@ -87,6 +87,10 @@ class BackOff(msgspec.Struct):
         self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
         self.until_ns = at_ns + self.step_ms * NS_PER_MS
 
+    def wait(self, at_ns: int, wait_ms: int) -> None:
+        """Nothing was refused: the next try only has to come later."""
+        self.until_ns = max(self.until_ns, at_ns + wait_ms * NS_PER_MS)
+
     def succeeded(self) -> None:
         self.step_ms = 0
         self.until_ns = 0
@@ -99,6 +103,8 @@ class State:
         symbols = parameters.symbols
         self.parameters = parameters
         self.now_ns = 0
+        self.started_ns = 0
+        """when this process began; 0 before"""
         self.out: list[Intent] = []
         self.observations: list[Observation] = []
         self.counters = Counters(symbols)
@@ -168,7 +174,7 @@ class State:
         self.operations: dict[str, None] = {}
         """idempotency keys of requests from outside, oldest first"""
         self.releases: dict[str, Release] = {}
-        """requests to release stops by their ids, oldest first, of this process alone"""
+        """requests to release stops by their ids, oldest first; of earlier processes only that they are over"""
         self.planned_orphans: set[str] = set()
         """client order ids that a drill has announced"""
         self.planned_loss_until_ns = 0

@@ -1,7 +1,12 @@
 """Carrying a stop out: one cancel-all under one key, tried again until a read proves that nothing of ours stands.
 
 A stop that is entered while a cancel-all is still being proven joins it. Proven means: every symbol's open orders were
-read after the cancel-all was answered and showed none of ours, and no order in our own table may still be alive.
+read after the cancel-all was answered and showed none of ours, and no order in our own table may still be alive. What
+such a read does not show, and the account's stream has not told of, is asked after at once.
+
+A create of which nobody has heard may come until its receive window is over, so the proof waits for that. How long a
+stop took is measured until the venue shows none: nothing in the reads, and nothing of such a create where it is asked
+after. One that comes all the same is measured anew, from when the venue was last seen without it.
 """
 
 from __future__ import annotations
@@ -25,11 +30,15 @@ CANCELLABLE = (OrderState.WORKING, OrderState.PENDING_AMEND)
 
 
 class CancelRun(msgspec.Struct):
-    """One cancel-all until its proof. `clean`: symbols whose read after the answer showed none of ours."""
+    """One cancel-all until its proof. `clean`: symbols whose read after the answer showed none of ours.
+
+    `shown`: the venue shows none of ours, as far as is known; `since_ns`: what it is measured from.
+    """
 
     serial: int
     reason: str
     started_ns: int
+    since_ns: int
     live_at_start: int
     attempt: int = 0
     key: str = ""
@@ -39,6 +48,7 @@ class CancelRun(msgspec.Struct):
     retry_ms: int = 0
     read_asked_ns: int = 0
     clean: list[str] = []
+    shown: bool = False
     proven: bool = False
 
 
@@ -112,7 +122,7 @@ class Stopping:
         state = self._state
         self._serial += 1
         live = sum(1 for _ in state.orders.all_live())
-        self._run = CancelRun(self._serial, stop.reason, state.now_ns, live)
+        self._run = CancelRun(self._serial, stop.reason, state.now_ns, state.now_ns, live)
         self._send(self._run)
 
     def _send(self, run: CancelRun) -> None:
@@ -121,7 +131,7 @@ class Stopping:
         run.key = f"stop-{state.epoch}-{run.serial}-{run.attempt}"
         run.sent_ns = state.now_ns
         run.answered_ns = run.retry_ns = None
-        run.clean = []
+        run.clean, run.shown = [], False
         for order in state.orders.all_live():
             if order.state in CANCELLABLE:
                 state.orders.happen(order, OrderHappening.CANCEL_SENT, state.now_ns)
@@ -177,6 +187,9 @@ class Stopping:
     def _learn(self, order: OwnOrder, standing: bool, asked_at_ns: int) -> None:
         """What the read says of an order that was cancelled before it was asked."""
         state = self._state
+        if not order.confirmed and not standing:
+            order.probe_due_ns = None
+            probe_soon(state, order)
         if order.state is not OrderState.PENDING_CANCEL or order.cancel_sent_ns >= asked_at_ns:
             return
         if standing:
@@ -189,7 +202,10 @@ class Stopping:
         """After every event but market data: proof, retries, stragglers, the end of a shutdown."""
         run, state = self._run, self._state
         if run is not None and not run.proven:
-            if len(run.clean) == len(state.parameters.symbols) and not state.orders.any_live():
+            clean = len(run.clean) == len(state.parameters.symbols)
+            if clean:
+                self._show(run)
+            if clean and not state.orders.any_live():
                 self._prove(run)
             else:
                 self._keep_trying(run)
@@ -198,11 +214,16 @@ class Stopping:
         if self._shutdown_ns is not None and not self._exited:
             self._end_shutdown(self._shutdown_ns)
 
+    def _show(self, run: CancelRun) -> None:
+        """The reads show none: how long it took until then, where nothing else of ours is known to stand."""
+        state, answered_ns = self._state, run.answered_ns
+        if not run.shown and answered_ns is not None and all(o.is_unseen(answered_ns) for o in state.orders.all_live()):
+            run.shown = True
+            state.observe("mm_cancel_all_duration_seconds", (), (state.now_ns - run.since_ns) / NS_PER_S)
+
     def _prove(self, run: CancelRun) -> None:
         state = self._state
         run.proven = True
-        took_s = (state.now_ns - run.started_ns) / NS_PER_S
-        state.observe("mm_cancel_all_duration_seconds", (), took_s)
         state.note(
             "INFO",
             "cancel_all_done",
@@ -237,14 +258,16 @@ class Stopping:
         for order in state.orders.all_live():
             if order.state in CANCELLABLE and may_cancel_again(state, order):
                 send_cancel(state, order)
-                self._doubt(order.symbol)
+                self._doubt(order)
 
-    def _doubt(self, symbol: str) -> None:
+    def _doubt(self, order: OwnOrder) -> None:
         """An order came up after the read that showed none: that read proves nothing any more."""
         run = self._run
-        if run is not None and not run.proven and symbol in run.clean:
-            run.clean.remove(symbol)
-            self.read_failed(symbol)
+        if run is not None and not run.proven and order.symbol in run.clean:
+            run.clean.remove(order.symbol)
+            self.read_failed(order.symbol)
+            if run.shown:
+                run.shown, run.since_ns = False, max(run.since_ns, order.absent_ns)
 
     def _end_shutdown(self, since_ns: int) -> None:
         state = self._state
@@ -259,6 +282,14 @@ class Stopping:
 def may_cancel_again(state: State, order: OwnOrder) -> bool:
     """Whether its last cancel, if there was one, is long enough ago: one that could not leave is answered at once."""
     return state.now_ns - order.cancel_sent_ns >= _CANCEL_AGAIN_NS
+
+
+def probe_soon(state: State, order: OwnOrder) -> None:
+    """Ask at the next turn of the clock or sooner, unless asking is due already."""
+    if order.probe_due_ns is None:
+        order.probes = 0
+        order.probe_due_ns = state.now_ns
+        state.due_by(state.now_ns)
 
 
 def send_cancel(state: State, order: OwnOrder) -> None:

@@ -1,6 +1,7 @@
 """Symbols that are frozen by themselves: what the venue says of them cannot be read, and the others go on.
 
-    readable → frozen            a message about its market is garbled: what stands there is cancelled
+    readable → frozen            a message about its market is garbled, or the venue refuses to tell of it: what stands
+                                 there is cancelled
     frozen → good since t        a fresh snapshot has come and can be quoted by
     good since t → frozen        the book is lost again, for whatever reason
     good since t → readable      it has been good for `hysteresis_s`

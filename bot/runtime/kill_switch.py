@@ -9,6 +9,9 @@ deadline it says what it could not prove, and that is `failed`.
 Orders of others on the same account are reported and left alone: at a symbol with any of them about, own orders are
 cancelled one by one, because the venue's cancel-all asks nobody whose they are.
 
+A row that does not fit hides no other one: the rest is decoded, it is cancelled by its own id where that is ours, and
+the read that showed it proves nothing.
+
 Cancelling needs no read: before the first one, and while reads fail, it cancels blind; everything where the account is
 ours alone, else by their ids the orders that journals say may stand. What was cancelled blind proves nothing.
 """
@@ -17,16 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError
 from bot.runtime.kill_switch_report import NS_PER_MS, NS_PER_S, Attempt, OrdersRead, Report
+from bot.venues.bybit.account_orders import AccountOrder, OrderName, OrdersNotWhole
 from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueError
-
-if TYPE_CHECKING:  # the client's module loads httpx; whoever has a client has paid for it
-    from bot.venues.bybit.account_client import AccountOrder
 
 FLATTEN_BAND_BPS: Final = Decimal(100)
 PAUSE_S: Final = 0.1
@@ -112,8 +113,12 @@ class KillSwitch:
         deadline_s: float,
         clock: Callable[[], int],
         wait: Callable[[float], None],
+        spent_s: float = 0.0,
     ) -> Report:
-        """Works until proven or until `deadline_s` has passed. `clock`: ns since the epoch that never steps back.
+        """Works until proven or until `deadline_s` has passed, of which `spent_s` were spent before. `clock`: ns since
+        the epoch that never steps back.
+
+        The clock is looked at between rounds: a run may last longer by the calls of one, each of which has its own end.
 
         Without `execute` nothing is sent: one successful read of orders and positions is the whole run. Never raises
         for what a venue can do; the report says it. Raises ValueError for flattening what holds no positions.
@@ -121,7 +126,7 @@ class KillSwitch:
         if flatten and not self._holds_positions:
             raise ValueError("there are no positions to flatten")
         attempt = Attempt(started_ns=clock(), say=self._say)
-        deadline_ns = attempt.started_ns + int(deadline_s * NS_PER_S)
+        deadline_ns = attempt.started_ns + int((deadline_s - spent_s) * NS_PER_S)
         proven = False
         while not proven:
             proven = self._round(attempt, flatten, clock) if execute else self._look(attempt, clock)
@@ -134,8 +139,8 @@ class KillSwitch:
         return attempt.report(execute=execute, flatten=flatten, proven=proven, finished_ns=clock())
 
     def _look(self, attempt: Attempt, clock: Callable[[], int]) -> bool:
-        _, whole = self._read_orders(attempt, clock)
-        return whole and self._read_positions(attempt) is not None
+        self._read_orders(attempt, clock)
+        return attempt.whole and self._read_positions(attempt) is not None
 
     def _round(self, attempt: Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
         """One cancel, read, flatten. True: proven."""
@@ -179,11 +184,12 @@ class KillSwitch:
                 return
 
     def _clean_round(self, attempt: Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
-        orders, attempt.whole = self._read_orders(attempt, clock)
+        orders, unfit = self._read_orders(attempt, clock)
         own = [order for order in orders if self._is_own(order)]
         attempt.known.update(order.client_order_id for order in own)
         if not attempt.whole:  # whose orders the rest are is not known: what is known to be ours goes one by one
             self._cancel_each(attempt, own)
+            self._cancel_unfit(attempt, unfit)
             return False
         if own or not attempt.cancel_sent:  # the first cancel also catches what the read could not show yet
             self._cancel(attempt, orders, own)
@@ -200,7 +206,7 @@ class KillSwitch:
             self._reduce(attempt, position)
         return not open_positions
 
-    def _is_own(self, order: AccountOrder) -> bool:
+    def _is_own(self, order: AccountOrder | OrderName) -> bool:
         return order.client_order_id.startswith(self._own_prefix)
 
     def _none_appeared(self, attempt: Attempt) -> bool:
@@ -219,20 +225,25 @@ class KillSwitch:
             attempt.note("own orders keep appearing: somebody still quotes")
         return not new
 
-    def _read_orders(self, attempt: Attempt, clock: Callable[[], int]) -> tuple[list[AccountOrder], bool]:
-        """What could be read, and whether that is all: one symbol that fails keeps no other from being cancelled."""
+    def _read_orders(self, attempt: Attempt, clock: Callable[[], int]) -> tuple[list[AccountOrder], list[OrderName]]:
+        """What could be read, and the names in rows that do not fit: neither one symbol that fails nor one odd row
+        keeps another order from being cancelled. `attempt.whole`: whether that is all."""
         orders: list[AccountOrder] = []
-        whole = True
+        unfit: list[OrderName] = []
+        attempt.whole = True
         for symbols in [[symbol] for symbol in self._symbols] or [[]]:
             try:
                 orders += self._client.open_orders(symbols)
             except VenueError as error:
-                whole = False
+                attempt.whole = False
                 attempt.note(f"reading open orders failed: {error}")
-        if whole:
+                if isinstance(error, OrdersNotWhole):
+                    orders += error.orders
+                    unfit += error.unfit
+        if attempt.whole:
             own = sum(map(self._is_own, orders))
             attempt.reads.append(OrdersRead(clock() // NS_PER_MS, own, len(orders) - own))
-        return orders, whole
+        return orders, unfit
 
     def _read_positions(self, attempt: Attempt) -> list[Position] | None:
         if not self._holds_positions:
@@ -274,6 +285,22 @@ class KillSwitch:
                 attempt.cancelled += self._client.cancel(order)
             except VenueError as error:
                 attempt.note(f"cancel of {order.client_order_id} failed: {error}")
+
+    def _cancel_unfit(self, attempt: Attempt, unfit: Sequence[OrderName]) -> None:
+        """Those of ours whose rows do not fit, by their own ids; one that the venue calls ended is not asked again."""
+        for name in filter(self._is_own, unfit):
+            if name.client_order_id in attempt.ended:
+                continue
+            attempt.known.add(name.client_order_id)
+            try:
+                if not name.symbol:
+                    raise VenueError("the venue does not show its symbol")
+                if self._client.cancel_own(name.symbol, name.client_order_id):
+                    attempt.cancelled += 1
+                else:
+                    attempt.ended.add(name.client_order_id)
+            except VenueError as error:
+                attempt.note(f"cancel of {name.client_order_id} failed: {error}")
 
     def _reduce(self, attempt: Attempt, position: Position) -> None:
         """One reduce-only slice towards flat, inside the band around the opposite touch as it is now.

@@ -1,7 +1,8 @@
 """The command line of the kill switch: reads its input, runs it against the venue, leaves the report.
 
 The report file says `failed` from before the first call until the end is proven, so that a run that was killed, or an
-old report, is never taken for a success.
+old report, is never taken for a success. Where it cannot be written, a run that executes says so on stderr, cancels and
+proves all the same, and ends with 1.
 """
 
 from __future__ import annotations
@@ -23,19 +24,23 @@ import msgspec
 from bot.domain.instrument import Category
 from bot.runtime.beats import SYMBOL
 from bot.runtime.kill_switch import LATE_S, QUIET_S, KillSwitch
-from bot.runtime.kill_switch_key import NewestKey
-from bot.runtime.kill_switch_report import Report, utc_text
+from bot.runtime.kill_switch_own_key import (
+    REFUSALS,
+    Choice,
+    ChosenKey,
+    KeyIncomplete,
+    KeyRefused,
+    Whose,
+    own_pair,
+    with_a_key_of_the_account,
+)
+from bot.runtime.kill_switch_report import NS_PER_S, Report, utc_text
 from bot.runtime.kill_switch_trying import Sparing, until_proven
 from bot.runtime.secret_backends import SECRET_ENVS, BackendRefused, open_secrets
 from bot.runtime.secrets import KeyPair, Scrubber, SecretMissing, SecretsUnreadable
 from bot.venues.bybit.hosts import ANY_GATEWAY, BybitHosts, Environment, HostRefused, hosts_for, override_hosts
-from bot.venues.port import VenueError
+from bot.venues.port import VenueError, VenueRefused
 
-OWN_KEY: Final = {
-    "BYBIT_KILL_SWITCH_API_KEY": "BYBIT_API_KEY",
-    "BYBIT_KILL_SWITCH_API_SECRET": "BYBIT_API_SECRET",
-}
-"""What stands for the bot's key, where it is set."""
 EXCHANGE: Final = "bybit"
 STDOUT, STDERR = 1, 2
 REPORT_PATH: Final = Path("reports/kill_switch/latest.json")
@@ -45,6 +50,8 @@ DEADLINE_S: Final = 20.0
 LATE_RANGE_S: Final = (0.0, 300.0)
 QUIET_RANGE_S: Final = (0.5, 60.0)
 BAND_RANGE_BPS: Final = (1, 1000)
+ASK_S_MAX: Final = 2.0
+"""For each call that asks whose a key is: cancelling waits for it."""
 CATEGORIES: Final[tuple[Category, ...]] = ("linear", "spot")
 ENVIRONMENTS: Final[dict[str, Environment]] = {"testnet": "testnet", "demo": "demo", "live": "live"}
 
@@ -60,11 +67,12 @@ def run_command(argv: Sequence[str] | None, environ: Mapping[str, str] | None = 
     arguments = _parser().parse_args(argv)
     endless = arguments.deadline_s == 0
     try:
-        environ = own_key(environ)
+        environ = with_a_key_of_the_account(environ)
         hosts = _hosts(environ, arguments.category, arguments.gateway)
         secrets = open_secrets(environ, SECRET_ENVS[environ.get("EXCHANGE_ENV") or "live"])
-        key = NewestKey(secrets, EXCHANGE, patient=endless)
-        _require_writable(arguments.report)
+        key = ChosenKey(secrets, EXCHANGE, own_pair(environ), patient=endless)
+        if not arguments.execute:  # else it is said when it is written, and cancelling goes on without it
+            _require_writable(arguments.report)
         _require_positions(arguments)
     except (HostRefused, KeyIncomplete, SecretMissing, SecretsUnreadable, BackendRefused, OSError, ValueError) as error:
         print(f"kill-switch: {error}", file=sys.stderr)
@@ -98,67 +106,80 @@ def _once(
     arguments: argparse.Namespace,
     account: str,
     hosts: BybitHosts,
-    key: NewestKey,
+    key: ChosenKey,
     clock: Callable[[], int],
     say: Callable[[str], None],
     for_s: float,
 ) -> Report:
     """One run of the kill switch, of so many seconds at most, under the key of now."""
+    begun_ns = clock()
+    ask = partial(_whose, hosts)
+    choice = key.for_a_try(ask, say)
+    if choice is None:
+        return _unfinished(clock(), "there is no key yet")
+    run = partial(_under, arguments, account, hosts, begun_ns, clock, say, for_s)
+    try:
+        report = run(choice)
+    except KeyRefused:
+        instead = choice.instead
+        if instead is None:  # then it is not raised
+            raise
+        say(instead.doubt or "the kill switch's own key is refused by now: going on with the account's")
+        report = run(instead)
+    if report.exit_code and arguments.deadline_s == 0:
+        key.learn_owner(ask)
+    return report
+
+
+def _under(
+    arguments: argparse.Namespace,
+    account: str,
+    hosts: BybitHosts,
+    begun_ns: int,
+    clock: Callable[[], int],
+    say: Callable[[str], None],
+    for_s: float,
+    choice: Choice,
+) -> Report:
+    """The same under this key. Raises KeyRefused where the venue refuses it and there is another."""
     from bot.runtime.written_orders import orders_that_may_stand
     from bot.venues.bybit.account_client import AccountClient
 
-    def opened(pair: KeyPair) -> AccountClient:
-        return AccountClient(hosts, pair.api_key.reveal(), pair.api_secret.reveal(), category=arguments.category)
-
-    def owner_of(pair: KeyPair) -> str:
-        try:
-            with opened(pair) as client:
-                return str(client.key_information().user_id or "")
-        except VenueError:
-            return ""
-
-    pair = key.for_a_try(owner_of, say)
-    if pair is None:
-        return _unfinished(clock(), "there is no key yet")
-    with opened(pair) as client:
+    passed_s = (clock() - begun_ns) / NS_PER_S
+    given = (hosts, choice.pair.api_key.reveal(), choice.pair.api_secret.reveal())
+    refused = None if choice.instead is None else choice.refused
+    with AccountClient(*given, category=arguments.category, renew_key=refused) as client:
         switch = KillSwitch(
             client,
             arguments.symbols,
-            late_s=arguments.late_s,
+            late_s=max(0.0, arguments.late_s - passed_s),
             band_bps=Decimal(arguments.band_bps),
             quiet_s=arguments.quiet_s,
-            alone=arguments.foreign_orders == "cancel",
+            alone=arguments.foreign_orders == "cancel" and not choice.doubt,
             known=partial(orders_that_may_stand, arguments.journal, account),
             holds_positions=arguments.category != "spot",
             say=say,
         )
-        report = switch.run(arguments.execute, arguments.flatten, for_s, clock, time.sleep)
-    if report.exit_code and arguments.deadline_s == 0:
-        key.learn_owner(owner_of)
-    return report
+        flatten = arguments.flatten and not choice.doubt
+        return choice.told(switch.run(arguments.execute, flatten, for_s, clock, time.sleep, passed_s))
+
+
+def _whose(hosts: BybitHosts, pair: KeyPair) -> Whose:
+    from bot.venues.bybit.account_client import AccountClient
+
+    given = (hosts, pair.api_key.reveal(), pair.api_secret.reveal())
+    try:
+        with AccountClient(*given, timeout_s=ASK_S_MAX, call_s_max=ASK_S_MAX) as client:
+            owner = client.key_information().user_id
+    except VenueError as error:
+        return Whose("", str(error), isinstance(error, VenueRefused) and error.code in REFUSALS)
+    return Whose(str(owner)) if owner else Whose("", "the venue does not say whose it is")
 
 
 def _put(descriptor: int, line: str) -> None:
     """One line, if it can be written: a log on a full disk ends no kill switch."""
     with contextlib.suppress(OSError):
         os.write(descriptor, line.encode() + b"\n")
-
-
-class KeyIncomplete(Exception):
-    """Half of a key. The message names the half that is missing."""
-
-
-def own_key(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with the kill switch's own key in the bot's place, where it has one. Raises KeyIncomplete.
-
-    With a key of its own it has rate limits of its own, and works where the bot's key was revoked or is being changed.
-    """
-    own = {name: value for name in OWN_KEY if (value := environ.get(name))}
-    if not own:
-        return environ
-    if missing := [name for name in OWN_KEY if name not in own]:
-        raise KeyIncomplete(f"{missing[0]} is not set, and {next(iter(own))} is")
-    return {**environ, **{OWN_KEY[name]: value for name, value in own.items()}, "SECRETS_BACKEND": "memory"}
 
 
 def write_report(path: Path, report: Report, scrubber: Scrubber) -> None:

@@ -60,6 +60,15 @@ class NewestKey:
         if self._pair is not None and not self._owner:
             self._owner = owner_of(self._pair)
 
+    @property
+    def owner(self) -> str:
+        """Whose the pair in use is, as far as the venue has said; empty: it has not."""
+        return self._owner
+
+    def note_owner(self, owner: str) -> None:
+        """The venue was asked whose the pair in use is, and said it; empty: it did not."""
+        self._owner = owner or self._owner
+
     def _read(self) -> KeyPair:
         pair = self._secrets.pair(self._exchange)
         self.scrubber.learn((pair.api_key, pair.api_secret))

@@ -59,6 +59,8 @@ class Attempt:
         """which of the orders that were written down is cancelled next without a read"""
         self.known: set[str] = set()
         """client ids of own orders that were seen, or written down"""
+        self.ended: set[str] = set()
+        """client ids whose rows do not fit and of which the venue says that they have ended"""
         self.flattens: set[str] = set()
         """and of those that this run sent itself"""
         self.cancel_sent = False

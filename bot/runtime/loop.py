@@ -39,6 +39,7 @@ from bot.journal import Journal, JournalUnwritable, label_text
 from bot.runtime.clock import Clock
 from bot.runtime.grant import GrantHolder
 from bot.runtime.housekeeping import Housekeeping
+from bot.runtime.kill_switch_start import KillSwitchStart
 from bot.runtime.last_resort import cancel_and_prove
 from bot.runtime.logs import JsonLog
 from bot.runtime.process_metrics import ProcessMetrics
@@ -108,6 +109,7 @@ class Loop:
         self._engine = parts.engine
         self._journal = parts.journal
         self._log = parts.log
+        self._kill_switch = KillSwitchStart(parts.publish_kill_switch, parts.log)
         self.now_ns = parts.clock.now_ns
         """The clock of everything that the engine is told."""
         self.sender = Sender(
@@ -225,11 +227,11 @@ class Loop:
             intents = self.sender.hold_back(intents, "the journal cannot be written")
         elif self._engine_broken:
             intents = self.sender.hold_back(intents, "the engine has failed")
+        if intents:
+            self.sender.send(intents)  # before all else, which may fail: the venue waits for nothing of ours
         for intent in intents:
             if type(intent) in _OWN:
                 self._carry_out(intent)
-        if intents:
-            self.sender.send(intents)
 
     def _carry_out(self, intent: Intent) -> None:
         """What concerns the process itself."""
@@ -237,8 +239,7 @@ class Loop:
             case Note():
                 self._log.write(intent.level, "bot.engine", intent.event, intent.fields)
             case PublishKillSwitch():
-                self._log.write("ERROR", NAME, "kill_switch_published", {"reason": intent.reason})
-                self._parts.publish_kill_switch(intent.reason)
+                self._kill_switch.ask(intent.reason)
             case Exit():
                 self._finish(intent.code, intent.reason)
             case CancelAll():
@@ -275,6 +276,7 @@ class Loop:
             self.shut_down("iterations done")
 
     def _tick(self) -> None:
+        self._kill_switch.turn()
         now_ns = self.now_ns()
         event = Ticked(now_ns)
         if now_ns - self._heartbeat_at_ns >= self._parts.heartbeat_ns:
@@ -330,6 +332,7 @@ class Loop:
             await self.sender.close()
             self.tally.duplicate_operations += self.sender.duplicate_operations
             await self._parts.port.close()
+            self._kill_switch.last_turn()  # where files ran out, the venue's sockets are free by now
             written = self._commit(last=True)
         return max(code, self._ending or 0, 0 if written else 1)
 

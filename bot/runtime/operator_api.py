@@ -281,7 +281,7 @@ def _confirm_handler(bot: Bot, gate: TokenGate, kind: Kind, grant_token: str, *,
             body = _decode(raw, ConfirmBody)
         except msgspec.ValidationError as error:
             return _json({"error": _field_error(error)}, 422)
-        if not is_confirmed_by(grant_token, body):
+        if not is_confirmed_by(grant_token, bot.grant.epoch, body):
             return _json({"error": "wrong_code: the guard has not said that this person confirms this request"}, 403)
         known = bot.release(body.request_id)
         before = "" if known is None else known.word

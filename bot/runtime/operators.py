@@ -48,15 +48,18 @@ class ConfirmBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consent: bool = False
 
 
-def release_code(grant_token: str, request_id: str, operator: str) -> str:
-    """The guard's word that this person confirms this request: HMAC-SHA256 under the token it shares with the bot."""
-    said = msgspec.json.encode(["release", request_id, operator])
+def release_code(grant_token: str, epoch: int, request_id: str, operator: str) -> str:
+    """The guard's word that this person confirms this request: HMAC-SHA256 under the token it shares with the bot.
+
+    Of the epoch that the bot is granted, which no later process is: to that one it says nothing.
+    """
+    said = msgspec.json.encode(["release", epoch, request_id, operator])
     return hmac.new(grant_token.encode(), said, hashlib.sha256).hexdigest()
 
 
-def is_confirmed_by(grant_token: str, body: ConfirmBody) -> bool:
+def is_confirmed_by(grant_token: str, epoch: int, body: ConfirmBody) -> bool:
     """Whether the code is the guard's for exactly this; never where there is no guard. Takes as long either way."""
-    right = release_code(grant_token, body.request_id, body.operator)
+    right = release_code(grant_token, epoch, body.request_id, body.operator)
     return hmac.compare_digest(body.code.encode(), right.encode()) and bool(grant_token)
 
 
@@ -76,7 +79,7 @@ def answer(
 ) -> tuple[int, dict[str, object]]:
     """(HTTP status, body) after the engine decided. `before`: the word on the request until then, empty without one."""
     release = read(release_id)
-    if release is None:
+    if release is None or not release.kind:  # nobody has asked for it, whoever has confirmed it
         return 404, {"error": f"unknown: request {release_id!r} is none of this process"}
     if release.kind != kind:
         return 409, {"error": f"other_kind: request {release_id!r} is for {release.kind}, not for {kind}"}

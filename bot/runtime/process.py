@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Never
 
 from bot.domain.events import Event, ShutdownRequested
-from bot.domain.instrument import Category
 from bot.engine.state import Release, State
 from bot.runtime.exporter import Exporter
 from bot.runtime.grant import GrantHolder
@@ -128,39 +123,3 @@ class Process:
             )
             self._loop.tell(event)
             await asyncio.sleep(SELF_GRANT_EVERY_S)
-
-
-def kill_switch_publisher(
-    symbols: tuple[str, ...],
-    category: Category,
-    folder: Path,
-    environment: dict[str, str],
-    foreign_orders: str,
-    receive_window_ms: int,
-    gateway: str,
-) -> Callable[[str], None]:
-    """Starts the kill-switch process, in a session of its own so that it outlives this one; one at a time.
-
-    It goes on until it is proven, however long the venue stays away: nobody would start it a second time.
-
-    `folder`: this run's, with its journal. `environment`: with the EXCHANGE_ENV that this process trades at, which
-    flags may have chosen. `gateway`: the signed one, empty for none.
-    """
-    running: list[subprocess.Popen[bytes]] = []
-    late_s = receive_window_ms / 1000  # a bot that halts sends nothing more, whatever its grant
-
-    def publish(_reason: str) -> None:
-        if running and running[-1].poll() is None:
-            return
-        with (folder / "kill_switch.log").open("ab") as output:
-            running.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "bot", "kill-switch", "--execute", "--symbols", ",".join(symbols),
-                     "--category", category, "--foreign-orders", foreign_orders, "--journal", str(folder),
-                     "--late-s", str(late_s), "--deadline-s", "0", "--gateway", gateway,
-                     "--report", str(folder / "kill_switch.json")],
-                    env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                )
-            )  # fmt: skip
-
-    return publish

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from bot.domain.counts import Counts
 from bot.metrics import FILTER_SOURCES, LOG_LEVELS
+from bot.venues.feed import VenueFigures
 
 Labels = tuple[str, ...]
 K = TypeVar("K")
 
 READINESS: Final = ("GREEN", "YELLOW", "RED")
 READINESS_REASONS: Final = ("exchange", "risk", "state")
-
-
-class VenueFigures(Protocol):
-    """What an adapter can tell of its connections."""
-
-    @property
-    def http_responses(self) -> Mapping[tuple[str, str], int]: ...
-
-    @property
-    def rate_limit_headroom(self) -> Mapping[str, float]: ...
-
-    @property
-    def ws_reconnects(self) -> int: ...
-
-    @property
-    def connections_open(self) -> Mapping[str, int]: ...
 
 
 class ProcessMetrics:

@@ -26,6 +26,13 @@ SecretEnv = Literal["dev", "testnet", "prod"]
 MASK_SHOWN_CHARS: Final = 4
 MASK_LENGTH_MIN: Final = 12
 SCRUBBED: Final = "***"
+TOKENS: Final = ("MM_GRANT_TOKEN", "APPROVE_TOKEN")
+"""The variables of what opens the bot's own doors: a kill switch has no use for them."""
+OWN_KEY: Final = {
+    "BYBIT_KILL_SWITCH_API_KEY": "BYBIT_API_KEY",
+    "BYBIT_KILL_SWITCH_API_SECRET": "BYBIT_API_SECRET",
+}
+"""The variables of a key that is the kill switch's alone → those of the bot's, for which it stands where it is set."""
 
 
 class SecretMissing(Exception):
@@ -34,6 +41,11 @@ class SecretMissing(Exception):
 
 class SecretsUnreadable(Exception):
     """The backend could not be asked: not reachable, not allowed, or not understood. One line; no value in it."""
+
+
+def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a kill switch that this process starts."""
+    return {name: value for name, value in environment.items() if name not in TOKENS}
 
 
 def mask(key: str) -> str:

@@ -301,7 +301,7 @@ class Sender:
             self._tell(ReadFailed(self._now_ns(), "order", intent.symbol, str(error)))
             return
         if order is None:
-            self._tell(OrderNotFound(self._now_ns(), intent.client_order_id))
+            self._tell(OrderNotFound(self._now_ns(), intent.client_order_id, intent.at_ns))
         else:
             self._tell(OrderUpdated(self._now_ns(), order))
 
@@ -389,7 +389,8 @@ def _order_answer(now_ns: int, client_order_id: str, outcome: Outcome) -> Event:
 
 def _amend_answer(now_ns: int, intent: AmendOrder, outcome: Outcome) -> Event:
     word, detail = _word(outcome)
-    return AmendAnswered(now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail)
+    wait_ms = outcome.wait_ms if isinstance(outcome, Unreachable) else 0
+    return AmendAnswered(now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail, wait_ms)
 
 
 def _word(outcome: Outcome) -> tuple[str, str]:

@@ -25,6 +25,7 @@ import aiohttp
 
 from bot.runtime.beats import Beats, Source, expected, state_of
 from bot.runtime.logs import Field, JsonLog
+from bot.runtime.secrets import without_tokens
 from bot.runtime.venue_watch import VenueWatch
 from bot.runtime.watchdog_metrics import WatchdogMetrics
 
@@ -181,7 +182,7 @@ class Watchdog:
     async def _run_switch(self) -> int:
         process = await asyncio.create_subprocess_exec(
             *self._settings.kill_switch,
-            env=dict(self._settings.environment),
+            env=without_tokens(self._settings.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sys.stderr,
             start_new_session=True,

@@ -24,9 +24,10 @@ from bot.runtime.kill_switch_command import (
     whole_within,
 )
 from bot.runtime.logs import open_log
+from bot.runtime.secrets import OWN_KEY
 from bot.venues.bybit.hosts import ANY_GATEWAY, BybitHosts, HostRefused, hosts_for, override_hosts
 
-SECRETS: Final = ("BYBIT_API_KEY", "BYBIT_API_SECRET", "APPROVE_TOKEN")
+SECRETS: Final = ("BYBIT_API_KEY", "BYBIT_API_SECRET", *OWN_KEY, "APPROVE_TOKEN")
 AUTO_HOLD: Final = "WATCHDOG_AUTO_HOLD"
 
 

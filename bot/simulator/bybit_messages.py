@@ -123,6 +123,17 @@ def order(instrument: Instrument, found: Order) -> Json:
     }
 
 
+def pushed_order(instrument: Instrument, found: Order) -> Json:
+    """An order as the stream shows it: with what answers to queries leave out."""
+    return {
+        "category": instrument.category,
+        **order(instrument, found),
+        "closedPnl": text(found.realised_quote),
+        "rpiTakerAccess": False,
+        "rpiMatchedQty": "0",
+    }
+
+
 def _fee_detail(instrument: Instrument, found: Order) -> Json:
     paid = found.fees or ({instrument.quote: found.fee_quote} if found.filled_lots else {})
     return {coin: text(amount) for coin, amount in paid.items()}

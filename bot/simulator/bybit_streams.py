@@ -97,9 +97,10 @@ class Streams:
         for happening in happenings:
             match happening:
                 case OrderChanged(name, order):
-                    key, row = (name, "order"), messages.order(instrument, order)
+                    key, row = (name, "order"), messages.pushed_order(instrument, order)
                 case Executed(name, execution):
-                    key, row = (name, "execution"), messages.execution(instrument, execution, mark)
+                    row = {"category": instrument.category, **messages.execution(instrument, execution, mark)}
+                    key = (name, "execution")
                 case PositionChanged(name):
                     if instrument.category != "spot":
                         after[(name, "position")] = None
@@ -112,7 +113,7 @@ class Streams:
             if key != batch_of:
                 self._to_account(venue, batch_of, batch, now_ns)
                 batch, batch_of = [], key
-            batch.append({"category": instrument.category, **row})
+            batch.append(row)
         self._to_account(venue, batch_of, batch, now_ns)
         for key in after:
             if self._listens(*key, instrument.category):

@@ -175,7 +175,7 @@ class DrawnVenue:
             case it.ProbeOrder():
                 known = self._orders.get(intent.client_order_id)
                 if known is None:
-                    return [ev.OrderNotFound(at_ns, intent.client_order_id)]
+                    return [ev.OrderNotFound(at_ns, intent.client_order_id, intent.at_ns)]
                 return [known.told(at_ns, ev.OrderStatus.WORKING)]
             case it.ReadAccount():
                 return self._read(intent, at_ns)

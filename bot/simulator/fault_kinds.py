@@ -75,10 +75,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "loss_over": Kind("the market returns to where it would stand without the jumps of all losses", False, True),
     "stall": Kind(
-        "sockets stay connected and are silent until unstall: public ones carry no data, private ones nothing at all",
+        "sockets stay connected and are silent until unstall: public ones carry no data, private ones nothing at all, "
+        "trade ones neither, though what is asked by them is done",
         needs_account=False,
         fires_at_once=True,
-        parameters={"stream": Parameter("public", choices=("public", "private", "all"))},
+        parameters={"stream": Parameter("public", choices=("public", "private", "trade", "all"))},
     ),
     "unstall": Kind("sockets carry data again, public ones from a fresh snapshot on", False, True),
     "latency_ms": Kind(

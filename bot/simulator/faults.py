@@ -18,6 +18,9 @@ __all__ = ["KINDS", "Fault", "FaultPlan", "FaultRefused", "Harm", "Pushes", "Way
 Way = Literal["request", "answer", "push", "private"]
 """A request and its answer, by HTTP or the trade socket; `push`: market data; `private`: the account's own stream."""
 
+SILENCED: Mapping[str, set[Way]] = {"private": {"private"}, "trade": {"answer"}, "all": {"private", "answer"}}
+"""Stalled sockets → the ways on which they carry nothing at all. The venue still hears, and does, what it is sent."""
+
 NS_PER_MS = 1_000_000
 EVERYTHING_PCT = 100
 
@@ -59,7 +62,8 @@ class FaultPlan:
         self._random = random.Random(seed)  # noqa: S311 - faults must repeat under their seed
         self._faults: list[Fault] = []
         self.stalled = False
-        self.private_stalled = False
+        self.silent: set[Way] = set()
+        """Ways from the venue on which nothing comes by a socket: `private` and `answer`, that of the trade socket"""
         self.harms: dict[Way, Harm] = {}
         self.skew_ns = 0
         self._latency: Fault | None = None
@@ -170,7 +174,8 @@ class FaultPlan:
     def calm(self) -> None:
         """End what lasts: harms of the ways, latency, stalls, skew, storm, restart. What was armed stays on record."""
         self.harms.clear()
-        self.stalled = self.private_stalled = False
+        self.stalled = False
+        self.silent.clear()
         self.skew_ns = self._down_until_ns = self._storm_until_ns = 0
         self._latency = None
 
@@ -179,9 +184,10 @@ class FaultPlan:
             case "stall":
                 stream = fault.parameters["stream"]
                 self.stalled |= stream in ("public", "all")
-                self.private_stalled |= stream in ("private", "all")
+                self.silent |= SILENCED.get(stream, set())
             case "unstall":
-                self.stalled = self.private_stalled = False
+                self.stalled = False
+                self.silent.clear()
             case "latency_ms":
                 self._latency = fault
             case "way":
@@ -225,7 +231,7 @@ class Pushes:
 
     def __call__(self, text: str) -> None:
         faults = self._faults
-        if faults.private_stalled and self._way == "private":
+        if self._way in faults.silent:
             return
         if not faults.harms and self._held is None:
             self._send(text)

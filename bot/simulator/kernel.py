@@ -14,6 +14,7 @@ from typing import Any, Final, get_args
 
 from bot.domain import events as ev
 from bot.domain import intent as it
+from bot.domain.venue_events import instruments_read
 from bot.engine.engine import Engine
 from bot.runtime.loop import TICK_S
 from bot.runtime.own_orders import Strangers
@@ -33,7 +34,7 @@ from bot.venues.bybit import calls
 from bot.venues.bybit.order_entry import CANCELS
 from bot.venues.bybit.public_stream import BOOK_DEPTH
 from bot.venues.bybit.rate_limits import RateLimits as Turns
-from bot.venues.bybit.rate_limits import too_many
+from bot.venues.bybit.rate_limits import held_ms, too_many
 
 Act = Callable[[], object]
 Happened = Callable[[Any], None]
@@ -193,7 +194,7 @@ class Kernel:
         self.clock_read(self.now_ns)
         listed_ns = self.now_ns + 2 * (self.latency.request_ns + self.latency.answer_ns)
         heard_ns = listed_ns + self.latency.connect_ns + self.latency.request_ns
-        self.at(listed_ns, lambda _: self.tell_all([words.filters(self.now_ns, self.venue.instrument)]))
+        self.at(listed_ns, lambda _: self.tell_all([instruments_read(self.venue.instrument, self.now_ns)]))
         self.at(heard_ns, self._subscribe_public)
         self.at(heard_ns + self.latency.push_ns + self.latency.request_ns, self._subscribe_private)
 
@@ -227,7 +228,7 @@ class Kernel:
         if not self._turns.take(path, 1, now_ms, is_cancel=is_cancel):
             wait_ms = self._turns.wait_ms(path, now_ms, is_cancel=is_cancel)
             if ("POST", path) in PRIVATE:
-                self._at_once(answered, words.NotLeft(0, too_many(path, wait_ms)))
+                self._at_once(answered, words.NotLeft(too_many(path, wait_ms), held_ms(wait_ms)))
             else:
                 self.at(self.now_ns + max(1, wait_ms) * _NS_PER_MS, lambda _: self.request(act, answered, path))
             return
@@ -294,7 +295,8 @@ class Kernel:
             word, detail = words.of_existing(answer)
             self.tell_all([
                 ev.AmendAnswered(
-                    self.now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail
+                    self.now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail,
+                    answer.wait_ms if isinstance(answer, words.NotLeft) else 0,
                 )
             ])  # fmt: skip
 

@@ -60,7 +60,7 @@ class KernelReads:
         return True
 
     def probe(self, client_order_id: str) -> None:
-        kernel = self._kernel
+        kernel, asked_at_ns = self._kernel, self._kernel.now_ns
 
         def look() -> ev.VenueOrder | None:
             order = kernel.account.by_link.get(client_order_id)
@@ -78,7 +78,7 @@ class KernelReads:
             if isinstance(order, V5Error):
                 self._failed("order", calls.ORDER_HISTORY, order)
             else:
-                kernel.tell_all([ev.OrderNotFound(kernel.now_ns, client_order_id)])
+                kernel.tell_all([ev.OrderNotFound(kernel.now_ns, client_order_id, asked_at_ns)])
 
         kernel.request(look, answered, calls.OPEN_ORDERS)
 

@@ -62,22 +62,6 @@ def stream_up(at_ns: int, _instrument: Instrument, what: str, _venue_at_ns: int)
     return [ev.StreamUp(at_ns, what)]
 
 
-def filters(at_ns: int, instrument: Instrument) -> ev.InstrumentsRead:
-    return ev.InstrumentsRead(
-        at_ns,
-        symbol=instrument.symbol,
-        tick_size=instrument.tick_size,
-        lot_size=instrument.lot_size,
-        qty_min=instrument.qty_min,
-        qty_max=instrument.qty_max,
-        notional_min_quote=instrument.notional_min_quote,
-        category=instrument.category,
-        base=instrument.base,
-        quote=instrument.quote,
-        source="fetched",
-    )
-
-
 def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
     would_take = order.end_reason is EndReason.POST_ONLY_WOULD_TAKE
     reason = REJECT_REASONS[order.end_reason]
@@ -145,6 +129,10 @@ def position(account_: Account) -> tuple[int, Decimal]:
 
 class NotLeft(V5Error):
     """No answer at all: its endpoint takes no more just now, so it was not sent. The message says for how long."""
+
+    def __init__(self, message: str, wait_ms: int = 0) -> None:
+        super().__init__(0, message)
+        self.wait_ms = wait_ms
 
 
 def created(at_ns: int, client_order_id: str, answer: Order | V5Error) -> Any:

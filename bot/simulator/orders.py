@@ -136,6 +136,8 @@ class Order(msgspec.Struct, gc=False):
     filled_lots: int = 0
     filled_cost: int = 0
     fee_quote: Decimal = Decimal(0)
+    realised_quote: Decimal = Decimal(0)
+    """What its fills have realised, fees left out."""
     end_reason: EndReason = EndReason.NONE
     fees: dict[str, Decimal] = {}
     """Spot: what was paid by coin; empty for contracts, whose fees are all quote."""

@@ -241,6 +241,7 @@ class Trading:
         order.filled_lots += match.lots
         order.filled_cost += match.price_ticks * match.lots
         order.fee_quote += fee
+        order.realised_quote += realised
         order.updated_at_ns = now_ns
         left = order.qty_lots - order.filled_lots
         order.status = Status.PARTLY_FILLED if left else Status.FILLED

@@ -3,6 +3,7 @@
 Keys of the journal NAME (`<account>:<last part of the state folder>`):
 
     orders:NAME:meta       hash     schema_version, account, run, …, rows (how many were written), epoch (the highest)
+                                    and booked (what its account came to once it was flat, `bot.booked`)
     orders:NAME:entries    stream   one entry a row, its id is `<seq>-0`
     orders:NAME:totals     hash     `metric NUL labels` to value
     orders:NAME:writer     string   who may write: whoever opened it last
@@ -25,6 +26,7 @@ Client = Any
 """A `redis.Redis` whose answers are text. Its own types leave open whether they are bytes."""
 
 MARKER: Final = "journal.redis"
+BOOKED: Final = "booked"
 PASSWORD: Final = "MM_REDIS_PASSWORD"  # noqa: S105 - the variable's name
 CONNECT_TIMEOUT_S: Final = 0.25
 ANSWER_TIMEOUT_S: Final = 1.0
@@ -82,6 +84,21 @@ def journals_of(url: str, account: str) -> list[RedisPlace]:
 def marker_beside(path: Path) -> Path:
     """The file that stands for `path` (`…/journal.db`) where the journal is in Redis."""
     return path.with_name(MARKER)
+
+
+def keep_booked(place: RedisPlace, word: str) -> None:
+    """Leaves that result with the journal. Raises JournalError where its server does not take it, or has no journal."""
+    from redis import RedisError
+
+    client, key = place.connect(), place.key("meta")
+    try:
+        if not client.hexists(key, "schema_version"):
+            raise JournalError(f"{place}: no such journal")
+        client.hset(key, BOOKED, word)
+    except RedisError as error:
+        raise JournalError(f"{place}: takes no result ({type(error).__name__})") from error
+    finally:
+        client.close()
 
 
 def write_marker(state_dir: Path, place: RedisPlace) -> None:

@@ -9,7 +9,23 @@ from bot.domain.instrument import Instrument
 from bot.venues.port import Sink, TopOfBook
 
 
-class PublicFeed(Protocol):
+class VenueFigures(Protocol):
+    """What an adapter can tell of its connections."""
+
+    @property
+    def http_responses(self) -> Mapping[tuple[str, str], int]: ...
+
+    @property
+    def rate_limit_headroom(self) -> Mapping[str, float]: ...
+
+    @property
+    def ws_reconnects(self) -> int: ...
+
+    @property
+    def connections_open(self) -> Mapping[str, int]: ...
+
+
+class PublicFeed(VenueFigures, Protocol):
     """Books and trades of some symbols, and figures about its own connections. Sends no order and knows no key."""
 
     async def start(self, sink: Sink) -> None:
@@ -26,15 +42,3 @@ class PublicFeed(Protocol):
 
     def resync(self, symbol: str) -> None:
         """Ask for a fresh snapshot."""
-
-    @property
-    def http_responses(self) -> Mapping[tuple[str, str], int]: ...
-
-    @property
-    def rate_limit_headroom(self) -> Mapping[str, float]: ...
-
-    @property
-    def ws_reconnects(self) -> int: ...
-
-    @property
-    def connections_open(self) -> Mapping[str, int]: ...

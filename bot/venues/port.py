@@ -72,9 +72,10 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreachable(msgspec.Struct, frozen=True, gc=False):
-    """It did not happen."""
+    """It did not happen. `wait_ms`: how long our own count of the venue's limits keeps it here; 0: it was not that."""
 
     detail: str
+    wait_ms: int = 0
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):

@@ -20,7 +20,14 @@ from bot.venues.prompt_request import PromptRequest
 
 
 class NotSent(Exception):
-    """No byte of the request left this machine: no route, refused, no TLS, no connection in time."""
+    """No byte of the request left this machine: no route, refused, no TLS, no connection in time.
+
+    `wait_ms`: where our own count of the venue's limits kept it, how long until it may leave; 0: it was not that.
+    """
+
+    def __init__(self, detail: str, wait_ms: int = 0) -> None:
+        super().__init__(detail)
+        self.wait_ms = wait_ms
 
 
 class NoAnswer(Exception):
@@ -67,7 +74,7 @@ class Transport(Protocol):
         """One request, never repeated, never redirected. Raises NotSent or NoAnswer."""
 
     async def connect(self, url: str, timeout_s: float) -> Socket:
-        """Opens a socket. Raises NotSent."""
+        """Opens a socket, never redirected: the login that is sent on it is for that host alone. Raises NotSent."""
 
     async def close(self) -> None:
         """Closes everything."""
@@ -89,6 +96,7 @@ class AiohttpTransport:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: aiohttp.ClientSession | None = None
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     async def request(
@@ -119,7 +127,7 @@ class AiohttpTransport:
         try:
             async with asyncio.timeout(timeout_s):
                 return AiohttpSocket(
-                    await self._opened().ws_connect(
+                    await self._opened_for_sockets().ws_connect(
                         url,
                         timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                         max_msg_size=MESSAGE_BYTES_MAX,
@@ -132,20 +140,37 @@ class AiohttpTransport:
             raise NotSent(_describe(error)) from None
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._session, self._sockets):
+            if session is not None:
+                await session.close()
+        self._session = self._sockets = None
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=30.0)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                request_class=PromptRequest,
-                headers={"Content-Type": "application/json"},
-            )
+            self._session = _new_session()
         return self._session
+
+    def _opened_for_sockets(self) -> aiohttp.ClientSession:
+        """Their own: aiohttp follows a redirected handshake unless a trace stops it, which would cost each request."""
+        if self._sockets is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_redirect.append(_refuse_redirect)
+            self._sockets = _new_session(trace)
+        return self._sockets
+
+
+def _new_session(*traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=32, keepalive_timeout=30.0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        request_class=PromptRequest,
+        headers={"Content-Type": "application/json"},
+        trace_configs=list(traces),
+    )
+
+
+async def _refuse_redirect(_: aiohttp.ClientSession, __: object, told: aiohttp.TraceRequestRedirectParams) -> None:
+    raise NotSent(f"{told.url.host} answered the handshake with a redirect, which is not followed")
 
 
 class AiohttpSocket:

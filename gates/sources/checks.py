@@ -88,6 +88,14 @@ class CheckContext(Protocol):
         """Whether the same shadow run twice gave the same report to the byte; None where it was not made (yet)."""
 
     @property
+    def repeated_placed(self) -> Decimal | None:
+        """Orders that this run placed, of its iterations; None as above."""
+
+    @property
+    def repeated_filled(self) -> Decimal | None:
+        """Orders that were filled in it, of those placed; None as above, and where it placed none."""
+
+    @property
     def attempt_net_quote(self) -> Decimal | None:
         """Net result of this attempt since its launch, by the bot's ledger; None where the bot does not tell it."""
 
@@ -163,6 +171,8 @@ class CheckFacts:
     drills_missing: int | None = None
     part_s: float | None = None
     report_repeats: bool | None = None
+    repeated_placed: Decimal | None = None
+    repeated_filled: Decimal | None = None
     attempt_net_quote: Decimal | None = None
     candidate_net_quote: Decimal | None = None
     stage_net_quote: Decimal | None = None
@@ -272,6 +282,21 @@ def _report_repeats(context: CheckContext) -> Answer:
     return _flag(context.report_repeats)
 
 
+def _repeated_placed(context: CheckContext) -> Answer:
+    return _repeated(context.repeated_placed, context)
+
+
+def _repeated_filled(context: CheckContext) -> Answer:
+    return _repeated(context.repeated_filled, context)
+
+
+def _repeated(share: Decimal | None, context: CheckContext) -> Answer:
+    if share is None:
+        said = "it placed nothing" if context.report_repeats is not None else "the run was not repeated yet"
+        return Answer(None, Cause.NO_DATA, context.told_error or said)
+    return Answer(share)
+
+
 def _attempt_pnl(context: CheckContext) -> Answer:
     return _result(context.attempt_net_quote, context)
 
@@ -333,6 +358,8 @@ CHECKS: Final[Mapping[str, Check]] = {
     "drills_passed": Check(_drills_passed, "count", "Drills of this part that have not passed."),
     "part_lasts": Check(_part_lasts, "seconds", "How long this part has lasted since the warm-up, drills included."),
     "report_repeats": Check(_report_repeats, "flag", "The same shadow run twice gives the same report, byte for byte."),
+    "repeated_placed": Check(_repeated_placed, "ratio", "Orders that the repeated run placed, of its iterations."),
+    "repeated_filled": Check(_repeated_filled, "ratio", "Orders filled in the repeated run, of those it placed."),
     "kill_switch_unused": Check(
         _kill_switch_unused, "count", "Kill switches that were carried out on the account since what is judged began."
     ),

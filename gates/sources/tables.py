@@ -10,11 +10,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from bot.journal import JournalError, JournalReader, is_there
+from bot.journal import JournalError, JournalReader, is_there, label_text
 from gates.criteria import Criterion
 from gates.judge import Cause, Reading, Sample
 from gates.sources import totals
@@ -22,6 +23,8 @@ from gates.sources.totals import Totals
 
 RESULT_SCHEMA: Final = 1
 """Version of the data check's result file."""
+STOPS: Final = "mm_freeze_events_total"
+DIVERGENCES: Final = "mm_recon_divergence_total"
 
 
 def measure_tables(
@@ -55,6 +58,51 @@ def totals_of(journal: Path) -> Totals:
         return dict(reader.totals())
 
 
+FOUND_SINCE: Final = """
+    SELECT json_extract(body, '$.event'), json_extract(body, '$.fields.reason'),
+        json_extract(body, '$.fields.stop_class'), json_extract(body, '$.fields.type'), count(*)
+    FROM entry WHERE kind = 'Note' AND at_ns >= ?
+    AND json_extract(body, '$.event') IN ('freeze_triggered', 'recon_divergence') GROUP BY 1, 2, 3, 4
+"""
+
+
+def found_since(journal: Path, since_ns: int) -> Totals:
+    """What the totals of stops and of divergences were counted up by from `since_ns` (since the epoch) on: the bot
+    notes each of them with its time. Raises JournalError, OSError or sqlite3.Error where it cannot be read."""
+    if not is_there(journal):
+        raise FileNotFoundError(f"{journal}: no such journal")
+    found: dict[tuple[str, str], int] = {}
+    with JournalReader(journal) as reader:
+        for event, reason, stop_class, kind, count in reader.rows(FOUND_SINCE, [since_ns]):
+            if event == "freeze_triggered":
+                key = STOPS, label_text(STOPS, (str(reason), str(stop_class)))
+            else:
+                key = DIVERGENCES, label_text(DIVERGENCES, (str(kind),))
+            found[key] = found.get(key, 0) + int(count)
+    return found
+
+
+def sums_totals(criterion: Criterion) -> bool:
+    """Whether it is a sum of the journal's totals, and not a SELECT or the data check."""
+    return criterion.source == "table" and criterion.query is not None and not _is_select(criterion.query)
+
+
+def sums_dated(criterion: Criterion) -> bool:
+    """Whether such a sum has a total in it that `found_since` dates."""
+    return any(term.metric in (STOPS, DIVERGENCES) for term in totals.parse(criterion.query or ""))
+
+
+def less(criterion: Criterion, reading: Reading, uncounted: Totals, of: str) -> Reading:
+    """The reading of a sum of totals without what `uncounted` has of it; `of` says what that is."""
+    count = totals.counted(totals.parse(criterion.query or ""), uncounted)
+    if not count:
+        return reading
+    samples = tuple(
+        sample if sample.value is None else replace(sample, value=sample.value - count) for sample in reading.samples
+    )
+    return replace(reading, samples=samples, query=f"({reading.query}) - {count} {of}")
+
+
 def _timed(
     criterion: Criterion,
     journals: Sequence[Path],
@@ -70,8 +118,7 @@ def _timed(
     else:
         value, failure, detail = _sum(criterion.query, journals)
         if value is not None and baseline and not _is_select(criterion.query):
-            before = totals.evaluate(totals.parse(criterion.query), baseline) or 0  # not there yet: it was 0
-            value -= before
+            value -= totals.counted(totals.parse(criterion.query), baseline)  # not there yet: it was 0
     samples = () if value is None else (Sample(asked_at_ms, value, {}),)
     took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
     query = criterion.query or f"data check {data_check}"

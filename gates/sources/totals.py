@@ -71,6 +71,11 @@ def evaluate(terms: tuple[Term, ...], totals: Totals) -> int | None:
     return value
 
 
+def counted(terms: tuple[Term, ...], totals: Totals) -> int:
+    """The sum of what there is, where a term that finds no total is 0: for what is taken off, and for no verdict."""
+    return sum(evaluate((term,), totals) or 0 for term in terms)
+
+
 def _matches(matcher: Matcher, value: str) -> bool:
     match matcher.operator:
         case "=":

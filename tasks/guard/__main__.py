@@ -14,16 +14,18 @@ import time
 
 from bot.runtime.secrets import forbid_core_dumps
 from tasks.guard.exposition import Exposition
-from tasks.guard.process import AccountTaken, run_guard, take_account
+from tasks.guard.process import run_guard
 from tasks.guard.state import GuardState
 from tasks.guard.stopping import StoppedByUrl
 from tasks.guard.store import Store
 from tasks.names import NameRefused, check_name
 from tasks.notify import WebhookUnusable, check_webhook
 from tasks.record import RecordError
+from tasks.record_lock import AccountTaken
 from tasks.record_writer import open_writer
 from tasks.sign_off import Seeds
 from tasks.state_folder import StateFolder
+from tasks.supervise.machine import MachineUnknown, this_machine
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,13 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_name("account", account)
         check_webhook()
+        here = this_machine()
         record = open_writer(folder.record_url, account)
-        take_account(record)
-    except (NameRefused, WebhookUnusable, RecordError, AccountTaken) as error:
+        record.take_account(here)
+    except (NameRefused, WebhookUnusable, RecordError, AccountTaken, MachineUnknown) as error:
         print(f"guard: {error}", file=sys.stderr)
         return 2
     shown = Exposition(account, folder.targets)
-    guard = GuardState(account, folder, prometheus_url, Store(record), shown, Seeds(folder.seeds))
+    guard = GuardState(account, folder, prometheus_url, Store(record), shown, Seeds(folder.seeds), machine=here)
     shown.serve(StoppedByUrl(guard))
     try:
         return asyncio.run(run_guard(guard))

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot.config import load_settings, settings_digest
+from bot.config import Settings, load_settings, settings_digest
 from bot.settings_file import ConfigError
 from bot.version import code_version
 from gates.approvers import ApproversError, load_approvers, refuse_made_up_people
@@ -31,13 +31,15 @@ from gates.stages import (
     plan_digest,
     under_root,
 )
-from tasks.account_file import AccountFileError, load_account
+from tasks.account_file import ENVS, SIMULATED, AccountAccess, AccountFileError, load_account
 from tasks.guard.asking import link_of, wanted_words
 from tasks.guard.closing import end_stage
+from tasks.guard.drillable import cannot_be_drilled
 from tasks.guard.launching import launch_of
-from tasks.guard.state import Active, GuardState, Refused, load_active, now_ms, said
+from tasks.guard.spent import attempts_used, burnt_by
+from tasks.guard.state import STAND_IN, Active, GuardState, Refused, RefusedForNow, load_active, now_ms, said
 from tasks.names import NameRefused, check_name
-from tasks.preflight import AGAIN_AT_LAUNCH, CHECKS, Checked, Subject, entry_evidence, passed, preflight
+from tasks.preflight import CHECKS, Checked, Subject, again_at_launch, entry_evidence, passed, preflight
 from tasks.preflight_listed import gather, item_check
 from tasks.record import RecordError
 from tasks.record_audit import measurements_fault, record_fault
@@ -46,6 +48,9 @@ from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, Stag
 from tasks.sign_off import SeedsError
 
 log = logging.getLogger("slipway.guard.beginning")
+SHIPPED_CRITERIA = Path("configs/criteria")
+"""For each live stage a file of its name."""
+SHIPPED_CHECKLIST = Path("configs/checklists/live.yaml")
 BAD_INPUT = (PlanError, CriteriaError, ApproversError, ConfigError, AccountFileError, RecordError, NameRefused)
 
 
@@ -63,6 +68,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         passed_before = await _refuse_unfit(guard, rollout, plan, stage)
         record = guard.store.record
         await guard.store.call(record.know_account, plan.venue)
+        guard.epoch = await guard.store.call(record.epoch)  # where it is free nobody's bot holds a later one
         await guard.store.call(record.add_rollout, rollout)
         attempts = [run.attempt for run in await guard.store.call(record.stage_runs, name) if run.stage == stage_id]
         row = StageRun(
@@ -120,10 +126,17 @@ def candidate_of(guard: GuardState, name: str, plan_path: Path, payload: dict[st
     access = load_account(guard.folder.root, guard.account)
     if access.venue != plan.venue:
         raise Refused(f"plan {plan.name} is for venue {plan.venue}, account {guard.account} is at {access.venue}")
+    nonce = str(payload.get("nonce", ""))
+    if plan.venue != SIMULATED:
+        _refuse_other_hosts(plan, settings, access)
+        own = STAND_IN if access.is_stand_in else ""
+        if nonce not in ("", own):
+            raise Refused(f"nonce {nonce[:80]!r} at venue {plan.venue}; allowed: none, so that no digest is tried anew")
+        nonce = own
     # The bot will be started from the files as they are now, whatever was there when this guard started.
     code_version.cache_clear()
     signed, version = settings_digest(settings), code_version()
-    whole, nonce = plan_digest(plan), str(payload.get("nonce", ""))
+    whole = plan_digest(plan)
     rollout = Rollout(
         name=name,
         account=guard.account,
@@ -140,13 +153,21 @@ def candidate_of(guard: GuardState, name: str, plan_path: Path, payload: dict[st
     return rollout, plan
 
 
+def _refuse_other_hosts(plan: Plan, settings: Settings, access: AccountAccess) -> None:
+    """The bot goes where its settings say, the others where the account's file does. Refused where they differ."""
+    if settings.venue.hosts != "by_mode":
+        raise Refused(f"{plan.settings}: venue.hosts {settings.venue.hosts}; allowed in a rollout: by_mode")
+    if access.env == "live" and access.gateway_host != settings.venue.gateway:
+        said = f"account {access.account}: gateway {access.gateway_host or 'none'}"
+        raise Refused(f"{said}; allowed: venue.gateway of {plan.settings}, {settings.venue.gateway or 'none'}")
+
+
 async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> bool:
     """Whether the stages before have passed with this digest, not too long ago. Raises Refused, by name."""
-    if stage.env == "live" and plan.venue != "simulated":
-        await _refuse_unready(guard, rollout, plan, stage)
-    if plan.venue != "simulated":
-        asked = f"stage {stage.id} of {plan.name}: env {stage.env} at venue {plan.venue}"
-        raise Refused(f"{asked}; allowed in this version: venue simulated")
+    if plan.venue != SIMULATED:
+        _refuse_other_account(guard, plan, stage)
+        if stage.env == "live":
+            await _refuse_unready(guard, rollout, plan, stage)
     if plan.incumbent_account == guard.account:
         raise Refused(f"account {guard.account} is the incumbent's; allowed: a sub-account of the rollout's own")
     runs = await guard.store.call(guard.store.record.stage_runs)
@@ -157,23 +178,39 @@ async def _refuse_unfit(guard: GuardState, rollout: Rollout, plan: Plan, stage: 
         fault = fault or await guard.store.call(measurements_fault, record, account, rollout.candidate)
         if fault:
             raise Refused(f"the record was changed by hand: {fault}")
-    burnt = [run for run in own if run.step == Step.ROLLED_BACK.value]
-    if burnt:
-        why = f"{burnt[0].rollout} was rolled back by {burnt[0].decided_criterion}"
-        raise Refused(f"candidate {rollout.candidate[:12]} is burnt: {why}")
-    if len([run for run in own if run.stage == stage.id and run.run]) >= plan.attempts_max:
+    if burnt := burnt_by(own):
+        raise Refused(f"candidate {rollout.candidate[:12]} is burnt: {burnt}")
+    if attempts_used(own, stage.id) >= plan.attempts_max:
         raise Refused(f"candidate {rollout.candidate[:12]} has used its {plan.attempts_max} attempts at {stage.id}")
     faults = [fault for one in plan.before(stage.id) if (fault := _not_passed(one, own, plan.max_age_s))]
     if faults and not stage.waive_predecessor:
         raise Refused(f"stage {stage.id} needs the stages before it passed with the same digest: {'; '.join(faults)}")
+    if undrilled := await cannot_be_drilled(guard, stage, load_settings(under_root(plan.settings))):
+        raise Refused(f"stage {stage.id} of {plan.name}: {'; '.join(undrilled)}")
     return bool(plan.before(stage.id)) and not faults  # a first stage asks whom its plan names
+
+
+def _refuse_other_account(guard: GuardState, plan: Plan, stage: Stage) -> None:
+    """At a real venue: the account must be one for that stage. Raises Refused, AccountFileError."""
+    access = load_account(guard.folder.root, guard.account)
+    asked = f"stage {stage.id} of {plan.name}: env {stage.env}, account {access.account} is for {access.env}"
+    if stage.env in ENVS and access.env != stage.env:
+        raise Refused(f"{asked}; allowed: an account for {stage.env}")
+    if plan.keyless(stage) and access.gateway and access.env != "live":
+        raise Refused(f"{asked} by a gateway, and shadow is on live data; allowed: one for live, or without a gateway")
 
 
 async def _refuse_unready(guard: GuardState, rollout: Rollout, plan: Plan, stage: Stage) -> None:
     """What keeps a stage from live before any check is made, all of it named: what cannot be measured yet, and what
-    people or drills still have to show for this candidate."""
+    people or drills still have to show for this candidate.
+
+    What the shipped files say cannot be measured yet keeps a plan with files of its own from live as well, be it the
+    shipped plan, edited in place.
+    """
     said: list[str] = []
-    if missing := [one.id for one in cannot_be_measured(stage)]:
+    files = {"criteria": SHIPPED_CRITERIA / f"{stage.id}.yaml", "checklist": SHIPPED_CHECKLIST, "parts": ()}
+    shipped = stage.model_copy(update=files)
+    if missing := dict.fromkeys(one.id for each in (stage, shipped) for one in cannot_be_measured(each)):
         said.append(f"not yet measurable: {', '.join(missing)} (`gates lint --plan` says what each needs)")
     approvers = load_approvers(under_root(plan.approvers))
     access = load_account(guard.folder.root, guard.account)
@@ -262,7 +299,7 @@ async def refuse_what_changed(guard: GuardState, active: Active) -> None:
     """Before a launch: what was signed is not too old, and account and candidate are still as preflight found them.
 
     What people attested, and the drills, may have grown too old while others signed: that parks the stage, for only
-    they can mend it. Raises Refused, by name; to be asked again, or never where something is too old.
+    they can mend it. Raises Refused, by name; RefusedForNow where nothing is wrong, but something could not be seen.
     """
     ready_at, max_age_s = active.row.ready_at, active.plan.max_age_s
     age_s = None if ready_at is None else (utc_now() - ready_at).total_seconds()
@@ -270,8 +307,9 @@ async def refuse_what_changed(guard: GuardState, active: Active) -> None:
         words = "of unknown age" if age_s is None else f"{age_s:.0f} s old"
         raise Refused(f"the preflight that was signed is {words}, allowed: at most {max_age_s:g} s")
     owed = {one.id: one for one in checklist_of(active.stage).items if one.check in (DRILLED, ATTESTED)}
-    names = AGAIN_AT_LAUNCH | owed.keys()
-    rows = await preflight(await _subject(guard, active), names)
+    subject = await _subject(guard, active)
+    names = again_at_launch(subject) | owed.keys()
+    rows = await preflight(subject, names)
     await guard.store.call(guard.store.record.store_measurements, *_stored(active, rows))
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     void = [row for row in bad if row.name in owed and row.outcome is Outcome.FAIL]
@@ -280,7 +318,9 @@ async def refuse_what_changed(guard: GuardState, active: Active) -> None:
         end_stage(guard, active, _parked(fault, void[0], bad))
     if bad or len(rows) != len(names):
         words = "; ".join(_in_words(row) for row in bad)
-        raise Refused(f"not launched, what preflight found holds no more: {words or 'a check was not made'}")
+        unseen = bad and len(rows) == len(names) and all(row.outcome is Outcome.UNKNOWN for row in bad)
+        refused = RefusedForNow if unseen else Refused
+        raise refused(f"not launched, what preflight found holds no more: {words or 'a check was not made'}")
 
 
 def _in_words(row: Checked) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from gates.blind import Seen, blind_ms, decide_watched
+from gates.blind import Seen, blind_ms, blindest, decide_watched
+from gates.course import Step
 from gates.decision import Action
 from tasks.guard.closing import end_stage
 from tasks.guard.state import Active, GuardState, now_ms, said
@@ -14,7 +15,7 @@ log = logging.getLogger("slipway.guard.blindness")
 
 
 async def watch_is_whole(guard: GuardState, active: Active) -> bool:
-    """Whether the watch, whose time is over, may be judged. Else it has been prolonged, or the stage is being parked.
+    """Whether the watch, whose time is over, may be judged. Else it has been prolonged, or the stage is being ended.
 
     From the tables alone, so that a guard that comes back finds the same. Raises what the record raises.
     """
@@ -23,9 +24,13 @@ async def watch_is_whole(guard: GuardState, active: Active) -> bool:
         return True
     from_ms, at_ms = round(row.watch_from.timestamp() * 1000), now_ms()
     told = await guard.store.call(record.seen_of_guards, active.id, from_ms)
-    unseen_ms = blind_ms(active.criteria, (Seen(*one) for one in told), from_ms, at_ms)
+    if not active.at(Step.WATCH):
+        return False
+    seen = [Seen(*one) for one in told]
+    unseen_ms = blind_ms(active.criteria, seen, from_ms, at_ms)
+    longest = blindest(active.criteria, seen, from_ms, at_ms)
     prolonged_s = (row.watch_until - row.watch_from).total_seconds() - stage.lasts_s
-    decision = decide_watched(unseen_ms, stage.lasts_s, active.plan.blind_share, round(prolonged_s, 3), at_ms)
+    decision = decide_watched(unseen_ms, stage.lasts_s, active.plan.blind_share, round(prolonged_s, 3), at_ms, longest)
     if decision.action is Action.PARK:
         end_stage(guard, active, decision)
     elif decision.action is Action.PROLONG and decision.value is not None:

@@ -11,19 +11,20 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from bot.booked import Booked
 from gates.course import FINAL, Happening, Step, next_step
 from gates.decision import Action, Decision, SignOffEnd, decide_sign_off
 from gates.judge import plain
-from tasks.account_file import load_account
 from tasks.evidence_process import Built, EvidenceFailed, build_evidence
+from tasks.guard.booking import book, judge_booked
 from tasks.guard.grants import BotPermission
-from tasks.guard.looking import last_look
-from tasks.guard.state import Active, GuardState, now_ms, said
+from tasks.guard.looking import last_look, look_back
+from tasks.guard.state import Active, GuardState, account_now, now_ms, said
 from tasks.guard.store import StepRecorder
-from tasks.launch import how_it_ended
+from tasks.launch import how_it_ended, is_alive
 from tasks.record_tables import RollbackStep, utc_now
 from tasks.record_writer import Notice
-from tasks.rollback import EVERY_STEP, STEPS, Closing, Waits, all_proven, in_words, proven_in_words
+from tasks.rollback import EVERY_STEP, STEPS, Closing, Proven, Waits, all_proven, in_words, proven_flat, proven_in_words
 from tasks.sign_off import names_candidate
 from tasks.venue_desk import VenueDesk
 
@@ -49,6 +50,7 @@ def end_stage(guard: GuardState, active: Active, decision: Decision) -> None:
     words = f"{word}, {decision.reason}: {decision.criterion_id}{value} ({decision.limit}): {why}"
     changes = {**_written(decision), "replicas_frozen": True, "seen_at": utc_now()}
     guard.move_at_once(active, Happening.STOPPED, [said(active, "no_go", words)], **changes)
+    _begin_looking_back(guard, active)
     if active.closing is None or active.closing.done():
         active.closing = guard.spawn(close(guard, active), "closing")
 
@@ -60,9 +62,11 @@ def promote(guard: GuardState, active: Active) -> None:
 
 
 def continue_closing(guard: GuardState, active: Active) -> None:
-    """After a restart of the guard: the steps begin anew, the decision stands as it was written."""
+    """After a restart of the guard: the steps begin anew, the decision stands as it was written. A stop that came
+    meanwhile has begun them already."""
     guard.granting = False
-    active.closing = guard.spawn(close(guard, active), "closing")
+    if active.closing is None or active.closing.done():
+        active.closing = guard.spawn(close(guard, active), "closing")
 
 
 async def close(guard: GuardState, active: Active) -> None:
@@ -89,10 +93,29 @@ def process_up_id(active: Active) -> str:
 
 
 def bot_died(active: Active, words: str) -> Decision:
-    """An undrilled death of the bot on a networked stage is the candidate's NO-GO: it was looked for, and 0 live."""
+    """An undrilled death of the bot on a networked stage is the candidate's NO-GO: it was looked for, and 0 live.
+
+    Not of one that ended with its boot: the machine was booted again, and what the bot had broken until then the last
+    look finds.
+    """
+    if active.bot is not None and active.bot.identity.over:
+        return _ended_with_its_boot(active.bot.identity.pid)
     name = process_up_id(active)
     limit = next((one.limit for one in active.criteria if one.id == name), "the bot's process lives")
     return Decision(Action.ROLL_BACK, "candidate", name, Decimal(0), limit, (), now_ms(), words)
+
+
+def _ended_with_its_boot(pid: int) -> Decision:
+    words = f"its bot, pid {pid}, was started in an earlier boot of this machine, which was booted again since"
+    return Decision(Action.PARK, "environment", "adopt", None, "the bot is adopted", (), now_ms(), words)
+
+
+def with_how_it_ended(active: Active, decision: Decision) -> Decision:
+    """The same decision, saying how the bot ended: a round of looks may find it dead before its own watch does."""
+    bot = active.bot
+    if decision.criterion_id != process_up_id(active) or bot is None or is_alive(bot.identity):
+        return decision
+    return replace(decision, sentence=how_it_ended(bot.identity, bot.state_dir))
 
 
 async def _close_once(guard: GuardState, active: Active) -> None:
@@ -104,27 +127,94 @@ async def _close_once(guard: GuardState, active: Active) -> None:
         await _prove(guard, active, recorder)
     _forget_bot(guard, active)
     if active.step is Step.PROMOTING:
-        decision = await last_look(guard, active)
+        active.looking = guard.spawn(_look_last(guard, active), "last look")
+    await _looked(guard, active)
+    booked = await _book(guard, active)
+    if active.step is Step.PROMOTING and booked is not None:
+        decision = await judge_booked(guard, active, booked)
         if decision.action is not Action.CONTINUE:
             end_stage(guard, active, decision)
     await _bundle(guard, active, recorder)
     await _finish(guard, active, recorder)
 
 
-async def _prove(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
-    # The account's file may be damaged or away: then each call says so, and works once it is back.
-    desk = VenueDesk(
-        lambda: active.known_access or load_account(guard.folder.root, guard.account),
-        active.whole.symbols,
-        active.state_dir,
-    )
+async def _look_last(guard: GuardState, active: Active) -> None:
+    found = await last_look(guard, active)
+    if not active.at(Step.PROMOTING):  # stopped meanwhile: what it found is true all the same
+        _after_looking_back(guard, active, found)
+    elif found.action is not Action.CONTINUE:
+        end_stage(guard, active, found)
+
+
+def _begin_looking_back(guard: GuardState, active: Active) -> None:
+    """Once for each park, as soon as the bot is gone: the venue may be away for hours, and what the candidate had
+    broken burns it meanwhile. It runs beside the proof, which waits for nothing of it."""
+    if active.bot_gone and active.looking is None and active.row.end_wanted == Action.PARK.value:
+        active.looking = guard.spawn(_look_back(guard, active), "look back")
+
+
+async def _look_back(guard: GuardState, active: Active) -> None:
+    _after_looking_back(guard, active, await look_back(guard, active))
+
+
+async def _looked(guard: GuardState, active: Active) -> None:
+    """Waits for the look, without which no stage ends. One that broke off is begun anew by the next try to close."""
+    _begin_looking_back(guard, active)
+    if active.looking is None:
+        return
     try:
-        await _closing(guard, active, recorder, desk).run()
+        await active.looking
+    except Exception:
+        active.looking = None
+        raise
+
+
+def _after_looking_back(guard: GuardState, active: Active, found: Decision) -> None:
+    """A guard's NO-GO outranks what it was parked for: that stands beside it, with the times of the first stop."""
+    row = active.row
+    if found.action is Action.PARK:
+        words = f"the last look at the journal was open, parked all the same: {found.criterion_id}: {found.sentence}"
+        guard.notice(active, "last_look", words)
+    if found.action is not Action.ROLL_BACK or row.end_wanted != Action.PARK.value:
+        return
+    first = f"{row.reason}: {row.decided_criterion}: {row.decided_why}"
+    value = "" if found.value is None else f" is {plain(found.value)}"
+    words = f"NO-GO after the stop, {found.reason}: {found.criterion_id}{value} ({found.limit}): {found.sentence}"
+    log.warning("%s is rolled back, not parked: %s; stopped for %s", row.rollout, words, first)
+    others = [*([row.decided_criterion] if row.decided_criterion else []), *row.decided_others, *found.others]
+    sentence = f"{found.sentence}; seen after it was stopped for {first}"
+    active.decision = replace(found, others=tuple(dict.fromkeys(map(str, others))), sentence=sentence)
+    changes = _written(active.decision)
+    del changes["breach_at"]
+    told = [said(active, "no_go_after_stop", f"{words}; rolled back, not parked for {first}")]
+    guard.move_at_once(active, Happening.STOPPED, told, **changes)
+
+
+async def _prove(guard: GuardState, active: Active, recorder: StepRecorder) -> None:
+    desk = None if active.keyless else _desk(guard, active)
+    closing = _closing(guard, active, recorder, desk)
+    try:
+        await closing.run()
+    finally:
+        active.row.bot_gone_at = closing.proven.bot_gone_at
+        if desk is not None:
+            desk.close()
+
+
+def _desk(guard: GuardState, active: Active) -> VenueDesk:
+    """The account's file may be damaged or away: then each call says so, and works once it is back."""
+    return VenueDesk(lambda: account_now(guard, active), active.whole.symbols, active.state_dir)
+
+
+async def _book(guard: GuardState, active: Active) -> Booked | None:
+    desk = _desk(guard, active)
+    try:
+        return await book(guard, active, desk)
     finally:
         desk.close()
 
 
-def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: VenueDesk) -> Closing:
+def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: VenueDesk | None) -> Closing:
     plan, stage = active.plan, active.stage
     wait_s = 0.0  # in shadow no order was ever on its way
     if active.needs_grant:
@@ -138,12 +228,13 @@ def _closing(guard: GuardState, active: Active, recorder: StepRecorder, desk: Ve
 
     return Closing(
         stage_run_id=active.id,
-        permission=BotPermission(guard, active, lambda: _on_gone(active), lambda: _on_dead(guard, active)),
+        permission=BotPermission(guard, active, lambda: _on_gone(guard, active), lambda: _on_dead(guard, active)),
         desk=desk,
         log=recorder,
         waits=Waits(wait_s, stage.proof_deadline_s),
         flatten=stage.flatten,
         on_failed=on_failed,
+        proven=Proven(bot_gone_at=active.row.bot_gone_at),  # by another try: it is dated once, as nothing runs again
     )
 
 
@@ -160,8 +251,9 @@ async def _nothing_to_close(active: Active, recorder: StepRecorder) -> None:
         await recorder.write(row)
 
 
-def _on_gone(active: Active) -> None:
+def _on_gone(guard: GuardState, active: Active) -> None:
     active.bot_gone = True
+    _begin_looking_back(guard, active)
 
 
 def _on_dead(guard: GuardState, active: Active) -> None:
@@ -265,8 +357,8 @@ def _end(active: Active, rows: Sequence[RollbackStep]) -> tuple[Happening, str, 
     why = f"({active.row.reason}): {EVERY_STEP if all_proven(rows) else proven}"
     if active.row.end_wanted == Action.ROLL_BACK.value:
         return Happening.ROLLBACK_PROVEN, f"rolled back {why}", Step.ROLLED_BACK.value
-    flat = any((row.name, row.state) == ("flatten", "verified") for row in rows)
-    return Happening.PARKING_PROVEN, f"{'parked flat' if flat else 'parked'} {why}", Step.PARKED.value
+    words = "parked flat" if proven_flat(rows) else "parked"
+    return Happening.PARKING_PROVEN, f"{words} {why}", Step.PARKED.value
 
 
 async def _settled(guard: GuardState) -> None:

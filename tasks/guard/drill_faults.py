@@ -16,16 +16,15 @@ import msgspec
 
 from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError, JournalReader
-from tasks.account_file import load_account
 from tasks.guard.launching import relaunch
-from tasks.guard.state import Active, GuardState
+from tasks.guard.state import Active, GuardState, account_now
 from tasks.launch import BotEnded, LaunchError
 from tasks.rollback import DeskError
 from tasks.state_folder import write_private
 from tasks.venue_desk import VenueDesk
 
 if TYPE_CHECKING:
-    from bot.venues.bybit.account_client import AccountOrder
+    from bot.venues.bybit.account_orders import AccountOrder
 
 LOOK_EVERY_S = 0.25
 CALL_AGAIN_S = 1.0
@@ -106,11 +105,7 @@ class Fault:
     def desk(self) -> VenueDesk:
         """The account at the venue, by a session of our own; to be closed."""
         guard, active = self.guard, self.active
-        return VenueDesk(
-            lambda: active.known_access or load_account(guard.folder.root, guard.account),
-            active.stage.symbols,
-            active.state_dir,
-        )
+        return VenueDesk(lambda: account_now(guard, active), active.stage.symbols, active.state_dir)
 
     async def orders_out(self, desk: VenueDesk) -> int:
         """Own orders at the venue, once there is one for each side of a symbol. Raises DrillNotRun."""

@@ -30,6 +30,8 @@ class Drilled:
 
     expected: frozenset[str] = frozenset()
     uncounted: dict[str, Decimal] = field(default_factory=dict)
+    unproven: frozenset[str] = frozenset()
+    """Those that a drill was to trip which has not passed: how much of their totals is the drill's is not known."""
     since_s: float | None = None
     """Since when the present drill lasts, unix time; None where there is none."""
     silenced: bool = False
@@ -41,7 +43,12 @@ class Drilled:
     ) -> None:
         """A drill begins."""
         self.expected = frozenset(one.id for one in criteria if one.id in trips and one.phase == "guard")
+        self.unproven |= self.expected
         self.since_s, self.silenced = since_s, silenced
+
+    def passed(self) -> None:
+        """The drill that lasts was seen to break what it was to, and what it made its criteria count is taken off."""
+        self.unproven = frozenset()
 
     def lift(self, at_ms: int) -> None:
         """The drill is over: what it was expected to break counts again, by readings asked for from `at_ms` on."""
@@ -93,8 +100,11 @@ def drilled_so_far(whole: Stage, rows: Sequence[DrillRow]) -> Drilled:
         trips = [str(name) for name in row.criteria]
         if row.outcome == "passed":
             add(found.uncounted, row.proof, counts(criteria, trips))
-        elif not row.outcome:
-            found.expected |= {one.id for one in criteria if one.id in trips and one.phase == "guard"}
+            continue
+        guards = {one.id for one in criteria if one.id in trips and one.phase == "guard"}
+        found.unproven |= guards
+        if not row.outcome:
+            found.expected |= guards
             found.silenced |= row.name in SILENCED
     return found
 

@@ -80,6 +80,7 @@ async def drill_by_hand(guard: GuardState, active: Active, name: str) -> None:
     if active.step is not Step.WATCH:
         raise Refused(f"a drill is run in the middle of a watch; the stage is {active.row.step}")
     await _open(guard, active, known[name][0])
+    active.refuse_unless(Step.WATCH)
     await guard.move(active, Happening.DRILLS_BEGUN)
 
 
@@ -158,6 +159,7 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
         if outcome != "passed":
             _end(guard, active, drill, Action.PARK if outcome == "not_run" else Action.ROLL_BACK, why)
             return False
+        active.drilled.passed()
     finally:
         if active.drilled.silenced and active.history is not None and before is not None:
             active.history = active.history.seen_since(began_ms, before, now_ms())

@@ -1,4 +1,5 @@
-"""The bot's permission: renewed every second on its own loop, revoked under an epoch that fences a late renewal."""
+"""The bot's permission: renewed on its own loop, of a life of 5 s every second; revoked under an epoch that fences what
+comes late."""
 
 from __future__ import annotations
 
@@ -16,10 +17,13 @@ from tasks.guard.state import Active, GuardState
 from tasks.launch import find_bots, is_alive, stop_bot
 from tasks.operate import GrantAnswer
 from tasks.record_writer import EpochLost
+from tasks.rollback import SAID_BY
 from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.grants")
-RENEW_EVERY_S = 1.0
+RENEWALS = 5
+"""In a grant's life: several may fail before it lapses."""
+IDLE_S = 1.0
 EPOCH_PATIENCE_S = 0.5
 TERMINATED_S, SILENT_TERMINATED_S = 1.0, 0.5
 """How long SIGTERM is given: to a bot that answers, and to one that does not. It trades as long as it lives."""
@@ -35,38 +39,43 @@ async def renew_for_ever(guard: GuardState) -> None:
     """The renewal loop. Depends on nothing but the bot's HTTP: no record, no Prometheus, no Prefect."""
     told = ""
     while True:
-        begun = time.monotonic()
+        begun, every_s = time.monotonic(), IDLE_S
         active = guard.active
         if guard.granting and active is not None and active.operator is not None:
+            every_s = active.plan.grant_ttl_s / RENEWALS
             answer = await renew_once(guard, active)
+            if not answer.accepted:
+                every_s = min(every_s, IDLE_S)
             words = "" if answer.accepted else f"grant was not renewed: {answer.status} {answer.detail}"
             if words and words != told:
                 log.warning("%s", words)
             told = words
-        await asyncio.sleep(max(0.05, RENEW_EVERY_S - (time.monotonic() - begun)))
+        await asyncio.sleep(max(0.05, every_s - (time.monotonic() - begun)))
 
 
 async def renew_once(guard: GuardState, active: Active) -> GrantAnswer:
-    """One renewal under the epoch held. Raises Fenced where the bot refuses this guard."""
+    """One renewal under the epoch held. Raises Fenced where the bot refuses this guard; not where that has revoked, or
+    taken its next epoch, while this was on its way: then the bot refuses what is late, and rightly."""
     async with guard.granting_turn:
         if not guard.granting or active.operator is None:
             return GrantAnswer(0, detail="revoked meanwhile")
+        epoch = guard.epoch
         try:
-            answer = await active.operator.grant(guard.account, guard.epoch, active.limits, active.plan.grant_ttl_s)
+            answer = await active.operator.grant(guard.account, epoch, active.limits, active.plan.grant_ttl_s)
         finally:  # also unanswered: until here it was on its way, and the bot may have taken it
             guard.granted_at_s = time.monotonic()
-    if answer.fenced:
+    if answer.fenced and guard.granting and guard.epoch == epoch:
         guard.granting = False
-        raise Fenced(f"account {guard.account}: bot refuses epoch {guard.epoch}: {answer.detail}")
+        raise Fenced(f"account {guard.account}: bot refuses epoch {epoch}: {answer.detail}")
     return answer
 
 
 async def next_epoch(guard: GuardState, why: str) -> int:
-    """Takes the account's next epoch by compare-and-swap. Raises EpochLost."""
-    record = guard.store.record
+    """Takes the account's next epoch by compare-and-swap with the one held: what the table says now may be another
+    guard's. Raises EpochLost."""
+    holder = f"guard-{guard.account}-{guard.sign}"
     async with guard.epoch_turn:
-        held = await guard.store.call(record.epoch)
-        guard.epoch = await guard.store.call(record.take_epoch, held, f"guard-{guard.account}", why)
+        guard.epoch = await guard.store.call(guard.store.record.take_epoch, guard.epoch, holder, why)
         return guard.epoch
 
 
@@ -88,13 +97,16 @@ class BotPermission:
         guard.granting = False
         if not active.needs_grant:
             return True, {"how": "in shadow no order leaves, and none was ever permitted", "epoch": guard.epoch}
+        if host := guard.elsewhere(active.row):
+            return await self._by_word(host)
         if active.bot is None or not is_alive(active.bot.identity):
             return True, {"how": "no bot lives that could hold a grant", "epoch": guard.epoch}
         answer = await self._revoked()
         self._silent = answer.status == 0
         if answer.accepted:
             return True, {"how": "the bot answered 200", "epoch": guard.epoch, "state": answer.state}
-        if time.monotonic() - guard.granted_at_s > active.plan.grant_ttl_s:
+        expired = time.monotonic() - guard.granted_at_s > active.plan.grant_ttl_s
+        if expired and not answer.fenced:  # a bot that refuses us has a grant of somebody else's
             return True, {"how": f"not renewed for {active.plan.grant_ttl_s:g} s: expired", "epoch": guard.epoch}
         return False, {"detail": f"the bot did not take the revoke: {answer.status} {answer.detail}"}
 
@@ -118,7 +130,12 @@ class BotPermission:
 
     async def stop(self) -> tuple[bool, dict[str, Any]]:
         active = self._active
-        proof: dict[str, Any] = {"by": "nothing was running"}
+        if host := self._guard.elsewhere(active.row):
+            sure, proof = await self._by_word(host)
+            if sure:
+                self._on_gone()
+            return sure, proof
+        proof = {"by": "nothing was running"}
         if active.bot is not None:
             await self._demand(active.bot.identity)
             ask = self._ask if active.operator is not None and not self._silent else None
@@ -137,6 +154,17 @@ class BotPermission:
                 return False, {"detail": f"pid {other.pid} on the same state folder does not end"}
         self._on_gone()
         return True, {**proof, "others_on_state_dir": [other.pid for other in others]}
+
+    async def _by_word(self, host: str) -> tuple[bool, dict[str, Any]]:
+        """Of a bot that was started on another machine: neither its process nor its grant, which a guard there may go
+        on renewing, can be seen from here. Only a person can say that the machine is off; it is told as their word."""
+        guard, active = self._guard, self._active
+        who = await guard.store.call(guard.store.record.said_off, active.id, active.row.machine)
+        if who is None:
+            command = f"rollout takeover {guard.account} --off {host}"
+            unknown = f"unknown: the bot was started on machine {host}, which cannot be seen from {guard.machine.host}"
+            return False, {"detail": f"{unknown}; once a person has made sure that {host} is switched off: {command}"}
+        return True, {"by": f"machine {host} is off", SAID_BY: who, "epoch": guard.epoch}
 
     async def _demand(self, identity: Identity) -> None:
         """Tells a bot that is to be stopped from one that has died before it was asked to.

@@ -43,13 +43,16 @@ from tasks.launch import (
     wait_ready,
 )
 from tasks.operate import Operator
+from tasks.public_market import public_environment
 from tasks.record_engine import is_away
 from tasks.record_tables import utc_now
 from tasks.record_writer import EpochLost
-from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.launching")
-FIRST_GRANT_S = 5.0
+GRANT_SHARE = 0.25
+"""Of the launch's deadline: how long a bot that is there may take until it has its first grant."""
+GRANT_LIVES = 2.0
+"""But no more than so many lives of a grant: it may have taken one whose answer was lost."""
 RECORD_AGAIN_S = 0.5
 JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
 """Where this machine keeps journals, if not in the state folder."""
@@ -103,6 +106,8 @@ async def _is_up(guard: GuardState, active: Active) -> None:
     record, part = guard.store.record, first_part(active, guard.epoch)
     await guard.store.call(record.enter_part, part, "", part_from=part.began_at)
     active.row.part_from = part.began_at
+    if not active.at(Step.LAUNCHING):  # stopped meanwhile
+        return
     told = [said(active, "started", f"bot of run {active.row.run} is up under epoch {guard.epoch}")]
     if active.history is not None:  # from here on it has to be known, and has the time of a first answer for it
         active.history = replace(active.history, started_at_ms=now_ms())
@@ -122,8 +127,9 @@ async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
     active.history = await restored_history(guard, active)
     run = row.run or f"{row.rollout}-{row.stage}-{row.attempt}"
     state_dir = Path(row.state_dir) if row.state_dir else guard.folder.runs / run
-    # Written before the process starts: a guard that dies in between finds the bot by its state folder.
-    await _keep(guard, active, run=run, state_dir=str(state_dir))
+    # Written before the process starts: a guard that dies in between finds the bot by its state folder, and one on
+    # another machine knows that it cannot.
+    await _keep(guard, active, run=run, state_dir=str(state_dir), machine=str(guard.machine))
     if row.replicas_frozen:
         raise LaunchError("the launcher is frozen at zero: nothing may be started any more")
     found = find_bots(state_dir)
@@ -132,13 +138,13 @@ async def _start_or_find(guard: GuardState, active: Active) -> BotProcess:
     elif active.bot is not None:  # started by the try before this one
         raise BotEnded(how_it_ended(active.bot.identity, state_dir))
     else:
-        command = bot_command(active.stage.env, _sizes(active), state_dir, under_root(active.plan.settings))
+        command = bot_command(_mode(active), sizes_of(active), state_dir, under_root(active.plan.settings))
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         at = REPO if active.needs_grant else state_dir  # a shadow run archives its report where it stands
         identity = start_process(command, state_dir, bot_environment(active, run), at)
     active.bot = BotProcess(run, identity, state_dir, "")
     await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
-    return await wait_ready(run, identity, state_dir)
+    return await wait_ready(run, identity, state_dir, active.stage.launch_deadline_s)
 
 
 async def relaunch(guard: GuardState, active: Active) -> None:
@@ -163,8 +169,8 @@ async def relaunch(guard: GuardState, active: Active) -> None:
             counted = by_name(await asyncio.to_thread(totals_of, state_dir / "journal.db"))
             leave_for_restart(state_dir, counted)
             command = bot_command(
-                active.stage.env,
-                _sizes(active),
+                _mode(active),
+                sizes_of(active),
                 state_dir,
                 under_root(active.plan.settings),
                 obs_port=urlsplit(row.obs_url or "").port or 0,
@@ -173,9 +179,10 @@ async def relaunch(guard: GuardState, active: Active) -> None:
             if row.replicas_frozen:  # looked at last, with no turn of the loop before the start
                 raise LaunchError("stopped while it was being launched")
             identity = start_process(command, state_dir, bot_environment(active, row.run))
-        await _keep(guard, active, pid=identity.pid, pid_started_ticks=identity.started_ticks)
+        noted = {"pid": identity.pid, "pid_started_ticks": identity.started_ticks, "machine": str(guard.machine)}
+        await _keep(guard, active, **noted)
         active.bot = BotProcess(row.run, identity, state_dir, "")
-        active.bot = await wait_ready(row.run, identity, state_dir)
+        active.bot = await wait_ready(row.run, identity, state_dir, active.stage.launch_deadline_s)
         await _take_over(guard, active, "restart")
     finally:
         active.launching = False
@@ -194,7 +201,12 @@ async def _take_over(guard: GuardState, active: Active, why: str) -> None:
         raise LaunchError("stopped while it was being launched")
     if active.operator is None:  # there is one where the try before this one has come so far
         access = active.access
-        active.operator = Operator(bot.obs_url, grant_token=access.grant_token, approve_token=access.approve_token)
+        active.operator = Operator(
+            bot.obs_url,
+            grant_token=access.grant_token,
+            approve_token=access.approve_token,
+            grant_ttl_s=active.plan.grant_ttl_s,
+        )
     await _keep(guard, active, obs_url=bot.obs_url)
     labels = {"account": guard.account, "rollout": active.row.rollout, "stage": active.row.stage, "run": bot.run}
     write_target(guard.folder.targets / f"{bot.run}.json", urlsplit(bot.obs_url).port or 0, labels)
@@ -205,7 +217,8 @@ async def _take_over(guard: GuardState, active: Active, why: str) -> None:
     if not active.needs_grant:
         return
     guard.granting = True
-    until = time.monotonic() + FIRST_GRANT_S
+    wait_s = min(active.stage.launch_deadline_s * GRANT_SHARE, GRANT_LIVES * active.plan.grant_ttl_s)
+    until = time.monotonic() + wait_s
     while not (answer := await renew_once(guard, active)).accepted:
         if time.monotonic() > until or not guard.granting:
             raise LaunchError(f"the bot did not take its grant: {answer.status} {answer.detail}")
@@ -232,10 +245,13 @@ async def adopt(guard: GuardState, active: Active) -> None:
 async def _adopt(guard: GuardState, active: Active) -> None:
     row, state_dir = active.row, active.state_dir
     active.history = await restored_history(guard, active)
-    if row.pid is None or row.pid_started_ticks is None or state_dir is None or row.run is None:
+    if host := guard.elsewhere(row):
+        park_elsewhere(guard, active, host)
+        return
+    identity = guard.bot_of(row)
+    if identity is None or state_dir is None or row.run is None:
         end_stage(guard, active, bot_died(active, "no bot was noted for a stage that should have one"))
         return
-    identity = Identity(row.pid, row.pid_started_ticks)
     obs_url = row.obs_url or read_ready_line(state_dir, row.run) or ""
     active.bot = BotProcess(row.run, identity, state_dir, obs_url)
     if not belongs(identity, state_dir):
@@ -257,13 +273,22 @@ async def _adopt(guard: GuardState, active: Active) -> None:
     guard.notice(active, "adopted", f"the guard came back and adopted pid {identity.pid}", guard.epoch)
 
 
+def park_elsewhere(guard: GuardState, active: Active, host: str) -> None:
+    """Ends a stage whose bot was started on that other machine: dead or alive, nobody here sees it, and no candidate is
+    at fault."""
+    words = f"its bot was started on machine {host}: whether it lives cannot be seen from {guard.machine.host}"
+    limit = "the bot is adopted"
+    end_stage(guard, active, Decision(Action.PARK, "environment", "adopt", None, limit, (), now_ms(), words))
+
+
 def bot_environment(active: Active, run: str) -> dict[str, str]:
     """What the bot may know: the venue's address and key, its tokens, and that it is armed. Nothing of the guard's.
 
-    In shadow it knows no key and no address, and only live is armed.
+    In shadow it knows no key, and of addresses only where public market data is; and only live is armed.
     """
     kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
     known = active.access.venue_environment() if active.needs_grant else {"MM_ACCOUNT": active.access.account}
+    known |= public_environment(active.access) if active.keyless else {}
     armed = {"MM_LIVE_ENABLE": "1"} if active.stage.env == "live" else {}
     return {
         **kept,
@@ -278,11 +303,15 @@ def bot_environment(active: Active, run: str) -> dict[str, str]:
 
 def launch_of(active: Active, state_dir: Path) -> tuple[list[str], dict[str, str]]:
     """The command and the environment that the bot of this stage would be started with, for whoever looks first."""
-    command = bot_command(active.stage.env, _sizes(active), state_dir, under_root(active.plan.settings))
+    command = bot_command(_mode(active), sizes_of(active), state_dir, under_root(active.plan.settings))
     return command, bot_environment(active, "preflight")
 
 
-def _sizes(active: Active) -> Sizes:
+def _mode(active: Active) -> str:
+    return "public" if active.keyless else active.stage.env
+
+
+def sizes_of(active: Active) -> Sizes:
     """Those of the stage's largest part: the grant of each part allows its own."""
     stage, (inventory_max_quote, total_max_quote) = active.whole, active.whole.largest
     return Sizes(

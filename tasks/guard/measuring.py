@@ -17,7 +17,7 @@ from gates.criteria import Criterion
 from gates.decision import Action, GuardHistory, decide_guard, decide_unrecorded
 from gates.judge import Outcome, Reading
 from gates.sources.prometheus import PrometheusSource
-from tasks.guard.closing import end_stage
+from tasks.guard.closing import end_stage, with_how_it_ended
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.looking import SOURCES
 from tasks.guard.state import Active, GuardState, now_ms
@@ -75,7 +75,7 @@ def decide(guard: GuardState, active: Active) -> None:
     if decision.action is Action.CONTINUE and active.step is not Step.PROMOTING:
         decision = decide_unrecorded(active.criteria, guard.store.away_s(), now_ms())
     if decision.action is not Action.CONTINUE:
-        end_stage(guard, active, decision)
+        end_stage(guard, active, with_how_it_ended(active, decision))
 
 
 def _deciding(active: Active, history: GuardHistory) -> Sequence[Criterion]:

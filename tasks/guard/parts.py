@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bot.journal import JournalError
-from gates.course import Happening, next_step
-from gates.decision import Action, Decision
+from gates.course import Happening, Step, next_step
+from gates.decision import Action, Decision, decide_unrecorded
 from gates.sources.tables import totals_of
 from tasks.guard.closing import end_stage
 from tasks.guard.grants import Fenced, next_epoch, renew_once
 from tasks.guard.plateau import STEPPED_DOWN, begin_proof
 from tasks.guard.state import Active, GuardState, Refused, now_ms, said
+from tasks.guard.store import RETRY_S
+from tasks.record_engine import is_away
 from tasks.record_tables import StagePart, utc_now
 from tasks.record_writer import EpochLost, Notice
 
@@ -30,13 +35,16 @@ log = logging.getLogger("slipway.guard.parts")
 
 async def begin_watch(guard: GuardState, active: Active, happening: Happening) -> bool:
     """Into WATCH, for the part's whole length from now on. What the journal has counted so far is written down first:
-    the end is judged from there. False where the journal cannot be read yet; the next turn tries again."""
-    counted = await _counted(active)
-    if counted is None:
+    the end is judged from there. False where the journal cannot be read yet; the next turn tries again. Also where the
+    stage was stopped meanwhile."""
+    was, counted = active.step, await _counted(active)
+    if counted is None or not active.at(was):
         return False
     record = guard.store.record
     await guard.store.call(record.change_stage_run, active.id, "baseline", baseline=counted)
     active.row.baseline = counted
+    if not active.at(was):
+        return False
     now = utc_now()
     until = now + timedelta(seconds=active.stage.lasts_s)
     await guard.move(active, happening, watch_from=now, watch_until=until)
@@ -111,12 +119,16 @@ async def _enter(
     counted: list[Any] | None,
 ) -> bool:
     """The next epoch, the record, the grant; False where the stage was stopped meanwhile or somebody else holds it."""
-    was = active.step
+    was = Step.WATCHED if happening is Happening.STEPPED_DOWN else Step.JUDGED
     step = next_step(was, happening)
+    if not active.at(was):
+        return False
     try:
         epoch = await next_epoch(guard, f"part {active.whole.part_name(number)}")
     except EpochLost as error:
         _lost(guard, active, str(error))
+        return False
+    if not active.at(was):  # written now, this would come after the stop, and the record would say that it is watched
         return False
     now = utc_now()
     until = now + timedelta(seconds=active.whole.at(number).lasts_s)
@@ -126,23 +138,52 @@ async def _enter(
     record = guard.store.record
     row = _row(active, number, epoch)
     watched_s, notices = _watched_s(active), [told(epoch)]
-    await guard.store.call(record.enter_part, row, before, watched_s, notices, step=step.value, **changes)
+    steps = {"only_from": was.value, "step": step.value}
+
+    async def enter() -> None:
+        await guard.store.call(record.enter_part, row, before, watched_s, notices, **steps, **changes)
+
+    if not await _while_recorded(guard, active, was, enter):
+        return False
     for name, value in changes.items():
         setattr(active.row, name, value)
     active.enter(number)
     active.prolonged, active.data_check = False, None
     if active.history is not None:
         active.history = replace(active.history, started_at_ms=now_ms(), lasts_s=active.stage.lasts_s)
-    if active.step is was:
+    if active.at(was):
         active.row.step = step.value
         guard.shown.stage(active.row.stage, active.row.step)
         log.info("%s/%s is %s, part %s", active.row.rollout, active.row.stage, step.value, active.part_name)
     try:
-        await renew_once(guard, active)  # at once: the loop would take up to a second
+        await renew_once(guard, active)  # at once: the loop would take up to a fifth of the grant's life
     except Fenced as error:
         _lost(guard, active, str(error))
         return False
     return active.at(step)
+
+
+async def _while_recorded(guard: GuardState, active: Active, was: Step, enter: Callable[[], Awaitable[None]]) -> bool:
+    """The same entry again while the record is away: the answer alone may be lost, and whoever asked for a new one
+    would find a part there that is not known here. False where the stage was stopped meanwhile, also by this: it waits
+    for no longer than anything may be unknown. Raises what the record raises else."""
+    begun_s = time.monotonic()
+    while True:
+        try:
+            await enter()
+            return True
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            log.error("%s waits for the record: %s", active.row.rollout, str(error).splitlines()[0])
+        waited = decide_unrecorded(active.criteria, time.monotonic() - begun_s, now_ms())
+        if waited.action is not Action.CONTINUE:
+            end_stage(guard, active, waited)
+        if not active.at(was):
+            return False
+        await asyncio.sleep(RETRY_S)
+        if not active.at(was):
+            return False
 
 
 def _watched_s(active: Active) -> float | None:

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from gates.decision import Action, Decision
 from gates.stages import Stage
-from tasks.account_file import load_account
 from tasks.guard.closing import end_stage
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, account_now, now_ms
 from tasks.record import iso
 from tasks.record_tables import StagePart, utc_now
 from tasks.rollback import in_words
@@ -79,8 +78,7 @@ def _owes_proof(parts: Sequence[StagePart]) -> bool:
 
 
 async def _prove(guard: GuardState, active: Active) -> None:
-    access = active.known_access
-    desk = VenueDesk(lambda: access or load_account(guard.folder.root, guard.account), active.whole.symbols)
+    desk = VenueDesk(lambda: account_now(guard, active), active.whole.symbols)
     try:
         await _prove_at(desk, guard, active)
     finally:

@@ -1,8 +1,8 @@
 """The guard's process: its loops side by side, its one lock, its orderly end.
 
 The loops never wait for one another: grant, measuring (one a source), deciding, inbox, bot watch, course, people,
-outbox, beat. When one of them ends by an error nobody expected, the process ends too: its supervisor starts it again,
-it reads the tables and goes on, and until then the bot's grant runs out by itself.
+outbox, beat, lock. When one of them ends by an error nobody expected, the process ends too: its supervisor starts it
+again, it reads the tables and goes on, and until then the bot's grant runs out by itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,33 +31,25 @@ from tasks.guard.watching import (
     watch_bot,
     watch_people,
 )
-from tasks.record_tables import Lock, utc_now
-from tasks.record_writer import RecordWriter
-from tasks.supervise.identity import Identity, identify
+from tasks.record_lock import AccountTaken
 
 LAST_WORDS_S = 2.0
+KEEP_EVERY_S = 1.0
 log = logging.getLogger("slipway.guard")
 
 
-class AccountTaken(Exception):
-    """Another living guard holds this account."""
-
-
-def take_account(record: RecordWriter) -> None:
-    """Locks the account for this process; the lock of a dead process is taken over. Raises AccountTaken."""
-    me = identify(os.getpid())
-    if me is None:
-        raise AccountTaken("this process does not find itself in /proc")
-    name = f"guard:{record.account}"
-    with record.writing() as session:
-        held = session.get(Lock, name)
-        if held is not None:
-            holder = Identity(held.pid, held.pid_started_ticks)
-            if holder != me and holder.is_alive():
-                raise AccountTaken(f"account {record.account} already has a guard: pid {held.pid}")
-            session.delete(held)
-            session.flush()
-        session.add(Lock(name=name, holder="guard", pid=me.pid, pid_started_ticks=me.started_ticks, taken_at=utc_now()))
+async def keep_account(guard: GuardState) -> None:
+    """Ends where the account is not this guard's any more: another machine has it by a person's word. Raises
+    AccountTaken; the bot's grant then runs out."""
+    while True:
+        await asyncio.sleep(KEEP_EVERY_S)
+        try:
+            held = await guard.store.call(guard.store.record.holds_account, guard.machine)
+        except SQLAlchemyError as error:
+            log.error("the lock could not be read: %s", str(error).splitlines()[0])
+            continue
+        if not held:
+            raise AccountTaken(f"account {guard.account} was taken over: this guard ends, its bot's grant runs out")
 
 
 async def _forget_lowered(guard: GuardState) -> None:
@@ -93,6 +84,7 @@ async def run_guard(guard: GuardState) -> int:
         loop.create_task(deliver_notices(guard), name="outbox"),
         loop.create_task(deliver_untaken(guard), name="outbox beside the record"),
         loop.create_task(beat(guard), name="beat"),
+        loop.create_task(keep_account(guard), name="account"),
     ]
     ending = loop.create_task(stopped.wait(), name="signal")
     done, _ = await asyncio.wait({*loops, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,4 +99,7 @@ async def run_guard(guard: GuardState) -> int:
     await asyncio.gather(*loops, *guard.tasks, ending, return_exceptions=True)
     if guard.active is not None and guard.active.operator is not None:
         await guard.active.operator.close()
+    if not broken:  # last of all: from here on another machine may act on the account
+        with contextlib.suppress(TimeoutError, SQLAlchemyError):
+            await asyncio.wait_for(guard.store.call(guard.store.record.give_back_account, guard.machine), LAST_WORDS_S)
     return 1 if broken else 0

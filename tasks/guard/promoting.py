@@ -15,6 +15,7 @@ from tasks.guard.closing import end_stage, promote
 from tasks.guard.keeping import Kept, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import next_part
+from tasks.guard.spent import refuse_burnt
 from tasks.guard.standing import refuse_other_evidence, refuse_other_measurements, refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.record_tables import utc_now
@@ -30,6 +31,7 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         raise Refused(f"only a stage with verdict GO is promoted: it is {active.row.step} ({active.row.verdict})")
     if active.launching or active.history is None:
         raise Refused("the guard has come back and is adopting the bot: ask again")
+    await refuse_burnt(guard, active)  # also where no window is open: the end of a stage never waits for one
     last = active.row.part == active.whole.part_count - 1
     if needs_window(active):
         _window_is_open(active)
@@ -40,6 +42,7 @@ async def promote_stage(guard: GuardState, active: Active) -> dict[str, Any]:
     await refuse_other_evidence(guard, active)
     await refuse_other_measurements(guard, active)
     await _all_pass_now(guard, active)
+    await refuse_burnt(guard, active)  # looking took its time
     if not last:
         await next_part(guard, active)
         return {"step": active.row.step, "part": active.part_name}
@@ -74,8 +77,7 @@ async def _all_pass_now(guard: GuardState, active: Active) -> None:
         decision = decide_guard(active.criteria, active.history, now_ms())
         if decision.action is not Action.CONTINUE:
             end_stage(guard, active, decision)
-    if not active.at(Step.JUDGED):
-        raise Refused(f"the stage became {active.row.step} meanwhile: {active.row.decided_why or 'stopped'}")
+    active.refuse_unless(Step.JUDGED)
     found = verdict(guards, [one for _, one in measured])
     if found.word is not Word.GO:
         worst = found.decided_by

@@ -41,7 +41,7 @@ async def _release(guard: GuardState, payload: dict[str, Any], word: str, reques
         row, reason = await guard.store.call(ReleaseDesk(guard.store.record, guard.seeds).take, said, bot)
     if reason:
         raise Refused(reason)
-    told = await _tell(active, row)
+    told = await _tell(active, row, guard.epoch if active.needs_grant else 0)
     if before is not None and told.detail.startswith("HTTP 409: used"):  # it was told before, and its answer got lost
         told = Told(True, body={"request_id": row.request_id, "state": ""})
     await guard.store.call(guard.store.record.append, "release_answer", _answer(row, told))
@@ -89,13 +89,13 @@ def _said(payload: dict[str, Any], word: str, request_id: str) -> Word:
     )
 
 
-async def _tell(active: Active, row: Released) -> Told:
+async def _tell(active: Active, row: Released, epoch: int) -> Told:
     operator = active.operator
     if operator is None:
         return Told(False, "it is gone")
     if row.word == ASKED:
         return await operator.release_ask(row.kind, row.request_id, row.person, row.stop, row.comment, row.consent)
-    return await operator.release_confirm(row.kind, row.request_id, row.person, row.comment, row.consent)
+    return await operator.release_confirm(row.kind, row.request_id, row.person, row.comment, row.consent, epoch)
 
 
 def _answer(row: Released, told: Told) -> dict[str, Any]:

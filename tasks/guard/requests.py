@@ -24,10 +24,12 @@ from tasks.guard.judging import judge_stage
 from tasks.guard.launching import launch
 from tasks.guard.promoting import promote_stage
 from tasks.guard.releasing import release_ask, release_confirm
+from tasks.guard.spent import refuse_burnt, refuse_without_attempt
 from tasks.guard.standing import refuse_what_was_changed
-from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold
+from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold, RefusedForNow
 from tasks.guard.stopping import stop_now
-from tasks.record import FINAL_STEPS, RecordError
+from tasks.guard.taking_over import take_over
+from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
 from tasks.record_engine import is_away, storable
 from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
@@ -66,11 +68,12 @@ async def _answer(guard: GuardState, row: Inbox) -> None:
     number, record = row.id or 0, guard.store.record
     try:
         # When it was asked is the record's word, not the payload's: a code that has waited here is no wrong code.
-        known = {"asked_at_s": row.created_at.timestamp(), "inbox_id": number}
+        known = {"asked_at_s": _asked_at_s(row), "inbox_id": number}
         result = await HANDLERS[row.kind](guard, {**storable(row.payload), **known})
     except (Refused, IllegalStep, RecordError, SeedsError) as error:
         log.info("refused %s: %s", row.kind, error)
-        await _refuse(guard, row, str(error), told=isinstance(error, RefusedAndTold))
+        told, for_now = isinstance(error, RefusedAndTold), isinstance(error, RefusedForNow)
+        await _refuse(guard, row, str(error), told=told, for_now=for_now)
     except Exception as error:
         if is_away(error):  # the row waits, and is taken up again
             log.error("inbox %d %s waits for the record: %s", number, row.kind, str(error).splitlines()[0])
@@ -83,11 +86,26 @@ async def _answer(guard: GuardState, row: Inbox) -> None:
         await guard.store.call(lambda: record.reply(number, done=True, result=result))
 
 
-async def _refuse(guard: GuardState, row: Inbox, why: str, *, told: bool = False) -> None:
-    """Answers it and records it, both or neither. `told`: a row or a link of its own says so already."""
+def _asked_at_s(row: Inbox) -> float:
+    """When it was asked, wall clock: when the form was sent where one says so, but never later than it came here.
+
+    Somebody who lies about it gains nothing but 90 s for a code of their own: an older one is refused unread.
+    """
+    came_at_s, sent_at_s = row.created_at.timestamp(), row.payload.get("form_sent_at_s")
+    if isinstance(sent_at_s, bool) or not isinstance(sent_at_s, int | float):
+        return came_at_s
+    return min(came_at_s, float(sent_at_s))  # in this order, NaN is not the lesser
+
+
+async def _refuse(guard: GuardState, row: Inbox, why: str, *, told: bool = False, for_now: bool = False) -> None:
+    """Answers it and records it, both or neither. `told`: a row or a link of its own says so already. `for_now`: who
+    asked may ask again, and is told so."""
     now_s, number = time.monotonic(), row.id or 0
     link = None if told else guard.refusals.link(row.kind, why, now_s)
-    await guard.store.call(lambda: guard.store.record.reply(number, done=False, reason=why, refused=link))
+    result = {FOR_NOW: True} if for_now else None
+    await guard.store.call(
+        lambda: guard.store.record.reply(number, done=False, reason=why, result=result, refused=link)
+    )
     if link is not None:
         guard.refusals.told(row.kind, why, now_s)
 
@@ -111,6 +129,9 @@ async def _launch(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         if not quorum.complete:
             raise Refused(f"entry sign-offs are missing: {', '.join(quorum.missing)}")
         await refuse_what_changed(guard, active)
+        await refuse_burnt(guard, active)
+        await refuse_without_attempt(guard, active)
+        active.refuse_unless(Step.READY)
         await guard.move(active, Happening.LAUNCH_ASKED)
         if active.at(Step.LAUNCHING):
             active.launching = True
@@ -210,6 +231,8 @@ async def _named(guard: GuardState, payload: dict[str, Any]) -> Active | dict[st
     if not isinstance(wanted, int):
         raise Refused(f"stage_run_id: {wanted!r}, needs a whole number")
     row = await guard.store.call(guard.store.record.stage_run, wanted)
+    if row.account == guard.account and row.step not in FINAL_STEPS and guard.active is None:
+        raise RefusedForNow(f"stage run {wanted} is {row.step}, and not taken up by the guard yet: ask again")
     if row.account != guard.account or row.step not in FINAL_STEPS:
         raise Refused(f"stage run {wanted} is {row.step} on account {row.account}, not busy here")
     return {"step": row.step, "word": row.verdict}
@@ -227,4 +250,5 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "release_ask": release_ask,
     "release_confirm": release_confirm,
     "stop": _stop,
+    "takeover": take_over,
 }

@@ -16,14 +16,13 @@ from tasks.guard.beginning import BAD_INPUT, do_preflight
 from tasks.guard.closing import by_no_go, continue_closing, end_stage
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.history import restored_history
-from tasks.guard.launching import adopt, launch
+from tasks.guard.launching import adopt, launch, park_elsewhere
 from tasks.guard.plateau import resume_proof
 from tasks.guard.state import Active, GuardState, PlanChanged, load_active, load_for_closing, now_ms
 from tasks.launch import BotProcess, find_bots, read_ready_line
 from tasks.operate import Operator
 from tasks.record_tables import Rollout, StageRun
 from tasks.rollback import STEPS
-from tasks.supervise.identity import Identity
 
 log = logging.getLogger("slipway.guard.resume")
 WITH_BOT = (Step.WARM_UP, Step.DRILLS, Step.WATCH, Step.WATCHED, Step.JUDGED)
@@ -59,10 +58,9 @@ async def _resume(guard: GuardState) -> None:
     except BAD_INPUT as error:
         await _close_without_files(guard, row, rollout, str(error), "files")
         return
-    verdicts = await guard.store.call(record.verdicts, active.id)
     active.drilled = drilled_so_far(active.whole, await guard.store.call(record.drills, active.id))
-    since = row.part_from
-    active.prolonged = any(one.word == "HOLD" for one in verdicts if since is None or one.at >= since)
+    # Written by the move that prolongs, and gone with the part. The verdict's own row may stand without that move.
+    active.prolonged = row.verdict == "HOLD"
     guard.active = active
     log.info("taking up %s/%s at %s", row.rollout, row.stage, row.step)
     guard.shown.stage(row.stage, row.step)
@@ -100,7 +98,7 @@ async def _close_without_files(guard: GuardState, row: StageRun, rollout: Rollou
         raise CannotResume(f"{row.rollout}/{row.stage} cannot be taken up: {why}; {said}") from error
     guard.active = active
     guard.shown.stage(row.stage, row.step)
-    _know_bot(active)
+    _know_bot(guard, active)
     log.error("%s/%s is closed by what the record keeps: %s", row.rollout, row.stage, why)
     guard.notice(active, "page", f"closed by what the record keeps: {why}")
     if active.step in (Step.ROLLING_BACK, Step.ROLLBACK_FAILED):
@@ -114,12 +112,14 @@ async def _close_without_files(guard: GuardState, row: StageRun, rollout: Rollou
 async def _take_up(guard: GuardState, active: Active) -> None:
     if active.step in (Step.REQUESTED, Step.PREFLIGHT):
         guard.spawn(do_preflight(guard, active), "preflight")
+    elif active.step is Step.LAUNCHING and (host := guard.elsewhere(active.row)):
+        park_elsewhere(guard, active, host)  # also where no process was noted: it may have been started
     elif active.step is Step.LAUNCHING:
         if active.row.pid is None:
             active.launching = True
             guard.spawn(launch(guard, active), "launch")
         else:
-            _know_bot(active)
+            _know_bot(guard, active)
             guard.spawn(_finish_launch(guard, active), "launch")
     elif active.step in WITH_BOT:
         if await _ended_by_people(guard, active):
@@ -128,13 +128,13 @@ async def _take_up(guard: GuardState, active: Active) -> None:
         guard.spawn(adopt(guard, active), "adopt")
         await resume_proof(guard, active)
     elif active.step is Step.PROMOTING:
-        _know_bot(active)
+        _know_bot(guard, active)
         steps = await guard.store.call(guard.store.record.rollback_steps, active.id)
         active.stop_asked = any(step.number == STOP_STEP for step in steps)
         active.history = await restored_history(guard, active)
         continue_closing(guard, active)
     elif active.step in (Step.ROLLING_BACK, Step.ROLLBACK_FAILED):
-        _know_bot(active)
+        _know_bot(guard, active)
         active.decision = _decision(active)
         continue_closing(guard, active)
     elif active.step is Step.READY:
@@ -149,7 +149,7 @@ async def _ended_by_people(guard: GuardState, active: Active) -> bool:
     signed = await guard.store.call(guard.desk.standing_no_go, gate)
     if signed is None:
         return False
-    _know_bot(active)
+    _know_bot(guard, active)
     end_stage(guard, active, by_no_go(signed.gate, signed.person, signed.comment))
     return True
 
@@ -162,16 +162,23 @@ async def _finish_launch(guard: GuardState, active: Active) -> None:
         await adopt(guard, active)
 
 
-def _know_bot(active: Active) -> None:
-    """The bot as the tables know it, alive or dead, so that closing can stop it."""
+def _know_bot(guard: GuardState, active: Active) -> None:
+    """The bot as the tables know it, alive or dead, so that closing can stop it. One of another machine has no process
+    and no address here: at its port on this machine somebody else would be asked."""
     row, state_dir = active.row, active.state_dir
-    if row.pid is None or row.pid_started_ticks is None or state_dir is None or row.run is None:
+    identity = guard.bot_of(row)
+    if identity is None or state_dir is None or row.run is None:
         return
     obs_url = row.obs_url or read_ready_line(state_dir, row.run) or ""
-    active.bot = BotProcess(row.run, Identity(row.pid, row.pid_started_ticks), state_dir, obs_url)
+    active.bot = BotProcess(row.run, identity, state_dir, obs_url)
     access = active.known_access
     if obs_url and access is not None:
-        active.operator = Operator(obs_url, grant_token=access.grant_token, approve_token=access.approve_token)
+        active.operator = Operator(
+            obs_url,
+            grant_token=access.grant_token,
+            approve_token=access.approve_token,
+            grant_ttl_s=active.plan.grant_ttl_s,
+        )
 
 
 def _decision(active: Active) -> Decision:

@@ -39,7 +39,8 @@ async def refuse_other_measurements(guard: GuardState, active: Active) -> None:
 
 async def refuse_other_evidence(guard: GuardState, active: Active) -> None:
     """What people signed is what stands there. Raises Refused."""
-    folder = Path(active.row.evidence_dir or "") / judged_name(active.row)
+    name = await guard.store.call(judged_name, guard.store.record, active.row)
+    folder = Path(active.row.evidence_dir or "") / name
     fault = await asyncio.to_thread(signed_evidence_fault, folder, active.row.evidence_digest or "")
     if fault:
         _refuse(guard, active, "evidence_changed", f"the evidence is not what was signed: {fault}")

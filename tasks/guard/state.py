@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from gates.course import Happening, Step, next_step
 from gates.criteria import Criterion
 from gates.decision import Decision, GuardHistory
 from gates.stages import Plan, PlanError, Stage, criteria_of, load_plan, plan_digest, under_root
-from tasks.account_file import AccountAccess, AccountFileError, load_account
+from tasks.account_file import ENVS, SIMULATED, AccountAccess, AccountFileError, load_account
 from tasks.guard.drilled import Drilled
 from tasks.guard.exposition import Exposition
 from tasks.guard.refusals import Refusals
 from tasks.guard.results import Results
 from tasks.guard.store import Store
+from tasks.guard.untaken import UntakenNotices
 from tasks.launch import BotProcess
 from tasks.operate import Limits, Operator
 from tasks.record import iso
@@ -28,12 +30,14 @@ from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import Notice
 from tasks.sign_off import Gate, Seeds, SignOffDesk
 from tasks.state_folder import StateFolder
+from tasks.supervise.identity import Identity
+from tasks.supervise.machine import Machine, Seen, host_of, this_machine
 
 log = logging.getLogger("slipway.guard")
 
-
-SENDING_S = 10.0
-"""How long the outbox leaves alone what is being sent beside it."""
+STAND_IN = "stand-in"
+"""The nonce of whatever is put through a stage at a stand-in on loopback: that candidate has passed nothing anywhere
+else."""
 
 
 class Refused(Exception):
@@ -42,6 +46,10 @@ class Refused(Exception):
 
 class RefusedAndTold(Refused):
     """One of which the record tells already, by a row or a link of its own."""
+
+
+class RefusedForNow(Refused):
+    """Of what may be done a moment later: nothing speaks against it, but something could not be seen, or made."""
 
 
 class PlanChanged(PlanError):
@@ -67,6 +75,8 @@ class Active:
     bot: BotProcess | None = None
     operator: Operator | None = None
     closing: asyncio.Task[None] | None = None
+    looking: asyncio.Task[None] | None = None
+    """The last look at what the bot left, begun once it was gone. Its result is part of the end."""
     decision: Decision | None = None
     launching: bool = False
     bot_gone: bool = False
@@ -101,6 +111,11 @@ class Active:
         """Whether it stands at one of these steps now; what was true before an `await` may not be any more."""
         return self.step in steps
 
+    def refuse_unless(self, step: Step) -> None:
+        """What a request asks of itself after each `await`. Raises Refused where the stage was moved meanwhile."""
+        if not self.at(step):
+            raise Refused(f"the stage became {self.row.step} meanwhile: {self.row.decided_why or 'stopped'}")
+
     @property
     def access(self) -> AccountAccess:
         """How to reach the account. Raises AccountFileError where its file does not load."""
@@ -118,6 +133,11 @@ class Active:
     def needs_grant(self) -> bool:
         """Whether an order could leave at all. In shadow none does, so there is nothing to permit."""
         return self.stage.env != "shadow"
+
+    @property
+    def keyless(self) -> bool:
+        """Whether it runs on a real venue's public market data, where it has no account."""
+        return self.plan.keyless(self.stage)
 
     @property
     def part_name(self) -> str:
@@ -163,16 +183,6 @@ class Active:
 
 
 @dataclass
-class Untaken:
-    """A notice that the record has not taken yet. `delivered`: it went out without it; `sending`: it is about to."""
-
-    kind: str
-    line: str
-    delivered: bool = False
-    sending: bool = False
-
-
-@dataclass
 class GuardState:
     """One guard. `active` None: the account is free."""
 
@@ -182,8 +192,13 @@ class GuardState:
     store: Store
     shown: Exposition
     seeds: Seeds
+    machine: Machine = field(default_factory=this_machine)
+    """This machine in its present boot: where a bot that is started now can be seen."""
     active: Active | None = None
     epoch: int = 0
+    """The account's, as this guard last took it, or found it at its start or at the begin of a stage."""
+    sign: str = field(default_factory=lambda: secrets.token_hex(4))
+    """By which it knows an epoch as its own whose answer was lost."""
     granting: bool = False
     granted_at_s: float = field(default_factory=time.monotonic)
     """When the last grant was on its way, monotonic, whether it was answered or not: the bot may have taken it. For a
@@ -202,8 +217,7 @@ class GuardState:
     """Until when (monotonic) nothing goes out, for Slack took nothing; and up to which notice: a newer one is tried."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
-    untaken: dict[str, Untaken] = field(default_factory=dict)
-    """Notices on their way into the record, by key."""
+    untaken: UntakenNotices = field(default_factory=UntakenNotices)
     resuming: bool = False
     """Whether what runs is not known yet: until it is, `active` None does not say that nothing does."""
     loop: asyncio.AbstractEventLoop | None = None
@@ -212,6 +226,19 @@ class GuardState:
     @property
     def desk(self) -> SignOffDesk:
         return SignOffDesk(self.store.record, self.seeds)
+
+    def elsewhere(self, row: StageRun) -> str:
+        """The name of the machine where its bot was started, if that cannot be seen from here; else empty."""
+        if self.machine.sees(row.machine) is not Seen.ELSEWHERE:
+            return ""
+        return host_of(row.machine) or "unnamed"
+
+    def bot_of(self, row: StageRun) -> Identity | None:
+        """Its bot's process, to be looked for here. None where none was noted, or it was started elsewhere: of that
+        one nothing is known."""
+        if row.pid is None or row.pid_started_ticks is None or self.elsewhere(row):
+            return None
+        return Identity(row.pid, row.pid_started_ticks, over=self.machine.sees(row.machine) is Seen.OVER)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Runs `work` beside everything else; an exception in it is logged with its reason and counted."""
@@ -267,22 +294,19 @@ class GuardState:
 
         Until the record has taken it, that stands in `untaken`: a record that is away must not keep it from people.
         """
-        untaken = self.untaken
-        untaken |= {one.key: Untaken(one.kind, one.line) for one in told}
+        untaken, is_out = self.untaken, self.store.record.notice_is_out
+        untaken.expect(told)
+        written = False
 
         def put() -> None:
-            write([_as_it_stands(one, untaken.get(one.key)) for one in told])
+            nonlocal written
+            if not written:
+                write(untaken.as_they_stand(told))
+                written = True  # from here on only that is tried again which may have failed
             for one in told:
-                untaken.pop(one.key, None)
+                untaken.settle(one.key, is_out)
 
         return put
-
-
-def _as_it_stands(notice: Notice, untaken: Untaken | None) -> Notice:
-    """As it is queued, where it may have gone out beside the record, or be on its way now."""
-    if untaken is None:
-        return notice
-    return notice._replace(delivered=untaken.delivered, due_in_s=SENDING_S if untaken.sending else 0.0)
 
 
 def said(active: Active, kind: str, text: str, turn: object = "") -> Notice:
@@ -305,7 +329,7 @@ def load_active(folder: StateFolder, row: StageRun, rollout: Rollout) -> Active:
         whole=whole,
         criteria=criteria_of(whole.at(row.part)),
         approvers=load_approvers(under_root(plan.approvers)),
-        known_access=load_account(folder.root, row.account),
+        known_access=account_as_begun(folder, row, rollout, plan),
     )
 
 
@@ -313,10 +337,35 @@ def load_for_closing(folder: StateFolder, row: StageRun, rollout: Rollout, plan:
     """What closing needs, from the plan as the record keeps it. The account's secrets stand in no table: its file is
     read where it can be."""
     try:
-        access = load_account(folder.root, row.account)
+        access = account_as_begun(folder, row, rollout, plan)
     except AccountFileError:
         access = None
     return Active(row, rollout, plan, plan.stage(row.stage), criteria=(), approvers=None, known_access=access)
+
+
+def account_as_begun(folder: StateFolder, row: StageRun, rollout: Rollout, plan: Plan) -> AccountAccess:
+    """How to reach the account of a stage run, by its file as it is now. Raises AccountFileError, also where the file
+    leads to another venue, environment or stand-in than the run began at: its key is not the run's, and what is read
+    there proves nothing of it."""
+    access, env = load_account(folder.root, row.account), plan.stage(row.stage).env
+    began = f"run {row.id} began"
+    if access.venue != plan.venue:
+        raise AccountFileError(f"account {row.account} is at {access.venue}, {began} at {plan.venue}")
+    if plan.venue == SIMULATED:
+        return access
+    if env in ENVS and access.env != env:
+        raise AccountFileError(f"account {row.account} is for {access.env}, {began} for {env}")
+    where = {True: "a stand-in", False: "the venue itself"}
+    begun_at_stand_in = rollout.nonce == STAND_IN
+    if access.is_stand_in != begun_at_stand_in:
+        said = f"account {row.account} is at {where[access.is_stand_in]}, {began} at {where[begun_at_stand_in]}"
+        raise AccountFileError(said)
+    return access
+
+
+def account_now(guard: GuardState, active: Active) -> AccountAccess:
+    """How to reach the account; its file is looked at anew where it did not load. Raises AccountFileError."""
+    return active.known_access or account_as_begun(guard.folder, active.row, active.rollout, active.plan)
 
 
 def now_ms() -> int:
@@ -330,6 +379,8 @@ __all__ = [
     "PlanChanged",
     "Refused",
     "RefusedAndTold",
+    "RefusedForNow",
+    "account_now",
     "iso",
     "load_active",
     "load_for_closing",

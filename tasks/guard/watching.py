@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gates.course import Happening, Step
+from gates.course import Happening, IllegalStep, Step
 from gates.decision import Action, decide_silence, decide_unasked
 from tasks.guard.asking import where
 from tasks.guard.blindness import watch_is_whole
@@ -20,7 +20,8 @@ from tasks.guard.judging import run_data_check
 from tasks.guard.parts import begin_watch
 from tasks.guard.promoting import needs_window
 from tasks.guard.repeating import repeat_run
-from tasks.guard.state import Active, GuardState, Refused, Untaken, now_ms, said
+from tasks.guard.state import Active, GuardState, Refused, now_ms, said
+from tasks.guard.untaken import Untaken
 from tasks.launch import how_it_ended, is_alive
 from tasks.notify import ON_ITS_WAY, Deliver, Delivery, again_in_s, deliverer
 from tasks.record_tables import Outbox, utc_now
@@ -62,12 +63,15 @@ def _must_live(active: Active) -> bool:
 async def keep_course(guard: GuardState) -> None:
     """Warm-up and watch end by the clock of the tables, so a guard that comes back goes on where it stood."""
     while True:
-        active = guard.active
-        if active is not None and not active.launching:
-            try:
-                await _course_of(guard, active)
-            except SQLAlchemyError as error:
-                log.error("the course was not written: %s", str(error).splitlines()[0])
+        async with guard.course:  # a drill asked for by hand moves the stage as well
+            active = guard.active
+            if active is not None and not active.launching:
+                try:
+                    await _course_of(guard, active)
+                except SQLAlchemyError as error:
+                    log.error("the course was not written: %s", str(error).splitlines()[0])
+                except IllegalStep as error:  # a guard that ended by it would leave a rollback half done
+                    log.error("the course was overtaken and looks again: %s", error)
         await asyncio.sleep(COURSE_EVERY_S)
 
 
@@ -87,7 +91,7 @@ async def _course_of(guard: GuardState, active: Active) -> None:
         left_s = (row.watch_until - now).total_seconds()
         wanted = any(one.check == "great_expectations" for one in active.criteria)
         if wanted and active.data_check is None and left_s <= stage.lasts_s / 3:
-            active.data_check = guard.spawn(run_data_check(active), "data check")
+            active.data_check = guard.spawn(run_data_check(guard, active), "data check")
         if active.repeat_check is None and any(one.check == "report_repeats" for one in active.criteria):
             active.repeat_check = guard.spawn(repeat_run(active), "repeated run")
         if left_s <= 0 and await watch_is_whole(guard, active):
@@ -202,7 +206,7 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
     async with guard.delivering:
         if guard.tried:  # how they ended decides who is next, and the record still calls them due
             return
-        due = await guard.store.call(record.due_notices)
+        due = await guard.store.call(lambda: [one for one in record.due_notices() if one.key not in guard.untaken])
         newest = max((one.id or 0 for one in due), default=0)
         if time.monotonic() < guard.slack_away[0] and newest <= guard.slack_away[1]:
             return
@@ -213,13 +217,13 @@ async def deliver_due(guard: GuardState, deliver: Deliver) -> None:
                 came = await deliver(notice)
             except Exception as error:  # noqa: BLE001 - holds up no other notice; a trace may tell the address, a secret
                 came = Delivery(f"not delivered: {type(error).__name__}", about_this_one=True)
-            _write_try(guard, notice.id or 0, came.error, again_in_s(notice.attempts))
+            _write_try(guard, notice.id or 0, came.error, again_in_s(notice.attempts) if came.about_this_one else None)
             if came.error and not came.about_this_one:
                 guard.slack_away = (time.monotonic() + again_in_s(notice.attempts), newest)
                 break
 
 
-def _write_try(guard: GuardState, number: int, error: str, again_in_s: float) -> None:
+def _write_try(guard: GuardState, number: int, error: str, again_in_s: float | None) -> None:
     """As soon as the record takes it; until then the notice is not tried again: it may have been delivered."""
 
     def write() -> None:
@@ -237,22 +241,22 @@ async def deliver_untaken(guard: GuardState) -> None:
         await asyncio.sleep(OUTBOX_EVERY_S)
         if guard.store.away_s() < UNTAKEN_S:
             continue
-        for key, one in [pair for pair in guard.untaken.items() if not pair[1].delivered]:
-            if key in guard.untaken:  # not taken meanwhile
+        for key, one in guard.untaken.unsent():
+            if guard.untaken.begin_sending(key):  # not taken meanwhile
                 await _send_untaken(guard, deliver, key, one)
 
 
 async def _send_untaken(guard: GuardState, deliver: Deliver, key: str, one: Untaken) -> None:
     notice = Outbox(key=key, account=guard.account, kind=one.kind, text=f"{one.line} (not in the record yet)")
-    one.sending = True
+    untaken, delivered, is_out = guard.untaken, False, guard.store.record.notice_is_out
     try:
-        one.delivered = not (await deliver(notice)).error
+        delivered = not (await deliver(notice)).error
     except Exception as error:  # noqa: BLE001 - tried again; a trace may tell the address, a secret
         log.error("notice %s was not delivered: %s", one.kind, type(error).__name__)
     finally:
-        one.sending = False
-    if one.delivered and key not in guard.untaken:  # the record came back while it was on its way
-        guard.store.tell("notice is out", lambda: guard.store.record.notice_is_out(key))
+        written = untaken.end_sending(key, delivered=delivered)
+    if written:  # while it was on its way
+        guard.store.tell("notice is out", lambda: untaken.settle(key, is_out))
 
 
 async def say_last_words(guard: GuardState) -> None:

@@ -62,14 +62,23 @@ def _supervise(folder: StateFolder, plan: str, market: str) -> int:
         supervisor.start()
         started = True
         supervisor.run()
-    except (StartFailed, PrometheusUnusable) as error:
+    except (StartFailed, PrometheusUnusable, OSError) as error:  # whatever it is: what was started is ended in order
         LOG.error("%s", error)
     supervisor.close()
     stopped = stop_trading(folder, "supervisor", "the stack is taken down", LOG.info, 30.0, supervisor.turn)
     ended = stop_processes(folder, supervisor.table, LOG.info)
-    retire_simulated_accounts(folder)
-    folder.table.unlink(missing_ok=True)
-    return 0 if started and stopped and ended else 1
+    return 0 if _tidied(folder) and started and stopped and ended else 1
+
+
+def _tidied(folder: StateFolder) -> bool:
+    """False on a disk that can be written no more: then the table stays, and names nothing that lives."""
+    try:
+        retire_simulated_accounts(folder)
+        folder.table.unlink(missing_ok=True)
+    except OSError as error:
+        LOG.error("%s", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

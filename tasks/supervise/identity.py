@@ -10,22 +10,28 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 MARK = "SLIPWAY_STACK"
 """Set in the environment of every child of one supervisor, and so of its children's children: what a killed supervisor
 left is found by it."""
+SHOWN_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process: its PID, and its start in clock ticks since boot (field 22 of /proc/PID/stat, proc(5))."""
+    """A process: its PID, and its start in clock ticks since boot (field 22 of /proc/PID/stat, proc(5)).
+
+    `over`: it was of a boot that has ended, so it is dead, and what has its numbers now is another process.
+    """
 
     pid: int
     started_ticks: int
+    over: bool = False
 
     def is_alive(self) -> bool:
         """True while exactly this process runs. A zombie is dead: it holds nothing any more."""
-        state = _stat(self.pid)
+        state = None if self.over else _stat(self.pid)
         return state is not None and state[0] not in ("Z", "X") and state[1] == self.started_ticks
 
     def send(self, signal_number: int) -> None:
@@ -59,10 +65,13 @@ def identify(pid: int) -> Identity | None:
 def spawn(
     command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path
 ) -> subprocess.Popen[bytes]:
-    """Starts `command` in a session of its own, with both streams appended to `log` and nothing to read."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as stream:
-        return subprocess.Popen(
+    """Starts `command` in a session of its own, with both streams appended to `log` and nothing to read.
+
+    A log that cannot be opened keeps nobody from running: what it would have said is lost. It returns when the child
+    can be found by what it carries, which execve(2) shows only after it has let go of what `Popen` waits for.
+    """
+    with _opened(log) as stream:
+        child = subprocess.Popen(
             list(command),
             env=dict(environment),
             cwd=directory,
@@ -71,6 +80,25 @@ def spawn(
             stderr=stream,
             start_new_session=True,
         )
+    end = time.monotonic() + SHOWN_WITHIN_S
+    while environment and not _shown(child.pid) and time.monotonic() < end and child.poll() is None:
+        time.sleep(0.001)
+    return child
+
+
+def _shown(pid: int) -> bool:
+    """Whether /proc shows what the process carries: it shows nothing before execve(2) is through."""
+    with contextlib.suppress(OSError):
+        return bool(Path(f"/proc/{pid}/environ").read_bytes())
+    return False
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def stop(identities: Sequence[Identity], grace_s: float) -> list[Identity]:
@@ -126,13 +154,13 @@ def carrying(word: str, in_command: str) -> list[Identity]:
 
 
 def find_marked(mark: str, command: Sequence[str]) -> Identity | None:
-    """The live process of this stack that was started with exactly this command; None where there is none."""
+    """The live process of this stack that was started with this command, or it and more words behind; else None."""
     wanted = b"\0".join(word.encode() for word in command)
     for identity in marked(mark):
         try:
             found = Path(f"/proc/{identity.pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if found.rstrip(b"\0") == wanted:
+        if found.startswith(wanted + b"\0"):
             return identity
     return None

@@ -19,9 +19,9 @@ RULES = REPOSITORY / "infra" / "prometheus" / "rules"
 CONFIGURATION = """\
 # Written by the supervisor at every start.
 global:
-  scrape_interval: 1s
-  scrape_timeout: 900ms
-  evaluation_interval: 1s
+  scrape_interval: {every_ms}ms
+  scrape_timeout: {timeout_ms}ms
+  evaluation_interval: {every_ms}ms
 rule_files: ["{rules}/*.yml"]
 scrape_configs:
   - job_name: slipway
@@ -55,20 +55,24 @@ def find_prometheus() -> Path:
     return Path(found)
 
 
-def prometheus_command(binary: Path, folder: StateFolder, port: int, path: str = "") -> list[str]:
+def prometheus_command(
+    binary: Path, folder: StateFolder, port: int, path: str = "", scrape_every_s: float = 1.0
+) -> list[str]:
     """The command line but for its data folder, with the configuration written. It answers below `path` alone.
 
-    The look-back of 5 s lets a target that died be absent after five missed scrapes, not after five minutes.
+    The look-back lets a target that died be absent after five missed scrapes, not after five minutes.
     """
     configuration = folder.prometheus / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(targets=folder.targets, rules=folder.rules))
+    every_ms = round(scrape_every_s * 1000)
+    times = {"every_ms": every_ms, "timeout_ms": every_ms * 9 // 10}
+    configuration.write_text(CONFIGURATION.format(targets=folder.targets, rules=folder.rules, **times))
     shutil.rmtree(folder.rules, ignore_errors=True)  # a drill that was killed may have left a lowered one
     shutil.copytree(RULES, folder.rules)
     return [
         str(binary),
         f"--config.file={configuration}",
         "--storage.tsdb.retention.time=15d",
-        "--query.lookback-delta=5s",
+        f"--query.lookback-delta={every_ms * 5}ms",
         f"--web.listen-address=127.0.0.1:{port}",
         f"--web.route-prefix={path or '/'}",
         "--web.enable-lifecycle",  # rules are read again by POST /-/reload: on loopback, below the path alone

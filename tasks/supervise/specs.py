@@ -5,7 +5,7 @@
 | prometheus | yes, on a fresh data folder | the stack |
 | prefect-server | yes | the stack |
 | prefect-worker | yes | the stack; its flow runs die with it, the guards and the bots do not |
-| venue | no: a venue that comes back empty would hide what was open | the stack |
+| venue (for plans of the simulated one) | no: a venue that comes back empty would hide what was open | the stack |
 | guard-ACCOUNT | yes, and it adopts the bot | the stack, or its account's retirement |
 | watchdog-ACCOUNT | yes | as its guard |
 
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.account_file import load_account
+from tasks.account_file import kill_switch_key, load_account
 from tasks.account_keys import backend_environment
 from tasks.names import SLACK_VARIABLES
 from tasks.state_folder import REPOSITORY, StateFolder
@@ -32,13 +32,16 @@ OF_ACCOUNT = ("guard", "watchdog")
 WORK_POOL = "slipway"
 PREFECT_WORKER_QUERY_S = 1
 
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE")
 _JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", *_JOURNAL)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """How one process is started. `restarts`: whether the supervisor starts it again when it dies."""
+    """How one process is started. `restarts`: whether the supervisor starts it again when it dies.
+
+    `environment`: what it alone needs, secrets among it, beside what every child of the supervisor gets.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -49,12 +52,21 @@ class Spec:
 def base_environment() -> dict[str, str]:
     """What children see of the caller's environment: enough to run, nothing that could redirect them.
 
-    No proxy settings (everything is on loopback), no keys, no Prefect profile of the user's.
+    No proxy settings (everything is on loopback), no keys, passwords or tokens, no Prefect profile of the user's.
     """
-    kept = {name: value for name in _KEPT if (value := os.environ.get(name)) is not None}
+    kept = _ours(_KEPT)
     kept.update({name: value for name, value in os.environ.items() if name.startswith("LC_") or name == "LANG"})
     kept["PYTHONUNBUFFERED"] = "1"
     return kept
+
+
+def journal_environment() -> dict[str, str]:
+    """Where this machine keeps journals, if not in the state folder: for whoever reads one, or has one written."""
+    return _ours(_JOURNAL)
+
+
+def _ours(names: Sequence[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def prefect_environment(folder: StateFolder, api_url: str) -> dict[str, str]:
@@ -79,31 +91,28 @@ def prefect_environment(folder: StateFolder, api_url: str) -> dict[str, str]:
     }
 
 
-def stack_environment(folder: StateFolder, mark: str, plan: str, prometheus_url: str, api_url: str) -> dict[str, str]:
-    """The environment every child of the supervisor gets."""
-    environment = base_environment() | prefect_environment(folder, api_url)
-    environment |= {
-        "SLIPWAY_HOME": str(folder.root),
-        "SLIPWAY_PROMETHEUS_URL": prometheus_url,
-        "SLIPWAY_RECORD_URL": folder.record_url,
-        "SLIPWAY_PLAN": plan,
-        MARK: mark,
-    }
-    environment |= {name: os.environ[name] for name in SLACK_VARIABLES if os.environ.get(name)}
-    return environment
+def stack_environment(folder: StateFolder, mark: str, plan: str) -> dict[str, str]:
+    """What every child of the supervisor gets: no secret is in it, and by it a child is found again."""
+    return {**base_environment(), "SLIPWAY_HOME": str(folder.root), "SLIPWAY_PLAN": plan, MARK: mark}
 
 
-def prefect_server(port: int) -> Spec:
+def prefect_server(folder: StateFolder, api_url: str) -> Spec:
     """The server without the wrapper of Prefect's command line, which would only start this as a second process."""
+    port = int(api_url.removesuffix("/api").rpartition(":")[2])
     command = (sys.executable, "-m", "uvicorn", "--factory", "flows.prefect_server:create_app")
     options = ("--host", "127.0.0.1", "--port", str(port), "--timeout-keep-alive", "5", "--log-level", "warning")
-    return Spec("prefect-server", (*command, *options))
+    return Spec("prefect-server", (*command, *options), prefect_environment(folder, api_url))
 
 
-def prefect_worker() -> Spec:
+def prefect_worker(folder: StateFolder, api_url: str) -> Spec:
+    """Flow runs are children of it: they read the record, and ask the guards through it."""
     command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process")
-    return Spec("prefect-worker", (*command, "--name", "slipway", "--install-policy", "never"))
+    environment = prefect_environment(folder, api_url) | {"SLIPWAY_RECORD_URL": folder.record_url}
+    return Spec("prefect-worker", (*command, "--name", "slipway", "--install-policy", "never"), environment)
 
+
+NO_MARKET = "none"
+"""The market of a stack without a venue of its own: its plan's venue is elsewhere."""
 
 VENUE_SYMBOLS = "BTCUSDT,ETHUSDT,SOLUSDT"
 """What the stack's venue lists, whatever a plan trades of it: one venue serves the rollouts of all plans."""
@@ -116,9 +125,12 @@ def venue(market: str, control_token: str) -> Spec:
     )
 
 
-def guard(account: str) -> Spec:
+def guard(folder: StateFolder, account: str, prometheus_url: str) -> Spec:
+    """The one process that sends notices."""
     command = (sys.executable, "-m", "tasks.guard", "--account", account)
-    return Spec(f"guard-{account}", command, backend_environment(os.environ))
+    environment = {"SLIPWAY_RECORD_URL": folder.record_url, "SLIPWAY_PROMETHEUS_URL": prometheus_url}
+    environment |= _ours(SLACK_VARIABLES) | journal_environment() | backend_environment(os.environ)
+    return Spec(f"guard-{account}", command, environment)
 
 
 def watchdog(folder: StateFolder, account: str, late_s: float) -> Spec:
@@ -129,8 +141,10 @@ def watchdog(folder: StateFolder, account: str, late_s: float) -> Spec:
     access = load_account(folder.root, account)
     command = (sys.executable, "-m", "bot", "watchdog", "--account", account, "--late-s", f"{late_s:g}")
     report = folder.kill_switch_reports(account) / "latest.json"
-    places = ("--targets", str(folder.targets), "--report", str(report), "--journal", str(folder.runs))
-    environment = {**access.venue_environment(), "APPROVE_TOKEN": access.approve_token}
+    places: tuple[str, ...] = ("--targets", str(folder.targets), "--report", str(report), "--journal", str(folder.runs))
+    places += ("--gateway", access.gateway_host) if access.gateway else ()
+    environment = {**access.venue_environment(), **journal_environment(), "APPROVE_TOKEN": access.approve_token}
+    environment |= kill_switch_key(folder.root, access)
     return Spec(f"watchdog-{account}", (*command, *places), environment)
 
 

@@ -2,10 +2,17 @@
 
 It is one process with one loop. What it knows stands in `stack.json` after every change, so a supervisor that was
 killed loses nothing: the next one adopts what still runs (same PID, same start time) and starts only what is missing.
+
+On a disk that takes nothing more a stack does not start. One that is up goes on: what died is started again all the
+same, and the table is written at each turn until it is true again. Until then it names PIDs that are gone, and perhaps
+"ready" for a stack that is stopping. No child is lost by that: mark and command line, which a child carries itself, are
+how the next supervisor adopts it and how the take-down ends it; both need of the table only the mark, which never
+changes. What cannot be started at all is tried again, later each time, and keeps nothing else from being started.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -62,8 +69,8 @@ class Supervisor:
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.attempts: dict[str, Attempts] = {}
         self.specs: dict[str, specs.Spec] = {}
-        self.told: set[str] = set()
-        """what was said already about watchdogs that cannot be started"""
+        self.told: dict[str, str] = {}
+        """what was said last about what cannot be started, by its name, until it is started"""
         me = identify(os.getpid())
         if me is None:
             raise StartFailed("supervisor: /proc does not show this process")
@@ -74,28 +81,37 @@ class Supervisor:
         else:
             alive = tuple(old for old in left.processes if old.identity.is_alive())
             self.table = replace(left, state="starting", plan=plan, supervisor=row, processes=alive)
+        self.environment = specs.stack_environment(folder, self.table.mark, plan)
+        self._unsaved: OSError | None = None
+        """what keeps the table from the disk"""
 
     # ---- start ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Brings up what is missing; returns when everything answers. StartFailed names what does not."""
+        """Brings up what is missing; returns when everything answers. StartFailed names what does not.
+
+        A table that is not written fails it too: nobody else would find what was started.
+        """
         self._choose_endpoints()
-        self.environment = specs.stack_environment(
-            self.folder,
-            self.table.mark,
-            self.table.plan,
-            self.table.endpoints["prometheus"],
-            self.table.endpoints["prefect_api"],
-        )
-        for spec in (self._prometheus_spec(), self._server_spec(), self._venue_spec()):
+        self._require_saved()
+        api_url = self.table.endpoints["prefect_api"]
+        own = () if self.table.market == specs.NO_MARKET else (self._venue_spec(),)
+        for spec in (self._prometheus_spec(), specs.prefect_server(self.folder, api_url), *own):
             self._ensure(spec)
-        self._await_venue()
-        self._await_answer("prefect-server", f"{self.table.endpoints['prefect_api']}/health", SERVER_READY_S)
+            self._require_saved()
+        if own:
+            self._await_venue()
+        self._await_answer("prefect-server", f"{api_url}/health", SERVER_READY_S)
         self._await_answer("prometheus", f"{self.table.endpoints['prometheus']}/-/ready", SERVER_READY_S)
         self._create_work_pool()
-        self._ensure(specs.prefect_worker())
+        self._ensure(specs.prefect_worker(self.folder, api_url))
         self._save(replace(self.table, state="ready"))
+        self._require_saved()
         LOG.info("ready")
+
+    def _require_saved(self) -> None:
+        if self._unsaved is not None:
+            raise StartFailed(f"{self.folder.table}: cannot be written: {self._unsaved.strerror or self._unsaved}")
 
     def _choose_endpoints(self) -> None:
         if "prefect_api" in self.table.endpoints:
@@ -110,10 +126,6 @@ class Supervisor:
         url = urlsplit(self.table.endpoints["prometheus"])
         command = prometheus_command(find_prometheus(), self.folder, url.port or 0, url.path)
         return specs.Spec("prometheus", tuple(command))
-
-    def _server_spec(self) -> specs.Spec:
-        port = int(self.table.endpoints["prefect_api"].removesuffix("/api").rpartition(":")[2])
-        return specs.prefect_server(port)
 
     def _venue_spec(self) -> specs.Spec:
         token = self.folder.control_token
@@ -144,6 +156,7 @@ class Supervisor:
         child = spawn(command, {**self.environment, **spec.environment}, log, specs.working_directory())
         identity = identify(child.pid) or Identity(child.pid, 0)
         self.children[spec.name] = child
+        self.told.pop(spec.name, None)
         self.attempts[spec.name].started_s = time.monotonic()
         self._save(self.table.with_row(Row(spec.name, child.pid, identity.started_ticks, _now(), str(log), restarts)))
         LOG.info("%s: started, pid %d", spec.name, child.pid)
@@ -195,10 +208,12 @@ class Supervisor:
 
     def turn(self) -> None:
         """One look at everything: guards for every account, and again what died."""
+        if self._unsaved is not None:
+            self._write()
         accounts = specs.accounts_with_a_guard(self.folder)
         for account in accounts:
             if f"guard-{account}" not in self.specs:
-                self._ensure(specs.guard(account))
+                self._guard(account)
             if f"watchdog-{account}" not in self.specs:
                 self._watch_over(account)
         wanted = {f"{kind}{account}" for kind in OF_ACCOUNT for account in accounts}
@@ -207,14 +222,38 @@ class Supervisor:
         for name, spec in self.specs.items():
             self._look_at(name, spec)
 
-    def _watch_over(self, account: str) -> None:
-        """Starts the account's watchdog, which needs its key; a file that cannot be read is tried again."""
+    def _guard(self, account: str) -> None:
+        """Starts the account's guard; what keeps it from that is tried again."""
+        spec = specs.guard(self.folder, account, self.table.endpoints.get("prometheus", ""))
         try:
-            self._ensure(specs.watchdog(self.folder, account, self._late_s()))
-        except AccountFileError as error:
-            if str(error) not in self.told:
-                self.told.add(str(error))
-                LOG.error("watchdog-%s: not started: %s", account, error)
+            self._ensure(spec)
+        except OSError as error:
+            self._put_off(spec.name, error)
+
+    def _watch_over(self, account: str) -> None:
+        """Starts the account's watchdog, which needs its key; a file that cannot be read is read again at each turn."""
+        try:
+            spec = specs.watchdog(self.folder, account, self._late_s())
+        except (AccountFileError, OSError) as error:
+            self._not_started(f"watchdog-{account}", error)
+            return
+        try:
+            self._ensure(spec)
+        except OSError as error:
+            self._put_off(spec.name, error)
+
+    def _put_off(self, name: str, error: OSError) -> None:
+        """It cannot be started now: it is tried again, later each time."""
+        attempts = self.attempts[name]
+        attempts.count += 1
+        attempts.not_before_s = time.monotonic() + BACK_OFF_S[min(attempts.count, len(BACK_OFF_S) - 1)]
+        self._not_started(name, error)
+
+    def _not_started(self, name: str, error: Exception) -> None:
+        said = f"{name}: not started: {error}"
+        if self.told.get(name) != said:
+            self.told[name] = said
+            LOG.error("%s", said)
 
     def _late_s(self) -> float:
         return specs.late_s_of(self.table.plan)
@@ -224,11 +263,12 @@ class Supervisor:
         if child is not None:
             child.poll()  # collects it when dead
         row = self.table.row(name)
-        if row is None or row.identity.is_alive():
+        never_ran = row is None and name.startswith(OF_ACCOUNT)  # the rest of the stack is for `start` alone
+        if not never_ran and (row is None or row.identity.is_alive()):
             return
         attempts = self.attempts[name]
         now_s = time.monotonic()
-        if not row.note:
+        if row is not None and not row.note:
             settled = now_s - attempts.started_s > SETTLED_AFTER_S
             attempts.count = 0 if settled else attempts.count + 1
             attempts.not_before_s = now_s + BACK_OFF_S[min(attempts.count, len(BACK_OFF_S) - 1)]
@@ -237,13 +277,21 @@ class Supervisor:
             self._save(self.table.with_row(replace(row, note=f"died, exit {code}")))
         if not spec.restarts or (self.folder.suspended / name).exists() or now_s < attempts.not_before_s:
             return
-        self._spawn(spec, restarts=row.restarts + 1)
+        try:
+            if row is None:
+                self._ensure(spec)
+            else:
+                self._spawn(spec, restarts=row.restarts + 1)
+        except OSError as error:
+            self._put_off(name, error)
 
     def _retire(self, name: str) -> None:
         row = self.table.row(name)
         if row is not None:
             row.identity.send(signal.SIGTERM)
         self.specs.pop(name)
+        self.attempts.pop(name, None)
+        self.told.pop(name, None)
         child = self.children.pop(name, None)
         if child is not None:
             try:
@@ -254,12 +302,27 @@ class Supervisor:
         LOG.info("%s: its account is retired", name)
 
     def _save(self, table: Table) -> None:
+        """The table is this one from now on, and on disk as soon as it can be written."""
         self.table = table
-        write_table(self.folder.table, table)
+        self._write()
+
+    def _write(self) -> None:
+        """Puts the table on disk. What keeps it from there is said once, and it is tried again at the next turn."""
+        try:
+            write_table(self.folder.table, self.table)
+        except OSError as error:
+            if self._unsaved is None:
+                LOG.error("the table is not written, and is tried again: %s", error)
+            self._unsaved = error
+            return
+        if self._unsaved is not None:
+            self._unsaved = None
+            LOG.info("the table is written again")
 
     def close(self) -> None:
         """Says in the table that the stack is going down, so that nobody starts work on it."""
-        self._save(replace(self.table, state="stopping"))
+        self.table = replace(self.table, state="stopping")
+        self._write()
 
     # ---- the loop -------------------------------------------------------------------------------------------------
 
@@ -275,9 +338,13 @@ class Supervisor:
 
 
 def _set_aside(log: Path) -> None:
-    """Keeps the log of the stack before as `NAME.log.1`, so that what is read here was written by this one."""
-    if log.exists():
-        log.replace(log.with_name(log.name + ".1"))
+    """Keeps the log of the stack before as `NAME.log.1`, so that what is read here was written by this one.
+
+    An empty one takes no other one's place: it is of a process that could not be started.
+    """
+    with contextlib.suppress(OSError):  # the process matters more than where its log begins
+        if log.stat().st_size:
+            log.replace(log.with_name(log.name + ".1"))
 
 
 def _ready_line(log: Path) -> dict[str, object] | None:

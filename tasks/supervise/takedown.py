@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import httpx
 
 from bot.domain.order import OWN_PREFIX
-from tasks.account_file import AccountFileError, load_account
+from tasks.account_file import SIMULATED, AccountFileError, kill_switch_key, load_account, not_simulated
 from tasks.state_folder import REPOSITORY, StateFolder, read_json
 from tasks.supervise.found import table_as_it_is
 from tasks.supervise.identity import Identity, carrying, identify, marked, stop
-from tasks.supervise.specs import base_environment, late_s_of, working_directory
+from tasks.supervise.machine import MachineUnknown, Seen, host_of, this_machine
+from tasks.supervise.specs import base_environment, journal_environment, late_s_of, working_directory
 from tasks.supervise.table import Table, TableDamaged, read_table
 
 if TYPE_CHECKING:
@@ -51,35 +52,62 @@ def stop_trading(
     """Ends every open stage through its guard and waits for the proof. False where something could not be proven.
 
     Where a guard does not close its stage in time, the bot is killed and the kill switch cleans up without it; where
-    the record cannot be read, on every account; where there is none, on every account whose venue is not our own.
+    the record cannot be read, on every account; where there is none, on every account whose venue is not our own. A
+    stage of one whose file is away is not proven, unless its venue is ours. What runs on another machine is left alone,
+    and nothing of it is proven here.
     `meanwhile` is called at each look: the supervisor keeps the guards alive by it.
     """
     proven = True
-    if folder.record.exists():
+    if _has_record(folder):
         from sqlalchemy.exc import DatabaseError
 
         from tasks.record import RecordError
 
         try:
             proven = _close_stages(folder, who, reason, say, deadline_s, meanwhile)
-        except (RecordError, DatabaseError) as error:
+        except (RecordError, DatabaseError, MachineUnknown) as error:
             say(f"{str(error).splitlines()[0]}; using the kill switch on every account")
             proven = all([_without_record(folder, path.stem, say) for path in sorted(folder.accounts.glob("*.json"))])
     else:
-        proven = all([_without_record(folder, account, say) for account in _elsewhere(folder)])
+        proven = all([_without_record(folder, account, say) for account in not_simulated(folder.accounts)])
     return _venue_shows_nothing(folder, say) and proven
+
+
+def _has_record(folder: StateFolder) -> bool:
+    """Whether there is one to ask for what is open; a server's may be away, which its reader then says."""
+    if folder.record.exists():
+        return True
+    from tasks.record_engine import sqlite_file
+
+    file = sqlite_file(folder.record_url)
+    return file is None or file.exists()
 
 
 def _close_stages(
     folder: StateFolder, who: str, reason: str, say: Say, deadline_s: float, meanwhile: Meanwhile
 ) -> bool:
     from tasks.record import FINAL_STEPS, open_record
+    from tasks.record_lock import held_on
     from tasks.rollback import proven_in_words
 
     record = open_record(folder.record_url)
     try:
         reachable = {path.stem for path in folder.accounts.glob("*.json")}
-        runs = [run for run in record.stage_runs() if run.step not in FINAL_STEPS and run.account in reachable]
+        here, all_proven = this_machine(), True
+        unfinished = [run for run in record.stage_runs() if run.step not in FINAL_STEPS]
+        for run in list(unfinished):
+            machine = run.machine or held_on(record, run.account)  # before its launch the guard alone tells where it is
+            if here.sees(machine) is not Seen.ELSEWHERE:
+                continue
+            unfinished.remove(run)
+            all_proven = False
+            where = f"runs on machine {host_of(machine)}, left alone"
+            say(f"{run.rollout}/{run.stage}: {where}: nothing of it is proven here")
+        runs = [run for run in unfinished if run.account in reachable]
+        for run in unfinished:
+            if run.account not in reachable and (record.plan_begun(run) or {}).get("venue") != SIMULATED:
+                all_proven = False
+                say(f"{run.rollout}/{run.stage}: account {run.account} has no file: nobody knows what is open there")
         for run in runs:
             say(f"stopping {run.rollout}/{run.stage} (was: {run.step})")
             payload = {"stage_run_id": run.id, "who": who, "reason": reason}
@@ -95,7 +123,6 @@ def _close_stages(
                     waiting.pop(number)
             meanwhile()
             time.sleep(0.1)
-        all_proven = True
         for run in waiting.values():
             say(f"{run.rollout}/{run.stage}: its guard gave no proof within {deadline_s:.0f} s; using the kill switch")
             all_proven = _without_guard(folder, run, say) and all_proven
@@ -110,12 +137,6 @@ def _without_guard(folder: StateFolder, run: StageRun, say: Say) -> bool:
     if bot is not None and run.state_dir is not None and run.state_dir in _command_line(bot.pid):
         stop([bot], grace_s=2.0)
     return _kill_switch(folder, run.account, run.plan_path, say)
-
-
-def _elsewhere(folder: StateFolder) -> list[str]:
-    """Accounts at venues that are not our own. One whose file cannot be read is told of with the venue's own word."""
-    found = [(path.stem, (read_json(path) or {}).get("venue")) for path in sorted(folder.accounts.glob("*.json"))]
-    return [account for account, venue in found if venue not in (None, "simulated")]
 
 
 def _without_record(folder: StateFolder, account: str, say: Say) -> bool:
@@ -139,7 +160,9 @@ def _kill_switch(folder: StateFolder, account: str, plan: str, say: Say) -> bool
     command = [sys.executable, "-m", "bot", "kill-switch", "--execute", "--flatten", "--quiet-s", "0.5"]
     command += ["--late-s", f"{late_s:g}", "--journal", str(folder.runs)]
     command += ["--report", str(folder.root / "kill_switch" / account / "takedown.json")]
-    environment = base_environment() | access.venue_environment()
+    command += ["--gateway", access.gateway_host] if access.gateway else []
+    environment = base_environment() | journal_environment() | access.venue_environment()
+    environment |= kill_switch_key(folder.root, access)
     ends_within_s = late_s + SWITCH_S
     try:
         done = subprocess.run(command, env=environment, cwd=working_directory(), timeout=ends_within_s, check=False,
@@ -170,7 +193,7 @@ def _venue_shows_nothing(folder: StateFolder, say: Say) -> bool:
             clean = False  # unknown is not no
             say(f"{error}; so nobody knows whether an order of that account is open")
             continue
-        if access.venue != "simulated":
+        if access.venue != SIMULATED:
             continue
         try:
             answer = httpx.get(f"{access.rest_url}/sim/state", params={"account": access.account},
@@ -235,17 +258,18 @@ def stop_processes(folder: StateFolder, table: Table, say: Say) -> bool:
         stuck += stop(left, grace_s=3.0)
     for item in stuck:
         say(f"process {item.pid} could not be ended")
-    for path in folder.targets.glob("*.json"):
-        path.unlink(missing_ok=True)
-    for path in folder.suspended.glob("*"):
-        path.unlink(missing_ok=True)
+    for path in (*folder.targets.glob("*.json"), *folder.suspended.glob("*")):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:  # on a disk that can be written no more
+            say(f"{path} stays: {error.strerror}")
     return not stuck
 
 
 def retire_simulated_accounts(folder: StateFolder) -> None:
     """Moves the files of simulated accounts aside: their venue is gone, so no guard is to be started for them."""
     for path in folder.accounts.glob("*.json"):
-        if (read_json(path) or {}).get("venue") == "simulated":
+        if (read_json(path) or {}).get("venue") == SIMULATED:
             retire_account(folder, path.stem)
 
 

@@ -96,7 +96,7 @@ class Rig:
             text = text.replace(before, after)
         (folder / "plan.yaml").write_text(text, encoding="utf-8")
         self.number = number
-        self.stack = GuardStack(folder / "home", folder / "plan.yaml", seed=number + 7)
+        self.stack = self._first = GuardStack(folder / "home", folder / "plan.yaml", seed=number + 7)
         self.stack.start_guard()
         self._turn = 0
         plan = self.stack.plan
@@ -121,6 +121,19 @@ class Rig:
                 self.stack.control("faults", {"kind": OVER[kind]})
             # What a jump left in the market would end the next rollout before its own fault.
             self.stack.until("the market is back", lambda: self._moved(mark) < BACK_WITHIN, 60)
+            if kind == "loss":  # an account that has lost what it may is granted nothing for a day
+                self._next_account()
+
+    def _next_account(self) -> None:
+        spent = self.stack.processes.pop(self.stack.guard_name)
+        spent.terminate()
+        spent.wait(15)
+        self.stack = self.stack.another()
+        self.stack.start_guard()
+
+    def close(self) -> None:
+        self.stack.thaw("prometheus")
+        self._first.close()
 
     def _moved(self, mark: Decimal) -> Decimal:
         """By what share the market stands elsewhere than at `mark`."""
@@ -233,8 +246,7 @@ def measured(folder: Path, kinds: Sequence[str], rigs: int) -> tuple[list[Row], 
             list(pool.map(work, made))
     finally:
         for rig in made:
-            rig.stack.thaw("prometheus")
-            rig.stack.close()
+            rig.close()
     if again:
         print(f"{len(again)} rollouts ended before their fault, and the fault was injected into another one")
     if len(rows) < len(kinds):

@@ -3,7 +3,8 @@
     python -m tests.bench.seeds [--seeds 40] [--first 1000]
 
 Every plan of configs/faults is played under each seed; every second pair of seeds enters its orders by the trade socket
-and in batches. Prints one line for each run that does not hold, with its plan and seed; exit code 1 where there is one.
+and in batches. What each run journaled is replayed and has to decide the same. Prints one line for each run that does
+not hold, with its plan and seed; exit code 1 where there is one.
 """
 
 from __future__ import annotations

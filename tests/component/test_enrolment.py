@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -22,6 +24,7 @@ from sqlalchemy import text
 from flows.__main__ import main
 from gates.stages import ROOT
 from tasks import enrolment
+from tasks.account_file import SECRETS
 from tasks.enrolment import hand_over, item_of, new_seed
 from tasks.guard import requests
 from tasks.guard.requests import answer_for_ever
@@ -29,7 +32,7 @@ from tasks.guard.state import GuardState
 from tasks.record_migrations import NEWEST_REVISION
 from tasks.record_tables import Attested, Inbox, utc_now
 from tasks.sign_off import STEP_S
-from tasks.state_folder import read_json, write_private
+from tasks.state_folder import write_private
 from tests.support.guard_parts import guard_at, writing
 
 PEOPLE = {"ada": ["Quant Lead"], "grace": ["SRE Lead"], "linus": ["Risk Manager"], "barbara": ["SRE Lead"]}
@@ -41,8 +44,9 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardStat
     """The guard of an account at the real venue; nobody is enrolled. The plan and its people are beside it."""
     home = tmp_path / "home"
     made = guard_at(home, "parked")
-    access = read_json(made.folder.accounts / "a.json") or {}
-    write_private(made.folder.accounts / "a.json", json.dumps({**access, "venue": "bybit"}))
+    tokens = dict.fromkeys(SECRETS, "k" * 32)
+    access = {"account": "a", "venue": "bybit", "env": "live", **tokens}
+    write_private(made.folder.accounts / "a.json", json.dumps(access))
     made.folder.seeds.unlink()
     people = [{"name": name, "roles": roles} for name, roles in PEOPLE.items()]
     (tmp_path / "people.yaml").write_text(yaml.safe_dump({"schema_version": 1, "people": people}))
@@ -114,10 +118,19 @@ def test_a_person_is_enrolled_once_and_the_secret_is_shown_once(
         1,
         [
             "rollout: refused: ada is enrolled already; anew only where others confirm it (`rollout enroll ada "
-            "--confirm --by NAME --code NNNNNN`): missing 2 more people"
+            "--confirm --by NAME`): missing 2 more people"
         ],
     )
     assert guard.seeds.read()["ada"] == said.secret, "and the codes stay what they are"
+
+
+def test_the_code_of_who_confirms_may_come_from_stdin(
+    guard: GuardState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = enrolled(guard, capsys, ["ada", "grace"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{code_of(secrets['grace'])}\n"))
+    said = confirm(guard, capsys, "ada", "grace", "-")
+    assert (said.code, said) == (0, ["grace confirmed that ada is to be enrolled anew: missing 1 more person"])
 
 
 def test_the_record_and_a_notice_say_who_was_enrolled_and_neither_has_the_secret(
@@ -296,7 +309,8 @@ def test_what_cannot_be_enrolled_is_refused_in_one_line_before_a_guard_is_asked(
         (["mallory", *plan], "'mallory' is not an approver of production; allowed: ada, grace, linus, barbara"),
         (["ada", "--account", "b", *plan], "--account: b; allowed: a"),
         (["ada", "--by", "grace", *plan], "--by and --code without --confirm; allowed: with it"),
-        (["ada", "--confirm", *plan], "--confirm: --by, --code not given; allowed: both"),
+        (["ada", "--confirm", *plan], "--confirm: --by not given; allowed: grace, linus"),
+        (["ada", "--confirm", "--by", "grace", *plan], "--code: not given, and there is no terminal"),
         (
             ["ada", "--plan", "configs/rollout.smoke.yaml"],
             "--account: none given; allowed: none is set up at simulated",

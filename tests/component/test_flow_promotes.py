@@ -41,8 +41,8 @@ class SlowGuard:
 @pytest.mark.parametrize("ends_in", [Step.PROMOTING, Step.ROLLING_BACK])
 def test_a_refused_promotion_is_asked_again(monkeypatch: pytest.MonkeyPatch, ends_in: Step) -> None:
     monkeypatch.setattr(stage, "get_run_logger", lambda: logging.getLogger("flow"))
-    monkeypatch.setattr(stage, "PROMOTE_AGAIN_S", 0.001)
-    monkeypatch.setattr(stage, "PROMOTE_AGAIN_MAX_S", 0.002)
+    monkeypatch.setattr(stage, "ASK_AGAIN_S", 0.001)
+    monkeypatch.setattr(stage, "ASK_AGAIN_MAX_S", 0.002)
     guard = SlowGuard([Refused("halted UNKNOWN"), GuardSilent("no answer")] * 3, ends_in)
     stage.promote.fn(cast(stage.Course, guard))
     assert guard.at is ends_in

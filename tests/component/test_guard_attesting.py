@@ -19,6 +19,7 @@ from flows.__main__ import main
 from flows.attesting import CannotAttest, about
 from gates.parts import DrillName
 from gates.stages import ROOT, candidate_digest, load_plan, plan_digest
+from tasks.account_file import SECRETS
 from tasks.attestation import keep_evidence
 from tasks.guard import requests
 from tasks.guard.beginning import begin
@@ -28,7 +29,7 @@ from tasks.record import Answer
 from tasks.record_migrations import NEWEST_REVISION
 from tasks.record_tables import Drill, Inbox, StageRun
 from tasks.sign_off import STEP_S, Seeds, current_code
-from tasks.state_folder import StateFolder, read_json, write_private
+from tasks.state_folder import StateFolder, write_private
 from tests.support.guard_parts import guard_at
 
 PEOPLE = {"ada": ["Quant Lead"], "grace": ["SRE Lead"], "linus": ["Risk Manager"]}
@@ -53,8 +54,9 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardStat
     """The guard of an account at the real venue, whose approvers are enrolled. The plan is beside it."""
     home = tmp_path / "home"
     made = guard_at(home, "parked")
-    access = read_json(made.folder.accounts / "a.json") or {}
-    write_private(made.folder.accounts / "a.json", json.dumps({**access, "venue": "bybit"}))
+    tokens = dict.fromkeys(SECRETS, "k" * 32)
+    access = {"account": "a", "venue": "bybit", "env": "live", **tokens}
+    write_private(made.folder.accounts / "a.json", json.dumps(access))
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     people = [{"name": name, "roles": roles} for name, roles in PEOPLE.items()]
     (tmp_path / "people.yaml").write_text(yaml.safe_dump({"schema_version": 1, "people": people}))
@@ -169,8 +171,11 @@ def test_it_is_people_and_drills_that_let_the_stage_on(guard: GuardState, tmp_pa
             assert answer.done, answer.reason
             assert answer.result["candidate"] == digest
             forget_codes(guard)
-    # Nothing is missing any more. What is left is that this version trades at the simulated venue alone.
-    assert begun(guard, tmp_path).endswith("allowed in this version: venue simulated")
+    # Nothing is missing any more. What is left are the criteria that the shipped files name as not yet measurable: a
+    # plan with files of its own cannot leave them out.
+    said = begun(guard, tmp_path)
+    assert said.startswith("stage canary of production does not start on live: not yet measurable: no_critical_alert, ")
+    assert said.endswith("readiness_green (`gates lint --plan` says what each needs)")
     evidence = next((guard.folder.attestations).rglob("on_call.txt"))
     evidence.write_text("nobody is")
     assert "on_call: missing SRE Lead; grace's evidence is not the file that was attested" in begun(guard, tmp_path)
@@ -233,8 +238,12 @@ def test_the_command_lists_what_is_missing_and_refuses_what_it_cannot_take(
     assert "- code_review: Two people reviewed the code" in out
     assert "    missing 2 more people" in out
     for words, said in (
-        (["attest", "on_call", *plan], "--by, --code, --evidence not given; allowed: all of"),
+        (["attest", "on_call", *plan], "--by, --evidence not given; allowed: both"),
         (["attest", "on_call", *plan, "--by", "grace", "--code", "1", "--evidence", "/no"], "--evidence /no: No such"),
+        (
+            ["attest", "on_call", *plan, "--by", "grace", "--evidence", str(tmp_path / "plan.yaml")],
+            "--code: not given, and there is no terminal to ask for it",
+        ),
         (["attest", *plan, "--account", "b"], "--account b; allowed: a"),
         (["attest", "--rollout", "nobody"], "rollout 'nobody' is not known"),
         (["attest", "--plan", "configs/rollout.smoke.yaml"], "allowed: --rollout NAME"),

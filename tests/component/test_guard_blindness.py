@@ -79,7 +79,7 @@ def test_blind_time_prolongs_the_watch_by_itself_once_and_is_told_and_recorded(t
     stored = guard.store.record.stage_run(1)
     assert stored.watch_until == active.row.watch_until, "a guard that comes back goes on with it"
     (told,) = [one.text for one in guard.store.record.notices("a") if one.kind == "hold"]
-    assert "2.5 s of the watch were not seen, prolonged once by 2.500 s" in told
+    assert "2.5 s of the watch were not seen (the longest: process_up, 2.5 s), prolonged once by 2.500 s" in told
     assert "prolonged" in [one.kind for one in guard.store.record.entries("a")]
 
 
@@ -109,6 +109,21 @@ def test_it_is_prolonged_by_no_more_than_its_share_and_then_parked_with_the_numb
     assert decided.value is not None
     assert float(decided.value) >= ALLOWED_S + 1
     assert f"of {LASTS_S:g} s unseen" in decided.limit
+
+
+def test_a_look_that_is_written_after_a_later_one_was_made_all_the_same(tmp_path: Path) -> None:
+    begun = utc_now() - timedelta(seconds=120)
+    guard = guard_at(tmp_path, "watch", launched_at=begun, watch_from=begun, watch_until=begun + timedelta(seconds=120))
+    active = activate(guard)
+    for at_s in (0, 110, 55):  # a verdict's are written before the watch's own, which wait for their turn
+        rows = [
+            measurement_row(active.id, Worth(one, measured(one, value_of(one, Outcome.PASS), _ms(begun) + 1000 * at_s)))
+            for one in active.criteria
+            if one.phase == "guard"
+        ]
+        guard.store.record.store_measurements(rows, [])
+    _turn(guard, active)
+    assert active.step is Step.WATCHED
 
 
 def test_what_the_candidate_itself_left_unsaid_prolongs_nothing(tmp_path: Path) -> None:

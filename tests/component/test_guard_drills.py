@@ -369,7 +369,10 @@ def test_a_killed_bot_is_granted_nothing_before_it_is_taken_over_under_the_next_
             raise LaunchError("not here")
 
         monkeypatch.setattr(launching, "start_process", start)
-        guard.granting, active.operator = True, Operator("http://127.0.0.1:9", grant_token="g", approve_token="a")
+        guard.granting, active.operator = (
+            True,
+            Operator("http://127.0.0.1:9", grant_token="g", approve_token="a", grant_ttl_s=5),
+        )
         active.row.run, active.row.obs_url = "one", "http://127.0.0.1:4711"
         with pytest.raises(LaunchError, match="not here"):
             await launching.relaunch(guard, active)

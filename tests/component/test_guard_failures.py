@@ -3,82 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
-from sqlmodel import SQLModel
 
 from flows import status
-from gates.approvers import load_approvers
 from gates.decision import Action, Decision
-from gates.stages import ROOT, load_plan, stage_criteria, under_root
-from tasks.account_file import AccountAccess
 from tasks.evidence_process import Built, EvidenceFailed
-from tasks.guard import beginning, closing, launching, requests, watching
+from tasks.guard import beginning, closing, launching, watching
 from tasks.guard import store as store_module
-from tasks.guard.beginning import begin, do_preflight
+from tasks.guard.beginning import do_preflight
 from tasks.guard.closing import end_stage
-from tasks.guard.exposition import Exposition
-from tasks.guard.launching import launch_failed
-from tasks.guard.state import Active, GuardState, Refused
-from tasks.guard.store import Store
-from tasks.launch import BotEnded, BotProcess, LaunchError
+from tasks.guard.state import Active, GuardState
 from tasks.notify import Delivery
-from tasks.record import Record
-from tasks.record_engine import open_engine
-from tasks.record_tables import Outbox, Rollout, StageRun
-from tasks.record_writer import RecordWriter
-from tasks.sign_off import Seeds
+from tasks.record_tables import Outbox
 from tasks.state_folder import StateFolder
-from tasks.supervise.identity import Identity
-
-PLAN = ROOT / "configs" / "rollout.smoke.yaml"
-URLS = ("http://127.0.0.1:9", "ws://127.0.0.1:9", "ws://127.0.0.1:9", "ws://127.0.0.1:9")
-DEAD = Identity(2**22 - 1, 1)
-
-
-def _guard(home: Path) -> tuple[GuardState, Active]:
-    """Over a record with one canary that was just asked for."""
-    folder = StateFolder(home)
-    folder.create()
-    engine = open_engine(f"sqlite:///{folder.record}")
-    SQLModel.metadata.create_all(engine)
-    record = RecordWriter(Record(engine), "a")
-    record.know_account("simulated")
-    words = ("plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce", "author")
-    told = dict.fromkeys((*words, "requested_by"), "x")
-    rollout = Rollout.model_validate({"name": "r", "account": "a", "candidate": "c", **told})
-    record.add_rollout(rollout)
-    plan = load_plan(PLAN)
-    row = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="requested", candidate="c", plan_path="/p")
-    row = record.add_stage_run(row, plan.model_dump(mode="json"))
-    people = load_approvers(under_root(plan.approvers))
-    access = AccountAccess("a", "simulated", *URLS, "key", "secret", "grant", "approve")
-    stage = plan.stage("canary")
-    active = Active(row, rollout, plan, stage, stage_criteria(plan, "canary"), people, access)
-    store, shown = Store(record), Exposition("a", folder.targets)
-    guard = GuardState("a", folder, "http://127.0.0.1:9", store, shown, Seeds(folder.seeds), active=active)
-    return guard, active
-
-
-def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]]) -> tuple[StageRun, list[Outbox]]:
-    """`work` with the record being written beside it; the stage run and the notices afterwards."""
-
-    async def run() -> tuple[StageRun, list[Outbox]]:
-        guard, active = _guard(home)
-        writing = asyncio.create_task(guard.store.write_told())
-        await asyncio.wait_for(work(guard, active), 15)
-        await guard.store.settled()
-        found = guard.store.record.stage_run(active.id), list(guard.store.record.notices("a"))
-        writing.cancel()
-        guard.store.close()
-        return found
-
-    return asyncio.run(run())
+from tests.support.asked_guard import run_guard
 
 
 async def _closed(active: Active) -> None:
@@ -106,7 +47,7 @@ def test_a_preflight_that_breaks_off_parks_the_stage(tmp_path: Path, monkeypatch
         await do_preflight(guard, active)
         await _closed(active)
 
-    run, _ = _run(tmp_path / "home", work)
+    run, _ = run_guard(tmp_path / "home", work)
     assert (run.step, run.reason, run.decided_criterion) == ("parked", "environment", "preflight")
     assert run.decided_why == "RuntimeError: nobody expected this"
 
@@ -132,7 +73,7 @@ def test_a_closing_that_breaks_off_pages_and_begins_anew_until_it_is_proven(
         await _closed(active)
         assert guard.active is None
 
-    run, notices = _run(tmp_path / "home", work)
+    run, notices = run_guard(tmp_path / "home", work)
     assert run.step == "parked"
     assert len(tries) == 3
     paged = [one.text for one in notices if one.kind == "rollback_failed"]
@@ -170,9 +111,9 @@ def test_a_bundle_is_tried_again_for_a_while_and_then_told_and_not_claimed(
             3,
             error,
         )
-        status._await_end(guard.store.record, active.row)
+        status._await_end(guard.folder, guard.store.record, active.row, 0)
 
-    run, notices = _run(tmp_path / "home", work)
+    run, notices = run_guard(tmp_path / "home", work)
     said = capsys.readouterr().out
     assert run.step == "parked", "what is proven is proven; the bundle holds it up for a bounded time alone"
     assert tries == ["parked"] * 3
@@ -207,7 +148,7 @@ def test_a_bundle_that_takes_long_to_fail_is_not_tried_past_its_time(
         end_stage(guard, active, closing.by_people("test", "stop"))
         await _closed(active)
 
-    _, notices = _run(tmp_path / "home", work)
+    _, notices = run_guard(tmp_path / "home", work)
     assert len(tries) == 1
     assert any("not built in 1 try" in one.text for one in notices)
 
@@ -244,7 +185,7 @@ def test_the_outbox_goes_on_whatever_a_delivery_or_the_record_raises(
             await asyncio.sleep(0.01)
         loop.cancel()
 
-    _, notices = _run(tmp_path / "home", work)
+    _, notices = run_guard(tmp_path / "home", work)
     assert delivered == ["second"]
     bad = next(one for one in notices if one.kind == "bad")
     assert bad.error == "not delivered: UnicodeError"
@@ -289,7 +230,7 @@ def test_a_record_that_is_away_keeps_no_notice_from_people_and_none_goes_out_twi
         for loop in loops:
             loop.cancel()
 
-    _, notices = _run(tmp_path / "home", work)
+    _, notices = run_guard(tmp_path / "home", work)
     assert [one.partition(":")[0] for one in delivered] == ["no_go", "rollback_failed", "no_go", "parked"]
     assert "[r/canary] NO-GO, candidate (not in the record yet)" in delivered[0]
     assert [one.kind for one in notices if one.delivered_at is not None] == ["no_go", "rollback_failed", "parked"]
@@ -308,7 +249,7 @@ def test_a_notice_goes_out_once_though_the_record_is_away_when_it_has(
         record = guard.store.record
         tried = record.notice_tried
 
-        def away_at_first(number: int, error: str, again_in_s: float) -> None:
+        def away_at_first(number: int, error: str, again_in_s: float | None) -> None:
             refused.append(number)
             if len(refused) <= 2:
                 raise OperationalError("update", {}, Exception("the server closed the connection"))
@@ -322,7 +263,7 @@ def test_a_notice_goes_out_once_though_the_record_is_away_when_it_has(
             await asyncio.sleep(0.01)
         await watching.deliver_due(guard, deliver)
 
-    _, (notice,) = _run(tmp_path / "home", work)
+    _, (notice,) = run_guard(tmp_path / "home", work)
     assert delivered == ["GO"]
     assert notice.delivered_at is not None
 
@@ -348,135 +289,5 @@ def test_a_launch_that_the_record_does_not_take_at_its_end_parks(
         monkeypatch.setattr(guard.store.record, "enter_part", away)
         await launching.launch(guard, active)
 
-    _run(tmp_path / "home", work)
+    run_guard(tmp_path / "home", work)
     assert [(one.action, one.reason) for one in ended] == [(Action.PARK, "environment")]
-
-
-def test_a_launch_waits_for_a_record_that_is_back_in_time_and_starts_no_second_bot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The record is killed while the first bot is being noted: the same bot is found, noted and launched."""
-    monkeypatch.setattr(launching, "RECORD_AGAIN_S", 0.01)
-    started, away = list[int](), [1, 1]
-    bot = Identity(os.getpid(), 1)
-
-    def start(*_: object) -> Identity:
-        started.append(1)
-        return bot
-
-    async def ready(run: str, identity: Identity, state_dir: Path) -> BotProcess:
-        return BotProcess(run, identity, state_dir, "http://127.0.0.1:9")
-
-    async def taken_over(*_: object) -> None:
-        return None
-
-    monkeypatch.setattr(launching, "start_process", start)
-    monkeypatch.setattr(launching, "find_bots", lambda _: [bot] if started else [])
-    monkeypatch.setattr(launching, "wait_ready", ready)
-    monkeypatch.setattr(launching, "_take_over", taken_over)
-
-    async def work(guard: GuardState, active: Active) -> None:
-        change = guard.store.record.change_stage_run
-
-        def away_at_first(*args: Any, **changes: Any) -> StageRun:
-            if "pid" in changes and away:
-                away.pop()
-                raise OperationalError("update", {}, Exception("the server closed the connection"))
-            return change(*args, **changes)
-
-        active.row.step = "launching"
-        active.bot = None
-        monkeypatch.setattr(guard.store.record, "change_stage_run", away_at_first)
-        await launching.launch(guard, active)
-        assert active.row.step == "warm_up"
-
-    run, _ = _run(tmp_path / "home", work)
-    assert (run.pid, len(started)) == (bot.pid, 1)
-
-
-def test_a_bot_that_died_while_its_launch_waited_for_the_record_is_not_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launching, "find_bots", lambda _: [])
-
-    async def work(guard: GuardState, active: Active) -> None:
-        active.bot = BotProcess("run", DEAD, tmp_path, "")
-        with pytest.raises(BotEnded):
-            await launching._start_or_find(guard, active)
-
-    _run(tmp_path / "home", work)
-
-
-@pytest.mark.parametrize(
-    ("error", "bot", "action", "reason"),
-    [
-        (BotEnded("it ended before it was ready"), None, Action.ROLL_BACK, "candidate"),
-        (LaunchError("not ready within 20 s"), None, Action.PARK, "environment"),
-        (LaunchError("the bot did not take its grant"), DEAD, Action.ROLL_BACK, "candidate"),
-    ],
-)
-def test_a_launch_that_failed_blames_the_candidate_only_where_its_process_ended(
-    tmp_path: Path, error: LaunchError, bot: Identity | None, action: Action, reason: str
-) -> None:
-    async def work(guard: GuardState, active: Active) -> None:
-        active.bot = None if bot is None else BotProcess("run", bot, tmp_path, "")
-        found = launch_failed(active, error)
-        assert (found.action, found.reason) == (action, reason)
-
-    _run(tmp_path / "home", work)
-
-
-@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "Upper", "a b"])
-def test_a_begin_under_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
-    async def work(guard: GuardState, active: Active) -> None:
-        with pytest.raises(Refused, match=r"^rollout: .*allowed: "):
-            await begin(guard, {"rollout": name, "stage": "canary", "plan": str(PLAN)})
-
-    _run(tmp_path / "home", work)
-
-
-def test_a_begin_with_made_up_people_at_a_real_venue_is_refused(tmp_path: Path) -> None:
-    plan = tmp_path / "plan.yaml"
-    real = (ROOT / "configs" / "rollout.yaml").read_text()
-    plan.write_text(real.replace("configs/approvers.yaml", "configs/approvers.demo.yaml"))
-
-    async def work(guard: GuardState, active: Active) -> None:
-        guard.active = None
-        with pytest.raises(Refused, match="approvers: demo people at venue bybit"):
-            await begin(guard, {"rollout": "s", "stage": "canary", "plan": str(plan)})
-
-    _run(tmp_path / "home", work)
-
-
-def test_a_begin_on_spot_is_refused_because_no_proof_of_its_end_is_possible(tmp_path: Path) -> None:
-    settings, plan = tmp_path / "settings.yaml", tmp_path / "plan.yaml"
-    settings.write_text("venue:\n  category: spot\n")
-    said = next(line for line in PLAN.read_text().splitlines() if line.startswith("settings:"))
-    plan.write_text(PLAN.read_text().replace(said, f"settings: {settings}"))
-
-    async def work(guard: GuardState, active: Active) -> None:
-        guard.active = None
-        with pytest.raises(Refused, match=r"venue\.category spot; allowed in this version: linear: .* proven flat"):
-            await begin(guard, {"rollout": "s", "stage": "canary", "plan": str(plan)})
-
-    _run(tmp_path / "home", work)
-
-
-def test_a_sign_off_is_as_old_as_the_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[float]()
-
-    async def handler(guard: GuardState, payload: dict[str, float]) -> dict[str, float]:
-        asked.append(payload["asked_at_s"])
-        return {}
-
-    monkeypatch.setitem(requests.HANDLERS, "sign_off", handler)
-
-    async def work(guard: GuardState, active: Active) -> None:
-        record = guard.store.record
-        number = record.submit("a", "sign_off", {"asked_at_s": 1.0}, "key")
-        (row,) = record.waiting()
-        await requests._answer(guard, row)
-        assert asked == [row.created_at.timestamp()]
-        assert record.answer(number) is not None
-
-    _run(tmp_path / "home", work)

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 from sqlmodel import SQLModel
 
 from gates.criteria import Criterion
@@ -133,6 +134,20 @@ def test_of_each_criterion_only_what_came_since_its_last_good_row_is_read(writer
     assert not [row for row in read if row.criterion_id == "last"]
     streak = told_again([ASKED, other], read, [], AT_MS, BACK_AT_MS).streaks["pnl"]
     assert (streak.fail_since_ms, streak.unknown_since_ms) == (AT_MS + 3, AT_MS + 4)
+
+
+def test_many_rows_of_a_look_are_written_with_as_few_questions_as_one(writer: RecordWriter) -> None:
+    """While it writes, everybody else who writes waits."""
+    asked: list[str] = []
+    event.listen(writer.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    counts = []
+    for many in (1, 40):
+        looked = [(one := criterion(f"one_of_{at}"), measured(one, at)) for at in range(many)]
+        rows = [measurement_row(1, Worth(*look)) for look in looked]
+        asked.clear()
+        writer.store_measurements(rows, [latest_row(1, *look, 0) for look in looked])
+        counts.append(len([one for one in asked if one.startswith("SELECT")]))
+    assert counts[1] == counts[0] <= 2
 
 
 @settings(max_examples=25, deadline=None)

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bot.stores.sqlite import SCHEMA
+from flows.approval import _evidence_page
 from gates.course import Step
-from gates.decision import Action, Decision
+from gates.decision import BLIND, Action, Decision
 from gates.stages import ROOT, Plan, load_plan
 from gates.windows import PromotionWindows
+from tasks import evidence_process
+from tasks.evidence_process import signed_evidence_fault
+from tasks.guard import beginning, parts
 from tasks.guard.beginning import _refuse_unfit
+from tasks.guard.closing import by_people, end_stage
+from tasks.guard.judging import _pass
 from tasks.guard.parts import first_part, may_step_down, next_part, step_down
 from tasks.guard.promoting import promote_stage
+from tasks.guard.standing import refuse_other_evidence
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.operate import GrantAnswer, Limits, Operator
 from tasks.record_audit import record_fault
 from tasks.record_tables import Rollout, StagePart, StageRun, utc_now
+from tasks.state_folder import write_private
+from tasks.supervise.prometheus import RULES
 from tests.support.guard_parts import TOLD, activate, guard_at, never_close, writing
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
@@ -125,6 +139,155 @@ def test_a_verdict_against_a_step_leads_one_down_and_only_once(tmp_path: Path) -
     _run(tmp_path / "home", "watched", 1, down)
 
 
+LOST = OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+
+def _lose_answers(
+    monkeypatch: pytest.MonkeyPatch,
+    guard: GuardState,
+    *,
+    written: bool,
+    lost: int = 1,
+    then: Callable[[], object] = int,
+) -> None:
+    """So many times the entry of a part gets no answer, `written` or not; `then` is called at each."""
+    record, losses = guard.store.record, iter(range(lost))
+    enter = record.enter_part
+
+    def answer_lost(*args: Any, **changes: Any) -> None:
+        away = next(losses, None) is not None
+        if written or not away:
+            enter(*args, **changes)
+        if away:
+            then()
+            raise LOST
+
+    monkeypatch.setattr(record, "enter_part", answer_lost)
+    monkeypatch.setattr(parts, "RETRY_S", 0.01)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_the_next_step_is_entered_once_though_the_answer_of_the_record_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Else the record stands at the next step and the guard at the one before, whose evidence it finds no more."""
+
+    async def up(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        _lose_answers(monkeypatch, guard, written=written, lost=2)
+        await next_part(guard, active)
+        stored = guard.store.record.stage_run(1)
+        assert (stored.step, stored.part, stored.epoch) == ("watch", 1, guard.epoch)
+        assert (active.row.step, active.row.part, active.row.epoch) == ("watch", 1, guard.epoch)
+        assert [epoch for epoch, _ in bot.granted] == [guard.epoch], "granted once, under the only new epoch"
+        assert [one.number for one in guard.store.record.parts(1)] == [0, 1]
+        assert [one.kind for one in guard.store.record.notices("a")].count("next_part") == 1
+
+    _run(tmp_path / "home", "judged", 0, up)
+
+
+def test_a_step_down_whose_answer_is_lost_is_no_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        _lose_answers(monkeypatch, guard, written=True)
+        await step_down(guard, active, AGAINST)
+        assert (active.step, active.row.part) == (Step.WATCH, 0)
+        assert [limits.inventory_max_quote for _, limits in bot.granted] == [2400]
+        assert [one.outcome for one in guard.store.record.parts(1)] == ["stepped_down", ""]
+
+    _run(tmp_path / "home", "watched", 1, down)
+
+
+def test_an_entry_that_waits_for_the_record_is_left_alone_once_the_stage_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+        def stop() -> None:
+            end_stage(guard, active, by_people("ada", "lunch"))
+            asked.set()
+
+        then = partial(loop.call_soon_threadsafe, stop)
+        _lose_answers(monkeypatch, guard, written=False, lost=10_000, then=then)
+        await asyncio.wait_for(next_part(guard, active), 10)
+        assert asked.is_set()
+        await guard.store.settled()
+        assert (active.row.step, active.row.part, bot.granted) == ("rolling_back", 0, [])
+        assert (guard.store.record.stage_run(1).step, guard.store.record.stage_run(1).part) == ("rolling_back", 0)
+
+    _run(tmp_path / "home", "judged", 0, stopped)
+
+
+def test_an_entry_waits_for_the_record_no_longer_than_anything_may_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        active.criteria = tuple(one.model_copy(update={"unknown_deadline_s": 0.05}) for one in active.criteria)
+        _lose_answers(monkeypatch, guard, written=False, lost=10_000)
+        await asyncio.wait_for(next_part(guard, active), 10)
+        decision = active.decision
+        assert decision is not None
+        assert (decision.action, decision.reason, decision.criterion_id) == (Action.PARK, "environment", BLIND)
+        assert not bot.granted
+
+    _run(tmp_path / "home", "judged", 0, away)
+
+
+class WritesEvidence:
+    """In place of the process that builds evidence: one page, another each time, and its manifest."""
+
+    returncode = 0
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    async def __call__(self, *command: str, **options: object) -> WritesEvidence:
+        self._write(Path(command[command.index("--out") + 1]))
+        return self
+
+    def _write(self, out: Path) -> None:
+        self.folders.append(out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "index.html").write_text(f"page {len(self.folders)}")
+        page = hashlib.sha256((out / "index.html").read_bytes()).hexdigest()
+        (out / "manifest.json").write_text(json.dumps({"files": {"index.html": page}}))
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        return b"", b""
+
+
+def test_what_was_signed_for_a_step_stands_after_it_was_stepped_down_to_and_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = WritesEvidence()
+    monkeypatch.setattr(evidence_process.asyncio, "create_subprocess_exec", writes)
+
+    async def twice(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        digests = []
+        for visit in range(3):
+            await _pass(guard, active)
+            await refuse_other_evidence(guard, active)
+            digests.append(str(active.row.evidence_digest))
+            record = guard.store.record
+            assert _evidence_page(record, record.stage_run(1)) == str(writes.folders[visit] / "index.html"), "the form"
+            if visit == 0:
+                await next_part(guard, active)
+            await _is_watched(guard, active)
+            if visit == 1:
+                await step_down(guard, active, AGAINST)
+                await _is_watched(guard, active)
+        assert [one.number for one in guard.store.record.parts(1)] == [0, 1, 0]
+        assert [folder.name for folder in writes.folders] == ["judged", "judged-2", "judged-3"]
+        for folder, digest in zip(writes.folders, digests, strict=True):
+            assert signed_evidence_fault(folder, digest) == ""
+
+    _run(tmp_path / "home", "watched", 0, twice)
+
+
+async def _is_watched(guard: GuardState, active: Active) -> None:
+    await guard.store.call(guard.store.record.change_stage_run, active.id, "watched", [], step="watched")
+    active.row.step = "watched"
+
+
 def test_the_first_step_has_nothing_below_it(tmp_path: Path) -> None:
     async def first(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
         assert not await may_step_down(guard, active)
@@ -164,6 +327,11 @@ def _passed(stage: str, ago_s: float = 0, step: str = "promoted") -> dict[str, A
 def _begun(home: Path, plan: Plan, stage_id: str, *earlier: dict[str, Any], account: str = "a") -> bool:
     """What the guard says to a candidate with these stage runs behind it."""
     guard = guard_at(home, "promoted")
+    shutil.copytree(RULES, guard.folder.rules)  # as `rollout up` lays them
+    if plan.venue != "simulated":
+        key = dict.fromkeys(("api_key", "api_secret", "grant_token", "approve_token"), "k" * 32)
+        access = {"account": "a", "venue": plan.venue, "env": "live", **key}
+        write_private(guard.folder.accounts / "a.json", json.dumps(access))
     record = guard.store.record
     for number, columns in enumerate(earlier):
         named = {"rollout": "r", "account": "a", "attempt": number + 1, "candidate": "c2", "plan_path": "/p"}
@@ -209,6 +377,25 @@ def test_attempts_are_the_digests_whatever_the_rollout(tmp_path: Path) -> None:
 def test_what_cannot_be_measured_keeps_the_real_plan_from_live(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="canary of production does not start on live: not yet measurable: no_critical"):
         _begun(tmp_path / "home", load_plan(ROOT / "configs" / "rollout.yaml"), "canary")
+
+
+def test_a_shipped_plan_that_was_edited_in_place_gets_no_nearer_to_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With files of its own for a stage it names none of what cannot be measured yet."""
+    own = {"criteria": tmp_path / "criteria.yaml", "checklist": tmp_path / "checklist.yaml"}
+    head = "{id: preflight_flat, title: Flat as it was, why: Nothing is left of before}"
+    own["checklist"].write_text(f"items:\n  - {head}\n")
+    own["criteria"].write_text(
+        "criteria:\n  - {id: process_up, title: It lives, source: check, check: process_up, unit: flag, go: '== 1',"
+        " phase: guard, unknown_deadline_s: 60, why: A dead bot shows nothing}\n"
+    )
+    plan = load_plan(ROOT / "configs" / "rollout.yaml")
+    stages = [one.model_copy(update=own) if one.id == "canary" else one for one in plan.stages]
+    edited = plan.model_copy(update={"stages": tuple(stages)})
+    monkeypatch.setattr(beginning, "load_plan", lambda path: edited)
+    with pytest.raises(Refused, match=r"not yet measurable: no_critical_alert, .*rebate_earned.*alerts_tested"):
+        _begun(tmp_path / "home", edited, "canary")
 
 
 def test_a_rollout_never_runs_on_the_incumbents_account(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,9 @@ from tasks.guard.looking import last_look
 from tasks.guard.measuring import decide
 from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused, now_ms
-from tasks.launch import BotProcess
+from tasks.launch import BotProcess, start_process
 from tasks.supervise.identity import identify
+from tests.support.bot_rig import wait_for
 from tests.support.gate_parts import measured
 from tests.support.guard_parts import activate, guard_at, looks, never_close, value_of, writing
 
@@ -138,6 +141,27 @@ def test_every_way_in_which_signed_evidence_can_differ_is_named(tmp_path: Path) 
     assert "index.html is missing" in signed_evidence_fault(folder, digest)
     (folder / "manifest.json").unlink()
     assert "manifest.json is missing" in signed_evidence_fault(folder, digest)
+
+
+def test_a_death_that_a_round_of_looks_finds_first_says_how_the_bot_ended(tmp_path: Path) -> None:
+    async def decided() -> str | None:
+        guard = guard_at(tmp_path, "watch")
+        active = activate(guard)
+        run = tmp_path / "run"
+        sleeps = start_process([sys.executable, "-c", "import time; time.sleep(600)"], run, {})
+        os.kill(sleeps.pid, signal.SIGKILL)
+        wait_for("it is dead", lambda: not sleeps.is_alive())
+        active.bot = BotProcess("r-1", sleeps, run, "http://127.0.0.1:9")
+        one = next(each for each in active.criteria if each.id == "process_up")
+        assert active.history is not None
+        active.history = active.history.after([measured(one, value_of(one, Outcome.FAIL), now_ms())])
+        async with writing(guard):
+            decide(guard, active)
+        return active.row.decided_why
+
+    said = asyncio.run(decided())
+    assert said is not None
+    assert "killed by SIGKILL" in said
 
 
 def test_while_promoting_the_journal_still_decides_and_what_our_own_stop_breaks_does_not(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import SQLModel
 
 from gates.stages import ROOT, load_plan
 from tasks.guard import resume as resuming
@@ -17,26 +16,16 @@ from tasks.guard.resume import CannotResume, resume, resume_later
 from tasks.guard.state import GuardState, Refused
 from tasks.guard.stopping import StoppedByUrl
 from tasks.guard.store import Store
-from tasks.record import Record
-from tasks.record_engine import open_engine
-from tasks.record_tables import Rollout, StageRun
-from tasks.record_writer import RecordWriter
+from tasks.record_tables import StageRun
 from tasks.sign_off import Seeds
 from tasks.state_folder import StateFolder
-from tests.support.guard_parts import never_close
+from tests.support.guard_parts import never_close, record_at
 
 
 def _guard(home: Path, kept: dict[str, Any] | None = None) -> GuardState:
     """Over a record with one stage in its watch, whose plan is gone; `kept` of it was told to the chain."""
     folder = StateFolder(home)
-    folder.create()
-    engine = open_engine(f"sqlite:///{folder.record}")
-    SQLModel.metadata.create_all(engine)
-    record = RecordWriter(Record(engine), "a")
-    record.know_account("simulated")
-    words = ("plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce", "author")
-    told = dict.fromkeys((*words, "requested_by"), "x")
-    record.add_rollout(Rollout.model_validate({"name": "r", "account": "a", "candidate": "c", **told}))
+    record = record_at(folder)
     plan = str(home / "gone.yaml")
     row = StageRun(rollout="r", account="a", stage="canary", attempt=1, step="watch", candidate="c", plan_path=plan)
     record.add_stage_run(row, kept)

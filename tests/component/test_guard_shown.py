@@ -9,6 +9,7 @@ import pytest
 from sqlmodel import select
 
 from gates.course import Step
+from tasks.guard import watching
 from tasks.guard.resume import resume
 from tasks.guard.state import GuardState
 from tasks.guard.watching import deliver_due, watch_people
@@ -92,7 +93,39 @@ def test_while_slack_is_away_no_notice_overtakes_an_older_one_and_a_new_one_has_
 
 def test_a_notice_that_is_refused_for_what_it_says_holds_up_no_other(tmp_path: Path) -> None:
     guard = guard_at(tmp_path, Step.WATCH.value)
-    assert asyncio.run(_tried_in_turn(guard, away_for=1, about_this_one=True)) == ["a", "b", "a", "c"]
+    assert asyncio.run(_tried_in_turn(guard, away_for=1, about_this_one=True)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("again_in_s", [60.0, 0.0])
+def test_however_many_are_refused_the_next_one_is_told_and_each_goes_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again_in_s: float
+) -> None:
+    monkeypatch.setattr(watching, "again_in_s", lambda _attempts: again_in_s)
+    guard = guard_at(tmp_path, Step.WATCH.value)
+    refused = [f"refused-{number:02}" for number in range(45)]
+    told: list[str] = []
+
+    async def deliver(notice: Outbox) -> Delivery:
+        if notice.key in refused and "later" not in told:
+            return Delivery("Slack answered HTTP 400", about_this_one=True)
+        told.append(notice.key)
+        return Delivery()
+
+    async def work() -> None:
+        guard.store.record.queue_notices([Notice(key, "go", key) for key in [*refused, "later"]])
+        async with writing(guard):
+            for _ in range(4):
+                await deliver_due(guard, deliver)
+                await guard.store.settled()
+            assert told[0] == "later"
+            for key in refused:
+                _is_due(guard, key)
+            for _ in range(4):
+                await deliver_due(guard, deliver)
+                await guard.store.settled()
+
+    asyncio.run(work())
+    assert told == ["later", *refused]
 
 
 def _is_due(guard: GuardState, key: str) -> None:

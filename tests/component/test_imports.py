@@ -15,6 +15,7 @@ FORBIDDEN = (
     "bot.simulator",
     "aiohttp",
     "boto3",
+    "rich",
 )
 
 

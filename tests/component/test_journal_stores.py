@@ -13,18 +13,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from bot.carrying import carried_equity
+from bot.carrying import carried_equity, journals_in_redis
 from bot.domain.events import BookDelta, Event, Filled, GrantReceived, StopRequested, Ticked
 from bot.domain.intent import FlattenReduceOnly, Note, PlaceOrder
 from bot.domain.order import Side
 from bot.journal import Journal, JournalDamaged, JournalError, JournalReader, JournalUnwritable, Segments, is_there
-from bot.stores.reading import RedisReading
 from bot.stores.redis_place import RedisPlace, journals_of, place_for, write_marker
 from bot.stores.redis_store import BATCH_ROWS, RedisStore
+from tasks.guard.noted import Hole, NotReadError, noted
 from tests.support.bot_rig import wait_for
 from tests.support.redis_server import RedisServer, redis_server
 
-META = {"account": "a1", "run": "r1", "config_digest": "d", "version": "v"}
+META = {"account": "a1", "run": "r1", "config_digest": "d", "version": "v", "mode": "live"}
 PLACE = PlaceOrder(10, "slwq-3-1", "BTCUSDT", Side.BUY, 500_000, 2, 3)
 FILL = Filled(20, "e1", "slwq-3-1", "v1", "BTCUSDT", Side.BUY, Decimal("50000.0"), 2, Decimal("-0.01"), True, 19)
 CROSSINGS = ("mm_crossing_orders_total", "symbol=BTCUSDT")
@@ -376,14 +376,41 @@ def test_what_another_run_of_the_account_lost_is_found_on_the_same_server(server
     journal.commit({})
     journal.close()
     earlier.joinpath("journal.redis").unlink()  # another machine's disk has none of it
-    others = [place for place in journals_of(server.url, "a1") if place.name == "a1:run-1"]
-    assert len(others) == 1
-    opening = [lambda: JournalReader(Path("a1:run-1"), RedisReading(others[0]))]
-    carried = carried_equity(mine, "a1", 1_000, opening)
+    opening = [one for one in journals_in_redis(server.url, "a1", mine) if one.args[0].name == "a1:run-1"]
+    assert len(opening) == 1
+    carried = carried_equity(mine, "a1", "live", 1_000, opening)
     assert carried.unread == ()
     assert carried.event is not None
     assert (carried.event.samples, carried.event.peak_quote) == (((500, Decimal("-12.5")),), Decimal(3))
-    assert carried_equity(mine, "a1", 1_000).event is None
+    assert carried_equity(mine, "a1", "live", 1_000).event is None
+
+
+def test_a_run_that_is_named_on_the_disk_and_found_on_the_server_counts_once(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    earlier, mine = tmp_path / "run-3", tmp_path / "run-4"
+    earlier.mkdir()
+    journal = in_redis(server, earlier)
+    for at_ns, net in ((500, "0"), (600, "-12.5")):
+        journal.intent(Note(at_ns, "DEBUG", "equity_sample", {"net_quote": net, "peak_quote": "0"}))
+    journal.commit({})
+    journal.close()
+    write_marker(earlier, place_for(server.url, "a1", earlier))
+    opening = [one for one in journals_in_redis(server.url, "a1", mine) if one.args[0].name == "a1:run-3"]
+    assert carried_equity(mine, "a1", "live", 1_000, opening).curve.loss_24h_quote == Decimal("12.5")
+
+
+def test_the_guard_finds_what_the_bot_noted_of_its_result_there_too(tmp_path: Path) -> None:
+    hole, minute_ns = Hole(1, "a1", str(tmp_path), 60_000, 119_999), 60_000_000_000
+    with redis_server(tmp_path / "redis") as server:
+        journal = in_redis(server, tmp_path)
+        for minute, net in enumerate(("-12.5", "-13", "4")):
+            journal.intent(Note(minute * minute_ns, "DEBUG", "equity_sample", {"net_quote": net, "peak_quote": "3"}))
+        journal.commit({})
+        journal.close()
+        assert noted(hole) == [(60_000, Decimal(-13))]
+    with pytest.raises(NotReadError, match="Connection refused"):
+        noted(hole)
 
 
 def test_a_server_that_cannot_be_asked_for_other_runs_is_an_error_and_not_a_day_without_loss(tmp_path: Path) -> None:

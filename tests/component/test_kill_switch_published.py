@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,7 +14,9 @@ from bot.assembly import assemble, open_journal, place_of
 from bot.command_line import parse
 from bot.resolution import resolve
 from bot.runtime.clock import Clock
+from bot.runtime.kill_switch_start import kill_switch_publisher
 from bot.runtime.logs import JsonLog
+from tests.support.bot_rig import wait_for
 
 NOBODY = {
     "MM_VENUE_REST_URL": "http://127.0.0.1:9",
@@ -57,10 +61,29 @@ def test_it_is_told_the_environment_and_the_category_that_flags_and_settings_cho
     assert command[command.index("--deadline-s") + 1] == "0"  # it goes on until it is proven: nobody starts it again
 
 
+def test_where_its_log_cannot_be_opened_it_is_started_all_the_same_and_that_is_said(tmp_path: Path) -> None:
+    folder, output = tmp_path / "no_folder", io.StringIO()
+    folder.write_text("")  # below it nothing can be opened, by nobody
+    log = JsonLog((output,), Clock().now_ns)
+    environment = {**NOBODY, **KEYS, "EXCHANGE_ENV": "testnet", "PATH": os.environ["PATH"]}
+    before = children()
+    kill_switch_publisher(("BTCUSDT",), "linear", folder, environment, "cancel", 5000, "", log)("drawdown")
+    (started,) = children() - before
+    try:
+        assert [os.readlink(f"/proc/{started}/fd/{number}") for number in (1, 2)] == ["/dev/null"] * 2
+    finally:
+        os.kill(started, signal.SIGKILL)
+        os.waitpid(started, 0)
+    assert [json.loads(line)["event"] for line in output.getvalue().splitlines()] == ["kill_switch_unheard"]
+
+
 def children() -> set[int]:
     """Processes that this one has started and not collected."""
     return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
 
 
 def words_of(pid: int, what: str) -> list[str]:
-    return Path(f"/proc/{pid}/{what}").read_text().split("\0")
+    """Shown once execve(2) is through, which is a moment after the start."""
+    shown = Path(f"/proc/{pid}/{what}")
+    text: str = wait_for(f"{what} of the child", shown.read_text, every_s=0.001)
+    return text.split("\0")

@@ -88,7 +88,7 @@ def test_an_expired_hold_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
             while guard.store.away_s() < RETRY_S:  # noqa: ASYNC110 - refused at least once
                 await asyncio.sleep(0.01)
             found.append(written())
-            assert any(one.kind == "hold" for one in guard.untaken.values()), "it can go out beside the record"
+            assert any(one.kind == "hold" for _, one in guard.untaken.unsent()), "it can go out beside the record"
             with record.engine.begin() as connection:
                 connection.execute(text("DROP TRIGGER full"))
             await guard.store.settled()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,34 +21,30 @@ from tasks.preflight import Checked, Subject, passed, preflight
 from tasks.preflight_listed import Drilled, Facts, NotGathered, item_check, work_tree
 from tasks.record_chain import ChainReport
 from tasks.record_tables import utc_now
+from tests.support.loopback import LoopbackServer
 
 WORDS = {"title": "It froze", "why": "A bot that does not freeze is blind."}
 
 BODIES = [(503, b"<html>Service Unavailable</html>"), (200, b"ok"), (200, b"[]"), (200, b'{"data": null}')]
 
 
+class Answering(LoopbackServer):
+    """Gives these answers one after the other, the last again and again."""
+
+    def __init__(self, *answers: tuple[int, bytes]) -> None:
+        self._answers = list(answers)
+        super().__init__()
+
+    def answer(self, path: str, headers: Message, body: bytes) -> tuple[int, bytes]:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
 @pytest.fixture(params=BODIES, ids=lambda one: f"{one[0]} {one[1].decode()}")
 def prometheus(request: pytest.FixtureRequest) -> Iterator[str]:
     """An endpoint on loopback that always gives the same answer, which is none of Prometheus's."""
-    status, body = request.param
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server = Answering(request.param)
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
 
 
 def _rows(prometheus_url: str, rest_url: str, disk: Path) -> dict[str, Checked]:
@@ -83,7 +78,7 @@ def test_a_host_that_is_refused_is_unknown(tmp_path: Path, monkeypatch: pytest.M
     rows = _rows("http://127.0.0.1:9", "http://venue.example.com", tmp_path)
     for name in ("preflight_clock", "preflight_no_orders", "preflight_flat"):
         assert rows[name].outcome is Outcome.UNKNOWN
-        assert "HostRefused" in rows[name].detail
+        assert "is not on loopback" in rows[name].detail
 
 
 def test_only_a_clean_work_tree_passes_and_no_git_is_unknown(tmp_path: Path) -> None:
@@ -118,30 +113,13 @@ def test_the_last_drill_of_that_stage_decides_and_it_grows_old() -> None:
 
 def test_a_prometheus_that_is_just_being_started_is_waited_for(tmp_path: Path) -> None:
     """As after its death: what answers first is not ready yet."""
-    answers = iter([(503, b"starting"), (503, b"starting")])
     good = b'{"status": "success", "data": {"version": "2.45.0", "result": []}}'
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = next(answers, (200, good))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    server = Answering((503, b"starting"), (503, b"starting"), (200, good))
     try:
-        url = f"http://127.0.0.1:{server.server_port}"
+        url = f"http://127.0.0.1:{server.port}"
         (row,) = _checked(url, "http://127.0.0.1:9", tmp_path, {"preflight_prometheus"})
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.close()
     assert (row.outcome, row.value) == (Outcome.PASS, "2.45.0")
 
 

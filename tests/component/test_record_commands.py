@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from flows.__main__ import main
+from gates.course import Step
+from tasks import record_engine
 from tasks.guard import requests
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.state import GuardState
-from tasks.record import Record
+from tasks.record import Record, open_record
 from tasks.record_engine import open_engine
 from tasks.record_migrations import NEWEST_REVISION
 from tasks.record_tables import Inbox
@@ -76,7 +79,7 @@ def test_every_line_fits_and_the_json_parses(
         assert told["decided_by"]["criterion"] == LONG_CRITERION
         assert len(told["against"]) == 3
         assert told["against"][0]["needs"].startswith(">= -50")
-        assert told["explanation"][0].startswith(f"{LONG_ROLLOUT}/scale-up is rolling back")
+        assert told["explanation"][0].startswith(f"{LONG_ROLLOUT}/scale-up is being closed in part ")
 
 
 def test_how_a_part_ended_is_not_cut_off(record: RecordWriter, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,12 +88,113 @@ def test_how_a_part_ended_is_not_cut_off(record: RecordWriter, capsys: pytest.Ca
     assert capsys.readouterr().out.splitlines()[-1].endswith("ROLLED BACK")
 
 
+IS = {
+    "requested": "is requested",
+    "preflight": "is in preflight",
+    "ready": "is ready",
+    "launching": "is being launched",
+    "warm_up": "is warming up",
+    "drills": "is being drilled",
+    "watch": "is being watched",
+    "watched": "is watched to the end",
+    "judged": "is judged",
+    "promoting": "is being promoted",
+    "promoted": "is promoted",
+    "rolling_back": "is being closed",
+    "rolled_back": "is rolled back",
+    "parked": "is parked",
+    "rollback_failed": "is not proven closed",
+}
+
+
+def test_where_a_stage_stands_is_told_in_a_sentence_at_every_step(
+    record: RecordWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert set(IS) == set(Step)
+    for step, words in IS.items():
+        record.change_stage_run(2, "step", step=step)
+        assert main(["report"]) == 0
+        assert f"scale-up {words}." in " ".join(capsys.readouterr().out.split())
+        assert main(["explain"]) == 0
+        assert f"scale-up {words} in part " in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("command", ["report", "explain"])
 def test_where_nothing_was_started_the_json_parses_too(
     home: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) is None
+
+
+# ---- a record that cannot be read ------------------------------------------------------------------------------------
+
+READERS = ("status", "explain", "report", "verify-record", "stop", "attest")
+
+
+def _line(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a command that fails, with nothing before it that could be taken for an answer."""
+    assert main(words) in (1, 2)
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert told.out == ""
+    assert line.startswith("rollout: record ")
+    return line
+
+
+def _lock(home: Path) -> sqlite3.Connection:
+    """As a program holds it that wants the file for itself alone."""
+    holder = sqlite3.connect(home / "rollout.db", isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    return holder
+
+
+@pytest.mark.parametrize("command", READERS)
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_record_that_is_locked_is_one_line(
+    record: RecordWriter,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    opened: bool,
+) -> None:
+    monkeypatch.setattr(record_engine, "BUSY_TIMEOUT_MS", 50)
+    record.close()
+    words = [command, *(["--plan", str(home / "plan.yaml"), "--rollout", LONG_ROLLOUT] if command == "attest" else [])]
+    holders = list[sqlite3.Connection]()
+
+    def open_then_lock(url: str) -> Record:
+        made = open_record(url)
+        made.close()
+        holders.append(_lock(home))
+        return made
+
+    if opened:
+        monkeypatch.setattr("tasks.record.open_record", open_then_lock)
+    else:
+        holders.append(_lock(home))
+    assert _line(words, capsys).endswith("database is locked")
+    holders[0].close()
+
+
+@pytest.mark.parametrize("command", ["status", "explain", "report"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:hush@127.0.0.1:1/record", "refused"),
+        ("sqlite:///{home}/elsewhere/rollout.db", "no such file; allowed: the record that a guard writes"),
+    ],
+)
+def test_a_record_that_is_named_and_not_there_is_one_line_and_is_not_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, url: str, said: str
+) -> None:
+    monkeypatch.setenv("SLIPWAY_RECORD_URL", url.format(home=home))
+    line = _line([command, "--json"], capsys)
+    assert said in line
+    assert "hush" not in line
+    assert list(home.iterdir()) == []
 
 
 # ---- verify-record ---------------------------------------------------------------------------------------------------

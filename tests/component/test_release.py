@@ -170,7 +170,7 @@ def test_what_two_people_said_is_told_to_the_bot_kept_and_noticed(tmp_path: Path
             assert done["released"] == ["operator_hold"]
             assert asked.bot.calls == [
                 ("ask", "resume", number, "ada", "operator_hold", "looked", False),
-                ("confirm", "resume", number, "barbara", "looked", False),
+                ("confirm", "resume", number, "barbara", "looked", False, asked.guard.epoch),
             ]
             await asked.guard.store.settled()
             assert asked.kinds()[-4:] == ["release", "release_answer", "release", "release_answer"]
@@ -307,7 +307,7 @@ def test_the_commands_ask_the_guard_and_say_what_came_of_it(capsys: pytest.Captu
     assert _release(asked) == 0
     assert capsys.readouterr().out.splitlines() == [
         "release-1: ada asks to release operator_hold of r/canary",
-        "another person: rollout resume-confirm release-1 --by NAME --code NNNNNN",
+        "another person: rollout resume-confirm release-1 --by NAME",
     ]
     said = {"person": "ada", "code": "123456", "comment": "why", "consent": False}
     assert asked.asked == [("release_ask", {**said, "stop": "*", "kind": "resume"})]

@@ -359,12 +359,40 @@ def test_a_fresh_journal_takes_the_newest_day_of_its_account_from_its_neighbours
     assert lost > 20
     first.journal.close()
     (tmp_path / "two" / "journal.db").write_bytes(b"no journal")
-    carried = carried_equity(tmp_path / "mine", "acct", first.now)
+    carried = carried_equity(tmp_path / "mine", "acct", "live", first.now)
     assert carried.event is not None
     assert carried.event.samples[-1][1] <= -20
     assert len(carried.unread) == 1
     engine = Engine(parameters())
     engine.receive(carried.event)
     assert engine.state.equity.loss_24h_quote == carried.event.samples[0][1] - carried.event.samples[-1][1] > 20
-    assert carried_equity(tmp_path / "mine", "another", first.now).event is None
-    assert carried_equity(tmp_path / "mine", "acct", first.now + DAY_NS + S).event is None
+    assert carried_equity(tmp_path / "mine", "another", "live", first.now).event is None
+    assert carried_equity(tmp_path / "mine", "acct", "live", first.now + DAY_NS + S).event is None
+
+
+def _word(driver: Recorded, kind: type, who: str) -> None:
+    """A person's word on the request `r1` to resume whatever holds."""
+    kinds = {ev.ReleaseAsked: ("r1", "resume", "*", who, "looked at it"), ev.ReleaseConfirmed: ("r1", who, "so did I")}
+    driver.tell(kind(driver.now, *kinds[kind]))
+
+
+@pytest.mark.parametrize("confirmed", [True, False], ids=["confirmed", "only asked"])
+def test_a_request_that_an_earlier_process_took_releases_nothing_whoever_says_it_again(confirmed: bool) -> None:
+    driver = Recorded(two_man_rule=False).start()
+    driver.tell(ev.StopRequested(driver.now, "operator_hold", "planned", "people", "ops"))
+    driver.wait(S)
+    _word(driver, ev.ReleaseAsked, "ada")
+    if confirmed:
+        _word(driver, ev.ReleaseConfirmed, "grace")
+        assert driver.engine.view == "RUNNING"
+        driver.tell(ev.StopRequested(driver.now, "operator_hold", "planned", "people", "ops"))
+        driver.wait(S)
+    for _ in range(2):  # the second process has heard of it from its journal alone
+        driver.restart(driver.entries)
+        driver.start()
+        driver.wait(S)
+        _word(driver, ev.ReleaseAsked, "ada")
+        _word(driver, ev.ReleaseConfirmed, "grace")
+        assert driver.engine.view == "HELD"
+        found = driver.engine.state.releases["r1"]
+        assert (found.word, found.refusal.partition(":")[0]) == ("refused", "over")

@@ -12,7 +12,7 @@ from tasks.record import Record
 from tasks.record_engine import open_engine
 from tasks.record_tables import Rollout, StageRun
 from tasks.record_writer import RecordWriter
-from tasks.resume import CannotResume, continued_run, resumed
+from tasks.resume import CannotResume, continued_run, open_run, resumed
 from tasks.simulated_account import retire_finished
 from tasks.state_folder import StateFolder, write_private
 from tasks.supervise.table import Row, Table, write_table
@@ -75,3 +75,17 @@ def test_it_is_refused_where_its_venue_is_gone_or_another_account_is_named(tmp_p
     (home.folder.retired_accounts / "sim-1.json").unlink()
     with pytest.raises(CannotResume, match="no file any more"):
         home.resumed()
+
+
+def test_what_runs_on_one_account_is_not_continued_on_another(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    writer = RecordWriter(home.record, "sim-1")
+    row = StageRun(rollout="r", account="sim-1", stage="canary", attempt=2, candidate="c", plan_path="/p")
+    row.step = "watch"
+    writer.add_stage_run(row)
+    for account, found in ((None, "sim-1"), ("sim-1", "sim-1"), ("sim-2", None)):
+        for name in (None, "r"):
+            run = continued_run(home.record, home.folder, "canary", "p", name, account)
+            assert (run and run.account) == found
+        run = open_run(home.record, home.folder, "full", "p", None, account)
+        assert (run and run.account) == found, "and cancelling the one ends nothing of the other"

@@ -120,6 +120,25 @@ def test_every_step_is_proven_and_timed() -> None:
     assert not ended.failures
 
 
+def test_a_run_without_an_account_is_stopped_and_nothing_else_is_called_proven() -> None:
+    log, failures = Log(), list[str]()
+
+    async def failed(words: str) -> None:
+        failures.append(words)
+
+    permission = FakePermission(stop_fails=4)
+    closing = Closing(1, permission, None, log, Waits(0.0, 0.01, 0.5, 0.05, 0.01, (0.02,)), False, failed)
+    proven = asyncio.run(asyncio.wait_for(closing.run(), 20))
+    states = dict(log.rows)
+    assert states == {
+        "revoke_grant": "verified", "stop_bot": "verified", "cancel_all": "skipped", "flatten": "skipped",
+    }  # fmt: skip
+    assert (proven.none_open_at, proven.flat_at) == (None, None)
+    assert permission.order[-1] == "stop"
+    assert len(failures) == 1
+    assert "after the waits: stop_bot; still trying" in failures[0], "what was skipped is not missing"
+
+
 def test_none_open_needs_two_reads_in_a_row() -> None:
     desk = FakeDesk(late_orders=1)
     close(desk, FakePermission())

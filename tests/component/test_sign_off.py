@@ -171,6 +171,13 @@ def test_a_request_that_waited_longer_than_its_code_lives_is_refused_as_stale_an
     assert desk.sign("ada", asked_at_s=NOW_S - 20).accepted
 
 
+def test_a_code_counts_as_of_when_it_was_sent_however_long_it_was_on_its_way(desk: Desk) -> None:
+    assert "wrong code" in desk.sign("ada", desk.code("ada", 70 + 60), asked_at_s=NOW_S - 70).reason
+    assert "wrong code" in desk.sign("ada", desk.code("ada", -30), asked_at_s=NOW_S - 70).reason
+    assert desk.sign("ada", desk.code("ada", 70 + 30), asked_at_s=NOW_S - 70).accepted
+    assert desk.sign("grace", desk.code("grace"), asked_at_s=NOW_S - 70).accepted, "a phone's clock may be ahead"
+
+
 def test_a_code_is_shown_of_the_plans_own_demo_approvers_alone(desk: Desk) -> None:
     assert len(demo_code(desk.seeds, "ada", APPROVERS, "simulated")) == 6
     Seeds(desk.seeds).add(["real.person"])

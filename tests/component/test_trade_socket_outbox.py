@@ -20,7 +20,7 @@ from bot.venues.bybit.rest import BybitRest
 from bot.venues.bybit.sockets import PONG_WITHIN_S
 from bot.venues.bybit.trade_stream import NO_GRANT, TradeStream
 from bot.venues.port import Accepted, Outcome, Unknown, Unreachable
-from bot.venues.transport import HttpAnswer, SocketClosed
+from bot.venues.transport import HttpAnswer, NotSent, SocketClosed
 
 START_NS = 1_767_225_600_000_000_000
 EPOCH = 7
@@ -35,11 +35,19 @@ class Clogged:
         self.takes.set()
         self.written: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
+        self.closes = asyncio.Event()
+        self.closes.set()
         self.silent = False
+        self.lets_go_s = 0.0
+        """How long whoever waited for it to take something still takes to end"""
         self._incoming: asyncio.Queue[str] = asyncio.Queue()
 
     async def drained(self) -> None:
-        await self.takes.wait()
+        try:
+            await self.takes.wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(self.lets_go_s)
+            raise
 
     async def send(self, text: str) -> None:
         message = json.loads(text)
@@ -51,6 +59,10 @@ class Clogged:
         elif message["op"] != "ping":
             answer = {"op": message["op"], "reqId": message["reqId"], "retCode": 0, "data": {"orderId": "v-1"}}
             self._incoming.put_nowait(json.dumps(answer))
+
+    def say(self, text: str) -> None:
+        """Something from the other end."""
+        self._incoming.put_nowait(text)
 
     async def receive(self) -> str:
         getting, closing = (asyncio.ensure_future(one) for one in (self._incoming.get(), self.closed.wait()))
@@ -66,6 +78,7 @@ class Clogged:
             take(await self.receive())
 
     async def close(self) -> None:
+        await self.closes.wait()
         self.closed.set()
 
     @property
@@ -74,16 +87,22 @@ class Clogged:
 
 
 class OneSocket:
-    """A transport to that socket; there is no REST behind it."""
+    """A transport to that socket, once. By REST nothing goes, unless `by_rest` is set: then all is well there."""
 
     def __init__(self, socket: Clogged) -> None:
         self._socket = socket
+        self.by_rest = False
+        self.requests = 0
 
     async def connect(self, url: str, timeout_s: float) -> Clogged:
+        if self._socket.closed.is_set():
+            raise NotSent("connection refused")
         return self._socket
 
     async def request(self, *_: object) -> HttpAnswer:
-        raise AssertionError("nothing goes by REST here")
+        assert self.by_rest, "nothing goes by REST here"
+        self.requests += 1
+        return HttpAnswer(200, {}, b'{"retCode":0,"retMsg":"OK","result":{"orderId":"v-1"}}')
 
     async def close(self) -> None: ...
 
@@ -91,10 +110,12 @@ class OneSocket:
 class Bench:
     """Order entry by that socket alone; the grant of EPOCH holds while `granted` is true."""
 
+    running: asyncio.Task[None]
+
     def __init__(self, timeline: Timeline) -> None:
         self.socket = Clogged()
         self.granted = True
-        transport = OneSocket(self.socket)
+        transport = self.transport = OneSocket(self.socket)
         rest = BybitRest(transport, "", "key", "secret", timeline.now_ns, 5000, TIMEOUT_S)
         self.trade = TradeStream(
             "ws://trade", transport, timeline.now_ns, Random(1), rest.resync_quietly, "key", "secret",
@@ -120,7 +141,7 @@ def play(work: Callable[[Bench], Awaitable[None]]) -> None:
 
     async def whole() -> None:
         bench = Bench(timeline)
-        running = asyncio.create_task(bench.trade.run())
+        running = bench.running = asyncio.create_task(bench.trade.run())
         await asyncio.sleep(0.1)  # simulated time, until it is up
         assert bench.trade.is_up
         try:
@@ -198,6 +219,75 @@ def test_when_the_socket_is_lost_only_what_was_written_is_unknown(takes: bool, w
     play(work)
 
 
+def cancel(number: int) -> Call:
+    return calls.cancel("linear", "BTCUSDT", client_order_id=f"slwq-7-{number}")
+
+
+def test_a_socket_that_says_nothing_after_an_operation_is_left_and_what_follows_goes_by_rest() -> None:
+    async def work(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        bench.socket.silent = bench.transport.by_rest = True
+        assert isinstance(await bench.ask(cancel(1)), Unknown)
+        since_s = loop.time()
+        for number in range(2, 14):
+            assert isinstance(await bench.ask(cancel(number)), Accepted)
+        assert loop.time() - since_s < TIMEOUT_S
+        assert bench.transport.requests == 12
+        assert len(bench.socket.written) == 2, "the greeting and the first; nothing is sent twice"
+        assert bench.socket.closed.is_set()
+
+    play(work)
+
+
+def test_what_was_on_its_way_by_a_socket_that_is_left_as_silent_is_unknown_at_once() -> None:
+    async def work(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        bench.socket.silent = bench.transport.by_rest = True
+        first, since_s = bench.ask(cancel(1)), loop.time()
+        await asyncio.sleep(TIMEOUT_S / 2)  # simulated time
+        second = bench.ask(cancel(2))
+        assert [type(one) for one in await asyncio.gather(first, second)] == [Unknown, Unknown]
+        assert loop.time() - since_s < TIMEOUT_S + 0.1
+        assert bench.transport.requests == 0
+
+    play(work)
+
+
+def test_while_a_socket_that_was_silent_still_closes_nothing_goes_by_it_any_more() -> None:
+    async def work(bench: Bench) -> None:
+        bench.socket.silent = bench.transport.by_rest = True
+        bench.socket.closes.clear()  # its farewell is not answered either
+        assert isinstance(await bench.ask(cancel(1)), Unknown)
+        assert isinstance(await bench.ask(cancel(2)), Accepted)
+        assert bench.transport.requests == 1
+        bench.socket.closes.set()
+
+    play(work)
+
+
+def test_a_socket_on_which_something_was_heard_since_is_kept() -> None:
+    async def work(bench: Bench) -> None:
+        bench.socket.silent = True
+        waiting = bench.ask(cancel(1))
+        await asyncio.sleep(TIMEOUT_S / 2)  # simulated time
+        bench.socket.say('{"op":"pong","retCode":0}')
+        assert isinstance(await waiting, Unknown)
+        bench.socket.silent = False
+        assert isinstance(await bench.ask(cancel(2)), Accepted)
+        assert not bench.socket.closed.is_set()
+
+    play(work)
+
+
+def test_a_socket_that_took_nothing_of_an_operation_is_not_left_for_its_silence() -> None:
+    async def work(bench: Bench) -> None:
+        bench.socket.takes.clear()
+        assert isinstance(await bench.ask(cancel(1)), Unreachable)
+        assert not bench.socket.closed.is_set()
+
+    play(work)
+
+
 def test_a_socket_that_takes_nothing_any_more_is_left() -> None:
     async def work(bench: Bench) -> None:
         bench.socket.takes.clear()
@@ -206,5 +296,21 @@ def test_a_socket_that_takes_nothing_any_more_is_left() -> None:
         assert bench.socket.closed.is_set()
         assert not bench.trade.is_up
         assert isinstance(await waiting, Unreachable)
+
+    play(work)
+
+
+def test_a_stream_that_is_cancelled_while_its_connection_ends_ends_too() -> None:
+    async def work(bench: Bench) -> None:
+        bench.socket.takes.clear()
+        bench.socket.lets_go_s = 0.2
+        waiting = bench.ask(cancel(1))
+        await asyncio.sleep(0.1)  # simulated time, until it waits for the socket
+        await bench.socket.close()
+        await asyncio.sleep(0.1)  # simulated time, until the connection is being left
+        bench.running.cancel()
+        await asyncio.wait([bench.running], timeout=1)
+        assert bench.running.cancelled(), "it went on to the next connection"
+        waiting.cancel()
 
     play(work)

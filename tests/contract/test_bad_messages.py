@@ -159,7 +159,7 @@ def test_one_symbol_whose_books_are_garbled_is_not_quoted_and_the_bot_goes_on(wr
     more = several.instruments(2)[1:]
     watch = Watching(wrong)
     scenario = demo(77, 20, symbols=SYMBOLS, more_instruments=more, link=link, hysteresis_s=Decimal(1))
-    outcome = run_wire(scenario, tmp_path, watch)
+    outcome = run_wire(watch.beside(scenario), tmp_path, watch)
     watch.check_end(outcome)
     assert watch.lost
     assert {event.symbol for event in watch.lost} == {SYMBOLS[1]}
@@ -195,7 +195,7 @@ def test_a_message_that_names_no_symbol_freezes_all_of_them_and_keeps_the_connec
     scenario = demo(
         77, 20, symbols=SYMBOLS, more_instruments=several.instruments(2)[1:], link=Wrecking, hysteresis_s=Decimal(1)
     )
-    outcome = run_wire(scenario, tmp_path, watch)
+    outcome = run_wire(watch.beside(scenario), tmp_path, watch)
     watch.check_end(outcome)
     assert {event.symbol for event in watch.lost} == set(SYMBOLS)
     assert all(event.garbled and event.reason.startswith("garbled: public: ") for event in watch.lost)

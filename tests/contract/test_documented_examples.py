@@ -189,6 +189,9 @@ def by_rest(raw: bytes, source: dict[str, Any], name: str, compared: Compared) -
     read = wire.decode(kind, envelope.result, name)
     compared.same(read, source["result"], f"{name}.result")
     check(read, source["result"])
+    if kind is wire.OrderPage:  # read row by row, too
+        raw_rows = wire.decode(wire.OrderPageRaw, envelope.result, name)
+        compared.same(raw_rows, source["result"], f"{name}.result")
     if kind is wire.BatchAck:
         ends = wire.decode(wire.BatchEnds, envelope.ret_ext_info, name)
         compared.same(ends, source["retExtInfo"], f"{name}.retExtInfo")

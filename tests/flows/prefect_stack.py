@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -149,7 +150,23 @@ class PrefectStack:
             assert run.step in steps or run.step not in FINAL, f"{run.step}: {run.decided_criterion} {run.decided_why}"
             return run if run.step in steps else None
 
-        return self.until(f"{' or '.join(steps)}", look, within_s)
+        try:
+            return self.until(f"{' or '.join(steps)}", look, within_s)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self._where(number)}") from late
+
+    def _where(self, number: int) -> str:
+        """Where that stage stands and since when, what its guard has seen last, and what became of forms and flows."""
+        row = self.record.stage_run(number)
+        told = [f"it stands at {row.step}", f"now {time.strftime('%H:%M:%S', time.gmtime())}"]
+        told += [f"{name} {at:%H:%M:%S}" for name, at in row.model_dump().items() if isinstance(at, datetime)]
+        seen = self.record.measurements_latest(number)
+        told += [f"{one.criterion_id} {one.outcome} {one.reason}" for one in seen if one.outcome != "GO"]
+        told += [f"{one.person} refused: {one.refused_reason}" for one in self.record.sign_offs(number, accepted=False)]
+        query = {"limit": 20, "sort": "START_TIME_DESC"}
+        for run in self.api.post("/flow_runs/filter", json=query).raise_for_status().json():
+            told.append(f"flow {run['name']} {run['parameters']} {run['state']['name']}: {run['state']['message']}")
+        return "\n".join(told)
 
     def prefix(self, number: int, gate: str) -> str:
         run = self.record.stage_run(number)

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.bundle import save_bundle
 from tasks.evidence_process import judged_name
-from tasks.record_tables import StageRun
+from tasks.record_tables import Inbox
 from tasks.sign_off import STEP_S
 from tests.flows.prefect_stack import PrefectStack
 from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_form
@@ -47,6 +47,11 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
             "ada has signed", lambda: stack.record.sign_offs(number, "entry", accepted=True) or None, 60
         )
     assert [(row.person, row.decision) for row in signed] == [("ada", "GO")]
+    with stack.record.reading() as session:
+        asked_of_the_guard = session.get(Inbox, signed[0].inbox_id)
+    assert asked_of_the_guard is not None
+    on_its_way_s = asked_of_the_guard.created_at.timestamp() - asked_of_the_guard.payload["form_sent_at_s"]
+    assert 0.1 < on_its_way_s < 60, "the code counts as of when the form was sent, not of when its new process asked"
 
     # the others sign by the same form through the API, at the start of a time step: the code has to serve twice below
     stack.sign(number, "entry", "grace")
@@ -78,13 +83,13 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
     asked_by = [text for text in stack.receiver.texts if "sign-offs wanted" in text]
     assert len(asked_by) == 2
     assert all(f"/v2/runs/flow-run/{flow_run_id}" in text and "of ada, grace, katherine" in text for text in asked_by)
-    _evidence_is_shown(Path(str(ended.evidence_dir)), ended)
+    _evidence_is_shown(Path(str(ended.evidence_dir)), judged_name(stack.record, ended))
 
 
-def _evidence_is_shown(folder: Path, run: StageRun) -> None:
+def _evidence_is_shown(folder: Path, signed: str) -> None:
     """What was signed, and what was left at the end, as a browser shows it from its folder."""
     with browser_page() as page:
-        for file, said in ((folder / judged_name(run) / "index.html", "GO"), (folder / "index.html", "PROMOTED")):
+        for file, said in ((folder / signed / "index.html", "GO"), (folder / "index.html", "PROMOTED")):
             headline, widths = shown(page, file)
             assert headline.startswith("signed / canary: ")
             assert said in headline

@@ -31,10 +31,10 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder, api_url = StateFolder(tmp_path), f"http://127.0.0.1:{port}/api"
-    environment = specs.base_environment() | specs.prefect_environment(folder, api_url)
+    spec = specs.prefect_server(folder, api_url)
+    environment = {**specs.base_environment(), **spec.environment}
     with (tmp_path / "server.log").open("w") as log:
-        command = list(specs.prefect_server(port).command)
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=specs.working_directory())
+        process = subprocess.Popen(spec.command, env=environment, stdout=log, stderr=log, cwd=specs.working_directory())
     try:
         _await_health(process, api_url, tmp_path / "server.log")
         yield api_url, folder.prefect / "prefect.db"

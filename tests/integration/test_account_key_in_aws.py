@@ -160,7 +160,8 @@ def test_bot_watchdog_and_kill_switch_are_told_where_the_key_is_and_not_the_key(
     assert not [name for name in environment if name.startswith("BYBIT_")]
     watchdog = specs.watchdog(backed.folder, backed.account, 7.5).environment
     assert environment.items() <= watchdog.items()
-    assert cloud_environment.items() <= specs.guard(backed.account).environment.items()
+    guard = specs.guard(backed.folder, backed.account, "http://127.0.0.1:9").environment
+    assert cloud_environment.items() <= guard.items()
 
     backed.place("slwq-1-1")
     report = backed.folder.root / "kill_switch.json"

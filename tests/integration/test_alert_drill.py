@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from email.message import Message
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +21,7 @@ from tasks.guard.exposition import write_target
 from tasks.guard.state import GuardState
 from tasks.supervise.prometheus import find_prometheus, fresh_data_folder, prometheus_command
 from tests.support.guard_parts import activate, guard_at
+from tests.support.loopback import LoopbackServer
 
 pytestmark = [
     pytest.mark.integration,
@@ -31,32 +30,17 @@ pytestmark = [
 OTHER = "groups: [{name: other, rules: [{alert: Other, expr: 'up{run=\"r1\"} == 1'}]}]"
 
 
-class Bot:
+class Bot(LoopbackServer):
     """An exporter of order latencies. `trades`: whether there are more at each scrape."""
 
     def __init__(self) -> None:
-        bot = self
         self.trades, self.orders = True, 0
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                bot.orders += bot.trades
-                lines = [f'mm_order_latency_ms_bucket{{le="{edge}"}} {bot.orders}' for edge in ("10.0", "+Inf")]
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write("\n".join([*lines, ""]).encode())
-
-            def log_message(self, *_arguments: Any) -> None:
-                """Silent."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+    def answer(self, path: str, headers: Message, body: bytes) -> tuple[int, bytes]:
+        self.orders += self.trades
+        lines = [f'mm_order_latency_ms_bucket{{le="{edge}"}} {self.orders}' for edge in ("10.0", "+Inf")]
+        return 200, "\n".join([*lines, ""]).encode()
 
 
 @pytest.fixture
@@ -72,7 +56,7 @@ def guard(tmp_path: Path, bot: Bot) -> Iterator[GuardState]:
     made = guard_at(tmp_path / "home", "watch")
     activate(made)
     labels = {"account": "a", "rollout": "r", "stage": "canary", "run": "r1"}
-    write_target(made.folder.targets / "bot.json", bot.server.server_port, labels)
+    write_target(made.folder.targets / "bot.json", bot.port, labels)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

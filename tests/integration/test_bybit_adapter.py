@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,7 @@ from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.hosts import BybitHosts, hosts_for, override_hosts
 from bot.venues.port import Accepted, ImmediateOrder, Refused, Unknown, Unreachable, VenueRefused, VenueUnreachable
+from tests.support.hearing import Hearing
 
 pytestmark = pytest.mark.integration
 
@@ -92,7 +93,7 @@ def start_venue(port: int = 0) -> Venue:
     return Venue(process, {f"MM_VENUE_{name.upper()}": line[name] for name in names})
 
 
-class Bot:
+class Bot(Hearing):
     """An adapter on an account of its own, and what its sink heard."""
 
     def __init__(self, venue: Venue) -> None:
@@ -100,7 +101,7 @@ class Bot:
         self.adapter = BybitAdapter(
             venue.hosts, self.account["api_key"], self.account["api_secret"], [SYMBOL], time.time_ns, seed=1
         )
-        self.heard: list[Event] = []
+        super().__init__()
         self.sequence = 0
 
     async def __aenter__(self) -> Bot:
@@ -108,19 +109,6 @@ class Bot:
         await self.until(lambda: len(self.of(StreamUp)) == 2 and bool(self.of(BookSnapshot)))
         self.instrument = (await self.adapter.instruments([SYMBOL]))[SYMBOL]
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.adapter.close()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(2000):
-            if condition():
-                return
-            await asyncio.sleep(0.005)
-        raise TimeoutError(f"the condition did not come true; heard last {self.heard[-3:]}")
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.heard if isinstance(event, kind)]
 
     def updates(self, client_order_id: str) -> list[OrderStatus]:
         return [e.order.status for e in self.of(OrderUpdated) if e.order.client_order_id == client_order_id]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from bot.journal import JournalReader
 from tests.support.bot_rig import DEMO_SETTINGS, SimulatedVenue, running_bot, simulated_venue, wait_for
+from tests.support.small_disk import mounted
 
 pytestmark = pytest.mark.integration
 
@@ -22,18 +22,8 @@ PAGE = 4096
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """The bot's state folder as a file system of its own, small. Skipped where nobody may mount one."""
-    folder = tmp_path / "bot" / "run"
-    folder.mkdir(parents=True)
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
-    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "bot" / "run", f"{DISK_MB}m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from tests.support.guard_stack import GuardStack
 from tests.support.proofs import proofs
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 
 

@@ -16,7 +16,7 @@ from tasks.account_file import load_account
 from tasks.record import Answer
 from tests.support.guard_stack import GuardStack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(480)]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_held_bot_is_resumed_by_two_people_and_by_nobody_else(stack: GuardStac
 
     confirm = [sys.executable, "-m", "flows", "resume-confirm", request_id, "--by", second, "--comment", "so did I"]
     done = subprocess.run(
-        [*confirm, "--code", stack.fresh_code(second)],
+        [*confirm, "--code", "-"], input=f"{stack.fresh_code(second)}\n",
         env=stack.environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,12 +20,14 @@ from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.hosts import hosts_for, override_hosts
 from gates.stages import ROOT
 from tasks.account_file import load_account
+from tasks.guard.watching import OUTBOX_EVERY_S
 from tasks.record_tables import StageRun
 from tests.support.guard_stack import GuardStack
 from tests.support.proofs import SAFETY_STEPS, proofs
 from tests.support.slack_receiver import Receiver
+from tests.support.small_disk import mounted
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 CRITERIA = PLAN.with_name("criteria_brief.yaml")
 ROOM = "2g"
@@ -35,18 +37,8 @@ ROOM = "2g"
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The state folder as a small file system of its own. Skipped where nobody may mount one."""
-    folder = tmp_path_factory.mktemp("small") / "home"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    words = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
-    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path_factory.mktemp("small") / "home", ROOM) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +165,18 @@ def test_a_disk_that_is_full_holds_up_no_step_and_no_notice(stack: GuardStack, d
     """Stopped by the guard's own address. The last one: Prometheus does not survive it."""
     _clean_up(stack)
     number = _launch(stack, "full", "ada")
-    bot = stack.bot()
+    bot, target = stack.bot(), stack.folder.targets / f"{stack.record.stage_run(number).run}.json"
     assert bot is not None
+    assert target.exists()
     _fill(disk)
     try:
         _stop_by_url(stack)
         stack.until("the bot is gone", lambda: not bot.is_alive(), 10)
         stack.until("the venue shows neither order nor position", stack.is_clean, 20)
         stack.until("it is told", lambda: any("flatten: proven" in one for one in _told(slack, "full")), 20)
+        stack.until("flat was read again, and every step is proven", lambda: not target.exists(), 20)
+        confirmed_s = time.time()
+        stack.until("what that says has had its turn", lambda: _beat_s(stack) > confirmed_s + 2 * OUTBOX_EVERY_S, 20)
     finally:
         _resize(disk, ROOM)
     run = stack.wait_step(number, ("parked",), 30)
@@ -192,9 +188,19 @@ def test_a_disk_that_is_full_holds_up_no_step_and_no_notice(stack: GuardStack, d
     assert [entry.kind for entry in stack.record.entries(stack.account)].count("stop_refused") == 1
 
 
-def _stop_by_url(stack: GuardStack) -> None:
+def _guard_url(stack: GuardStack) -> str:
     (told,) = json.loads((stack.folder.targets / f"{stack.account}-guard.json").read_text())
-    url = f"http://{told['targets'][0]}/stop"
+    return f"http://{told['targets'][0]}"
+
+
+def _beat_s(stack: GuardStack) -> float:
+    """Up to when the guard's loop has turned, by its own word."""
+    lines = httpx.get(f"{_guard_url(stack)}/metrics", timeout=5).text.splitlines()
+    return float(next(one for one in lines if one.startswith("rollout_guard_beat_timestamp_seconds ")).split()[1])
+
+
+def _stop_by_url(stack: GuardStack) -> None:
+    url = f"{_guard_url(stack)}/stop"
     assert httpx.post(url, headers={"Authorization": "Bearer guess"}).status_code == 401
     token = load_account(stack.folder.root, stack.account).approve_token
     body = {"who": "grace", "reason": "the disk is full"}

@@ -22,6 +22,9 @@ from tests.support.recovery import FLAGS, settings_file
 
 pytestmark = pytest.mark.integration
 
+SIDES = 2
+"""So many orders has a bot out at most: one on each."""
+
 
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedVenue]:
@@ -67,14 +70,16 @@ def test_against_a_bot_that_goes_on_quoting_it_fails_and_wins_once_somebody_stop
     venue: SimulatedVenue, tmp_path: Path
 ) -> None:
     account = venue.account()
+    options = ("--execute", "--flatten", "--late-s", "1", "--deadline-s", "10")  # a proof takes 6 s
     with running_bot(venue, tmp_path, settings=settings_file(tmp_path), extra=FLAGS, account=account) as bot:
         start_quoting(venue, bot)
-        code, report, said = Switch(venue, account, tmp_path, "--execute", "--deadline-s", "6").ended()
-        assert (code, report["status"]) == (1, "failed")
-        assert report["cancelled"] > 1  # it put them back, and they were cancelled again
-        assert "not proven within 6.0 s" in said
+        code, report, said = Switch(venue, account, tmp_path, *options).ended()
+        assert (code, report["status"]) == (1, "failed"), (report, said)
+        assert report["cancelled"] > SIDES  # it put them back, and they were cancelled again
+        began_ms = report["reads"][0]["at_ms"]
+        assert any(read["own_open"] for read in report["reads"] if read["at_ms"] - began_ms > 6_000)
         assert bot.state() == "RUNNING"
-        start = Switch(venue, account, tmp_path, "--execute", "--flatten", "--deadline-s", "30")
+        start = Switch(venue, account, tmp_path, *options)
         wait_for("it is at work", lambda: json.loads(start.report_file.read_text())["errors"] == ["not finished"])
         bot.order("hold", "the kill switch is at work").raise_for_status()
         code, report, _ = start.ended()
@@ -154,14 +159,16 @@ def test_until_proven_it_needs_no_disk_either(venue: SimulatedVenue, tmp_path: P
         start_quoting(venue, bot)
         bot.lapse()
         bot.process.kill()
+        (tmp_path / "file").write_text("")
+        report = tmp_path / "file" / "kill_switch.json"  # below a file: nobody can write it, root included
         with Path("/dev/full").open("w") as full:  # every write says that no space is left
             process = subprocess.Popen(
                 [sys.executable, "-m", "bot", "kill-switch", "--execute", "--deadline-s", "0", "--late-s", "0",
-                 "--quiet-s", "0.5", "--report", str(tmp_path / "kill_switch.json")],
+                 "--quiet-s", "0.5", "--report", str(report)],
                 cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
                 stdout=full, stderr=full,
             )  # fmt: skip
-            assert process.wait(30) == 0
+            assert process.wait(30) == 1  # it ends only with its proof, which nobody could be told of
         assert venue.own_open(bot.account) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from bot.domain.events import (
     VenueOrder,
 )
 from bot.domain.instrument import Instrument
-from bot.domain.intent import CancelAll, CancelOrder, Exit, Intent, PlaceOrder
+from bot.domain.intent import CancelAll, CancelOrder, Exit, Intent, PlaceOrder, PublishKillSwitch
 from bot.domain.order import Side
 from bot.engine.engine import Engine
 from bot.engine.parameters import EngineParameters
@@ -227,6 +228,54 @@ def test_an_unwritable_journal_stops_quoting_and_still_lets_cancels_go(tmp_path:
     assert rig.engine.of(OrderUnreachable)[0].client_order_id == "slwq-1-1"
     assert rig.engine.of(StopRequested)[0].reason == "journal_unwritable"
     assert rig.events().count("journal_unwritable") == 1
+
+
+def test_a_kill_switch_that_cannot_be_started_keeps_no_cancel_from_going_and_is_started_later(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, {StreamUp: [PublishKillSwitch(1, "drawdown"), CancelAll(1, "k", ("BTCUSDT",), "drawdown")]})
+    tried: list[tuple[str, int]] = []
+    sent_by_then: list[list[str]] = []
+
+    def publish(reason: str) -> None:
+        tried.append((reason, len(rig.engine.of(Ticked))))
+        sent_by_then.append(list(rig.venue.calls))
+        if len(tried) < 3:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    rig._parts = rig._parts._replace(publish_kill_switch=publish)
+    assert rig.run(lambda r: bool(tried) and len(r.engine.of(Ticked)) >= tried[0][1] + 5) == 0
+    assert rig.venue.calls == ["cancel_all BTCUSDT", "close"]
+    assert sent_by_then[1:] == [["cancel_all BTCUSDT"]] * 2, "it waited for no start of a kill switch"
+    assert [reason for reason, _ in tried] == ["drawdown"] * 3, "until it was started, and no more"
+    ticks = [tick for _, tick in tried]
+    assert ticks[1:] == [ticks[0], ticks[0] + 1], "one try a tick, before the engine is told of it"
+    assert rig.metrics.uncaught_exceptions == 0
+    assert [name for name in rig.events() if name.startswith("kill_switch")] == [
+        "kill_switch_published", "kill_switch_not_started", "kill_switch_started",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("comes_free", [True, False])
+def test_a_kill_switch_that_is_due_when_the_bot_ends_is_tried_once_more_when_the_venues_sockets_are_closed(
+    tmp_path: Path, comes_free: bool
+) -> None:
+    rig = Rig(tmp_path, {StreamUp: [PublishKillSwitch(1, "drawdown")]})
+    started: list[str] = []
+    tried_closed: list[bool] = []
+
+    def publish(reason: str) -> None:
+        closed = "close" in rig.venue.calls
+        tried_closed.append(closed)
+        if not (closed and comes_free):
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(reason)
+
+    rig._parts = rig._parts._replace(publish_kill_switch=publish)
+    assert rig.run(lambda _r: bool(tried_closed)) == 0
+    assert (tried_closed.count(True), started) == (1, ["drawdown"] if comes_free else [])
+    lines = [json.loads(line) for line in rig.output.getvalue().splitlines()]
+    said = [(line["lvl"], line["event"]) for line in lines if line["event"].startswith("kill_switch")]
+    last = ("WARNING", "kill_switch_started") if comes_free else ("ERROR", "kill_switch_never_started")
+    assert said == [("ERROR", "kill_switch_published"), ("ERROR", "kill_switch_not_started"), last]
 
 
 def test_an_engine_that_fails_is_counted_and_orders_are_cancelled_without_it(tmp_path: Path) -> None:

@@ -143,6 +143,38 @@ def test_a_request_that_comes_twice_by_the_trade_socket_is_answered_twice_and_ha
         venue.arm("way", way="request")
 
 
+def test_a_stalled_trade_socket_does_what_it_is_asked_and_says_nothing_until_it_is_over(
+    judged_venue: JudgedVenue,
+) -> None:
+    venue, key = judged_venue, judged_venue.key()
+    order = {"category": "linear", **terms(http(venue, key), "unheard-1")}
+
+    async def use() -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(venue.ready["ws_trade_url"]) as socket,
+        ):
+            now_ms = time.time_ns() // 1_000_000
+            await socket.send_str(socket_auth(key.api_key, key.api_secret, now_ms + 60_000))
+            assert json.loads((await socket.receive(30)).data)["retCode"] == 0
+            venue.arm("stall", stream="trade")
+            header = {"X-BAPI-TIMESTAMP": str(time.time_ns() // 1_000_000), "X-BAPI-RECV-WINDOW": "60000"}
+            asked = {"op": "order.create", "reqId": "r1", "header": header, "args": [order]}
+            await socket.send_str(json.dumps(asked))
+            await socket.send_str('{"op":"ping"}')
+            eventually(lambda: [one["client_order_id"] for one in venue.state(key)["orders"]], ["unheard-1"].__eq__)
+            with pytest.raises(TimeoutError):
+                await socket.receive(0.5)
+            venue.arm("unstall")
+            await socket.send_str('{"op":"ping"}')
+            assert json.loads((await socket.receive(30)).data)["op"] == "pong", "and not what was left unsaid before"
+
+    try:
+        asyncio.run(use())
+    finally:
+        venue.arm("unstall")
+
+
 def test_a_plan_of_faults_is_refused_by_name_on_anything_but_the_simulated_venue() -> None:
     plan = "configs/rollout.yaml"
     faults = "configs/faults/mild.yaml"

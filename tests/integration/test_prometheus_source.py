@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from gates.lint import refused_queries
 from gates.promql import Selector
 from gates.sources.prometheus import Failed, PrometheusSource
 from gates.stages import ROOT, load_plan, stage_criteria
+from tests.support.loopback import LoopbackServer
 
 pytestmark = [
     pytest.mark.integration,
@@ -72,32 +72,18 @@ mm_quoting_seconds_total{{symbol="A",sides="two"}} {elapsed_s * 0.99:.3f}
 """
 
 
-class Target:
+class Target(LoopbackServer):
     """A small exporter whose page can be taken away."""
 
     def __init__(self) -> None:
-        target = self
         self.page: str | None = PAGE
         self.healthy = False
         self.begun_s = time.monotonic()
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200 if target.page is not None else 503)
-                self.end_headers()
-                page = _healthy(time.monotonic() - target.begun_s) if target.healthy else target.page
-                self.wfile.write((page or "").encode())
-
-            def log_message(self, *_arguments: Any) -> None:
-                """Silent."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def answer(self, path: str, headers: Message, body: bytes) -> tuple[int, bytes]:
+        page = _healthy(time.monotonic() - self.begun_s) if self.healthy else self.page
+        return 200 if self.page is not None else 503, (page or "").encode()
 
 
 class Prometheus:

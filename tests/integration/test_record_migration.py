@@ -55,6 +55,7 @@ def test_a_record_of_the_first_revision_is_brought_to_the_newest_with_its_rows(u
     record = open_record(url)
     (kept,) = record.stage_runs("r")
     assert (kept.epoch, kept.part, kept.predecessor_passed, kept.baseline) == (3, 0, False, [])
+    assert kept.machine == "", "of this machine, as before machines were noted"
     assert kept.created_at.isoformat() == "2026-01-02T03:04:05+00:00"
     with record.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bot.domain.order import OWN_PREFIX
@@ -161,6 +162,12 @@ def lose(drill: Drill) -> None:
     drill.venue.http.post("/sim/faults", json=fault).raise_for_status()
 
 
+def kill_switches(folder: Path) -> list[int]:
+    """Those that bots with their state there have left to themselves, and that still try."""
+    lines = [(one.pid, " ".join(one.info["cmdline"] or ())) for one in psutil.process_iter(["cmdline"])]
+    return [pid for pid, line in lines if " kill-switch " in line and str(folder) in line]
+
+
 def test_a_loss_before_the_kill_counts_towards_the_limit_after_it(venue: SimulatedVenue, tmp_path: Path) -> None:
     one_fill = ("--max-inv", "150")  # so that a jump does not make the position larger
     drill = Drill(venue, tmp_path, SEED, settings_file(tmp_path), flags=one_fill)
@@ -193,3 +200,4 @@ def test_a_loss_before_the_kill_counts_towards_the_limit_after_it(venue: Simulat
         wait_for("nothing of ours stands", lambda: own_open(drill) == [])
         assert bot.state() == "HALTED"
         assert bot.metrics()['mm_orders_placed_total{side="buy",symbol="BTCUSDT"}'] == 0
+    wait_for("the kill switches of those that halted have proven it", lambda: not kill_switches(tmp_path), 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from bot.runtime.serving import Http, serve
 
 pytestmark = pytest.mark.integration
 
-APPROVE, GRANT = "o" * 32, "g" * 32
+APPROVE, GRANT, EPOCH = "o" * 32, "g" * 32, 7
 Call = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
 
 
@@ -41,6 +42,7 @@ class Bot:
     def __init__(self, stop: str) -> None:
         self.engine = Engine(EngineParameters(symbols=("BTCUSDT",), mode="live"))
         self.grant = GrantHolder("a1")
+        self.grant.take("a1", EPOCH, Decimal(1), Decimal(1), 5.0, 0)
         self.clock = Clock()
         self.told: list[Event] = []
         self.decided: list[Intent] = []
@@ -110,7 +112,7 @@ def asks(who: str, **more: object) -> dict[str, Any]:
 
 def says(who: str, request_id: str, **more: object) -> dict[str, Any]:
     """What the guard says of a second person whose one-time code was right."""
-    return {**asks(who, request_id=request_id), "code": release_code(GRANT, request_id, who), **more}
+    return {**asks(who, request_id=request_id), "code": release_code(GRANT, EPOCH, request_id, who), **more}
 
 
 def test_two_people_resume_a_held_bot_and_the_journal_has_who_and_why() -> None:
@@ -214,8 +216,8 @@ def test_the_operators_token_alone_confirms_nothing() -> None:
         _, asked = await call("resume-request", **asks("ada"))
         number = asked["request_id"]
         for code in (
-            "123456", "x", release_code(APPROVE, number, "grace"), release_code(GRANT, number, "linus"),
-            release_code(GRANT, "another", "grace"),
+            "123456", "x", release_code(APPROVE, EPOCH, number, "grace"), release_code(GRANT, EPOCH, number, "linus"),
+            release_code(GRANT, EPOCH, "another", "grace"),
         ):  # fmt: skip
             got, refused = await call("resume-confirm", **says("grace", number, code=code))
             assert (got, refused["error"].split(":")[0]) == (403, "wrong_code")
@@ -225,13 +227,28 @@ def test_the_operators_token_alone_confirms_nothing() -> None:
     assert not [event for event in bot.told if isinstance(event, ReleaseConfirmed)]
 
 
+def test_what_was_said_to_one_process_is_worth_nothing_to_the_next_whatever_that_one_remembers() -> None:
+    """A new process is given a new epoch, one on a journal of its own too."""
+    bot = Bot("operator_hold")
+    bot.grant.take("a1", EPOCH + 1, Decimal(1), Decimal(1), 5.0, 0)
+
+    async def talking(call: Call) -> None:
+        _, asked = await call("resume-request", **asks("ada", request_id="release-0001"))
+        got, refused = await call("resume-confirm", **says("grace", asked["request_id"]))
+        assert (got, refused["error"].split(":")[0]) == (403, "wrong_code")
+        code = release_code(GRANT, EPOCH + 1, "release-0001", "grace")
+        assert (await call("resume-confirm", **says("grace", "release-0001", code=code)))[0] == 200
+
+    talk(bot, talking)
+
+
 def test_a_bot_without_a_guard_confirms_nothing_at_all() -> None:
     bot = Bot("operator_hold")
 
     async def talking(call: Call) -> None:
         _, asked = await call("resume-request", **asks("ada"))
         number = asked["request_id"]
-        got, _ = await call("resume-confirm", **says("grace", number, code=release_code("", number, "grace")))
+        got, _ = await call("resume-confirm", **says("grace", number, code=release_code("", EPOCH, number, "grace")))
         assert got == 403
 
     talk(bot, talking, grant_token="")

@@ -31,13 +31,17 @@ def account_file(folder: StateFolder, venue: SimulatedVenue) -> tuple[str, str]:
     return made["account"], made["api_secret"]
 
 
-def test_a_guard_and_a_watchdog_live_and_die_with_their_account(tmp_path: Path) -> None:
+def test_a_guard_and_a_watchdog_live_and_die_with_their_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_SLACK_WEBHOOK", "https://hooks.slack.example/services/secret-path")
     folder = StateFolder(tmp_path / "home")
     folder.create()
     with simulated_venue(tmp_path) as venue:
         account, secret = account_file(folder, venue)
         supervisor = Supervisor(folder, PLAN, "generated", None)
-        supervisor.environment = specs.stack_environment(folder, supervisor.table.mark, PLAN, NOBODY, NOBODY)
+        supervisor.environment = specs.stack_environment(folder, supervisor.table.mark, PLAN)
+        supervisor.table = supervisor.table.with_endpoints(prometheus=NOBODY)
 
         def pid(kind: str) -> int:
             supervisor.turn()
@@ -52,6 +56,8 @@ def test_a_guard_and_a_watchdog_live_and_die_with_their_account(tmp_path: Path) 
             both = [f"{account}-guard.json", f"{account}-watchdog.json"]
             wait_for("both are there and Prometheus is told where", lambda: addresses() == both, 60)
             first = pid("watchdog")
+            assert "secret-path" in Path(f"/proc/{pid('guard')}/environ").read_text(), "it sends the notices"
+            assert "secret-path" not in Path(f"/proc/{first}/environ").read_text()
             assert secret not in Path(f"/proc/{first}/cmdline").read_text()
             os.kill(first, signal.SIGKILL)
             wait_for("it is started again", lambda: pid("watchdog") not in (0, first), 30)

@@ -88,9 +88,13 @@ def usual_ports_taken() -> Iterator[None]:
 
 
 def test_a_stack_comes_up_heals_is_adopted_and_goes_down_without_a_trace(stack: Stack, usual_ports_taken: None) -> None:
+    stack.environment["SLIPWAY_SLACK_WEBHOOK"] = "https://hooks.slack.example/services/secret-path"
     first = stack.rollout("up")
     assert first.returncode == 0, first.stdout + first.stderr
     table = stack.table()
+    known = {name: Path(f"/proc/{pid}/environ").read_text() for name, pid in stack.pids().items()}
+    assert [name for name, environment in known.items() if "SLIPWAY_SLACK" in environment] == []
+    assert [name for name, environment in known.items() if "SLIPWAY_RECORD_URL" in environment] == ["prefect-worker"]
     ports = {urlsplit(url).port for url in table.endpoints.values()}
     assert not ports & {4200, 9090, None}
     ours = urlsplit(table.endpoints["prometheus"])

@@ -226,3 +226,36 @@ def test_other_work_has_its_turn_while_messages_still_wait_and_none_is_lost_or_o
     taken, turns = asyncio.run(run())
     assert taken == sent
     assert max(after - before for before, after in pairwise(turns)) <= SLICE_MESSAGES
+
+
+def test_a_socket_follows_no_redirect_and_so_its_login_reaches_no_other_host():
+    reached: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.WebSocketResponse:
+        reached.append(request.path)
+        await (opened := web.WebSocketResponse()).prepare(request)
+        return opened
+
+    async def run() -> None:
+        other, own = web.Application(), web.Application()
+        other.router.add_get("/x", elsewhere)
+        runners = [web.AppRunner(one, access_log=None) for one in (other, own)]
+
+        async def redirect(_: web.Request) -> web.Response:
+            raise web.HTTPFound(f"http://127.0.0.1:{runners[0].addresses[0][1]}/x")
+
+        own.router.add_get("/v5/private", redirect)
+        transport = AiohttpTransport()
+        try:
+            for runner in runners:
+                await runner.setup()
+                await web.TCPSite(runner, "127.0.0.1", 0).start()
+            with pytest.raises(NotSent, match="redirect"):
+                await transport.connect(f"ws://127.0.0.1:{runners[1].addresses[0][1]}/v5/private", 2.0)
+        finally:
+            await transport.close()
+            for runner in runners:
+                await runner.cleanup()
+
+    asyncio.run(run())
+    assert reached == []

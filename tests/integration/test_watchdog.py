@@ -20,7 +20,7 @@ import pytest
 from tests.support.bot_rig import ROOT, Bot, SimulatedVenue, bot_environment, running_bot, simulated_venue, wait_for
 from tests.support.guard_stack import GuardStack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(360)]
 
 NONE_OPEN_WITHIN_S = 10.0
 LOOKED_FOR_S = 13.0

@@ -57,7 +57,8 @@ def test_the_others_quote_and_it_joins_them_once_its_filters_are_read(tmp_path: 
     if changes:
         changes |= {"fee_maker_bps": Decimal(2), "fee_taker_bps": Decimal("5.5"), "rebate_maker_bps": Decimal(0)}
     more = several.instruments(2)[1:]
-    outcome = run_wire(demo(78, 24, symbols=SYMBOLS, more_instruments=more, link=Unread, **changes), tmp_path, watch)
+    scenario = demo(78, 24, symbols=SYMBOLS, more_instruments=more, link=Unread, **changes)
+    outcome = run_wire(watch.beside(scenario), tmp_path, watch)
     watch.check_end(outcome)
     assert outcome.exit_code == 0
     early = {intent.symbol for intent in watch.sent if intent.at_ns < START_NS + READ_FROM_S * S}

@@ -10,7 +10,7 @@ import pytest
 from bot.simulation import run_kernel, run_wire
 from bot.simulator.fault_file import FaultFile, Planned
 from tests.support import fault_runs
-from tests.support.invariants import Invariants, two_sided_share
+from tests.support.invariants import Invariants, check_replay, two_sided_share
 from tests.support.lanes import demo
 
 SPAN_S = 20
@@ -45,7 +45,7 @@ PLANS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("seed", range(101, 121))
 def test_everything_holds_at_every_step_without_faults(seed: int) -> None:
     watch = Invariants(f"seed {seed}")
-    outcome = run_kernel(demo(seed, UPTIME_SPAN_S), watch)
+    outcome = run_kernel(watch.beside(demo(seed, UPTIME_SPAN_S)), watch)
     watch.check_end(outcome)
     assert watch.quotes >= 2, f"seed {seed}: {watch.quotes} orders"
     share = two_sided_share(outcome)
@@ -56,8 +56,9 @@ def test_everything_holds_at_every_step_without_faults(seed: int) -> None:
 def test_everything_holds_at_every_step_whatever_goes_wrong(plan: str, tmp_path: Path) -> None:
     seed = 201
     watch = Invariants(f"plan {plan!r}, seed {seed}")
-    outcome = run_wire(demo(seed, SPAN_S, **PLANS[plan]), tmp_path, watch)
-    watch.check_end(outcome)
+    scenario = demo(seed, SPAN_S, segments=fault_runs.SEGMENTS, **PLANS[plan])
+    watch.check_end(run_wire(watch.beside(scenario), tmp_path, watch))
+    check_replay(watch, tmp_path)
     assert watch.quotes >= 2, f"plan {plan!r}, seed {seed}: {watch.quotes} orders"
 
 

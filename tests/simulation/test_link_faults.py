@@ -67,7 +67,7 @@ def play(by_socket: bool) -> Play:
         symbols = {"symbols": several.symbols(2), "more_instruments": several.instruments(2)[1:]}
         changes = {**symbols, "hysteresis_s": Decimal(2), "trade_socket": by_socket, **changes}
         scenario = demo(seed, SPAN_S, faults=FaultFile(name, seed, faults), **changes)
-        outcome = run_wire(scenario, folder, told)
+        outcome = run_wire(told.beside(scenario), folder, told)
         told.check_end(outcome)
         assert len(told.of(PlaceOrder)) == len({intent.client_order_id for intent in told.of(PlaceOrder)})
         return told, outcome
@@ -216,6 +216,20 @@ def test_silence_on_the_public_stream_freezes_and_a_snapshot_ends_it(tmp_path: P
     told, _ = play("silence", tmp_path, at(7.0, "stall"), at(14.0, "unstall"))
     assert "stale_book" in reasons(told)
     assert told.orders_after(15), "it never quoted again"
+
+
+def test_a_trade_socket_that_falls_silent_costs_one_operation_and_the_bot_quotes_on_by_rest(
+    tmp_path: Path, play: Play
+) -> None:
+    told, _ = play("mute", tmp_path, at(7.0, "stall", stream="trade"), at(22.0, "unstall"))
+    answered = [event for event in told.of((ev.OrderAccepted, ev.AmendAnswered)) if 12 <= _s(event) < 22]
+    assert answered, reasons(told)
+    assert not [event for event in answered if isinstance(event, ev.AmendAnswered) and event.outcome == "unknown"]
+
+
+def _s(event: Event) -> float:
+    """When it came, seconds after the start."""
+    return (event.at_ns - START_NS) / S
 
 
 def test_a_position_that_another_hand_changed_holds_the_bot(tmp_path: Path, play: Play) -> None:

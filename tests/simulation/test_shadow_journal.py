@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bot.__main__ import main
 from bot.journal import JournalReader
+from tests.support.small_disk import mounted
 
 ROOT = Path(__file__).resolve().parents[2]
 READERS = (("trace", "slwq-0-1", "--state-dir"), ("risk", "--state-dir"), ("replay",))
@@ -94,19 +95,8 @@ def test_a_journal_of_a_newer_schema_is_refused_with_both_versions_and_left_as_i
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 5 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "disk", "5m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 def fill_up(path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from bot.domain.events import Event
 from bot.domain.intent import Intent, PlaceOrder
 from bot.engine.engine import Engine
+from bot.engine.state import State
 from tests.bench import soak
-from tests.bench.retained import running_loop
+from tests.bench.retained import looked_at, running_loop
 from tests.bench.soak import Evidence, judge
 
 SPAN_S = 300
@@ -21,8 +22,8 @@ GOOD = Evidence(
     style="calm", span_s=48 * 3600, exit_code=0, cpu_s=60.0, updates=1_728_001, two_sided_ms=172_000_000,
     placed={"buy": 6_000, "sell": 6_010}, filled={"buy": 5_990, "sell": 6_000}, amended=400_000, seen_by_venue=12_010,
     executions_told=11_990, executions=11_990, position_lots=2, venue_position_lots=2, minutes=2_880,
-    days=["2026-01-01", "2026-01-02"], day_now="2026-01-03", looked_for_retained=4, rss_start_mb=60.0,
-    rss_warm_mb=65.0, rss_end_mb=66.0,
+    days=["2026-01-01", "2026-01-02"], day_now="2026-01-03", looked_for_retained=4, objects_first=2_500,
+    objects_end=2_600, rss_start_mb=60.0, rss_hour_mb=64.0, rss_warm_mb=65.0, rss_end_mb=66.0,
 )  # fmt: skip
 
 
@@ -73,9 +74,38 @@ def test_a_bot_that_keeps_something_of_every_ended_order_fails(tmp_path: Path, m
     assert all(name.startswith("slwq-1-") for name in evidence.retained)
 
 
+class HoardingTheNameless(soak.Watch):
+    """Lets the bot hold something of every event that it ever took in."""
+
+    hoard: list[tuple[int]] | None = None
+
+    def __call__(self, event: Event, intents: list[Intent], engine: Engine) -> None:
+        super().__call__(event, intents, engine)
+        if self.hoard is None:
+            self.hoard = vars(running_loop())["hoard"] = []
+        self.hoard.append((event.at_ns,))
+
+
+def test_a_bot_that_keeps_what_names_no_order_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "Watch", HoardingTheNameless)
+    assert failed(soaked(tmp_path)) == {"other objects held, since the first look"}
+
+
+def test_a_look_that_finds_no_bot_fails() -> None:
+    with pytest.raises(ChildProcessError, match="came to nothing"):
+        looked_at(State(soak.scenario("calm", SPAN_S, 1).parameters))
+
+
+@pytest.mark.parametrize(("end_mb", "word"), [(69.0, "<= 5 MB (met)"), (69.1, "<= 5 MB (not met)")])
+def test_growth_since_the_first_hour_is_shown_beside_that_of_the_first_hour(end_mb: float, word: str) -> None:
+    rows = soak.shown(replace(GOOD, rss_end_mb=end_mb))
+    assert ("memory grown in the first hour", "4.0 MB", "") in rows
+    assert ("memory grown since the first hour", f"{end_mb - 64:.1f} MB", word) in rows
+
+
 def test_two_good_days_pass() -> None:
     assert failed(GOOD) == set()
-    assert len(judge(GOOD)) == 15
+    assert len(judge(GOOD)) == 16
 
 
 @pytest.mark.parametrize(
@@ -98,7 +128,8 @@ def test_two_good_days_pass() -> None:
         ({"looked_for_retained": 0}, "orders ended over 60 s ago still held"),
         ({"rss_start_mb": 76.0}, "memory at start"),
         ({"rss_warm_mb": 99.0, "rss_end_mb": 101.0}, "memory after"),
-        ({"rss_end_mb": 70.1}, "memory grown since it was warm"),
+        ({"rss_end_mb": 67.1}, "memory grown since it was warm"),
+        ({"objects_end": 3_600}, "other objects held, since the first look"),
     ],
 )
 def test_each_check_can_fail_alone(change: dict[str, Any], check: str) -> None:

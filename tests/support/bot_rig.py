@@ -145,7 +145,8 @@ class Bot:
     def release(self, call: str, who: str, **body: object) -> httpx.Response:
         """`resume-request`, `resume-confirm` and those of `re-arm`, as the guard calls them for that person."""
         if call.endswith("-confirm"):
-            body = {"code": release_code(GUARD_TOKEN, str(body["request_id"]), who), **body}
+            epoch = self.http.get("/api/ui/status").json()["epoch"]
+            body = {"code": release_code(GUARD_TOKEN, epoch, str(body["request_id"]), who), **body}
         headers = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
         return self.http.post(f"/api/ui/{call}", json={"operator": who, **body}, headers=headers)
 

@@ -169,7 +169,7 @@ class Driver:
         if isinstance(intent, it.ProbeOrder):
             known = self.venue.get(intent.client_order_id)
             if known is None:
-                return [ev.OrderNotFound(self.now, intent.client_order_id)]
+                return [ev.OrderNotFound(self.now, intent.client_order_id, intent.at_ns)]
             return [ev.OrderUpdated(self.now, known)]
         return []
 

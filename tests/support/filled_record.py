@@ -75,7 +75,8 @@ def _begin(writer: RecordWriter, rollout: str, plan_path: str, attempt: int) -> 
     number = row.id or 0
     writer.change_stage_run(number, "step", step="ready", ready_at=utc_now(), entry_digest=EVIDENCE)
     assert writer.sign(_signed(number, "entry"), attempt * 10)
-    writer.change_stage_run(number, "bot", run="run", state_dir="/runs/run", pid=7, pid_started_ticks=8, epoch=1)
+    writer.change_stage_run(number, "bot", run="run", state_dir="/runs/run", machine="m/i/b/1")
+    writer.change_stage_run(number, "bot", pid=7, pid_started_ticks=8, epoch=1)
     writer.enter_part(_part(number, 0), "", part_from=utc_now())
     writer.change_stage_run(number, "baseline", baseline=[["fills", {}, 3]])
     times = {"launched_at": utc_now(), "watch_from": utc_now(), "watch_until": utc_now() + timedelta(days=2)}

@@ -31,7 +31,19 @@ from tests.support.gate_parts import measured
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 DIGEST = "abc123" + "0" * 58
-TOLD = ("code_version", "settings_digest", "nonce", "author", "requested_by")
+TOLD = ("plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce", "author", "requested_by")
+
+
+def record_at(folder: StateFolder, **told: str) -> RecordWriter:
+    """The record of account `a` in a new folder, with rollout `r`, of which only `told` says anything."""
+    folder.create()
+    engine = open_engine(f"sqlite:///{folder.record}")
+    SQLModel.metadata.create_all(engine)
+    record = RecordWriter(Record(engine), "a")
+    record.know_account("simulated")
+    known = {"name": "r", "account": "a", "candidate": "c", **dict.fromkeys(TOLD, "x"), **told}
+    record.add_rollout(Rollout.model_validate(known))
+    return record
 
 
 def guard_at(home: Path, step: str, *, source: Path = PLAN, stage: str = "canary", **columns: Any) -> GuardState:
@@ -50,13 +62,8 @@ def guard_at(home: Path, step: str, *, source: Path = PLAN, stage: str = "canary
     }
     write_private(folder.accounts / "a.json", json.dumps(access))
     enroll_demo(folder.seeds, load_approvers(under_root(plan.approvers)), "simulated")
-    engine = open_engine(f"sqlite:///{folder.record}")
-    SQLModel.metadata.create_all(engine)
-    record = RecordWriter(Record(engine), "a")
-    record.know_account("simulated")
     plan_path = str(home / "plan.yaml")
-    named = {"name": "r", "account": "a", "candidate": "c", "plan_name": plan.name, "plan_path": plan_path}
-    record.add_rollout(Rollout.model_validate({**named, "plan_digest": plan_digest(plan), **dict.fromkeys(TOLD, "x")}))
+    record = record_at(folder, plan_name=plan.name, plan_path=plan_path, plan_digest=plan_digest(plan))
     named = {"rollout": "r", "account": "a", "stage": stage, "candidate": "c", "plan_path": plan_path}
     digests = {"ready_at": utc_now(), "entry_digest": DIGEST, "evidence_digest": DIGEST}
     row = StageRun(**named, attempt=1, step="requested")

@@ -24,6 +24,7 @@ import httpx
 
 from gates.approvers import load_approvers
 from gates.stages import load_plan, under_root
+from tasks.enrolment import hand_over, new_seed
 from tasks.record import Answer, Record, open_record
 from tasks.record_tables import StageRun
 from tasks.sign_off import STEP_S, current_code, enroll_demo
@@ -53,21 +54,26 @@ class GuardStack:
         self.token = secrets.token_hex(16)
         self.record_url = record_url or f"sqlite:///{self.folder.record}"
         self.environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ},
             "SLIPWAY_HOME": str(home),
             "SLIPWAY_RECORD_URL": self.record_url,
             "PYTHONUNBUFFERED": "1",
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.venue = self._start_venue(seed)
-        self.prometheus_url = self._start_prometheus()
-        self.environment["SLIPWAY_PROMETHEUS_URL"] = self.prometheus_url
-        self.account, self._key = self._open_account()
-        enroll_demo(self.folder.seeds, self.approvers, self.plan.venue)
-        self.record: Record = open_record(self.record_url)
         self._spent: set[tuple[str, int]] = set()
         self._asked = 0
         self.guard_name = "guard"
+        try:
+            self.venue = self._start_venue(seed)
+            self.prometheus_url = self._start_prometheus()
+            self.environment["SLIPWAY_PROMETHEUS_URL"] = self.prometheus_url
+            self.account, self._key = self._open_account()
+            if self.approvers.demo:
+                enroll_demo(self.folder.seeds, self.approvers, self.plan.venue)
+            self.record: Record = open_record(self.record_url)
+        except BaseException:  # Ctrl-C too: nobody else knows of what was started
+            self._end_processes()
+            raise
 
     def another(self) -> GuardStack:
         """Another account at the same venue, in the same record, under the same Prometheus. Closed with this one."""
@@ -138,6 +144,9 @@ class GuardStack:
     def close(self) -> None:
         """Ends everything that was started; bots are found by the run folders in their command lines."""
         self.record.close()
+        self._end_processes()
+
+    def _end_processes(self) -> None:
         for process in self.processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -192,7 +201,8 @@ class GuardStack:
 
     def start_prometheus(self) -> subprocess.Popen[bytes]:
         """Starts it (again) on its port and a fresh data folder, as the supervisor does; returns at once."""
-        command = prometheus_command(find_prometheus(), self.folder, self._prometheus_port, "/guard-stack")
+        port, every_s = self._prometheus_port, self.plan.scrape_every_s
+        command = prometheus_command(find_prometheus(), self.folder, port, "/guard-stack", every_s)
         return self._spawn("prometheus", [*command, f"--storage.tsdb.path={fresh_data_folder(self.folder)}"])
 
     def _start_prometheus(self) -> str:
@@ -208,7 +218,8 @@ class GuardStack:
         urls = {name: self.venue[name] for name in ("rest_url", "ws_public_url", "ws_private_url", "ws_trade_url")}
         tokens = {"grant_token": secrets.token_hex(16), "approve_token": secrets.token_hex(16)}
         keys = {"api_key": told["api_key"], "api_secret": told["api_secret"]}
-        content = {"account": account, "venue": "simulated", **urls, **keys, **tokens}
+        env = {} if self.plan.venue == "simulated" else {"env": "testnet"}  # then it stands in for the real one
+        content = {"account": account, "venue": self.plan.venue, **env, **urls, **keys, **tokens}
         write_private(self.folder.accounts / f"{account}.json", json.dumps(content))
         return account, str(told["api_key"])
 
@@ -261,12 +272,22 @@ class GuardStack:
 
     def begin(self, rollout: str, stage: str = "canary") -> int:
         """Opens that stage of a rollout, the canary of a new one if none is named, and waits for its preflight."""
-        payload = {"rollout": rollout, "stage": stage, "plan": str(self.plan_path), "nonce": rollout}
+        payload = {"rollout": rollout, "stage": stage, "plan": str(self.plan_path)}
+        payload |= {"nonce": rollout} if self.plan.venue == "simulated" else {}
         answer = self.ask("begin", {**payload, "requested_by": "test"})
         assert answer.done, answer.reason
         number = int(answer.result["stage_run_id"])
         self.wait_step(number, ("ready",), 30)
         return number
+
+    def enroll(self) -> None:
+        """Gives the plan's real people their seeds, each by the guard, as `rollout enroll` does."""
+        for person in self.approvers.people:
+            handed, digest = hand_over(self.folder.new_seeds, new_seed())
+            payload = {"person": person.name, "plan": str(self.plan_path), "seed_sha256": digest}
+            answer = self.ask("enroll", {**payload, "requested_by": "test"})
+            handed.unlink()
+            assert answer.done, answer.reason
 
     def sign(self, number: int, gate: str, person: str, decision: str = "GO", **more: str) -> Answer:
         """A sign-off with a code that has not served yet."""

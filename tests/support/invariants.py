@@ -1,25 +1,56 @@
-"""What must hold after every step of a run, whatever happens. Violations are kept: the loop would survive a raise."""
+"""What must hold after every step of a run, whatever happens. Violations are kept: the loop would survive a raise.
+
+What the engine believes is compared with what is so at the venue, in the same process and at the same moment. A create
+in flight is at the engine and not yet at the venue; nothing of ours is ever at the venue and not at the engine.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
+
+import msgspec
 
 from bot.domain.events import BookDelta, BookSnapshot, Event, Filled
 from bot.domain.intent import AmendOrder, Intent, PlaceOrder
 from bot.domain.order import OWN_PREFIX, Side
 from bot.engine.engine import Engine
-from bot.simulation import ACCOUNT, START_NS, Outcome
+from bot.journal import JournalReader
+from bot.replaying import replay
+from bot.simulation import ACCOUNT, START_NS, Outcome, Scenario
+from bot.simulator.accounts import Account
+from bot.simulator.exchange import Exchange
+from bot.simulator.orders import Order
 
 
 class Invariants:
-    """A watch. `violations`: simulated second, event and what was wrong; the first few."""
+    """A watch over a run of what `beside` gives.
+
+    `violations`: simulated second, event and what was wrong; the first few. `decided`: every intent as the journal has
+    to have it.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.violations: list[str] = []
         self.steps = self.quotes = self.amends = 0
+        self.decided: list[bytes] = []
         self._lots: dict[str, int] = {}
         self._executions: set[str] = set()
+        self._exchange: Exchange | None = None
+        self._orphans: set[str] = set()
+        self._lowest_mid2: dict[str, int] = {}
+        self._at_venue: dict[str, tuple[int, int, int]] = {}
+        """symbol to position, open buys and open sells of ours there, lots, as they were last looked at"""
+
+    def beside(self, scenario: Scenario) -> Scenario:
+        """The same, told to show this watch its venue."""
+        return replace(scenario, opened=self._meet)
+
+    def _meet(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
     def __call__(self, event: Event, intents: list[Intent], engine: Engine) -> None:
         self.steps += 1
@@ -32,9 +63,53 @@ class Invariants:
             self._check(held == told, event, f"{symbol}: position {held} lots, sum of fills {told}")
         if isinstance(event, BookDelta | BookSnapshot) and state.books[event.symbol].synced:
             self._check(state.books[event.symbol].usable, event, "the book is crossed or one-sided")
+        self._check_venue(event, engine)
         for intent in intents:
+            self.decided.append(msgspec.json.encode(intent))
             if isinstance(intent, PlaceOrder | AmendOrder):
                 self._check_sent(intent, event, engine)
+
+    def _check_venue(self, event: Event, engine: Engine) -> None:
+        """No orphan, and what may come of the venue's own orders and position is within the limit.
+
+        An order was judged at the mid of its time and stands when that has risen: so all are valued at the lowest mid
+        so far, and again only where they have changed.
+        """
+        assert self._exchange is not None, f"{self.name}: it was never told of the venue"
+        orders = engine.known.orders
+        for venue, account in self._exchange.accounts(self._exchange.holders[ACCOUNT]):
+            symbol, buys, sells = venue.instrument.symbol, 0, 0
+            for order in own_open(account):
+                known = orders.get(order.link_id)
+                if (known is None or not known.live) and order.link_id not in self._orphans:
+                    self._orphans.add(order.link_id)
+                    held = "not in the table" if known is None else known.state
+                    self._check(False, event, f"{symbol}: orphan {order.link_id}, open at the venue and {held} here")
+                if order.side is Side.BUY:
+                    buys += order.left_lots
+                else:
+                    sells += order.left_lots
+            mid2 = engine.known.last_mid2.get(symbol)
+            if mid2 is None:
+                continue
+            if mid2 < self._lowest_mid2.get(symbol, mid2 + 1):
+                self._lowest_mid2[symbol] = mid2
+            at_venue = (account.position.lots, buys, sells)
+            if at_venue != self._at_venue.get(symbol):
+                self._at_venue[symbol] = at_venue
+                self._check_exposed(account, buys, sells, event, engine)
+
+    def _check_exposed(self, account: Account, buys: int, sells: int, event: Event, engine: Engine) -> None:
+        """Lots that another hand brought are left out: the bot cannot know of them before it has read them, and what it
+        does then is stop for people."""
+        assert self._exchange is not None
+        instrument = account.instrument
+        held = account.position.lots - altered_lots(self._exchange, instrument.symbol)
+        limit = engine.known.parameters.inventory_max_quote
+        unit = instrument.tick_size * instrument.lot_size * self._lowest_mid2[instrument.symbol] / 2
+        for side, lots in ((Side.BUY, held + buys), (Side.SELL, sells - held)):
+            what = f"{instrument.symbol}: {side} exposure at the venue {unit * lots} above {limit}"
+            self._check(unit * lots <= limit, event, what)
 
     def _check_sent(self, intent: PlaceOrder | AmendOrder, event: Event, engine: Engine) -> None:
         state = engine.known
@@ -70,9 +145,9 @@ class Invariants:
         state, own = outcome.engine.known, Decimal(0)
         for venue, account in outcome.exchange.accounts(outcome.holder):
             symbol = venue.instrument.symbol
-            left = [order.link_id for order in account.open_orders.values() if order.link_id.startswith(OWN_PREFIX)]
+            left = [order.link_id for order in own_open(account)]
             assert not left, f"{self.name}: {symbol}: orphans {left}"
-            altered = _altered_lots(outcome, symbol)
+            altered = altered_lots(outcome.exchange, symbol)
             told, true = self._lots.get(symbol, 0), account.position.lots - altered
             assert told == true, f"{self.name}: {symbol}: own position {told} lots, the venue's {true} of own fills"
             own += state.ledger.pnl(symbol, account.mark_price(), state.instruments[symbol]).net
@@ -86,11 +161,27 @@ MONEY_FAULTS = ("position_altered", "insolvent")
 """Money that came or went by no execution: the venue's equity is then no longer what was traded."""
 
 
-def _altered_lots(outcome: Outcome, symbol: str) -> int:
-    """What came to the position by no execution; faults that name no symbol happen at the first."""
-    first = outcome.venue.instrument.symbol
-    found = outcome.exchange.faults.of_kind("position_altered")
+def own_open(account: Account) -> Iterator[Order]:
+    """The bot's orders that are open at the venue, whatever the bot believes of them."""
+    return (order for order in account.open_orders.values() if order.link_id.startswith(OWN_PREFIX))
+
+
+def altered_lots(exchange: Exchange, symbol: str) -> int:
+    """What has come to the position by no execution; faults that name no symbol happen at the first."""
+    first = exchange.venues[0].instrument.symbol
+    found = exchange.faults.of_kind("position_altered")
     return sum(int(fault.number("lots")) for fault in found if (fault.symbol or first) == symbol)
+
+
+def check_replay(watch: Invariants, folder: Path) -> None:
+    """Replay = live: of the journal in `folder`, whose market data was kept, come the intents that the watch saw, byte
+    for byte. Raises AssertionError naming the run."""
+    again = replay(folder / "journal.db")
+    assert not again.difference, f"{watch.name}: {again.difference}"
+    with JournalReader(folder / "journal.db") as reader:
+        written = [entry.body.encode() for entry in reader.entries() if entry.direction == "out"]
+    assert written == watch.decided, f"{watch.name}: {len(written)} intents in the journal, {len(watch.decided)} live"
+    assert again.events == watch.steps, f"{watch.name}: {again.events} events replayed, {watch.steps} live"
 
 
 def two_sided_share(outcome: Outcome) -> float:

@@ -47,6 +47,7 @@ _OF_SCENARIO = (
         "link",
         "tick_s",
         "funding_ns",
+        "segments",
     ),
 )
 

@@ -11,7 +11,8 @@ import pytest
 
 from bot.domain.order import Side
 from bot.venues.bybit import calls
-from bot.venues.bybit.account_client import AccountClient, AccountOrder
+from bot.venues.bybit.account_client import AccountClient
+from bot.venues.bybit.account_orders import AccountOrder
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.signing import sign
 from bot.venues.port import (

@@ -7,10 +7,12 @@ import json
 from random import Random
 from typing import Any, cast
 
+import pytest
+
 from bot.domain.instrument import Instrument, unlisted
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.public_stream import PublicStream
-from bot.venues.bybit.sockets import TOPICS_PER_REQUEST
+from bot.venues.bybit.sockets import TOPICS_PER_REQUEST, StreamRefused
 
 SUBSCRIBED = json.dumps({"success": True, "ret_msg": "", "op": "subscribe", "conn_id": "c"})
 
@@ -34,3 +36,55 @@ def test_no_request_names_more_topics_than_the_venue_takes() -> None:
     requests = asyncio.run(run())
     assert max(map(len, requests)) <= TOPICS_PER_REQUEST
     assert {topic.rpartition(".")[2] for topics in requests for topic in topics} == {f"{one}USDT" for one in "ABCDEFGH"}
+
+
+def test_a_stream_of_which_every_symbol_is_refused_ends_and_one_answer_that_comes_twice_is_one() -> None:
+    async def run() -> None:
+        grids = {symbol: Grid(unlisted(symbol)) for symbol in ("AUSDT", "BUSDT")}
+        stream = PublicStream("wss://x", cast("Any", None), lambda _event: None, lambda: 1, Random(1), grids)
+
+        def answer(number: int, *, taken: bool) -> None:
+            stream._take(json.dumps({"success": taken, "ret_msg": "no", "op": "subscribe", "req_id": str(number)}))
+
+        stream._greet()
+        answer(1, taken=False)  # of both: 2 and 3 ask for each alone
+        answer(2, taken=False)
+        answer(2, taken=False)
+        assert not stream.is_up
+        with pytest.raises(StreamRefused, match="subscribe: no"):
+            answer(3, taken=False)
+        stream._greet()
+        answer(4, taken=True)
+        assert stream.is_up
+
+    asyncio.run(run())
+
+
+def test_of_a_refused_symbol_nothing_is_told_before_its_subscription_is_taken_whatever_comes_of_it() -> None:
+    def book(update_id: int, kind: str = "snapshot") -> str:
+        rows = {"s": "BUSDT", "b": [["1", "1"]], "a": [["2", "1"]], "u": update_id, "seq": update_id}
+        return json.dumps({"topic": "orderbook.50.BUSDT", "type": kind, "ts": 1, "cts": 1, "data": rows})
+
+    async def run() -> list[str]:
+        told: list[str] = []
+        grids = {symbol: Grid(unlisted(symbol)) for symbol in ("AUSDT", "BUSDT")}
+        stream = PublicStream(
+            "wss://x", cast("Any", None), lambda event: told.append(type(event).__name__), lambda: 1, Random(1), grids
+        )
+
+        def answer(number: int, *, taken: bool) -> None:
+            stream._take(json.dumps({"success": taken, "ret_msg": "no", "op": "subscribe", "req_id": str(number)}))
+
+        stream._greet()
+        answer(1, taken=False)  # of both: 2 and 3 ask for each alone
+        answer(2, taken=True)
+        answer(3, taken=False)
+        stream._take(book(1))
+        stream._pinging()
+        stream._take(json.dumps({"success": False, "ret_msg": "not subscribed", "op": "unsubscribe"}))
+        answer(4, taken=True)
+        stream._take(book(2, "delta"))
+        stream._take(book(3))
+        return told
+
+    assert asyncio.run(run()) == ["BookLost", "StreamUp", "BookSnapshot"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gates.blind import KEPT_WITHIN_MS, Seen, blind_ms, decide_watched
+from gates.blind import KEPT_WITHIN_MS, Seen, blind_ms, blindest, decide_watched
 from gates.decision import BLIND, Action
 from gates.judge import Cause
 from tests.support.gate_parts import criterion
@@ -48,6 +48,15 @@ def test_two_that_are_blind_together_count_once_and_one_after_the_other_twice() 
     assert watched(*told) == 10 * S
     told = [unknown("first", 10 * S), passes("first", 14 * S), unknown("second", 20 * S), passes("second", 23 * S)]
     assert watched(*told) == 7 * S
+
+
+def test_the_criterion_that_was_unseen_the_longest_is_named() -> None:
+    told = [passes("first", 0), passes("second", 0)]
+    assert blindest(BOTH, told, 0, 60 * S) == ("", 0)
+    told += [unknown("first", 10 * S), unknown("second", 12 * S), passes("first", 14 * S), passes("second", 20 * S)]
+    assert blindest(BOTH, told, 0, 60 * S) == ("second", 8 * S)
+    found = decide_watched(10 * S, 60.0, FIVE, 3.0, 1, ("second", 8 * S))
+    assert found.sentence == "10 s of the watch were not seen (the longest: second, 8 s)"
 
 
 def test_what_the_candidates_own_process_left_unsaid_is_downtime_and_not_made_up_for() -> None:

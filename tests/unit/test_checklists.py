@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from gates.approvers import Person
 from gates.checklists import ALWAYS, ON_THE_LIST, PREFLIGHT_CHECKS, Item, Said, load_checklist, unattested
@@ -17,6 +16,7 @@ from gates.lint import lint_file, lint_not_yet, lint_plan
 from gates.stages import ROOT, PlanError, cannot_be_measured, checklist_of, load_plan, plan_digest
 from tasks.preflight import CHECKS
 from tasks.preflight_listed import LISTED, item_limit
+from tests.support.plans import REAL, written
 
 LISTS = ROOT / "configs" / "checklists"
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -26,12 +26,6 @@ PEOPLE = [
     Person.model_validate({"name": name, "roles": roles})
     for name, roles in (("ada", ["Quant Lead"]), ("grace", ["SRE Lead"]), ("linus", ["Risk Manager"]))
 ]
-
-
-def written(folder: Path, **content: Any) -> Path:
-    path = folder / "list.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
 
 
 def item(**changes: Any) -> dict[str, Any]:
@@ -77,7 +71,7 @@ def test_an_item_is_a_criterion_that_passes_at_1_alone() -> None:
     ],
 )
 def test_a_bad_list_is_refused_in_one_line(tmp_path: Path, content: dict[str, Any], said: str) -> None:
-    path = written(tmp_path, **content)
+    path = written(tmp_path / "list.yaml", content)
     with pytest.raises(CriteriaError) as raised:
         load_checklist(path)
     assert said in str(raised.value)
@@ -89,8 +83,8 @@ def test_what_cannot_be_had_yet_is_listed_and_keeps_the_real_plan_from_live() ->
     path = LISTS / "live.yaml"
     assert lint_file(path) == []
     lines = lint_not_yet(path)
-    assert any("alerts_loaded (all loaded, none firing): not yet measurable: alert rules" in line for line in lines)
-    plan = load_plan(ROOT / "configs" / "rollout.yaml")
+    assert any("alerts_loaded (all loaded, none firing): not yet measurable: critical alert" in line for line in lines)
+    plan = load_plan(REAL)
     for stage in plan.stages:
         wanted = {one.id for one in checklist_of(stage).not_yet}
         assert wanted <= {one.id for one in cannot_be_measured(stage)}
@@ -113,9 +107,9 @@ def test_a_changed_checklist_is_another_candidate(project: Path) -> None:
         before = plan_digest(plan, project)
 
 
-def test_a_real_plan_without_a_checklist_on_live_does_not_load(project: Path) -> None:
-    path = project / "configs" / "rollout.yaml"
-    path.write_text(path.read_text().replace("    checklist: configs/checklists/live.yaml\n", "", 1))
+def test_a_real_plan_without_a_checklist_on_live_does_not_load(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(REAL.read_text().replace("    checklist: configs/checklists/live.yaml\n", "", 1))
     with pytest.raises(PlanError, match="stage canary is live at bybit without a checklist; allowed: one is named"):
         load_plan(path)
 

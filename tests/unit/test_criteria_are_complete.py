@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,7 @@ TESTNET_SMOKE: Final = {
 }
 
 
+@cache
 def _named(name: str) -> set[str]:
     """The ids of what a file of criteria measures, and of what it lists as not yet measurable."""
     path = CRITERIA / f"{name}.yaml"

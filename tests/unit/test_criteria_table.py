@@ -28,6 +28,9 @@ EVERY_STAGE: Bands = {
     "uncaught_exceptions": ("== 0", ""),
     "cancel_all_over_1_s": ("== 0", ""),
     "orders_left_standing": ("== 0", ""),
+    "quotes_on_stale_book": ("<= 32000", ""),
+    "machine_freezes": ("== 0", ""),
+    "stale_book": ("<= 60000", ""),
     "halted": ("== 0", ""),
     "journal_data": ("== 0", ""),
 }
@@ -45,9 +48,6 @@ SHADOW: Bands = {
 }
 NETWORKED: Bands = {
     "grant_expired_freezes": ("<= 2", ""),
-    "quotes_on_stale_book": ("<= 32000", ""),
-    "machine_freezes": ("== 0", ""),
-    "stale_book": ("<= 60000", ""),
     "grant_fresh": ("== 1", ""),
     "margin_in_use": ("< 0.8", ""),
     "watchdog_beats": ("== 1", ""),

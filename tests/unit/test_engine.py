@@ -1,4 +1,4 @@
-"""The engine through its one door: getting ready, quoting, permission, unknown outcomes, and the laws under chaos."""
+"""The engine through its one door: getting ready, quoting, permission, fills and shown numbers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from msgspec import structs
 
 from bot.domain import events as ev
 from bot.domain import intent as it
-from bot.domain.order import OrderState, Side
-from bot.engine.engine import Engine
+from bot.domain.order import Side
 from bot.metrics import CATALOGUE
 from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, filters, of, parameters
 
@@ -142,121 +137,6 @@ def test_a_refusal_for_size_or_price_is_a_filter_violation() -> None:
     assert driver.count("mm_orders_rejected_total", SYMBOL, "filters") == 1
     assert driver.count("mm_filter_violations_total", SYMBOL) == 1
     assert len(driver.notes("order_rejected")) == 1
-
-
-# ---- unknown outcomes ----
-
-
-def test_an_unknown_order_blocks_its_side_is_probed_and_found() -> None:
-    driver = Driver()
-    driver.silent = {it.PlaceOrder, it.ProbeOrder}
-    driver.start()
-    buy = next(intent for intent in of(it.PlaceOrder, driver.sent) if intent.side is Side.BUY)
-    answers = driver._answers(buy)
-    driver.tell(ev.OrderUncertain(driver.now, buy.client_order_id, 0, "time-out"))
-    told = driver.wait(S)
-    assert buy.client_order_id in [intent.client_order_id for intent in of(it.ProbeOrder, told)]
-    assert [intent for intent in of(it.PlaceOrder, told) if intent.side is Side.BUY] == []
-    driver.tell(answers[1])
-    order = driver.engine.state.orders.get(buy.client_order_id)
-    assert order is not None
-    assert order.state is OrderState.WORKING
-
-
-def test_not_found_is_final_only_after_receive_window_and_margin_with_the_private_stream_up() -> None:
-    driver = Driver()
-    driver.silent = {it.PlaceOrder}
-    driver.start()
-    buy = next(intent for intent in of(it.PlaceOrder, driver.sent) if intent.side is Side.BUY)
-    for intent in of(it.PlaceOrder, driver.sent):
-        if intent is not buy:
-            for event in driver._answers(intent):
-                driver.tell(event)
-    sent_ns = driver.now
-    driver.tell(ev.OrderUncertain(driver.now, buy.client_order_id, 0, "time-out"))
-    while buy.client_order_id in [order.client_order_id for order in driver.engine.live_orders()]:
-        driver.wait(100 * MS)
-        assert driver.now - sent_ns < 20 * S
-        if driver.now - sent_ns == 3 * S:
-            driver.tell(ev.StreamDown(driver.now, "private", "reset"))
-            driver.tell(ev.StreamUp(driver.now, "private"))
-    assert driver.now - sent_ns >= 10 * S
-    assert len(of(it.PlaceOrder, driver.wait(3 * S))) >= 1
-
-
-def test_without_acknowledgement_the_order_is_cancelled_and_probed() -> None:
-    driver = Driver()
-    driver.silent = {it.PlaceOrder, it.CancelOrder}
-    driver.start()
-    placed = {intent.client_order_id for intent in of(it.PlaceOrder, driver.sent)}
-    told = driver.wait(30 * S)
-    assert {intent.client_order_id for intent in of(it.CancelOrder, told)} == placed
-    assert {intent.client_order_id for intent in of(it.ProbeOrder, driver.wait(S) + told)} == placed
-
-
-def test_an_amend_whose_outcome_is_unknown_counts_at_the_larger_size_until_probed() -> None:
-    driver = Driver().start()
-    driver.wait(S)
-    driver.silent = {it.AmendOrder, it.ProbeOrder}
-    told = driver.book(BID + 300, ASK + 300)
-    amend = of(it.AmendOrder, told)[0]
-    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "unknown"))
-    order = driver.engine.state.orders.get(amend.client_order_id)
-    assert order is not None
-    assert order.state is OrderState.UNKNOWN
-    assert order.exposed_lots == max(order.qty_lots, amend.qty_lots)
-    shown = driver.venue[amend.client_order_id]
-    done = structs.replace(shown, price_ticks=amend.price_ticks, qty_lots=amend.qty_lots)
-    driver.tell(ev.OrderUpdated(driver.now, done))
-    assert order.state is OrderState.WORKING
-    assert order.pending_qty_lots is None
-
-
-def test_an_amend_of_unknown_outcome_is_not_settled_by_its_old_terms_before_it_can_land_no_more() -> None:
-    driver = Driver().start()
-    driver.wait(S)
-    driver.silent = {it.AmendOrder, it.ProbeOrder}
-    amend = of(it.AmendOrder, driver.book(BID + 300, ASK + 300))[0]
-    order = driver.engine.state.orders.get(amend.client_order_id)
-    assert order is not None
-    old = ev.VenueOrder(
-        SYMBOL, order.client_order_id, order.venue_order_id, order.side, order.price_ticks, order.qty_lots, 0,
-        ev.OrderStatus.WORKING,
-    )  # fmt: skip
-    sent_ns = driver.now
-    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "unknown"))
-    while driver.now - sent_ns < 7 * S:
-        driver.tell(ev.OrderUpdated(driver.now, old))
-        assert order.state is OrderState.UNKNOWN
-        assert (order.pending_price_ticks, order.pending_qty_lots) == (amend.price_ticks, amend.qty_lots)
-        told = driver.wait(500 * MS)
-        assert not [one for one in of(it.AmendOrder, told) if one.client_order_id == order.client_order_id]
-        assert order.probe_sent_ns > sent_ns
-    while order.probe_sent_ns - sent_ns < 7 * S:  # the question has to be asked after that, not answered
-        driver.wait(100 * MS)
-    assert of(it.AmendOrder, driver.tell(ev.OrderUpdated(driver.now, old))), "it works by its old terms, and moves"
-
-
-def test_an_unwanted_order_is_cancelled_though_its_amend_is_unknown_and_both_sizes_count_until_it_is_gone() -> None:
-    driver = Driver().start()
-    driver.wait(S)
-    driver.silent = {it.AmendOrder, it.ProbeOrder, it.CancelOrder}
-    amend = of(it.AmendOrder, driver.book(BID + 300, ASK + 300))[0]
-    order = driver.engine.state.orders.get(amend.client_order_id)
-    assert order is not None
-    old = ev.VenueOrder(
-        SYMBOL, order.client_order_id, order.venue_order_id, order.side, order.price_ticks, order.qty_lots, 0,
-        ev.OrderStatus.WORKING,
-    )  # fmt: skip
-    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "unknown"))
-    order.unwanted = True
-    told = driver.tell(ev.OrderUpdated(driver.now, old))
-    assert [one.client_order_id for one in of(it.CancelOrder, told)] == [order.client_order_id]
-    assert order.state is OrderState.PENDING_CANCEL
-    assert order.pending_qty_lots == amend.qty_lots
-    driver.tell(ev.CancelAnswered(driver.now, order.client_order_id, "unknown"))
-    again = driver.tell(ev.OrderUpdated(driver.now, old))
-    assert [one.client_order_id for one in of(it.CancelOrder, again)] == [order.client_order_id]
 
 
 # ---- permission ----
@@ -400,133 +280,3 @@ def test_every_counter_and_gauge_is_in_the_catalogue_with_its_labels() -> None:
 def test_a_parameter_out_of_range_is_refused_by_name_and_value(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parameters(**changes)
-
-
-# ---- the laws under chaos ----
-
-happenings = st.lists(
-    st.sampled_from(
-        ["up", "down", "jump", "fill", "part", "taker", "lost", "deaf", "hear", "uncertain", "revoke", "grant",
-         "freeze", "resume", "drop", "private", "wait", "long", "gone"]
-    ),
-    min_size=1, max_size=40,
-)  # fmt: skip
-
-
-class Chaos:
-    """A driver that does what hypothesis says, and holds the laws after every event."""
-
-    def __init__(self) -> None:
-        self.driver = Driver(recon_interval_s=D(1), hysteresis_s=D(1), edge_threshold_bps=D(1))
-        self.events: list[ev.Event] = []
-        self.intents: list[list[it.Intent]] = []
-        engine = self.driver.engine
-        receive = engine.receive
-
-        def watched(event: ev.Event) -> list[it.Intent]:
-            before = engine.state.may_quote()
-            intents = receive(event)
-            self.events.append(event)
-            self.intents.append(list(intents))
-            self._hold_laws(event, before, intents)
-            return intents
-
-        engine.receive = watched  # type: ignore[method-assign]
-        self.driver.start()
-
-    def _hold_laws(self, event: ev.Event, could_quote: bool, intents: list[it.Intent]) -> None:
-        state = self.driver.engine.state
-        orders = [intent for intent in intents if isinstance(intent, it.PlaceOrder | it.AmendOrder)]
-        if orders:
-            assert state.has_grant, f"an order without a grant at {event}"
-            assert could_quote or not state.stops.any, f"an order while stopped at {event}"
-            top = state.books[SYMBOL].top
-            assert top is not None
-            for order in orders:
-                known = state.orders.get(order.client_order_id)
-                assert known is not None
-                side = known.side
-                assert order.price_ticks < top[1] if side is Side.BUY else order.price_ticks > top[0]
-            self._hold_exposure(orders)
-        for side in Side:
-            levels = [order.price_ticks for order in state.orders.live_on(SYMBOL, side)]
-            assert len(levels) <= 1, f"two orders on one side at {event}"
-
-    def _hold_exposure(self, orders: list[it.PlaceOrder | it.AmendOrder]) -> None:
-        state = self.driver.engine.state
-        position = state.ledger.accounts[SYMBOL].position_lots
-        buys, sells = state.orders.exposed_lots(SYMBOL)
-        mid = state.mark(SYMBOL)
-        assert mid is not None
-        for order in orders:
-            known = state.orders.get(order.client_order_id)
-            assert known is not None
-            leaning = position + buys if known.side is Side.BUY else sells - position
-            grew = known.pending_qty_lots is None or known.pending_qty_lots > known.qty_lots
-            if leaning > 0 and grew:
-                assert D(leaning) / 1000 * mid <= state.inventory_max_quote
-
-    def do(self, what: str) -> None:
-        driver = self.driver
-        top = driver.engine.state.books[SYMBOL].top or (BID, ASK)
-        orders = list(driver.venue.values())
-        if what in ("up", "down", "jump"):
-            move = {"up": 40, "down": -40, "jump": -900}[what]
-            driver.book(top[0] + move, top[1] + move)
-        elif what in ("fill", "part", "taker") and orders:
-            lots = 1 if what == "part" else orders[0].qty_lots - orders[0].filled_lots
-            driver.fill(orders[0].client_order_id, max(1, lots), maker=what != "taker")
-        elif what == "lost":
-            driver.tell(ev.BookLost(driver.now, SYMBOL, "gap"))
-        elif what == "deaf":
-            driver.silent = {it.PlaceOrder, it.AmendOrder, it.CancelOrder, it.CancelAll}
-        elif what == "hear":
-            driver.silent = set()
-        elif what == "uncertain":
-            for order in driver.engine.live_orders():
-                driver.tell(ev.OrderUncertain(driver.now, order.client_order_id, 0, "time-out"))
-        elif what == "revoke":
-            driver.granting = False
-            driver.grant(0.0, revoked=True)
-        elif what == "grant":
-            driver.granting = True
-        elif what == "freeze":
-            driver.tell(ev.StopRequested(driver.now, "drill", "planned", "auto", "ops"))
-        elif what == "resume":
-            driver.tell(ev.ResumeRequested(driver.now, "*", "people"))
-        elif what == "drop" and orders:
-            del driver.venue[orders[0].client_order_id]
-        elif what == "private":
-            driver.tell(ev.StreamDown(driver.now, "private", "reset"))
-            driver.tell(ev.StreamUp(driver.now, "private"))
-        elif what == "gone":
-            for order in driver.engine.live_orders():
-                driver.tell(ev.OrderNotFound(driver.now, order.client_order_id))
-        driver.wait({"wait": S, "long": 9 * S}.get(what, 100 * MS))
-
-
-@settings(max_examples=60, deadline=None)
-@given(happenings)
-def test_whatever_happens_no_order_while_stopped_no_limit_passed_and_a_replay_says_the_same(plan: list[str]) -> None:
-    chaos = Chaos()
-    for what in plan:
-        chaos.do(what)
-    engine = Engine(chaos.driver.parameters)
-    encoder = msgspec.json.Encoder()
-    for event, intents in zip(chaos.events, chaos.intents, strict=True):
-        assert encoder.encode(engine.receive(event)) == encoder.encode(intents)
-    assert engine.counts == chaos.driver.engine.counts
-    if "resume" not in plan:  # people who resume take over the venue's position
-        fills = {event.execution_id: event for event in chaos.events if isinstance(event, ev.Filled)}
-        position = sum(fill.side.sign * fill.qty_lots for fill in fills.values())
-        assert engine.state.ledger.accounts[SYMBOL].position_lots == position
-
-
-def test_a_drop_in_orders_ends_with_no_own_order_standing_after_a_stop() -> None:
-    chaos = Chaos()
-    for what in ("deaf", "up", "jump", "uncertain", "hear", "freeze", "long"):
-        chaos.do(what)
-    chaos.driver.granting = False
-    chaos.driver.wait(20 * S)
-    assert chaos.driver.venue == {}
-    assert chaos.driver.engine.live_orders() == []

@@ -10,7 +10,7 @@ import pytest
 
 from bot.simulator.fault_file import fault_file, load_fault_file
 from bot.simulator.fault_kinds import KINDS
-from bot.simulator.faults import FaultPlan, FaultRefused, Pushes
+from bot.simulator.faults import FaultPlan, FaultRefused, Pushes, Way
 
 FOLDER = Path(__file__).parents[2] / "configs" / "faults"
 ONE: dict[str, Any] = {"kind": "disconnect", "stream": "public", "at_s": 2, "every_s": 5, "spread_s": 1}
@@ -90,6 +90,25 @@ def test_a_harm_of_messages_that_are_all_lost_is_refused_because_it_could_do_not
     faults.arm("way", "", {"way": "request", "lost_pct": 99, name: 1}, 0)
 
 
+@pytest.mark.parametrize(
+    ("stream", "heard"),
+    [("public", ["private", "answer"]), ("private", ["answer"]), ("trade", ["private"]), ("all", [])],
+)
+def test_a_stall_silences_the_sockets_that_it_names_and_no_other(stream: str, heard: list[str]) -> None:
+    faults = FaultPlan(1)
+    sent: list[str] = []
+    ways: tuple[Way, ...] = ("private", "answer")
+    sockets = {way: Pushes(faults, way, sent.append) for way in ways}
+    faults.arm("stall", "", {"stream": stream}, 0)
+    for way, pushes in sockets.items():
+        pushes(way)
+    assert sent == heard
+    assert faults.stalled == (stream in ("public", "all"))
+    faults.arm("unstall", "", {}, 0)
+    sockets["answer"]("after")
+    assert sent == [*heard, "after"]
+
+
 def test_what_ends_a_plan_ends_everything_that_lasts() -> None:
     faults = FaultPlan(1)
     arms: dict[str, dict[str, object]] = {
@@ -100,11 +119,14 @@ def test_what_ends_a_plan_ends_everything_that_lasts() -> None:
         faults.arm(kind, "", parameters, 0)
     sent: list[str] = []
     pushes = Pushes(faults, "private", sent.append)
+    trade = Pushes(faults, "answer", sent.append)
     pushes("muted")
+    trade("muted")
     assert (faults.skew_ns, faults.storm(1), faults.is_down(1)) == (9_000_000, 429, True)
     faults.calm()
     pushes("heard")
-    assert sent == ["heard"]
+    trade("answered")
+    assert sent == ["heard", "answered"]
     assert (faults.skew_ns, faults.storm(1), faults.is_down(1), faults.latency_ns()) == (0, None, False, 0)
     assert not faults.stalled
     assert len(faults.of_account("")) == len(arms), "they stay on record"

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import pytest
 
 from bot import modes
 from bot.assembly import host_environment
+from bot.commands import preflight as checking
 from bot.config import BotConfig, ConfigError, VenueSettings
 from bot.modes import Mode
+from bot.resolution import resolve
+from bot.runtime.kill_switch_command import ENVIRONMENTS
 from bot.runtime.kill_switch_command import run_command as kill_switch
-from bot.venues.bybit.hosts import ANY_GATEWAY, GATEWAY, HostRefused, hosts_for, override_hosts, second_endpoints
+from bot.venues.bybit.account_client import AccountClient
+from bot.venues.bybit.hosts import (
+    ANY_GATEWAY,
+    GATEWAY,
+    BybitHosts,
+    HostRefused,
+    hosts_for,
+    override_hosts,
+    second_endpoints,
+)
 
 DEMO = BotConfig(venue=VenueSettings(hosts="demo"))
 
@@ -32,6 +47,49 @@ def test_demo_trading_has_live_market_data_and_no_trade_socket() -> None:
 def test_demo_hosts_are_refused_where_real_money_is_meant() -> None:
     with pytest.raises(ConfigError, match=r"venue\.hosts: demo is not allowed in mode live; allowed in mode testnet"):
         host_environment("live", DEMO)
+
+
+class Opened(AccountClient):
+    """Of whoever would be asked: only which hosts these are."""
+
+    rest_urls: ClassVar[list[str]] = []
+
+    def __init__(self, hosts: BybitHosts, *key: str, **options: Any) -> None:
+        self.rest_urls.append(hosts.rest_url)
+        super().__init__(BybitHosts("http://127.0.0.1:9", "", "", ""), *key, **options)
+
+
+def checked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: str, mode: Mode) -> list[str]:
+    """Which REST addresses `preflight` asks under `venue: {hosts: ...}`."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"venue: {{hosts: {hosts}}}\n")
+    keys = {"BYBIT_API_KEY": "k" * 18, "BYBIT_API_SECRET": "s" * 36, "MM_LIVE_ENABLE": "1"}
+    monkeypatch.setattr(Opened, "rest_urls", [])
+    monkeypatch.setattr(checking, "AccountClient", Opened)
+    checking.preflight(resolve({"network": True, mode: True, "settings": str(settings)}, keys), as_json=True)
+    return Opened.rest_urls
+
+
+@pytest.mark.parametrize(
+    ("hosts", "mode", "rest"),
+    [("demo", "testnet", "api-demo"), ("by_mode", "testnet", "api-testnet"), ("by_mode", "live", "api")],
+)
+def test_preflight_asks_the_account_that_a_run_would_trade_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: str, mode: Mode, rest: str
+) -> None:
+    assert checked_at(tmp_path, monkeypatch, hosts, mode) == [f"https://{rest}.bybit.com"]
+
+
+def test_preflight_refuses_demo_hosts_where_real_money_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"venue\.hosts: demo is not allowed in mode live"):
+        checked_at(tmp_path, monkeypatch, "demo", "live")
+    assert Opened.rest_urls == []
+
+
+def test_whoever_is_told_by_the_environment_alone_means_the_same_hosts_by_demo() -> None:
+    assert hosts_for(ENVIRONMENTS["demo"], "linear") == hosts_for(host_environment("testnet", DEMO), "linear")
 
 
 BEHIND = {GATEWAY: "https://gw.example:8443"}

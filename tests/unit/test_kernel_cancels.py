@@ -15,7 +15,7 @@ DONE = None
 GONE = V5Error(110001, "order not exists or too late to cancel")
 REFUSED = V5Error(10001, "params error")
 UNKNOWN = V5Error(10006, "Too many visits.")
-NOT_LEFT = NotLeft(0, "the rate limit is reached")
+NOT_LEFT = NotLeft("the rate limit is reached")
 
 
 @pytest.mark.parametrize(

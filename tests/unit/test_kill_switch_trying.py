@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.runtime.kill_switch_key import NewestKey
+from bot.runtime.kill_switch_own_key import ChosenKey, Whose
 from bot.runtime.kill_switch_report import Report
 from bot.runtime.kill_switch_trying import LINES_MAX, TRY_S_MAX, Sparing, until_proven
 from bot.runtime.secrets import KeyPair, KeyType, Secret, SecretMissing, SecretsUnreadable
@@ -123,3 +124,35 @@ def test_without_a_key_yet_it_waits_for_one_only_where_it_has_the_time() -> None
     assert key.for_a_try(opens, said.append) == pair("old")
     with pytest.raises(SecretMissing):
         NewestKey(Backend(SecretMissing("BYBIT_API_KEY is not set")), "bybit", patient=True)
+
+
+def test_whose_the_accounts_key_is_once_known_stays_known_when_the_venue_refuses_it() -> None:
+    said: list[str] = []
+    key = ChosenKey(Backend(pair("old")), "bybit", pair("own"), patient=True)
+    opened = {"old": Whose("7"), "own": Whose("7")}
+    for opened["old"] in (Whose("7"), Whose("", "10003 revoked", is_refused=True), Whose("", "no answer")):
+        choice = key.for_a_try(lambda one: opened[one.version], said.append)
+        assert choice is not None
+        assert (choice.pair, choice.doubt) == (pair("own"), "")
+    opened["own"] = Whose("8")
+    choice = key.for_a_try(lambda one: opened[one.version], said.append)
+    assert choice is not None
+    assert (choice.pair, choice.doubt, choice.instead) == (pair("old"), "", None)
+    assert said == ["the kill switch's own key is not used: it opens account 8, the account's key 7"]
+    assert key.scrubber.scrub("old-secret-0123456789 own-secret-0123456789") == "*** ***"
+
+
+def test_while_the_accounts_key_cannot_be_read_its_own_cancels_and_proves_nothing() -> None:
+    said: list[str] = []
+    backend = Backend(SecretsUnreadable("the cloud is away"))
+    key = ChosenKey(backend, "bybit", pair("own"), patient=False)
+    choice = key.for_a_try(lambda _one: Whose("7"), said.append)
+    assert choice is not None
+    assert choice.pair == pair("own")
+    proven = report("executed")
+    assert (choice.told(proven).exit_code, choice.told(proven).errors) == (1, [choice.doubt])
+    assert said == ["the cloud is away", choice.doubt]
+    backend.holds = pair("old")
+    choice = key.for_a_try(lambda _one: Whose("7"), said.append)
+    assert choice is not None
+    assert choice.told(proven) == proven

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from gates import promql
 from gates.__main__ import main
@@ -15,15 +14,15 @@ from gates.lint import criterion_faults, lint_file, lint_plan, stage_faults
 from gates.sources import totals
 from gates.stages import ROOT, load_plan
 from tests.support.gate_parts import criterion
+from tests.support.plans import REAL, SMOKE, content_of, written
 
 CANARY = ROOT / "configs" / "criteria" / "canary.yaml"
-PLANS = [ROOT / "configs" / "rollout.smoke.yaml", ROOT / "configs" / "rollout.yaml"]
 BY = '{account="$account",rollout="$rollout",stage="$stage"}'
 
 
 def test_the_shipped_criteria_and_plans_have_no_fault() -> None:
     assert lint_file(CANARY) == []
-    assert [fault for plan in PLANS for fault in lint_plan(plan)] == []
+    assert [fault for plan in (SMOKE, REAL) for fault in lint_plan(plan)] == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_an_unknown_check_and_a_wrong_unit_are_refused() -> None:
 
 def test_times_that_cannot_be_kept_are_refused() -> None:
     query = f"max(rate(mm_may_quote_seconds_total{BY}[$window]))"
-    canary = load_plan(PLANS[0]).stage("canary")
+    canary = load_plan(SMOKE).stage("canary")
     for changes, said in (
         ({"window_s": 61}, "window_s"),
         ({"for_s": 61}, "for_s"),
@@ -119,13 +118,10 @@ def test_times_that_cannot_be_kept_are_refused() -> None:
 
 
 def test_a_plan_is_linted_with_its_own_numbers_and_its_people(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    path = tmp_path / "configs" / "rollout.smoke.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = content_of(SMOKE)
     content["stages"][2]["overrides"]["pnl_guard"] = {"for_s": 600}
     content["author"] = "katherine"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    faults = lint_plan(path, tmp_path)
+    faults = lint_plan(written(tmp_path / "plan.yaml", content))
     assert any("stage canary: pnl_guard.for_s: 600 s outlasts the stage" in fault for fault in faults)
     assert any("exit_sign_offs can never be complete" in fault and "Risk Manager" in fault for fault in faults)
     assert all("\n" not in fault for fault in faults)
@@ -155,12 +151,11 @@ def test_the_command_refuses_with_one_line_and_exit_2(tmp_path: Path, capsys: py
 
 
 def test_a_drill_that_must_trip_what_is_not_measured_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    path = tmp_path / "configs" / "rollout.smoke.yaml"
+    path = tmp_path / "plan.yaml"
     path.write_text(
-        path.read_text().replace("trips: [held_or_frozen], window_s: 20}", "trips: [frozen], window_s: 99}")
+        SMOKE.read_text().replace("trips: [held_or_frozen], window_s: 20}", "trips: [frozen], window_s: 99}")
     )
-    faults = lint_plan(path, tmp_path)
+    faults = lint_plan(path)
     assert any("stage testnet, part smoke: drill freeze: trips 'frozen'" in fault for fault in faults)
     assert any("stage soak: drill freeze: window_s 99; allowed: at most the part's 45 s" in fault for fault in faults)
 
@@ -176,13 +171,12 @@ def test_a_drill_that_must_trip_what_is_not_measured_is_refused(tmp_path: Path) 
 def test_a_drill_that_would_end_its_stage_or_stands_twice_is_refused(
     tmp_path: Path, drill: str, trips: str, said: str
 ) -> None:
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    path = tmp_path / "configs" / "rollout.smoke.yaml"
-    text, replaced = re.subn(rf"- \{{name: {drill}, trips: [^\n]*", f"XX{drill}", path.read_text(), count=1)
+    path = tmp_path / "plan.yaml"
+    text, replaced = re.subn(rf"- \{{name: {drill}, trips: [^\n]*", f"XX{drill}", SMOKE.read_text(), count=1)
     assert replaced == 1
     declared = [f"- {{{one}}}" for one in f"name: {drill}, trips: {trips}, window_s: 9".split("}, {")]
     path.write_text(text.replace(f"XX{drill}", "\n          ".join(declared)))
-    (fault,) = lint_plan(path, tmp_path)
+    (fault,) = lint_plan(path)
     assert said in fault
 
 

@@ -6,31 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from gates.stages import ROOT, PlanError, load_plan
+from gates.stages import PlanError, load_plan
+from tests.support.plans import REAL, SMOKE, content_of, edited, written
 
-REAL = ROOT / "configs" / "rollout.yaml"
-SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
 TESTNET, CANARY, SOAK, SCALE_UP = 1, 2, 3, 4
 NOBODY: dict[str, Any] = {}
 RISK = {"roles": ["Risk Manager"], "distinct_people": 2}
 QUANT = {"roles": ["Quant Lead"], "distinct_people": 2}
-
-
-def _with(path: Path, folder: Path, stage: int, where: tuple[Any, ...], to: Any) -> Path:
-    """The plan with one value of one stage changed (None removes it)."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    at = content["stages"][stage]
-    for key in where[:-1]:
-        at = at[key]
-    if to is None:
-        del at[where[-1]]
-    else:
-        at[where[-1]] = to
-    changed = folder / "plan.yaml"
-    changed.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return changed
 
 
 LOOSER = [
@@ -76,20 +59,19 @@ def test_a_live_plan_that_is_looser_than_it_may_be_is_refused_by_field_value_and
     tmp_path: Path, stage: int, where: tuple[Any, ...], to: Any, said: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
-        load_plan(_with(REAL, tmp_path, stage, where, to))
+        load_plan(edited(REAL, tmp_path, "stages", stage, *where, to=to))
     assert said in str(caught.value)
     assert "at venue bybit" in str(caught.value) or "step step-1" in said
     assert "\n" not in str(caught.value)
 
 
 def test_a_live_scale_up_without_steps_is_refused(tmp_path: Path) -> None:
-    content = yaml.safe_load(REAL.read_text(encoding="utf-8"))
+    content = content_of(REAL)
     scale_up = content["stages"][SCALE_UP]
     for name in ("parts", "ceilings", "rollback_to"):
         del scale_up[name]
     scale_up |= {"inventory_max_quote": 900_000, "total_max_quote": 900_000}
-    path = tmp_path / "plan.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path = written(tmp_path / "plan.yaml", content)
     with pytest.raises(PlanError, match="stage scale-up: parts none; allowed: steps, each at most 20 % above"):
         load_plan(path)
 
@@ -108,14 +90,14 @@ def test_a_live_scale_up_without_steps_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_more_care_is_always_allowed(tmp_path: Path, stage: int, where: tuple[Any, ...], to: Any) -> None:
-    load_plan(_with(REAL, tmp_path, stage, where, to))
+    load_plan(edited(REAL, tmp_path, "stages", stage, *where, to=to))
 
 
 @pytest.mark.parametrize(("stage", "where", "to", "said"), LOOSER[2:4] + LOOSER[7:12])
 def test_the_simulated_venue_may_ask_nobody_and_last_seconds(
     tmp_path: Path, stage: int, where: tuple[Any, ...], to: Any, said: str
 ) -> None:
-    load_plan(_with(SMOKE, tmp_path, stage, where, to))
+    load_plan(edited(SMOKE, tmp_path, "stages", stage, *where, to=to))
 
 
 def test_a_digest_is_tried_three_times_at_most(tmp_path: Path) -> None:

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 
 from gates.approvers import SignOffs
 from gates.parts import Ceiling, DrillName, Size, ceiling_fault, step_fault
-from gates.stages import ROOT, PlanError, cannot_be_measured, criteria_of, load_plan
+from gates.stages import PlanError, cannot_be_measured, criteria_of, load_plan
+from tests.support.plans import REAL, SMOKE, content_of, written
 
-SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
-REAL = ROOT / "configs" / "rollout.yaml"
 TWO = SignOffs(roles=("Risk Manager",), distinct_people=2)
 ALL = SignOffs(roles=("Quant Lead", "SRE Lead", "Risk Manager"), distinct_people=3)
 
@@ -120,10 +118,9 @@ def test_a_step_stands_under_the_ceiling_of_the_day_on_which_it_begins() -> None
 def test_parts_that_contradict_are_refused_in_one_line(
     tmp_path: Path, stage: int, changes: dict[str, object], said: str
 ) -> None:
-    content = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
+    content = content_of(SMOKE)
     content["stages"][stage] |= changes
-    path = tmp_path / "plan.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path = written(tmp_path / "plan.yaml", content)
     with pytest.raises(PlanError) as caught:
         load_plan(path)
     assert said in str(caught.value)

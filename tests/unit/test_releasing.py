@@ -184,3 +184,11 @@ def test_a_request_that_was_confirmed_is_never_asked_anew_however_many_came_sinc
     confirm(driver)
     driver.wait(S)
     assert driver.engine.view == "HELD"
+
+
+def test_a_request_that_was_confirmed_before_it_was_asked_is_never_asked() -> None:
+    driver = stopped("operator_hold")
+    confirm(driver)
+    ask(driver, "resume")
+    confirm(driver)
+    assert driver.engine.view == "HELD"

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.launch import TOTALS_BEFORE, Sizes, bot_command, counted_before_restart, leave_for_restart, read_ready_line
+from tasks.launch import (
+    TOTALS_BEFORE,
+    Sizes,
+    bot_command,
+    counted_before_restart,
+    leave_for_restart,
+    read_ready_line,
+    repeatable_command,
+)
 
 SIZES = Sizes(("BTCUSDT",), "500", "2000", "5", "2", "1.2")
 
@@ -19,6 +27,16 @@ def test_a_bot_that_is_started_again_recovers_at_the_same_address() -> None:
     assert first[first.index("--obs-port") + 1] == "0"
     assert again[again.index("--obs-port") + 1] == "4711"
     assert [one for one in again if one not in first] == ["4711", "--recover"], "all else is as it was signed"
+
+
+def test_shadow_on_public_data_is_shadow_and_asks_for_the_venue_by_name() -> None:
+    scripted = bot_command("shadow", SIZES, Path("/s"), Path("b.yaml"))
+    public = bot_command("public", SIZES, Path("/s"), Path("b.yaml"))
+    assert [one for one in public if one not in scripted] == ["--network", "--exchange", "bybit"]
+    assert "--shadow" in public
+    repeated = repeatable_command(SIZES, Path("b.yaml"), 50, Path("/r"))
+    assert "--network" not in repeated
+    assert repeated[repeated.index("--max-inv") + 1] == "500", "of the sizes that the stage has"
 
 
 def test_the_ready_line_of_the_process_before_is_not_taken_for_its_own(tmp_path: Path) -> None:

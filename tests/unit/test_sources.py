@@ -6,13 +6,14 @@ import sqlite3
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.journal import Journal
 from gates.judge import Cause, Measurement, Outcome, judge
 from gates.sources.checks import WITNESSED, CheckFacts, by_name, measure_checks
-from gates.sources.tables import measure_tables
+from gates.sources.tables import less, measure_tables
 from tests.support.gate_parts import AT_MS, criterion
 
 FACTS = CheckFacts(
@@ -57,6 +58,28 @@ def test_totals_are_summed_over_the_runs_of_a_stage(tmp_path: Path) -> None:
     assert _table("mm_taker_fills_total", journals[0]).outcome is Outcome.PASS
     assert _table("mm_taker_fills_total", *journals).value == 3
     assert _table("SELECT sum(value) FROM total", *journals).value == 3
+
+
+BOTH = 'mm_recon_divergence_total{type="position_mismatch"} + mm_taker_fills_total'
+MISMATCHES = {("mm_recon_divergence_total", "type=position_mismatch"): 2}
+
+
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [({}, 5), (MISMATCHES, 3), ({**MISMATCHES, ("mm_taker_fills_total", "symbol=BTCUSDT"): 1}, 2)],
+)
+def test_what_does_not_count_is_taken_off_a_sum_term_by_term(tmp_path: Path, later: dict[Any, int], left: int) -> None:
+    """A term of which there was none is 0: it does not keep those of the others."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    journal = Journal(folder / "journal.db", {"account": "a", "run": "one"}, synchronous="NORMAL")
+    journal.commit({**MISMATCHES, ("mm_taker_fills_total", "symbol=BTCUSDT"): 3})
+    journal.close()
+    asked = criterion(source="table", query=BOTH, unit="count", go="== 0", no_go=None)
+    (reading,) = measure_tables([asked], [folder / "journal.db"], AT_MS)
+    assert [one.value for one in less(asked, reading, later, "found after the stop").samples] == [left]
+    (since,) = measure_tables([asked], [folder / "journal.db"], AT_MS, baseline=later, all_from_baseline=True)
+    assert [one.value for one in since.samples] == [left]
 
 
 def test_a_missing_journal_a_missing_total_and_null_are_no_data_and_never_zero(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from gates.approvers import can_ever_sign_off, load_approvers
 from gates.judge import Outcome
@@ -25,9 +24,9 @@ from gates.stages import (
     under_root,
 )
 from tests.support.gate_parts import measured
+from tests.support.plans import REAL, SMOKE, content_of, edited, written
 
-SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
-PLANS = [SMOKE, ROOT / "configs" / "rollout.yaml"]
+PLANS = [SMOKE, REAL]
 
 
 @pytest.fixture
@@ -35,21 +34,6 @@ def project(tmp_path: Path) -> Path:
     """A copy of the project's configuration, to be changed at will."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     return tmp_path
-
-
-def _changed(project: Path, *where: Any, to: Any) -> Path:
-    """The smoke plan of `project` with one value changed (None removes it)."""
-    path = project / "configs" / "rollout.smoke.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    at = content
-    for key in where[:-1]:
-        at = at[key]
-    if to is None:
-        del at[where[-1]]
-    else:
-        at[where[-1]] = to
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.name)
@@ -75,9 +59,9 @@ def test_an_order_may_come_late_by_the_grants_time_the_receive_window_and_two_qu
 
 
 def test_a_stage_that_cannot_run_is_refused_by_name_in_one_line() -> None:
-    real, plan = load_plan(ROOT / "configs" / "rollout.yaml"), load_plan(SMOKE)
-    with pytest.raises(PlanError, match=r"plan production: stage shadow cannot run: .*; available: canary, soak"):
-        real.stage("shadow")
+    recorded, plan = load_plan(ROOT / "configs" / "rollout.recorded.yaml"), load_plan(SMOKE)
+    with pytest.raises(PlanError, match=r"plan recorded.*: stage shadow cannot run: .*; available: canary"):
+        recorded.stage("shadow")
     with pytest.raises(PlanError, match="no stage 'moon'; allowed: shadow, testnet, canary, soak, scale-up"):
         plan.stage("moon")
 
@@ -119,9 +103,9 @@ def test_a_bot_that_does_not_freeze_is_seen_before_the_stall_is_called_the_envir
     ],
 )
 def test_a_bad_plan_is_one_line_that_names_thing_value_and_allowed(
-    project: Path, where: tuple[Any, ...], to: Any, said: str
+    tmp_path: Path, where: tuple[Any, ...], to: Any, said: str
 ) -> None:
-    path = _changed(project, *where, to=to)
+    path = edited(SMOKE, tmp_path, *where, to=to)
     with pytest.raises(PlanError) as caught:
         load_plan(path)
     assert said in str(caught.value)
@@ -143,19 +127,18 @@ def test_the_plans_digest_covers_plan_criteria_and_settings_and_not_their_commen
     included.write_text(included.read_text(encoding="utf-8").replace('"== 0"', '"<= 1"', 1), encoding="utf-8")
     changed_included = _digest(project)
     settings = project / "configs" / "bot" / "demo.yaml"
-    content = yaml.safe_load(settings.read_text(encoding="utf-8"))
-    settings.write_text(yaml.safe_dump({**content, "extra": 1}), encoding="utf-8")
+    written(settings, {**content_of(settings), "extra": 1})
     changed_settings = _digest(project)
-    _changed(project, "stages", 2, "lasts_s", to=61)
+    edited(SMOKE, project / "configs", "stages", 2, "lasts_s", to=61)
     assert len({before, changed_criteria, changed_included, changed_settings, _digest(project)}) == 5
 
 
 def test_one_more_person_who_may_sign_is_another_candidate(project: Path) -> None:
     before = _digest(project)
     path = project / "configs" / "approvers.demo.yaml"
-    people = yaml.safe_load(path.read_text(encoding="utf-8"))
+    people = content_of(path)
     people["people"].append({"name": "mallory", "roles": ["Quant Lead", "SRE Lead", "Risk Manager"]})
-    path.write_text(yaml.safe_dump(people), encoding="utf-8")
+    written(path, people)
     assert _digest(project) != before
 
 
@@ -195,9 +178,9 @@ def test_a_slow_cancel_all_ends_every_stage_of_the_real_plan_and_the_smoke_plan_
     assert [outcomes(smoke, count) for count in (0, 1, 2)] == [{Outcome.PASS}, {Outcome.PASS}, {Outcome.FAIL}]
 
 
-def test_at_a_real_venue_no_more_than_a_twentieth_of_a_watch_may_go_unseen(project: Path) -> None:
-    path = project / "configs" / "rollout.yaml"
-    assert load_plan(path).blind_share == Decimal("0.05")
-    path.write_text(path.read_text().replace("attempts_max: 3", "attempts_max: 3\nblind_share: 0.2"))
+def test_at_a_real_venue_no_more_than_a_twentieth_of_a_watch_may_go_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    assert load_plan(REAL).blind_share == Decimal("0.05")
+    path.write_text(REAL.read_text().replace("attempts_max: 3", "attempts_max: 3\nblind_share: 0.2"))
     with pytest.raises(PlanError, match=r"blind_share 0\.2 at venue bybit; allowed: at most 0\.05"):
         load_plan(path)

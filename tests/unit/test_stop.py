@@ -10,7 +10,7 @@ from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
 from bot.engine.stop import STOPS, StopBoard, View
-from tests.support.engine_driver import MS, SYMBOL, Driver, S, of
+from tests.support.engine_driver import MS, START, SYMBOL, Driver, S, of
 
 
 def stop(driver: Driver, reason: str) -> list[it.Intent]:
@@ -280,3 +280,10 @@ def test_a_stop_by_the_machine_is_counted_under_its_own_reason(reason: str) -> N
     assert driver.engine.view == "HELD"
     assert driver.count("mm_freeze_events_total", reason, "fault") == 1
     assert driver.count("mm_freeze_events_total", "external", "fault") == 0
+
+
+def test_a_book_that_never_came_is_as_old_as_the_process() -> None:
+    driver = Driver()
+    driver.tell(ev.Started(START, "r", "live", "d", "v", (SYMBOL,), ""))
+    shown = {name: value for name, _, value in driver.engine.gauges(START + 61 * S)}
+    assert shown["mm_book_age_ms"] == 61_000

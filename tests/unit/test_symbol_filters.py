@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from bot.assembly import NoVenue
+from bot.assembly_shadow import NoVenue
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.counts import Counts

@@ -15,14 +15,16 @@ from typing import Final, Self, TypeVar
 import httpx
 import msgspec
 
-from bot.domain.events import Filled, OrderStatus
+from bot.domain.events import Filled, FundingPaid
 from bot.domain.instrument import Category, Instrument
 from bot.domain.order import Side
 from bot.venues.bybit import calls, decode, wire
+from bot.venues.bybit.account_orders import AccountOrder, OpenOrders, account_order
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.signing import rest_headers
+from bot.venues.bybit.timed_transport import TimedTransport
 from bot.venues.port import (
     FeeRates,
     ImmediateOrder,
@@ -39,19 +41,13 @@ from bot.venues.port import (
 T = TypeVar("T")
 
 TIMEOUT_S: Final = 3.0
+"""For each wait of a call: a connection, a byte."""
 
+CALL_S_MAX: Final = 5.0
+"""For a call as a whole, however many waits it has: one that drips is no answer."""
 
-class AccountOrder(msgspec.Struct, frozen=True):
-    """An open order as the venue shows it, in its own decimals: base and quote per base. Needs no filters."""
-
-    symbol: str
-    client_order_id: str
-    venue_order_id: str
-    side: Side
-    price: Decimal
-    qty: Decimal
-    filled: Decimal
-    reduce_only: bool
+ANSWER_BYTES_MAX: Final = 8 * 2**20
+"""Of one answer's body, unpacked; the longest that the venue has is far below it."""
 
 
 class AccountClient:
@@ -69,6 +65,7 @@ class AccountClient:
         category: Category = "linear",
         recv_window_ms: int = 5000,
         timeout_s: float = TIMEOUT_S,
+        call_s_max: float = CALL_S_MAX,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // decode.NS_PER_MS,
         http_transport: httpx.BaseTransport | None = None,
         renew_key: Callable[[], tuple[str, str]] | None = None,
@@ -86,7 +83,7 @@ class AccountClient:
             timeout=timeout_s,
             trust_env=False,
             follow_redirects=False,
-            transport=http_transport,
+            transport=TimedTransport(call_s_max) if http_transport is None else http_transport,
             headers={"Content-Type": "application/json"},
         )
 
@@ -133,10 +130,20 @@ class AccountClient:
     def open_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
         """All working orders of these symbols, whoever sent them, over all pages. A status nobody knows is working.
 
-        No symbols: those of the whole account, in this category.
+        No symbols: those of the whole account, in this category. Raises OrdersNotWhole, with what could be read, where
+        something was and something was not.
         """
-        rows = (row for symbol, coin in self._scopes(symbols) for row in self._open_rows(symbol, coin))
-        return [_account_order(row) for row in rows if _may_work(row)]
+        found = OpenOrders()
+        for symbol, coin in self._scopes(symbols):
+            try:
+                for row in self._open_rows(symbol, coin):
+                    found.take(row, symbol)
+            except VenueGarbled as error:  # it answers: the next question may go better
+                found.fail(error)
+            except VenueError as error:
+                found.fail(error)
+                break
+        return found.whole()
 
     def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
         """The newest orders of each symbol, whoever sent them, ended ones included; at most a page each.
@@ -146,7 +153,7 @@ class AccountClient:
         scopes = self._scopes(symbols)
         pages = (self._read(calls.recent_orders(self._category, *scope), wire.OrderPage) for scope in scopes)
         rows = (row for page in pages for row in page.rows)
-        return [_account_order(row) for row in rows if not symbols or row.symbol in symbols]
+        return [account_order(row) for row in rows if not symbols or row.symbol in symbols]
 
     def _scopes(self, symbols: Sequence[str]) -> list[tuple[str, str]]:
         """(symbol, settle coin) of every question that is to be asked, one of each pair empty."""
@@ -168,15 +175,19 @@ class AccountClient:
 
     def executions(self, symbol: str, since_ms: int) -> list[Filled]:
         """Fills since then, oldest first, over all pages."""
+        return [one for one in self.accounted(symbol, since_ms) if isinstance(one, Filled)]
+
+    def accounted(self, symbol: str, since_ms: int) -> list[Filled | FundingPaid]:
+        """Fills and fundings since then, oldest first, over all pages: what moves the account's money."""
         instrument = self.instrument(symbol)
         until_ms = self._venue_now_ms() + 1000
-        fills: list[Filled] = []
+        found: list[Filled | FundingPaid] = []
         for start_ms, end_ms in calls.execution_windows(since_ms, until_ms):
             for row in self._execution_rows(symbol, start_ms, end_ms):
-                event = decode.fill(row, instrument, self._wall_ms() * decode.NS_PER_MS)
+                event = decode.execution(row, instrument, self._wall_ms() * decode.NS_PER_MS)
                 if event is not None:
-                    fills.append(event)
-        return sorted(fills, key=lambda event: event.venue_at_ns)
+                    found.append(event)
+        return sorted(found, key=lambda event: event.venue_at_ns)
 
     def wallet_equity_quote(self, coin: str = "USDT") -> Decimal:
         """Equity of the quote coin, in it."""
@@ -259,12 +270,12 @@ class AccountClient:
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
-    def _open_rows(self, symbol: str, coin: str) -> Iterator[wire.OrderRow]:
+    def _open_rows(self, symbol: str, coin: str) -> Iterator[msgspec.Raw]:
         seen: set[str] = set()
         cursor = ""
         while True:
-            page = self._read(calls.open_orders(self._category, symbol, cursor, coin), wire.OrderPage)
-            yield from (row for row in page.rows if symbol in ("", row.symbol))
+            page = self._read(calls.open_orders(self._category, symbol, cursor, coin), wire.OrderPageRaw)
+            yield from page.rows
             cursor = wire.next_cursor(page.next_page_cursor, seen, calls.OPEN_ORDERS) if page.rows else ""
             if not cursor:
                 return
@@ -328,14 +339,15 @@ class AccountClient:
                 self._api_key, self._api_secret, self._venue_now_ms(), self._recv_window_ms, call.payload
             )
         try:
-            answer = self._http.request(
+            with self._http.stream(
                 call.method, self._rest_url + call.target, headers=headers, content=call.body or None
-            )
+            ) as answer:
+                body = _whole(answer, call.path)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             raise VenueUnreachable(f"{call.path}: {type(error).__name__}: {error}") from None
         except httpx.HTTPError as error:
             raise VenueUnknown(f"{call.path}: {type(error).__name__}: {error}") from None
-        envelope = wire.envelope(answer.status_code, answer.content, call.path)
+        envelope = wire.envelope(answer.status_code, body, call.path)
         if envelope.ret_code:
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
         return envelope
@@ -346,21 +358,11 @@ class AccountClient:
         return self._wall_ms() + (self._clock_offset_ms or 0)
 
 
-def _may_work(row: wire.OrderRow) -> bool:
-    try:
-        return decode.order_status(row) is OrderStatus.WORKING
-    except VenueGarbled:
-        return True
-
-
-def _account_order(row: wire.OrderRow) -> AccountOrder:
-    return AccountOrder(
-        symbol=row.symbol,
-        client_order_id=row.order_link_id,
-        venue_order_id=row.order_id,
-        side=decode.side(row.side, "side"),
-        price=decode.decimal(row.price, "price") if row.price else Decimal(0),
-        qty=decode.decimal(row.qty, "qty"),
-        filled=decode.decimal(row.cum_exec_qty, "cumExecQty"),
-        reduce_only=row.reduce_only,
-    )
+def _whole(answer: httpx.Response, where: str) -> bytes:
+    """The body of an answer. Raises VenueUnknown where it has more than ANSWER_BYTES_MAX bytes."""
+    body = bytearray()
+    for part in answer.iter_bytes():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise VenueUnknown(f"{where}: the answer has more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)

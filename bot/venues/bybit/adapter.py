@@ -13,9 +13,10 @@ from decimal import Decimal
 from random import Random
 from typing import Final
 
-from bot.domain.events import Filled, FundingPaid, InstrumentsRead, OrderStatus, ReadFailed, VenueOrder
+from bot.domain.events import Filled, FundingPaid, OrderStatus, ReadFailed, VenueOrder
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
+from bot.domain.venue_events import instruments_read
 from bot.venues.bybit import calls, decode, wire
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.hosts import BybitHosts
@@ -397,20 +398,3 @@ class BybitAdapter:
         """Latencies of creates (send to answer, mm_order_latency_ms) since the last call."""
         drained, self._observations = self._observations, []
         return drained
-
-
-def instruments_read(instrument: Instrument, at_ns: int) -> InstrumentsRead:
-    """The event that tells the engine of filters read from the venue."""
-    return InstrumentsRead(
-        at_ns,
-        symbol=instrument.symbol,
-        tick_size=instrument.tick_size,
-        lot_size=instrument.lot_size,
-        qty_min=instrument.qty_min,
-        qty_max=instrument.qty_max,
-        notional_min_quote=instrument.notional_min_quote,
-        category=instrument.category,
-        base=instrument.base,
-        quote=instrument.quote,
-        source="fetched",
-    )

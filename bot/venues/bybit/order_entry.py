@@ -1,8 +1,8 @@
 """How a create, amend or cancel leaves, and what came of it.
 
-By the trade socket where that is up, by REST where it is not; never by both. Several of one kind that were decided in
-one turn leave as one batch, cancels first. What is more than an endpoint still takes does not leave, and so did not
-happen.
+By the trade socket where that is up and not silent, by REST where it is away; never by both. Several of one kind that
+were decided in one turn leave as one batch, cancels first. What is more than an endpoint still takes does not leave,
+and so did not happen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
+from bot.venues.bybit.rate_limits import held_ms
 from bot.venues.bybit.rest import BybitRest
 from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
 from bot.venues.port import Accepted, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
@@ -100,7 +101,7 @@ class OrderEntry:
         try:
             self._turns(call.path, 1, call.epoch)
         except NotSent as error:
-            return Unreachable(str(error))
+            return Unreachable(str(error), error.wait_ms)
         envelope = await self._exchange(call)
         if not isinstance(envelope, wire.Envelope):
             return envelope
@@ -115,8 +116,12 @@ class OrderEntry:
         try:
             leaving = self._turns(path, len(group), max(one.call.epoch for one in group))
         except NotSent as error:
-            return [Unreachable(str(error))] * len(group)
-        over = [Unreachable(f"{path}: the rate limit leaves room for {leaving}")] * (len(group) - leaving)
+            return [Unreachable(str(error), error.wait_ms)] * len(group)
+        over: list[Outcome] = []
+        if leaving < len(group):
+            wait_ms = self._rest.limits.wait_ms(path, self._rest.venue_now_ms(), is_cancel=path in CANCELS)
+            room = f"{path}: the rate limit leaves room for {leaving}"
+            over = [Unreachable(room, held_ms(wait_ms))] * (len(group) - leaving)
         return [*await self._batched(group[:leaving]), *over]
 
     async def _batched(self, group: Sequence[_Waiting]) -> list[Outcome]:
@@ -148,7 +153,7 @@ class OrderEntry:
         """The envelope of what the venue did, or the outcome where it did not, or may have. Its turn has been taken."""
         trade = self._trade
         try:
-            if trade is None or not trade.is_up or call.path not in OPERATIONS:
+            if trade is None or not trade.takes_orders or call.path not in OPERATIONS:
                 envelope = await self._rest.exchange(call)
             else:
                 envelope = await self._by_socket(trade, call)

@@ -4,12 +4,16 @@ After every StreamUp("private") the account has to be read: what happened while 
 Rows of other categories and symbols are not ours to judge and are passed over; everything else is passed on as the
 venue sends it, orders of others on the same account included (their client ids may be empty).
 
+What arms disconnect-cancel is asked for afterwards, alone: a venue that refuses it does not keep orders and fills from
+us. It is never relied on, so that refusal is said once, and asked about again on the next connection.
+
 The `position` topic is left alone: it fires on every order operation, and a position is what fills make of the one that
 was read. So is `wallet`: it says nothing while nothing happens, so nobody could tell an old word from a silent one.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Final
@@ -19,12 +23,14 @@ from bot.domain.instrument import Category
 from bot.venues.bybit import wire
 from bot.venues.bybit.decode import Grid, execution, venue_order
 from bot.venues.bybit.signing import socket_auth
-from bot.venues.bybit.sockets import Stream, operation, push_of
+from bot.venues.bybit.sockets import Stream, StreamRefused, operation, push_of
 from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
 
 TOPICS: Final = ("order", "execution")
 AUTH_VALID_MS: Final = 10_000
+
+log = logging.getLogger(__name__)
 
 
 class PrivateStream(Stream):
@@ -51,27 +57,47 @@ class PrivateStream(Stream):
         self._api_secret = api_secret
         self._venue_now_ms = venue_now_ms
         self.guards_orders = False
-        """Whether this connection is one whose loss cancels the account's orders, once it is gone too long"""
+        """Whether each connection is to be one whose loss cancels the account's orders, once it is gone too long"""
+        self._guard_asked = False
+        self._guard_refusal_told = False
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
         self._api_key, self._api_secret = api_key, api_secret
 
     def _greet(self) -> None:
+        self._guard_asked = False
         self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
 
+    def _ask_for_guard(self) -> None:
+        """On a connection that is up, so that the refusal of a subscription can be of nothing else."""
+        self._guard_asked = True
+        self._send(operation("subscribe", ("dcp.spot" if self._category == "spot" else "dcp.future",)))
+
+    def _unguarded(self, error: StreamRefused) -> None:
+        if not self._guard_refusal_told:
+            self._guard_refusal_told = True
+            log.warning("disconnect-cancel is not armed: %s", error)
+
     def _take(self, raw: bytes | str) -> None:
-        push = push_of(raw, self.name)
+        try:
+            push = push_of(raw, self.name)
+        except StreamRefused as error:
+            if not self._guard_asked or error.op != "subscribe":
+                raise
+            self._unguarded(error)
+            return
         match push.topic:
             case "order":
                 self._take_orders(push)
             case "execution":
                 self._take_executions(push)
             case "" if push.op == "auth":
-                guarding = ("dcp.spot" if self._category == "spot" else "dcp.future",) if self.guards_orders else ()
-                self._send(operation("subscribe", (*TOPICS, *guarding)))
-            case "" if push.op == "subscribe":
+                self._send(operation("subscribe", TOPICS))
+            case "" if push.op == "subscribe" and not self.is_up:
                 self._now_up()
+                if self.guards_orders:
+                    self._ask_for_guard()
             case "" if not push.op and push.success is None:
                 raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
             case _:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from bot.domain.instrument import Category, Instrument
+from bot.domain.venue_events import instruments_read
 from bot.venues.bybit import calls, decode, wire
-from bot.venues.bybit.adapter import CALL_TIMEOUT_S, instruments_read
+from bot.venues.bybit.adapter import CALL_TIMEOUT_S
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.public_stream import PublicStream

@@ -5,6 +5,9 @@ comes back by a snapshot alone: the topic is subscribed afresh. Any snapshot, an
 A message that does not decode loses the books of the symbols that it names; where it names none of ours it may have
 been of any of them, and all are lost. The connection stays: each message is framed by itself, so the next is whole,
 and one that brings nothing readable any more is found silent.
+
+A subscription that the venue refuses concerns its symbol alone. Where a request named several, each is asked for by
+itself; the one that is refused then is lost as if its data were garbled, and asked for again with every ping.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from typing import Final
 from bot.domain.events import BookLost, BookSnapshot
 from bot.venues.bybit import wire
 from bot.venues.bybit.decode import Grid, book_event, trade_events
-from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, push_of
+from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, refused
 from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
 
 BOOK_DEPTH: Final = 50
 MESSAGE_MAX: Final = 256 * 1024
 """Bytes, or characters, of one message. A book of that depth and a sweep of trades are a few kilobytes."""
+SYMBOLS_PER_REQUEST: Final = TOPICS_PER_REQUEST // 2
+"""Each has a book and trades."""
 SNAPSHOT_PATIENCE_S: Final = 2.0
 """A snapshot asked for is not asked for again before this has passed."""
 
@@ -55,9 +60,13 @@ class PublicStream(Stream):
             self._topics_of(symbol)
         self._last_u: dict[str, int] = {}
         self._asked_at_s: dict[str, float] = {}
-        self._subscriptions_open = 0
+        self._requests = 0
+        self._asked: dict[str, tuple[str, ...]] = {}
+        """subscribe requests that were not answered → their symbols"""
+        self._refused: set[str] = set()
+        """symbols of which the venue tells nothing on this connection"""
         self._added: list[str] = []
-        """topics that a connection under way did not ask for when it began"""
+        """symbols that a connection under way did not ask for when it began"""
         self._data_came = True
 
     def _topics_of(self, symbol: str) -> list[str]:
@@ -67,38 +76,86 @@ class PublicStream(Stream):
 
     def add(self, symbol: str) -> None:
         """One more, whose grid has just become known. While a connection comes up it waits for that."""
-        topics = self._topics_of(symbol)
+        self._topics_of(symbol)
         if self.is_up:
-            self._send(operation("subscribe", topics))
+            self._subscribe((symbol,))
         else:
-            self._added += topics
+            self._added.append(symbol)
 
     def resync(self, symbol: str) -> None:
         """Asks for a fresh snapshot; until it comes, changes of that book are not passed on."""
-        if symbol not in self._grids or not self.is_up:
+        if symbol not in self._grids or not self.is_up or symbol in self._refused:
             return  # a connection that is down subscribes afresh when it comes back
         self._last_u.pop(symbol, None)
         now_s = asyncio.get_running_loop().time()
         if now_s < self._asked_at_s.get(symbol, float("-inf")) + SNAPSHOT_PATIENCE_S:
             return
         self._asked_at_s[symbol] = now_s
-        topic = f"orderbook.{BOOK_DEPTH}.{symbol}"
-        self._send(operation("unsubscribe", [topic]))
-        self._send(operation("subscribe", [topic]))
+        self._ask_again(symbol, [f"orderbook.{BOOK_DEPTH}.{symbol}"])
 
     def _greet(self) -> None:
         self._last_u.clear()
         self._asked_at_s.clear()
+        self._asked.clear()
+        self._refused.clear()
         self._added.clear()
         self._data_came = True
-        self._subscriptions_open = self._subscribe([*self._books, *self._trades])
+        self._subscribe(tuple(self._books.values()))
 
-    def _subscribe(self, topics: Sequence[str]) -> int:
-        """In how many requests: each names no more topics than the venue takes."""
-        requests = [topics[at : at + TOPICS_PER_REQUEST] for at in range(0, len(topics), TOPICS_PER_REQUEST)]
-        for request in requests:
-            self._send(operation("subscribe", request))
-        return len(requests)
+    # ---- subscriptions ----------------------------------------------------------------------------------------------
+
+    def _subscribe(self, symbols: Sequence[str]) -> None:
+        """Books and trades, in requests that name no more topics than the venue takes."""
+        for at in range(0, len(symbols), SYMBOLS_PER_REQUEST):
+            some = tuple(symbols[at : at + SYMBOLS_PER_REQUEST])
+            self._ask(some, [topic for symbol in some for topic in self._topics_of(symbol)])
+
+    def _ask(self, symbols: tuple[str, ...], topics: Sequence[str]) -> None:
+        self._requests += 1
+        number = str(self._requests)
+        self._asked[number] = symbols
+        self._send(operation("subscribe", topics, number))
+
+    def _ask_again(self, symbol: str, topics: Sequence[str]) -> None:
+        """Whether it is subscribed or not: what already is would be refused."""
+        self._send(operation("unsubscribe", topics))
+        self._ask((symbol,), topics)
+
+    def _pinging(self) -> None:
+        for symbol in sorted(self._refused):
+            self._ask_again(symbol, self._topics_of(symbol))
+
+    def _answered(self, push: wire.Push) -> tuple[str, ...]:
+        """The symbols of the request that this answers, the oldest where it names none; none where it came twice."""
+        number = str(push.req_id) if push.req_id else next(iter(self._asked), "")
+        return self._asked.pop(number, ())
+
+    def _take_refusal(self, push: wire.Push) -> None:
+        """Raises StreamRefused where it is not about some symbols alone."""
+        if push.op == "unsubscribe":
+            return  # what is subscribed afresh need not have been before
+        if push.op != "subscribe":
+            raise refused(push)
+        symbols = self._answered(push)
+        for symbol in symbols:
+            if len(symbols) > 1:
+                self._ask_again(symbol, self._topics_of(symbol))
+                continue
+            self._refused.add(symbol)
+            self._last_u.pop(symbol, None)
+            self._sink(BookLost(self._now_ns(), symbol, f"refused: {push.ret_msg or 'no reason given'}", garbled=True))
+        if not self.is_up and not self._asked and self._refused >= set(self._books.values()):
+            raise refused(push)
+        self._up_where_answered()
+
+    def _up_where_answered(self) -> None:
+        """All that was asked for at the begin has its answer, whatever that was."""
+        if not self.is_up and not self._asked:
+            self._now_up()
+            self._subscribe(self._added)
+            self._added = []
+
+    # ---- what it says -----------------------------------------------------------------------------------------------
 
     def _lost(self, reason: str) -> None:
         had_books, self._last_u = list(self._last_u), {}
@@ -134,7 +191,10 @@ class PublicStream(Stream):
             self._data_came = True
             self._take_book(book, book.data, self._books[book.topic])
             return
-        push = push_of(raw, self.name)
+        push = wire.decode(wire.Push, raw, self.name)
+        if push.success is False:
+            self._take_refusal(push)
+            return
         if push.topic:
             self._data_came = True
         if push.topic in self._books:
@@ -149,12 +209,9 @@ class PublicStream(Stream):
             wanted = trades if self._every_print else trades[-1:]
             for event in trade_events(wanted, self._grids[symbol], self._now_ns()):
                 self._sink(event)
-        elif push.op == "subscribe" and not self.is_up:
-            self._subscriptions_open -= 1
-            if self._subscriptions_open == 0:
-                self._now_up()
-                self._subscribe(self._added)
-                self._added = []
+        elif push.op == "subscribe":
+            self._refused.difference_update(self._answered(push))
+            self._up_where_answered()
         elif not push.topic and not push.op and push.success is None:
             raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
         elif push.topic.rpartition(".")[2] in self._books.values():
@@ -163,6 +220,8 @@ class PublicStream(Stream):
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         if rows.s != symbol:
             raise _of_another(rows.s, symbol)
+        if symbol in self._refused:
+            return  # told of in part: its trades are missing, or it comes behind the refusal
         event = book_event(push, rows, self._grids[symbol], self._now_ns())
         if isinstance(event, BookSnapshot):
             self._last_u[symbol] = event.update_id

@@ -167,6 +167,11 @@ def _number(text: str) -> int | None:
     return int(text) if len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal() else None
 
 
+def held_ms(wait_ms: int) -> int:
+    """How long a limit that fills again keeps a request; 0 where the address is shut out, which the venue does."""
+    return wait_ms if wait_ms <= RESET_MAX_MS else 0
+
+
 def too_many(path: str, wait_ms: int) -> str:
     """Why a request did not leave."""
     return f"{path}: the rate limit is reached, {wait_ms} ms until it takes more"

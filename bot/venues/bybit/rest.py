@@ -14,7 +14,7 @@ from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.decode import NS_PER_MS, whole
-from bot.venues.bybit.rate_limits import RateLimits, too_many
+from bot.venues.bybit.rate_limits import RateLimits, held_ms, too_many
 from bot.venues.bybit.signing import rest_headers
 from bot.venues.port import VenueError, VenueUnknown, VenueUnreachable
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, Transport
@@ -116,7 +116,8 @@ class BybitRest:
         now_ms = self.venue_now_ms()
         taken = self.limits.take(path, wanted, now_ms, is_cancel=is_cancel)
         if not taken:
-            raise NotSent(too_many(path, self.limits.wait_ms(path, now_ms, is_cancel=is_cancel)))
+            wait_ms = self.limits.wait_ms(path, now_ms, is_cancel=is_cancel)
+            raise NotSent(too_many(path, wait_ms), held_ms(wait_ms))
         return taken
 
     async def resync_quietly(self) -> None:

@@ -42,12 +42,16 @@ log = logging.getLogger(__name__)
 
 
 class StreamRefused(Exception):
-    """The venue refused our authentication or a subscription."""
+    """The venue refused our authentication or a subscription. `op`: which, where it says so."""
+
+    def __init__(self, detail: str, op: str = "") -> None:
+        super().__init__(detail)
+        self.op = op
 
 
-def operation(op: str, args: Sequence[str]) -> str:
-    """A subscribe or unsubscribe request."""
-    return msgspec.json.encode({"op": op, "args": list(args)}).decode()
+def operation(op: str, args: Sequence[str], req_id: str = "") -> str:
+    """A subscribe or unsubscribe request. Its answer repeats `req_id`, where it has one."""
+    return msgspec.json.encode({"op": op, "args": list(args), **({"req_id": req_id} if req_id else {})}).decode()
 
 
 class Stream:
@@ -94,6 +98,9 @@ class Stream:
 
     def _lost(self, reason: str) -> None:
         """The connection has ended."""
+
+    def _pinging(self) -> None:
+        """A ping leaves: the time to try again what was refused."""
 
     def _send(self, message: Outgoing) -> None:
         self._outbox.put_nowait(message)
@@ -162,10 +169,13 @@ class Stream:
             return f"refused: {error}"
         finally:
             sender.cancel()
+            try:
+                await asyncio.wait([sender])  # not the sender itself: whoever cancels us now must not be taken for it
+            finally:
+                self._socket = None
+                await socket.close()
             with contextlib.suppress(asyncio.CancelledError):
-                await sender
-            self._socket = None
-            await socket.close()
+                sender.result()
 
     def _hear(self, raw: bytes | str) -> None:
         self._heard = True
@@ -199,6 +209,7 @@ class Stream:
                     if not pinged:
                         continue
                     self._heard = False
+                    self._pinging()
                     message = PING
                 try:
                     async with asyncio.timeout(PONG_WITHIN_S):
@@ -217,5 +228,10 @@ def push_of(raw: bytes | str, stream: str) -> wire.Push:
     """A message as topic or answer. Raises VenueGarbled; StreamRefused for an operation that did not succeed."""
     push = wire.decode(wire.Push, raw, stream)
     if push.success is False:
-        raise StreamRefused(f"{push.op or 'operation'}: {push.ret_msg or 'no reason given'}")
+        raise refused(push)
     return push
+
+
+def refused(push: wire.Push) -> StreamRefused:
+    """Whose answer says so."""
+    return StreamRefused(f"{push.op or 'operation'}: {push.ret_msg or 'no reason given'}", push.op)

@@ -3,6 +3,9 @@
 What was sent and not answered when the connection ended, or in time, may have happened. Nothing is ever sent twice.
 An operation that waits for the socket to take it leaves only if somebody still waits for its answer and the grant that
 it needs still holds at that moment: what did not leave did not happen.
+
+A socket on which nothing at all was heard while an operation waited for its answer in vain is left at once: whatever
+follows goes by REST until a new one is up. One that says anything, of whatever, is kept.
 """
 
 from __future__ import annotations
@@ -46,11 +49,12 @@ class _Operation(msgspec.Struct, rename={"req_id": "reqId"}):
 
 
 class _Asked:
-    """An operation under way. `left`: its bytes have been given to the socket."""
+    """An operation under way. `left`: its bytes have been given to the socket; `heard`: what it had said by then."""
 
     def __init__(self, number: str, call: Call, answer: asyncio.Future[wire.TradeAnswer]) -> None:
         self.number, self.call, self.answer = number, call, answer
         self.left = False
+        self.heard = 0
 
 
 class TradeStream(Stream):
@@ -77,6 +81,13 @@ class TradeStream(Stream):
         self._permitted = permitted
         self._numbers = count(1)
         self._open: dict[str, _Asked] = {}
+        self._taken = 0
+        self._silent = False
+
+    @property
+    def takes_orders(self) -> bool:
+        """Whether an operation may go by it: it is up, and it is not being left for its silence."""
+        return self.is_up and not self._silent
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
@@ -84,7 +95,7 @@ class TradeStream(Stream):
 
     async def ask(self, call: Call, timeout_s: float) -> wire.TradeAnswer:
         """One operation and its answer. Raises NotSent where it did not leave, NoAnswer once it has, or may have."""
-        if not self.is_up:
+        if not self.takes_orders:
             raise NotSent("the trade socket is not up")
         number = f"{self.reconnects}-{next(self._numbers)}"
         asked = self._open[number] = _Asked(number, call, asyncio.get_running_loop().create_future())
@@ -95,9 +106,17 @@ class TradeStream(Stream):
         except TimeoutError:
             if not asked.left:
                 raise NotSent(f"the trade socket took nothing for {timeout_s} s") from None
+            if asked.heard == self._taken and not self._silent:
+                self._leave(f"silent for {timeout_s:g} s after an operation")
             raise NoAnswer(f"no answer on the trade socket in {timeout_s} s") from None
         finally:
             self._open.pop(number, None)
+
+    def _leave(self, reason: str) -> None:
+        """Ends the connection. It closes when the other end lets it: until then nothing goes by it any more."""
+        self._silent = True
+        self._drop_reason = reason
+        self.cut()
 
     def _text_of(self, asked: _Asked) -> str:
         """What is written now: nothing where nobody waits for it any more, or where it may not leave any more."""
@@ -107,15 +126,17 @@ class TradeStream(Stream):
         if call.epoch and not self._permitted(call.epoch):
             asked.answer.set_exception(NotSent(NO_GRANT))
             return ""
-        asked.left = True
+        asked.left, asked.heard = True, self._taken
         header = {"X-BAPI-TIMESTAMP": str(self._venue_now_ms()), "X-BAPI-RECV-WINDOW": str(self._recv_window_ms)}
         operation = _Operation(asked.number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
         return msgspec.json.encode(operation).decode()
 
     def _greet(self) -> None:
+        self._silent = False
         self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
 
     def _take(self, raw: bytes | str) -> None:
+        self._taken += 1
         answer = wire.decode(wire.TradeAnswer, raw, self.name)
         if answer.op == "auth":
             if answer.ret_code:

@@ -129,6 +129,13 @@ class OrderPage(_Wire, frozen=True, rename="camel"):
     next_page_cursor: str = ""
 
 
+class OrderPageRaw(_Wire, frozen=True, rename="camel"):
+    """The same with its rows still undecoded, for whoever must know the others where one does not fit."""
+
+    rows: list[msgspec.Raw] = msgspec.field(name="list")
+    next_page_cursor: str = ""
+
+
 class ExtraFee(_Wire, frozen=True, rename="camel"):
     fee_coin: str
     fee: str
@@ -253,6 +260,7 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     op: str = ""
     success: bool | None = None
     ret_msg: str = ""
+    req_id: str | int | None = None
 
 
 class BookPush(msgspec.Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from typing import Final
 from bot.domain.counts import Counts
 from bot.domain.events import BookLost, BookSnapshot, StreamDown, StreamUp, TradePrinted
 from bot.domain.instrument import Category, Instrument
-from bot.venues.bybit.adapter import instruments_read
+from bot.domain.venue_events import instruments_read
 from bot.venues.ccxt import decode
 from bot.venues.ccxt.client import asked, open_exchange
 from bot.venues.ccxt.decode import Listed

@@ -1,0 +1,193 @@
+"""What an attempt came to once its account is flat: every execution counts, also those of which its bot never heard.
+
+The bot's own word ends with the bot. At what price and fee the account was then flattened only the venue's executions
+tell. A run begins flat and ends flat, so its executions and fundings together are its result, by the bot's own ledger,
+net in quote and to the last digit. Where they do not sum to a flat position some are missing: then it is not known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from bot.domain.events import Filled, FundingPaid, InstrumentsRead
+from bot.domain.instrument import Instrument
+from bot.engine.ledger import Ledger
+from bot.journal import JournalError, JournalReader
+from bot.stores.redis_place import BOOKED, keep_booked, marker_beside, read_marker
+
+FILE: Final = "booked.json"
+"""In the run's state folder, beside its journal. Of one in Redis its `meta` has the same word."""
+NS_PER_MS: Final = 1_000_000
+HOUR_MS: Final = 3_600_000
+"""Whatever a symbol's funding interval: it falls due at a full hour."""
+DUE_WITHIN_MS: Final = 5_000
+"""So near to the hour the venue may still count a position, or no longer."""
+LISTED_MS: Final = 30_000
+"""So long after the hour it has listed what fell due."""
+UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, InvalidOperation)
+INT64_MAX: Final = 2**63 - 1
+BEGIN: Final = "SELECT min(at_ns) FROM entry"
+
+Execution = Filled | FundingPaid
+Told = Callable[[str, int], tuple[Instrument, Sequence[Execution]]]
+"""The venue's word on a symbol since a time (ms): what it is, and its executions, over all pages. Raises VenueError."""
+
+
+class NotBooked(Exception):
+    """What the attempt came to is not known. One line that says why."""
+
+
+class _Journalled(NamedTuple):
+    executions: tuple[Execution, ...]
+    lot_sizes: dict[str, set[Decimal]]
+    first_ms: int
+
+
+class Booked(NamedTuple):
+    """The file's word. `net_quote` None: it is not known, and `why` says why not."""
+
+    at_ns: int
+    net_quote: Decimal | None
+    why: str = ""
+
+
+def booked_net(journal: Path, symbols: Sequence[str], told: Told, begun_ms: int, asked_at_ms: int) -> Decimal:
+    """The result of a run whose account is flat now, `asked_at_ms`. Raises NotBooked, and what `told` raises.
+
+    `begun_ms`: before its first order and after the last of the run before it, for a journal that cannot be read. The
+    venue is asked for all of the run, a page for each hundred executions: how far the bot has heard of them its journal
+    does not tell, and what it missed may sum to flat, as a funding always does.
+    """
+    known = _journalled(journal, symbols)
+    since_ms = begun_ms if known is None else known.first_ms
+    ledger = Ledger(symbols)
+    for symbol in symbols:
+        instrument, executions = told(symbol, since_ms)
+        if known is not None and known.lot_sizes.get(symbol, set()) - {instrument.lot_size}:
+            raise NotBooked(f"{symbol} has another lot size than in {journal}")
+        own = () if known is None else known.executions
+        of_symbol = [*(one for one in own if one.symbol == symbol), *executions]
+        if instrument.category == "linear" and _funding_is_awaited(of_symbol, asked_at_ms):
+            raise NotBooked(
+                f"{symbol}: a funding that fell due less than {LISTED_MS // 1000} s ago may not be listed yet"
+            )
+        for one in of_symbol:
+            if isinstance(one, Filled):
+                ledger.record(one, instrument)
+            else:
+                ledger.record_funding(one)
+    open_lots = {name: one.position_lots for name, one in ledger.accounts.items() if one.position_lots}
+    if open_lots:
+        held = ", ".join(f"{name} {lots} lots" for name, lots in open_lots.items())
+        raise NotBooked(f"the account is flat, and its executions sum to {held}: some are missing")
+    return sum((one.net_realized_quote for one in ledger.accounts.values()), Decimal(0))
+
+
+def _funding_is_awaited(executions: Sequence[Execution], asked_at_ms: int) -> bool:
+    """Whether one may have fallen due, at the last full hour, that the venue lists a moment later."""
+    due_ms = asked_at_ms - asked_at_ms % HOUR_MS
+    from_ns, until_ns = ((due_ms + by_ms) * NS_PER_MS for by_ms in (-DUE_WITHIN_MS, DUE_WITHIN_MS))
+    if asked_at_ms - due_ms >= LISTED_MS:
+        return False
+    if any(isinstance(one, FundingPaid) and one.venue_at_ns >= from_ns for one in executions):
+        return False
+    fills = {one.execution_id: one for one in executions if isinstance(one, Filled)}.values()
+    held_lots = sum(one.side.sign * one.qty_lots for one in fills if one.venue_at_ns < from_ns)
+    return held_lots != 0 or any(from_ns <= one.venue_at_ns <= until_ns for one in fills)
+
+
+def write_booked(state_dir: Path, booked: Booked) -> None:
+    """Leaves it beside the journal, whole or not at all, also where the machine is lost; and with one in Redis, where
+    another machine finds it. Raises OSError; JournalError where it is left in the folder alone."""
+    net = None if booked.net_quote is None else f"{booked.net_quote:f}"
+    word = json.dumps({"at_ns": booked.at_ns, "net_quote": net, "why": booked.why})
+    path = state_dir / FILE
+    state_dir.mkdir(parents=True, exist_ok=True)  # a machine that took the account over has none of this run
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(word)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    journal = state_dir / "journal.db"
+    marker = marker_beside(journal)
+    if marker.exists() and not journal.exists():
+        keep_booked(read_marker(marker), word)
+
+
+def read_booked(state_dir: Path) -> Booked | None:
+    """What was left beside that journal; None where nothing was. One that cannot be read is not known, as of when the
+    file was written: it must not count for longer than a result."""
+    path = state_dir / FILE
+    if not path.exists():
+        return None
+    try:
+        return _read(path.read_text(encoding="utf-8"))
+    except UNREADABLE as error:
+        return _unread(path, error, _written_at_ns(path))
+
+
+def booked_in(meta: Mapping[str, str], place: object, newest_at_ns: int) -> Booked | None:
+    """The same of a journal in Redis, by its `meta`. `newest_at_ns`: of its entries, for a word that cannot be read."""
+    word = meta.get(BOOKED)
+    if word is None:
+        return None
+    try:
+        return _read(word)
+    except UNREADABLE as error:
+        return _unread(place, error, newest_at_ns)
+
+
+def _read(word: str) -> Booked:
+    told = json.loads(word)
+    net = told["net_quote"]
+    net_quote = None if net is None else Decimal(str(net))
+    if net_quote is not None and not net_quote.is_finite():
+        raise InvalidOperation
+    return Booked(int(told["at_ns"]), net_quote, str(told["why"]))
+
+
+def _unread(place: object, error: Exception, at_ns: int) -> Booked:
+    return Booked(at_ns, None, f"{place}: not a result ({type(error).__name__})")
+
+
+def _written_at_ns(path: Path) -> int:
+    """The end of time where that is not told either: then it counts whenever it is asked for."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return INT64_MAX
+
+
+def _journalled(journal: Path, symbols: Sequence[str]) -> _Journalled | None:
+    """None where the journal cannot be read, or has nothing in it: then the venue alone tells."""
+    wanted = set(symbols)
+    try:
+        with JournalReader(journal) as reader:
+            ((first_ns,),) = reader.rows(BEGIN)
+            fills = [msgspec.json.decode(one.body, type=Filled) for one in reader.entries(kind="Filled")]
+            paid = [msgspec.json.decode(one.body, type=FundingPaid) for one in reader.entries(kind="FundingPaid")]
+            lot_sizes: dict[str, set[Decimal]] = {}
+            for entry in reader.entries(kind="InstrumentsRead"):
+                read = msgspec.json.decode(entry.body, type=InstrumentsRead)
+                lot_sizes.setdefault(read.symbol, set()).add(read.lot_size)
+    except (JournalError, OSError, sqlite3.Error, msgspec.MsgspecError):
+        return None
+    if first_ns is None:
+        return None
+    known: tuple[Execution, ...] = (*fills, *paid)
+    executions = tuple(one for one in known if one.symbol in wanted)
+    return _Journalled(executions, lot_sizes, first_ns // NS_PER_MS)

@@ -1,0 +1,76 @@
+"""What a stopped attempt came to, by the guard's last word, is what the wallet lost: flatten and fees with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from bot.booked import read_booked
+from bot.venues.bybit.account_client import AccountClient
+from bot.venues.bybit.hosts import hosts_for, override_hosts
+from tasks.account_file import load_account
+from tasks.guard.results import BOOKED, RESULT
+from tests.support.guard_stack import GuardStack
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
+CRITERIA = PLAN.with_name("criteria_brief.yaml")
+MEASURED = """
+  - id: attempt_pnl
+    title: Result of this attempt since its launch
+    source: check
+    check: attempt_pnl
+    unit: quote
+    no_go: "< -500"
+    severity: advisory
+    phase: guard
+    unknown_deadline_s: 60
+    why: What later attempts of the candidate are told from.
+"""
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[GuardStack]:
+    criteria, plan = tmp_path / "criteria.yaml", tmp_path / "plan.yaml"
+    criteria.write_text(CRITERIA.read_text().rstrip() + MEASURED)
+    text = PLAN.read_text().replace("tests/support/criteria_brief.yaml", str(criteria))
+    plan.write_text(text.replace("lasts_s: 9", "lasts_s: 60"))
+    made = GuardStack(tmp_path / "home", plan)
+    try:
+        made.start_guard()
+        yield made
+    finally:
+        made.close()
+
+
+def _equity_quote(stack: GuardStack) -> Decimal:
+    access = load_account(stack.folder.root, stack.account)
+    hosts = override_hosts(hosts_for("live", "linear"), {"MM_VENUE_REST_URL": access.rest_url}, rest_only=True)
+    with AccountClient(hosts, access.api_key, access.api_secret) as client:
+        return client.wallet_equity_quote()
+
+
+def test_a_stopped_attempt_is_booked_at_what_its_account_lost(stack: GuardStack) -> None:
+    before_quote = _equity_quote(stack)
+    number = stack.begin("held")
+    assert stack.sign(number, "entry", "barbara").done
+    assert stack.ask("launch", {"stage_run_id": number}).done
+    stack.wait_step(number, ("watch",), 30)
+    stack.until("it holds a position", lambda: any(map(_qty, stack.truth()["positions"])), 60)
+    assert stack.ask("stop", {"stage_run_id": number, "reason": "enough"}).done
+    run = stack.wait_step(number, ("parked",), 60)
+    lost_quote = _equity_quote(stack) - before_quote
+    assert lost_quote
+    booked = stack.record.booked(number, RESULT, BOOKED)
+    assert booked is not None
+    assert booked[1] == lost_quote
+    left = read_booked(Path(str(run.state_dir)))
+    assert left is not None
+    assert left.net_quote == lost_quote
+
+
+def _qty(position: object) -> Decimal:
+    return Decimal(str(position["qty"])) if isinstance(position, dict) else Decimal(0)

@@ -1,0 +1,39 @@
+"""Copies of a plan or of another YAML file with something in it changed, for the tests of what loads and what does not.
+
+All by libyaml: in pure Python one copy of the real plan takes longer than most tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gates.stages import ROOT
+
+SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
+REAL = ROOT / "configs" / "rollout.yaml"
+
+
+def content_of(path: Path) -> Any:
+    """What the file says, to be changed at will."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+
+
+def written(path: Path, content: Any) -> Path:
+    """The file at `path`, which now says `content`."""
+    path.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper), encoding="utf-8")
+    return path
+
+
+def edited(path: Path, folder: Path, *where: Any, to: Any) -> Path:
+    """A copy of the file in `folder` with the one value at `where` changed (None removes it)."""
+    content = at = content_of(path)
+    for key in where[:-1]:
+        at = at[key]
+    if to is None:
+        del at[where[-1]]
+    else:
+        at[where[-1]] = to
+    return written(folder / path.name, content)
