@@ -16,62 +16,84 @@ from gates.criteria import Criterion
 from gates.decision import BLIND, CONTINUE, UNKNOWN_ENDS, Action, Decision
 from gates.judge import Cause, Outcome, plain
 
-KEPT_WITHIN_MS: Final = 70_000
-"""A measurement that does not change is kept once a minute: where there is none for longer, nobody measured. Of what is
-looked at more seldom than every few seconds the first look after that minute is kept, or the one after it."""
+LOOK_WITHIN_MS: Final = 10_000
+"""Looks that follow one another within this, or within two of their intervals, have seen what was between them."""
 MINUTE_MS: Final = 60_000
+"""A measurement that does not change is kept as often as this, or at the first look afterwards."""
+KEPT_WITHIN_MS: Final = MINUTE_MS + LOOK_WITHIN_MS
+"""Where a guard has died, and between what it kept and what the next one keeps is more, nobody measured."""
 LEAST_MS: Final = 1000
 """What is shorter than one measuring interval is no blindness that could be told from a late look."""
 
 
 class Seen(NamedTuple):
-    """One kept measurement of a guard criterion. `cause` as it is stored, None where a value was known."""
+    """One kept measurement of a guard criterion. `cause` as it is stored, None where a value was known.
+
+    `looked_before_ms`: when it was looked at last before; None where that is not known. A look that came late is kept.
+    """
 
     criterion_id: str
     at_ms: int
     outcome: str
     cause: str | None
+    looked_before_ms: int | None = None
 
 
-def blind_ms(criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int) -> int:
+def look_within_ms(every_s: float) -> int:
+    """How far apart looks may be that are made every so many seconds, ms."""
+    return max(LOOK_WITHIN_MS, round(2000 * every_s))
+
+
+def blind_ms(
+    criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int, round_s: float = 0.0
+) -> int:
     """How long, of the watch from `from_ms` to `until_ms`, at least one critical guard criterion was not seen, ms.
 
     `seen` oldest first, with the last of each criterion before `from_ms` where there is one. Where two are blind at the
     same time it counts once. Criteria with a window are left out: one gap makes them UNKNOWN for long after it is over.
+    `round_s`: the interval of the plan, which none is looked at more often than.
     """
-    spans = _spans(criteria, seen, from_ms, until_ms)
+    spans = _spans(criteria, seen, from_ms, until_ms, round_s)
     return _length((span for own in spans.values() for span in own), from_ms, until_ms)
 
 
-def blindest(criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int) -> tuple[str, int]:
+def blindest(
+    criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int, round_s: float = 0.0
+) -> tuple[str, int]:
     """Which criterion was unseen the longest, and for how many ms: where people look first. ("", 0) where none was."""
-    spans = _spans(criteria, seen, from_ms, until_ms)
+    spans = _spans(criteria, seen, from_ms, until_ms, round_s)
     own = [(_length(one, from_ms, until_ms), name) for name, one in spans.items()]
     longest_ms, name = max(own, default=(0, ""), key=lambda one: one[0])
     return (name, longest_ms) if longest_ms else ("", 0)
 
 
 def _spans(
-    criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int
+    criteria: Sequence[Criterion], seen: Iterable[Seen], from_ms: int, until_ms: int, round_s: float
 ) -> dict[str, list[tuple[int, int]]]:
     """From and to, ms, of each criterion that counts."""
     told, spans = list(seen), dict[str, list[tuple[int, int]]]()
     for criterion in criteria:
         if criterion.phase == "guard" and criterion.severity == "critical" and not criterion.windowed:
             own = [one for one in told if one.criterion_id == criterion.id]
-            kept_within_ms = max(KEPT_WITHIN_MS, MINUTE_MS + round(2000 * criterion.every_s))
-            spans[criterion.id] = _unseen(own, from_ms, until_ms, kept_within_ms)
+            within_ms = look_within_ms(max(criterion.every_s, round_s))
+            spans[criterion.id] = _unseen(own, from_ms, until_ms, within_ms)
     return spans
 
 
-def _unseen(seen: Sequence[Seen], from_ms: int, until_ms: int, kept_within_ms: int) -> list[tuple[int, int]]:
+def _unseen(seen: Sequence[Seen], from_ms: int, until_ms: int, within_ms: int) -> list[tuple[int, int]]:
     if not seen:
         return [(from_ms, until_ms)]
-    spans = [(from_ms, seen[0].at_ms)] if seen[0].at_ms - from_ms > kept_within_ms else []
+    spans = [(from_ms, seen[0].at_ms)] if seen[0].at_ms - from_ms > MINUTE_MS + within_ms else []
     ends = [*seen, Seen("", max(until_ms, seen[-1].at_ms), "", None)]
     for one, following in pairwise(ends):
-        if _is_blind(one) or following.at_ms - one.at_ms > kept_within_ms:
+        looked_ms = following.looked_before_ms
+        if _is_blind(one):
             spans.append((one.at_ms, following.at_ms))
+        elif looked_ms is None:
+            if following.at_ms - one.at_ms > MINUTE_MS + within_ms:
+                spans.append((one.at_ms, following.at_ms))
+        elif following.at_ms - max(looked_ms, one.at_ms) > within_ms:
+            spans.append((max(looked_ms, one.at_ms), following.at_ms))
     return spans
 
 

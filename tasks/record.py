@@ -281,8 +281,9 @@ class Record:
         with self.reading() as session:
             return session.exec(query).all()
 
-    def seen_of_guards(self, stage_run_id: int, since_ms: int) -> list[tuple[str, int, str, str | None]]:
-        """(criterion, ms, outcome, cause) of guard measurements kept since then, and of each the last before it.
+    def seen_of_guards(self, stage_run_id: int, since_ms: int) -> list[tuple[str, int, str, str | None, int | None]]:
+        """(criterion, ms, outcome, cause, looked at last before) of guard measurements kept since then, of each the
+        last before it, and its newest, which was seen without a break since the one kept.
 
         By when they were made: on a busy machine a verdict's are written before the watch's own of a moment earlier.
         """
@@ -292,12 +293,23 @@ class Record:
             sql_select(func.max(number)).where(*of_run, at_ms <= since_ms).group_by(col(MeasurementRow.criterion_id))
         )
         query = (
-            sql_select(col(MeasurementRow.criterion_id), at_ms, col(MeasurementRow.outcome), col(MeasurementRow.cause))
+            sql_select(
+                col(MeasurementRow.criterion_id), at_ms, col(MeasurementRow.outcome), col(MeasurementRow.cause),
+                col(MeasurementRow.looked_before_ms),
+            )
             .where(*of_run, or_(at_ms > since_ms, number.in_(before)))
             .order_by(at_ms, number)
+        )  # fmt: skip
+        latest = select(MeasurementLatest).where(
+            MeasurementLatest.stage_run_id == stage_run_id, MeasurementLatest.phase == "guard"
         )
-        with self.reading() as session:
-            return [(name, int(at), outcome, cause) for name, at, outcome, cause in session.connection().execute(query)]
+        with self.snapshot() as session:
+            newest = session.exec(latest).all()
+            kept = [
+                (name, int(at), out, why, before) for name, at, out, why, before in session.connection().execute(query)
+            ]
+        kept += [(one.criterion_id, one.at_ms, one.outcome, one.cause, one.at_ms) for one in newest]
+        return sorted(kept, key=lambda one: one[1])
 
     def blind_before_good_ms(self, stage_run_id: int) -> dict[str, int]:
         """Of each guard criterion the ms it stood UNKNOWN, from when it was first known to its last good row.

@@ -165,7 +165,9 @@ class Grant(SQLModel, table=True):
 
 
 class MeasurementRow(SQLModel, table=True):
-    """A measurement on every change of value or outcome, and once a minute. `raw`: the samples it was judged from.
+    """A measurement on every change of value or outcome, once a minute, and of every look that came late.
+
+    `raw`: the samples it was judged from. `looked_before_ms`: when the criterion was looked at last before, if known.
 
     `raw["before"]`: (ms before `at_ms`, value) of earlier changes of the value alone, which this row stood for before.
     """
@@ -188,6 +190,7 @@ class MeasurementRow(SQLModel, table=True):
     reason: str = ""
     took_ms: str = "0"
     raw: dict[str, Any] = _json()
+    looked_before_ms: int | None = _big(default=None)
 
 
 class MeasurementLatest(SQLModel, table=True):

@@ -27,8 +27,9 @@ async def watch_is_whole(guard: GuardState, active: Active) -> bool:
     if not active.at(Step.WATCH):
         return False
     seen = [Seen(*one) for one in told]
-    unseen_ms = blind_ms(active.criteria, seen, from_ms, at_ms)
-    longest = blindest(active.criteria, seen, from_ms, at_ms)
+    round_s = active.plan.measure_every_s
+    unseen_ms = blind_ms(active.criteria, seen, from_ms, at_ms, round_s)
+    longest = blindest(active.criteria, seen, from_ms, at_ms, round_s)
     prolonged_s = (row.watch_until - row.watch_from).total_seconds() - stage.lasts_s
     decision = decide_watched(unseen_ms, stage.lasts_s, active.plan.blind_share, round(prolonged_s, 3), at_ms, longest)
     if decision.action is Action.PARK:

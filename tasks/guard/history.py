@@ -23,6 +23,7 @@ async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     rows = await guard.store.call(record.measurements_since_good, active.id)
     blind_before_ms = await guard.store.call(record.blind_before_good_ms, active.id)
     latest = await guard.store.call(record.measurements_latest, active.id)
+    active.looked_ms |= {one.criterion_id: one.at_ms for one in latest}
     at_ms = now_ms()
     if launched_at is not None:
         begun = max(launched_at, active.row.part_from or launched_at)  # a later part has criteria of its own

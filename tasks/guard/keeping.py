@@ -1,4 +1,5 @@
-"""What is kept of measurements: rows on every change of value or outcome and once a minute, and the newest of each.
+"""What is kept of measurements: rows on every change of value or outcome, once a minute, and of every look that came
+late; and the newest of each.
 
 A value that moves at every look would fill hundreds of MB a day. So changes of a value alone share one row a minute,
 written anew at each: it is the newest of them, and holds the times and values of those before it.
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gates.blind import look_within_ms
 from gates.criteria import Criterion
 from gates.judge import Measurement, Reading, judge, plain
 from tasks.guard.state import Active, GuardState, now_ms
@@ -31,12 +33,16 @@ class Shared:
 
 @dataclass(frozen=True)
 class Worth:
-    """A measurement to write; into the row of `shared` where it only moved, with the (ms, value) `before` it."""
+    """A measurement to write; into the row of `shared` where it only moved, with the (ms, value) `before` it.
+
+    `looked_before_ms`: when the criterion was looked at last before it, in this stage run.
+    """
 
     criterion: Criterion
     one: Measurement
     shared: Shared | None = None
     before: tuple[tuple[int, str], ...] = ()
+    looked_before_ms: int | None = None
 
 
 @dataclass
@@ -56,19 +62,31 @@ class Kept:
     stage_run_id: int = 0
     lasts: dict[str, _Last] = field(default_factory=dict)
 
-    def worth(self, stage_run_id: int, criterion: Criterion, one: Measurement) -> Worth | None:
-        """What is to be written of it; None where nothing is. It counts as written from now on."""
+    def worth(
+        self,
+        stage_run_id: int,
+        criterion: Criterion,
+        one: Measurement,
+        before_ms: int | None = None,
+        late: bool = False,
+    ) -> Worth | None:
+        """What is to be written of it; None where nothing is. It counts as written from now on.
+
+        `before_ms`: when it was looked at last before. Where this look comes `late` after that, it is written in a row
+        of its own, which tells since when nobody had looked.
+        """
         if stage_run_id != self.stage_run_id:
             self.stage_run_id, self.lasts = stage_run_id, {}
         value = "" if one.value is None else plain(one.value)
         outcome = f"{one.outcome.value} {one.cause or ''}"  # an UNKNOWN of another cause may be another's fault
         last = self.lasts.get(one.criterion_id)
-        moved = last is not None and last.outcome == outcome and last.value != value
-        if last is not None and last.outcome == outcome and not moved and one.at_ms - last.at_ms < KEEP_EVERY_MS:
+        same = last is not None and last.outcome == outcome and not late
+        moved = last is not None and same and last.value != value
+        if last is not None and same and not moved and one.at_ms - last.at_ms < KEEP_EVERY_MS:
             return None
         shared = _shared(last.shared, one.at_ms, value) if last is not None and moved else None
         self.lasts[one.criterion_id] = _Last(outcome, value, one.at_ms, shared)
-        return Worth(criterion, one, shared, shared.before if shared is not None else ())
+        return Worth(criterion, one, shared, shared.before if shared is not None else (), before_ms)
 
 
 def _shared(row: Shared | None, at_ms: int, value: str) -> Shared:
@@ -91,7 +109,14 @@ def storing(
 ) -> Callable[[], None]:
     """The transaction that writes the rows worth keeping and the newest of each. It may be tried again."""
     order = {one.id: at for at, one in enumerate(active.criteria)}
-    worth = [found for criterion, one in measured if (found := kept.worth(active.id, criterion, one)) is not None]
+    worth = list[Worth]()
+    for criterion, one in measured:
+        before_ms = active.looked_ms.get(criterion.id)
+        within_ms = look_within_ms(max(criterion.every_s, active.plan.measure_every_s))
+        late = before_ms is not None and one.at_ms - before_ms > within_ms
+        found = kept.worth(active.id, criterion, one, before_ms, late)
+        worth += [] if found is None else [found]
+        active.looked_ms[criterion.id] = max(one.at_ms, before_ms or 0)
 
     def write() -> None:
         # Made anew at each try: a row that a failed transaction has numbered keeps that number.
@@ -119,6 +144,7 @@ def measurement_row(stage_run_id: int, worth: Worth) -> MeasurementRow:
         reason=one.reason,
         took_ms=str(one.took_ms),
         raw=raw_reading(one.reading) | before,
+        looked_before_ms=worth.looked_before_ms,
     )
 
 

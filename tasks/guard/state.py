@@ -93,6 +93,8 @@ class Active:
     """Faults that were recorded already: what is asked again and again is told once."""
     results: Results = field(default_factory=Results)
     """What the candidate's attempts came to, as far as it cannot change any more."""
+    looked_ms: dict[str, int] = field(default_factory=dict)
+    """When each criterion was looked at last, by whichever guard."""
     stage: Stage = field(init=False)
 
     def __post_init__(self) -> None:

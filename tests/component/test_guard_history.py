@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -17,13 +18,14 @@ from sqlmodel import SQLModel
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
 from gates.judge import Cause, Measurement, plain
-from tasks.guard.history import told_again
-from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row
+from tasks.guard.history import restored_history, told_again
+from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row, storing
 from tasks.record import Record
 from tasks.record_engine import open_engine
-from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun
+from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
 from tasks.record_writer import RecordWriter
 from tests.support.gate_parts import AT_MS, criterion, measured
+from tests.support.guard_parts import activate, guard_at
 
 BACK_AT_MS = AT_MS + 1_000_000
 ASKED = criterion("pnl")
@@ -89,6 +91,35 @@ def test_a_value_that_always_moves_is_one_row_a_minute(writer: RecordWriter) -> 
     assert [row.at_ms - AT_MS for row in rows] == [1000 * second for second in (0, 60, 120, 180, 240, 300)]
     assert [len(row.raw.get("before", ())) for row in rows] == [0, 59, 59, 59, 59, 59]
     assert rows[1].raw["before"][0] == [59_000, "601"]
+
+
+def test_a_late_look_is_a_row_of_its_own_and_says_since_when_nobody_had_looked(tmp_path: Path) -> None:
+    guard = guard_at(tmp_path, "watch")
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "placed"]
+    kept = Kept()
+    for at_s, value in ((0, 1), (1, 1), (12, 1), (13, 2), (14, 3), (90, 4)):
+        storing(guard, active, [(asked, measured(asked, value, AT_MS + 1000 * at_s))], kept)()
+    told = [(row.at_ms - AT_MS, row.looked_before_ms) for row in guard.store.record.measurements(active.id)]
+    assert [(at, None if before is None else before - AT_MS) for at, before in told] == [
+        (0, None),
+        (12_000, 1000),
+        (14_000, 13_000),
+        (90_000, 14_000),
+    ]
+
+
+def test_a_guard_that_comes_back_knows_when_the_one_before_it_looked_last(tmp_path: Path) -> None:
+    guard = guard_at(tmp_path, "watch", launched_at=utc_now(), watch_from=utc_now())
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "process_up"]
+    kept = Kept()
+    for at_s in (0, 5):
+        storing(guard, active, [(asked, measured(asked, 1, AT_MS + 1000 * at_s))], kept)()
+    again = activate(guard)
+    asyncio.run(restored_history(guard, again))
+    storing(guard, again, [(asked, measured(asked, 1, AT_MS + 30_000))], Kept())()
+    assert [row.looked_before_ms for row in guard.store.record.measurements(active.id)] == [None, AT_MS + 5000]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlmodel import SQLModel
 from tasks import record_writer
 from tasks.record import Record
 from tasks.record_audit import measurements_fault, record_fault
+from tasks.record_digest import digest_of
 from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementRow, Rollout, StageRun
 from tasks.record_writer import RecordWriter
@@ -49,6 +51,25 @@ def test_a_range_is_told_as_soon_as_it_is_full_and_the_rest_at_the_end(writer: R
     writer.change_stage_run(1, "step", step="parked")
     assert ranges(writer)[2:] == [(10, 12, 2)]
     assert measurements_fault(writer, "a") == ""
+
+
+def test_when_it_was_looked_at_before_is_told_and_shows_where_it_is_altered(writer: RecordWriter) -> None:
+    kept = row(7)
+    kept.looked_before_ms = 3
+    writer.store_measurements([row(1), kept], [])
+    writer.change_stage_run(1, "step", step="parked")
+    assert measurements_fault(writer, "a") == ""
+    with writer.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE measurement SET looked_before_ms = 6 WHERE id = 2")
+    assert measurements_fault(writer, "a") != ""
+
+
+def test_of_rows_from_before_that_column_the_digest_is_the_one_that_was_told(writer: RecordWriter) -> None:
+    writer.store_measurements([row(1)], [])
+    with writer.reading() as session:
+        told = digest_of(session, 1, 0, 1)
+    words = ["1", "1", "x", "guard", "1", "PASS", "None", "1", "", "", "0", "0", "0", "", "", "0", "{}"]
+    assert told.sha256 == hashlib.sha256("".join(f"{len(one)}:{one}" for one in words).encode()).hexdigest()
 
 
 def test_a_guard_that_comes_back_tells_on_from_where_the_one_before_it_stood(writer: RecordWriter) -> None:

@@ -83,6 +83,32 @@ def test_where_nobody_measured_nobody_saw() -> None:
     assert blind_ms(BOTH, kept, 0, 3600 * S) == 0, "once a minute is how often what does not change is kept"
 
 
+def late(name: str, at_s: int, looked_before_s: int) -> Seen:
+    return Seen(name, at_s * S, "PASS", None, looked_before_s * S)
+
+
+def test_a_row_that_comes_late_is_not_blind_where_it_was_looked_at_all_the_time() -> None:
+    told = [passes("first", 0), passes("second", 0), late("first", 100, 95), late("second", 100, 91)]
+    assert blind_ms(BOTH, told, 0, 100 * S) == 0
+
+
+def test_of_a_late_look_only_what_nobody_looked_at_is_blind() -> None:
+    assert watched(late("first", 41, 30), late("second", 41, 40)) == 11 * S
+    assert watched(late("first", 40, 30)) == 0, "as near as looks may be"
+    assert blindest(BOTH, [passes("first", 0), passes("second", 0), late("second", 41, 30)], 0, 50 * S) == (
+        ("second", 11 * S)
+    )
+    told = [passes("first", 0), late("first", 100, 70)]
+    assert blind_ms([criterion("first")], told, 0, 100 * S) == 30 * S
+    assert blind_ms([criterion("first", every_s=15)], told, 0, 100 * S) == 0
+    assert blind_ms([criterion("first")], told, 0, 100 * S, round_s=15) == 0, "the plan looks no more often"
+
+
+def test_a_look_before_the_row_before_hides_no_time_and_adds_none() -> None:
+    out_of_turn = [passes("first", 0), passes("first", 50 * S), late("first", 55, 0)]
+    assert blind_ms([criterion("first")], out_of_turn, 0, 55 * S) == 0
+
+
 def test_what_is_looked_at_seldom_is_kept_as_seldom_and_is_not_blind_for_it() -> None:
     seldom = criterion("seldom", every_s=45)
     told = [passes("seldom", at * S) for at in (0, 90, 180)]  # the look after 45 s is not worth a row
