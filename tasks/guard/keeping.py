@@ -68,25 +68,30 @@ class Kept:
         criterion: Criterion,
         one: Measurement,
         before_ms: int | None = None,
-        late: bool = False,
+        apart: bool = False,
     ) -> Worth | None:
         """What is to be written of it; None where nothing is. It counts as written from now on.
 
-        `before_ms`: when it was looked at last before. Where this look comes `late` after that, it is written in a row
-        of its own, which tells since when nobody had looked.
+        `before_ms`: when it was looked at last before. Where this look comes late after that, or is another than
+        somebody else's since, it stands `apart`: in a row of its own, which tells since when nobody had looked.
         """
         if stage_run_id != self.stage_run_id:
             self.stage_run_id, self.lasts = stage_run_id, {}
         value = "" if one.value is None else plain(one.value)
-        outcome = f"{one.outcome.value} {one.cause or ''}"  # an UNKNOWN of another cause may be another's fault
+        outcome = _outcome(one)
         last = self.lasts.get(one.criterion_id)
-        same = last is not None and last.outcome == outcome and not late
+        same = last is not None and last.outcome == outcome and not apart
         moved = last is not None and same and last.value != value
         if last is not None and same and not moved and one.at_ms - last.at_ms < KEEP_EVERY_MS:
             return None
         shared = _shared(last.shared, one.at_ms, value) if last is not None and moved else None
         self.lasts[one.criterion_id] = _Last(outcome, value, one.at_ms, shared)
         return Worth(criterion, one, shared, shared.before if shared is not None else (), before_ms)
+
+
+def _outcome(one: Measurement) -> str:
+    """An UNKNOWN of another cause may be another's fault."""
+    return f"{one.outcome.value} {one.cause or ''}"
 
 
 def _shared(row: Shared | None, at_ms: int, value: str) -> Shared:
@@ -114,9 +119,12 @@ def storing(
         before_ms = active.looked_ms.get(criterion.id)
         within_ms = look_within_ms(max(criterion.every_s, active.plan.measure_every_s))
         late = before_ms is not None and one.at_ms - before_ms > within_ms
-        found = kept.worth(active.id, criterion, one, before_ms, late)
+        # A row tells until the next one: what another `Kept` has written since must not tell of this one's looks.
+        differs = active.looked.get(criterion.id, _outcome(one)) != _outcome(one)
+        found = kept.worth(active.id, criterion, one, before_ms, apart=late or differs)
         worth += [] if found is None else [found]
         active.looked_ms[criterion.id] = max(one.at_ms, before_ms or 0)
+        active.looked[criterion.id] = _outcome(one)
 
     def write() -> None:
         # Made anew at each try: a row that a failed transaction has numbered keeps that number.

@@ -95,6 +95,8 @@ class Active:
     """What the candidate's attempts came to, as far as it cannot change any more."""
     looked_ms: dict[str, int] = field(default_factory=dict)
     """When each criterion was looked at last, by whichever guard."""
+    looked: dict[str, str] = field(default_factory=dict)
+    """And with what outcome, by whichever of this guard's looks: its loops', a verdict's, a promotion's, a drill's."""
     stage: Stage = field(init=False)
 
     def __post_init__(self) -> None:

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 from sqlmodel import SQLModel
 
+from gates.blind import Seen, blind_ms
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
 from gates.judge import Cause, Measurement, plain
 from tasks.guard.history import restored_history, told_again
 from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row, storing
+from tasks.guard.state import Active, GuardState
 from tasks.record import Record
 from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
@@ -107,6 +109,30 @@ def test_a_late_look_is_a_row_of_its_own_and_says_since_when_nobody_had_looked(t
         (14_000, 13_000),
         (90_000, 14_000),
     ]
+
+
+def _unseen_ms(guard: GuardState, active: Active, asked: Criterion, until_s: int) -> int:
+    told = [Seen(*one) for one in guard.store.record.seen_of_guards(active.id, AT_MS)]
+    return blind_ms([asked], told, AT_MS, AT_MS + 1000 * until_s, active.plan.measure_every_s)
+
+
+@pytest.mark.parametrize(
+    ("loop_saw", "verdict_saw", "unseen_ms"),
+    [(1, Cause.SOURCE_UNREACHABLE, 500), (Cause.SOURCE_UNREACHABLE, 1, 88_500)],
+    ids=["a verdict that could not see is no minute of blindness", "one that could see hides none"],
+)
+def test_a_verdict_s_look_tells_nothing_of_those_after_it(
+    tmp_path: Path, loop_saw: int | Cause, verdict_saw: int | Cause, unseen_ms: int
+) -> None:
+    guard = guard_at(tmp_path, "watch")
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "process_up"]
+    kept = Kept()
+    for at_s in range(90):
+        storing(guard, active, [(asked, measured(asked, loop_saw if at_s else 1, AT_MS + 1000 * at_s))], kept)()
+        if at_s == 65:
+            storing(guard, active, [(asked, measured(asked, verdict_saw, AT_MS + 65_500))], Kept())()
+    assert _unseen_ms(guard, active, asked, 90) == unseen_ms
 
 
 def test_a_guard_that_comes_back_knows_when_the_one_before_it_looked_last(tmp_path: Path) -> None:
