@@ -19,7 +19,7 @@ from gates.judge import Verdict, plain, verdict
 from tasks.evidence_process import KEPT_ENVIRONMENT, EvidenceFailed, build_evidence
 from tasks.guard.asking import wanted_words
 from tasks.guard.closing import end_stage
-from tasks.guard.keeping import Kept, storing
+from tasks.guard.keeping import store_now
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import may_step_down, step_down
 from tasks.guard.readings import data_check_file
@@ -50,7 +50,7 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         await asyncio.wait(checks, timeout=TURN_WITHIN_S + DATA_CHECK_DEADLINE_S)
     criteria = [one for one in active.criteria if one.phase in ("guard", "final")]
     measured = await measure_now(guard, active, criteria)
-    await guard.store.call(storing(guard, active, measured, Kept()))
+    await store_now(guard, active, measured)
     found = verdict(criteria, [one for _, one in measured])
     active.refuse_unless(Step.WATCHED)
     decision = decide_final(found, active.prolonged, now_ms())

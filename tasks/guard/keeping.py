@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gates.blind import look_within_ms
 from gates.criteria import Criterion
 from gates.judge import Measurement, Reading, judge, plain
@@ -136,6 +138,17 @@ def storing(
                 one.shared.id = row.id
 
     return write
+
+
+async def store_now(guard: GuardState, active: Active, measured: Sequence[tuple[Criterion, Measurement]]) -> None:
+    """Writes a look that somebody waits for. Raises what the record raises; it is then written once the record takes
+    it: the next look counts from this one, and a time before it that nobody saw is told by its rows alone."""
+    write = storing(guard, active, measured, Kept())
+    try:
+        await guard.store.call(write)
+    except SQLAlchemyError:
+        guard.store.tell("a look", write)
+        raise
 
 
 def measurement_row(stage_run_id: int, worth: Worth) -> MeasurementRow:

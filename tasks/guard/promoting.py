@@ -12,7 +12,7 @@ from gates.course import Happening, Step
 from gates.decision import Action, decide_guard
 from gates.judge import Word, verdict
 from tasks.guard.closing import end_stage, promote
-from tasks.guard.keeping import Kept, storing
+from tasks.guard.keeping import store_now
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import next_part
 from tasks.guard.spent import refuse_burnt
@@ -71,7 +71,7 @@ def _window_is_open(active: Active) -> None:
 async def _all_pass_now(guard: GuardState, active: Active) -> None:
     guards = [one for one in active.criteria if one.phase == "guard"]
     measured = await measure_now(guard, active, guards)
-    await guard.store.call(storing(guard, active, measured, Kept()))
+    await store_now(guard, active, measured)
     if active.history is not None and active.at(Step.JUDGED):
         active.history = active.history.after(one for _, one in measured)
         decision = decide_guard(active.criteria, active.history, now_ms())

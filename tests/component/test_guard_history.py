@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from gates.blind import Seen, blind_ms
@@ -20,14 +21,14 @@ from gates.criteria import Criterion
 from gates.decision import GuardHistory
 from gates.judge import Cause, Measurement, plain
 from tasks.guard.history import restored_history, told_again
-from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row, storing
+from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row, store_now, storing
 from tasks.guard.state import Active, GuardState
 from tasks.record import Record
 from tasks.record_engine import open_engine
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
 from tasks.record_writer import RecordWriter
 from tests.support.gate_parts import AT_MS, criterion, measured
-from tests.support.guard_parts import activate, guard_at
+from tests.support.guard_parts import activate, guard_at, writing
 
 BACK_AT_MS = AT_MS + 1_000_000
 ASKED = criterion("pnl")
@@ -133,6 +134,31 @@ def test_a_verdict_s_look_tells_nothing_of_those_after_it(
         if at_s == 65:
             storing(guard, active, [(asked, measured(asked, verdict_saw, AT_MS + 65_500))], Kept())()
     assert _unseen_ms(guard, active, asked, 90) == unseen_ms
+
+
+def test_a_look_that_the_record_did_not_take_at_once_is_written_later_and_hides_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = guard_at(tmp_path, "watch")
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "process_up"]
+    kept, record = Kept(), guard.store.record
+    store = record.store_measurements
+
+    def away(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("the connection was closed"))
+
+    async def asked_to_judge() -> None:
+        async with writing(guard):
+            monkeypatch.setattr(record, "store_measurements", away)
+            with pytest.raises(OperationalError):
+                await store_now(guard, active, [(asked, measured(asked, 1, AT_MS + 51_000))])
+            monkeypatch.setattr(record, "store_measurements", store)
+
+    storing(guard, active, [(asked, measured(asked, 1, AT_MS + 1000))], kept)()
+    asyncio.run(asked_to_judge())
+    storing(guard, active, [(asked, measured(asked, 1, AT_MS + 52_000))], kept)()
+    assert _unseen_ms(guard, active, asked, 52) == 50_000
 
 
 def test_a_guard_that_comes_back_knows_when_the_one_before_it_looked_last(tmp_path: Path) -> None:
