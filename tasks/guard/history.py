@@ -23,7 +23,8 @@ async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     rows = await guard.store.call(record.measurements_since_good, active.id)
     blind_before_ms = await guard.store.call(record.blind_before_good_ms, active.id)
     latest = await guard.store.call(record.measurements_latest, active.id)
-    active.looked_ms |= {one.criterion_id: one.at_ms for one in latest}
+    for one in latest:  # an adoption that tries again has looked meanwhile, and the table may not tell of it yet
+        active.looked_ms[one.criterion_id] = max(one.at_ms, active.looked_ms.get(one.criterion_id, 0))
     at_ms = now_ms()
     if launched_at is not None:
         begun = max(launched_at, active.row.part_from or launched_at)  # a later part has criteria of its own

@@ -174,6 +174,21 @@ def test_a_guard_that_comes_back_knows_when_the_one_before_it_looked_last(tmp_pa
     assert [row.looked_before_ms for row in guard.store.record.measurements(active.id)] == [None, AT_MS + 5000]
 
 
+def test_an_adoption_that_tries_again_forgets_no_look_that_is_not_written_yet(tmp_path: Path) -> None:
+    guard = guard_at(tmp_path, "watch", launched_at=utc_now(), watch_from=utc_now())
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "process_up"]
+    storing(guard, active, [(asked, measured(asked, 1, AT_MS))], Kept())()
+    again, kept = activate(guard), Kept()
+    asyncio.run(restored_history(guard, again))
+    waiting = [storing(guard, again, [(asked, measured(asked, 1, AT_MS + 1000 * at_s))], kept) for at_s in range(5, 26)]
+    asyncio.run(restored_history(guard, again))
+    waiting.append(storing(guard, again, [(asked, measured(asked, 1, AT_MS + 26_000))], kept))
+    for write in waiting:
+        write()
+    assert _unseen_ms(guard, again, asked, 26) == 0
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordWriter]:
     url = f"sqlite:///{tmp_path}/rollout.db"
