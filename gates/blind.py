@@ -30,6 +30,7 @@ class Seen(NamedTuple):
     """One kept measurement of a guard criterion. `cause` as it is stored, None where a value was known.
 
     `looked_before_ms`: when it was looked at last before; None where that is not known. A look that came late is kept.
+    As late as `at_ms`, it is the newest look of all, and what comes after it nobody saw.
     """
 
     criterion_id: str
@@ -83,8 +84,10 @@ def _spans(
 def _unseen(seen: Sequence[Seen], from_ms: int, until_ms: int, within_ms: int) -> list[tuple[int, int]]:
     if not seen:
         return [(from_ms, until_ms)]
-    spans = [(from_ms, seen[0].at_ms)] if seen[0].at_ms - from_ms > MINUTE_MS + within_ms else []
-    ends = [*seen, Seen("", max(until_ms, seen[-1].at_ms), "", None)]
+    spans = [(from_ms, seen[0].at_ms)] if seen[0].at_ms - from_ms > within_ms else []  # a first look is always kept
+    newest = seen[-1]
+    looked_last_ms = newest.at_ms if newest.looked_before_ms == newest.at_ms else None
+    ends = [*seen, Seen("", max(until_ms, newest.at_ms), "", None, looked_last_ms)]
     for one, following in pairwise(ends):
         looked_ms = following.looked_before_ms
         if _is_blind(one):

@@ -23,6 +23,7 @@ async def watch_is_whole(guard: GuardState, active: Active) -> bool:
     if row.watch_from is None or row.watch_until is None:
         return True
     from_ms, at_ms = round(row.watch_from.timestamp() * 1000), now_ms()
+    await guard.store.written()  # a look that is not written yet was made all the same, and tells how late it came
     told = await guard.store.call(record.seen_of_guards, active.id, from_ms)
     if not active.at(Step.WATCH):
         return False

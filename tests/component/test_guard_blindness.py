@@ -12,7 +12,7 @@ import pytest
 from gates.course import Step
 from gates.judge import Cause, Outcome
 from gates.stages import load_plan
-from tasks.guard.keeping import Worth, measurement_row
+from tasks.guard.keeping import Kept, Worth, measurement_row, storing
 from tasks.guard.state import Active, GuardState
 from tasks.guard.watching import _course_of
 from tasks.record_tables import utc_now
@@ -124,6 +124,21 @@ def test_a_look_that_is_written_after_a_later_one_was_made_all_the_same(tmp_path
         guard.store.record.store_measurements(rows, [])
     _turn(guard, active)
     assert active.step is Step.WATCHED
+
+
+def test_the_last_minute_of_a_watch_that_nobody_measured_is_not_seen(tmp_path: Path) -> None:
+    begun = utc_now() - timedelta(seconds=LASTS_S + 30)
+    until = begun + timedelta(seconds=LASTS_S)
+    guard = guard_at(tmp_path, "watch", launched_at=begun, watch_from=begun, watch_until=until)
+    active = activate(guard)
+    guards, kept = [one for one in active.criteria if one.phase == "guard"], Kept()
+    for at_s in range(5):  # then the machine slept, and woke when the time was over
+        looks = [(one, measured(one, value_of(one, Outcome.PASS), _ms(begun) + 1000 * at_s)) for one in guards]
+        storing(guard, active, looks, kept)()
+    _turn(guard, active)
+    assert active.step is Step.WATCH
+    (told,) = [one.text for one in guard.store.record.notices("a") if one.kind == "hold"]
+    assert "s of the watch were not seen" in told
 
 
 def test_what_the_candidate_itself_left_unsaid_prolongs_nothing(tmp_path: Path) -> None:

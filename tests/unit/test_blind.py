@@ -104,6 +104,14 @@ def test_of_a_late_look_only_what_nobody_looked_at_is_blind() -> None:
     assert blind_ms([criterion("first")], told, 0, 100 * S, round_s=15) == 0, "the plan looks no more often"
 
 
+def test_after_the_newest_look_and_before_the_first_nobody_saw_for_as_long_as_it_was() -> None:
+    one = [criterion("first")]
+    assert blind_ms(one, [passes("first", 0), late("first", 30, 30)], 0, 41 * S) == 11 * S
+    assert blind_ms(one, [passes("first", 0), late("first", 30, 30)], 0, 40 * S) == 0, "as near as looks may be"
+    assert blind_ms(one, [passes("first", 30 * S)], 0, 40 * S) == 30 * S
+    assert blind_ms(one, [passes("first", 9 * S)], 0, 40 * S) == 0
+
+
 def test_a_look_before_the_row_before_hides_no_time_and_adds_none() -> None:
     out_of_turn = [passes("first", 0), passes("first", 50 * S), late("first", 55, 0)]
     assert blind_ms([criterion("first")], out_of_turn, 0, 55 * S) == 0
