@@ -21,7 +21,7 @@ from bot.domain.events import Filled, FundingPaid, InstrumentsRead
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import Ledger
 from bot.journal import JournalError, JournalReader
-from bot.stores.redis_place import BOOKED, keep_booked, marker_beside, read_marker
+from bot.stores.redis_place import BOOKED, RedisPlace, keep_booked, marker_beside, read_marker
 
 FILE: Final = "booked.json"
 """In the run's state folder, beside its journal. Of one in Redis its `meta` has the same word."""
@@ -104,9 +104,12 @@ def _funding_is_awaited(executions: Sequence[Execution], asked_at_ms: int) -> bo
     return held_lots != 0 or any(from_ns <= one.venue_at_ns <= until_ns for one in fills)
 
 
-def write_booked(state_dir: Path, booked: Booked) -> None:
+def write_booked(state_dir: Path, booked: Booked, elsewhere: Callable[[], RedisPlace | None] | None = None) -> None:
     """Leaves it beside the journal, whole or not at all, also where the machine is lost; and with one in Redis, where
-    another machine finds it. Raises OSError; JournalError where it is left in the folder alone."""
+    another machine finds it. Raises OSError; JournalError where it is left in the folder alone.
+
+    `elsewhere`: asked where the folder has no journal and none is named there: where it is kept in Redis, if it is.
+    """
     net = None if booked.net_quote is None else f"{booked.net_quote:f}"
     word = json.dumps({"at_ns": booked.at_ns, "net_quote": net, "why": booked.why})
     path = state_dir / FILE
@@ -124,8 +127,11 @@ def write_booked(state_dir: Path, booked: Booked) -> None:
         os.close(folder)
     journal = state_dir / "journal.db"
     marker = marker_beside(journal)
-    if marker.exists() and not journal.exists():
-        keep_booked(read_marker(marker), word)
+    if journal.exists():
+        return
+    place = read_marker(marker) if marker.exists() else None if elsewhere is None else elsewhere()
+    if place is not None:
+        keep_booked(place, word)
 
 
 def read_booked(state_dir: Path) -> Booked | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
 from decimal import Decimal
@@ -19,11 +20,15 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.booked import Booked, NotBooked, booked_net, write_booked
+from bot.config import load_settings
 from bot.journal import JournalError
+from bot.settings_file import ConfigError
+from bot.stores.redis_place import RedisPlace, place_for
 from gates.criteria import Criterion
 from gates.decision import CONTINUE, Action, Decision, decide_final
 from gates.judge import Cause, Reading, Sample, Word, verdict
 from gates.sources.checks import CheckFacts, measure_checks
+from gates.stages import under_root
 from tasks.guard.facts import RESULTS, Net, pooled
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.results import BOOKED, RESULT
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
     from bot.venues.bybit.account_client import AccountClient
 
 log = logging.getLogger("slipway.guard.booking")
+JOURNAL_STORE: Final = "MM_JOURNAL_STORE"
+IN_FILE: Final = "sqlite"
 AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0)
 WITHIN_S: Final = 60.0
 """For so long it is tried again: a venue lists an execution a moment after it happened."""
@@ -76,7 +83,7 @@ async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | N
         try:
             net = await desk.read(partial(_net, active, active.state_dir, asked_at_ms))
             booked = Booked(asked_at_ms * 1_000_000, net)
-            await asyncio.to_thread(write_booked, active.state_dir, booked)
+            await asyncio.to_thread(write_booked, active.state_dir, booked, partial(_in_redis, active))
             _store(guard, active, asked_at_ms, net, "")
             return booked
         except Exception as error:  # also what nobody expected: the account is flat, and its end waits for no sum
@@ -143,10 +150,21 @@ async def _not_known(guard: GuardState, active: Active, state_dir: Path, why: st
     guard.notice(active, "result_unknown", f"what this attempt came to once it was flat is not known: {why}")
     booked = Booked(at_ms * 1_000_000, None, why)
     try:
-        await asyncio.to_thread(write_booked, state_dir, booked)
-    except (OSError, JournalError) as error:
+        await asyncio.to_thread(write_booked, state_dir, booked, partial(_in_redis, active))
+    except (OSError, ConfigError, JournalError) as error:
         log.error("that the result is not known was not left with the journal: %s", in_words(error))
     return booked
+
+
+def _in_redis(active: Active) -> RedisPlace | None:
+    """Where the run's journal is kept in Redis: a machine that took the account over has no folder that names it.
+
+    Raises ConfigError where neither the environment nor the settings tell.
+    """
+    store = os.environ.get(JOURNAL_STORE) or load_settings(under_root(active.plan.settings)).journal.store
+    if store == IN_FILE or active.state_dir is None:
+        return None
+    return place_for(store, active.row.account, active.state_dir)
 
 
 def _net(active: Active, state_dir: Path, asked_at_ms: int, client: AccountClient) -> Decimal:

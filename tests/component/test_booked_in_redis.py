@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,6 +16,13 @@ from bot.domain.intent import Note
 from bot.journal import Journal, JournalError, JournalReader
 from bot.stores.redis_place import place_for, write_marker
 from bot.stores.redis_store import RedisStore
+from tasks.guard import booking
+from tasks.guard.booking import book
+from tasks.guard.state import load_active
+from tasks.record_tables import utc_now
+from tests.component.test_guard_booking import Desk
+from tests.support.asked_guard import PLAN as SMOKE
+from tests.support.guard_parts import guard_at, writing
 from tests.support.redis_server import RedisServer, redis_server
 
 META = {"account": "a1", "run": "r1", "config_digest": "d", "version": "v", "mode": "live"}
@@ -55,6 +63,30 @@ def test_what_was_lost_after_a_bot_had_ended_counts_on_another_machine(server: R
     folder = _ran(server, tmp_path / "lost-1")
     assert _carried(server, folder).curve.loss_24h_quote == 20, "until then its last note is its result"
     write_booked(folder, Booked(NOW_NS - HOUR_NS, Decimal("-325.5")))
+    shutil.rmtree(folder)
+    carried = _carried(server, folder)
+    assert (carried.curve.loss_24h_quote, carried.unread) == (Decimal("325.5"), ())
+
+
+def test_what_a_machine_books_that_took_the_account_over_counts_on_every_machine(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _ran(server, tmp_path / "taken-1")
+    shutil.rmtree(folder)  # it was on the disk of the machine that is off
+    monkeypatch.setenv("MM_JOURNAL_STORE", server.url)
+    columns = {"run": "taken-1", "state_dir": str(folder), "obs_url": "http://127.0.0.1:9", "launched_at": utc_now()}
+
+    async def closed() -> None:
+        guard = guard_at(tmp_path / "home", "rolling_back", source=SMOKE, flat_at=utc_now(), **columns)
+        rollout = guard.store.record.rollout("r")
+        assert rollout is not None
+        active = load_active(guard.folder, guard.store.record.stage_run(1), rollout)
+        active.row.account = "a1"
+        async with writing(guard):
+            await book(guard, active, Desk(Decimal("-325.5")))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(booking, "now_ms", lambda: (NOW_NS - HOUR_NS) // 1_000_000)
+    asyncio.run(closed())
     shutil.rmtree(folder)
     carried = _carried(server, folder)
     assert (carried.curve.loss_24h_quote, carried.unread) == (Decimal("325.5"), ())
