@@ -52,11 +52,16 @@ class _Journalled(NamedTuple):
 
 
 class Booked(NamedTuple):
-    """The file's word. `net_quote` None: it is not known, and `why` says why not."""
+    """The file's word. `net_quote` None: it is not known, and `why` says why not.
+
+    `account` and `mode` say whose result it is where no journal does; empty where they were not noted.
+    """
 
     at_ns: int
     net_quote: Decimal | None
     why: str = ""
+    account: str = ""
+    mode: str = ""
 
 
 def booked_net(journal: Path, symbols: Sequence[str], told: Told, begun_ms: int, asked_at_ms: int) -> Decimal:
@@ -111,7 +116,7 @@ def write_booked(state_dir: Path, booked: Booked, elsewhere: Callable[[], RedisP
     `elsewhere`: asked where the folder has no journal and none is named there: where it is kept in Redis, if it is.
     """
     net = None if booked.net_quote is None else f"{booked.net_quote:f}"
-    word = json.dumps({"at_ns": booked.at_ns, "net_quote": net, "why": booked.why})
+    word = json.dumps({**booked._asdict(), "net_quote": net})
     path = state_dir / FILE
     state_dir.mkdir(parents=True, exist_ok=True)  # a machine that took the account over has none of this run
     new = path.with_suffix(".new")
@@ -163,7 +168,8 @@ def _read(word: str) -> Booked:
     net_quote = None if net is None else Decimal(str(net))
     if net_quote is not None and not net_quote.is_finite():
         raise InvalidOperation
-    return Booked(int(told["at_ns"]), net_quote, str(told["why"]))
+    whose = (str(told.get("account", "")), str(told.get("mode", "")))
+    return Booked(int(told["at_ns"]), net_quote, str(told["why"]), *whose)
 
 
 def _unread(place: object, error: Exception, at_ns: int) -> Booked:

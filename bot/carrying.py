@@ -8,7 +8,7 @@ from where the one before it ended. Another mode is another account: what was wo
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bot.booked import Booked, booked_in, read_booked
+from bot.booked import FILE, Booked, booked_in, read_booked
 from bot.domain.events import EquityCarried
 from bot.domain.intent import Note
 from bot.engine.ledger import EquityCurve
@@ -55,10 +55,11 @@ def carried_equity(
     """Looks at the journals in `<state_dir>/../*`, and `elsewhere`.
 
     A journal that cannot be read is told, not taken for one without loss; but not a file that nobody has written to
-    in those 24 hours: nothing of them can be in it.
+    in those 24 hours: nothing of them can be in it. So is a result of those 24 hours whose journal is not here: how far
+    that run had been below its peak nobody here knows.
     """
     found: dict[int, list[Note]] = {}  # a run that is found twice, by its folder and on the server, counts once
-    unread: list[str] = []
+    unread, on_server = list[str](), set[str]()
     places: list[tuple[Path | None, Callable[[], JournalReader]]] = [
         (path, partial(JournalReader, path)) for path in _beside(state_dir)
     ]
@@ -68,6 +69,7 @@ def carried_equity(
                 meta = reader.meta()
                 if (meta.get("account"), meta.get("mode")) != (account, mode):
                     continue
+                on_server |= {reader.path.name} if path is None else set()
                 notes = equity_notes(reader, now_ns - DAY_NS)
                 place = reader.path if path is None else path.parent
                 booked = None if path is None else read_booked(place)
@@ -82,7 +84,22 @@ def carried_equity(
             continue
         if notes and len(notes) > len(found.get(notes[0].at_ns, ())):
             found[notes[0].at_ns] = notes
+    unread += _without_journal(state_dir, account, mode, now_ns - DAY_NS, on_server)
     return Carried(_one_day(account, now_ns, found.values()) if found else None, tuple(unread))
+
+
+def _without_journal(state_dir: Path, account: str, mode: str, after_ns: int, on_server: Container[str]) -> list[str]:
+    """Of each result beside no journal, which a machine leaves that took the account over, what is missing."""
+    said: list[str] = []
+    journals = {path.parent for path in _beside(state_dir)}
+    for folder in sorted({path.parent for path in state_dir.parent.glob(f"*/{FILE}")} - journals - {state_dir}):
+        booked = read_booked(folder)
+        if booked is None or booked.at_ns <= after_ns or f"{account}:{folder.name}" in on_server:
+            continue
+        if not booked.account or (booked.account, booked.mode) == (account, mode):
+            came_to = "is not known" if booked.net_quote is None else f"is {booked.net_quote:f}"
+            said.append(f"{folder}: what it came to {came_to}, but not how: its journal is not on this machine")
+    return said
 
 
 def journals_in_redis(url: str, account: str, state_dir: Path) -> list[partial[JournalReader]]:

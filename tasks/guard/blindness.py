@@ -12,6 +12,8 @@ from tasks.guard.closing import end_stage
 from tasks.guard.state import Active, GuardState, now_ms, said
 
 log = logging.getLogger("slipway.guard.blindness")
+WRITTEN_WITHIN_S = 2.0
+"""Longer it does not hold up who asks something else of the stage. It is looked at again at the next turn."""
 
 
 async def watch_is_whole(guard: GuardState, active: Active) -> bool:
@@ -23,7 +25,8 @@ async def watch_is_whole(guard: GuardState, active: Active) -> bool:
     if row.watch_from is None or row.watch_until is None:
         return True
     from_ms, at_ms = round(row.watch_from.timestamp() * 1000), now_ms()
-    await guard.store.written()  # a look that is not written yet was made all the same, and tells how late it came
+    if not await guard.store.written_within(WRITTEN_WITHIN_S):  # a look that is not written yet was made all the same
+        return False
     told = await guard.store.call(record.seen_of_guards, active.id, from_ms)
     if not active.at(Step.WATCH):
         return False

@@ -82,7 +82,7 @@ async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | N
         asked_at_ms = now_ms()
         try:
             net = await desk.read(partial(_net, active, active.state_dir, asked_at_ms))
-            booked = Booked(asked_at_ms * 1_000_000, net)
+            booked = Booked(asked_at_ms * 1_000_000, net, "", row.account, active.stage.env)
             await asyncio.to_thread(write_booked, active.state_dir, booked, partial(_in_redis, active))
             _store(guard, active, asked_at_ms, net, "")
             return booked
@@ -148,7 +148,7 @@ async def _not_known(guard: GuardState, active: Active, state_dir: Path, why: st
     at_ms = now_ms()
     _store(guard, active, at_ms, None, why)
     guard.notice(active, "result_unknown", f"what this attempt came to once it was flat is not known: {why}")
-    booked = Booked(at_ms * 1_000_000, None, why)
+    booked = Booked(at_ms * 1_000_000, None, why, active.row.account, active.stage.env)
     try:
         await asyncio.to_thread(write_booked, state_dir, booked, partial(_in_redis, active))
     except (OSError, ConfigError, JournalError) as error:

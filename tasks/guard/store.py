@@ -67,6 +67,14 @@ class Store:
         self.tell("what was told", lambda: loop.call_soon_threadsafe(done.set))
         await done.wait()
 
+    async def written_within(self, deadline_s: float) -> bool:
+        """Whether everything told before this call is written in that time."""
+        try:
+            await asyncio.wait_for(self.written(), deadline_s)
+        except TimeoutError:
+            return False
+        return True
+
     async def settled(self) -> None:
         """Returns when everything told so far is written."""
         await self._told.join()

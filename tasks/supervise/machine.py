@@ -18,6 +18,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """random(4): made anew by the kernel at each boot."""
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 """pid_namespaces(7): which processes /proc shows. No two that live under one kernel have the same number."""
+INITIAL_NAMESPACE = "4026531836"
+"""Of processes that are in no container (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
 PARTS = 4
 
 
@@ -56,7 +58,8 @@ class Machine:
         """Whether a process that was noted with this text can be looked for here. Empty, as it once was: it can.
 
         Another boot is one of this machine only where both machine-id and name are the same: images are copied with
-        their machine-id, and a machine that was renamed is no worse off than one that is not known.
+        their machine-id, and a machine that was renamed is no worse off than one that is not known. In a container
+        neither tells a machine: the id is its image's, and the name is what its composition says.
         """
         if not noted:
             return Seen.HERE
@@ -66,7 +69,7 @@ class Machine:
         if there.boot_id == self.boot_id:  # one kernel; a container next to this one has other processes in its /proc
             return Seen.HERE if there.pid_namespace == self.pid_namespace else Seen.ELSEWHERE
         same = bool(self.machine_id) and (there.machine_id, there.host) == (self.machine_id, self.host)
-        return Seen.OVER if same else Seen.ELSEWHERE
+        return Seen.OVER if same and self.pid_namespace == INITIAL_NAMESPACE else Seen.ELSEWHERE
 
 
 def host_of(noted: str) -> str:

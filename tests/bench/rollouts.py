@@ -45,7 +45,7 @@ DAY_MB_MAX = 50.0
 GROWTH_MAX = 1.5
 """What a rollout among the most may cost of what it costs alone, to be called linear."""
 ANSWERED_WITHIN_S = 300.0
-ENDED_WITHIN_S = 900.0
+ENDED_WITHIN_S = 1800.0
 ASK_AGAIN_S = 2.0
 DAY_S = 86_400
 SETTLED_AFTER_S = 65.0
@@ -256,7 +256,10 @@ def main(argv: list[str]) -> int:
     if args.day_s and args.day_s < 180:
         parser.error(f"--day-s: {args.day_s:g} is not allowed; allowed: 0, or at least 180")
     rows, grown = [], None
-    with tempfile.TemporaryDirectory(prefix="rollouts-") as name, _urls(args.record) as urls:
+    with (
+        tempfile.TemporaryDirectory(prefix="rollouts-", ignore_cleanup_errors=True) as name,
+        _urls(args.record) as urls,
+    ):
         with _stack(Path(name) / "home", PLAN, urls[0]) as stack:
             for count in counts:
                 rows.append(row_of(run_at_once(stack, count)))

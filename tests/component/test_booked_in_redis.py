@@ -64,6 +64,8 @@ def test_what_was_lost_after_a_bot_had_ended_counts_on_another_machine(server: R
     assert _carried(server, folder).curve.loss_24h_quote == 20, "until then its last note is its result"
     write_booked(folder, Booked(NOW_NS - HOUR_NS, Decimal("-325.5")))
     shutil.rmtree(folder)
+    taken_over = folder.parent / "elsewhere" / folder.name
+    write_booked(taken_over, Booked(NOW_NS - HOUR_NS, Decimal("-325.5"), "", "a1", "live"))
     carried = _carried(server, folder)
     assert (carried.curve.loss_24h_quote, carried.unread) == (Decimal("325.5"), ())
 

@@ -154,6 +154,22 @@ def test_what_a_run_came_to_after_its_bot_and_is_not_known_leaves_the_room_unkno
     assert str(tmp_path / "runs" / "earlier") in row.detail
 
 
+@pytest.mark.parametrize("net", [Decimal(-400), None])
+def test_a_result_without_its_journal_leaves_the_room_unknown_for_a_day(tmp_path: Path, net: Decimal | None) -> None:
+    now = time.time_ns()
+    left = tmp_path / "runs" / "of-a-lost-machine"
+    write_booked(left, Booked(now - HOUR_NS, net, "" if net is not None else "the venue was away", "a1", "live"))
+    row = asked(tmp_path)
+    assert row.outcome is Outcome.UNKNOWN
+    assert f"{left}: what it came to is {'not known' if net is None else net}" in row.detail
+    mine = tmp_path / "runs" / "next"
+    assert carried_equity(mine, "a2", "live", now).unread == (), "another account's"
+    assert carried_equity(mine, "a1", "testnet", now).unread == ()
+    assert carried_equity(mine, "a1", "live", now + DAY_NS).unread == (), "none of it is of the last 24 hours"
+    (said,) = carried_equity(mine, "a1", "live", now).unread
+    assert said in row.detail
+
+
 def test_a_copy_of_a_run_counts_once_and_by_what_it_came_to(tmp_path: Path) -> None:
     now = 2 * DAY_NS
     samples = [(now - 9 * HOUR_NS, "0", "0"), (now - 8 * HOUR_NS, "-30", "0"), (now - 7 * HOUR_NS, "-50", "0")]

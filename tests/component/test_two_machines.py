@@ -39,11 +39,11 @@ from tasks.record_tables import Inbox, Lock, utc_now
 from tasks.record_writer import RecordWriter
 from tasks.rollback import SAID_BY, Closing, OpenOrders, Waits, all_proven, proven_in_words
 from tasks.supervise.identity import Identity, identify
-from tasks.supervise.machine import Machine
+from tasks.supervise.machine import INITIAL_NAMESPACE, Machine
 from tests.support.guard_parts import guard_at, never_close
 
-ALPHA = Machine("alpha", "id-of-alpha", "boot-of-alpha", "1")
-BETA = Machine("beta", "id-of-beta", "boot-of-beta", "1")
+ALPHA = Machine("alpha", "id-of-alpha", "boot-of-alpha", INITIAL_NAMESPACE)
+BETA = Machine("beta", "id-of-beta", "boot-of-beta", INITIAL_NAMESPACE)
 REBOOTED = replace(ALPHA, boot_id="next-boot-of-alpha")
 NOBODY = 2**22 - 1
 """A pid that no process of this machine has."""

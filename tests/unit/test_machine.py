@@ -24,6 +24,14 @@ def test_an_earlier_boot_of_the_same_machine_is_over_also_where_it_ran_in_a_cont
         assert HERE.sees(str(replace(HERE, boot_id="boot-0", pid_namespace=pid_namespace))) is Seen.OVER
 
 
+def test_in_a_container_an_earlier_boot_is_not_known_to_be_of_this_machine() -> None:
+    inside = replace(HERE, pid_namespace="4026532999")
+    assert inside.sees(str(inside)) is Seen.HERE
+    for pid_namespace in ("4026531836", "4026532999"):
+        noted = str(replace(inside, boot_id="boot-0", pid_namespace=pid_namespace))
+        assert inside.sees(noted) is Seen.ELSEWHERE, "its image's id and its composition's name are on every machine"
+
+
 @pytest.mark.parametrize(
     "there",
     [
