@@ -9,8 +9,8 @@ deadline it says what it could not prove, and that is `failed`.
 Orders of others on the same account are reported and left alone: at a symbol with any of them about, own orders are
 cancelled one by one, because the venue's cancel-all asks nobody whose they are.
 
-A row that does not fit hides no other one: the rest is decoded, it is cancelled by its own id where that is ours, and
-the read that showed it proves nothing.
+A row that does not fit hides no other one: the rest is decoded, an order is cancelled by its own id where that is ours,
+the positions that are known are reduced, and the read that showed it proves nothing.
 
 Cancelling needs no read: before the first one, and while reads fail, it cancels blind; everything where the account is
 ours alone, else by their ids the orders that journals say may stand. What was cancelled blind proves nothing.
@@ -27,6 +27,7 @@ from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError
 from bot.runtime.kill_switch_report import NS_PER_MS, NS_PER_S, Attempt, OrdersRead, Report
 from bot.venues.bybit.account_orders import AccountOrder, OrderName, OrdersNotWhole
+from bot.venues.bybit.account_positions import PositionsNotWhole
 from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueError
 
 FLATTEN_BAND_BPS: Final = Decimal(100)
@@ -140,7 +141,7 @@ class KillSwitch:
 
     def _look(self, attempt: Attempt, clock: Callable[[], int]) -> bool:
         self._read_orders(attempt, clock)
-        return attempt.whole and self._read_positions(attempt) is not None
+        return attempt.whole and self._read_positions(attempt)[1]
 
     def _round(self, attempt: Attempt, flatten: bool, clock: Callable[[], int]) -> bool:
         """One cancel, read, flatten. True: proven."""
@@ -196,15 +197,13 @@ class KillSwitch:
             return False
         if not self._none_appeared(attempt):
             return False
-        positions = self._read_positions(attempt)
+        positions, whole = self._read_positions(attempt)
         if not flatten:
             return True
-        if positions is None:
-            return False
         open_positions = [position for position in positions if position.qty]
         for position in open_positions:
             self._reduce(attempt, position)
-        return not open_positions
+        return whole and not open_positions
 
     def _is_own(self, order: AccountOrder | OrderName) -> bool:
         return order.client_order_id.startswith(self._own_prefix)
@@ -245,16 +244,20 @@ class KillSwitch:
             attempt.reads.append(OrdersRead(clock() // NS_PER_MS, own, len(orders) - own))
         return orders, unfit
 
-    def _read_positions(self, attempt: Attempt) -> list[Position] | None:
+    def _read_positions(self, attempt: Attempt) -> tuple[list[Position], bool]:
+        """What could be read, and whether that is all."""
         if not self._holds_positions:
-            return []
+            return [], True
         try:
-            positions = self._client.positions(self._positions_of)
+            positions, whole = self._client.positions(self._positions_of), True
         except VenueError as error:
             attempt.note(f"reading positions failed: {error}")
-            return None
-        attempt.positions = {position.symbol: position.qty for position in positions}
-        return positions
+            if not isinstance(error, PositionsNotWhole):
+                return [], False
+            positions, whole = error.positions, False
+        known = {position.symbol: position.qty for position in positions}
+        attempt.positions = known if whole else attempt.positions | known
+        return positions, whole
 
     def _cancel(self, attempt: Attempt, orders: Sequence[AccountOrder], own: Sequence[AccountOrder]) -> None:
         """All of a symbol at once where nobody else has an order, there or anywhere; else one by one."""

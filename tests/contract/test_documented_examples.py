@@ -178,6 +178,7 @@ REST: dict[str, tuple[Any, Callable[[Any, Any], None]]] = {
     "position__position": (wire.PositionPage, positions),
     "user__apikey-info": (wire.KeyInformation, nothing),
 }
+RAW: dict[type, type] = {wire.OrderPage: wire.OrderPageRaw, wire.PositionPage: wire.PositionPageRaw}
 
 
 def by_rest(raw: bytes, source: dict[str, Any], name: str, compared: Compared) -> None:
@@ -189,8 +190,8 @@ def by_rest(raw: bytes, source: dict[str, Any], name: str, compared: Compared) -
     read = wire.decode(kind, envelope.result, name)
     compared.same(read, source["result"], f"{name}.result")
     check(read, source["result"])
-    if kind is wire.OrderPage:  # read row by row, too
-        raw_rows = wire.decode(wire.OrderPageRaw, envelope.result, name)
+    if kind in RAW:  # read row by row, too
+        raw_rows = wire.decode(RAW[kind], envelope.result, name)
         compared.same(raw_rows, source["result"], f"{name}.result")
     if kind is wire.BatchAck:
         ends = wire.decode(wire.BatchEnds, envelope.ret_ext_info, name)

@@ -20,6 +20,7 @@ from bot.domain.instrument import Category, Instrument
 from bot.domain.order import Side
 from bot.venues.bybit import calls, decode, wire
 from bot.venues.bybit.account_orders import AccountOrder, OpenOrders, account_order
+from bot.venues.bybit.account_positions import HeldPositions
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import KEY_CODES, Meaning, meaning, refusal_error
 from bot.venues.bybit.hosts import BybitHosts
@@ -162,16 +163,23 @@ class AccountClient:
         return [("", coin) for coin in calls.SETTLE_COINS[self._category]]
 
     def positions(self, symbols: Sequence[str]) -> list[Position]:
-        """One position for each symbol, flat ones included (quantity 0). No symbols: all that are held."""
-        found: list[Position] = []
-        if not symbols:
-            for coin in calls.SETTLE_COINS[self._category]:
-                rows = list(self._position_rows(coin))
-                found += [decode.position(rows, symbol) for symbol in dict.fromkeys(row.symbol for row in rows)]
-        for symbol in symbols:
-            page = self._read(calls.position(self._category, symbol), wire.PositionPage)
-            found.append(decode.position(page.rows, symbol))
-        return found
+        """One position for each symbol, flat ones included (quantity 0). No symbols: all that are held.
+
+        Raises PositionsNotWhole, with what could be read, where something was and something was not.
+        """
+        found = HeldPositions()
+        for symbol, coin in self._scopes(symbols):
+            try:
+                for row in self._position_rows(symbol, coin):
+                    found.take(row, symbol)
+                if symbol:
+                    found.ask(symbol)
+            except VenueGarbled as error:  # it answers: the next question may go better
+                found.fail(error)
+            except VenueError as error:
+                found.fail(error)
+                break
+        return found.whole()
 
     def executions(self, symbol: str, since_ms: int) -> list[Filled]:
         """Fills since then, oldest first, over all pages."""
@@ -280,11 +288,14 @@ class AccountClient:
             if not cursor:
                 return
 
-    def _position_rows(self, coin: str) -> Iterator[wire.PositionRow]:
+    def _position_rows(self, symbol: str, coin: str) -> Iterator[msgspec.Raw]:
+        if symbol:
+            yield from self._read(calls.position(self._category, symbol), wire.PositionPageRaw).rows
+            return
         seen: set[str] = set()
         cursor = ""
         while True:
-            page = self._read(calls.positions_held(self._category, coin, cursor), wire.PositionPage)
+            page = self._read(calls.positions_held(self._category, coin, cursor), wire.PositionPageRaw)
             yield from page.rows
             cursor = wire.next_cursor(page.next_page_cursor, seen, calls.POSITIONS) if page.rows else ""
             if not cursor:

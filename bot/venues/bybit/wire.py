@@ -182,6 +182,13 @@ class PositionPage(_Wire, frozen=True, rename="camel"):
     next_page_cursor: str = ""
 
 
+class PositionPageRaw(_Wire, frozen=True, rename="camel"):
+    """The same with its rows still undecoded, for whoever must know the others where one does not fit."""
+
+    rows: list[msgspec.Raw] = msgspec.field(name="list")
+    next_page_cursor: str = ""
+
+
 class CoinRow(_Wire, frozen=True, rename="camel"):
     """Amounts of that coin."""
 
