@@ -124,6 +124,7 @@ async def _take_up(guard: GuardState, active: Active) -> None:
     elif active.step in WITH_BOT:
         if await _ended_by_people(guard, active):
             return
+        _know_bot(guard, active)  # a stop may come before it is adopted, and must not find that none lives
         active.launching = True
         guard.spawn(adopt(guard, active), "adopt")
         await resume_proof(guard, active)
