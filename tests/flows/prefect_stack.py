@@ -20,6 +20,7 @@ from tasks.simulated_account import venue_truth
 from tasks.state_folder import StateFolder
 from tasks.supervise.identity import Identity, identify
 from tasks.supervise.table import Table, read_table
+from tests.support.guard_stack import PATIENCE
 from tests.support.slack_receiver import Receiver
 
 PLAN = Path(__file__).parents[1] / "support" / "plan.yaml"
@@ -94,7 +95,7 @@ class PrefectStack:
             state = self.flow_run(flow_run_id)["state"]
             return dict(state) if state["type"] in final else None
 
-        return self.until("the flow ends", look, within_s)
+        return self.until("the flow ends", look, within_s * PATIENCE)
 
     def approval(self, number: int, gate: str, person: str, *, not_state: str = "") -> dict[str, Any]:
         """The approval of that person, once it waits for its form (in another state than `not_state`)."""
@@ -151,7 +152,7 @@ class PrefectStack:
             return run if run.step in steps else None
 
         try:
-            return self.until(f"{' or '.join(steps)}", look, within_s)
+            return self.until(f"{' or '.join(steps)}", look, within_s * PATIENCE)
         except AssertionError as late:
             raise AssertionError(f"{late}\n{self._where(number)}") from late
 

@@ -36,6 +36,8 @@ from tasks.supervise.specs import watchdog
 T = TypeVar("T")
 PLAN = Path(__file__).with_name("plan.yaml")
 FINAL = ("promoted", "rolled_back", "parked")
+PATIENCE = 3
+"""How many times longer than on a machine at rest it is waited for what has no limit of its own."""
 
 
 class NotInTime(AssertionError):
@@ -268,7 +270,7 @@ class GuardStack:
         """One request and its answer."""
         self._asked += 1
         number = self.record.submit(self.account, kind, payload, f"{kind}-{self._asked}-{secrets.token_hex(4)}")
-        return self.until(f"{kind} is answered", lambda: self.record.answer(number), within_s)
+        return self.until(f"{kind} is answered", lambda: self.record.answer(number), within_s * PATIENCE)
 
     def begin(self, rollout: str, stage: str = "canary") -> int:
         """Opens that stage of a rollout, the canary of a new one if none is named, and waits for its preflight."""
@@ -334,7 +336,7 @@ class GuardStack:
     # ---- waiting --------------------------------------------------------------------------------------------------
 
     def wait_step(self, number: int, steps: tuple[str, ...], within_s: float) -> StageRun:
-        """Waits for one of `steps`; a final step that is not wanted fails at once."""
+        """Waits for one of `steps`; a final step that is not wanted fails at once. No limit of how fast it must be."""
 
         def arrived() -> StageRun | None:
             run = self.record.stage_run(number)
@@ -344,7 +346,7 @@ class GuardStack:
                 raise NotInTime(f"{run.step} by {run.decided_criterion}: {run.decided_why}\n{self.tail('guard')}")
             return None
 
-        return self.until(f"step {' or '.join(steps)}", arrived, within_s)
+        return self.until(f"step {' or '.join(steps)}", arrived, within_s * PATIENCE)
 
     def until(self, what: str, found: Callable[[], T | None], within_s: float) -> T:
         end = time.monotonic() + within_s
