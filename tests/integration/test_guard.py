@@ -28,7 +28,7 @@ from tests.support.guard_stack import GuardStack
 from tests.support.planted import shown_secrets
 from tests.support.proofs import proofs, seconds
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 def page(run: StageRun) -> str:

@@ -16,7 +16,7 @@ from tasks.account_file import load_account
 from tasks.record import Answer
 from tests.support.guard_stack import GuardStack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

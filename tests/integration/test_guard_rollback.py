@@ -27,7 +27,7 @@ from tests.support.proofs import SAFETY_STEPS, proofs
 from tests.support.slack_receiver import Receiver
 from tests.support.small_disk import mounted
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 CRITERIA = PLAN.with_name("criteria_brief.yaml")
 ROOM = "2g"

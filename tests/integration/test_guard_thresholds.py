@@ -27,7 +27,7 @@ from tasks.record_tables import StageRun
 from tests.support.guard_stack import GuardStack
 from tests.support.proofs import proofs
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 SUPPORT = ROOT / "tests" / "support"
 LEAK_BYTES_PER_S = 20_000_000
 MEMORY = re.compile(rb"^process_resident_memory_bytes [0-9.e+]+$", re.MULTILINE)

@@ -19,7 +19,7 @@ from tests.support.guard_stack import GuardStack
 from tests.support.planted import dump_holds, shown_secrets
 from tests.support.postgres import PostgresServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 SUPPORT = Path(__file__).parents[1] / "support"
 AWAY_S = 4.0
 """Longer than a grant lasts in the brief plan: a bot that still trades then was granted without the record."""
@@ -30,7 +30,7 @@ def patient_plan(folder: Path) -> Path:
     """The brief plan, with criteria that outlast a server that comes back on a busy machine."""
     criteria, plan = folder / "criteria.yaml", folder / "plan.yaml"
     text = (SUPPORT / "criteria_brief.yaml").read_text()
-    criteria.write_text(text.replace("unknown_deadline_s: 4", "unknown_deadline_s: 12"))
+    criteria.write_text(text.replace("unknown_deadline_s: 4", "unknown_deadline_s: 30"))
     text = (SUPPORT / "plan_brief.yaml").read_text()
     text = text.replace("lasts_s: 9", "lasts_s: 12")
     plan.write_text(text.replace("tests/support/criteria_brief.yaml", str(criteria)))
