@@ -18,7 +18,7 @@ from sqlalchemy import Engine, inspect, text
 from tasks.names import without_secrets
 from tasks.record_engine import SQLITE, record_address, without_password
 
-NEWEST_REVISION = "0005"
+NEWEST_REVISION = "0006"
 """A test holds this equal to the head under infra/alembic."""
 ALEMBIC_FOLDER = Path(__file__).resolve().parent.parent / "infra" / "alembic"
 ADVISORY_LOCK = 7_305_809

@@ -43,7 +43,8 @@ TURN_S = 0.2
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 SETTLED_AFTER_S = 30.0
 """A process that lived this long is started again at once when it dies; one that dies sooner waits longer each time."""
-SERVER_READY_S = 60.0
+SERVER_READY_S = 180.0
+"""It begins anew by itself where it dies; a slow machine takes a minute to import it."""
 VENUE_READY_S = 20.0
 
 

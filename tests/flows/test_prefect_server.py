@@ -44,7 +44,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _await_health(process: subprocess.Popen[bytes], api_url: str, log: Path) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
         try:
             if httpx.get(f"{api_url}/health", timeout=2, trust_env=False).status_code == 200:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 
 from bot.domain.events import Filled
 from bot.journal import JournalReader
+from bot.venues.bybit.adapter import BybitAdapter
+from bot.venues.bybit.hosts import BybitHosts
 from tests.integration.test_kill_switch_process import Switch
 from tests.support.bot_rig import Bot, SimulatedVenue, running_bot, simulated_venue, wait_for
 from tests.support.judged_venue import Key
@@ -88,6 +92,25 @@ def flow(row: dict[str, Any]) -> Decimal:
 
 def sides(desk: Desk) -> set[str]:
     return {row["side"] for row in desk.executions().values()}
+
+
+def test_what_is_held_is_told_before_the_filters_were_read(tmp_path: Path) -> None:
+    """As a bot asks that recovers: its journal tells it the filters, and its first look may overtake their read."""
+
+    async def held(venue: SimulatedVenue, desk: Desk) -> Decimal:
+        hosts = BybitHosts(*(venue.ready[name] for name in ("rest_url", "ws_public_spot_url", "ws_private_url")), "")
+        adapter = BybitAdapter(
+            hosts, desk.account["api_key"], desk.account["api_secret"], ["BTCUSDT"], time.time_ns, category="spot"
+        )
+        try:
+            await adapter.server_time_ms()
+            return (await adapter.position("BTCUSDT")).qty
+        finally:
+            await adapter.close()
+
+    with simulated_venue(tmp_path, seed=3, options=("--spot-symbols", "BTCUSDT")) as venue:
+        desk = Desk(venue)
+        assert asyncio.run(held(venue, desk)) == desk.coin() > 0
 
 
 def test_a_spot_symbol_is_quoted_on_both_sides_accounted_for_recovered_and_stopped(tmp_path: Path) -> None:

@@ -343,7 +343,9 @@ class BybitAdapter:
         return decode.position(page.rows, symbol)
 
     async def _spot_position(self, symbol: str) -> Position:
-        base = self._bases[symbol]
+        base = self._bases.get(symbol)
+        if base is None:  # a bot that recovers knows the filters from its journal, and asks before they are read
+            base = (await self.instruments((symbol,)))[symbol].base
         rows = await self._rest.read(calls.wallet(base), wire.WalletList)
         qty = decode.coin_balance(rows, base)
         if not qty:
