@@ -227,3 +227,19 @@ def test_an_order_that_an_earlier_process_left_there_is_found_out_about_and_the_
     driver.wait(20 * S)
     assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
     assert [one.client_order_id for one in of(it.ProbeOrder, driver.sent)][:1] == ["slwq-1-7"]
+
+
+def test_a_position_that_cannot_be_valued_does_not_blind_the_limits_on_losing() -> None:
+    """It was read flat and then somebody traded there: the venue's own word on the account still counts."""
+    driver = Two()
+    driver.stated()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_account()
+    driver.now += 10 * MS
+    driver.tell(ev.Filled(driver.now, "x", "", "v", OTHER, Side.BUY, D(50_000), 1, D(0), True, driver.now))
+    driver.wait(S)
+    assert (driver.engine.view, driver.held()[OTHER]) == ("RUNNING", 1)
+    driver.stated(D(99_900))  # 100 lost; 3 % of 2,000 are 60
+    assert [stop.reason for stop in driver.engine.stops][:1] == ["daily_loss"]
+    assert driver.engine.view == "HALTED"
