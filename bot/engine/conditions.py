@@ -196,7 +196,9 @@ class Conditions:
         )
 
     def at_start(self) -> None:
-        """What has to hold before the first quote: the account may not stand above its leverage cap already."""
+        """What has to hold before the first quote, by what is known since the clock turned last."""
+        self._account()
+        self.losses()
         cap, held = self._state.leverage_quote, self._position_quote()
         if cap is not None and held > cap:
             self._breach("leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is")
