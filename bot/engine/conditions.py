@@ -214,12 +214,11 @@ class Conditions:
         state = self._state
         if not state.stops.holds("edge_below_threshold"):
             return
-        low = False
-        for symbol in state.parameters.symbols:
-            if symbol in state.held:
-                continue
-            edge = self._performance.edge_ubps(symbol, state.now_ns)
-            low = low or edge is None or edge < state.thresholds.held[symbol].edge_ubps
+        # what is not quoted (held, frozen, blocked, or its quotes held back ever since) has no edge to wait for
+        aside = state.held | state.frozen.keys() | state.blocked
+        edges = {one: self._performance.edge_ubps(one, state.now_ns) for one in state.parameters.symbols}
+        known = {one: edge for one, edge in edges.items() if edge is not None and one not in aside}
+        low = not known or any(edge < state.thresholds.held[one].edge_ubps for one, edge in known.items())
         self._market("edge_below_threshold", "still below" if low else "")
 
     def _rates(self) -> None:

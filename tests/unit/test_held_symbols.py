@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from bot.domain import events as ev
@@ -243,3 +244,32 @@ def test_a_position_that_cannot_be_valued_does_not_blind_the_limits_on_losing() 
     driver.stated(D(99_900))  # 100 lost; 3 % of 2,000 are 60
     assert [stop.reason for stop in driver.engine.stops][:1] == ["daily_loss"]
     assert driver.engine.view == "HALTED"
+
+
+@pytest.mark.parametrize("why", ["too small to quote", "frozen", "blocked"])
+def test_an_edge_that_is_back_lets_the_bot_go_on_whatever_a_symbol_does_that_is_not_quoted(why: str) -> None:
+    driver = Two(stale_after_ms=600_000)
+    least = D(100_000) if why == "too small to quote" else D(5)
+    driver.silent = {it.ReadAccount}
+    driver.tell(structs.replace(filters(driver.now, OTHER), notional_min_quote=least))
+    if why != "too small to quote":
+        driver.tell(ev.BookLost(driver.now, OTHER, "garbled", garbled=True))
+    driver.other_book()
+    driver.other_account()
+    driver.silent = set()
+    if why == "frozen":
+        driver.tell(ev.BookLost(driver.now, OTHER, "garbled", garbled=True))
+    elif why == "blocked":
+        driver.tell(structs.replace(filters(driver.now, OTHER), source="default_fallback"))
+    driver.wait(S)
+    assert driver.quoted() == {SYMBOL}
+    driver.tell(ev.ThresholdsReloaded(driver.now, "f", {"*": ev.Thresholds(edge_threshold_bps=D(50))}))
+    driver.wait(S)
+    assert [stop.reason for stop in driver.engine.stops] == ["edge_below_threshold"]
+    driver.granting = False
+    driver.wait(6 * S)
+    driver.tell(ev.ThresholdsReloaded(driver.now, "f", {}))
+    driver.granting = True
+    driver.wait(10 * S)
+    assert driver.engine.stops == []
+    assert SYMBOL in driver.quoted()
