@@ -205,6 +205,23 @@ def test_what_nobody_has_read_there_takes_its_whole_limit_of_the_total() -> None
     assert worst_quote(driver) > 200, "it was read, and is flat"
 
 
+def test_what_is_held_there_and_cannot_be_valued_takes_its_whole_limit_of_the_total_too() -> None:
+    """Read flat, and then another hand traded there: 9 lots of 450 quote that no mid tells the worth of."""
+    driver = Two(total_max_quote=D(560))
+    driver.stated()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_account()
+    driver.now += 10 * MS
+    driver.tell(ev.Filled(driver.now, "x", "", "v", OTHER, Side.BUY, D(50_000), 9, D(0), True, driver.now))
+    driver.wait(3 * S)
+    assert (driver.engine.view, driver.held()[OTHER]) == ("RUNNING", 1)
+    assert worst_quote(driver) <= 560 - 500, "of what can be valued"
+    driver.other_book()
+    driver.wait(S)
+    assert D(450) < worst_quote(driver) <= 560, "of both"
+
+
 def test_where_its_whole_limit_leaves_nothing_no_risk_is_added() -> None:
     driver = Two(total_max_quote=D(500))
     driver.wait(3 * S)
