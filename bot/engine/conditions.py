@@ -196,7 +196,9 @@ class Conditions:
         )
 
     def at_start(self) -> None:
-        """What has to hold before the first quote: the account may not stand above its leverage cap already."""
+        """What has to hold before the first quote, by what is known since the clock turned last."""
+        self._account()
+        self.losses()
         cap, held = self._state.leverage_quote, self._position_quote()
         if cap is not None and held > cap:
             self._breach("leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is")
@@ -212,12 +214,11 @@ class Conditions:
         state = self._state
         if not state.stops.holds("edge_below_threshold"):
             return
-        low = False
-        for symbol in state.parameters.symbols:
-            if symbol in state.held:
-                continue
-            edge = self._performance.edge_ubps(symbol, state.now_ns)
-            low = low or edge is None or edge < state.thresholds.held[symbol].edge_ubps
+        # what is not quoted (held, frozen, blocked, or its quotes held back ever since) has no edge to wait for
+        aside = state.held | state.frozen.keys() | state.blocked
+        edges = {one: self._performance.edge_ubps(one, state.now_ns) for one in state.parameters.symbols}
+        known = {one: edge for one, edge in edges.items() if edge is not None and one not in aside}
+        low = not known or any(edge < state.thresholds.held[one].edge_ubps for one, edge in known.items())
         self._market("edge_below_threshold", "still below" if low else "")
 
     def _rates(self) -> None:
@@ -263,7 +264,7 @@ class Conditions:
 
     def losses(self) -> None:
         """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
-        state, parameters = self._state, self._state.parameters
+        state = self._state
         given = self._given()
         self._spared = None  # what would be told to the curve now holds instead
         if given == self._clear_for and state.now_ns < state.equity.changes_at_ns:
@@ -271,26 +272,17 @@ class Conditions:
         self._clear_for, self._band = given, None
         nets = net_by_symbol(state)
         if nets is None:
-            return  # a position that cannot be marked yet says nothing about profit or loss
-        net, curve, venue = sum(nets.values(), Decimal(0)), state.equity, state.venue_equity
+            # a position that cannot be marked yet says nothing about profit or loss: the venue's statement does
+            self._clear_for = None
+            self._judge(None)
+            return
+        net, curve = sum(nets.values(), Decimal(0)), state.equity
         total_max_quote = state.total_max_quote
         moved = abs(net - self._noted_quote) * _NOTE_EVERY >= total_max_quote
         if curve.note(net, state.now_ns) or moved:
             self._noted_quote = net
             state.note("DEBUG", "equity_sample", net_quote=str(net), peak_quote=str(curve.peak_quote))
-        loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
-        drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
-        for reason, lost, pct in (
-            ("daily_loss", loss, parameters.daily_loss_pct_hard),
-            ("drawdown", drawdown, parameters.drawdown_pct_hard),
-        ):
-            allowed = total_max_quote * pct / 100
-            if lost and lost >= allowed:
-                self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
-        cap = parameters.kill_loss_max_quote
-        if cap is not None and max(loss, -net) > cap:
-            self._breach("kill_caps", f"lost {max(loss, -net):.2f} quote, {cap} is the cap")
-        self._daily_cap(loss)
+        self._judge(net)
         if self.budgets.limited:
             self._clear_for = None  # a budget's day ends by the clock
         detail = self.budgets.look(nets, state.ledger, state.now_ns)
@@ -303,6 +295,24 @@ class Conditions:
             self._breach("strategy_budget", detail)
         if self._clear_for is not None and not self._cap_told and state.barred is None:
             self._band = self._band_around(net, total_max_quote)
+
+    def _judge(self, net: Decimal | None) -> None:
+        """Both curves as they stand against the limits; `net` is what the own one was told, None where nothing was."""
+        state, parameters = self._state, self._state.parameters
+        curve, venue, total_max_quote = state.equity, state.venue_equity, state.total_max_quote
+        loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
+        drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
+        for reason, lost, pct in (
+            ("daily_loss", loss, parameters.daily_loss_pct_hard),
+            ("drawdown", drawdown, parameters.drawdown_pct_hard),
+        ):
+            allowed = total_max_quote * pct / 100
+            if lost and lost >= allowed:
+                self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
+        cap, worst = parameters.kill_loss_max_quote, loss if net is None else max(loss, -net)
+        if cap is not None and worst > cap:
+            self._breach("kill_caps", f"lost {worst:.2f} quote, {cap} is the cap")
+        self._daily_cap(loss)
 
     def _band_around(self, net: Decimal, total_max_quote: Decimal) -> NetBand:
         """Between which net results the look that found everything in order would have found nothing else."""

@@ -79,10 +79,10 @@ class Engine(Shown):
             ev.GrantReceived: lambda event: receive_grant(state, self._stopping, event),
             ev.StopRequested: requests.stop,
             ev.DrillRequested: Drills(state, self._cycle).run,
-            ev.ResumeRequested: requests.resume,
-            ev.RearmRequested: requests.rearm,
+            ev.ResumeRequested: self._and_look(requests.resume),
+            ev.RearmRequested: self._and_look(requests.rearm),
             ev.ReleaseAsked: self._releasing.ask,
-            ev.ReleaseConfirmed: self._releasing.confirm,
+            ev.ReleaseConfirmed: self._and_look(self._releasing.confirm),
             ev.ThresholdsReloaded: requests.reload_thresholds,
             ev.ShutdownRequested: lambda event: self._stopping.enter("shutdown", event.reason),
             ev.BookLost: self._book_lost,
@@ -122,6 +122,15 @@ class Engine(Shown):
         self._recovery.restored = self._restored > 0
         self._recovery.filters_read.clear()
         return self._restored
+
+    def _and_look(self, release: Callable[[Any], object]) -> Callable[[Any], None]:
+        """What people release holds again at once where its cause is there: no quote leaves until the clock turns."""
+
+        def handle(event: ev.Event) -> None:
+            release(event)
+            self._conditions.tick()
+
+        return handle
 
     # ---- the door ----
 

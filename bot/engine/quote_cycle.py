@@ -81,6 +81,14 @@ class QuoteCycle:
                 desk.variance_ubps2 = desk.volatility.variance_ubps2
             if not self._settled(desk):
                 self.look(desk, unchanged_too=True)
+        if self._state.blocked:
+            self._clear_blocked()
+
+    def _clear_blocked(self) -> None:
+        """No desk looks there: what stands because its cancel did not leave, or was refused, is cancelled again."""
+        for symbol in self._state.parameters.symbols:
+            if symbol in self._state.blocked:
+                self._cancel_unwanted(self._state.orders.live(symbol))
 
     def look_at(self, symbol: str) -> None:
         """The top of that symbol's book has changed."""

@@ -2,7 +2,8 @@
 
 After every start, and again after every reconnect of the private stream, open orders and position of each symbol are
 read. At the start an own order that is found is a leftover: it is cancelled, and the account read again until none is
-left. The position found at the start is taken over as it is, unless the ledger has already seen fills.
+left. The position found at the start is taken over as it is, and again where it is another one before the first quote:
+a leftover may fill meanwhile, and the fills of this process alone do not tell what was held before them.
 
 A symbol whose filters could not be read is held by itself and holds up no other, unless an earlier process left a
 position there that cannot be valued yet: it is asked for again and again, and quoted once its filters, its orders and
@@ -154,14 +155,17 @@ class Recovery:
             return
         account = state.ledger.accounts[event.symbol]
         known = self.restored and event.symbol in state.adopted_ns
-        fresh = not account.fills and not known
         quoted = state.ready and event.symbol not in state.held
         if self._holds_up_none(event.symbol) and event.qty_lots and state.mark(event.symbol) is None:
             # taken over before it can be valued, it would blind the limits on losing under the others' quotes
             self._ask_due_ns[event.symbol] = state.now_ns + _PATIENCE_NS
             return
-        if not quoted and fresh and not self._position_read[event.symbol]:
-            adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument, event.dust_base)
+        if not quoted and not known:
+            if account.fills and state.last_execution_ns[event.symbol] >= event.asked_at_ns:
+                self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS  # nobody knows whether that fill is in it
+                return
+            if not self._position_read[event.symbol] or not same_position(account, event, instrument):
+                adopt(state, event.symbol, event.qty_lots, event.entry_price, instrument, event.dust_base)
         if known and not quoted and not same_position(account, event, instrument):
             # executions of the meantime are swept with every read; what stays different is reconciliation's to count
             self._ask_due_ns[event.symbol] = state.now_ns + _RE_READ_NS

@@ -17,6 +17,16 @@ _OPERATIONS_KEPT: Final = 10_000
 """Idempotency keys that are remembered."""
 
 
+def reason_of(event: ev.StopRequested) -> str:
+    """Under which reason of the table it holds."""
+    return event.reason if event.reason in STOPS and event.reason != "shutdown" else "external"
+
+
+def detail_of(event: ev.StopRequested) -> str:
+    """Who asked for it, and in what word."""
+    return f"{event.who}: {event.reason}"
+
+
 class Requests:
     """Of one engine."""
 
@@ -29,9 +39,8 @@ class Requests:
         """Enter it under its reason, or as `external` where the table does not know that."""
         if self._is_repeat(event.key):
             return
-        known = event.reason in STOPS and event.reason != "shutdown"
-        reason = event.reason if known else "external"
-        self._stopping.enter(reason, f"{event.who}: {event.reason}")
+        reason = reason_of(event)
+        self._stopping.enter(reason, detail_of(event))
         if STOPS[reason].resume == "auto":
             self._state.stops.cause_gone(reason, self._state.now_ns)
 

@@ -22,6 +22,7 @@ from bot.engine.money import Budgets, DayStart
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S
 from bot.engine.releasing import Releasing
+from bot.engine.requests import detail_of, reason_of
 from bot.engine.state import Day, State
 from bot.engine.stop import STOPS
 from bot.engine.stopping import CANCELLABLE, Stopping
@@ -47,7 +48,7 @@ class Restoring:
         self._events: dict[type, Callable[[Any], object]] = {
             ev.Started: lambda _: state.stops.carry(),
             ev.GrantReceived: self._granted,
-            ev.StopRequested: self._requested,
+            ev.StopRequested: self._stop_requested,
             ev.ResumeRequested: self._requested,
             ev.RearmRequested: self._requested,
             ev.ReleaseAsked: releasing.restore,
@@ -101,6 +102,13 @@ class Restoring:
 
     def _granted(self, event: ev.GrantReceived) -> None:
         self._state.epoch = max(self._state.epoch, event.epoch)
+
+    def _stop_requested(self, event: ev.StopRequested) -> None:
+        """It holds although nothing may tell that it was entered: its key is used, and asking again does nothing."""
+        if event.key and event.key in self._state.operations:
+            return
+        self._requested(event)
+        self._state.stops.enter(reason_of(event), event.at_ns, detail_of(event))
 
     def _requested(self, event: ev.StopRequested | ev.ResumeRequested | ev.RearmRequested) -> None:
         if event.key:

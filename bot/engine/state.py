@@ -295,8 +295,8 @@ class State:
     def others_pico(self, symbol: str) -> int:
         """What all other symbols could cost at worst (see `bot.engine.exposure`).
 
-        A held one whose position was not read counts with its whole limit at least: unknown is not none, and no process
-        of ours leaves more.
+        A held one whose position was not read counts with its whole limit at least, and so does what is open where no
+        mid was told yet: unknown is not none, and no process of ours leaves more.
         """
         total = self.exposure.others_pico(symbol)
         for other in self._unseen(symbol):
@@ -311,8 +311,11 @@ class State:
         return len(found) - (symbol in found)
 
     def _unseen(self, symbol: str) -> set[str]:
-        """Other symbols that are held and whose position was not read."""
-        return (self.held & self.unread) - {symbol} if self.held else self.held
+        """Other symbols that are held and whose position was not read, or that have one that no mid values."""
+        unseen = (self.held & self.unread) - {symbol} if self.held else self.held
+        if len(self.last_mid2) == len(self.books):
+            return unseen
+        return unseen | {one for one in self.exposure.open_symbols() if one not in self.last_mid2 and one != symbol}
 
     @property
     def total_max_quote(self) -> Decimal:

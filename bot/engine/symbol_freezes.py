@@ -2,8 +2,8 @@
 
     readable → frozen            a message about its market is garbled, or the venue refuses to tell of it: what stands
                                  there is cancelled
-    frozen → good since t        a fresh snapshot has come and can be quoted by
-    good since t → frozen        the book is lost again, for whatever reason
+    frozen → good since t        a fresh snapshot has come, and the book can be quoted by
+    good since t → frozen        the book is lost again, for whatever reason, or has an empty side
     good since t → readable      it has been good for `hysteresis_s`
 
 A gap in a book or a lost connection freezes no symbol by itself: the book comes back, or is stale and stops the bot.
@@ -56,7 +56,9 @@ class SymbolFreezes:
             self._cancel(symbol)
             if not state.books[symbol].usable:
                 state.frozen[symbol] = None
-            elif good_since_ns is not None and state.now_ns - good_since_ns >= self._hysteresis_ns:
+            elif good_since_ns is None:  # a snapshot came, and a change has made it whole: no other snapshot comes
+                state.frozen[symbol] = state.now_ns
+            elif state.now_ns - good_since_ns >= self._hysteresis_ns:
                 del state.frozen[symbol]
                 state.orders.touch(symbol)
                 state.note("INFO", "symbol_released", symbol=symbol, reason=SYMBOL_FREEZE[0])

@@ -128,6 +128,20 @@ def test_a_halt_survives_the_restart_and_time_alone_releases_nothing_of_it() -> 
     assert driver.engine.view == "RUNNING"
 
 
+def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request() -> None:
+    """Its key is used: who asks again is told that it was taken, so it has to hold."""
+    driver = traded()
+    begun = len(driver.entries)
+    request = ev.StopRequested(driver.now, "operator_hold", "planned", "people", "ops", "k1")
+    driver.tell(request)
+    driver.restart(driver.entries[: begun + 1])
+    driver.start()
+    driver.tell(request)
+    driver.wait(8 * S)
+    assert [stop.reason for stop in driver.engine.stops] == ["operator_hold"]
+    assert driver.venue == {}
+
+
 def test_a_position_that_changed_while_nobody_watched_is_held_not_adopted() -> None:
     driver = traded()
     driver.position_lots += 5

@@ -60,6 +60,38 @@ def test_a_leftover_of_an_earlier_run_is_cancelled_before_the_first_quote_and_th
     assert driver.count("mm_recon_divergence_total", "position_mismatch") == 0
 
 
+@pytest.mark.parametrize("told", ["before the read is asked", "before it answers", "after it answered"])
+def test_a_position_is_taken_over_whole_where_a_leftover_fills_meanwhile(told: str) -> None:
+    """By its fill alone the bot would know 1 of 9 lots, and 10 is the limit."""
+    driver = Driver()
+    driver.silent = {it.ReadAccount, it.CancelOrder}
+    leftover = ev.VenueOrder(SYMBOL, "slwq-0-7", "v", Side.BUY, 499_000, 2, 0, ev.OrderStatus.WORKING)
+    driver.venue["slwq-0-7"] = leftover
+    driver.position_lots = 8
+    driver.tell(ev.Started(driver.now, "run", "live", "digest", "v", (SYMBOL,)))
+    driver.tell(filters(driver.now))
+    driver.tell(ev.StreamUp(driver.now, "public"))
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.book(BID, ASK)
+    asked_ns = driver.now + 10 * MS
+    driver.now += 20 * MS
+    if told == "after it answered":  # the venue has filled it already, and the stream is late
+        driver.tell(ev.OpenOrdersRead(driver.now, SYMBOL, asked_ns, (leftover,)))
+        driver.tell(ev.PositionRead(driver.now, SYMBOL, asked_ns, 9, D(50_000)))
+    driver.fill("slwq-0-7", 1)
+    if told == "before it answers":
+        driver.tell(ev.OpenOrdersRead(driver.now, SYMBOL, asked_ns, (leftover,)))
+        driver.tell(ev.PositionRead(driver.now, SYMBOL, asked_ns, 8, D(50_000)))
+    driver.silent = set()
+    while driver.engine.view == "INIT":
+        driver.wait(100 * MS)
+        assert driver.now - asked_ns < 10 * S
+    assert driver.engine.positions()[SYMBOL]["qty"] == "0.009"
+    driver.wait(6 * S)
+    assert driver.engine.view == "RUNNING"
+    assert driver.count("mm_recon_divergence_total", "position_mismatch") == 0
+
+
 # ---- quoting ----
 
 

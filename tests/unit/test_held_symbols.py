@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from bot.domain import events as ev
@@ -204,6 +205,23 @@ def test_what_nobody_has_read_there_takes_its_whole_limit_of_the_total() -> None
     assert worst_quote(driver) > 200, "it was read, and is flat"
 
 
+def test_what_is_held_there_and_cannot_be_valued_takes_its_whole_limit_of_the_total_too() -> None:
+    """Read flat, and then another hand traded there: 9 lots of 450 quote that no mid tells the worth of."""
+    driver = Two(total_max_quote=D(560))
+    driver.stated()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_account()
+    driver.now += 10 * MS
+    driver.tell(ev.Filled(driver.now, "x", "", "v", OTHER, Side.BUY, D(50_000), 9, D(0), True, driver.now))
+    driver.wait(3 * S)
+    assert (driver.engine.view, driver.held()[OTHER]) == ("RUNNING", 1)
+    assert worst_quote(driver) <= 560 - 500, "of what can be valued"
+    driver.other_book()
+    driver.wait(S)
+    assert D(450) < worst_quote(driver) <= 560, "of both"
+
+
 def test_where_its_whole_limit_leaves_nothing_no_risk_is_added() -> None:
     driver = Two(total_max_quote=D(500))
     driver.wait(3 * S)
@@ -227,3 +245,48 @@ def test_an_order_that_an_earlier_process_left_there_is_found_out_about_and_the_
     driver.wait(20 * S)
     assert (driver.engine.view, driver.quoted()) == ("RUNNING", {SYMBOL})
     assert [one.client_order_id for one in of(it.ProbeOrder, driver.sent)][:1] == ["slwq-1-7"]
+
+
+def test_a_position_that_cannot_be_valued_does_not_blind_the_limits_on_losing() -> None:
+    """It was read flat and then somebody traded there: the venue's own word on the account still counts."""
+    driver = Two()
+    driver.stated()
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_account()
+    driver.now += 10 * MS
+    driver.tell(ev.Filled(driver.now, "x", "", "v", OTHER, Side.BUY, D(50_000), 1, D(0), True, driver.now))
+    driver.wait(S)
+    assert (driver.engine.view, driver.held()[OTHER]) == ("RUNNING", 1)
+    driver.stated(D(99_900))  # 100 lost; 3 % of 2,000 are 60
+    assert [stop.reason for stop in driver.engine.stops][:1] == ["daily_loss"]
+    assert driver.engine.view == "HALTED"
+
+
+@pytest.mark.parametrize("why", ["too small to quote", "frozen", "blocked"])
+def test_an_edge_that_is_back_lets_the_bot_go_on_whatever_a_symbol_does_that_is_not_quoted(why: str) -> None:
+    driver = Two(stale_after_ms=600_000)
+    least = D(100_000) if why == "too small to quote" else D(5)
+    driver.silent = {it.ReadAccount}
+    driver.tell(structs.replace(filters(driver.now, OTHER), notional_min_quote=least))
+    if why != "too small to quote":
+        driver.tell(ev.BookLost(driver.now, OTHER, "garbled", garbled=True))
+    driver.other_book()
+    driver.other_account()
+    driver.silent = set()
+    if why == "frozen":
+        driver.tell(ev.BookLost(driver.now, OTHER, "garbled", garbled=True))
+    elif why == "blocked":
+        driver.tell(structs.replace(filters(driver.now, OTHER), source="default_fallback"))
+    driver.wait(S)
+    assert driver.quoted() == {SYMBOL}
+    driver.tell(ev.ThresholdsReloaded(driver.now, "f", {"*": ev.Thresholds(edge_threshold_bps=D(50))}))
+    driver.wait(S)
+    assert [stop.reason for stop in driver.engine.stops] == ["edge_below_threshold"]
+    driver.granting = False
+    driver.wait(6 * S)
+    driver.tell(ev.ThresholdsReloaded(driver.now, "f", {}))
+    driver.granting = True
+    driver.wait(10 * S)
+    assert driver.engine.stops == []
+    assert SYMBOL in driver.quoted()

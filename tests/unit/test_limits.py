@@ -105,6 +105,44 @@ def test_a_new_day_is_a_new_budget_but_the_stop_of_the_old_one_stays() -> None:
     assert driver.engine.view == "RUNNING"
 
 
+@pytest.mark.parametrize("way", ["re-arm", "resume", "confirm"])
+def test_what_people_release_holds_again_before_a_quote_leaves_where_its_cause_is_there(way: str) -> None:
+    limit = {"budget_loss_quote": D(10)} if way == "resume" else {"daily_loss_pct_hard": D("0.5")}
+    driver = Driver(**limit).start()
+    lose(driver)
+    (reason,) = reasons(driver)
+    driver.wait(S)
+    driver.sent.clear()
+    if way == "resume":
+        driver.tell(ev.ResumeRequested(driver.now, "*", "ops"))
+    elif way == "re-arm":
+        driver.tell(ev.RearmRequested(driver.now, "*", ("ada", "grace")))
+    else:
+        driver.tell(ev.ReleaseAsked(driver.now, "r1", "re-arm", "*", "ada", "looked", True))
+        driver.tell(ev.ReleaseConfirmed(driver.now, "r1", "grace", "so did I", True))
+    assert [note.fields["released"] for note in driver.notes("stop_changed") if "released" in note.fields] == [reason]
+    driver.book(BID - 20_000, ASK - 20_000)  # the market moves before the clock turns
+    assert of(it.PlaceOrder, driver.sent) == []
+    assert reasons(driver) == [reason]
+
+
+def test_a_loss_that_is_there_when_all_else_is_ready_halts_before_the_first_quote() -> None:
+    driver = Driver()
+    driver.silent = {it.ReadAccount}
+    driver.position_lots = 6
+    driver.tell(ev.Started(driver.now, "run", "live", "digest", "v", (SYMBOL,)))
+    driver.tell(ev.EquityCarried(driver.now, "acct", ((driver.now - S, D(0)),), D(0)))
+    driver.tell(filters(driver.now))
+    driver.tell(ev.StreamUp(driver.now, "public"))
+    driver.tell(ev.StreamUp(driver.now, "private"))
+    driver.wait(200 * MS)
+    driver.book(BID - 130_000, ASK - 130_000)  # 13,000 below what the 6 lots cost: 78 quote of 60
+    driver.tell(driver.orders_read())
+    driver.tell(driver.position_read())
+    assert of(it.PlaceOrder, driver.sent) == []
+    assert "daily_loss" in reasons(driver)
+
+
 def test_kill_caps_halt_and_publish_the_kill_switch() -> None:
     driver = Driver(kill_loss_max_quote=D(10), daily_loss_pct_hard=D(90), drawdown_pct_hard=D(90)).start()
     lose(driver)

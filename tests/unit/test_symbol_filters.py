@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from bot.assembly_shadow import NoVenue
 from bot.domain import events as ev
@@ -123,6 +124,19 @@ def test_live_a_symbol_with_fallback_filters_is_cancelled_and_not_quoted_until_t
     driver.tell(filters(driver.now))
     driver.wait(200 * MS)
     assert len(driver.venue) == 2
+
+
+@pytest.mark.parametrize("outcome", ["refused", "unreachable"])
+def test_live_a_cancel_of_a_blocked_symbol_that_failed_is_sent_again(outcome: str) -> None:
+    driver = Driver().start()
+    standing = set(driver.venue)
+    driver.silent = {it.CancelOrder}
+    driver.tell(msgspec.structs.replace(filters(driver.now), source="default_fallback"))
+    for name in standing:
+        driver.tell(ev.CancelAnswered(driver.now, name, outcome, "10006 too many visits"))
+    driver.silent = set()
+    driver.wait(2 * S)
+    assert (driver.venue, driver.engine.view) == ({}, "RUNNING")
 
 
 def test_live_a_bot_that_starts_with_fallback_filters_quotes_nothing_and_in_shadow_it_does() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bot.domain import events as ev
 from bot.domain import intent as it
 from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S
@@ -138,3 +140,34 @@ def test_where_no_symbol_is_left_the_bot_stops_when_the_book_is_stale() -> None:
         driver.tell(ev.Ticked(driver.now))
     assert driver.engine.stop is not None
     assert driver.engine.stop.reason == "stale_book"
+
+
+@pytest.mark.parametrize("side", ["empty in the snapshot", "empty for a moment afterwards"])
+def test_a_book_with_an_empty_side_counts_from_when_it_is_whole_again(side: str) -> None:
+    """No second snapshot comes of a book that is in sync: what makes it whole is a change."""
+    driver = running()
+    garble(driver)
+    driver.now += 100 * MS
+    if side == "empty in the snapshot":
+        driver._update_id += 1
+        one_sided = ev.BookSnapshot(driver.now, SYMBOL, ((BID, 5),), (), driver._update_id, driver.now)
+        driver.tell(one_sided)
+    else:
+        driver.book(BID, ASK)
+        driver.wait(500 * MS)
+        change(driver, (ASK, 0))
+    driver.now += 100 * MS
+    driver.tell(ev.Ticked(driver.now))
+    change(driver, (ASK, 5))
+    whole_ns = driver.now
+    while SYMBOL in driver.engine.state.frozen:
+        driver.now += 100 * MS
+        driver.grant()
+        driver.tell(ev.Ticked(driver.now))
+        assert driver.now - whole_ns < 10 * S
+    assert driver.now - whole_ns >= HYSTERESIS_S * S
+
+
+def change(driver: Driver, ask: tuple[int, int]) -> None:
+    driver._update_id += 1
+    driver.tell(ev.BookDelta(driver.now, SYMBOL, (), (ask,), driver._update_id, driver.now))
