@@ -101,6 +101,7 @@ async def _to_log(notice: Outbox) -> Delivery:
 
 
 def _by(send: Callable[[str], Delivery]) -> Deliver:
+    """`send` sends once: the SDK's own retry says a second time what was read, and not answered, the first time."""
     # Its own log lines carry what failed in full, the address or the token among it; a failure is told by `attempt`.
     logging.getLogger("slack_sdk").setLevel(logging.CRITICAL)
 
@@ -122,7 +123,7 @@ def _by(send: Callable[[str], Delivery]) -> Deliver:
 def _by_webhook(url: str) -> Callable[[str], Delivery]:
     from slack_sdk.webhook import WebhookClient
 
-    client = WebhookClient(url, timeout=TIMEOUT_S)
+    client = WebhookClient(url, timeout=TIMEOUT_S, retry_handlers=[])
 
     def send(text: str) -> Delivery:
         answer = client.send(text=text)
@@ -138,7 +139,8 @@ def _by_token(token: str, channel: str) -> Callable[[str], Delivery]:
     from slack_sdk import WebClient
     from slack_sdk.errors import SlackApiError, SlackClientError
 
-    client = WebClient(token, os.environ.get(API_URL) or WebClient.BASE_URL, timeout=TIMEOUT_S)
+    base_url = os.environ.get(API_URL) or WebClient.BASE_URL
+    client = WebClient(token, base_url, timeout=TIMEOUT_S, retry_handlers=[])
 
     def send(text: str) -> Delivery:
         try:
