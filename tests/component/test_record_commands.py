@@ -24,7 +24,7 @@ from tasks.guard.state import GuardState
 from tasks.record import Record, open_record
 from tasks.record_engine import open_engine
 from tasks.record_migrations import NEWEST_REVISION
-from tasks.record_tables import Inbox
+from tasks.record_tables import Inbox, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import current_code
 from tasks.state_folder import StateFolder
@@ -241,6 +241,29 @@ def test_what_was_altered_removed_or_put_in_is_found(
         assert said in out
     assert main(["verify-record", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("put_in", "said"),
+    [
+        ("INSERT INTO stage_run SELECT {columns} FROM stage_run WHERE id = 1", "stage run 99 is in no link"),
+        ("INSERT INTO grant VALUES ('ghost', 7, 'x', '2026-01-01 00:00:00')", "account ghost has no chain"),
+    ],
+)
+def test_a_row_of_an_account_that_nobody_knows_is_found(
+    record: RecordWriter, put_in: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A candidate's attempts count on whatever account: such a row would burn one, or have passed a stage for it."""
+    given = {"id": "99", "account": "'ghost'"}
+    with record.engine.begin() as connection:
+        columns = ", ".join(given.get(name, name) for name in StageRun.model_fields)
+        names = ", ".join(StageRun.model_fields)
+        put_in = put_in.replace("stage_run SELECT", f"stage_run ({names}) SELECT").format(columns=columns)
+        connection.exec_driver_sql(put_in.replace("INTO grant", 'INTO "grant"'))
+    assert main(["verify-record"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "account a: holds" in out
+    assert f"account ghost: DOES NOT HOLD: {said}" in out
 
 
 def test_a_last_link_that_was_removed_is_found_by_the_head_that_went_out(
