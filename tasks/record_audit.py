@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from sqlalchemy import Boolean, Integer, type_coerce
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, SQLModel, col, select
 
 from tasks.record import Record, iso
-from tasks.record_chain import check_chain
+from tasks.record_chain import canonical_json, check_chain
 from tasks.record_digest import AT_ONCE, digest_of, newest_id
 from tasks.record_tables import (
     Account,
@@ -65,6 +66,10 @@ what hinders, prove nothing, and are compared once the step is done."""
 T = TypeVar("T", bound=SQLModel)
 
 
+class _Unreadable(Exception):
+    """A value that somebody put in is none of its column's. Names table and value."""
+
+
 def record_fault(record: Record, account: str) -> str:
     """Why the account's tables and chain do not agree, naming link or row; empty where they do.
 
@@ -75,7 +80,10 @@ def record_fault(record: Record, account: str) -> str:
         chain = check_chain(account, _telling(session, account, told))
         if not chain.ok:
             return f"record of {account}: {chain.reason}"
-        return next(_faults(session, account, told), "")
+        try:
+            return next(_faults(session, account, told), "")
+        except _Unreadable as error:
+            return str(error)
 
 
 def measurements_fault(record: Record, account: str, candidate: str | None = None) -> str:
@@ -122,20 +130,43 @@ def _faults(session: Session, account: str, told: Told) -> Iterator[str]:
 
 
 def _of_account(session: Session, table: type[T], account: str) -> Sequence[T]:
-    return session.exec(select(table).where(table.account == account)).all()  # type: ignore[attr-defined]
+    of: Any = table
+    return _read(session, table, of.account == account)
 
 
 def _of_runs(session: Session, table: type[T], account: str) -> Sequence[T]:
     """Rows of the account's stage runs, oldest first."""
     own = select(StageRun.id).where(StageRun.account == account)
     of: Any = table
-    return session.exec(select(table).where(col(of.stage_run_id).in_(own)).order_by(col(of.id))).all()
+    return _read(session, table, col(of.stage_run_id).in_(own))
+
+
+def _read(session: Session, table: type[T], which: Any) -> Sequence[T]:
+    """Those rows, oldest first. Raises _Unreadable for a value that is none of its column's.
+
+    SQLite keeps whatever is put in. A 2 is read as yes, and found by nobody who asks for what was accepted.
+    """
+    of: Any = table
+    columns, name = of.__table__.columns, of.__table__.name
+    flags = [one for one in columns if isinstance(one.type, Boolean)]
+    if flags:
+        for row in session.connection().execute(sql_select(*(type_coerce(one, Integer) for one in flags)).where(which)):
+            for flag, value in zip(flags, row, strict=True):
+                if value not in (0, 1):
+                    raise _Unreadable(f"{flag.name} of a row of {name} is {value!r}, neither yes nor no")
+    try:
+        rows = session.exec(select(table).where(which).order_by(*of.__table__.primary_key.columns)).all()
+        for row in rows:
+            canonical_json(_plain(row))
+    except (ValueError, TypeError) as error:
+        raise _Unreadable(f"a row of {name} cannot be read: {str(error).splitlines()[0]}") from error
+    return rows
 
 
 def _accounts(session: Session, account: str, told: Told) -> Iterator[str]:
-    for words, table, said in (("account", Account, told.accounts), ("grant", Grant, told.grants)):
-        row = session.get(table, account)
-        columns = next(iter(said.values()), None)
+    known = _read(session, Account, col(Account.name) == account), _read(session, Grant, col(Grant.account) == account)
+    for words, rows, said in (("account", known[0], told.accounts), ("grant", known[1], told.grants)):
+        row, columns = next(iter(rows), None), next(iter(said.values()), None)
         if columns is None:
             continue
         if row is None:
