@@ -8,11 +8,12 @@ a link tells and is not there was taken away. What no link tells is listed in `N
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, Integer, type_coerce
+from sqlalchemy import Boolean, Column, String, type_coerce
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, SQLModel, col, select
 
@@ -33,6 +34,7 @@ from tasks.record_tables import (
     StagePart,
     StageRun,
     UsedCode,
+    UtcDateTime,
     VerdictRow,
 )
 from tasks.record_told import Shapes, Told, differing
@@ -63,6 +65,8 @@ NOT_TOLD = {
 NOT_TOLD_UNTIL_DONE = ("attempts", "error", "proof", "verified_at")
 """Columns of a rollback step that is not verified yet: it is tried for ever, and each try would be a link. They show
 what hinders, prove nothing, and are compared once the step is done."""
+A_TIME = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?)?", re.ASCII)
+"""As SQLite holds one, UTC: compared there letter by letter."""
 T = TypeVar("T", bound=SQLModel)
 
 
@@ -144,16 +148,18 @@ def _of_runs(session: Session, table: type[T], account: str) -> Sequence[T]:
 def _read(session: Session, table: type[T], which: Any) -> Sequence[T]:
     """Those rows, oldest first. Raises _Unreadable for a value that is none of its column's.
 
-    SQLite keeps whatever is put in. A 2 is read as yes, and found by nobody who asks for what was accepted.
+    SQLite keeps whatever is put in. A 2 is read as yes, and found by nobody who asks for what was accepted; a moment in
+    another zone is read as the same, and found by nobody who asks for what came since.
     """
     of: Any = table
     columns, name = of.__table__.columns, of.__table__.name
-    flags = [one for one in columns if isinstance(one.type, Boolean)]
-    if flags:
-        for row in session.connection().execute(sql_select(*(type_coerce(one, Integer) for one in flags)).where(which)):
-            for flag, value in zip(flags, row, strict=True):
-                if value not in (0, 1):
-                    raise _Unreadable(f"{flag.name} of a row of {name} is {value!r}, neither yes nor no")
+    strict = [one for one in columns if isinstance(one.type, Boolean | UtcDateTime)]
+    stored = sql_select(*(type_coerce(one, String) for one in strict)).where(which)
+    for row in session.connection().execute(stored) if strict else ():
+        for column, value in zip(strict, row, strict=True):
+            if not _as_stored(column, value):
+                kind = "neither yes nor no" if isinstance(column.type, Boolean) else "no time as it is stored"
+                raise _Unreadable(f"{column.name} of a row of {name} is {value!r}, {kind}")
     try:
         rows = session.exec(select(table).where(which).order_by(*of.__table__.primary_key.columns)).all()
         for row in rows:
@@ -161,6 +167,12 @@ def _read(session: Session, table: type[T], which: Any) -> Sequence[T]:
     except (ValueError, TypeError) as error:
         raise _Unreadable(f"a row of {name} cannot be read: {str(error).splitlines()[0]}") from error
     return rows
+
+
+def _as_stored(column: Column[Any], value: Any) -> bool:
+    if isinstance(column.type, Boolean):
+        return value in (0, 1)
+    return value is None or isinstance(value, datetime) or (isinstance(value, str) and bool(A_TIME.fullmatch(value)))
 
 
 def _accounts(session: Session, account: str, told: Told) -> Iterator[str]:
