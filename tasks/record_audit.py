@@ -155,8 +155,8 @@ def _read(session: Session, table: type[T], which: Any) -> Sequence[T]:
     columns, name = of.__table__.columns, of.__table__.name
     strict = [one for one in columns if isinstance(one.type, Boolean | UtcDateTime)]
     stored = sql_select(*(type_coerce(one, String) for one in strict)).where(which)
-    for row in session.connection().execute(stored) if strict else ():
-        for column, value in zip(strict, row, strict=True):
+    for values in session.connection().execute(stored) if strict else ():
+        for column, value in zip(strict, values, strict=True):
             if not _as_stored(column, value):
                 kind = "neither yes nor no" if isinstance(column.type, Boolean) else "no time as it is stored"
                 raise _Unreadable(f"{column.name} of a row of {name} is {value!r}, {kind}")

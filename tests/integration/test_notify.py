@@ -13,7 +13,7 @@ import pytest
 
 from flows.__main__ import main as rollout
 from tasks.guard.__main__ import main as guard
-from tasks.notify import BACK_OFF_S, Delivery, WebhookUnusable, again_in_s, check_webhook, deliverer
+from tasks.notify import BACK_OFF_S, TOLD_AGAIN, Delivery, WebhookUnusable, again_in_s, check_webhook, deliverer, words
 from tasks.record_tables import Outbox
 from tests.support.slack_receiver import Receiver, SlackApi
 
@@ -137,6 +137,16 @@ def test_what_was_read_and_not_answered_is_sent_once_a_try(api: SlackApi, monkey
         monkeypatch.setenv("SLIPWAY_SLACK_WEBHOOK", f"http://127.0.0.1:{port}/services/secret-path")
         assert deliver("x")
         assert len(came) == 2
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["read", "not reached"])
+def test_what_may_have_arrived_is_said_to_be_told_again(monkeypatch: pytest.MonkeyPatch, away: bool) -> None:
+    """A notice that never left is told for the first time."""
+    with silent() as (port, _):
+        monkeypatch.setenv("SLIPWAY_SLACK_WEBHOOK", f"http://127.0.0.1:{9 if away else port}/services/secret-path")
+        error = deliver("x")
+    assert ("could not be reached" in error) is away
+    assert words(Outbox(key="k", account="a", kind="go", text="x", error=error)) == "x" + ("" if away else TOLD_AGAIN)
 
 
 def test_an_address_without_a_scheme_is_an_error_and_not_an_end(
