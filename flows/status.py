@@ -175,11 +175,18 @@ def _venue_of(record: Record, run: StageRun) -> str:
 
 
 def _await_end(folder: StateFolder, record: Record, run: StageRun, request: int) -> int:
-    """`request`: the number of the stop in the inbox. The proof counts, not the result and evidence after it."""
+    """`request`: the number of the stop in the inbox. The proof counts, not the result and evidence after it.
+
+    A stage that was promoted first was not stopped: its rollout goes on with the next one.
+    """
     end, shown = time.monotonic() + PROOF_WITHIN_S, False
     while time.monotonic() < end:
         now = record.stage_run(run.id or 0)
         rows = record.rollback_steps(run.id or 0)
+        if now.step == "promoted":
+            words = f"promoted before the stop came; {proven_in_words(rows)}"
+            _print_wrapped(f"{now.rollout}/{now.stage}: {words}; what comes next is not stopped: stop again")
+            return EXIT_FAILED
         if now.step in FINAL_STEPS:
             print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; {proven_in_words(rows)}")
             return 0

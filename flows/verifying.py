@@ -12,7 +12,7 @@ from flows.names import EXIT_FAILED
 from flows.plan_view import wrapped
 from tasks.record import Record
 from tasks.record_audit import measurements_fault, record_fault
-from tasks.record_tables import Account, RecordEntry
+from tasks.record_tables import Account, Attested, Grant, RecordEntry, Rollout, StageRun
 
 HEAD_LETTERS_MIN = 12
 """As many as a notice shows."""
@@ -46,10 +46,14 @@ def print_verified(record: Record, account: str | None, head: str | None, *, as_
 
 
 def _accounts(record: Record) -> list[str]:
-    """Those that are known, and those that have a chain: one that was taken away is missed by the other."""
+    """Each that any row of the record names, whether it is known, and has a chain, or not: rows that were put in may
+    name one of their own, and a candidate's attempts count on whatever account."""
     with record.snapshot() as session:
         named = set(session.exec(select(Account.name)).all())
-        return sorted(named | set(session.exec(select(RecordEntry.account).distinct()).all()))
+        tables: tuple[Any, ...] = (RecordEntry, Rollout, StageRun, Attested, Grant)
+        for table in tables:
+            named |= set(session.exec(select(table.account).distinct()).all())
+    return sorted(named)
 
 
 def _verified(record: Record, account: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http.client import HTTPException
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from tasks.names import SLACK_VARIABLES
@@ -27,7 +28,9 @@ OF_THE_MESSAGE = ("msg_too_long", "msg_blocks_too_long", "no_text", "invalid_blo
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ON_ITS_WAY = "on its way"
 """What stands as the error of a notice from before it is sent until its answer is written."""
-TOLD_AGAIN = " (told again: its guard died while it was on its way)"
+UNANSWERED = "Slack did not answer"
+UNREADABLE = "Slack's answer could not be read"
+TOLD_AGAIN = " (told again: nobody knows whether it had arrived)"
 
 
 class WebhookUnusable(Exception):
@@ -82,9 +85,10 @@ def _is_address(url: str) -> bool:
 
 
 def words(notice: Outbox) -> str:
-    """What is sent. A guard that died while it waited for the answer cannot know whether the notice has arrived; the
-    next one sends it once more, for a notice must not be lost, and says so."""
-    return notice.text + (TOLD_AGAIN if notice.error == ON_ITS_WAY else "")
+    """What is sent. Without an answer, or where the guard died while it waited for one, nobody knows whether the notice
+    has arrived; it is sent once more, for a notice must not be lost, and says so."""
+    not_known = notice.error.startswith((ON_ITS_WAY, UNANSWERED, UNREADABLE))
+    return notice.text + (TOLD_AGAIN if not_known else "")
 
 
 def deliverer() -> Deliver:
@@ -101,17 +105,20 @@ async def _to_log(notice: Outbox) -> Delivery:
 
 
 def _by(send: Callable[[str], Delivery]) -> Deliver:
+    """`send` sends once: the SDK's own retry says a second time what was read, and not answered, the first time."""
     # Its own log lines carry what failed in full, the address or the token among it; a failure is told by `attempt`.
     logging.getLogger("slack_sdk").setLevel(logging.CRITICAL)
 
     def attempt(text: str) -> Delivery:
         try:
             return send(text)
+        # The address of a webhook is a secret: only the kind of error is told.
+        except URLError as error:  # before the request was out
+            return Delivery(f"Slack could not be reached: {type(error.reason).__name__}")
         except OSError as error:
-            # The address of a webhook is a secret: only the kind of error is told.
-            return Delivery(f"Slack could not be reached: {type(error).__name__}")
+            return Delivery(f"{UNANSWERED}: {type(error).__name__}")
         except (HTTPException, ValueError) as error:  # cut short, no HTTP, no UTF-8: what a proxy may answer
-            return Delivery(f"Slack's answer could not be read: {type(error).__name__}")
+            return Delivery(f"{UNREADABLE}: {type(error).__name__}")
 
     async def deliver(notice: Outbox) -> Delivery:
         return await asyncio.to_thread(attempt, words(notice))
@@ -122,7 +129,7 @@ def _by(send: Callable[[str], Delivery]) -> Deliver:
 def _by_webhook(url: str) -> Callable[[str], Delivery]:
     from slack_sdk.webhook import WebhookClient
 
-    client = WebhookClient(url, timeout=TIMEOUT_S)
+    client = WebhookClient(url, timeout=TIMEOUT_S, retry_handlers=[])
 
     def send(text: str) -> Delivery:
         answer = client.send(text=text)
@@ -138,7 +145,8 @@ def _by_token(token: str, channel: str) -> Callable[[str], Delivery]:
     from slack_sdk import WebClient
     from slack_sdk.errors import SlackApiError, SlackClientError
 
-    client = WebClient(token, os.environ.get(API_URL) or WebClient.BASE_URL, timeout=TIMEOUT_S)
+    base_url = os.environ.get(API_URL) or WebClient.BASE_URL
+    client = WebClient(token, base_url, timeout=TIMEOUT_S, retry_handlers=[])
 
     def send(text: str) -> Delivery:
         try:
@@ -147,7 +155,7 @@ def _by_token(token: str, channel: str) -> Callable[[str], Delivery]:
             said = str(error.response.get("error") or "what is no answer of its API")[:100]
             return Delivery(f"Slack answered {said}", said in OF_THE_MESSAGE)
         except SlackClientError as error:
-            return Delivery(f"Slack's answer could not be read: {type(error).__name__}")
+            return Delivery(f"{UNREADABLE}: {type(error).__name__}")
         return Delivery()
 
     return send

@@ -8,15 +8,17 @@ a link tells and is not there was taken away. What no link tells is listed in `N
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from sqlalchemy import Boolean, Column, String, type_coerce
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, SQLModel, col, select
 
 from tasks.record import Record, iso
-from tasks.record_chain import check_chain
+from tasks.record_chain import canonical_json, check_chain
 from tasks.record_digest import AT_ONCE, digest_of, newest_id
 from tasks.record_tables import (
     Account,
@@ -32,6 +34,7 @@ from tasks.record_tables import (
     StagePart,
     StageRun,
     UsedCode,
+    UtcDateTime,
     VerdictRow,
 )
 from tasks.record_told import Shapes, Told, differing
@@ -62,7 +65,13 @@ NOT_TOLD = {
 NOT_TOLD_UNTIL_DONE = ("attempts", "error", "proof", "verified_at")
 """Columns of a rollback step that is not verified yet: it is tried for ever, and each try would be a link. They show
 what hinders, prove nothing, and are compared once the step is done."""
+A_TIME = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?)?", re.ASCII)
+"""As SQLite holds one, UTC: compared there letter by letter."""
 T = TypeVar("T", bound=SQLModel)
+
+
+class _Unreadable(Exception):
+    """A value that somebody put in is none of its column's. Names table and value."""
 
 
 def record_fault(record: Record, account: str) -> str:
@@ -75,7 +84,10 @@ def record_fault(record: Record, account: str) -> str:
         chain = check_chain(account, _telling(session, account, told))
         if not chain.ok:
             return f"record of {account}: {chain.reason}"
-        return next(_faults(session, account, told), "")
+        try:
+            return next(_faults(session, account, told), "")
+        except _Unreadable as error:
+            return str(error)
 
 
 def measurements_fault(record: Record, account: str, candidate: str | None = None) -> str:
@@ -122,20 +134,51 @@ def _faults(session: Session, account: str, told: Told) -> Iterator[str]:
 
 
 def _of_account(session: Session, table: type[T], account: str) -> Sequence[T]:
-    return session.exec(select(table).where(table.account == account)).all()  # type: ignore[attr-defined]
+    of: Any = table
+    return _read(session, table, of.account == account)
 
 
 def _of_runs(session: Session, table: type[T], account: str) -> Sequence[T]:
     """Rows of the account's stage runs, oldest first."""
     own = select(StageRun.id).where(StageRun.account == account)
     of: Any = table
-    return session.exec(select(table).where(col(of.stage_run_id).in_(own)).order_by(col(of.id))).all()
+    return _read(session, table, col(of.stage_run_id).in_(own))
+
+
+def _read(session: Session, table: type[T], which: Any) -> Sequence[T]:
+    """Those rows, oldest first. Raises _Unreadable for a value that is none of its column's.
+
+    SQLite keeps whatever is put in. A 2 is read as yes, and found by nobody who asks for what was accepted; a moment in
+    another zone is read as the same, and found by nobody who asks for what came since.
+    """
+    of: Any = table
+    columns, name = of.__table__.columns, of.__table__.name
+    strict = [one for one in columns if isinstance(one.type, Boolean | UtcDateTime)]
+    stored = sql_select(*(type_coerce(one, String) for one in strict)).where(which)
+    for values in session.connection().execute(stored) if strict else ():
+        for column, value in zip(strict, values, strict=True):
+            if not _as_stored(column, value):
+                kind = "neither yes nor no" if isinstance(column.type, Boolean) else "no time as it is stored"
+                raise _Unreadable(f"{column.name} of a row of {name} is {value!r}, {kind}")
+    try:
+        rows = session.exec(select(table).where(which).order_by(*of.__table__.primary_key.columns)).all()
+        for row in rows:
+            canonical_json(_plain(row))
+    except (ValueError, TypeError) as error:
+        raise _Unreadable(f"a row of {name} cannot be read: {str(error).splitlines()[0]}") from error
+    return rows
+
+
+def _as_stored(column: Column[Any], value: Any) -> bool:
+    if isinstance(column.type, Boolean):
+        return value in (0, 1)
+    return value is None or isinstance(value, datetime) or (isinstance(value, str) and bool(A_TIME.fullmatch(value)))
 
 
 def _accounts(session: Session, account: str, told: Told) -> Iterator[str]:
-    for words, table, said in (("account", Account, told.accounts), ("grant", Grant, told.grants)):
-        row = session.get(table, account)
-        columns = next(iter(said.values()), None)
+    known = _read(session, Account, col(Account.name) == account), _read(session, Grant, col(Grant.account) == account)
+    for words, rows, said in (("account", known[0], told.accounts), ("grant", known[1], told.grants)):
+        row, columns = next(iter(rows), None), next(iter(said.values()), None)
         if columns is None:
             continue
         if row is None:

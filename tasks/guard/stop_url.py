@@ -27,6 +27,7 @@ PATH: Final = "/stop"
 BODY_BYTES_MAX: Final = 16_384
 LENGTH_DIGITS_MAX: Final = 9
 WORD_MAX: Final = {"who": 80, "reason": 200}
+NOT_LET_IN: Final = "wrong or missing token"
 WRONG_MAX: Final = 10
 WRONG_WITHIN_S: Final = 60.0
 HOSTS: Final = ("127.0.0.1", "localhost")
@@ -123,7 +124,7 @@ class StopUrl:
             if len(self._wrong) >= WRONG_MAX:
                 raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong tokens, try again in a minute")
             self._wrong.append(now_s)
-        raise _Refused(HTTPStatus.UNAUTHORIZED, "wrong or missing token")
+        raise _Refused(HTTPStatus.UNAUTHORIZED, NOT_LET_IN)
 
 
 def routed(stop: App, otherwise: App) -> App:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from typing import Any
 
 from tasks.account_file import load_account
 from tasks.guard.closing import by_people, end_stage
+from tasks.guard.refusals import Refusals
 from tasks.guard.state import Active, GuardState
-from tasks.guard.stop_url import Stopped
+from tasks.guard.stop_url import NOT_LET_IN, Stopped
 
 WITHIN_S = 2.0
 WRITTEN_WITHIN_S = 1.0
@@ -25,6 +28,7 @@ class StoppedByUrl:
 
     def __init__(self, guard: GuardState) -> None:
         self._guard = guard
+        self._refusals = Refusals()  # of its own: a flood here leaves out nothing that the inbox refuses
 
     def token(self) -> str:
         return load_account(self._guard.folder.root, self._guard.account).approve_token
@@ -53,5 +57,15 @@ class StoppedByUrl:
             guard.loop.call_soon_threadsafe(self._note, said)
 
     def _note(self, said: str) -> None:
-        record = self._guard.store.record
-        self._guard.store.tell("stop refused", lambda: record.append("stop_refused", {"why": said}))
+        """Of wrong tokens each, for those are throttled; of the rest, which anybody may send without end, the first.
+
+        A flood of links would fill the disk, and a stop's own write would wait behind them.
+        """
+        record, now_s = self._guard.store.record, time.monotonic()
+        link: dict[str, Any] | None = {"why": said}
+        if said != NOT_LET_IN:
+            link = self._refusals.link("stop", said, now_s)
+            if link is None:
+                return
+            self._refusals.told("stop", said, now_s)
+        self._guard.store.tell("stop refused", lambda: record.append("stop_refused", link or {}))

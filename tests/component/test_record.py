@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import SQLModel
 
 from tasks.record import Record, RecordError
@@ -73,6 +73,21 @@ def test_a_request_is_answered_once_and_found_by_its_key(writer: RecordWriter) -
     assert answer is not None
     assert (answer.state, answer.reason, answer.result) == ("refused", "no", {})
     assert not writer.waiting()
+
+
+def test_a_request_that_the_disk_does_not_take_shows_no_code_in_its_error(tmp_path: Path) -> None:
+    """Prefect puts the error of a form's run into its log and on its page, and the code may still be good."""
+    engine = open_engine(f"sqlite:///{tmp_path}/rollout.db")
+    SQLModel.metadata.create_all(engine)
+    engine.dispose()
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))
+    with pytest.raises(OperationalError) as error:
+        for number in range(100):
+            Record(engine).submit("a", "sign_off", {"code": "654321", "comment": "x" * 4000}, f"key-{number}")
+    engine.dispose()
+    assert "full" in str(error.value)
+    assert "654321" not in str(error.value)
+    assert open_engine("postgresql://somebody@localhost/nothing").hide_parameters
 
 
 def test_a_key_cannot_serve_two_kinds_of_request(writer: RecordWriter) -> None:

@@ -24,7 +24,7 @@ from tasks.guard.state import GuardState
 from tasks.record import Record, open_record
 from tasks.record_engine import open_engine
 from tasks.record_migrations import NEWEST_REVISION
-from tasks.record_tables import Inbox
+from tasks.record_tables import Inbox, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import current_code
 from tasks.state_folder import StateFolder
@@ -226,6 +226,14 @@ def test_a_record_as_it_was_written_holds(record: RecordWriter, capsys: pytest.C
         ("UPDATE measurement SET value = '9' WHERE id = 1", "a measurement of stage run 1 after 0 and up to"),
         ("INSERT INTO drill SELECT 9, 1, 'orphan', 0, criteria, started_at, ends_at, 'passed', proof FROM drill "
          "WHERE id = 1", "drill 9 orphan at stage run 1 is not what the chain tells"),
+        ("UPDATE sign_off SET at = 'yesterday' WHERE id = 1", "at of a row of sign_off is 'yesterday', no time"),
+        ("UPDATE sign_off SET at = substr(at, 1, 26) || '+00:00'", "of a row of sign_off is '2"),
+        ("UPDATE verdict SET body = '{' WHERE id = 1", "a row of verdict cannot be read: Expecting property name"),
+        ("UPDATE evidence_file SET at = 5 WHERE id = 1", "at of a row of evidence_file is 5, no time"),
+        ("UPDATE sign_off SET comment = x'00ff' WHERE id = 1", "a row of sign_off cannot be read: "),
+        ("UPDATE record SET body = x'00' WHERE seq = 3", "link 3 (epoch) was changed after it was written"),
+        ("UPDATE sign_off SET accepted = 2 WHERE accepted = 1", "accepted of a row of sign_off is 2, neither yes nor"),
+        ("UPDATE attestation SET counts_as_wrong_code = 'no' WHERE id = 1", "of a row of attestation is 'no', neither"),
         ("DELETE FROM record", "account a was told"),
     ],
 )  # fmt: skip
@@ -241,6 +249,29 @@ def test_what_was_altered_removed_or_put_in_is_found(
         assert said in out
     assert main(["verify-record", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("put_in", "said"),
+    [
+        ("INSERT INTO stage_run SELECT {columns} FROM stage_run WHERE id = 1", "stage run 99 is in no link"),
+        ("INSERT INTO grant VALUES ('ghost', 7, 'x', '2026-01-01 00:00:00')", "account ghost has no chain"),
+    ],
+)
+def test_a_row_of_an_account_that_nobody_knows_is_found(
+    record: RecordWriter, put_in: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A candidate's attempts count on whatever account: such a row would burn one, or have passed a stage for it."""
+    given = {"id": "99", "account": "'ghost'"}
+    with record.engine.begin() as connection:
+        columns = ", ".join(given.get(name, name) for name in StageRun.model_fields)
+        names = ", ".join(StageRun.model_fields)
+        put_in = put_in.replace("stage_run SELECT", f"stage_run ({names}) SELECT").format(columns=columns)
+        connection.exec_driver_sql(put_in.replace("INTO grant", 'INTO "grant"'))
+    assert main(["verify-record"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "account a: holds" in out
+    assert f"account ghost: DOES NOT HOLD: {said}" in out
 
 
 def test_a_last_link_that_was_removed_is_found_by_the_head_that_went_out(

@@ -118,6 +118,26 @@ def test_a_stop_that_the_guard_refuses_is_not_called_tried(
     assert "keeps trying" not in said
 
 
+def test_a_stage_that_was_promoted_first_is_not_called_stopped(
+    folder: StateFolder, record: RecordWriter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rollout goes on with the next stage."""
+    run = _open_stage(record, "bybit")
+    (folder.accounts / "a.json").write_text("{}")
+    submit = record.submit
+
+    def too_late(*words: object) -> int:
+        record.change_stage_run(run.id or 0, "step", step="promoted")
+        return submit(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(record, "submit", too_late)
+    code, said = _stop(folder, record, capsys)
+    assert code == 1
+    said = " ".join(said.split())
+    assert "r/testnet: promoted before the stop came" in said
+    assert "stop again" in said
+
+
 @pytest.mark.parametrize("flatten", ["verified", "failing"])
 def test_what_is_proven_is_said_before_the_stage_has_ended(
     folder: StateFolder, record: RecordWriter, capsys: pytest.CaptureFixture[str], flatten: str

@@ -13,6 +13,7 @@ import pytest
 
 from gates.course import Step
 from tasks.guard import stop_url
+from tasks.guard.refusals import BURST
 from tasks.guard.state import GuardState
 from tasks.guard.stop_url import WRONG_MAX
 from tasks.guard.stopping import StoppedByUrl
@@ -88,6 +89,16 @@ def test_wrong_tokens_are_refused_recorded_and_throttled_and_a_right_one_never_i
     assert [one.status_code for one in refused] == [401] * WRONG_MAX + [429] * 5
     assert stopped.status_code == 200
     assert stopped.headers["x-test-refused"] == str(WRONG_MAX)
+
+
+def test_a_flood_of_what_is_no_stop_grows_the_record_by_its_first_ones(tmp_path: Path) -> None:
+    """Nobody who has no token fills the disk, or keeps a stop's own write waiting behind thousands of links."""
+    hosts = [{"headers": {**TOKEN, "Host": f"evil-{number}.example"}} for number in range(2 * BURST)]
+    methods = [{"headers": TOKEN, "method": "PUT"} for _ in range(2 * BURST)]
+    *refused, stopped = called(tmp_path, *hosts, *methods, {"headers": TOKEN})
+    assert {one.status_code for one in refused} == {403, 405}
+    assert stopped.status_code == 200
+    assert int(stopped.headers["x-test-refused"]) == BURST
 
 
 def test_tokens_are_compared_in_constant_time_whatever_is_offered(

@@ -6,13 +6,14 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from flows.__main__ import main as rollout
 from tasks.guard.__main__ import main as guard
-from tasks.notify import BACK_OFF_S, Delivery, WebhookUnusable, again_in_s, check_webhook, deliverer
+from tasks.notify import BACK_OFF_S, TOLD_AGAIN, Delivery, WebhookUnusable, again_in_s, check_webhook, deliverer, words
 from tasks.record_tables import Outbox
 from tests.support.slack_receiver import Receiver, SlackApi
 
@@ -101,6 +102,51 @@ def test_a_garbled_answer_is_an_error_to_try_again_and_tells_no_address(
         serving.join()
     assert error
     assert "secret-path" not in error
+
+
+@contextmanager
+def silent() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a receiver that reads whatever comes and hangs up without a word, and what came."""
+    came: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5)
+                read = b""
+                while b'"x"' not in read:
+                    read += connection.recv(65536)
+                came.append(read)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1], came
+
+
+def test_what_was_read_and_not_answered_is_sent_once_a_try(api: SlackApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is sent again is the outbox's to decide, which knows what it has told."""
+    with silent() as (port, came):
+        monkeypatch.setenv("SLIPWAY_SLACK_API_URL", f"http://127.0.0.1:{port}/api/")
+        assert deliver("x")
+        assert len(came) == 1
+        monkeypatch.delenv("SLIPWAY_SLACK_TOKEN")
+        monkeypatch.setenv("SLIPWAY_SLACK_WEBHOOK", f"http://127.0.0.1:{port}/services/secret-path")
+        assert deliver("x")
+        assert len(came) == 2
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["read", "not reached"])
+def test_what_may_have_arrived_is_said_to_be_told_again(monkeypatch: pytest.MonkeyPatch, away: bool) -> None:
+    """A notice that never left is told for the first time."""
+    with silent() as (port, _):
+        monkeypatch.setenv("SLIPWAY_SLACK_WEBHOOK", f"http://127.0.0.1:{9 if away else port}/services/secret-path")
+        error = deliver("x")
+    assert ("could not be reached" in error) is away
+    assert words(Outbox(key="k", account="a", kind="go", text="x", error=error)) == "x" + ("" if away else TOLD_AGAIN)
 
 
 def test_an_address_without_a_scheme_is_an_error_and_not_an_end(
