@@ -1,16 +1,19 @@
-"""`rollout verify-record`: whether the record is what was written, link by link and row by row. It only reads."""
+"""`rollout verify-record`: whether the record is what was written, link by link and row by row, and the evidence of
+each stage that has ended what the record says of it, where its folder is on this machine. It only reads."""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import select
 
 from flows.names import EXIT_FAILED
 from flows.plan_view import wrapped
-from tasks.record import Record
+from gates.evidence_folder import sha256_of
+from tasks.record import FINAL_STEPS, Record
 from tasks.record_audit import measurements_fault, record_fault
 from tasks.record_tables import Account, Attested, Grant, RecordEntry, Rollout, StageRun
 
@@ -61,8 +64,46 @@ def _verified(record: Record, account: str) -> dict[str, Any]:
     reason = record_fault(record, account) or measurements_fault(record, account)
     if not reason and not chain.length:
         reason = f"account {account} has no chain"
+    stages, away = 0, 0
+    if not reason:
+        reason, stages, away = _evidence(record, account)
     told = {"account": account, "holds": not reason, "links": chain.length, "head": chain.head, "reason": reason}
-    return {**told, "links_after_head": None}
+    return {**told, "links_after_head": None, "evidence_stages": stages, "evidence_away": away}
+
+
+def _evidence(record: Record, account: str) -> tuple[str, int, int]:
+    """The first file that is not what the chain tells of it, empty where none is; of how many stages the evidence was
+    looked at, and of how many it is not on this machine."""
+    looked, away = 0, 0
+    for run in record.stage_runs(account=account):
+        if run.id is None or run.step not in FINAL_STEPS or not run.evidence_dir:
+            continue
+        bundles = [step for step in record.rollback_steps(run.id) if (step.name, step.state) == ("bundle", "verified")]
+        files = record.evidence_files(run.id)
+        if not bundles or not files:
+            continue  # it ended without its bundle, and says so
+        folder, newest = Path(run.evidence_dir), max(one.at for one in files)
+        if not folder.is_dir():
+            away += 1
+            continue
+        looked += 1
+        for one in files:
+            if one.at == newest and (fault := _file_fault(folder, one.path, one.sha256)):
+                return f"evidence of {run.rollout}/{run.stage}: {folder / one.path} {fault}", looked, away
+    return "", looked, away
+
+
+def _file_fault(folder: Path, name: str, sha256: str) -> str:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        return "is not in its folder"
+    try:
+        found = sha256_of(path)
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if found == sha256 else "is not what was written"
 
 
 def _with_head(record: Record, found: list[dict[str, Any]], head: str) -> list[dict[str, Any]]:
@@ -74,7 +115,16 @@ def _with_head(record: Record, found: list[dict[str, Any]], head: str) -> list[d
             return [{**each, "links_after_head": len(hashes) - at} if each is one else each for each in found]
     lost = f"no link has the head {head}, which went out: links were removed at the end, or this is another record"
     return [{**one, "holds": False, "reason": one["reason"] or lost} for one in found] or [
-        {"account": None, "holds": False, "links": 0, "head": None, "reason": lost, "links_after_head": None}
+        {
+            "account": None,
+            "holds": False,
+            "links": 0,
+            "head": None,
+            "reason": lost,
+            "links_after_head": None,
+            "evidence_stages": 0,
+            "evidence_away": 0,
+        }
     ]
 
 
@@ -83,4 +133,9 @@ def _words(one: dict[str, Any]) -> str:
         return f"account {one['account']}: DOES NOT HOLD: {one['reason']}"
     after = one["links_after_head"]
     more = "" if after is None else f"; the head that was given is in it, {after} links before its end"
-    return f"account {one['account']}: holds, {one['links']} links, head {one['head'][:HEAD_LETTERS_MIN]}{more}"
+    looked = one["evidence_stages"]
+    evidence = f"; evidence of {looked} stage{'s'[: looked != 1]} is as it was written" if looked else ""
+    if one["evidence_away"]:
+        evidence += f"; of {one['evidence_away']} it is not on this machine, and was not looked at"
+    words = f"account {one['account']}: holds, {one['links']} links, head {one['head'][:HEAD_LETTERS_MIN]}"
+    return words + more + evidence

@@ -81,9 +81,14 @@ def test_a_request_that_the_disk_does_not_take_shows_no_code_in_its_error(tmp_pa
     SQLModel.metadata.create_all(engine)
     engine.dispose()
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))
-    with pytest.raises(OperationalError) as error:
+    record = Record(engine)
+
+    def submit_many() -> None:
         for number in range(100):
-            Record(engine).submit("a", "sign_off", {"code": "654321", "comment": "x" * 4000}, f"key-{number}")
+            record.submit("a", "sign_off", {"code": "654321", "comment": "x" * 4000}, f"key-{number}")
+
+    with pytest.raises(OperationalError) as error:
+        submit_many()
     engine.dispose()
     assert "full" in str(error.value)
     assert "654321" not in str(error.value)

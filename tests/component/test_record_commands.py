@@ -7,7 +7,7 @@ import getpass
 import json
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 
 from flows.__main__ import main
 from gates.course import Step
+from gates.evidence_folder import sha256_of
 from tasks import record_engine
 from tasks.guard import requests
 from tasks.guard.requests import answer_for_ever
@@ -24,7 +25,7 @@ from tasks.guard.state import GuardState
 from tasks.record import Record, open_record
 from tasks.record_engine import open_engine
 from tasks.record_migrations import NEWEST_REVISION
-from tasks.record_tables import Inbox, StageRun
+from tasks.record_tables import Inbox, RollbackStep, StageRun, utc_now
 from tasks.record_writer import RecordWriter
 from tasks.sign_off import current_code
 from tasks.state_folder import StateFolder
@@ -284,6 +285,57 @@ def test_a_last_link_that_was_removed_is_found_by_the_head_that_went_out(
     assert main(["verify-record"]) == 0, "without the head nothing tells of it"
     assert main(["verify-record", "--head", head[:12]]) == 1
     assert f"no link has the head {head[:12]}" in " ".join(capsys.readouterr().out.split())
+
+
+def _ended_with_evidence(record: RecordWriter, folder: Path) -> None:
+    """A stage run that was promoted and left these two files, one of them written anew after the verdict."""
+    folder.mkdir()
+    (folder / "verdict.json").write_text("NO-GO")
+    (folder / "index.html").write_text("a page")
+    files = {one.name: (sha256_of(one), one.stat().st_size) for one in sorted(folder.iterdir())}
+    words = {"rollout": LONG_ROLLOUT, "account": "a", "stage": "soak", "candidate": "c" * 64, "plan_path": "p"}
+    record.change_stage_run(2, "step", step="parked")
+    run = record.add_stage_run(StageRun(**words, attempt=1, step="requested"))
+    assert run.id is not None
+    record.add_evidence(run.id, {"verdict.json": ("0" * 64, 1)})
+    record.add_evidence(run.id, files)
+    record.change_stage_run(run.id, "evidence_place", evidence_dir=str(folder))
+    step = RollbackStep(stage_run_id=run.id, number=4, name="bundle", state="started")
+    record.write_rollback_step(step)
+    step.state, step.verified_at = "verified", utc_now()
+    record.write_rollback_step(step)
+    record.change_stage_run(run.id, "step", step="promoted", ended_at=utc_now())
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "verdict.json").write_text("GO"), "verdict.json is not what was written"),
+        (lambda folder: (folder / "index.html").unlink(), "index.html is gone"),
+    ],
+    ids=["altered", "removed"],
+)
+def test_evidence_that_is_not_what_was_written_is_found_after_the_end_of_its_stage(
+    harm: Callable[[Path], object], said: str, record: RecordWriter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "evidence-of-it"
+    _ended_with_evidence(record, folder)
+    assert main(["verify-record"]) == 0
+    assert "evidence of 1 stage is as it was written" in " ".join(capsys.readouterr().out.split())
+    harm(folder)
+    assert main(["verify-record", "--json"]) == 1
+    reason = json.loads(capsys.readouterr().out)["accounts"][0]["reason"]
+    assert reason == f"evidence of {LONG_ROLLOUT}/soak: {folder}/{said}"
+
+
+def test_evidence_that_is_on_another_machine_was_not_looked_at_which_is_said(
+    record: RecordWriter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "evidence-of-it"
+    _ended_with_evidence(record, folder)
+    folder.rename(tmp_path / "elsewhere")
+    assert main(["verify-record"]) == 0
+    assert "of 1 it is not on this machine, and was not looked at" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_cannot_be_verified_is_refused_in_a_line(record: RecordWriter, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,7 @@ def test_a_healthy_candidate_is_signed_promoted_and_left_flat(guard_stack: Guard
     head = stack.record.entries(stack.account)[-1].hash[:12]
     told = json.loads(_rollout(stack, "verify-record", "--head", head, "--json").stdout)
     assert told["holds"], told
+    assert (told["accounts"][0]["evidence_stages"], told["accounts"][0]["evidence_away"]) == (1, 0)
     proven = proofs(stack, run)
     assert proven["stop_bot"]["by"] == "asked"
     _evidence_holds(stack, run)
