@@ -34,7 +34,7 @@ In every cell, besides: one bot at most was ever started and noted, and none liv
 the closing is verified, with two reads without an own order; by the venue's own word nothing is open, the account is
 flat, and every order it ever had of the bot stands in the bot's journal; each sign-off that was answered with yes
 stands in the record once; each notice that the course must tell is queued once, delivered, and arrived once at the
-webhook, or says that it is told again because its guard died while it was on its way; the hash chain holds.
+webhook, or says that it is told again because nobody knows whether it had arrived; the hash chain holds.
 
 """
 
