@@ -30,9 +30,9 @@ def patient_plan(folder: Path) -> Path:
     """The brief plan, with criteria that outlast a server that comes back on a busy machine."""
     criteria, plan = folder / "criteria.yaml", folder / "plan.yaml"
     text = (SUPPORT / "criteria_brief.yaml").read_text()
-    criteria.write_text(text.replace("unknown_deadline_s: 4", "unknown_deadline_s: 30"))
+    criteria.write_text(text.replace("unknown_deadline_s: 4", "unknown_deadline_s: 20"))
     text = (SUPPORT / "plan_brief.yaml").read_text()
-    text = text.replace("lasts_s: 9", "lasts_s: 12")
+    text = text.replace("lasts_s: 9", "lasts_s: 20")
     plan.write_text(text.replace("tests/support/criteria_brief.yaml", str(criteria)))
     return plan
 
