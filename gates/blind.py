@@ -19,9 +19,8 @@ from gates.judge import Cause, Outcome, plain
 LOOK_WITHIN_MS: Final = 10_000
 """Looks that follow one another within this, or within two of their intervals, have seen what was between them."""
 MINUTE_MS: Final = 60_000
-"""A measurement that does not change is kept as often as this, or at the first look afterwards."""
-KEPT_WITHIN_MS: Final = MINUTE_MS + LOOK_WITHIN_MS
-"""Where a guard has died, and between what it kept and what the next one keeps is more, nobody measured."""
+"""A measurement that does not change is kept as often as this, or at the first look afterwards. Of rows that do not say
+when was looked before, two that are further apart than that and a late look have nothing between them."""
 LEAST_MS: Final = 1000
 """What is shorter than one measuring interval is no blindness that could be told from a late look."""
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gates.blind import KEPT_WITHIN_MS, Seen, blind_ms, blindest, decide_watched
+from gates.blind import LOOK_WITHIN_MS, MINUTE_MS, Seen, blind_ms, blindest, decide_watched
 from gates.decision import BLIND, Action
 from gates.judge import Cause
 from tests.support.gate_parts import criterion
 
 BOTH = [criterion("first"), criterion("second")]
+KEPT_WITHIN_MS = MINUTE_MS + LOOK_WITHIN_MS
 S = 1000
 DAY_S = 86_400.0
 FIVE = Decimal("0.05")
