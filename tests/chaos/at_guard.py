@@ -28,7 +28,7 @@ T = TypeVar("T")
 PLAN = Path(__file__).parents[1] / "support" / "plan_chaos.yaml"
 ROLLOUT = "chaos"
 ENDS_WITHIN_S = 240.0
-ANSWERED_WITHIN_S = 120.0
+ANSWERED_WITHIN_S = 30.0
 AWAY_S_MAX = 60.0
 EXIT_SIGNERS = ("grace", "katherine")
 

@@ -20,7 +20,7 @@ from tasks.simulated_account import venue_truth
 from tasks.state_folder import StateFolder
 from tasks.supervise.identity import Identity, identify
 from tasks.supervise.table import Table, read_table
-from tests.support.guard_stack import PATIENCE
+from tests.support.bot_rig import PATIENCE
 from tests.support.slack_receiver import Receiver
 
 PLAN = Path(__file__).parents[1] / "support" / "plan.yaml"
@@ -43,14 +43,14 @@ class PrefectStack:
         done = self.rollout("up", "--plan", str(self.plan))
         assert done.returncode == 0, done.stdout + done.stderr
         self.record: Record = open_record(self.folder.record_url)
-        self.api = httpx.Client(base_url=self.table().endpoints["prefect_api"], timeout=10, trust_env=False)
+        self.api = httpx.Client(base_url=self.table().endpoints["prefect_api"], timeout=60, trust_env=False)
 
     def close(self) -> subprocess.CompletedProcess[str]:
         self.api.close()
         self.record.close()
         return self.rollout("down")
 
-    def rollout(self, *words: str, within_s: float = 180) -> subprocess.CompletedProcess[str]:
+    def rollout(self, *words: str, within_s: float = 180 * PATIENCE) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows", *words]
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=within_s, check=False
@@ -95,7 +95,7 @@ class PrefectStack:
             state = self.flow_run(flow_run_id)["state"]
             return dict(state) if state["type"] in final else None
 
-        return self.until("the flow ends", look, within_s * PATIENCE)
+        return self.until("the flow ends", look, within_s)
 
     def approval(self, number: int, gate: str, person: str, *, not_state: str = "") -> dict[str, Any]:
         """The approval of that person, once it waits for its form (in another state than `not_state`)."""
@@ -152,7 +152,7 @@ class PrefectStack:
             return run if run.step in steps else None
 
         try:
-            return self.until(f"{' or '.join(steps)}", look, within_s * PATIENCE)
+            return self.until(f"{' or '.join(steps)}", look, within_s)
         except AssertionError as late:
             raise AssertionError(f"{late}\n{self._where(number)}") from late
 
@@ -224,6 +224,8 @@ class PrefectStack:
 
     @staticmethod
     def until(what: str, look: Callable[[], T | None], within_s: float) -> T:
+        """What `look` finds. `within_s`: on a machine at rest; it is waited PATIENCE times as long."""
+        within_s *= PATIENCE
         end = time.monotonic() + within_s
         while True:
             found = look()

@@ -18,7 +18,7 @@ from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_f
 from tests.support.evidence_browser import shown
 from tests.support.planted import shown_secrets
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 USED = "this code has already served: wait for the next one"
 
 

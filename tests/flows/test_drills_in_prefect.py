@@ -9,7 +9,7 @@ import yaml
 
 from tests.flows.prefect_stack import PLAN, PrefectStack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(840)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 def _plan_with_a_freeze_drill(folder: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.flows.prefect_stack import PrefectStack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 def test_the_guard_rolls_back_alone_and_a_new_run_continues_what_was_left(prefect_stack: PrefectStack) -> None:

@@ -40,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield api_url, folder.prefect / "prefect.db"
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def _await_health(process: subprocess.Popen[bytes], api_url: str, log: Path) -> None:
@@ -75,7 +75,7 @@ def test_whoever_writes_second_waits_and_is_not_refused(server: tuple[str, Path]
                 time.sleep(HOLD_S / 10)
 
     one_each = httpx.Limits(max_keepalive_connections=0)  # a kept connection may close just as it is used again
-    with httpx.Client(base_url=api_url, timeout=60, trust_env=False, limits=one_each) as client:
+    with httpx.Client(base_url=api_url, timeout=240, trust_env=False, limits=one_each) as client:
         flow = client.post("/flows/", json={"name": "busy"}).raise_for_status().json()["id"]
         made = client.post("/deployments/", json={"name": "one", "flow_id": flow}).raise_for_status().json()["id"]
 

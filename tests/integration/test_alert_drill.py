@@ -75,7 +75,7 @@ def guard(tmp_path: Path, bot: Bot) -> Iterator[GuardState]:
         made.store.close()
 
 
-def _until(what: str, holds: Callable[[], bool], within_s: float = 30) -> None:
+def _until(what: str, holds: Callable[[], bool], within_s: float = 120) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, f"not within {within_s:g} s: {what}"
@@ -95,7 +95,7 @@ def _fires(guard: GuardState, name: str) -> bool:
     return _value(guard, f'ALERTS{{alertname="{name}",alertstate="firing"}}') == 1
 
 
-def _drill(guard: GuardState, work: Callable[[Alert], Awaitable[None]], within_s: float = 10) -> Alert:
+def _drill(guard: GuardState, work: Callable[[Alert], Awaitable[None]], within_s: float = 60) -> Alert:
     assert guard.active is not None
     alert = Alert(guard, guard.active, 1, time.monotonic() + within_s)
 

@@ -315,7 +315,7 @@ def test_down_finds_and_ends_what_runs_without_a_table(home: Path, capsys: pytes
     try:
         (home / "stack.json").write_text("{")
         assert rollout(["down"]) == 0
-        assert child.wait(5) != 0
+        assert child.wait(60) != 0
     finally:
         child.kill()
         child.communicate()
@@ -431,7 +431,7 @@ def test_a_kill_switch_without_a_key_or_with_the_venue_away_never_claims_success
 def test_a_garbled_capture_is_refused_by_the_venue_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "trades.csv.gz").write_bytes(gzip.compress(b"x" * 1000)[:40])
     command = [sys.executable, "-m", "bot", "serve-venue", "--market", f"recorded:{tmp_path}", "--port", "0", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == BAD_INPUT
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr

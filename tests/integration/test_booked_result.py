@@ -15,7 +15,7 @@ from tasks.account_file import load_account
 from tasks.guard.results import BOOKED, RESULT
 from tests.support.guard_stack import GuardStack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 CRITERIA = PLAN.with_name("criteria_brief.yaml")
 MEASURED = """

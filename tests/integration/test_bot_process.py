@@ -179,7 +179,7 @@ def test_an_operators_calls_stop_and_are_journaled_with_who_and_why(venue: Simul
         assert bot.order("hold", "looks odd").json()["state"] == "HELD"
         wait_for("no own order at the venue", lambda: not venue.own_open(bot.account), deadline_s=10)
         assert bot.order("shutdown", "enough").status_code == 200
-        assert bot.process.wait(10) == 0
+        assert bot.process.wait(60) == 0
         with JournalReader(bot.state_dir / "journal.db") as reader:
             bodies = [entry.body for entry in reader.entries(kind="StopRequested")]
         assert len(bodies) == 1

@@ -180,7 +180,7 @@ def test_an_exception_of_the_sink_is_not_swallowed():
 
         await adapter.start(sink)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert str(await adapter.wait_broken()) == "the engine is broken"
         finally:
             await adapter.close()

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.at_guard import run_cell
 from tests.chaos.matrix import chosen
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 TRIES = 3
 """On a busy machine a step that lasts milliseconds may be over before it is seen; the cell is then run again."""
 

@@ -81,7 +81,7 @@ def _journal(folder: Path, *fills: Filled, orders: int = 5) -> Path:
 
 def _run(journal: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gates.sources.great_expectations_journal", "--journal", str(journal)]
-    return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=300, check=False)
 
 
 def _judged(out: Path | None) -> Measurement:

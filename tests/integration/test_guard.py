@@ -28,7 +28,7 @@ from tests.support.guard_stack import GuardStack
 from tests.support.planted import shown_secrets
 from tests.support.proofs import proofs, seconds
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 
 def page(run: StageRun) -> str:
@@ -87,7 +87,7 @@ def _sign_in_a_terminal(stack: GuardStack, number: int) -> None:
 def _rollout(stack: GuardStack, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows", *words]
     return subprocess.run(
-        command, cwd=REPOSITORY, env=stack.environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=REPOSITORY, env=stack.environment, capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -241,7 +241,7 @@ def test_one_account_has_one_guard(guard_stack: GuardStack) -> None:
     stack.until("it has started", lambda: list(stack.folder.targets.glob("*-guard.json")), 20)
     first = stack.processes["guard"]
     second = stack.start_guard()
-    assert second.wait(timeout=20) == 2
+    assert second.wait(timeout=120) == 2
     assert "already has a guard" in stack.tail("guard")
     stack.processes["guard"] = first
     assert first.poll() is None

@@ -12,7 +12,7 @@ import pytest
 from tests.support.guard_stack import GuardStack
 from tests.support.proofs import proofs
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 
 

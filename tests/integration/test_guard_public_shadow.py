@@ -16,7 +16,7 @@ from tasks.record_tables import RollbackStep
 from tasks.rollback import NO_ACCOUNT
 from tests.support.guard_stack import GuardStack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_public.yaml"
 
 

@@ -67,7 +67,7 @@ def test_a_held_bot_is_resumed_by_two_people_and_by_nobody_else(stack: GuardStac
     confirm = [sys.executable, "-m", "flows", "resume-confirm", request_id, "--by", second, "--comment", "so did I"]
     done = subprocess.run(
         [*confirm, "--code", "-"], input=f"{stack.fresh_code(second)}\n",
-        env=stack.environment, capture_output=True, text=True, timeout=60, check=False,
+        env=stack.environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == f"{second} confirmed {request_id}: held/canary released operator_hold\n"

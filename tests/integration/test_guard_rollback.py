@@ -27,7 +27,7 @@ from tests.support.proofs import SAFETY_STEPS, proofs
 from tests.support.slack_receiver import Receiver
 from tests.support.small_disk import mounted
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 CRITERIA = PLAN.with_name("criteria_brief.yaml")
 ROOM = "2g"
@@ -123,7 +123,7 @@ def test_what_is_claimed_is_what_the_venue_shows(stack: GuardStack, slack: Recei
     assert stop.poll() is None, "nothing is claimed"
     stack.thaw("venue")
     run = stack.wait_step(number, ("parked",), 30)
-    said, _ = stop.communicate(timeout=20)
+    said, _ = stop.communicate(timeout=120)
     assert (stop.returncode, "parked; bot gone, no open order, flat" in said) == (0, True)
     assert (run.reason, "a bad day" in str(run.decided_why)) == ("people", True)
     _others_untouched(stack, run, stranger)
@@ -152,7 +152,7 @@ def test_a_prometheus_that_hangs_holds_up_no_stop(stack: GuardStack) -> None:
         with pytest.raises(httpx.TimeoutException):
             httpx.get(f"{stack.prometheus_url}/-/ready", timeout=1)
         command = [str(Path(sys.executable).with_name("rollout")), "stop", "unmeasured", "--reason", "nothing is seen"]
-        stop = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=90, check=False)
+        stop = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=300, check=False)
         assert (stop.returncode, "parked; bot gone, no open order, flat" in stop.stdout) == (0, True), stop
         run = stack.wait_step(number, ("parked",), 10)
         assert (run.reason, "nothing is seen" in str(run.decided_why)) == ("people", True)
@@ -223,7 +223,7 @@ def _fill(disk: Path) -> None:
         found = os.statvfs(disk)
         return _resize(disk, str((found.f_blocks - found.f_bfree) * found.f_frsize))
 
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not filled():  # more was written meanwhile
         assert time.monotonic() < end
 

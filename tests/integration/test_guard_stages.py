@@ -16,7 +16,7 @@ from tasks.record_tables import Drill, StageRun
 from tests.support.guard_stack import GuardStack
 from tests.support.proofs import proofs
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
 
 

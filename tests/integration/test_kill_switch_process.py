@@ -45,7 +45,7 @@ class Switch:
 
     def ended(self) -> tuple[int, dict[str, Any], str]:
         """Exit code, report, and what it said meanwhile."""
-        told, said = self.process.communicate(timeout=60)
+        told, said = self.process.communicate(timeout=240)
         report = json.loads(self.report_file.read_text())
         assert json.loads(told) == report
         return self.process.returncode, report, said
@@ -168,7 +168,7 @@ def test_until_proven_it_needs_no_disk_either(venue: SimulatedVenue, tmp_path: P
                 cwd=ROOT, env={"PATH": os.environ["PATH"], **bot_environment(venue, account)},
                 stdout=full, stderr=full,
             )  # fmt: skip
-            assert process.wait(30) == 1  # it ends only with its proof, which nobody could be told of
+            assert process.wait(120) == 1  # it ends only with its proof, which nobody could be told of
         assert venue.own_open(bot.account) == []
 
 

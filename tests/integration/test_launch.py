@@ -57,13 +57,13 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def ready(room: Room, identity: Identity, deadline_s: float = 20.0) -> str:
+def ready(room: Room, identity: Identity, deadline_s: float = 60.0) -> str:
     return asyncio.run(wait_ready("r", identity, room.state_dir, deadline_s)).obs_url
 
 

@@ -175,7 +175,7 @@ class Rig:
             self.loop = Loop(self._parts)
             self.loop.begin()
             running = asyncio.create_task(self.loop.run())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not running.done():
                     if until(self):
                         break

@@ -46,7 +46,7 @@ def hosts(venue: SimulatedVenue) -> dict[str, str]:
 def bot(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bot", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_recording_ends_in_a_whole_file_when_it_is_stopped(venue: SimulatedVenue
     try:
         wait_for("the capture in the making", lambda: part.exists() and part.stat().st_size > 0, deadline_s=30)
         recording.send_signal(signal.SIGTERM)
-        out, _ = recording.communicate(timeout=30)
+        out, _ = recording.communicate(timeout=120)
     finally:
         end(recording)
     assert not part.exists()

@@ -19,7 +19,7 @@ from tests.support.guard_stack import GuardStack
 from tests.support.planted import dump_holds, shown_secrets
 from tests.support.postgres import PostgresServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 SUPPORT = Path(__file__).parents[1] / "support"
 AWAY_S = 4.0
 """Longer than a grant lasts in the brief plan: a bot that still trades then was granted without the record."""

@@ -40,7 +40,7 @@ def test_the_revision_that_is_checked_for_is_the_newest_one() -> None:
 
 def test_a_record_of_the_first_revision_is_brought_to_the_newest_with_its_rows(url: str) -> None:
     command = [sys.executable, "-m", "alembic", "-c", str(ALEMBIC_FOLDER / "alembic.ini"), "upgrade", "0001"]
-    subprocess.run(command, env={**os.environ, "SLIPWAY_RECORD_URL": url}, cwd=REPOSITORY, check=True, timeout=60)
+    subprocess.run(command, env={**os.environ, "SLIPWAY_RECORD_URL": url}, cwd=REPOSITORY, check=True, timeout=240)
     engine = open_engine(url)
     names = ("name", "account", "plan_name", "plan_path", "plan_digest", "code_version", "settings_digest", "nonce")
     told = dict.fromkeys((*names, "candidate", "author", "requested_by"), "r")
@@ -69,7 +69,7 @@ def test_a_record_of_the_first_revision_is_brought_to_the_newest_with_its_rows(u
 def test_several_processes_may_open_a_new_record_at_once(url: str) -> None:
     code = f"from tasks.record import open_record; open_record({url!r}).rollouts()"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
-    errors = [process.communicate(timeout=60)[1].decode() for process in started]
+    errors = [process.communicate(timeout=240)[1].decode() for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], errors
 
 

@@ -21,7 +21,7 @@ from tasks.state_folder import StateFolder
 from tasks.supervise.identity import identify, marked
 from tasks.supervise.table import Table, read_table
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 ROLLOUT = [sys.executable, "-m", "flows"]
 
 
@@ -39,7 +39,7 @@ class Stack:
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=400,
             check=False,
         )
 
@@ -61,7 +61,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         made.rollout("down")
 
 
-def wait_for(what: str, condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
+def wait_for(what: str, condition: Callable[[], bool], deadline_s: float = 120.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"not within {deadline_s:.0f} s: {what}"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def request_to(handler: Handler, *, path: str = "/x", timeout_s: float = 2.0) -> HttpAnswer:
+async def request_to(handler: Handler, *, path: str = "/x", timeout_s: float = 60.0) -> HttpAnswer:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handler(reader, writer)
@@ -79,13 +79,13 @@ def test_a_request_leaves_as_aiohttp_itself_would_write_it_and_without_a_task_of
         async with aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session:
             await session.post(URL(url, encoded=True), headers=headers, data=b"{}")
         try:
-            await transport.request("POST", url, headers, b"{}", 2.0)  # opens the connection
+            await transport.request("POST", url, headers, b"{}", 60.0)  # opens the connection
             before = asyncio.all_tasks()
             made: list[object] = []
             asyncio.get_running_loop().set_task_factory(
                 lambda loop, work: made.append(work) or asyncio.Task(work, loop=loop)
             )
-            await transport.request("POST", url, headers, b"{}", 2.0)
+            await transport.request("POST", url, headers, b"{}", 60.0)
             assert asyncio.all_tasks() == before
         finally:
             asyncio.get_running_loop().set_task_factory(None)
@@ -117,8 +117,8 @@ def test_a_socket_whose_other_end_takes_nothing_is_not_drained_until_it_does():
         server = await asyncio.start_server(deaf, "127.0.0.1", 0)
         transport = AiohttpTransport()
         try:
-            socket = await transport.connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 2.0)
-            async with asyncio.timeout(2):
+            socket = await transport.connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 60.0)
+            async with asyncio.timeout(60):
                 await socket.drained()
             sending = asyncio.create_task(socket.send("x" * 20_000_000))  # more than two kernels' buffers
             await asyncio.sleep(0)
@@ -126,7 +126,7 @@ def test_a_socket_whose_other_end_takes_nothing_is_not_drained_until_it_does():
                 async with asyncio.timeout(0.2):
                     await socket.drained()
             taking.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await sending
                 await socket.drained()
         finally:
@@ -153,9 +153,9 @@ def test_a_refused_connection_means_not_sent():
             transport = AiohttpTransport()
             try:
                 with pytest.raises(NotSent):
-                    await transport.request("POST", url, {}, b"{}", 1.0)
+                    await transport.request("POST", url, {}, b"{}", 30.0)
                 with pytest.raises(NotSent):
-                    await transport.connect(url.replace("http", "ws"), 1.0)
+                    await transport.connect(url.replace("http", "ws"), 30.0)
             finally:
                 await transport.close()
 
@@ -215,7 +215,7 @@ def test_other_work_has_its_turn_while_messages_still_wait_and_none_is_lost_or_o
             taken.append(message)
 
         try:
-            socket = await transport.connect(f"http://127.0.0.1:{runner.addresses[0][1]}/", 2.0)
+            socket = await transport.connect(f"http://127.0.0.1:{runner.addresses[0][1]}/", 60.0)
             with pytest.raises(SocketClosed):
                 await socket.hand_over(take)
         finally:
@@ -251,7 +251,7 @@ def test_a_socket_follows_no_redirect_and_so_its_login_reaches_no_other_host():
                 await runner.setup()
                 await web.TCPSite(runner, "127.0.0.1", 0).start()
             with pytest.raises(NotSent, match="redirect"):
-                await transport.connect(f"ws://127.0.0.1:{runners[1].addresses[0][1]}/v5/private", 2.0)
+                await transport.connect(f"ws://127.0.0.1:{runners[1].addresses[0][1]}/v5/private", 60.0)
         finally:
             await transport.close()
             for runner in runners:

@@ -15,7 +15,7 @@ from tasks.state_folder import REPOSITORY
 from tests.support.guard_stack import PLAN, GuardStack
 from tests.support.proofs import proofs
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 MILD = REPOSITORY / "configs" / "faults" / "mild.yaml"

@@ -47,7 +47,7 @@ def test_a_stall_silences_public_sockets_while_rest_stays_truthful_and_ends_with
         await stream.until(lambda m: m.get("op") == "ping")
         with pytest.raises(TimeoutError):
             await stream.until(lambda m: True, 0.6)
-        first, end = await client.touch(), time.monotonic() + 10
+        first, end = await client.touch(), time.monotonic() + 60
         while (moved := await client.touch()) == first and time.monotonic() < end:
             pass  # the read itself is the wait
         assert moved != first
@@ -107,7 +107,7 @@ def test_sockets_are_cut_on_demand(venue: Json) -> None:
     async def use(client: Client) -> None:
         stream = await private_stream(client)
         await client.control("POST", "/sim/faults", {"kind": "disconnect", "stream": "private"})
-        message = await asyncio.wait_for(stream.socket.receive(), 15)
+        message = await asyncio.wait_for(stream.socket.receive(), 60)
         assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR)
 
     with_account(venue, use)
@@ -152,7 +152,7 @@ def test_a_signal_ends_the_venue_cleanly_even_with_a_socket_open(number: signal.
         async def stop_under_a_client() -> None:
             async with aiohttp.ClientSession() as session, session.ws_connect(ready["ws_public_url"]):
                 process.send_signal(number)
-                assert await asyncio.to_thread(process.wait, 5) == 0
+                assert await asyncio.to_thread(process.wait, 60) == 0
 
         asyncio.run(stop_under_a_client())
         out, err = process.communicate()
@@ -189,7 +189,7 @@ def test_without_a_token_in_its_environment_the_control_api_is_closed() -> None:
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(args: tuple[str, ...], named: str) -> None:
     process = start("--json", *args)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert out == ""
     assert named in err

@@ -25,10 +25,19 @@ CONTROL_TOKEN = secrets.token_hex(16)
 GUARD_TOKEN = secrets.token_hex(16)
 OPERATOR_TOKEN = secrets.token_hex(16)
 LIMITS = {"inventory_max_quote": "500", "total_max_quote": "2000"}
+PATIENCE = 4
+"""How many times longer than on a machine at rest it is waited for what comes: a slow one is no fault of what is shown.
+How fast something must be is measured in tests/bench."""
+HTTP_S = 20.0
+"""A process that stands still for a moment answers after it."""
 
 
 def wait_for(what: str, condition: Callable[[], Any], deadline_s: float = 15.0, every_s: float = 0.05) -> Any:
-    """Polls until the condition is true and returns it. Raises TimeoutError naming what was waited for."""
+    """Polls until the condition is true and returns it. Raises TimeoutError naming what was waited for.
+
+    `deadline_s`: on a machine at rest; it is waited PATIENCE times as long.
+    """
+    deadline_s *= PATIENCE
     end = time.monotonic() + deadline_s
     while not (value := condition()):
         if time.monotonic() > end:
@@ -71,7 +80,7 @@ class SimulatedVenue:
         self.process = process
         self.ready = ready
         self.http = httpx.Client(
-            base_url=ready["rest_url"], headers={"X-Sim-Token": CONTROL_TOKEN}, timeout=5.0, trust_env=False
+            base_url=ready["rest_url"], headers={"X-Sim-Token": CONTROL_TOKEN}, timeout=HTTP_S, trust_env=False
         )
 
     def account(self, equity_quote: str = "100000") -> dict[str, str]:
@@ -128,7 +137,7 @@ class Bot:
         self.process = process
         self.account = account
         self.state_dir = state_dir
-        self.http = httpx.Client(base_url=url, timeout=5.0, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=HTTP_S, trust_env=False)
         self._renewing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -194,7 +203,7 @@ class Bot:
     def log_events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.state_dir / "bot.log").read_text().splitlines()]
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = 15.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = 15.0 * PATIENCE) -> int:
         """Signals it and returns the exit code."""
         self.lapse()
         self.process.send_signal(number)
@@ -244,7 +253,7 @@ def refused_start(
         env={"PATH": os.environ["PATH"], **bot_environment(venue, account), **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=30 * PATIENCE,
         check=False,
     )
     return done.returncode, done.stderr

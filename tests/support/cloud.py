@@ -44,7 +44,7 @@ class Cloud:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         return Told(done.returncode, done.stdout, done.stderr)

@@ -32,12 +32,11 @@ from tasks.state_folder import REPOSITORY, StateFolder, write_private
 from tasks.supervise.identity import Identity, identify
 from tasks.supervise.prometheus import find_prometheus, fresh_data_folder, prometheus_command
 from tasks.supervise.specs import watchdog
+from tests.support.bot_rig import HTTP_S, PATIENCE
 
 T = TypeVar("T")
 PLAN = Path(__file__).with_name("plan.yaml")
 FINAL = ("promoted", "rolled_back", "parked")
-PATIENCE = 3
-"""How many times longer than on a machine at rest it is waited for what has no limit of its own."""
 
 
 class NotInTime(AssertionError):
@@ -229,7 +228,7 @@ class GuardStack:
 
     def control(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = httpx.post(
-            f"{self.venue['rest_url']}/sim/{call}", json=body, headers={"X-Sim-Token": self.token}, timeout=5
+            f"{self.venue['rest_url']}/sim/{call}", json=body, headers={"X-Sim-Token": self.token}, timeout=HTTP_S
         )
         assert answer.status_code == 200, answer.text
         told = answer.json()
@@ -242,7 +241,7 @@ class GuardStack:
             f"{self.venue['rest_url']}/sim/state",
             params={"account": self.account},
             headers={"X-Sim-Token": self.token},
-            timeout=5,
+            timeout=HTTP_S,
         )
         assert answer.status_code == 200, answer.text
         told = answer.json()
@@ -261,7 +260,7 @@ class GuardStack:
         """
         row = self.record.open_on_account(self.account)
         assert row is not None
-        told = httpx.get(f"{row.obs_url}/api/ui/status", timeout=5).json()
+        told = httpx.get(f"{row.obs_url}/api/ui/status", timeout=HTTP_S).json()
         return bool(told["state"] == "FROZEN") and not self.truth()["orders"]
 
     # ---- asking the guard -----------------------------------------------------------------------------------------
@@ -270,7 +269,7 @@ class GuardStack:
         """One request and its answer."""
         self._asked += 1
         number = self.record.submit(self.account, kind, payload, f"{kind}-{self._asked}-{secrets.token_hex(4)}")
-        return self.until(f"{kind} is answered", lambda: self.record.answer(number), within_s * PATIENCE)
+        return self.until(f"{kind} is answered", lambda: self.record.answer(number), within_s)
 
     def begin(self, rollout: str, stage: str = "canary") -> int:
         """Opens that stage of a rollout, the canary of a new one if none is named, and waits for its preflight."""
@@ -346,9 +345,11 @@ class GuardStack:
                 raise NotInTime(f"{run.step} by {run.decided_criterion}: {run.decided_why}\n{self.tail('guard')}")
             return None
 
-        return self.until(f"step {' or '.join(steps)}", arrived, within_s * PATIENCE)
+        return self.until(f"step {' or '.join(steps)}", arrived, within_s)
 
     def until(self, what: str, found: Callable[[], T | None], within_s: float) -> T:
+        """Waits for what `found` gives. `within_s`: on a machine at rest; it is waited PATIENCE times as long."""
+        within_s *= PATIENCE
         end = time.monotonic() + within_s
         while time.monotonic() < end:
             value = found()

@@ -22,7 +22,7 @@ class Hearing:
         await self.adapter.close()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(2000):
+        for _ in range(10_000):
             if condition():
                 return
             await asyncio.sleep(0.005)

@@ -15,7 +15,7 @@ import httpx
 from tasks.state_folder import REPOSITORY
 
 SYMBOL = "BTCUSDT"
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 _TOKEN = "token-of-the-judges"
 _Read = TypeVar("_Read")
 

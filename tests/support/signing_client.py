@@ -128,7 +128,7 @@ class Stream:
     async def send(self, message: Json) -> None:
         await self.socket.send_str(json.dumps(message))
 
-    async def until(self, wanted: Callable[[Json], bool], deadline_s: float = 15.0) -> Json:
+    async def until(self, wanted: Callable[[Json], bool], deadline_s: float = 60.0) -> Json:
         """The next message that is wanted; those before it are kept in `seen`."""
         async with asyncio.timeout(deadline_s):
             while True:
@@ -145,7 +145,7 @@ class Stream:
 
 async def private_stream(client: Client, url: str = "ws_private_url") -> Stream:
     stream = Stream(await client.session.ws_connect(client.ready[url]))
-    expires = int(time.time() * 1000) + 10_000
+    expires = int(time.time() * 1000) + 60_000
     await stream.send({"op": "auth", "args": [client.key, expires, client.sign(f"GET/realtime{expires}")]})
     reply = await stream.until(lambda m: m["op"] == "auth")
     assert reply.get("success") is True or reply.get("retCode") == 0
@@ -159,7 +159,7 @@ def with_account(ready: Json, use: Callable[[Client], Awaitable[None]]) -> None:
     """Run `use` with a client of a new account."""
 
     async def run() -> None:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             first = Client(session, ready, ready["accounts"][0])
             status, account = await first.control("POST", "/sim/accounts", {"equity_quote": "100000"})
             assert status == 200
