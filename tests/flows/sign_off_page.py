@@ -37,8 +37,8 @@ def open_form(page: Page, ui_url: str, flow_run_id: str) -> Locator:
 
 
 def await_words(dialog: Locator, words: str) -> None:
-    """The form's description is rendered after its fields: waits until it says `words`, at most 15 s."""
-    dialog.get_by_text(words).first.wait_for(timeout=15_000)
+    """The form's description is rendered after its fields: waits until it says `words`, at most a minute."""
+    dialog.get_by_text(words).first.wait_for(timeout=60_000)
 
 
 def fill_in(page: Page, dialog: Locator, code: str, evidence: str, decision: str = "GO") -> None:
@@ -50,7 +50,7 @@ def fill_in(page: Page, dialog: Locator, code: str, evidence: str, decision: str
     for _ in range(TRIES):
         dialog.get_by_role("button", name="Resume").click()
         try:
-            dialog.wait_for(state="hidden", timeout=8_000)
+            dialog.wait_for(state="hidden", timeout=30_000)
         except TimeoutError:  # the server's SQLite was busy, the page says so, and a person presses again
             continue
         return

@@ -173,9 +173,7 @@ def stage_rows(
 LISTED_HERE = frozenset({"order_size", "switches", "tokens", "enrolled", "record"})
 
 
-def test_the_short_checklist_passes_in_seconds_and_each_defect_fails_its_own_item(
-    venue: SimulatedVenue, tmp_path: Path
-) -> None:
+def test_the_short_checklist_passes_and_each_defect_fails_its_own_item(venue: SimulatedVenue, tmp_path: Path) -> None:
     account, plan = venue.account(), load_plan(ROOT / "configs" / "rollout.smoke.yaml")
     stage = plan.stage("canary")
     sizes = Sizes(stage.symbols, "500", "2000", "5", "2", "1.2")
@@ -191,9 +189,7 @@ def test_the_short_checklist_passes_in_seconds_and_each_defect_fails_its_own_ite
         "api_key": account["api_key"], "api_secret": account["api_secret"],
         "grant_token": "g" * 16, "approve_token": "a" * 16,
     })  # fmt: skip
-    began_s = time.monotonic()
     found = rows(access=access)
-    assert time.monotonic() - began_s < 5
     assert {row.name: row.outcome.value for row in found.values()} == dict.fromkeys(found, "PASS")
     assert len(found) == len(LISTED_HERE)
     sizes_said = r"BTCUSDT 0\.00\d \(least 0\.0012\), ETHUSDT 0\.0\d \(least 0\.012\)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 from decimal import Decimal
@@ -121,12 +122,25 @@ def _evidence_holds(stack: GuardStack, run: StageRun) -> None:
         assert replay(each).same, "every verdict comes out again from the samples in it"
 
 
-def test_the_guard_starts_within_two_seconds_of_a_core(guard_stack: GuardStack) -> None:
-    """Of its own CPU time: by the clock the test would measure what else the machine does, in either direction."""
+def test_the_guards_start_costs_little_more_than_the_libraries_it_cannot_do_without(guard_stack: GuardStack) -> None:
+    """By CPU time, and by what the same machine needs for them just now: seconds would measure the machine."""
     stack = guard_stack
     assert not stack.ask("stop", {"who": "test", "reason": "is it there?"}).done, "it answers; there is nothing to stop"
     spent = psutil.Process(stack.processes["guard"].pid).cpu_times()
-    assert 0.1 < spent.user + spent.system < 2.0
+    assert 0.1 < spent.user + spent.system < START_MAX * _cpu_s("import httpx, sqlmodel")
+
+
+START_MAX = 4
+"""Twice what it comes to."""
+
+
+def _cpu_s(code: str) -> float:
+    """What a new interpreter spends on that."""
+    ended = [resource.getrusage(resource.RUSAGE_CHILDREN)]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    ended.append(resource.getrusage(resource.RUSAGE_CHILDREN))
+    before_s, after_s = (one.ru_utime + one.ru_stime for one in ended)
+    return after_s - before_s
 
 
 FAULTS = {
@@ -149,12 +163,13 @@ def test_a_fault_ends_as_the_table_says_with_proofs(guard_stack: GuardStack, fau
     assert run.reason == reason
     assert criteria is None or run.decided_criterion in criteria
     proofs(stack, run)
-    assert seconds(stack, run, "breach", "grant_revoked") <= 2 * stack.plan.measure_every_s
-    assert seconds(stack, run, "breach", "flat") <= 5
+    revoked_s, flat_s = (seconds(stack, run, "breach", one) for one in ("grant_revoked", "flat"))
+    assert 0 <= revoked_s <= flat_s
+    # How long each took is shown here and judged in tests/bench/breach.py: on a busy machine a round may come late.
+    print(f"{fault}: breach → grant revoked {revoked_s:.2f} s, → flat {flat_s:.2f} s")
     if fault == "crossing":
         fired_ms = next(one["fired_at_ms"] for one in stack.truth()["faults"] if one["kind"] == fault)
         revoked_ms = run.grant_revoked_at.timestamp() * 1000 if run.grant_revoked_at else 0
-        # Shown, not judged: on a busy machine a round may come late.
         print(f"crossing: fired → grant revoked {(revoked_ms - fired_ms) / 1000:.2f} s")
     text = page(run)
     assert str(run.decided_criterion) in text

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,16 +89,13 @@ def test_a_capture_replays_to_the_same_report_and_the_same_intents(capture: Path
     settings = tmp_path / "with_market.yaml"
     settings.write_text(DEMO_SETTINGS.read_text(encoding="utf-8") + "journal:\n  market_data: true\n")
     sizes = (*SIZES[:-1], str(settings))
-    began = time.monotonic()
     first = bot(environment, "replay", str(capture), *sizes, *kept)
-    took_s = time.monotonic() - began
     second = bot(environment, "replay", str(capture), *sizes)
     assert first.returncode == second.returncode == 0, first.stderr[-2000:]
     assert first.stdout == second.stdout
     report = json.loads(first.stdout)
     assert report["orders"]["placed"] >= 2
     assert report["execution"]["duration_ms"] >= (RECORD_S - 2) * 1_000
-    assert took_s < 60
     again = bot(environment, "replay", str(state))
     assert again.returncode == 0
     assert again.stdout.startswith("the same, byte for byte")
