@@ -101,7 +101,7 @@ def test_an_order_is_kept_from_its_own_account_by_the_takers_tag(
     judged_venue: JudgedVenue, tag: str, ended: set[str]
 ) -> None:
     client = http(judged_venue, judged_venue.key("100000000"))
-    price = str(touch(client)[0] - 1)
+    price = str(touch(client)[0] - 200)  # a third of a per cent: no trade of the market is there before the taker
     resting = {**HERE, "side": "Buy", "orderType": "Limit", "qty": "0.010", "price": price}
     made = {"maker": client.place_order(**resting, smpType="CancelBoth", orderLinkId="maker")}
     sweep = {**HERE, "side": "Sell", "orderType": "Limit", "qty": "100", "price": price, "timeInForce": "IOC"}

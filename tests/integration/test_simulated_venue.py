@@ -118,7 +118,7 @@ def test_requests_are_refused_with_the_venue_s_own_codes(venue: Json) -> None:
         assert (await client.state())["orders"] == []
         client.skew_ms = -6_000
         assert (await client.place("Buy", "50000"))["retCode"] == 10002
-        client.skew_ms = 1_500
+        client.skew_ms = 60_000  # still ahead when a request takes its time
         assert (await client.get("/v5/account/info", ""))["retCode"] == 10002
         client.skew_ms = 0
         client.secret, secret = "wrong", client.secret
@@ -131,11 +131,14 @@ def test_requests_are_refused_with_the_venue_s_own_codes(venue: Json) -> None:
 
 def test_a_spent_bucket_answers_10006_and_other_buckets_and_accounts_do_not_notice(venue: Json) -> None:
     async def use(client: Client) -> None:
-        answers = await asyncio.gather(*(client.place("Buy", str(50_000 + n)) for n in range(14)))
-        codes = sorted(answer["retCode"] for answer in answers)
-        assert codes == [0] * 10 + [10006] * 4
+        codes: list[int] = []
+        while 10006 not in codes:  # a slow machine brings the first of them when the bucket is full again
+            answers = await asyncio.gather(*(client.place("Buy", str(50_000 + n)) for n in range(14)))
+            codes += [answer["retCode"] for answer in answers]
+        assert set(codes) == {0, 10006}
+        assert codes.count(0) >= 10
         cancelled = await client.post("/v5/order/cancel-all")
-        assert (cancelled["retCode"], len(cancelled["result"]["list"])) == (0, 10)
+        assert (cancelled["retCode"], len(cancelled["result"]["list"])) == (0, codes.count(0))
         assert (await client.state())["orders"] == []
 
     with_account(venue, use)
@@ -193,7 +196,7 @@ def test_the_public_book_follows_from_a_snapshot_without_gaps_and_shows_an_accou
             assert max(book["b"]) < min(book["a"])
             assert message["cts"] <= message["ts"] <= int(time.time() * 1000) + 5
             if deltas == 10 and not placed:
-                ours = max(book["b"]) - Decimal("20.3")
+                ours = max(book["b"]) - Decimal("300.3")  # half a per cent: where no trade reaches it before it is seen
                 placed = (await client.place("Buy", str(ours), "3.777"))["result"]["orderId"]
             elif placed and Decimal("3.777") <= book["b"].get(ours, Decimal(0)):
                 break
@@ -262,8 +265,9 @@ def test_public_facts_and_account_facts_read_as_the_documentation_shows(venue: J
         assert info["priceFilter"]["tickSize"] == "0.1"
         assert info["lotSizeFilter"]["qtyStep"] == info["lotSizeFilter"]["minOrderQty"] == "0.001"
         assert info["lotSizeFilter"]["minNotionalValue"] == "5"
+        asked_s = time.time()
         server = (await client.get("/v5/market/time", ""))["result"]
-        assert abs(int(server["timeNano"]) / 1e9 - time.time()) < 1
+        assert asked_s - 1 < int(server["timeNano"]) / 1e9 < time.time() + 1
         fees = (await client.get("/v5/account/fee-rate", "category=linear&symbol=BTCUSDT"))["result"]["list"][0]
         assert (fees["makerFeeRate"], fees["takerFeeRate"]) == ("0.0002", "0.00055")
         wallet = (await client.get("/v5/account/wallet-balance", "accountType=UNIFIED"))["result"]["list"][0]
@@ -276,7 +280,7 @@ def test_public_facts_and_account_facts_read_as_the_documentation_shows(venue: J
         limits = (await client.get("/v5/market/price-limit", "symbol=BTCUSDT"))["result"]
         assert Decimal(limits["sellLmt"]) < Decimal(ticker["markPrice"]) < Decimal(limits["buyLmt"])
         trades: list[Json] = []
-        async with asyncio.timeout(30):  # the market trades when it does
+        async with asyncio.timeout(60):  # the market trades when it does
             while len(trades) < 3:
                 asked = await client.get("/v5/market/recent-trade", "category=linear&symbol=BTCUSDT&limit=3")
                 trades = asked["result"]["list"]
