@@ -214,13 +214,13 @@ def test_sigkill_leaves_a_readable_journal_and_recovery_needs_a_higher_epoch(
 
 def test_a_bot_that_is_gone_has_its_orders_cancelled_by_the_venue_itself(venue: SimulatedVenue, tmp_path: Path) -> None:
     settings = tmp_path / "candidate.yaml"
-    window = "venue:\n  disconnect_cancel_s: 3\n"
+    window = "venue:\n  disconnect_cancel_s: 8\n"
     settings.write_text(DEMO_SETTINGS.read_text(encoding="utf-8").replace("venue:\n", window), encoding="utf-8")
     with running_bot(venue, tmp_path, settings=settings) as bot:
         start_quoting(venue, bot)
         bot.stop(signal.SIGKILL)
         assert venue.own_open(bot.account)
-        wait_for("nobody's help", lambda: not venue.own_open(bot.account), deadline_s=10)
+        wait_for("nobody's help", lambda: not venue.own_open(bot.account), deadline_s=20)
 
 
 def test_a_second_bot_never_shares_a_state_folder(venue: SimulatedVenue, tmp_path: Path) -> None:

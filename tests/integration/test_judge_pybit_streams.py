@@ -158,9 +158,9 @@ def test_orders_go_in_by_socket_too(judged_venue: JudgedVenue, key: Key, client:
 def test_orders_go_when_the_connection_that_keeps_them_is_away_too_long(
     judged_venue: JudgedVenue, key: Key, client: HTTP
 ) -> None:
-    assert client.set_dcp(product="DERIVATIVES", timeWindow=3)["retMsg"] == "success"
+    assert client.set_dcp(product="DERIVATIVES", timeWindow=10)["retMsg"] == "success"
     (shown,) = client.query_dcp_info()["result"]["dcpInfos"]
-    assert shown == {"product": "DERIVATIVES", "dcpStatus": "ON", "timeWindow": "3"}
+    assert shown == {"product": "DERIVATIVES", "dcpStatus": "ON", "timeWindow": "10"}
     with refused(10001):
         client.set_dcp(product="DERIVATIVES", timeWindow=2)
     stream = Stream(judged_venue, key)

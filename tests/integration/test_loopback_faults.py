@@ -104,7 +104,7 @@ def test_while_the_venue_restarts_nobody_is_answered_and_books_begin_at_one(judg
         async with aiohttp.ClientSession() as session:
             assert (await first_book(session, venue))["data"]["u"] > 1
             async with session.ws_connect(venue.ready["ws_public_url"]) as standing:
-                venue.arm("venue_restart", lasts_s="1")
+                venue.arm("venue_restart", lasts_s="8")
                 assert (await standing.receive(30)).type is not aiohttp.WSMsgType.TEXT, "it is cut"
             assert not answers()
             eventually(answers, bool)

@@ -305,7 +305,7 @@ def test_shadow_runs_on_its_public_data_and_sends_nothing(venue: StandIn) -> Non
 def test_its_public_data_is_recorded_like_any_other(tmp_path: Path) -> None:
     path = tmp_path / "okx.gz"
     with stand_in("okx") as venue:
-        done = bot(hosts(venue), "record", str(path), "--exchange", "okx", "--duration-s", "3")
+        done = bot(hosts(venue), "record", str(path), "--exchange", "okx", "--duration-s", "12")
     assert done.returncode == 0, done.stderr
     books = [event for event in read_events(path) if isinstance(event, BookSnapshot)]
     assert len(books) >= 2
