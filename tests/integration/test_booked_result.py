@@ -14,10 +14,10 @@ from bot.venues.bybit.hosts import hosts_for, override_hosts
 from tasks.account_file import load_account
 from tasks.guard.results import BOOKED, RESULT
 from tests.support.guard_stack import GuardStack
+from tests.support.plans import BRIEF, patient_brief
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
-PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
-CRITERIA = PLAN.with_name("criteria_brief.yaml")
+CRITERIA = BRIEF.with_name("criteria_brief.yaml")
 MEASURED = """
   - id: attempt_pnl
     title: Result of this attempt since its launch
@@ -36,8 +36,8 @@ MEASURED = """
 def stack(tmp_path: Path) -> Iterator[GuardStack]:
     criteria, plan = tmp_path / "criteria.yaml", tmp_path / "plan.yaml"
     criteria.write_text(CRITERIA.read_text().rstrip() + MEASURED)
-    text = PLAN.read_text().replace("tests/support/criteria_brief.yaml", str(criteria))
-    plan.write_text(text.replace("lasts_s: 9", "lasts_s: 60"))
+    text = patient_brief().replace("tests/support/criteria_brief.yaml", str(criteria))
+    plan.write_text(text.replace("lasts_s: 9", "lasts_s: 600"))
     made = GuardStack(tmp_path / "home", plan)
     try:
         made.start_guard()

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.guard_stack import GuardStack
+from tests.support.plans import patient_brief
 from tests.support.proofs import proofs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
-PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardStack]:
-    """Once for all: each test is a rollout of its own, with a minute to ask for what comes next."""
+    """Once for all: each test is a rollout of its own, with minutes to ask for what comes next."""
     folder = tmp_path_factory.mktemp("promotion")
     plan = folder / "plan.yaml"
-    plan.write_text(PLAN.read_text().replace("sign_off_expiry_s: 5", "sign_off_expiry_s: 60"))
+    plan.write_text(patient_brief())
     made = GuardStack(folder / "home", plan)
     try:
         made.start_guard()

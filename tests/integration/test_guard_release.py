@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gates.stages import ROOT
 from tasks.account_file import load_account
 from tasks.record import Answer
 from tests.support.guard_stack import GuardStack
+from tests.support.plans import patient_brief
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 def stack(tmp_path: Path) -> Iterator[GuardStack]:
     """With people enough that nobody's code has to be waited for, and a watch that outlasts a hold."""
     plan = tmp_path / "plan.yaml"
-    plan.write_text((ROOT / "tests" / "support" / "plan_brief.yaml").read_text().replace("lasts_s: 9", "lasts_s: 150"))
+    plan.write_text(patient_brief().replace("lasts_s: 9", "lasts_s: 600"))
     made = GuardStack(tmp_path / "home", plan)
     try:
         made.start_guard()

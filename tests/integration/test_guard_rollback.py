@@ -23,13 +23,12 @@ from tasks.account_file import load_account
 from tasks.guard.watching import OUTBOX_EVERY_S
 from tasks.record_tables import StageRun
 from tests.support.guard_stack import GuardStack
+from tests.support.plans import patient_brief
 from tests.support.proofs import SAFETY_STEPS, proofs
 from tests.support.slack_receiver import Receiver
 from tests.support.small_disk import mounted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
-PLAN = Path(__file__).parents[1] / "support" / "plan_brief.yaml"
-CRITERIA = PLAN.with_name("criteria_brief.yaml")
 ROOM = "2g"
 """Preflight wants a gigabyte free; none of it is taken from the memory before it is written to."""
 
@@ -57,11 +56,9 @@ def stack(disk: Path, slack: Receiver, tmp_path_factory: pytest.TempPathFactory)
     settings.write_text(
         (ROOT / "configs/bot/demo.yaml").read_text().replace(armed, f"{armed}\n  disconnect_cancel_s: 0")
     )
-    criteria = disk / "criteria.yaml"
     # Longer than a stop takes to come in: what is stopped here is stopped by people, not for want of measurements.
-    criteria.write_text(CRITERIA.read_text().replace("unknown_deadline_s: 4", "unknown_deadline_s: 30"))
-    text = PLAN.read_text().replace(told, f"settings: {settings}").replace("lasts_s: 9", "lasts_s: 30")
-    plan.write_text(text.replace("tests/support/criteria_brief.yaml", str(criteria)))
+    text = patient_brief(unknown_deadline_s=120).replace(told, f"settings: {settings}")
+    plan.write_text(text.replace("lasts_s: 9", "lasts_s: 300"))
     made = GuardStack(disk, plan)
     made.environment["SLIPWAY_SLACK_WEBHOOK"] = slack.url
     try:

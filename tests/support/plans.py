@@ -14,6 +14,20 @@ from gates.stages import ROOT
 
 SMOKE = ROOT / "configs" / "rollout.smoke.yaml"
 REAL = ROOT / "configs" / "rollout.yaml"
+BRIEF = ROOT / "tests" / "support" / "plan_brief.yaml"
+
+
+def patient_brief(unknown_deadline_s: float = 20) -> str:
+    """The brief plan where neither people's silence nor a source that answers late is what is shown.
+
+    On a slow machine the five seconds for a signature pass between two requests of a test, and four without a datum in
+    one stop of Prometheus.
+    """
+    text = BRIEF.read_text()
+    for old, new in (("sign_off_reminder_s: 2", "sign_off_reminder_s: 200"), ("expiry_s: 5", "expiry_s: 300")):
+        assert old in text
+        text = text.replace(old, new)
+    return f'{text.rstrip()}\n    overrides:\n      "*": {{unknown_deadline_s: {unknown_deadline_s:g}}}\n'
 
 
 def content_of(path: Path) -> Any:
