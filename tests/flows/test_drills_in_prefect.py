@@ -13,10 +13,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 def _plan_with_a_freeze_drill(folder: Path) -> Path:
-    """The short plan with one drill, one signature, and time enough in its watch to start flows in it."""
+    """The short plan with one drill, one signature, and a watch that outlasts the flows started in it."""
     plan = yaml.safe_load(PLAN.read_text())
     drills = [{"name": "freeze", "trips": ["held_or_frozen"], "window_s": 30}]
-    plan["stages"][0] |= {"drills": drills, "lasts_s": 120, "entry_sign_offs": {"roles": ["Quant Lead"]}}
+    plan["stages"][0] |= {"drills": drills, "lasts_s": 1200, "entry_sign_offs": {"roles": ["Quant Lead"]}}
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump(plan))
     return path

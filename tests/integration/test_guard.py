@@ -56,7 +56,7 @@ def test_a_healthy_candidate_is_signed_promoted_and_left_flat(guard_stack: Guard
     assert not [one for one in guard.memory_maps() if "pandas" in one.path or "matplotlib" in one.path]
     stack.wait_step(number, ("watched",), 30)
     assert guard.memory_info().rss < 100_000_000
-    answer = stack.ask("judge", {"stage_run_id": number}, 90)
+    answer = stack.judged(number)
     assert answer.result["word"] == "GO", answer
     assert "exit sign-offs are missing" in stack.ask("promote", {"stage_run_id": number}).reason
     _sign_in_a_terminal(stack, number)

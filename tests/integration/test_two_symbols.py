@@ -64,7 +64,7 @@ def promoted(stack: GuardStack, rollout: str, faults: dict[str, Any] | None = No
 
 def judged_go(stack: GuardStack, number: int) -> bool:
     """Judges; a HOLD for a datum that a busy machine has not brought yet is asked again, anything else is final."""
-    answer = stack.ask("judge", {"stage_run_id": number}, 90)
+    answer = stack.judged(number)
     assert answer.result["word"] == "GO" or answer.result["decided_by"] == "journal_data", answer
     return bool(answer.result["word"] == "GO")
 

@@ -37,6 +37,8 @@ from tests.support.bot_rig import HTTP_S, PATIENCE
 T = TypeVar("T")
 PLAN = Path(__file__).with_name("plan.yaml")
 FINAL = ("promoted", "rolled_back", "parked")
+SERVES_S = 15
+"""So long a code must serve yet that is used: a request of it may be seconds on its way."""
 
 
 class NotInTime(AssertionError):
@@ -306,7 +308,7 @@ class GuardStack:
             now_s = time.time()
             for back in (0, 1):
                 step = int(now_s) // STEP_S - back
-                about_to_expire = back == 1 and now_s % STEP_S > STEP_S - 3
+                about_to_expire = back == 1 and now_s % STEP_S > STEP_S - SERVES_S
                 if (person, step) not in self._spent and not about_to_expire:
                     self._spent.add((person, step))
                     return current_code(self.folder.seeds, person, "simulated", step * STEP_S)
@@ -331,6 +333,15 @@ class GuardStack:
         assert answer.done, answer.reason
         self.wait_step(number, ("watch", "watched"), 30)
         return number
+
+    def judged(self, number: int) -> Answer:
+        """What the guard answers to `judge`. A watch of which a busy machine has not seen enough is prolonged, once and
+        by the plan's own word, and judged then."""
+        answer = self.ask("judge", {"stage_run_id": number}, 90)
+        if answer.result.get("step") == "watch":
+            self.wait_step(number, ("watched",), 60)
+            answer = self.ask("judge", {"stage_run_id": number}, 90)
+        return answer
 
     # ---- waiting --------------------------------------------------------------------------------------------------
 
