@@ -113,8 +113,8 @@ class Bot(Hearing):
     def updates(self, client_order_id: str) -> list[OrderStatus]:
         return [e.order.status for e in self.of(OrderUpdated) if e.order.client_order_id == client_order_id]
 
-    async def quote(self, side: Side = Side.BUY, away_ticks: int = 500, lots: int = 10) -> PlaceOrder:
-        """A quote that far from its own touch; negative crosses."""
+    async def quote(self, side: Side = Side.BUY, away_ticks: int = 5_000, lots: int = 10) -> PlaceOrder:
+        """A quote that far from its own touch, by default beyond any jump of the market (9 bps); negative crosses."""
         top = await self.adapter.top_of_book(SYMBOL)
         touch = self.instrument.ticks(top.bid if side is Side.BUY else top.ask)
         self.sequence += 1

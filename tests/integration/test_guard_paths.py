@@ -90,7 +90,7 @@ def test_a_guard_killed_while_launching_and_while_promoting_is_continued_with_th
     stack.wait_step(number, ("watched",), 20)
     assert stack.ask("judge", {"stage_run_id": number}).result["word"] == "GO"
     assert stack.bot() == bot
-    assert stack.ask("promote", {"stage_run_id": number}).done
+    stack.promote(number)
     stack.kill("guard")
     assert stack.record.stage_run(number).step == "promoting"
     stack.start_guard()

@@ -64,7 +64,7 @@ def test_a_bot_that_dies_before_its_promotion_asks_it_to_stop_is_rolled_back(sta
     bot = stack.bot()
     assert bot is not None
     os.kill(bot.pid, signal.SIGSTOP)  # it cannot take the revoke, which holds its stop up for a second
-    assert stack.ask("promote", {"stage_run_id": number}).done
+    stack.promote(number)
     os.kill(bot.pid, signal.SIGKILL)
     run = stack.wait_step(number, ("rolled_back",), 30)
     assert (run.reason, run.decided_criterion, run.decided_value) == ("candidate", "process_up", "0")

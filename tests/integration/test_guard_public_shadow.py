@@ -55,7 +55,7 @@ def test_it_watches_the_venues_market_without_a_key_and_is_judged_go(stack: Guar
     assert answer.result["word"] == "GO", "\n".join(f"{o.criterion_id} {o.outcome} {o.value} {o.reason}" for o in rows)
     stack.enroll()
     assert stack.sign(number, "exit", "quant.lead").done
-    assert stack.ask("promote", {"stage_run_id": number}).done
+    stack.promote(number)
     run = stack.wait_step(number, ("promoted",), 30)
     steps = _steps(stack, number)
     states = {name: one.state for name, one in steps.items()}

@@ -47,7 +47,7 @@ def _shown(stack: GuardStack, number: int) -> str:
 
 
 def _promoted(stack: GuardStack, number: int, *, granted: bool = True) -> StageRun:
-    assert stack.ask("promote", {"stage_run_id": number}).done
+    stack.promote(number)
     run = stack.wait_step(number, ("promoted",), 40)
     proofs(stack, run, granted=granted)
     assert replay(Path(str(run.evidence_dir))).same, "each part by its own numbers"
@@ -97,7 +97,7 @@ def _through_the_testnet(stack: GuardStack) -> None:
     first = stack.record.stage_run(number)
     shown = {one.criterion_id: one.value for one in stack.record.measurements_latest(number)}
     assert (shown["blocked_crossing"], shown["blocked_too_small"], shown["drills"]) == ("0", "0", "0")
-    assert stack.ask("promote", {"stage_run_id": number}).result["part"] == "unbroken"
+    assert stack.promote(number).result["part"] == "unbroken"
     _judge(stack, number)
     second = stack.record.stage_run(number)
     assert (second.pid, second.epoch) == (first.pid, first.epoch + 1)
@@ -151,7 +151,7 @@ def _through_both_steps(stack: GuardStack) -> None:
     _judge(stack, number)
     first, signed = stack.record.stage_run(number), stack.record.stage_run(number).evidence_digest
     assert stack.sign(number, "exit", "grace").done
-    assert stack.ask("promote", {"stage_run_id": number}).result["part"] == "step-2"
+    assert stack.promote(number).result["part"] == "step-2"
     second = stack.record.stage_run(number)
     assert (second.step, second.pid, second.epoch) == ("watch", first.pid, first.epoch + 1), "it ran on, resized"
     bot = httpx.get(f"{second.obs_url}/api/ui/status", timeout=5).json()

@@ -47,7 +47,7 @@ def _promoted(stack: GuardStack, rollout: str, person: str) -> StageRun:
     assert stack.ask("launch", {"stage_run_id": number}).done
     stack.wait_step(number, ("watched",), 60)
     assert stack.ask("judge", {"stage_run_id": number}, 90).result["word"] == "GO"
-    assert stack.ask("promote", {"stage_run_id": number}).done
+    stack.promote(number)
     return stack.wait_step(number, ("promoted",), 40)
 
 

@@ -39,6 +39,8 @@ PLAN = Path(__file__).with_name("plan.yaml")
 FINAL = ("promoted", "rolled_back", "parked")
 SERVES_S = 15
 """So long a code must serve yet that is used: a request of it may be seconds on its way."""
+WARNED_LINES = 40
+"""How many of the bots' last warnings stand in a failure."""
 
 
 class NotInTime(AssertionError):
@@ -343,6 +345,16 @@ class GuardStack:
             answer = self.ask("judge", {"stage_run_id": number}, 90)
         return answer
 
+    def promote(self, number: int) -> Answer:
+        """Ask as the flow does: a criterion that did not pass, or was not seen, at that very moment is asked again."""
+
+        def asked() -> Answer | None:
+            answer = self.ask("promote", {"stage_run_id": number})
+            assert answer.done or answer.reason.endswith("ask again"), answer
+            return answer if answer.done else None
+
+        return self.until("the promotion", asked, 30)
+
     # ---- waiting --------------------------------------------------------------------------------------------------
 
     def wait_step(self, number: int, steps: tuple[str, ...], within_s: float) -> StageRun:
@@ -353,7 +365,7 @@ class GuardStack:
             if run.step in steps:
                 return run
             if run.step in FINAL:
-                raise NotInTime(f"{run.step} by {run.decided_criterion}: {run.decided_why}\n{self.tail('guard')}")
+                raise NotInTime(f"{run.step} by {run.decided_criterion}: {run.decided_why}\n{self.told()}")
             return None
 
         return self.until(f"step {' or '.join(steps)}", arrived, within_s)
@@ -367,7 +379,17 @@ class GuardStack:
             if value:
                 return value
             time.sleep(0.05)
-        raise NotInTime(f"{what}: not within {within_s:g} s\n{self.tail('guard')}")
+        raise NotInTime(f"{what}: not within {within_s:g} s\n{self.told()}")
+
+    def told(self) -> str:
+        """What the guard said last and what the bots warned of: a failure elsewhere is often read by this alone."""
+        warned = [
+            f"{path.parent.name}: {line}"
+            for path in sorted(self.folder.root.glob("runs/*/bot.log"))
+            for line in path.read_text(errors="replace").splitlines()
+            if '"lvl":"INFO"' not in line
+        ]
+        return "\n".join([self.tail("guard"), *warned[-WARNED_LINES:]])
 
     def tail(self, name: str, lines: int = 25) -> str:
         path = self.folder.log(name)
