@@ -121,6 +121,15 @@ class Bot(Hearing):
         name = f"slwq-1-{self.sequence}"
         return PlaceOrder(0, name, SYMBOL, side, touch - side.sign * away_ticks, lots, 1)
 
+    async def rest_at_the_touch(self, lots: int) -> PlaceOrder:
+        """A quote there that the venue took; one that the market has come to meanwhile is refused, and placed anew."""
+        while True:
+            quote = await self.quote(away_ticks=0, lots=lots)
+            await self.adapter.place(quote, self.instrument)
+            await self.until(lambda name=quote.client_order_id: bool(self.updates(name)))
+            if OrderStatus.REJECTED not in self.updates(quote.client_order_id):
+                return quote
+
 
 def client_of(venue: Venue, account: dict[str, str]) -> AccountClient:
     return AccountClient(venue.hosts, account["api_key"], account["api_secret"])
@@ -219,9 +228,8 @@ def test_a_duplicate_id_is_unknown_and_a_size_below_the_least_is_refused(venue: 
 def test_fills_on_the_stream_by_rest_and_in_the_position_are_the_same_to_the_lot(venue: Venue):
     async def story() -> None:
         async with Bot(venue) as bot:
-            quote = await bot.quote(away_ticks=0, lots=20)
             since_ms = await bot.adapter.server_time_ms()
-            await bot.adapter.place(quote, bot.instrument)
+            quote = await bot.rest_at_the_touch(lots=20)
             await bot.until(lambda: sum(fill.qty_lots for fill in bot.of(Filled)) > 0)
             fills = bot.of(Filled)
             assert all(fill.is_maker and fill.side is Side.BUY for fill in fills)
@@ -249,16 +257,20 @@ async def close_out(bot: Bot) -> Decimal:
 
 def test_answers_limits_and_latencies_are_shown(venue: Venue):
     async def story() -> None:
+        begun_s = time.monotonic()
         async with Bot(venue) as bot:
-            await bot.adapter.place(await bot.quote(), bot.instrument)
+            quote, placed_s = await bot.quote(), time.monotonic()
+            await bot.adapter.place(quote, bot.instrument)
+            took_ms = (time.monotonic() - placed_s) * 1000
             await bot.adapter.cancel_all(SYMBOL)
             assert bot.adapter.http_responses["/v5/order/create", "200"] == 1
             assert 0 < bot.adapter.rate_limit_headroom["/v5/order/create"] < 1
             ((name, labels, latency_ms),) = bot.adapter.drain_observations()
             assert (name, labels) == ("mm_order_latency_ms", (SYMBOL,))
-            assert 0 < latency_ms < 2000
+            assert 0 < latency_ms <= took_ms + 1
             assert bot.adapter.connections_open == {"public": 1, "private": 1, "trade": 0}
-            assert abs(bot.adapter.clock_offset_ms) < 1000
+            took_s = time.monotonic() - begun_s  # the way of an answer is in it
+            assert abs(bot.adapter.clock_offset_ms) < 1000 * (1 + took_s)
 
     asyncio.run(story())
 
@@ -269,7 +281,7 @@ def test_wrong_keys_never_bring_the_private_stream_up(venue: Venue):
         adapter = BybitAdapter(venue.hosts, "no-such-key", "no-such-secret", [SYMBOL], time.time_ns)
         await adapter.start(heard.append)
         try:
-            for _ in range(1000):
+            for _ in range(10_000):
                 if any(isinstance(event, StreamDown) and event.stream == "private" for event in heard):
                     break
                 await asyncio.sleep(0.005)
@@ -317,7 +329,8 @@ def test_a_venue_that_dies_and_comes_back_is_unreachable_and_then_whole_again():
 def test_the_account_client_reads_and_changes_the_account(venue: Venue):
     account = venue.account()
     with client_of(venue, account) as client:
-        assert abs(client.server_time_ms() - time.time_ns() // 1_000_000) < 1000
+        asked_ms = time.time_ns() // 1_000_000
+        assert asked_ms - 1000 < client.server_time_ms() < time.time_ns() // 1_000_000 + 1000
         instrument, top = client.instrument(SYMBOL), client.top_of_book(SYMBOL)
         assert top.bid < top.ask
         assert client.wallet_equity_quote() == Decimal(100_000)
@@ -337,7 +350,7 @@ def test_the_account_client_reads_and_changes_the_account(venue: Venue):
 
 def take(client: AccountClient, qty: Decimal) -> None:
     """Comes to hold a position by resting at the touch until somebody trades there."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 240
     n = 0
     while client.positions([SYMBOL])[0].qty <= 0:
         assert time.monotonic() < deadline_s, "nobody traded against the quote"
