@@ -150,7 +150,8 @@ LOSS_EACH_QUOTE = 36
 
 
 def lose(drill: Drill) -> None:
-    """One price jump against the position, as large as the loss that is wanted."""
+    """One price jump against the position, as large as the loss that is wanted; at the venue it waits for one that was
+    closed since it was looked at."""
     account = drill.account["account"]
 
     def held() -> float:
@@ -158,7 +159,8 @@ def lose(drill: Drill) -> None:
         return sum(abs(float(one["qty"])) for one in truth["positions"]) * float(truth["mark_price"])
 
     position_quote = wait_for("a position", lambda: held() > 100 and held(), 90)
-    fault = {"kind": "loss", "account": account, "jump_pct": f"{100 * LOSS_EACH_QUOTE / position_quote:.2f}"}
+    jump_pct = f"{100 * LOSS_EACH_QUOTE / position_quote:.2f}"
+    fault = {"kind": "loss", "account": account, "jump_pct": jump_pct, "position_quote_min": "100"}
     drill.venue.http.post("/sim/faults", json=fault).raise_for_status()
 
 
