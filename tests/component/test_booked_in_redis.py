@@ -14,6 +14,7 @@ from bot.booked import Booked, read_booked, write_booked
 from bot.carrying import DAY_NS, Carried, carried_equity, journals_in_redis
 from bot.domain.intent import Note
 from bot.journal import Journal, JournalError, JournalReader
+from bot.stores import redis_place
 from bot.stores.redis_place import place_for, write_marker
 from bot.stores.redis_store import RedisStore
 from tasks.guard import booking
@@ -34,6 +35,12 @@ HOUR_NS = DAY_NS // 24
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose machine stands still for a second is not one that is away."""
+    monkeypatch.setattr(redis_place, "ANSWER_TIMEOUT_S", 30.0)
 
 
 def _ran(server: RedisServer, folder: Path) -> Path:

@@ -73,11 +73,12 @@ def _promoted(
                 }
                 session.add(StageRun(**named, attempt=2, obs_url="http://127.0.0.1:1", **earlier))
         active = guard.active = load_active(guard.folder, record.stage_run(1), rollout)
+        active.plan = active.plan.model_copy(update={"source_timeout_s": 60.0})
         active.criteria = tuple(one.model_copy(update={"unknown_deadline_s": 0.1}) for one in active.criteria)
         async with writing(guard):
             promote(guard, active)
             assert active.closing is not None
-            await asyncio.wait_for(active.closing, 10)
+            await asyncio.wait_for(active.closing, 60)
             await guard.store.settled()
             return record.stage_run(1), str(active.row.evidence_dir)
 

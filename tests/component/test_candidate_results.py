@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -37,12 +36,15 @@ from tests.support.lanes import at_one_a_second, demo
 PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 BEGAN_MS = START_NS // 1_000_000
+PATIENT_S = 60.0
+"""How long a record or a journal may take here: a machine that stands still for a while is not one of them away."""
 ASKED = ("attempt_pnl", "candidate_pnl_24h", "stage_pnl")
 
 
 @pytest.fixture(autouse=True)
 def _never_close(monkeypatch: pytest.MonkeyPatch) -> None:
     never_close(monkeypatch)
+    monkeypatch.setattr(results, "READ_WITHIN_S", PATIENT_S)
 
 
 def _run(home: Path, launched_h_ago: float, work: Callable[[GuardState, Active], Awaitable[None]]) -> None:
@@ -50,6 +52,7 @@ def _run(home: Path, launched_h_ago: float, work: Callable[[GuardState, Active],
         launched_at = utc_now() - timedelta(hours=launched_h_ago)
         guard = guard_at(home, "watch", source=PLAN, stage="scale-up", run="own", launched_at=launched_at)
         active = activate(guard)
+        active.plan = active.plan.model_copy(update={"source_timeout_s": PATIENT_S})
         async with writing(guard):
             await work(guard, active)
 
@@ -122,12 +125,12 @@ def test_what_was_not_stored_a_day_ago_is_unknown_and_no_pass(tmp_path: Path) ->
     _run(tmp_path / "home", 48, looked)
 
 
-def _noted(state_dir: Path, *notes: tuple[float, str], account: str = "a") -> Path:
-    """A journal in which the bot noted its result: (hours ago, net)."""
+def _noted(state_dir: Path, *notes: tuple[float, str], account: str = "a", before_ms: int | None = None) -> Path:
+    """A journal in which the bot noted its result: (hours ago, net); ago from now, or from `before_ms`."""
     state_dir.mkdir()
     journal = Journal(state_dir / "journal.db", {"account": account, "run": state_dir.name}, synchronous="NORMAL")
     for ago_h, net in notes:
-        at_ns = (now_ms() - round(ago_h * HOUR_MS)) * 1_000_000
+        at_ns = ((before_ms or now_ms()) - round(ago_h * HOUR_MS)) * 1_000_000
         journal.intent(Note(at_ns, "DEBUG", "equity_sample", {"net_quote": net, "peak_quote": "99999"}))
         journal.intent(Note(at_ns, "DEBUG", "day_began", {"day": 1, "net_quote": "77777", "fills": 0}))
     journal.commit({})
@@ -140,7 +143,8 @@ def test_what_the_guard_was_away_for_a_day_ago_is_told_by_the_journal(
 ) -> None:
     at_ms = now_ms()
     monkeypatch.setattr("tasks.guard.facts.now_ms", lambda: at_ms)
-    noted = _noted(tmp_path / "run", (24.02, "-12.0000001"), (24.001, "-55"), (23.98, "-50.25"), (23.96, "0"))
+    hours = ((24.02, "-12.0000001"), (24.001, "-55"), (23.98, "-50.25"), (23.96, "0"))
+    noted = _noted(tmp_path / "run", *hours, before_ms=at_ms)
 
     async def looked(guard: GuardState, active: Active) -> None:
         active.row.state_dir = str(noted)
@@ -292,7 +296,7 @@ def test_a_journal_that_takes_long_to_read_holds_up_no_look(tmp_path: Path, monk
         assert (told.candidate_net_quote, told.stage_net_quote) == (None, 10)
         assert "is still being read" in told.error
         may_go_on.set()
-        monkeypatch.setattr(results, "READ_WITHIN_S", 20.0)
+        monkeypatch.setattr(results, "READ_WITHIN_S", PATIENT_S)
         assert (await _told(guard, active, "10")).candidate_net_quote == 5
 
     _run(tmp_path / "home", 48, looked)
@@ -535,9 +539,8 @@ def test_a_record_that_hangs_holds_up_no_look_for_longer_than_a_source_may(
         monkeypatch.setattr(active, "plan", plan.model_copy(update={"source_timeout_s": 0.2}))
         held = asyncio.create_task(guard.store.call(free.wait, 60))
         await asyncio.sleep(0)
-        begun_s = time.monotonic()
         told = await _told(guard, active, "-1")
-        assert time.monotonic() - begun_s < 10
+        assert not held.done(), "it was not waited for"
         assert (told.attempt_net_quote, told.candidate_net_quote) == (-1, None), "the bot's own word needs no record"
         assert told.error == "the record did not answer in 0.2 s"
         free.set()

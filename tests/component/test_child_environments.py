@@ -143,7 +143,7 @@ def test_the_bot_knows_nothing_of_the_guards(tmp_path: Path) -> None:
 def python_that_shows_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a child that is started as this interpreter leaves what it was given, and does nothing else."""
     script, found = tmp_path / "python", tmp_path / "environ"
-    script.write_text(f"#!/bin/sh\ncat /proc/self/environ > {found}\necho {{}}\n")
+    script.write_text(f"#!/bin/sh\ncat /proc/self/environ > {found}.part\nmv {found}.part {found}\necho {{}}\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     return found
@@ -185,7 +185,7 @@ def test_a_kill_switch_knows_no_token(tmp_path: Path, python_that_shows_its_envi
     found = python_that_shows_its_environment
     log = JsonLog((), time.time_ns)
     kill_switch_publisher(("BTCUSDT",), "linear", tmp_path, known, "cancel", 5000, "", log)("drawdown")
-    wait_for("it has begun", lambda: found.exists() and found.read_text(), 30)
+    wait_for("it has begun", found.exists, 30)  # whole: it is moved there
     assert _shown(found) == {KEY["api_key"]}
     found.unlink()
 

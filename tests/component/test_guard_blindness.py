@@ -12,6 +12,7 @@ import pytest
 from gates.course import Step
 from gates.judge import Cause, Outcome
 from gates.stages import load_plan
+from tasks.guard import watching
 from tasks.guard.keeping import Kept, Worth, measurement_row, storing
 from tasks.guard.state import Active, GuardState
 from tasks.guard.watching import _course_of
@@ -83,10 +84,13 @@ def test_blind_time_prolongs_the_watch_by_itself_once_and_is_told_and_recorded(t
     assert "prolonged" in [one.kind for one in guard.store.record.entries("a")]
 
 
-def test_it_is_prolonged_by_no_more_than_its_share_and_then_parked_with_the_number(tmp_path: Path) -> None:
+def test_it_is_prolonged_by_no_more_than_its_share_and_then_parked_with_the_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guard, active = _watched(tmp_path, [(0, ALLOWED_S + 1)])
     was = active.row.watch_until
     assert was is not None
+    monkeypatch.setattr(watching, "utc_now", lambda: was)  # its time is over to the moment, and no further
 
     async def run() -> None:
         async with writing(guard):
@@ -95,6 +99,7 @@ def test_it_is_prolonged_by_no_more_than_its_share_and_then_parked_with_the_numb
             assert active.row.watch_until == was + timedelta(seconds=ALLOWED_S)
             await _course_of(guard, active)
             assert active.step is Step.WATCH, "its time is not over yet"
+            monkeypatch.setattr(watching, "utc_now", utc_now)
             active.row.watch_until = utc_now() - timedelta(milliseconds=1)
             active.row.watch_from = active.row.watch_until - timedelta(seconds=LASTS_S + ALLOWED_S)
             await asyncio.to_thread(_tell, guard, active, [(0, ALLOWED_S + 1)])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast, get_args
 
 import pytest
@@ -18,7 +20,7 @@ from gates.criteria import Criterion
 from gates.judge import Cause, Measurement, Outcome
 from gates.parts import DrillName
 from gates.stages import criteria_of
-from tasks.guard import drill_operations, drilling, launching
+from tasks.guard import drill_operations, drilling, facts, launching
 from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.drilling import drill_by_hand, run_drills
@@ -35,6 +37,8 @@ from tests.support.gate_parts import measured
 from tests.support.guard_parts import activate, guard_at, never_close, writing
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
+WINDOW_S = 60.0
+"""So long that no machine is too slow to see in it what is to be seen."""
 DIVERGENCE = ("mm_recon_divergence_total", "type=orders_remote_only")
 
 
@@ -84,7 +88,7 @@ def count(active: Active, times: int) -> None:
         db.execute("UPDATE total SET value = value + ? WHERE name = ? AND labels = ?", (times, *DIVERGENCE))
 
 
-def _drilled(home: Path, **columns: object) -> tuple[GuardState, Active]:
+def _drilled(home: Path, window_s: float = WINDOW_S, **columns: object) -> tuple[GuardState, Active]:
     """A guard over a testnet whose drills are about to begin; all but the orphan's have passed."""
     state_dir = home / "runs" / "one"
     state_dir.mkdir(parents=True)
@@ -98,7 +102,7 @@ def _drilled(home: Path, **columns: object) -> tuple[GuardState, Active]:
     guard = guard_at(home, "drills", source=PLAN, stage="testnet", state_dir=str(state_dir), **columns)
     active = activate(guard)
     active.operator = cast(Operator, Runs())
-    others = tuple(one.model_copy(update={"window_s": 2.0}) for one in active.stage.drills if one.name == "orphan")
+    others = tuple(one.model_copy(update={"window_s": window_s}) for one in active.stage.drills if one.name == "orphan")
     active.stage = active.stage.model_copy(update={"drills": others})
     return guard, active
 
@@ -108,15 +112,24 @@ def _seen(active: Active, name: str, value: int) -> list[tuple[Criterion, Measur
     return [(one, measured(one, value, now_ms())) for one in active.criteria if one.id == name]
 
 
-def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]]) -> None:
+def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]], *, window_s: float = WINDOW_S) -> None:
     async def run() -> None:
-        guard, active = _drilled(home)
+        guard, active = _drilled(home, window_s)
         async with writing(guard):
             await work(guard, active)
             for task in list(guard.tasks):
                 task.cancel()
 
     asyncio.run(run())
+
+
+def _over_once_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window passes between what a fault does and whether all is as before, however long each of them takes."""
+
+    def is_over(run: drilling._Run) -> bool:
+        return run._fault is not None and "undone" in run._fault.proof
+
+    monkeypatch.setattr(drilling._Run, "_is_over", property(is_over))
 
 
 async def _divergences(guard: GuardState, active: Active) -> tuple[Outcome, Decimal | None]:
@@ -183,11 +196,12 @@ def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name
         assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
         assert active.drilled.expected == frozenset(), "nothing is excused any more"
 
-    _run(tmp_path / "home", work)
+    _run(tmp_path / "home", work, window_s=2.0 if fault is Nothing else WINDOW_S)
 
 
 def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+    _over_once_undone(monkeypatch)
 
     async def work(guard: GuardState, active: Active) -> None:
         cast(Runs, active.operator).state = "HELD"
@@ -196,6 +210,16 @@ def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, mo
         assert (row.outcome, row.proof["why"]) == ("failed", "the bot does not quote again")
 
     _run(tmp_path / "home", work)
+
+
+class Recovers(Runs):
+    """A bot that quotes again at its third look."""
+
+    def __init__(self) -> None:
+        self.states = ["RECOVERING", "RECOVERING"]
+
+    async def status(self) -> Told:
+        return Told(True, body={"state": self.states.pop(0) if self.states else "RUNNING"})
 
 
 class Silent:
@@ -217,6 +241,7 @@ def test_a_bot_that_does_not_answer_after_a_drill_is_blamed_only_where_it_is_dea
 ) -> None:
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
     monkeypatch.setattr(drilling, "is_alive", lambda _: alive)
+    _over_once_undone(monkeypatch)
 
     async def work(guard: GuardState, active: Active) -> None:
         active.bot = BotProcess("one", Identity(1, 1), tmp_path, "")
@@ -229,13 +254,15 @@ def test_a_bot_that_does_not_answer_after_a_drill_is_blamed_only_where_it_is_dea
 
 
 def test_what_starting_the_bot_again_takes_prolongs_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]  # a clock of its own: what the test itself takes is no part of the window
+
     class SlowStart(Counts):
         async def undo(self) -> None:
-            cast(Runs, self.active.operator).state = "RECOVERING"
-            await asyncio.sleep(2.2)  # longer than the whole window, by the machine's doing
-            self.starting_s = 2.2
-            asyncio.get_running_loop().call_later(0.6, setattr, self.active.operator, "state", "RUNNING")
+            self.active.operator = cast(Operator, Recovers())
+            now_s[0] += 2 * WINDOW_S  # longer than the whole window, by the machine's doing
+            self.starting_s = 2 * WINDOW_S
 
+    monkeypatch.setattr(drilling, "time", SimpleNamespace(monotonic=lambda: now_s[0], time=time.time))
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": SlowStart})
 
     async def work(guard: GuardState, active: Active) -> None:
@@ -250,6 +277,7 @@ def test_what_cannot_be_seen_after_a_drill_is_not_the_candidates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+    _over_once_undone(monkeypatch)
 
     async def blind(
         guard: GuardState, active: Active, criteria: list[Criterion]
@@ -391,23 +419,31 @@ def test_every_drill_that_a_plan_may_name_can_be_made() -> None:
     assert set(drilling.FAULTS) == set(get_args(DrillName))
 
 
-def test_how_long_a_part_has_lasted_counts_from_the_warm_up_on_and_its_drills_with_it(tmp_path: Path) -> None:
-    guard, active = _drilled(tmp_path, launched_at=utc_now() - timedelta(seconds=60))
+def test_how_long_a_part_has_lasted_counts_from_the_warm_up_on_and_its_drills_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = utc_now()
+    monkeypatch.setattr(facts, "utc_now", lambda: now)  # what the test itself takes is no part of it
+    guard, active = _drilled(tmp_path, launched_at=now - timedelta(seconds=60))
     told = part_s(active)
     assert told is not None
-    assert told == pytest.approx(60 - active.stage.warm_up_s, abs=5)
-    active.row.part_from = utc_now() - timedelta(seconds=20)  # a later part, or one that was stepped down to
-    assert part_s(active) == pytest.approx(20, abs=5)
+    assert told == pytest.approx(60 - active.stage.warm_up_s, abs=0.01)
+    active.row.part_from = now - timedelta(seconds=20)  # a later part, or one that was stepped down to
+    assert part_s(active) == pytest.approx(20)
     active.row.launched_at = None
     assert part_s(active) is None
     guard.store.close()
 
 
-def test_a_part_lasts_until_its_watch_is_over_however_late_it_is_judged(tmp_path: Path) -> None:
+def test_a_part_lasts_until_its_watch_is_over_however_late_it_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A flow that was away must not make a smoke test slow."""
-    begun = utc_now() - timedelta(seconds=2000)
+    now = utc_now()
+    monkeypatch.setattr(facts, "utc_now", lambda: now)
+    begun = now - timedelta(seconds=2000)
     guard, active = _drilled(tmp_path, launched_at=begun, watched_at=begun + timedelta(seconds=600))
-    assert part_s(active) == pytest.approx(2000 - active.stage.warm_up_s, abs=5), "it is watched on, or again"
+    assert part_s(active) == pytest.approx(2000 - active.stage.warm_up_s, abs=0.01), "it is watched on, or again"
     for step in ("watched", "judged"):
         active.row.step = step
         assert part_s(active) == pytest.approx(600 - active.stage.warm_up_s)

@@ -286,6 +286,7 @@ def test_a_launch_that_the_record_does_not_take_at_its_end_parks(
 
     async def work(guard: GuardState, active: Active) -> None:
         active.row.step = "launching"
+        active.criteria = tuple(one.model_copy(update={"unknown_deadline_s": 0.05}) for one in active.criteria)
         monkeypatch.setattr(guard.store.record, "enter_part", away)
         await launching.launch(guard, active)
 

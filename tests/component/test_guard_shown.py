@@ -45,6 +45,13 @@ def test_sign_offs_are_pending_only_while_somebody_is_asked(tmp_path: Path) -> N
     guard.store.close()
 
 
+@pytest.fixture
+def _again_in_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was refused becomes due where the test says so, and nowhere before by what the test itself takes."""
+    monkeypatch.setattr(watching, "again_in_s", lambda _attempts: 3600.0)
+
+
+@pytest.mark.usefixtures("_again_in_an_hour")
 def test_a_notice_that_waits_for_its_next_try_is_pending_too(tmp_path: Path) -> None:
     guard = guard_at(tmp_path, Step.WATCH.value)
     seen = []
@@ -91,6 +98,7 @@ def test_while_slack_is_away_no_notice_overtakes_an_older_one_and_a_new_one_has_
     assert asyncio.run(_tried_in_turn(guard, away_for=1)) == ["a", "a", "b", "c"]
 
 
+@pytest.mark.usefixtures("_again_in_an_hour")
 def test_a_notice_that_is_refused_for_what_it_says_holds_up_no_other(tmp_path: Path) -> None:
     guard = guard_at(tmp_path, Step.WATCH.value)
     assert asyncio.run(_tried_in_turn(guard, away_for=1, about_this_one=True)) == ["a", "b", "c"]

@@ -12,7 +12,8 @@ from aiohttp import web
 from bot.simulator.listings import GENERATED, exchange_of, generated
 from bot.simulator.loopback import Clock, LoopbackVenue
 
-IDLE_CUT_S = 0.4
+IDLE_CUT_S = 3.0
+"""More than a machine stands still for a moment: what sends nothing meanwhile is cut, as it must be."""
 
 
 def test_a_socket_that_is_silent_is_cut_and_one_that_pings_stays() -> None:
@@ -34,12 +35,12 @@ def test_a_socket_that_is_silent_is_cut_and_one_that_pings_stays() -> None:
                 began_s = time.monotonic()
                 cut = asyncio.create_task(silent.receive())
                 pongs = 0
-                while not cut.done() or time.monotonic() - began_s < 3 * IDLE_CUT_S:
-                    assert time.monotonic() - began_s < 30, "it was not cut"
+                while not cut.done() or time.monotonic() - began_s < 1.5 * IDLE_CUT_S:
+                    assert time.monotonic() - began_s < 60, "it was not cut"
                     await pinging.send_str('{"op":"ping"}')
                     assert '"pong"' in (await pinging.receive()).data
                     pongs += 1
-                    await asyncio.sleep(IDLE_CUT_S / 8)  # its pace is what is tested
+                    await asyncio.sleep(IDLE_CUT_S / 10)  # its pace is what is tested
                 assert (await cut).type is aiohttp.WSMsgType.CLOSE
                 assert not pinging.closed
                 assert pongs >= 3

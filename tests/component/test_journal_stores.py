@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,8 +19,9 @@ from bot.domain.events import BookDelta, Event, Filled, GrantReceived, StopReque
 from bot.domain.intent import FlattenReduceOnly, Note, PlaceOrder
 from bot.domain.order import Side
 from bot.journal import Journal, JournalDamaged, JournalError, JournalReader, JournalUnwritable, Segments, is_there
+from bot.stores import redis_place, redis_store
 from bot.stores.redis_place import RedisPlace, journals_of, place_for, write_marker
-from bot.stores.redis_store import BATCH_ROWS, RedisStore
+from bot.stores.redis_store import BATCH_ROWS, RETRY_AFTER_S, RedisStore
 from tasks.guard.noted import Hole, NotReadError, noted
 from tests.support.bot_rig import wait_for
 from tests.support.redis_server import RedisServer, redis_server
@@ -34,6 +36,12 @@ CROSSINGS = ("mm_crossing_orders_total", "symbol=BTCUSDT")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose machine stands still for a second is not one that is away."""
+    monkeypatch.setattr(redis_place, "ANSWER_TIMEOUT_S", 30.0)
 
 
 class Sqlite:
@@ -179,6 +187,7 @@ def test_a_missing_journal_is_not_created_by_reading(kept: Sqlite | Redis, tmp_p
 SCRIPT = """
 import sys; from pathlib import Path
 from bot.journal import Journal; from bot.domain.events import StopRequested
+from bot.stores import redis_place; redis_place.ANSWER_TIMEOUT_S = 30.0
 from bot.stores.redis_place import place_for; from bot.stores.redis_store import RedisStore
 folder, url = Path(sys.argv[1]), sys.argv[2]
 store = RedisStore(place_for(url, 'a1', folder), {'account': 'a1'}) if url else None
@@ -254,8 +263,14 @@ def test_a_server_that_is_away_keeps_the_batch_and_gets_it_once_when_it_is_back(
     journal.close()
 
 
-def test_a_batch_whose_answer_was_lost_is_not_written_twice(server: RedisServer, tmp_path: Path) -> None:
-    store = Redis(server).store(tmp_path)
+def test_a_batch_whose_answer_was_lost_is_not_written_twice(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]  # a clock of its own: how long it is left alone is none of what the test itself takes
+    monkeypatch.setattr(redis_store, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    with monkeypatch.context() as patience:
+        patience.setattr(redis_place, "ANSWER_TIMEOUT_S", 1.0)
+        store = Redis(server).store(tmp_path)
     rows = [(number, number, "in", "Ticked", "", "", f'{{"n":{number}}}') for number in range(1, BATCH_ROWS + 3)]
     first = tmp_path / "first"
     first.mkdir()
@@ -271,6 +286,7 @@ def test_a_batch_whose_answer_was_lost_is_not_written_twice(server: RedisServer,
         store.write(rows, {CROSSINGS: 2})
 
     def written() -> bool:
+        now_s[0] += RETRY_AFTER_S
         try:
             store.write(rows, {CROSSINGS: 2})
         except JournalUnwritable:

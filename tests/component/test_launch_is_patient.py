@@ -37,12 +37,13 @@ def test_a_bot_that_has_not_told_its_address_yet_is_no_candidates_fault(tmp_path
         async with writing(guard):
             decide(guard, active)
             assert active.decision is None, "a machine that starts it slowly is the launch's to judge"
+            up_ms = now_ms()
             await _is_up(guard, active)
             active.launching = False
             decide(guard, active)
             assert active.decision is None, "it has its first answer's time from when it is up"
             assert active.history is not None
-            assert now_ms() - active.history.started_at_ms < 5_000
+            assert active.history.started_at_ms >= up_ms
 
     asyncio.run(run())
 

@@ -132,6 +132,13 @@ def test_a_bot_that_lets_the_order_stand_has_failed_and_we_take_it_away(tmp_path
     assert (account.open, account.cancelled_by_us, proof) == ([], 1, {})
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch, _brief: None) -> None:
+    """What is waited for comes after so many looks, however long a machine takes for them."""
+    monkeypatch.setattr(drill_faults, "CANCELLED_WITHIN_S", 60.0)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_a_cancel_of_the_bots_that_is_still_on_its_way_is_waited_for(tmp_path: Path) -> None:
     account = Account(reads_left=3)
     said, proof = drilled(tmp_path, account)
@@ -154,6 +161,7 @@ def test_what_the_venue_does_not_answer_is_nobodys_fault(tmp_path: Path, account
     assert proof == {}
 
 
+@pytest.mark.usefixtures("_patient")
 def test_a_read_that_is_lost_once_is_made_again(tmp_path: Path) -> None:
     said, proof = drilled(tmp_path, Account(failing=2, reads_left=2))
     assert said == "passed"

@@ -24,8 +24,6 @@ def _asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_engine, "_without_until_s", {})
 
 
-pytestmark = pytest.mark.timeout(120)
-
 WRITERS, WRITES, HELD_S = 12, 12, 0.05
 WRITER = """
 import sys, time

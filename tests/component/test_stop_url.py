@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gates.course import Step
-from tasks.guard import stop_url
+from tasks.guard import refusals, stop_url, stopping
 from tasks.guard.refusals import BURST
 from tasks.guard.state import GuardState
 from tasks.guard.stop_url import WRONG_MAX
@@ -24,7 +24,10 @@ TOKEN = {"Authorization": f"Bearer {'k' * 32}"}
 
 @pytest.fixture(autouse=True)
 def _nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a slow machine taken for a guard that does not answer, or for a record that is away."""
     never_close(monkeypatch)
+    monkeypatch.setattr(stopping, "WITHIN_S", 60.0)
+    monkeypatch.setattr(stopping, "WRITTEN_WITHIN_S", 50.0)
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def called(home: Path, *calls: dict[str, object], step: str = "watch", away: boo
             activate(guard)
         answers: list[httpx.Response] = []
         with served(guard) as url:
-            async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
 
                 async def all_of_them() -> None:
                     for call in calls:
@@ -76,7 +79,8 @@ def test_the_right_token_stops_and_the_answer_says_that_it_is_written(tmp_path: 
     assert answer.headers["x-test-why"] == "ada: lunch"
 
 
-def test_it_stops_while_the_record_is_away_and_says_so(tmp_path: Path) -> None:
+def test_it_stops_while_the_record_is_away_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "WRITTEN_WITHIN_S", 0.2)
     (answer,) = called(tmp_path, {"headers": TOKEN}, away=True)
     assert answer.status_code == 202
     assert answer.json() == {"what": "r/canary", "step": "rolling_back", "written": False}
@@ -91,8 +95,11 @@ def test_wrong_tokens_are_refused_recorded_and_throttled_and_a_right_one_never_i
     assert stopped.headers["x-test-refused"] == str(WRONG_MAX)
 
 
-def test_a_flood_of_what_is_no_stop_grows_the_record_by_its_first_ones(tmp_path: Path) -> None:
+def test_a_flood_of_what_is_no_stop_grows_the_record_by_its_first_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody who has no token fills the disk, or keeps a stop's own write waiting behind thousands of links."""
+    monkeypatch.setattr(refusals, "EVERY_S", 3600.0)  # a flood that takes long makes no room for one more
     hosts = [{"headers": {**TOKEN, "Host": f"evil-{number}.example"}} for number in range(2 * BURST)]
     methods = [{"headers": TOKEN, "method": "PUT"} for _ in range(2 * BURST)]
     *refused, stopped = called(tmp_path, *hosts, *methods, {"headers": TOKEN})

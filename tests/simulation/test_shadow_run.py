@@ -228,11 +228,11 @@ def test_with_obs_it_runs_in_real_time_shows_the_gauge_and_ends_in_order_on_a_si
     try:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
-        with httpx.Client(base_url=ready["obs_url"], timeout=5, trust_env=False) as http:
+        with httpx.Client(base_url=ready["obs_url"], timeout=30, trust_env=False) as http:
             assert "\nmm_live_enable 1.0\n" in http.get("/metrics").text
             assert http.get("/health").json() == {"status": "ok"}
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             process.kill()
