@@ -79,9 +79,11 @@ async def drill_by_hand(guard: GuardState, active: Active, name: str) -> None:
         return
     if active.step is not Step.WATCH:
         raise Refused(f"a drill is run in the middle of a watch; the stage is {active.row.step}")
-    await _open(guard, active, known[name][0])
-    active.refuse_unless(Step.WATCH)
+    # The step first: a row without it would stand open for ever, and excuse what it names at every next guard.
     await guard.move(active, Happening.DRILLS_BEGUN)
+    active.refuse_unless(Step.DRILLS)
+    await _open(guard, active, known[name][0])
+    active.refuse_unless(Step.DRILLS)
 
 
 def _declared(active: Active) -> list[tuple[int, Drill]]:

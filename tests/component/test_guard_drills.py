@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bot.stores.sqlite import SCHEMA
 from gates.course import Step
@@ -412,3 +413,47 @@ def test_a_part_lasts_until_its_watch_is_over_however_late_it_is_judged(tmp_path
         active.row.step = step
         assert part_s(active) == pytest.approx(600 - active.stage.warm_up_s)
     guard.store.close()
+
+
+# ---- what a guard or a record that goes away leaves of a drill ------------------------------------------------------
+
+
+AWAY = OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+
+def _away_once(monkeypatch: pytest.MonkeyPatch, guard: GuardState, method: str, *, written: bool = False) -> None:
+    """The record gives that call no answer, the first time."""
+    record, losses = guard.store.record, iter([True])
+    real = getattr(record, method)
+
+    def lost(*args: Any, **changes: Any) -> Any:
+        away = next(losses, False)
+        given = real(*args, **changes) if written or not away else None
+        if away:
+            raise AWAY
+        return given
+
+    monkeypatch.setattr(record, method, lost)
+
+
+def test_a_drill_asked_for_by_hand_that_did_not_begin_excuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next guard, and every one after it, would take the criterion for one that a drill breaks right now."""
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        record = guard.store.record
+        record.change_stage_run(1, "step", step="watch")
+        active.row.step = "watch"
+        _away_once(monkeypatch, guard, "change_stage_run")
+        with pytest.raises(OperationalError):
+            await drill_by_hand(guard, active, "orphan")
+        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset()
+        await drill_by_hand(guard, active, "orphan")
+        await run_drills(guard, active)
+        assert (record.stage_run(1).step, active.step) == ("watch", Step.WATCH)
+        assert [row.outcome for row in record.drills(1)] == ["passed"]
+        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset(), "nothing is left of it"
+
+    _run(tmp_path / "home", work)
