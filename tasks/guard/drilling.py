@@ -48,7 +48,7 @@ from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import begin_watch
 from tasks.guard.readings import read_checks
-from tasks.guard.state import Active, GuardState, Refused, now_ms, said
+from tasks.guard.state import Active, GuardState, Refused, RefusedForNow, now_ms, said
 from tasks.launch import is_alive
 from tasks.record_tables import Drill as DrillRow
 from tasks.record_writer import EpochLost
@@ -76,6 +76,11 @@ async def drill_by_hand(guard: GuardState, active: Active, name: str) -> None:
         allowed = ", ".join(sorted(known)) or "none: the plan names no drill for it"
         raise Refused(f"drill {name!r} in stage {active.row.stage}; allowed: {allowed}")
     if active.step is Step.DRILLS:
+        rows = await guard.store.call(guard.store.record.drills, active.id)
+        to_come = _to_come(active, [row for row in rows if row.part == active.row.part])
+        if name not in to_come:  # one that has passed before is not made by asking for it now
+            others = ", ".join(to_come) or "none any more"
+            raise RefusedForNow(f"drill {name!r} is not among the drills that are made now: {others}; ask again")
         return
     if active.step is not Step.WATCH:
         raise Refused(f"a drill is run in the middle of a watch; the stage is {active.row.step}")
@@ -98,16 +103,23 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     """
     rows = await guard.store.call(guard.store.record.drills, active.id)
     of_part = [row for row in rows if row.part == active.row.part]
-    passed = {row.name for row in of_part if row.outcome == "passed"}
     open_rows = {row.name: row for row in of_part if not row.outcome}
-    wanted = {one.name: one for one in active.stage.drills if one.name not in passed}
-    wanted |= {one.name: one for _, one in reversed(_declared(active)) if one.name in open_rows}
+    wanted = _to_come(active, of_part)
     for drill in wanted.values():
         row = open_rows.get(drill.name) or await _open(guard, active, drill)
         if not await _run(guard, active, drill, row):
             return
     if active.at(Step.DRILLS):
         await begin_watch(guard, active, Happening.DRILLS_PASSED)  # else the course looks again at its next turn
+
+
+def _to_come(active: Active, of_part: Sequence[DrillRow]) -> dict[str, Drill]:
+    """By name, what has to be made: what the part names and has not passed, and what was begun."""
+    passed = {row.name for row in of_part if row.outcome == "passed"}
+    begun = {row.name for row in of_part if not row.outcome}
+    wanted: dict[str, Drill] = {one.name: one for one in active.stage.drills if one.name not in passed}
+    wanted.update((one.name, one) for _, one in reversed(_declared(active)) if one.name in begun)
+    return wanted
 
 
 def _criteria(active: Active, drill: Drill) -> tuple[Criterion, ...]:

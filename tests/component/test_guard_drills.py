@@ -26,7 +26,7 @@ from tasks.guard.drilling import drill_by_hand, run_drills
 from tasks.guard.facts import part_s
 from tasks.guard.looking import measure_now
 from tasks.guard.measuring import decide
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, RefusedForNow, now_ms
 from tasks.guard.watching import _must_live
 from tasks.launch import BotProcess, LaunchError
 from tasks.operate import Operator, Told
@@ -455,5 +455,21 @@ def test_a_drill_asked_for_by_hand_that_did_not_begin_excuses_nothing(
         assert (record.stage_run(1).step, active.step) == ("watch", Step.WATCH)
         assert [row.outcome for row in record.drills(1)] == ["passed"]
         assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset(), "nothing is left of it"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_drill_asked_for_while_others_run_is_not_taken_for_one_that_had_passed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        freeze = next(one for one in active.whole.at(0).drills if one.name == "freeze")
+        row = await drilling._open(guard, active, freeze)
+        guard.store.record.end_drill(row.id or 0, "passed", {})
+        with pytest.raises(RefusedForNow, match="'freeze' is not among the drills that are made now: orphan"):
+            await drill_by_hand(guard, active, "freeze")
+        await drill_by_hand(guard, active, "orphan")  # which is to come by itself
 
     _run(tmp_path / "home", work)
