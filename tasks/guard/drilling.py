@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -55,6 +56,8 @@ from tasks.record_writer import EpochLost
 
 log = logging.getLogger("slipway.guard.drilling")
 LOOK_EVERY_S = 0.5
+ENDS: Final = ("failed", "not_run")
+"""Outcomes of a drill that end its stage."""
 
 FAULTS: Final[Mapping[str, type[Fault]]] = {
     "freeze": Freeze,
@@ -103,6 +106,11 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     """
     rows = await guard.store.call(guard.store.record.drills, active.id)
     of_part = [row for row in rows if row.part == active.row.part]
+    by_name: dict[str, Drill] = {one.name: one for _, one in reversed(_declared(active))}
+    ended = next((row for row in of_part if row.outcome in ENDS and row.name in by_name), None)
+    if ended is not None:  # the guard that made it died before it had written what follows
+        _end(guard, active, by_name[ended.name], ended.outcome, str(ended.proof.get("why", "")))
+        return
     open_rows = {row.name: row for row in of_part if not row.outcome}
     wanted = _to_come(active, of_part)
     for drill in wanted.values():
@@ -169,10 +177,12 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
         if outcome == "passed":
             words = ", ".join(f"{name} {value}" for name, value in run.proof.items())
             told = [said(active, "drill", f"drill {drill.name} passed: tripped {words}", row.id)]
-        await guard.store.call(guard.store.record.end_drill, row.id or 0, outcome, proof, told)
-        if outcome != "passed":
-            _end(guard, active, drill, Action.PARK if outcome == "not_run" else Action.ROLL_BACK, why)
+        write = partial(guard.store.record.end_drill, row.id or 0, outcome, proof, told)
+        if outcome != "passed":  # told: made again because the record was away just then, it might pass
+            guard.store.tell("drill", write)
+            _end(guard, active, drill, outcome, why)
             return False
+        await guard.store.call(write)
         active.drilled.passed()
     finally:
         if active.drilled.silenced and active.history is not None and before is not None:
@@ -181,7 +191,8 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
     return True
 
 
-def _end(guard: GuardState, active: Active, drill: Drill, action: Action, why: str) -> None:
+def _end(guard: GuardState, active: Active, drill: Drill, outcome: str, why: str) -> None:
+    action = Action.PARK if outcome == "not_run" else Action.ROLL_BACK
     limit = f"trips {', '.join(drill.trips)} within {drill.window_s:g} s, and quotes again"
     fault = "candidate" if action is Action.ROLL_BACK else "environment"
     name = f"drill_{drill.name.replace('-', '_')}"

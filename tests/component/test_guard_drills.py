@@ -178,6 +178,7 @@ def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name
 
     async def work(guard: GuardState, active: Active) -> None:
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == (outcome, why)
         assert active.decision is not None
@@ -193,6 +194,7 @@ def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, mo
     async def work(guard: GuardState, active: Active) -> None:
         cast(Runs, active.operator).state = "HELD"
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == ("failed", "the bot does not quote again")
 
@@ -223,6 +225,7 @@ def test_a_bot_that_does_not_answer_after_a_drill_is_blamed_only_where_it_is_dea
         active.bot = BotProcess("one", Identity(1, 1), tmp_path, "")
         active.operator = cast(Operator, Silent())
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == (outcome, why)
 
@@ -261,6 +264,7 @@ def test_what_cannot_be_seen_after_a_drill_is_not_the_candidates(
 
     async def work(guard: GuardState, active: Active) -> None:
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert row.outcome == "not_run"
         assert "recon_divergences does not pass again" in row.proof["why"]
@@ -471,5 +475,42 @@ def test_a_drill_asked_for_while_others_run_is_not_taken_for_one_that_had_passed
         with pytest.raises(RefusedForNow, match="'freeze' is not among the drills that are made now: orphan"):
             await drill_by_hand(guard, active, "freeze")
         await drill_by_hand(guard, active, "orphan")  # which is to come by itself
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(("fault", "end"), [(Nothing, "roll_back"), (Refused, "park")])
+def test_what_a_drill_has_shown_ends_the_stage_though_the_record_does_not_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Fault], end: str
+) -> None:
+    """Made again, it might pass: the candidate would be promoted with a drill that it has failed."""
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": fault})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        _away_once(monkeypatch, guard, "end_drill")
+        await run_drills(guard, active)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
+        await guard.store.settled()
+        assert [bool(row.outcome) for row in guard.store.record.drills(1)] == [True]
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(("outcome", "end"), [("failed", "roll_back"), ("not_run", "park")])
+def test_a_guard_that_died_between_a_failed_drill_and_the_end_of_its_stage_is_followed_by_one_that_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str, end: str
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        (drill,) = active.stage.drills
+        row = await drilling._open(guard, active, drill)
+        guard.store.record.end_drill(row.id or 0, outcome, {"why": "it placed an order before OpenOrdersRead"})
+        await run_drills(guard, active)
+        assert active.decision is not None, "it is not made again until it passes"
+        assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
+        assert active.decision.sentence == "it placed an order before OpenOrdersRead"
+        assert len(guard.store.record.drills(1)) == 1
 
     _run(tmp_path / "home", work)
