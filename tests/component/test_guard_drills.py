@@ -514,3 +514,24 @@ def test_a_guard_that_died_between_a_failed_drill_and_the_end_of_its_stage_is_fo
         assert len(guard.store.record.drills(1)) == 1
 
     _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_drill_made_again_takes_off_what_it_made_the_journal_count_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Twice taken off, it would hide as many real ones."""
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        _away_once(monkeypatch, guard, "end_drill", written=written)
+        with pytest.raises(OperationalError):
+            await run_drills(guard, active)
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+        assert active.drilled.unproven == frozenset(), "and the last look at what it left out asks of it again"
+        count(active, 1)
+        assert await _divergences(guard, active) == (Outcome.FAIL, 1)
+
+    _run(tmp_path / "home", work)
