@@ -53,6 +53,7 @@ from tasks.guard.state import Active, GuardState, Refused, RefusedForNow, now_ms
 from tasks.launch import is_alive
 from tasks.record_tables import Drill as DrillRow
 from tasks.record_writer import EpochLost
+from tasks.rollback import in_words
 
 log = logging.getLogger("slipway.guard.drilling")
 LOOK_EVERY_S = 0.5
@@ -229,6 +230,9 @@ class _Run:
             return "failed", str(error)
         except (EpochLost, Fenced, SQLAlchemyError) as error:
             return "not_run", f"the bot could not be taken over again: {' '.join(str(error).split())[:200]}"
+        except Exception as error:  # made again it would break off again, at every turn: the bot is killed, or hangs
+            log.error("drill %s broke off: %s", self.drill.name, type(error).__name__, exc_info=error)
+            return "not_run", in_words(error)
         return "passed", ""
 
     async def _course(self) -> None:

@@ -535,3 +535,24 @@ def test_a_drill_made_again_takes_off_what_it_made_the_journal_count_and_no_more
         assert await _divergences(guard, active) == (Outcome.FAIL, 1)
 
     _run(tmp_path / "home", work)
+
+
+def test_a_drill_that_breaks_off_by_what_nobody_expected_is_not_made_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoRoom(Counts):
+        async def make(self) -> None:
+            await super().make()
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": NoRoom})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        await guard.store.settled()
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof["why"]) == ("not_run", "OSError: [Errno 28] No space left on device")
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.criterion_id) == ("park", "drill_orphan")
+
+    _run(tmp_path / "home", work)
