@@ -247,12 +247,22 @@ class _Run:
             raise DrillNotRun(str(error)) from error
         made_by = self._until - self.drill.window_s / 2
         self._fault = fault = FAULTS[self.drill.name](self.guard, active, self.row.id or 0, made_by)
+        shown: DrillFailed | None = None
         try:
             await fault.make()
             await self._tripped(before)
             await fault.seen()
+        except DrillFailed as failed:
+            shown = failed
         finally:
-            await fault.undo()
+            try:
+                await fault.undo()
+            except Exception as error:
+                if shown is None:
+                    raise
+                log.error("drill %s is not taken back: %s", self.drill.name, in_words(error))
+        if shown is not None:  # whatever taking it back met came later
+            raise shown
         await self._as_before()
         await fault.prove()
         self.proof |= fault.proof

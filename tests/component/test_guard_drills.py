@@ -556,3 +556,21 @@ def test_a_drill_that_breaks_off_by_what_nobody_expected_is_not_made_again_and_a
         assert (active.decision.action, active.decision.criterion_id) == ("park", "drill_orphan")
 
     _run(tmp_path / "home", work)
+
+
+def test_what_a_drill_has_shown_stands_though_it_cannot_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Nothing):
+        async def undo(self) -> None:
+            raise DrillNotRun("the order may still stand: ReadTimeout")
+
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Stuck})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.reason) == ("roll_back", "candidate")
+        assert active.decision.sentence == "not seen to trip: recon_divergences, divergences"
+
+    _run(tmp_path / "home", work)
