@@ -170,8 +170,9 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
     """Whether it passed; where it did not, the stage is being ended."""
     log.info("drill %s begins; it must trip %s", drill.name, ", ".join(drill.trips))
     run = _Run(guard, active, drill, row)
-    began_ms, before = now_ms(), active.history
-    active.drilled.expect(run.criteria, drill.trips, began_ms / 1000, silenced=drill.name in SILENCED)
+    # The bot is silenced since it was begun, by whichever guard.
+    began_ms, before = round(row.started_at.timestamp() * 1000), active.history
+    active.drilled.expect(run.criteria, drill.trips, now_ms() / 1000, silenced=drill.name in SILENCED)
     try:
         outcome, why = await run.outcome()
         if not active.at(Step.DRILLS):
