@@ -44,6 +44,8 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         return {"word": active.row.verdict, "step": active.row.step}
     if active.step is not Step.WATCHED:
         raise Refused(f"there is nothing to judge yet: the stage is {active.row.step}, judged is what was watched")
+    if active.launching or active.history is None:  # a bot that has no grant yet looks bad, by the guard's doing
+        raise RefusedForNow("the guard has come back and is adopting the bot: ask again")
     await refuse_burnt(guard, active)
     checks = {one for one in (active.data_check, active.repeat_check) if one is not None}
     if checks:
