@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from bot.stores.sqlite import SCHEMA
 from flows.approval import _evidence_page
 from gates.course import Step
 from gates.criteria import Criterion
-from gates.decision import BLIND, Action, Decision
+from gates.decision import BLIND, Action, Decision, Streak
 from gates.judge import Measurement, Outcome
 from gates.stages import ROOT, Plan, load_plan
 from gates.windows import PromotionWindows
@@ -31,6 +32,7 @@ from tasks.guard import beginning, judging, parts
 from tasks.guard.beginning import _refuse_unfit
 from tasks.guard.closing import by_people, end_stage
 from tasks.guard.judging import _pass, judge_stage
+from tasks.guard.measuring import decide
 from tasks.guard.parts import first_part, may_step_down, next_part, step_down
 from tasks.guard.promoting import promote_stage
 from tasks.guard.standing import refuse_other_evidence
@@ -308,6 +310,23 @@ def test_a_guards_no_go_that_a_verdict_sees_first_closes_flat_and_steps_nowhere(
         assert (active.decision.action, active.decision.criterion_id) == (Action.ROLL_BACK, "taker_fills")
 
     _run(tmp_path / "home", "watched", 1, judged)
+
+
+def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_path: Path) -> None:
+    """Else a step down to a part with a criterion of its own would end in the turn in which it is made."""
+
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        assert active.history is not None
+        name = "taker_fills"
+        old = [one for one in active.criteria if one.id == name]
+        streak = Streak(measured(old[0], 0, now_ms() - 86_400_000), ever_known=True)
+        active.history = replace(active.history, streaks={**active.history.streaks, name: streak})
+        active.criteria = tuple(one for one in active.criteria if one.id != name)
+        await step_down(guard, active, AGAINST)
+        decide(guard, active)
+        assert (active.decision, active.step, active.row.part) == (None, Step.WATCH, 0)
+
+    _run(tmp_path / "home", "watched", 1, down)
 
 
 def test_the_first_step_has_nothing_below_it(tmp_path: Path) -> None:
