@@ -48,6 +48,7 @@ async def begin_watch(guard: GuardState, active: Active, happening: Happening) -
     now = utc_now()
     until = now + timedelta(seconds=active.stage.lasts_s)
     await guard.move(active, happening, watch_from=now, watch_until=until)
+    active.data_check = None  # the one of a watch that a drill broke off says nothing of this one
     return True
 
 

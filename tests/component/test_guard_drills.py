@@ -574,3 +574,19 @@ def test_what_a_drill_has_shown_stands_though_it_cannot_be_taken_back(
         assert active.decision.sentence == "not seen to trip: recon_divergences, divergences"
 
     _run(tmp_path / "home", work)
+
+
+def test_a_watch_that_begins_anew_after_a_drill_is_judged_by_a_data_check_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        active.row.step = "watch"
+        active.data_check = guard.spawn(asyncio.sleep(0), "data check")
+        await drill_by_hand(guard, active, "orphan")
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert active.data_check is None
+
+    _run(tmp_path / "home", work)
