@@ -27,12 +27,13 @@ def drill(name: str, rollout: str | None = None) -> State:
             which = f"of rollout {rollout} " if rollout else ""
             return Failed(name="Refused", message=f"no stage {which}is in the middle of a watch")
         key = f"drill-{run.id}-{name}-{runtime.flow_run.id}"
+        ended = frozenset(row.id for row in _of_name(record, run, name) if row.outcome)
         try:
             must(ask_guard(record, run.account, "drill", {"stage_run_id": run.id, "name": name}, key))
         except (Refused, GuardSilent) as refusal:
             return Failed(name="Refused", message=str(refusal))
         get_run_logger().info("drill %s on %s/%s", name, run.rollout, run.stage)
-        return _outcome(record, run, name)
+        return _outcome(record, run, name, ended)
     finally:
         record.close()
 
@@ -42,11 +43,12 @@ def _watched(record: Record, rollout: str | None) -> StageRun | None:
     return runs[-1] if runs else None
 
 
-def _outcome(record: Record, run: StageRun, name: str) -> State:
+def _outcome(record: Record, run: StageRun, name: str, before: frozenset[int | None]) -> State:
+    """Of the one that was asked for: what `before` names had ended by then."""
     end = time.monotonic() + OUTCOME_DEADLINE_S
     while time.monotonic() < end:
-        row = _newest(record, run, name)
-        if row is not None and row.outcome:
+        row = next((row for row in _of_name(record, run, name) if row.outcome and row.id not in before), None)
+        if row is not None:
             said = ", ".join(f"{key} {value}" for key, value in row.proof.items())
             if row.outcome == "passed":
                 return Completed(name="Passed", message=f"tripped: {said}")
@@ -57,6 +59,5 @@ def _outcome(record: Record, run: StageRun, name: str) -> State:
     return Failed(name="NotInTime", message=f"the drill has no outcome after {OUTCOME_DEADLINE_S:.0f} s")
 
 
-def _newest(record: Record, run: StageRun, name: str) -> Drill | None:
-    rows = [row for row in record.drills(run.id or 0) if row.name == name]
-    return rows[-1] if rows else None
+def _of_name(record: Record, run: StageRun, name: str) -> list[Drill]:
+    return [row for row in record.drills(run.id or 0) if row.name == name]

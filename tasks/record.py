@@ -311,8 +311,9 @@ class Record:
         kept += [(one.criterion_id, one.at_ms, one.outcome, one.cause, one.at_ms) for one in newest]
         return sorted(kept, key=lambda one: one[1])
 
-    def blind_before_good_ms(self, stage_run_id: int) -> dict[str, int]:
-        """Of each guard criterion the ms it stood UNKNOWN, from when it was first known to its last good row.
+    def blind_before_good_ms(self, stage_run_id: int, without: Sequence[tuple[int, int]] = ()) -> dict[str, int]:
+        """Of each guard criterion the ms it stood UNKNOWN, from when it was first known to its last good row; not those
+        in the spans `without`, from and to in ms, none within another.
 
         What came after that row `measurements_since_good` tells.
         """
@@ -324,6 +325,7 @@ class Record:
             sql_select(
                 named.label("name"),
                 number.label("id"),
+                at_ms.label("until_ms"),
                 (at_ms - func.lag(at_ms).over(partition_by=named, order_by=number)).label("took_ms"),
                 func.lag(outcome).over(partition_by=named, order_by=number).label("was"),
                 func.min(known_id).over(partition_by=named).label("first_known"),
@@ -333,12 +335,16 @@ class Record:
             .subquery()
         )
         query = (
-            sql_select(spans.c.name, func.sum(spans.c.took_ms))
+            sql_select(spans.c.name, spans.c.until_ms, spans.c.took_ms)
             .where(spans.c.was == "UNKNOWN", spans.c.id > spans.c.first_known, spans.c.id <= spans.c.last_good)
-            .group_by(spans.c.name)
-        )
+        )  # fmt: skip
+        found: dict[str, int] = {}
         with self.reading() as session:
-            return {name: int(total) for name, total in session.connection().execute(query)}
+            for name, until_ms, took_ms in session.connection().execute(query):
+                began_ms = until_ms - took_ms
+                left_out = sum(max(0, min(until_ms, end) - max(began_ms, begin)) for begin, end in without)
+                found[name] = found.get(name, 0) + took_ms - left_out
+        return found
 
     def sign_offs(self, stage_run_id: int, gate: str | None = None, accepted: bool | None = None) -> Sequence[SignOff]:
         query = select(SignOff).where(SignOff.stage_run_id == stage_run_id).order_by(col(SignOff.id))

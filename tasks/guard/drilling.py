@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,19 +43,22 @@ from tasks.guard.drill_faults import (
     StreamLoss,
 )
 from tasks.guard.drill_operations import Alert, Backup
-from tasks.guard.drilled import BEFORE, SILENCED, add, counts
+from tasks.guard.drilled import BEFORE, SILENCED, add, counts, drilled_so_far
 from tasks.guard.grants import Fenced
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.looking import measure_now
 from tasks.guard.parts import begin_watch
 from tasks.guard.readings import read_checks
-from tasks.guard.state import Active, GuardState, Refused, now_ms, said
+from tasks.guard.state import Active, GuardState, Refused, RefusedForNow, now_ms, said
 from tasks.launch import is_alive
 from tasks.record_tables import Drill as DrillRow
 from tasks.record_writer import EpochLost
+from tasks.rollback import in_words
 
 log = logging.getLogger("slipway.guard.drilling")
 LOOK_EVERY_S = 0.5
+ENDS: Final = ("failed", "not_run")
+"""Outcomes of a drill that end its stage."""
 
 FAULTS: Final[Mapping[str, type[Fault]]] = {
     "freeze": Freeze,
@@ -76,12 +80,19 @@ async def drill_by_hand(guard: GuardState, active: Active, name: str) -> None:
         allowed = ", ".join(sorted(known)) or "none: the plan names no drill for it"
         raise Refused(f"drill {name!r} in stage {active.row.stage}; allowed: {allowed}")
     if active.step is Step.DRILLS:
+        rows = await guard.store.call(guard.store.record.drills, active.id)
+        to_come = _to_come(active, [row for row in rows if row.part == active.row.part])
+        if name not in to_come:  # one that has passed before is not made by asking for it now
+            others = ", ".join(to_come) or "none any more"
+            raise RefusedForNow(f"drill {name!r} is not among the drills that are made now: {others}; ask again")
         return
     if active.step is not Step.WATCH:
         raise Refused(f"a drill is run in the middle of a watch; the stage is {active.row.step}")
-    await _open(guard, active, known[name][0])
-    active.refuse_unless(Step.WATCH)
+    # The step first: a row without it would stand open for ever, and excuse what it names at every next guard.
     await guard.move(active, Happening.DRILLS_BEGUN)
+    active.refuse_unless(Step.DRILLS)
+    await _open(guard, active, known[name][0])
+    active.refuse_unless(Step.DRILLS)
 
 
 def _declared(active: Active) -> list[tuple[int, Drill]]:
@@ -96,16 +107,31 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     """
     rows = await guard.store.call(guard.store.record.drills, active.id)
     of_part = [row for row in rows if row.part == active.row.part]
-    passed = {row.name for row in of_part if row.outcome == "passed"}
+    # From the record: one that is made again, because it was not written that it had passed, is taken off once.
+    so_far = drilled_so_far(active.whole, rows)
+    active.drilled.uncounted, active.drilled.unproven = so_far.uncounted, so_far.unproven
+    by_name: dict[str, Drill] = {one.name: one for _, one in reversed(_declared(active))}
+    ended = next((row for row in of_part if row.outcome in ENDS and row.name in by_name), None)
+    if ended is not None:  # the guard that made it died before it had written what follows
+        _end(guard, active, by_name[ended.name], ended.outcome, str(ended.proof.get("why", "")))
+        return
     open_rows = {row.name: row for row in of_part if not row.outcome}
-    wanted = {one.name: one for one in active.stage.drills if one.name not in passed}
-    wanted |= {one.name: one for _, one in reversed(_declared(active)) if one.name in open_rows}
+    wanted = _to_come(active, of_part)
     for drill in wanted.values():
         row = open_rows.get(drill.name) or await _open(guard, active, drill)
         if not await _run(guard, active, drill, row):
             return
     if active.at(Step.DRILLS):
         await begin_watch(guard, active, Happening.DRILLS_PASSED)  # else the course looks again at its next turn
+
+
+def _to_come(active: Active, of_part: Sequence[DrillRow]) -> dict[str, Drill]:
+    """By name, what has to be made: what the part names and has not passed, and what was begun."""
+    passed = {row.name for row in of_part if row.outcome == "passed"}
+    begun = {row.name for row in of_part if not row.outcome}
+    wanted: dict[str, Drill] = {one.name: one for one in active.stage.drills if one.name not in passed}
+    wanted.update((one.name, one) for _, one in reversed(_declared(active)) if one.name in begun)
+    return wanted
 
 
 def _criteria(active: Active, drill: Drill) -> tuple[Criterion, ...]:
@@ -144,8 +170,9 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
     """Whether it passed; where it did not, the stage is being ended."""
     log.info("drill %s begins; it must trip %s", drill.name, ", ".join(drill.trips))
     run = _Run(guard, active, drill, row)
-    began_ms, before = now_ms(), active.history
-    active.drilled.expect(run.criteria, drill.trips, began_ms / 1000, silenced=drill.name in SILENCED)
+    # The bot is silenced since it was begun, by whichever guard.
+    began_ms, before = round(row.started_at.timestamp() * 1000), active.history
+    active.drilled.expect(run.criteria, drill.trips, now_ms() / 1000, silenced=drill.name in SILENCED)
     try:
         outcome, why = await run.outcome()
         if not active.at(Step.DRILLS):
@@ -155,10 +182,12 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
         if outcome == "passed":
             words = ", ".join(f"{name} {value}" for name, value in run.proof.items())
             told = [said(active, "drill", f"drill {drill.name} passed: tripped {words}", row.id)]
-        await guard.store.call(guard.store.record.end_drill, row.id or 0, outcome, proof, told)
-        if outcome != "passed":
-            _end(guard, active, drill, Action.PARK if outcome == "not_run" else Action.ROLL_BACK, why)
+        write = partial(guard.store.record.end_drill, row.id or 0, outcome, proof, told)
+        if outcome != "passed":  # told: made again because the record was away just then, it might pass
+            guard.store.tell("drill", write)
+            _end(guard, active, drill, outcome, why)
             return False
+        await guard.store.call(write)
         active.drilled.passed()
     finally:
         if active.drilled.silenced and active.history is not None and before is not None:
@@ -167,7 +196,8 @@ async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -
     return True
 
 
-def _end(guard: GuardState, active: Active, drill: Drill, action: Action, why: str) -> None:
+def _end(guard: GuardState, active: Active, drill: Drill, outcome: str, why: str) -> None:
+    action = Action.PARK if outcome == "not_run" else Action.ROLL_BACK
     limit = f"trips {', '.join(drill.trips)} within {drill.window_s:g} s, and quotes again"
     fault = "candidate" if action is Action.ROLL_BACK else "environment"
     name = f"drill_{drill.name.replace('-', '_')}"
@@ -201,6 +231,9 @@ class _Run:
             return "failed", str(error)
         except (EpochLost, Fenced, SQLAlchemyError) as error:
             return "not_run", f"the bot could not be taken over again: {' '.join(str(error).split())[:200]}"
+        except Exception as error:  # made again it would break off again, at every turn: the bot is killed, or hangs
+            log.error("drill %s broke off: %s", self.drill.name, type(error).__name__, exc_info=error)
+            return "not_run", in_words(error)
         return "passed", ""
 
     async def _course(self) -> None:
@@ -215,12 +248,22 @@ class _Run:
             raise DrillNotRun(str(error)) from error
         made_by = self._until - self.drill.window_s / 2
         self._fault = fault = FAULTS[self.drill.name](self.guard, active, self.row.id or 0, made_by)
+        shown: DrillFailed | None = None
         try:
             await fault.make()
             await self._tripped(before)
             await fault.seen()
+        except DrillFailed as failed:
+            shown = failed
         finally:
-            await fault.undo()
+            try:
+                await fault.undo()
+            except Exception as error:
+                if shown is None:
+                    raise
+                log.error("drill %s is not taken back: %s", self.drill.name, in_words(error))
+        if shown is not None:  # whatever taking it back met came later
+            raise shown
         await self._as_before()
         await fault.prove()
         self.proof |= fault.proof

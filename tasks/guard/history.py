@@ -8,30 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
+from gates.course import Step
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
 from gates.judge import Measurement, judge
 from gates.replay import stored_reading
+from tasks.guard.drilled import SILENCED
 from tasks.guard.state import Active, GuardState, now_ms
-from tasks.record_tables import MeasurementLatest, MeasurementRow
+from tasks.record_tables import Drill, MeasurementLatest, MeasurementRow
 
 
 async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     """What guard criteria have shown since the launch, whichever guard measured it; empty before the launch."""
     record, launched_at = guard.store.record, active.row.launched_at
     rows = await guard.store.call(record.measurements_since_good, active.id)
-    blind_before_ms = await guard.store.call(record.blind_before_good_ms, active.id)
+    at_ms = now_ms()
+    drills = await guard.store.call(record.drills, active.id)
+    silenced = silenced_spans([one for one in drills if one.outcome or active.at(Step.DRILLS)], at_ms)
+    blind_before_ms = await guard.store.call(record.blind_before_good_ms, active.id, silenced)
     latest = await guard.store.call(record.measurements_latest, active.id)
     for one in latest:  # an adoption that tries again has looked meanwhile, and the table may not tell of it yet
         active.looked_ms[one.criterion_id] = max(one.at_ms, active.looked_ms.get(one.criterion_id, 0))
-    at_ms = now_ms()
     if launched_at is not None:
         begun = max(launched_at, active.row.part_from or launched_at)  # a later part has criteria of its own
         started_at_ms = round(begun.timestamp() * 1000)
     else:
         started_at_ms = min((row.at_ms for row in rows), default=at_ms)
-    history = told_again(active.criteria, rows, latest, started_at_ms, at_ms)
+    history = told_again(active.criteria, rows, latest, started_at_ms, at_ms, silenced)
     share = float(active.plan.blind_share)
     return replace(history, lasts_s=active.stage.lasts_s, blind_share=share, blind_before_ms=blind_before_ms)
 
@@ -42,13 +47,37 @@ def told_again(
     latest: Iterable[MeasurementLatest],
     started_at_ms: int,
     resumed_at_ms: int,
+    silenced: Sequence[tuple[int, int]] = (),
 ) -> GuardHistory:
-    """The history that `rows` (oldest first) tell; `latest` says when each was last measured without a change."""
+    """The history that `rows` (oldest first) tell; `latest` says when each was last measured without a change.
+
+    `silenced`: when drills kept the bot from answering, from and to in ms: what was unseen then counts for nobody.
+    """
     by_id = {one.id: one for one in criteria}
     history = GuardHistory(started_at_ms, resumed_at_ms=resumed_at_ms)
-    history = history.after(_measurement(by_id[row.criterion_id], row) for row in rows if row.criterion_id in by_id)
+    told = [_measurement(by_id[row.criterion_id], row) for row in rows if row.criterion_id in by_id]
+    for began_ms, ended_ms in silenced:
+        before = history.after(one for one in told if one.at_ms < began_ms)
+        during = [one for one in told if began_ms <= one.at_ms <= ended_ms]
+        history = before.after(during).seen_since(began_ms, before, ended_ms)
+        told = [one for one in told if one.at_ms > ended_ms]
+    history = history.after(told)
     seen_at_ms = {one.criterion_id: one.at_ms for one in latest}
     return history.after(_seen_again(history, seen_at_ms))
+
+
+def silenced_spans(drills: Iterable[Drill], at_ms: int) -> list[tuple[int, int]]:
+    """When drills have kept the bot from answering, from and to in ms, oldest first; one that lasts until `at_ms`."""
+    spans = [
+        (_ms(one.started_at), at_ms if one.ends_at is None else _ms(one.ends_at))
+        for one in drills
+        if one.name in SILENCED
+    ]
+    return sorted(spans)
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 def _seen_again(history: GuardHistory, seen_at_ms: Mapping[str, int]) -> list[Measurement]:

@@ -9,13 +9,15 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from gates.course import Happening, Step
-from gates.decision import Action, decide_final
-from gates.judge import Verdict, plain, verdict
+from gates.criteria import Criterion
+from gates.decision import CONTINUE, Action, Decision, decide_final, decide_guard
+from gates.judge import Measurement, Verdict, plain, verdict
 from tasks.evidence_process import KEPT_ENVIRONMENT, EvidenceFailed, build_evidence
 from tasks.guard.asking import wanted_words
 from tasks.guard.closing import end_stage
@@ -44,6 +46,8 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         return {"word": active.row.verdict, "step": active.row.step}
     if active.step is not Step.WATCHED:
         raise Refused(f"there is nothing to judge yet: the stage is {active.row.step}, judged is what was watched")
+    if active.launching or active.history is None:  # a bot that has no grant yet looks bad, by the guard's doing
+        raise RefusedForNow("the guard has come back and is adopting the bot: ask again")
     await refuse_burnt(guard, active)
     checks = {one for one in (active.data_check, active.repeat_check) if one is not None}
     if checks:
@@ -53,9 +57,11 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
     await store_now(guard, active, measured)
     found = verdict(criteria, [one for _, one in measured])
     active.refuse_unless(Step.WATCHED)
-    decision = decide_final(found, active.prolonged, now_ms())
+    decision, broken = decide_final(found, active.prolonged, now_ms()), _guards_say(active, measured)
     await _write(guard, active, found)
-    if decision.action is Action.CONTINUE:
+    if broken.action is not Action.CONTINUE:  # a guard's NO-GO outranks every verdict, and leads to no plateau
+        end_stage(guard, active, broken)
+    elif decision.action is Action.CONTINUE:
         await _pass(guard, active)
     elif decision.action is Action.PROLONG:
         await _prolong(guard, active)
@@ -63,7 +69,16 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         await step_down(guard, active, decision)
     elif active.step is Step.WATCHED:
         end_stage(guard, active, decision)
-    return {"word": found.word.value, "step": active.row.step, "decided_by": decision.criterion_id}
+    decided_by = broken.criterion_id or decision.criterion_id
+    return {"word": found.word.value, "step": active.row.step, "decided_by": decided_by}
+
+
+def _guards_say(active: Active, measured: Sequence[tuple[Criterion, Measurement]]) -> Decision:
+    """What follows from this look for the guard itself, whose loops may not have seen it yet."""
+    if active.history is None:
+        return CONTINUE
+    active.history = active.history.after(one for criterion, one in measured if criterion.phase == "guard")
+    return decide_guard(active.criteria, active.history, now_ms())
 
 
 async def _write(guard: GuardState, active: Active, found: Verdict) -> None:

@@ -48,6 +48,7 @@ async def begin_watch(guard: GuardState, active: Active, happening: Happening) -
     now = utc_now()
     until = now + timedelta(seconds=active.stage.lasts_s)
     await guard.move(active, happening, watch_from=now, watch_until=until)
+    active.data_check = None  # the one of a watch that a drill broke off says nothing of this one
     return True
 
 
@@ -147,10 +148,14 @@ async def _enter(
         return False
     for name, value in changes.items():
         setattr(active.row, name, value)
+    watched = {one.id for one in active.criteria}
     active.enter(number)
     active.prolonged, active.data_check = False, None
     if active.history is not None:
-        active.history = replace(active.history, started_at_ms=now_ms(), lasts_s=active.stage.lasts_s)
+        # What the part before did not look at begins anew: nobody was to look at it, so nobody has failed to.
+        streaks = {name: one for name, one in active.history.streaks.items() if name in watched}
+        lasts_s = active.stage.lasts_s
+        active.history = replace(active.history, started_at_ms=now_ms(), lasts_s=lasts_s, streaks=streaks)
     if active.at(was):
         active.row.step = step.value
         guard.shown.stage(active.row.stage, active.row.step)

@@ -10,9 +10,10 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bot.stores.sqlite import SCHEMA
 from gates.course import Step
@@ -27,7 +28,7 @@ from tasks.guard.drilling import drill_by_hand, run_drills
 from tasks.guard.facts import part_s
 from tasks.guard.looking import measure_now
 from tasks.guard.measuring import decide
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, RefusedForNow, now_ms
 from tasks.guard.watching import _must_live
 from tasks.launch import BotProcess, LaunchError
 from tasks.operate import Operator, Told
@@ -190,6 +191,7 @@ def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name
 
     async def work(guard: GuardState, active: Active) -> None:
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == (outcome, why)
         assert active.decision is not None
@@ -206,6 +208,7 @@ def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, mo
     async def work(guard: GuardState, active: Active) -> None:
         cast(Runs, active.operator).state = "HELD"
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == ("failed", "the bot does not quote again")
 
@@ -247,6 +250,7 @@ def test_a_bot_that_does_not_answer_after_a_drill_is_blamed_only_where_it_is_dea
         active.bot = BotProcess("one", Identity(1, 1), tmp_path, "")
         active.operator = cast(Operator, Silent())
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert (row.outcome, row.proof["why"]) == (outcome, why)
 
@@ -288,6 +292,7 @@ def test_what_cannot_be_seen_after_a_drill_is_not_the_candidates(
 
     async def work(guard: GuardState, active: Active) -> None:
         await run_drills(guard, active)
+        await guard.store.settled()
         (row,) = guard.store.record.drills(1)
         assert row.outcome == "not_run"
         assert "recon_divergences does not pass again" in row.proof["why"]
@@ -448,3 +453,176 @@ def test_a_part_lasts_until_its_watch_is_over_however_late_it_is_judged(
         active.row.step = step
         assert part_s(active) == pytest.approx(600 - active.stage.warm_up_s)
     guard.store.close()
+
+
+# ---- what a guard or a record that goes away leaves of a drill ------------------------------------------------------
+
+
+AWAY = OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+
+def _away_once(monkeypatch: pytest.MonkeyPatch, guard: GuardState, method: str, *, written: bool = False) -> None:
+    """The record gives that call no answer, the first time."""
+    record, losses = guard.store.record, iter([True])
+    real = getattr(record, method)
+
+    def lost(*args: Any, **changes: Any) -> Any:
+        away = next(losses, False)
+        given = real(*args, **changes) if written or not away else None
+        if away:
+            raise AWAY
+        return given
+
+    monkeypatch.setattr(record, method, lost)
+
+
+def test_a_drill_asked_for_by_hand_that_did_not_begin_excuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next guard, and every one after it, would take the criterion for one that a drill breaks right now."""
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        record = guard.store.record
+        record.change_stage_run(1, "step", step="watch")
+        active.row.step = "watch"
+        _away_once(monkeypatch, guard, "change_stage_run")
+        with pytest.raises(OperationalError):
+            await drill_by_hand(guard, active, "orphan")
+        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset()
+        await drill_by_hand(guard, active, "orphan")
+        await run_drills(guard, active)
+        assert (record.stage_run(1).step, active.step) == ("watch", Step.WATCH)
+        assert [row.outcome for row in record.drills(1)] == ["passed"]
+        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset(), "nothing is left of it"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_drill_asked_for_while_others_run_is_not_taken_for_one_that_had_passed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        freeze = next(one for one in active.whole.at(0).drills if one.name == "freeze")
+        row = await drilling._open(guard, active, freeze)
+        guard.store.record.end_drill(row.id or 0, "passed", {})
+        with pytest.raises(RefusedForNow, match="'freeze' is not among the drills that are made now: orphan"):
+            await drill_by_hand(guard, active, "freeze")
+        await drill_by_hand(guard, active, "orphan")  # which is to come by itself
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(("fault", "end"), [(Nothing, "roll_back"), (Refused, "park")])
+def test_what_a_drill_has_shown_ends_the_stage_though_the_record_does_not_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Fault], end: str
+) -> None:
+    """Made again, it might pass: the candidate would be promoted with a drill that it has failed."""
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": fault})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        _away_once(monkeypatch, guard, "end_drill")
+        await run_drills(guard, active)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
+        await guard.store.settled()
+        assert [bool(row.outcome) for row in guard.store.record.drills(1)] == [True]
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(("outcome", "end"), [("failed", "roll_back"), ("not_run", "park")])
+def test_a_guard_that_died_between_a_failed_drill_and_the_end_of_its_stage_is_followed_by_one_that_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str, end: str
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        (drill,) = active.stage.drills
+        row = await drilling._open(guard, active, drill)
+        guard.store.record.end_drill(row.id or 0, outcome, {"why": "it placed an order before OpenOrdersRead"})
+        await run_drills(guard, active)
+        assert active.decision is not None, "it is not made again until it passes"
+        assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
+        assert active.decision.sentence == "it placed an order before OpenOrdersRead"
+        assert len(guard.store.record.drills(1)) == 1
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_drill_made_again_takes_off_what_it_made_the_journal_count_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Twice taken off, it would hide as many real ones."""
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        _away_once(monkeypatch, guard, "end_drill", written=written)
+        with pytest.raises(OperationalError):
+            await run_drills(guard, active)
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+        assert active.drilled.unproven == frozenset(), "and the last look at what it left out asks of it again"
+        count(active, 1)
+        assert await _divergences(guard, active) == (Outcome.FAIL, 1)
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_drill_that_breaks_off_by_what_nobody_expected_is_not_made_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoRoom(Counts):
+        async def make(self) -> None:
+            await super().make()
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": NoRoom})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        await guard.store.settled()
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof["why"]) == ("not_run", "OSError: [Errno 28] No space left on device")
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.criterion_id) == ("park", "drill_orphan")
+
+    _run(tmp_path / "home", work)
+
+
+def test_what_a_drill_has_shown_stands_though_it_cannot_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Nothing):
+        async def undo(self) -> None:
+            raise DrillNotRun("the order may still stand: ReadTimeout")
+
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Stuck})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.reason) == ("roll_back", "candidate")
+        assert active.decision.sentence == "not seen to trip: recon_divergences, divergences"
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_watch_that_begins_anew_after_a_drill_is_judged_by_a_data_check_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        active.row.step = "watch"
+        active.data_check = guard.spawn(asyncio.sleep(0), "data check")
+        await drill_by_hand(guard, active, "orphan")
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert active.data_check is None
+
+    _run(tmp_path / "home", work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row, store_
 from tasks.guard.state import Active, GuardState
 from tasks.record import Record
 from tasks.record_engine import open_engine
-from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
+from tasks.record_tables import Drill, MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
 from tasks.record_writer import RecordWriter
 from tests.support.gate_parts import AT_MS, criterion, measured
 from tests.support.guard_parts import activate, guard_at, writing
@@ -277,6 +278,39 @@ def test_the_blindness_before_the_last_good_row_is_summed_by_either_database(wri
     rows, _ = _stored([measured(ASKED, value, AT_MS + 1000 * at) for at, value in enumerate(values)])
     writer.store_measurements(rows, [])  # under the numbers that they have
     assert writer.blind_before_good_ms(1) == {"pnl": 3000}
+
+
+@pytest.mark.parametrize("name", ["restart", "freeze"])
+@pytest.mark.parametrize(
+    ("looks", "blind_s", "unknown_since_s"),
+    [
+        ([(0, 1), (11, Cause.NO_DATA), (38, 1), (50, 1)], 27, None),
+        ([(0, 1), (11, Cause.NO_DATA), (45, 1), (50, 1)], 34, None),  # 5 s of it after the drill
+        ([(0, 1), (11, Cause.NO_DATA), (50, Cause.STALE)], 0, 11),
+    ],
+)
+def test_what_a_drill_kept_the_bot_from_answering_is_counted_by_no_guard_that_comes_back(
+    tmp_path: Path, looks: list[tuple[int, int | Cause]], blind_s: int, unknown_since_s: int | None, name: str
+) -> None:
+    """The guard that made the drill does not count it either. From 10 s to 40 s it lasted."""
+    guard = guard_at(tmp_path, "watch", launched_at=utc_now() - timedelta(seconds=100))
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "halted"]
+    made = utc_now() - timedelta(seconds=60)
+    at_ms = round(made.timestamp() * 1000)
+    drill = Drill(stage_run_id=1, name=name, started_at=made + timedelta(seconds=10))
+    drill.ends_at, drill.outcome = made + timedelta(seconds=40), "passed"
+    guard.store.record.add_drill(drill)
+    rounds = [measured(asked, value if isinstance(value, Cause) else 0, at_ms + 1000 * at) for at, value in looks]
+    rows, latest = _stored(rounds, asked)
+    guard.store.record.store_measurements(rows, [latest])
+    told = asyncio.run(restored_history(guard, active))
+    streak, silenced = told.streaks["halted"], name == "restart"
+    after_s = max(0, looks[2][0] - 40) if blind_s else 0
+    assert told.blind_ms("halted") == 1000 * (after_s if silenced else blind_s)
+    since_ms = None if streak.unknown_since_ms is None else streak.unknown_since_ms - at_ms
+    assert since_ms == (None if unknown_since_s is None else 1000 * (40 if silenced else unknown_since_s))
+    guard.store.close()
 
 
 def test_a_criterion_that_the_plan_no_longer_has_is_left_out() -> None:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,25 +21,29 @@ from sqlalchemy.exc import OperationalError
 from bot.stores.sqlite import SCHEMA
 from flows.approval import _evidence_page
 from gates.course import Step
-from gates.decision import BLIND, Action, Decision
+from gates.criteria import Criterion
+from gates.decision import BLIND, Action, Decision, Streak
+from gates.judge import Measurement, Outcome
 from gates.stages import ROOT, Plan, load_plan
 from gates.windows import PromotionWindows
 from tasks import evidence_process
 from tasks.evidence_process import signed_evidence_fault
-from tasks.guard import beginning, parts
+from tasks.guard import beginning, judging, parts
 from tasks.guard.beginning import _refuse_unfit
 from tasks.guard.closing import by_people, end_stage
-from tasks.guard.judging import _pass
+from tasks.guard.judging import _pass, judge_stage
+from tasks.guard.measuring import decide
 from tasks.guard.parts import first_part, may_step_down, next_part, step_down
 from tasks.guard.promoting import promote_stage
 from tasks.guard.standing import refuse_other_evidence
-from tasks.guard.state import Active, GuardState, Refused
+from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.operate import GrantAnswer, Limits, Operator
 from tasks.record_audit import record_fault
 from tasks.record_tables import Rollout, StagePart, StageRun, utc_now
 from tasks.state_folder import write_private
 from tasks.supervise.prometheus import RULES
-from tests.support.guard_parts import TOLD, activate, guard_at, never_close, writing
+from tests.support.gate_parts import measured
+from tests.support.guard_parts import TOLD, activate, guard_at, never_close, value_of, writing
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_stages.yaml"
 PLAN_WORDS = ("plan_name", "plan_path", "plan_digest")
@@ -286,6 +291,42 @@ def test_what_was_signed_for_a_step_stands_after_it_was_stepped_down_to_and_judg
 async def _is_watched(guard: GuardState, active: Active) -> None:
     await guard.store.call(guard.store.record.change_stage_run, active.id, "watched", [], step="watched")
     active.row.step = "watched"
+
+
+def test_a_guards_no_go_that_a_verdict_sees_first_closes_flat_and_steps_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(guard: GuardState, active: Active, criteria: object) -> list[tuple[Criterion, Measurement]]:
+        seen = [one for one in active.criteria if one.phase == "guard" and not one.windowed]
+        wanted = {one.id: Outcome.FAIL if one.id == "taker_fills" else Outcome.PASS for one in seen}
+        return [(one, measured(one, value_of(one, wanted[one.id]), now_ms())) for one in seen]
+
+    monkeypatch.setattr(judging, "measure_now", look)
+
+    async def judged(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        assert (await judge_stage(guard, active))["decided_by"] == "taker_fills"
+        assert (active.step, active.row.part, bot.granted) == (Step.ROLLING_BACK, 1, [])
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.criterion_id) == (Action.ROLL_BACK, "taker_fills")
+
+    _run(tmp_path / "home", "watched", 1, judged)
+
+
+def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_path: Path) -> None:
+    """Else a step down to a part with a criterion of its own would end in the turn in which it is made."""
+
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        assert active.history is not None
+        name = "taker_fills"
+        old = [one for one in active.criteria if one.id == name]
+        streak = Streak(measured(old[0], 0, now_ms() - 86_400_000), ever_known=True)
+        active.history = replace(active.history, streaks={**active.history.streaks, name: streak})
+        active.criteria = tuple(one for one in active.criteria if one.id != name)
+        await step_down(guard, active, AGAINST)
+        decide(guard, active)
+        assert (active.decision, active.step, active.row.part) == (None, Step.WATCH, 0)
+
+    _run(tmp_path / "home", "watched", 1, down)
 
 
 def test_the_first_step_has_nothing_below_it(tmp_path: Path) -> None:

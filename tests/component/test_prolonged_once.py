@@ -17,7 +17,7 @@ from tasks.guard import judging
 from tasks.guard import resume as resuming
 from tasks.guard.judging import judge_stage
 from tasks.guard.resume import resume
-from tasks.guard.state import Active, GuardState, now_ms
+from tasks.guard.state import Active, GuardState, RefusedForNow, now_ms
 from tasks.record_tables import StagePart, utc_now
 from tests.support.gate_parts import measured
 from tests.support.guard_parts import activate, guard_at, never_close, writing
@@ -96,6 +96,18 @@ def test_a_guard_that_comes_back_knows_whether_it_was_prolonged(
         again = guard.active
         assert again is not None
         assert (again.step, again.prolonged) == ((Step.WATCH, True) if written else (Step.WATCHED, False))
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_guard_that_is_adopting_the_bot_judges_nothing_yet(tmp_path: Path) -> None:
+    """The bot has no grant until then: what is not known of it for that would prolong the stage, or park it."""
+
+    async def work(guard: GuardState, active: Active) -> None:
+        active.launching = True
+        with pytest.raises(RefusedForNow, match="adopting the bot: ask again"):
+            await judge_stage(guard, active)
+        assert (active.step, guard.store.record.verdicts(active.id)) == (Step.WATCHED, [])
 
     _run(tmp_path / "home", work)
 
