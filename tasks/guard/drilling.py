@@ -57,6 +57,8 @@ from tasks.rollback import in_words
 
 log = logging.getLogger("slipway.guard.drilling")
 LOOK_EVERY_S = 0.5
+LOOK_TIMEOUTS: Final = 2
+"""A look that takes this many times as long as Prometheus may take was held up by the machine."""
 ENDS: Final = ("failed", "not_run")
 """Outcomes of a drill that end its stage."""
 
@@ -217,9 +219,14 @@ class _Run:
         self._uncounted: dict[str, Decimal] = dict(active.drilled.uncounted)
 
     @property
+    def _left_s(self) -> float:
+        """Of the window; not counted what starting the bot again has taken."""
+        starting_s = self._fault.starting_s if self._fault is not None else 0.0
+        return self._until + starting_s - time.monotonic()
+
+    @property
     def _is_over(self) -> bool:
-        """Whether the window has passed, not counted what starting the bot again has taken."""
-        return time.monotonic() >= self._until + (self._fault.starting_s if self._fault is not None else 0.0)
+        return self._left_s <= 0
 
     async def outcome(self) -> tuple[str, str]:
         """(passed | failed | not_run, why)."""
@@ -269,12 +276,14 @@ class _Run:
         self.proof |= fault.proof
 
     async def _tripped(self, before: Totals) -> None:
-        """Until every criterion has failed. Raises DrillFailed, DrillNotRun."""
+        """Until every criterion has failed. Raises DrillFailed, and DrillNotRun where nobody was there to see it."""
         last: dict[str, Measurement] = {}
+        unlooked_s = self.drill.window_s  # from the last look on
         plan = self.active.plan
         url = self.guard.prometheus_url
         async with PrometheusSource(url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s) as source:
             while self.active.at(Step.DRILLS) and not self._is_over:
+                unlooked_s = self._left_s
                 for one in await self._measured(source, before):
                     last[one.criterion_id] = one
                     if one.outcome is Outcome.FAIL:
@@ -286,6 +295,8 @@ class _Run:
         unknown = [name for name in missing if name in last and last[name].outcome is Outcome.UNKNOWN]
         if unknown:
             raise DrillNotRun(f"{unknown[0]} could not be measured: {last[unknown[0]].reason}")
+        if not last or unlooked_s > LOOK_EVERY_S + LOOK_TIMEOUTS * plan.source_timeout_s:
+            raise DrillNotRun(f"nobody looked in the last {unlooked_s:.1f} s of its window: {', '.join(missing)}")
         raise DrillFailed(f"not seen to trip: {', '.join(missing)}")
 
     async def _measured(self, source: PrometheusSource, before: Totals) -> list[Measurement]:

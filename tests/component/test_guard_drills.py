@@ -201,6 +201,39 @@ def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name
     _run(tmp_path / "home", work, window_s=2.0 if fault is Nothing else WINDOW_S)
 
 
+@pytest.mark.parametrize(
+    ("held_up", "unlooked"), [("at once", "60.0"), ("after a look", "59.0")], ids=["nobody looked", "only early"]
+)
+def test_a_window_in_which_nobody_looked_to_its_end_is_not_held_against_the_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_up: str, unlooked: str
+) -> None:
+    now_s = [0.0]
+
+    class SlowMachine(Nothing):
+        async def make(self) -> None:
+            now_s[0] += 1
+            if held_up == "at once":
+                now_s[0] += WINDOW_S
+
+    async def looks(run: drilling._Run, *_: object) -> list[Measurement]:
+        now_s[0] += WINDOW_S
+        return [measured(one, 0, now_ms()) for one in run.criteria]
+
+    monkeypatch.setattr(drilling, "time", SimpleNamespace(monotonic=lambda: now_s[0], time=time.time))
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": SlowMachine})
+    monkeypatch.setattr(drilling._Run, "_measured", looks)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        await guard.store.settled()
+        (row,) = guard.store.record.drills(1)
+        said = f"nobody looked in the last {unlooked} s of its window: recon_divergences, divergences"
+        assert (row.outcome, row.proof["why"]) == ("not_run", said)
+        assert (active.row.reason, active.row.end_wanted) == ("environment", "park")
+
+    _run(tmp_path / "home", work)
+
+
 def test_a_bot_that_does_not_quote_again_has_failed_its_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": Counts})
     _over_once_undone(monkeypatch)
