@@ -9,6 +9,9 @@ import pytest
 
 from tests.support.guard_stack import GuardStack
 from tests.support.judged_venue import JudgedVenue
+from tests.support.migrated import migrated_once
+
+__all__ = ["guard_stack", "judged_venue", "migrated_once"]
 
 
 @pytest.fixture
