@@ -131,6 +131,8 @@ async def _enter(
         return False
     if not active.at(was):  # written now, this would come after the stop, and the record would say that it is watched
         return False
+    if happening is Happening.STEPPED_DOWN:
+        active.below = active.whole.at(number)
     now = utc_now()
     until = now + timedelta(seconds=active.whole.at(number).lasts_s)
     changes: dict[str, Any] = {"part": number, "part_from": now, "epoch": epoch, "watch_from": now}

@@ -97,6 +97,8 @@ class Active:
     """When each criterion was looked at last, by whichever guard."""
     looked: dict[str, str] = field(default_factory=dict)
     """And with what outcome, by whichever of this guard's looks: its loops', a verdict's, a promotion's, a drill's."""
+    below: Stage | None = None
+    """The smaller part that it steps down to, until that is written: what is smaller does not wait for the record."""
     stage: Stage = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,9 +131,10 @@ class Active:
 
     @property
     def limits(self) -> Limits:
-        """What the grant allows in this part."""
-        symbols = () if set(self.stage.symbols) == set(self.whole.symbols) else self.stage.symbols
-        return Limits(self.stage.inventory_max_quote, self.stage.total_max_quote, symbols)
+        """What the grant allows in this part, or already in the smaller one that is being entered."""
+        stage = self.below or self.stage
+        symbols = () if set(stage.symbols) == set(self.whole.symbols) else stage.symbols
+        return Limits(stage.inventory_max_quote, stage.total_max_quote, symbols)
 
     @property
     def needs_grant(self) -> bool:
@@ -160,7 +163,7 @@ class Active:
 
     def enter(self, number: int) -> None:
         """Into that part: its sizes, its criteria. The files were part of what was signed, and loaded before."""
-        self.stage = self.whole.at(number)
+        self.stage, self.below = self.whole.at(number), None
         self.criteria = criteria_of(self.stage)
 
     @property

@@ -31,6 +31,7 @@ from tasks.evidence_process import signed_evidence_fault
 from tasks.guard import beginning, judging, parts
 from tasks.guard.beginning import _refuse_unfit
 from tasks.guard.closing import by_people, end_stage
+from tasks.guard.grants import renew_once
 from tasks.guard.judging import _pass, judge_stage
 from tasks.guard.measuring import decide
 from tasks.guard.parts import first_part, may_step_down, next_part, step_down
@@ -199,6 +200,25 @@ def test_a_step_down_whose_answer_is_lost_is_no_rollback(tmp_path: Path, monkeyp
         assert [one.outcome for one in guard.store.record.parts(1)] == ["stepped_down", ""]
 
     _run(tmp_path / "home", "watched", 1, down)
+
+
+@pytest.mark.parametrize(("way", "limit"), [("down", 2400), ("up", 2400)])
+def test_what_is_smaller_is_granted_while_the_record_is_away_and_what_is_larger_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, limit: int
+) -> None:
+    async def enter(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        loop = asyncio.get_running_loop()
+
+        def renew() -> None:
+            asyncio.run_coroutine_threadsafe(renew_once(guard, active), loop).result(5)
+
+        _lose_answers(monkeypatch, guard, written=False, then=renew)
+        await (step_down(guard, active, AGAINST) if way == "down" else next_part(guard, active))
+        epoch, limits = bot.granted[0]
+        assert (epoch, limits.inventory_max_quote) == (guard.epoch, limit)
+        assert bot.granted[-1][1].inventory_max_quote == (2400 if way == "down" else 2880)
+
+    _run(tmp_path / "home", *(("watched", 1) if way == "down" else ("judged", 0)), enter)
 
 
 def test_an_entry_that_waits_for_the_record_is_left_alone_once_the_stage_is_stopped(
