@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
+from itertools import count as count_from
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast, get_args
@@ -89,7 +90,7 @@ def count(active: Active, times: int) -> None:
         db.execute("UPDATE total SET value = value + ? WHERE name = ? AND labels = ?", (times, *DIVERGENCE))
 
 
-def _drilled(home: Path, window_s: float = WINDOW_S, **columns: object) -> tuple[GuardState, Active]:
+def _drilled(home: Path, **columns: object) -> tuple[GuardState, Active]:
     """A guard over a testnet whose drills are about to begin; all but the orphan's have passed."""
     state_dir = home / "runs" / "one"
     state_dir.mkdir(parents=True)
@@ -103,7 +104,7 @@ def _drilled(home: Path, window_s: float = WINDOW_S, **columns: object) -> tuple
     guard = guard_at(home, "drills", source=PLAN, stage="testnet", state_dir=str(state_dir), **columns)
     active = activate(guard)
     active.operator = cast(Operator, Runs())
-    others = tuple(one.model_copy(update={"window_s": window_s}) for one in active.stage.drills if one.name == "orphan")
+    others = tuple(one.model_copy(update={"window_s": WINDOW_S}) for one in active.stage.drills if one.name == "orphan")
     active.stage = active.stage.model_copy(update={"drills": others})
     return guard, active
 
@@ -113,9 +114,9 @@ def _seen(active: Active, name: str, value: int) -> list[tuple[Criterion, Measur
     return [(one, measured(one, value, now_ms())) for one in active.criteria if one.id == name]
 
 
-def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]], *, window_s: float = WINDOW_S) -> None:
+def _run(home: Path, work: Callable[[GuardState, Active], Awaitable[None]]) -> None:
     async def run() -> None:
-        guard, active = _drilled(home, window_s)
+        guard, active = _drilled(home)
         async with writing(guard):
             await work(guard, active)
             for task in list(guard.tasks):
@@ -131,6 +132,14 @@ def _over_once_undone(monkeypatch: pytest.MonkeyPatch) -> None:
         return run._fault is not None and "undone" in run._fault.proof
 
     monkeypatch.setattr(drilling._Run, "_is_over", property(is_over))
+
+
+def _by_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window passes by looking: two seconds each time that the clock is asked, however fast the machine is."""
+    now_s = count_from(0, 2)
+    clock = SimpleNamespace(monotonic=lambda: float(next(now_s)), time=time.time)
+    monkeypatch.setattr(drilling, "time", clock)
+    monkeypatch.setattr(drilling, "LOOK_EVERY_S", 0.01)
 
 
 async def _divergences(guard: GuardState, active: Active) -> tuple[Outcome, Decimal | None]:
@@ -188,6 +197,8 @@ def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Fault], outcome: str, end: str, why: str
 ) -> None:
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": fault})
+    if fault is Nothing:
+        _by_looks(monkeypatch)
 
     async def work(guard: GuardState, active: Active) -> None:
         await run_drills(guard, active)
@@ -198,7 +209,7 @@ def test_a_drill_that_trips_nothing_or_proves_nothing_ends_the_stage_by_its_name
         assert (active.decision.action, active.decision.criterion_id) == (end, "drill_orphan")
         assert active.drilled.expected == frozenset(), "nothing is excused any more"
 
-    _run(tmp_path / "home", work, window_s=2.0 if fault is Nothing else WINDOW_S)
+    _run(tmp_path / "home", work)
 
 
 @pytest.mark.parametrize(
@@ -554,6 +565,8 @@ def test_what_a_drill_has_shown_ends_the_stage_though_the_record_does_not_take_i
 ) -> None:
     """Made again, it might pass: the candidate would be promoted with a drill that it has failed."""
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": fault})
+    if fault is Nothing:
+        _by_looks(monkeypatch)
 
     async def work(guard: GuardState, active: Active) -> None:
         _away_once(monkeypatch, guard, "end_drill")
@@ -635,6 +648,7 @@ def test_what_a_drill_has_shown_stands_though_it_cannot_be_taken_back(
             raise DrillNotRun("the order may still stand: ReadTimeout")
 
     monkeypatch.setattr(drilling, "FAULTS", {"orphan": Stuck})
+    _by_looks(monkeypatch)
 
     async def work(guard: GuardState, active: Active) -> None:
         await run_drills(guard, active)
