@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,12 +44,6 @@ def quotes_two_sides(venue: SimulatedVenue, bot: Bot) -> bool:
 def stands_still(venue: SimulatedVenue, bot: Bot) -> bool:
     """Stopped, and nothing of ours at the venue: both quotes may also be gone because one trade filled them both."""
     return bot.state() not in ("INIT", "RUNNING") and not venue.own_open(bot.account)
-
-
-def heartbeats(bot: Bot) -> int:
-    """How often it has written that it lives, up to now."""
-    with JournalReader(bot.state_dir / "journal.db") as reader:
-        return len(list(reader.entries(kind="Ticked")))
 
 
 def start_quoting(venue: SimulatedVenue, bot: Bot, epoch: int = 1) -> None:
@@ -103,8 +98,7 @@ def test_it_trades_two_sides_under_a_grant_and_everything_agrees_on_it(venue: Si
 def test_without_a_grant_no_order_leaves(venue: SimulatedVenue, tmp_path: Path) -> None:
     with running_bot(venue, tmp_path) as bot:
         wait_for("the streams", lambda: bot.http.get("/ready").json()["checks"]["exchange"])
-        begun = heartbeats(bot)
-        wait_for("it lives on", lambda: heartbeats(bot) > begun + 1)  # one a second
+        time.sleep(1.0)  # nothing is to happen: there is no condition to wait for
         assert bot.state() == "INIT"
         assert venue.truth(bot.account)["orders"] == []
         (started,) = [line for line in bot.log_events() if line["event"] == "started"]

@@ -30,7 +30,7 @@ def patient_plan(folder: Path) -> Path:
     """The brief plan, with criteria that outlast a server that comes back on a busy machine, and grants a guard that
     stands still for a moment."""
     plan = folder / "plan.yaml"
-    text = patient_brief(unknown_deadline_s=60).replace("lasts_s: 9", "lasts_s: 30")
+    text = patient_brief(unknown_deadline_s=30).replace("lasts_s: 9", "lasts_s: 30")
     plan.write_text(text.replace("grant_ttl_s: 3", "grant_ttl_s: 6"))
     return plan
 

@@ -14,8 +14,8 @@ NS_PER_S = 1_000_000_000
 
 def check_lapse(journal: Path, epoch: int) -> None:
     """The first thing it did once the last grant of that epoch had run out was to cancel all, if it had not done so for
-    another reason, and nothing was quoted since. An entry a second shows that it lived: one that went on without its
-    grant has some before that cancel.
+    another reason, and nothing was quoted since. One that went on has a quote, or a read of the account, before that
+    cancel: it reads every two seconds.
 
     Read before the next grant. Raises AssertionError with what it did instead.
     """

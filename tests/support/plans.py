@@ -17,11 +17,11 @@ REAL = ROOT / "configs" / "rollout.yaml"
 BRIEF = ROOT / "tests" / "support" / "plan_brief.yaml"
 
 
-def patient_brief(unknown_deadline_s: float = 20) -> str:
+def patient_brief(unknown_deadline_s: float = 9) -> str:
     """The brief plan where neither people's silence nor a source that answers late is what is shown.
 
     On a slow machine the five seconds for a signature pass between two requests of a test, and four without a datum in
-    one stop of Prometheus.
+    one stop of Prometheus. A deadline may be as long as the stage, which by default lasts nine seconds.
     """
     text = BRIEF.read_text()
     for old, new in (("sign_off_reminder_s: 2", "sign_off_reminder_s: 200"), ("expiry_s: 5", "expiry_s: 300")):
