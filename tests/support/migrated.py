@@ -6,7 +6,7 @@ What the migrations themselves do is tested where they run, in tests/integration
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,16 @@ from sqlalchemy import Engine
 
 from tasks import record, record_migrations
 from tasks.record_engine import SQLITE, open_engine, record_address
+
+
+def _copy_where_new(path: Path, made: Callable[[], Path], engine: Engine, url: str) -> None:
+    """What is there already, locked or damaged, is left to the product."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    with record_migrations._only_one(engine, url):
+        if not path.exists():
+            with closing(sqlite3.connect(made())) as old, closing(sqlite3.connect(path)) as new:
+                old.backup(new)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,10 +45,7 @@ def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     def copied(engine: Engine, url: str) -> None:
         address = record_address(url)
         if address.get_backend_name() == SQLITE and address.database is not None:
-            with record_migrations._only_one(engine, url), closing(sqlite3.connect(address.database)) as new:
-                if not new.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    with closing(sqlite3.connect(made())) as old:
-                        old.backup(new)
+            _copy_where_new(Path(address.database), made, engine, url)
         real(engine, url)
 
     with pytest.MonkeyPatch.context() as patch:
