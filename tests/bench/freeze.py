@@ -44,7 +44,7 @@ def lapse_s(venue: SimulatedVenue, bot: Bot) -> float:
     bot.lapse()
     began = time.perf_counter()
     bot.grant(1).raise_for_status()
-    while venue.own_open(bot.account):
+    while bot.state() == "RUNNING" or venue.own_open(bot.account):  # between two quotes nothing stands either
         if time.perf_counter() - began > 30:
             raise TimeoutError(f"orders stand 30 s after the last grant: {bot.status()}")
         time.sleep(0.01)
@@ -66,6 +66,9 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     freezes: int = args.freezes
     lapses: int = args.lapses
+    for name, number in (("--freezes", freezes), ("--lapses", lapses)):
+        if number < 1:
+            parser.error(f"{name}: {number} is not allowed; allowed: at least 1")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = DEMO_SETTINGS.read_text(encoding="utf-8")
@@ -96,10 +99,7 @@ def main(argv: list[str]) -> int:
         ("freeze → none at the venue, p50", f"{percentile(took_ms, 0.50):.1f} ms", ""),
         ("freeze → none at the venue, p99", f"{p99_ms:.1f} ms", below(p99_ms, P99_MS_MAX, "ms")),
         ("freeze → none at the venue, worst", f"{max(took_ms):.1f} ms", ""),
-        *(
-            ("last grant → none at the venue, worst", f"{one:.2f} s", below(one, LAPSE_S_MAX, "s"))
-            for one in sorted(lapsed_s)[-1:]
-        ),
+        ("last grant → none at the venue, worst", f"{max(lapsed_s):.2f} s", below(max(lapsed_s), LAPSE_S_MAX, "s")),
         *((f"the bot's own proof ≤ {float(edge) * 1000:.0f} ms", f"{count:.0f}", "") for edge, count in own.items()),
         ("memory at start", f"{rss_start_mb:.1f} MB", below(rss_start_mb, RSS_MB_MAX, "MB")),
         ("memory at the end", f"{rss_end_mb:.1f} MB", below(rss_end_mb, RSS_MB_MAX, "MB")),

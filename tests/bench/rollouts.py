@@ -44,7 +44,7 @@ RSS_MB_MAX = 100.0
 DAY_MB_MAX = 50.0
 GROWTH_MAX = 1.5
 """What a rollout among the most may cost of what it costs alone, to be called linear."""
-ANSWERED_WITHIN_S = 300.0
+ANSWERED_WITHIN_S = 75.0
 ENDED_WITHIN_S = 1800.0
 ASK_AGAIN_S = 2.0
 DAY_S = 86_400
