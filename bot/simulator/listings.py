@@ -55,12 +55,14 @@ MarketOf = Callable[[Instrument, int], Market]
 """An instrument and a seed to its market."""
 
 
-def generated(instrument: Instrument, seed: int) -> GeneratedMarket:
+_USUAL: Final = MarketParameters()
+
+
+def generated(instrument: Instrument, seed: int, step_ns: int = _USUAL.step_ns) -> GeneratedMarket:
     """The generated market from the listing's price on; an instrument that is not listed begins where BTCUSDT does."""
     listed = LISTINGS.get((instrument.category, instrument.symbol))
-    if listed is None or listed.start_ticks == MarketParameters().start_ticks:
-        return GeneratedMarket(seed)
-    return GeneratedMarket(seed, MarketParameters(start_ticks=listed.start_ticks))
+    start_ticks = _USUAL.start_ticks if listed is None else listed.start_ticks
+    return GeneratedMarket(seed, MarketParameters(start_ticks=start_ticks, step_ns=step_ns))
 
 
 def exchange_of(

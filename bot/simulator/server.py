@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ from bot.simulator.captured import load_captured
 from bot.simulator.control import open_account
 from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import FaultFile, load_fault_file
-from bot.simulator.faults import FaultRefused
+from bot.simulator.faults import NS_PER_MS, FaultRefused
 from bot.simulator.listings import GENERATED, LISTINGS, RECORDED, MarketOf, exchange_of, generated
 from bot.simulator.loopback import Clock, LoopbackVenue
 from bot.simulator.recorded import RecordedMarket, RecordUnreadable, load_record
@@ -59,10 +60,11 @@ def _symbols(text: str, name: str, category: Category) -> list[Instrument]:
     return [LISTINGS[category, symbol].instrument for symbol in names]
 
 
-def _market(text: str) -> tuple[Instrument, MarketOf]:
+def _market(text: str, step_ms: int) -> tuple[Instrument, MarketOf]:
     """What BTCUSDT is, and the market of each instrument: a record is of that one alone, the others are generated."""
+    at_that_pace = partial(generated, step_ns=step_ms * NS_PER_MS)
     if text == "generated":
-        return GENERATED, generated
+        return GENERATED, at_that_pace
     kind, _, path = text.partition(":")
     if kind != "recorded" or not path:
         raise _BadInput(f"--market: {text!r} is not generated or recorded:PATH")
@@ -80,7 +82,7 @@ def _market(text: str) -> tuple[Instrument, MarketOf]:
         file=sys.stderr,
     )
     recorded = RecordedMarket(record)
-    return instrument, lambda other, seed: recorded if other is instrument else generated(other, seed)
+    return instrument, lambda other, seed: recorded if other is instrument else at_that_pace(other, seed)
 
 
 def _fault_plan(text: str) -> FaultFile | None:
@@ -150,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     text("--faults", metavar="FILE", default="", help="a plan of faults, as those in configs/faults")
     text("--port", metavar="PORT", default="0", help="0 to 65535, 0: any free one (default)")
     text("--json", action="store_true", help="the ready line as JSON, with keys of the accounts")
+    text(
+        "--step-ms",
+        metavar="N",
+        default="100",
+        help="between two steps of a generated market, 10 to 60000; what happens in a second stays as likely, and many "
+        "bots on a small machine have fewer messages to read (default: 100)",
+    )
     text("--seed", metavar="N", default="1", help="of market and venue, 0 to 9223372036854775807 (default: 1)")
     text("--accounts", metavar="N", default="1", help="open from the start, sim-1, sim-2 …, 0 to 1000 (default: 1)")
     text(
@@ -174,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
         chosen = _symbols(args.symbols, "--symbols", "linear")
         if not chosen:
             raise _BadInput("--symbols: names no contract")
-        first, market_of = _market(args.market)
+        first, market_of = _market(args.market, _whole(args.step_ms, "--step-ms", 10, 60_000))
         listed = [first if one is GENERATED else one for one in chosen]
         listed += _symbols(args.spot_symbols, "--spot-symbols", "spot")
         clock = Clock()

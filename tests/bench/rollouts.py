@@ -39,6 +39,8 @@ from tests.support.postgres import postgres
 
 PLAN = Path(__file__).parents[1] / "support" / "plan_many.yaml"
 COUNTS_MAX = 100
+STEP_MS = 1_000
+"""Between two moves of the market: twenty bots that read ten a second starve each other on two cores, and freeze."""
 START_S_MAX = 2.0
 RSS_MB_MAX = 100.0
 DAY_MB_MAX = 50.0
@@ -200,8 +202,8 @@ def _run_of(one: One) -> StageRun:
 
 
 @contextlib.contextmanager
-def _stack(home: Path, plan: Path, record_url: str) -> Iterator[GuardStack]:
-    stack = GuardStack(home, plan, record_url=record_url)
+def _stack(home: Path, plan: Path, record_url: str, step_ms: int = 100) -> Iterator[GuardStack]:
+    stack = GuardStack(home, plan, record_url=record_url, step_ms=step_ms)
     try:
         yield stack
     finally:
@@ -260,7 +262,7 @@ def main(argv: list[str]) -> int:
         tempfile.TemporaryDirectory(prefix="rollouts-", ignore_cleanup_errors=True) as name,
         _urls(args.record) as urls,
     ):
-        with _stack(Path(name) / "home", PLAN, urls[0]) as stack:
+        with _stack(Path(name) / "home", PLAN, urls[0], STEP_MS) as stack:
             for count in counts:
                 rows.append(row_of(run_at_once(stack, count)))
                 _tell(json.dumps(rows[-1]))

@@ -48,9 +48,12 @@ class NotInTime(AssertionError):
 
 
 class GuardStack:
-    """One account, one guard. `plan`: the plan every rollout of it uses. `record_url` empty: SQLite in `home`."""
+    """One account, one guard. `plan`: the plan every rollout of it uses. `record_url` empty: SQLite in `home`.
 
-    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7, record_url: str = "") -> None:
+    `step_ms`: between two steps of the market.
+    """
+
+    def __init__(self, home: Path, plan: Path = PLAN, seed: int = 7, record_url: str = "", step_ms: int = 100) -> None:
         self.folder = StateFolder(home)
         self.folder.create()
         self.plan_path = plan
@@ -69,7 +72,7 @@ class GuardStack:
         self._asked = 0
         self.guard_name = "guard"
         try:
-            self.venue = self._start_venue(seed)
+            self.venue = self._start_venue(seed, step_ms)
             self.prometheus_url = self._start_prometheus()
             self.environment["SLIPWAY_PROMETHEUS_URL"] = self.prometheus_url
             self.account, self._key = self._open_account()
@@ -193,10 +196,11 @@ class GuardStack:
         self.processes[name] = process
         return process
 
-    def _start_venue(self, seed: int) -> dict[str, Any]:
+    def _start_venue(self, seed: int, step_ms: int) -> dict[str, Any]:
         symbols = ",".join(dict.fromkeys(symbol for stage in self.plan.stages for symbol in stage.symbols))
         command = [sys.executable, "-m", "bot", "serve-venue", "--symbols", symbols, "--port", "0", "--json"]
-        process = self._spawn("venue", [*command, "--seed", str(seed)], SLIPWAY_SIM_CONTROL_TOKEN=self.token)
+        command += ["--seed", str(seed), "--step-ms", str(step_ms)]
+        process = self._spawn("venue", command, SLIPWAY_SIM_CONTROL_TOKEN=self.token)
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"the venue said nothing: {self.tail('venue')}"

@@ -16,6 +16,7 @@ from bot.simulator.bybit_access import V5Error
 from bot.simulator.exchange import Exchange
 from bot.simulator.faults import FaultRefused
 from bot.simulator.listings import LISTINGS, exchange_of, generated
+from bot.simulator.market import PassingOrder
 from bot.simulator.venue import Venue
 
 D = Decimal
@@ -219,3 +220,25 @@ def test_venues_with_plans_of_their_own_are_no_exchange() -> None:
     venues = [Venue(instrument, generated(instrument, 1), seed=1, now_ns=NOW_NS) for _ in range(2)]
     with pytest.raises(ValueError, match="one plan of faults"):
         Exchange(venues)
+
+
+def test_a_generated_market_moves_as_often_as_it_is_told_and_from_its_own_price() -> None:
+    instrument = LISTINGS["linear", "ETHUSDT"].instrument
+    often, seldom = (generated(instrument, 1, step_ms * 1_000_000) for step_ms in (100, 1_000))
+    for market, step_ns in ((often, 100_000_000), (seldom, 1_000_000_000)):
+        assert max(market.start(NOW_NS).bids) < LISTINGS["linear", "ETHUSDT"].start_ticks
+        market.step()
+        assert market.next_at_ns() == NOW_NS + 2 * step_ns
+
+
+def _trades_of(step_ms: int) -> int:
+    """Of an hour of the generated market."""
+    market = generated(LISTINGS["linear", "BTCUSDT"].instrument, 3, step_ms * 1_000_000)
+    market.start(NOW_NS)
+    steps = 3_600_000 // step_ms
+    return sum(isinstance(action, PassingOrder) for _ in range(steps) for action in market.step())
+
+
+def test_a_market_that_moves_half_as_often_trades_about_as_much() -> None:
+    often, seldom = _trades_of(100), _trades_of(200)
+    assert 0.75 * often < seldom < often
