@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlmodel import SQLModel
@@ -21,6 +21,7 @@ from tasks.record_writer import RecordWriter
 DAY_MB_MAX = 50.0
 AT_MS = 1_800_000_000_000
 FINAL_EVERY_S = 5
+SEED = 1
 SETTLED_S, LOOKED_S = 60, 600
 """Looked at for ten minutes: in three of them one page of the file more or less is 2 MB a day."""
 MOVING = {
@@ -46,10 +47,10 @@ def test_a_live_day_adds_less_than_50_mb(tmp_path: Path, stage: str) -> None:
         if one.phase in ("guard", "final")
     ]
     assert len(MOVING & {one.id for one in criteria}) >= 10, "the criteria have other names now"
-    kept, sizes = Kept(), []
+    kept, sizes, draws = Kept(), [], Random(SEED)
     for second in range(SETTLED_S + LOOKED_S + 1):
         due = [one for one in criteria if second % _every_s(one) == 0]
-        found = [kept.worth(1, one, _looked(one, stage, second)) for one in due]
+        found = [kept.worth(1, one, _looked(one, stage, second, draws)) for one in due]
         worth = [one for one in found if one is not None]
         rows = [measurement_row(1, one) for one in worth]
         writer.store_measurements(rows, [])
@@ -67,9 +68,9 @@ def _every_s(one: Criterion) -> int:
     return round(one.every_s) if one.phase == "guard" else FINAL_EVERY_S
 
 
-def _looked(one: Criterion, stage: str, second: int) -> Measurement:
+def _looked(one: Criterion, stage: str, second: int, draws: Random) -> Measurement:
     at_ms = AT_MS + 1000 * second
-    value = Decimal(round(random.random(), 6)) if one.id in MOVING else Decimal(0)
+    value = Decimal(str(round(draws.random(), 6))) if one.id in MOVING else Decimal(0)
     query = one.query or one.check or ""
     for name, said in (
         ("account", "sim-1"),
