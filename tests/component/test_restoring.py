@@ -128,6 +128,28 @@ def test_a_halt_survives_the_restart_and_time_alone_releases_nothing_of_it() -> 
     assert driver.engine.view == "RUNNING"
 
 
+def test_a_halt_that_holds_after_a_restart_publishes_the_kill_switch_again() -> None:
+    """Whether the one before was started, or lived until it had proven anything, the new process cannot know."""
+    driver = Recorded(two_man_rule=False).start()
+    driver.tell(ev.StopRequested(driver.now, "kill_switch", "fault", "re-arm", "ops"))
+    driver.restart(driver.entries)
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2 * S)
+    assert [one.reason for one in of(it.PublishKillSwitch, driver.sent)] == ["kill_switch"], "once a process"
+
+
+def test_a_restart_under_any_other_stop_publishes_no_kill_switch() -> None:
+    driver = Recorded(two_man_rule=False).start()
+    driver.tell(ev.StopRequested(driver.now, "operator_hold", "planned", "people", "ops"))
+    driver.restart(driver.entries)
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2 * S)
+    assert driver.engine.view == "HELD"
+    assert of(it.PublishKillSwitch, driver.sent) == []
+
+
 def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request() -> None:
     """Its key is used: who asks again is told that it was taken, so it has to hold."""
     driver = traded()
