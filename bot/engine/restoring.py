@@ -2,8 +2,9 @@
 
 What was decided is read from the intents, what was learned from the events; market data is not needed. Orders that may
 still stand come back with their terms, so do positions, results, the 24-hour curve, epoch, order sequence, budgets, the
-stops that only people may release and the ids under which that was asked. Everything else (books, streams, permission)
-begins anew. A journal cut anywhere between two entries gives a state from which nothing is quoted before the venue's
+stops that only people may release, the ids under which that was asked, and that permission was held: lost with its
+process, it is flattened after it as in one that lived on. Everything else (books, streams, permission itself) begins
+anew. A journal cut anywhere between two entries gives a state from which nothing is quoted before the venue's
 account has been read and compared.
 """
 
@@ -101,7 +102,15 @@ class Restoring:
     # ---- events ----
 
     def _granted(self, event: ev.GrantReceived) -> None:
-        self._state.epoch = max(self._state.epoch, event.epoch)
+        """Its end is known with it: whether a new process still holds it, only a grant of its own can say."""
+        state = self._state
+        if event.epoch < state.epoch:
+            return
+        state.epoch = event.epoch
+        if not event.revoked and event.ttl_s > 0:
+            state.grant_lost_ns = event.at_ns + int(event.ttl_s * NS_PER_S)
+        elif state.grant_lost_ns is not None:
+            state.grant_lost_ns = min(state.grant_lost_ns, event.at_ns)
 
     def _stop_requested(self, event: ev.StopRequested) -> None:
         """It holds although nothing may tell that it was entered: its key is used, and asking again does nothing."""

@@ -164,6 +164,68 @@ def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request(
     assert driver.venue == {}
 
 
+def holding(**changes: Any) -> Recorded:
+    """A position of 4 lots, both quotes out; it is flattened three seconds after permission is lost."""
+    driver = Recorded(two_man_rule=False, flatten_after_s=D(3), **changes).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4)
+    driver.wait(500 * MS)
+    return driver
+
+
+@pytest.mark.parametrize("lost", ["expired", "revoked", "held when it was killed"])
+def test_a_position_whose_permission_was_lost_is_flattened_after_a_restart_too(lost: str) -> None:
+    driver = holding()
+    if lost == "expired":
+        driver.granting = False
+        driver.wait(6 * S)
+    elif lost == "revoked":
+        driver.grant(revoked=True)
+    driver.restart(driver.entries)
+    driver.granting = False
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2500 * MS)
+    assert of(it.FlattenReduceOnly, driver.sent) == [], "whoever started it has as long to permit it anew"
+    driver.wait((8 if "held" in lost else 2) * S)
+    slices = of(it.FlattenReduceOnly, driver.sent)
+    assert slices
+    assert all((one.side, one.qty_lots) == (Side.SELL, 4) for one in slices)
+
+
+def test_a_restart_whose_permission_comes_in_time_flattens_nothing() -> None:
+    driver = holding()
+    driver.restart(driver.entries)
+    driver.sent.clear()
+    driver.start()
+    driver.wait(5 * S)
+    assert driver.engine.view == "RUNNING"
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+
+
+def test_where_no_permission_is_needed_any_more_none_is_missed_after_a_restart() -> None:
+    driver = holding()
+    driver.restart(driver.entries, two_man_rule=False, flatten_after_s=D(3), requires_grant=False)
+    driver.granting = False
+    driver.sent.clear()
+    driver.start()
+    driver.wait(8 * S)
+    assert driver.engine.view == "RUNNING"
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+    assert driver.engine.state.grant_lost_ns is None
+
+
+def test_after_a_restart_nothing_is_flattened_while_an_order_of_ours_may_stand() -> None:
+    driver = holding()
+    driver.restart(driver.entries)
+    driver.granting = False
+    driver.silent = {it.ProbeOrder, it.CancelOrder, it.ReadAccount}
+    driver.sent.clear()
+    driver.start()
+    driver.wait(12 * S)
+    assert driver.engine.live_orders()
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+
+
 def test_a_position_that_changed_while_nobody_watched_is_held_not_adopted() -> None:
     driver = traded()
     driver.position_lots += 5
