@@ -17,6 +17,7 @@ from typing import Any, Final
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import OrderHappening, OrderState
+from bot.engine import budgets
 from bot.engine.answers import Answers
 from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, DayStart
@@ -194,6 +195,8 @@ class Restoring:
                 dust_base = Decimal(str(fields.get("dust_base", "0")))
                 price = Decimal(str(fields["entry_price"]))
                 self._adopt(str(fields["symbol"]), int(fields["position_lots"]), price, dust_base)
+            case budgets.BREACH:
+                state.cancel_budget.restore_breach(note.at_ns)
             case "freeze_triggered" if str(fields["reason"]) in STOPS:
                 state.stops.enter(str(fields["reason"]), note.at_ns, str(fields.get("detail", "")))
             case "stop_changed" if "released" in fields:

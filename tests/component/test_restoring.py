@@ -226,6 +226,28 @@ def test_after_a_restart_nothing_is_flattened_while_an_order_of_ours_may_stand()
     assert of(it.FlattenReduceOnly, driver.sent) == []
 
 
+def test_breaches_of_the_cancel_budget_count_on_over_a_restart() -> None:
+    budget: dict[str, Any] = {
+        "cancel_budget_per_min": 6, "cancel_budget_reserve": 2, "requote_interval_ms": 100,
+        "cancel_budget_breaches_max": 2, "two_man_rule": False, "orders_per_min_max": 1_000,
+    }  # fmt: skip
+    driver = Recorded(**budget).start()
+    driver.wait(S)
+    for breaches in (1, 2):
+        while driver.engine.view == "RUNNING" and not driver.count("mm_limit_breaches_total", "cancel_budget"):
+            for mark, top in ((450_000, BID + 2_000), (BID, BID)):
+                driver.tell(ev.TradePrinted(driver.now, SYMBOL, mark, 1, Side.SELL, driver.now))
+                driver.book(top, top + 2)
+                driver.wait(600 * MS)
+        assert (driver.engine.view == "HALTED") is (breaches == 2)
+        if breaches == 1:
+            driver.restart(driver.entries)
+            driver.now += 61 * S
+            driver.start()
+            driver.wait(2 * S)
+            assert driver.engine.view == "RUNNING"
+
+
 def test_a_position_that_changed_while_nobody_watched_is_held_not_adopted() -> None:
     driver = traded()
     driver.position_lots += 5
