@@ -62,6 +62,7 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("venue_unreachable", "market", "auto", View.FROZEN),
         Stop("venue_slow", "market", "auto", View.FROZEN),
         Stop("statement_stale", "market", "auto", View.FROZEN),  # the venue says no more what the account is worth
+        Stop("result_unknown", "market", "auto", View.FROZEN),  # a position without a mark, and nobody else can say
         Stop("symbol_stopped", "market", "people", View.FROZEN),  # the venue takes no orders of an instrument
         Stop("account_stopped", "fault", "people", View.HELD),  # the venue lets the account trade no more
         # permission
