@@ -23,7 +23,7 @@ class Flatten:
     def tick(self, stopping: Stopping) -> None:
         """Send what is due. Waits for the proof that no quote of ours stands and for a book to bound the price by.
 
-        After a restart no stop need hold whose proof that were: what an earlier process left has to be gone all the same.
+        After a restart no stop need hold whose proof that were: what an earlier process left has to be gone as well.
         """
         state, parameters = self._state, self._state.parameters
         if state.grant_lost_ns is None or not stopping.proven:
