@@ -158,7 +158,7 @@ class StopBoard:
 
     def rearm(self, reason: str, people: tuple[str, ...]) -> list[Stop]:
         """Release HALTED stops by reason (or `*`), where enough different people say so. SHUTDOWN stays."""
-        if len({name.strip() for name in people} - {""}) < REARM_PEOPLE_MIN:
+        if len({name.strip().casefold() for name in people} - {""}) < REARM_PEOPLE_MIN:
             return []
         due = [
             held.stop
