@@ -197,10 +197,28 @@ class Restoring:
                 self._adopt(str(fields["symbol"]), int(fields["position_lots"]), price, dust_base)
             case budgets.BREACH:
                 state.cancel_budget.restore_breach(note.at_ns)
-            case "freeze_triggered" if str(fields["reason"]) in STOPS:
-                state.stops.enter(str(fields["reason"]), note.at_ns, str(fields.get("detail", "")))
+            case "freeze_triggered":
+                self._froze(str(fields["reason"]), note)
             case "stop_changed" if "released" in fields:
-                state.stops.release(str(fields["released"]))
+                self._released(str(fields["released"]))
+
+    def _froze(self, reason: str, note: it.Note) -> None:
+        """A reason of another version holds under one of this version's that is left in the same way, or a harder one:
+        what time may release is looked at anew, by this version's causes."""
+        stops, resume, detail = self._state.stops, note.fields.get("resume"), str(note.fields.get("detail", ""))
+        if reason in STOPS:
+            stops.enter(reason, note.at_ns, detail)
+        elif resume != "auto":
+            stops.enter("external" if resume == "people" else "kill_switch", note.at_ns, f"{reason}: {detail}")
+
+    def _released(self, reason: str) -> None:
+        stops = self._state.stops
+        if reason in STOPS:
+            stops.release(reason)
+            return
+        for held in stops.all:
+            if held.detail.startswith(f"{reason}: "):
+                stops.release(held.stop.reason)
 
     def _adopt(self, symbol: str, position_lots: int, entry_price: Decimal, dust_base: Decimal) -> None:
         state, instrument = self._state, self._state.instruments.get(symbol)

@@ -150,6 +150,31 @@ def test_a_restart_under_any_other_stop_publishes_no_kill_switch() -> None:
     assert of(it.PublishKillSwitch, driver.sent) == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "view"),
+    [
+        ({"view": "HELD", "resume": "people"}, "HELD"),
+        ({"view": "FROZEN", "resume": "people"}, "HELD"),
+        ({"view": "HALTED", "resume": "re-arm"}, "HALTED"),
+        ({}, "HALTED"),
+        ({"view": "FROZEN", "resume": "auto"}, "RUNNING"),
+    ],
+)
+def test_a_stop_that_this_version_does_not_know_holds_after_a_restart(fields: dict[str, Any], view: str) -> None:
+    """Another version entered it, for a reason of its own: what only people may release is not forgotten."""
+    driver = Recorded(two_man_rule=False).start()
+    note = it.Note(driver.now, "WARNING", "freeze_triggered", {"reason": "of_another_version", "detail": "d", **fields})
+    driver.restart([*driver.entries, note])
+    driver.start()
+    driver.wait(3 * S)
+    assert driver.engine.view == view
+    released = it.Note(driver.now, "INFO", "stop_changed", {"released": "of_another_version"})
+    driver.restart([*driver.entries, note, released])
+    driver.start()
+    driver.wait(3 * S)
+    assert driver.engine.view == "RUNNING"
+
+
 def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request() -> None:
     """Its key is used: who asks again is told that it was taken, so it has to hold."""
     driver = traded()
