@@ -445,6 +445,28 @@ def test_a_journal_of_two_processes_replays_as_two(tmp_path: Path) -> None:
     assert second.engine.view == "RUNNING"
 
 
+def test_what_a_process_goes_on_with_that_was_halted_and_has_lost_its_permission_replays_the_same(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {"two_man_rule": False, "flatten_after_s": D(1)}
+    first = OnDisk(tmp_path, **changes)
+    first.start()
+    first.fill(first.quotes[Side.BUY].client_order_id, 4)
+    first.tell(ev.StopRequested(first.now, "kill_switch", "fault", "re-arm", "ops"))
+    first.granting = False
+    first.wait(3 * S)
+    first.journal.close()
+    second = OnDisk(tmp_path, **changes)
+    second.now, second.granting, second.position_lots = first.now + S, False, first.position_lots
+    second.start()
+    second.wait(8 * S)
+    second.journal.close()
+    assert of(it.FlattenReduceOnly, second.sent)
+    assert of(it.PublishKillSwitch, second.sent)
+    told = replay(tmp_path / "journal.db")
+    assert (told.difference, told.processes) == ("", 2)
+
+
 def test_the_first_difference_of_a_replay_is_named(tmp_path: Path) -> None:
     driver = OnDisk(tmp_path)
     live_a_little(driver)
