@@ -136,8 +136,8 @@ class Exports:
                 net = state.ledger.pnl(symbol, mark, state.instruments.get(symbol)).net
                 rows.append(
                     (
-                        when, symbol, state.view.value, "" if mark is None else plain(mark), held[symbol]["qty"],
-                        str(state.orders.active(symbol)), plain(net),
+                        when, symbol, state.view.value, "" if mark is None else plain(mark), held[symbol]["qty"] or "",
+                        str(state.orders.active(symbol)), "" if net is None else plain(net),
                     )
                 )  # fmt: skip
         self._append("minute.csv", MINUTE_COLUMNS, rows)
@@ -178,7 +178,7 @@ class Exports:
         self._replace("daily_state.json", _pretty(self._day_record(state, today, now_ns)))
 
     def _day_record(self, state: State, day: Day, now_ns: int) -> dict[str, object]:
-        net = Decimal(pnl_of(state)["net"])
+        net = pnl_of(state)["net"]
         stated = not state.statement_is_stale(now_ns)  # the worse of two words is not known where one is missing
         loss = max(state.equity.loss_24h_quote, state.venue_equity.loss_24h_quote)
         drawdown = max(state.equity.drawdown_quote, state.venue_equity.drawdown_quote)
@@ -187,7 +187,7 @@ class Exports:
             "updated_utc": utc(now_ns),
             "state": state.view.value,
             "pnl_quote": pnl_of(state),
-            "net_today_quote": plain(net - day.net_quote),
+            "net_today_quote": None if net is None else plain(Decimal(net) - day.net_quote),
             "fills_today": state.ledger.fills - day.fills,
             "traded_notional_quote": plain(state.ledger.traded_notional_quote),
             "loss_24h_quote": plain(loss) if stated else None,

@@ -92,7 +92,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric("mm_markout_bps", "gauge", "bps", ("symbol", "horizon"), "EWMA of the mid's move after our fills, for us."),
     Metric("mm_net_bps", "gauge", "bps", (), "Net since start / traded notional. Absent before the first fill."),
-    Metric("mm_pnl_quote", "gauge", "quote", ("symbol", "kind"), "Profit and loss by kind."),
+    Metric("mm_pnl_quote", "gauge", "quote", ("symbol", "kind"), "Profit and loss by kind. Absent where not known."),
     Metric("mm_position_quote", "gauge", "quote", ("symbol",), "Position marked at mid; signed."),
     Metric("mm_position_drift_pct", "gauge", "percent", ("symbol",), "|own - venue| / max(|venue|, one lot)."),
     Metric(

@@ -137,23 +137,25 @@ def _orders(engine: Engine, tally: Tally) -> Section:
 
 def _positions(engine: Engine) -> Section:
     shown = positions(engine.known)
-    notionals = [Decimal(position["notional_quote"]) for position in shown.values()]
+    told = [position["notional_quote"] for position in shown.values()]
+    notionals = [Decimal(notional) for notional in told if notional is not None]
+    known = len(notionals) == len(told)  # a sum without one of them is none
     return {
         "by_symbol": {
-            symbol: {name: plain(Decimal(value)) for name, value in position.items()}
+            symbol: {name: None if value is None else plain(Decimal(value)) for name, value in position.items()}
             for symbol, position in shown.items()
         },
-        "net_pos_usd": plain(sum(notionals, Decimal(0))),
-        "total_notional_usd": plain(sum((abs(notional) for notional in notionals), Decimal(0))),
+        "net_pos_usd": plain(sum(notionals, Decimal(0))) if known else None,
+        "total_notional_usd": plain(sum((abs(notional) for notional in notionals), Decimal(0))) if known else None,
     }
 
 
 def _pnl(engine: Engine) -> Section:
     ledger, pnl = engine.known.ledger, pnl_of(engine.known)
-    traded = ledger.traded_notional_quote
+    traded, net = ledger.traded_notional_quote, pnl["net"]
     return {
         **pnl,
-        "net_bps": _ratio(Decimal(pnl["net"]) * 10_000, traded),
+        "net_bps": None if net is None else _ratio(Decimal(net) * 10_000, traded),
         "maker_taker_ratio": _ratio(ledger.maker_notional_quote, traded),
     }
 

@@ -9,6 +9,9 @@ from bot.engine.parameters import NS_PER_S
 
 MINUTE_NS: Final = 60 * NS_PER_S
 
+BREACH: Final = "cancel_budget_breached"
+"""The note of a breach: a process that begins on its journal counts on from it."""
+
 
 class Rate:
     """At most `allowed` in any `window_ns`. Forgets what has left the window."""
@@ -88,6 +91,11 @@ class CancelBudget:
         self._refusing = True
         self._breaches.spend(at_ns)
         return True
+
+    def restore_breach(self, at_ns: int) -> None:
+        """A breach that an earlier process counted. It lasts until there is room, as it would have there."""
+        self._refusing = True
+        self._breaches.spend(at_ns)
 
     def spend(self, at_ns: int) -> None:
         """Count a cancel, planned or not."""

@@ -122,6 +122,7 @@ class Conditions:
             self._unreachable()
             self._market("venue_slow", self.slow())
             self._market("statement_stale", self._unstated())
+            self._market("result_unknown", self._unvalued())
         self._rates()
         self._account()
         self.losses()
@@ -178,6 +179,20 @@ class Conditions:
         if state.wallet is None:
             return "the account was never stated"
         return f"the account was last stated {(state.now_ns - state.wallet.at_ns) // NS_PER_S} s ago"
+
+    def _unvalued(self) -> str:
+        """Which position nothing tells the worth of, where no limit on losing can do without; else empty.
+
+        Of all symbols together the venue's statement tells it too, if there is one: in shadow there is no venue. Of a
+        strategy's own budget nobody else can.
+        """
+        state = self._state
+        if state.statement is not None and state.parameters.mode != "shadow" and not self.budgets.limited:
+            return ""
+        for symbol, account in state.ledger.accounts.items():
+            if (account.position_lots or account.dust_base) and state.mark(symbol) is None:
+                return f"{symbol} has a position that no book values yet"
+        return ""
 
     def _books(self) -> Mapping[str, Book]:
         """Those whose age matters. A held or frozen symbol quotes nothing; where all others freeze, the bot stops."""
@@ -272,7 +287,8 @@ class Conditions:
         self._clear_for, self._band = given, None
         nets = net_by_symbol(state)
         if nets is None:
-            # a position that cannot be marked yet says nothing about profit or loss: the venue's statement does
+            # a position that cannot be marked yet says nothing about profit or loss: the venue's statement does, and
+            # where there is none nothing is quoted (`_unvalued`)
             self._clear_for = None
             self._judge(None)
             return

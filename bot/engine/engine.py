@@ -282,6 +282,10 @@ class Engine(Shown):
         state.started_ns = state.now_ns
         state.public_up_since_ns = state.private_up_since_ns = 0
         state.grant, state.ready = None, False
+        if not state.parameters.requires_grant:
+            state.grant_lost_ns = None
+        elif state.grant_lost_ns is not None:  # whoever started this process has as long to permit it anew
+            state.grant_lost_ns = max(state.grant_lost_ns, state.now_ns)
         for book in state.books.values():
             book.lose()
         self._freezes.forget()

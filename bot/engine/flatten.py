@@ -21,11 +21,14 @@ class Flatten:
         self._sent_ns: dict[str, int] = {}
 
     def tick(self, stopping: Stopping) -> None:
-        """Send what is due. Waits for the proof that no quote of ours stands and for a book to bound the price by."""
+        """Send what is due. Waits for the proof that no quote of ours stands and for a book to bound the price by.
+
+        After a restart no stop need hold whose proof that were: what an earlier process left has to be gone as well.
+        """
         state, parameters = self._state, self._state.parameters
         if state.grant_lost_ns is None or not stopping.proven:
             return
-        if state.now_ns - state.grant_lost_ns < seconds_ns(parameters.flatten_after_s):
+        if state.now_ns - state.grant_lost_ns < seconds_ns(parameters.flatten_after_s) or state.orders.any_live():
             return
         for symbol in parameters.symbols:
             sent_ns = self._sent_ns.get(symbol)

@@ -55,14 +55,17 @@ class Account(msgspec.Struct):
 
 
 class Pnl(msgspec.Struct, frozen=True):
-    """Profit and loss, quote. `net` = realized + unrealized - fees + rebates + funding."""
+    """Profit and loss, quote. `net` = realized + unrealized - fees + rebates + funding.
+
+    `unrealized`, and with it `net`: None where a position is open that nothing tells the worth of.
+    """
 
     realized: Decimal = ZERO
-    unrealized: Decimal = ZERO
+    unrealized: Decimal | None = ZERO
     fees: Decimal = ZERO
     rebates: Decimal = ZERO
     funding: Decimal = ZERO
-    net: Decimal = ZERO
+    net: Decimal | None = ZERO
 
 
 class Ledger:
@@ -127,7 +130,7 @@ class Ledger:
         return len(self._seen)
 
     def pnl(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Pnl:
-        """Marked at `mark`; without one (no book yet) an open position counts at its cost."""
+        """Marked at `mark`; without one (no book yet) what an open position came to is not known."""
         account = self.accounts[symbol]
         unrealized = _unrealized(account, mark, instrument)
         return Pnl(
@@ -136,13 +139,14 @@ class Ledger:
             account.fees_quote,
             account.rebates_quote,
             account.funding_quote,
-            account.net_realized_quote + unrealized,
+            None if unrealized is None else account.net_realized_quote + unrealized,
         )
 
-    def net_quote(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
+    def net_quote(self, symbol: str, mark: Decimal | None, instrument: Instrument | None) -> Decimal | None:
         """`pnl(…).net` alone."""
         account = self.accounts[symbol]
-        return account.net_realized_quote + _unrealized(account, mark, instrument)
+        unrealized = _unrealized(account, mark, instrument)
+        return None if unrealized is None else account.net_realized_quote + unrealized
 
     @property
     def maker_notional_quote(self) -> Decimal:
@@ -164,9 +168,11 @@ class Ledger:
         return sum(account.fills for account in self.accounts.values())
 
 
-def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument | None) -> Decimal:
-    if mark is None or instrument is None or not (account.position_lots or account.dust_base):
+def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument | None) -> Decimal | None:
+    if not (account.position_lots or account.dust_base):
         return ZERO
+    if mark is None or instrument is None:
+        return None
     qty = EXACT.multiply(instrument.lot_size, account.position_lots)
     if account.dust_base:
         qty = EXACT.add(qty, account.dust_base)

@@ -19,10 +19,10 @@ def net_by_symbol(state: State, mids2: Mapping[str, int] | None = None) -> dict[
     for symbol in state.parameters.symbols:
         mid2, instrument = mids2.get(symbol), state.instruments.get(symbol)
         mark = None if mid2 is None or instrument is None else instrument.tick_size * mid2 / 2
-        account = state.ledger.accounts[symbol]
-        if mark is None and (account.position_lots or account.dust_base):
+        net = state.ledger.net_quote(symbol, mark, instrument)
+        if net is None:
             return None
-        nets[symbol] = state.ledger.net_quote(symbol, mark, instrument)
+        nets[symbol] = net
     return nets
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
 from bot.domain.order import Side
+from bot.engine.budgets import BREACH
 from bot.engine.desk import Desk, DeskSide
 from bot.engine.maker_policy import Blocked, crosses_ticks
 from bot.engine.order_plan import Amend, Place
@@ -145,6 +146,8 @@ class OrdersOut:
         elif state.cancel_budget.refuse(state.now_ns):
             state.due_ns = 0  # it may be the one that halts
             state.counters.add("mm_limit_breaches_total", "cancel_budget")
+            allowed = state.parameters.cancel_budget_per_min - state.parameters.cancel_budget_reserve
+            state.note("WARNING", BREACH, client_order_id=order.client_order_id, symbol=order.symbol, allowed=allowed)
 
     # ---- what risk is shown ----
 

@@ -37,13 +37,18 @@ class Suspicion(msgspec.Struct):
 
 
 class Mismatch(msgspec.Struct):
-    """A position that differs: the venue's and ours, and when the first such read was asked."""
+    """A position that differs: the venue's and ours, and when the first such read was asked.
+
+    `executed_lots`: what was executed since the latest such read was asked (`last_ns`), signed: it is not in it.
+    """
 
     first_ns: int
+    last_ns: int
     own_lots: int
     venue_lots: int
     entry_price: Decimal
     dust_base: Decimal = ZERO
+    executed_lots: int = 0
     counted: bool = False
 
 
@@ -251,6 +256,10 @@ class Reconciliation:
         if not told_by_read:
             self._swept.pop(event.execution_id, None)
             self._told_ns[event.symbol] = self._state.now_ns
+        mismatch = self._mismatches.get(event.symbol)
+        is_later = mismatch is not None and event.venue_at_ns > mismatch.last_ns
+        if mismatch is not None and is_later and not self._state.ledger.knows(event.execution_id):
+            mismatch.executed_lots += event.side.sign * event.qty_lots
 
     # ---- position ----
 
@@ -271,10 +280,12 @@ class Reconciliation:
         same = known is not None and (known.own_lots, known.venue_lots) == (own_lots, event.qty_lots)
         if known is None or not same or state.last_execution_ns[symbol] >= known.first_ns:
             self._mismatches[symbol] = Mismatch(
-                event.asked_at_ns, own_lots, event.qty_lots, event.entry_price, event.dust_base
+                event.asked_at_ns, event.asked_at_ns, own_lots, event.qty_lots, event.entry_price, event.dust_base
             )
             self.read_soon(symbol, seconds_ns(state.parameters.recon_confirm_s))
-        elif known.counted:
+            return
+        known.last_ns = event.asked_at_ns
+        if known.counted:
             pass
         elif event.asked_at_ns - known.first_ns >= seconds_ns(state.parameters.recon_confirm_s):
             self._count_mismatch(symbol, known)
@@ -295,11 +306,12 @@ class Reconciliation:
             self._stopping.enter("position_drift", f"{detail}, {drift_pct:.2f} %")
 
     def adopt_venue_positions(self) -> None:
-        """People confirmed a resume: the venue's positions that differed are taken over as they are."""
+        """People confirmed a resume: the venue's positions that differed are taken over as they are by now."""
         for symbol, mismatch in list(self._mismatches.items()):
             if mismatch.counted and symbol in self._state.instruments:
                 instrument = self._state.instruments[symbol]
-                adopt(self._state, symbol, mismatch.venue_lots, mismatch.entry_price, instrument, mismatch.dust_base)
+                lots = mismatch.venue_lots + mismatch.executed_lots
+                adopt(self._state, symbol, lots, mismatch.entry_price, instrument, mismatch.dust_base)
                 del self._mismatches[symbol]
 
     # ---- shared ----

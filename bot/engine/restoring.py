@@ -2,8 +2,9 @@
 
 What was decided is read from the intents, what was learned from the events; market data is not needed. Orders that may
 still stand come back with their terms, so do positions, results, the 24-hour curve, epoch, order sequence, budgets, the
-stops that only people may release and the ids under which that was asked. Everything else (books, streams, permission)
-begins anew. A journal cut anywhere between two entries gives a state from which nothing is quoted before the venue's
+stops that only people may release, the ids under which that was asked, and that permission was held: lost with its
+process, it is flattened after it as in one that lived on. Everything else (books, streams, permission itself) begins
+anew. A journal cut anywhere between two entries gives a state from which nothing is quoted before the venue's
 account has been read and compared.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, Final
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import OrderHappening, OrderState
+from bot.engine import budgets
 from bot.engine.answers import Answers
 from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, DayStart
@@ -101,7 +103,15 @@ class Restoring:
     # ---- events ----
 
     def _granted(self, event: ev.GrantReceived) -> None:
-        self._state.epoch = max(self._state.epoch, event.epoch)
+        """Its end is known with it: whether a new process still holds it, only a grant of its own can say."""
+        state = self._state
+        if event.epoch < state.epoch:
+            return
+        state.epoch = event.epoch
+        if not event.revoked and event.ttl_s > 0:
+            state.grant_lost_ns = event.at_ns + int(event.ttl_s * NS_PER_S)
+        elif state.grant_lost_ns is not None:
+            state.grant_lost_ns = min(state.grant_lost_ns, event.at_ns)
 
     def _stop_requested(self, event: ev.StopRequested) -> None:
         """It holds although nothing may tell that it was entered: its key is used, and asking again does nothing."""
@@ -185,10 +195,30 @@ class Restoring:
                 dust_base = Decimal(str(fields.get("dust_base", "0")))
                 price = Decimal(str(fields["entry_price"]))
                 self._adopt(str(fields["symbol"]), int(fields["position_lots"]), price, dust_base)
-            case "freeze_triggered" if str(fields["reason"]) in STOPS:
-                state.stops.enter(str(fields["reason"]), note.at_ns, str(fields.get("detail", "")))
+            case budgets.BREACH:
+                state.cancel_budget.restore_breach(note.at_ns)
+            case "freeze_triggered":
+                self._froze(str(fields["reason"]), note)
             case "stop_changed" if "released" in fields:
-                state.stops.release(str(fields["released"]))
+                self._released(str(fields["released"]))
+
+    def _froze(self, reason: str, note: it.Note) -> None:
+        """A reason of another version holds under one of this version's that is left in the same way, or a harder one:
+        what time may release is looked at anew, by this version's causes."""
+        stops, resume, detail = self._state.stops, note.fields.get("resume"), str(note.fields.get("detail", ""))
+        if reason in STOPS:
+            stops.enter(reason, note.at_ns, detail)
+        elif resume != "auto":
+            stops.enter("external" if resume == "people" else "kill_switch", note.at_ns, f"{reason}: {detail}")
+
+    def _released(self, reason: str) -> None:
+        stops = self._state.stops
+        if reason in STOPS:
+            stops.release(reason)
+            return
+        for held in stops.all:
+            if held.detail.startswith(f"{reason}: "):
+                stops.release(held.stop.reason)
 
     def _adopt(self, symbol: str, position_lots: int, entry_price: Decimal, dust_base: Decimal) -> None:
         state, instrument = self._state, self._state.instruments.get(symbol)

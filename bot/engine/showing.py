@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from typing import Any
 
 from bot.domain.order import OrderState
 from bot.engine.ledger import Pnl
@@ -34,8 +35,9 @@ def gauges(state: State, performance: Performance, drift_pct: Mapping[str, Decim
         if margin is not None:
             yield "mm_margin_ratio", (), float(margin)
     yield "mm_funding_quote_total", (), float(state.ledger.funding_quote)
+    known = pnl_total(state).net is not None
     for symbol in state.parameters.symbols:
-        yield from _of_symbol(state, performance, symbol, now_ns)
+        yield from _of_symbol(state, performance, symbol, now_ns, is_net_known=known)
     for symbol, drift in drift_pct.items():
         yield "mm_position_drift_pct", (symbol,), float(drift)
     for symbol, horizon, bps in performance.markouts():
@@ -51,7 +53,10 @@ def margin_ratio(state: State, now_ns: int) -> Decimal | None:
     return wallet.margin_used_quote / wallet.equity_quote
 
 
-def _of_symbol(state: State, performance: Performance, symbol: str, now_ns: int) -> Iterator[Gauge]:
+def _of_symbol(
+    state: State, performance: Performance, symbol: str, now_ns: int, *, is_net_known: bool
+) -> Iterator[Gauge]:
+    """`is_net_known`: of all symbols. What is shown of `net` is added up, and a sum without one would hide it."""
     yield "mm_active_orders", (symbol,), float(active_orders(state, symbol))
     yield "mm_symbol_held", (symbol,), float(symbol in state.held or symbol in state.blocked)
     book = state.books[symbol]
@@ -62,7 +67,9 @@ def _of_symbol(state: State, performance: Performance, symbol: str, now_ns: int)
     account = state.ledger.accounts[symbol]
     pnl = state.ledger.pnl(symbol, mark, instrument)
     for kind in PNL_KINDS:
-        yield "mm_pnl_quote", (symbol, kind), float(getattr(pnl, kind))
+        value = getattr(pnl, kind)
+        if value is not None and (kind != "net" or is_net_known):
+            yield "mm_pnl_quote", (symbol, kind), float(value)
     if instrument is not None and mark is not None:
         yield "mm_position_quote", (symbol,), float(instrument.qty(account.position_lots) * mark)
     if not account.fills:
@@ -82,28 +89,34 @@ def _of_fills(state: State) -> Iterator[Gauge]:
     traded = state.ledger.traded_notional_quote
     if traded:
         yield "mm_maker_taker_ratio", (), float(state.ledger.maker_notional_quote / traded)
-        yield "mm_net_bps", (), float(pnl_total(state).net * 10_000 / traded)
+        net = pnl_total(state).net
+        if net is not None:
+            yield "mm_net_bps", (), float(net * 10_000 / traded)
 
 
-def positions(state: State) -> dict[str, dict[str, str]]:
-    """Symbol → signed quantity in base and signed notional at mid, decimals as text."""
-    shown: dict[str, dict[str, str]] = {}
+def positions(state: State) -> dict[str, dict[str, str | None]]:
+    """Symbol → signed quantity in base and signed notional at mid, decimals as text; None where no mid tells it."""
+    shown: dict[str, dict[str, str | None]] = {}
     for symbol in state.parameters.symbols:
         lots = state.ledger.accounts[symbol].position_lots
         instrument, mark = state.instruments.get(symbol), state.mark(symbol)
         qty = Decimal(0) if instrument is None else instrument.qty(lots)
-        notional = Decimal(0) if mark is None else qty * mark
-        shown[symbol] = {"qty": format(qty, "f"), "notional_quote": format(notional, "f")}
+        notional = qty * mark if mark is not None else None if lots else Decimal(0)
+        shown[symbol] = {"qty": format(qty, "f"), "notional_quote": None if notional is None else format(notional, "f")}
     return shown
 
 
 def pnl_total(state: State) -> Pnl:
-    """All symbols together."""
+    """All symbols together; what is not known of one is not known of all."""
     parts = [
         state.ledger.pnl(symbol, state.mark(symbol), state.instruments.get(symbol))
         for symbol in state.parameters.symbols
     ]
-    return Pnl(*(sum((getattr(part, kind) for part in parts), Decimal(0)) for kind in PNL_KINDS))
+    sums: list[Any] = []
+    for kind in PNL_KINDS:
+        values = [getattr(part, kind) for part in parts]
+        sums.append(None if None in values else sum(values, Decimal(0)))
+    return Pnl(*sums)
 
 
 def active_orders(state: State, symbol: str) -> int:

@@ -96,8 +96,8 @@ class Shown:
         """Own orders that may be at the venue. To look at only."""
         return list(self._state.orders.all_live())
 
-    def positions(self) -> dict[str, dict[str, str]]:
-        """Symbol → {"qty": base, signed; "notional_quote": at mid, signed}, decimals as text."""
+    def positions(self) -> dict[str, dict[str, str | None]]:
+        """Symbol → {"qty": base, signed; "notional_quote": at mid, signed, None without one}, decimals as text."""
         return positions(self._state)
 
     def pnl(self) -> Pnl:

@@ -62,6 +62,7 @@ STOPS: Final[dict[str, Stop]] = {
         Stop("venue_unreachable", "market", "auto", View.FROZEN),
         Stop("venue_slow", "market", "auto", View.FROZEN),
         Stop("statement_stale", "market", "auto", View.FROZEN),  # the venue says no more what the account is worth
+        Stop("result_unknown", "market", "auto", View.FROZEN),  # a position without a mark, and nobody else can say
         Stop("symbol_stopped", "market", "people", View.FROZEN),  # the venue takes no orders of an instrument
         Stop("account_stopped", "fault", "people", View.HELD),  # the venue lets the account trade no more
         # permission
@@ -157,7 +158,7 @@ class StopBoard:
 
     def rearm(self, reason: str, people: tuple[str, ...]) -> list[Stop]:
         """Release HALTED stops by reason (or `*`), where enough different people say so. SHUTDOWN stays."""
-        if len({name.strip() for name in people} - {""}) < REARM_PEOPLE_MIN:
+        if len({name.strip().casefold() for name in people} - {""}) < REARM_PEOPLE_MIN:
             return []
         due = [
             held.stop

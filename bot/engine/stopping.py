@@ -92,10 +92,16 @@ class Stopping:
             self._shutdown_ns = state.now_ns
 
     def begin_run(self) -> None:
-        """A new process under a stop that it did not enter itself: see to it that nothing stands."""
-        principal = self._state.stops.principal
+        """A new process under a stop that it did not enter itself: see to it that nothing stands.
+
+        A halt publishes the kill switch once more: the one before may never have been started, or have died with the
+        machine before it had proven anything, and one too many only proves the same again.
+        """
+        state, principal = self._state, self._state.stops.principal
         if principal is not None:
             self._start(principal.stop)
+            if principal.stop.view is View.HALTED:
+                state.emit(PublishKillSwitch(state.now_ns, principal.stop.reason))
 
     def forget_run(self) -> None:
         """The cancel-all of an earlier process is not this one's to prove."""

@@ -19,6 +19,7 @@ ours alone, else by their ids the orders that journals say may stand. What was c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Final, Protocol
 
@@ -54,9 +55,11 @@ BLIND_FOR_S: Final = 3.0
 class Client(Protocol):
     """What the kill switch needs of a venue account. Every call raises VenueError where it did not succeed.
 
-    A read of no symbols is one of all of them.
+    A read of no symbols is one of all of them. `within`: while it lasts, a call ends when those seconds are over, and
+    none begins after that.
     """
 
+    def within(self, left_s: Callable[[], float]) -> AbstractContextManager[None]: ...
     def open_orders(self, symbols: Sequence[str]) -> list[AccountOrder]: ...
     def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]: ...
     def cancel_all(self, symbol: str) -> int: ...
@@ -119,7 +122,8 @@ class KillSwitch:
         """Works until proven or until `deadline_s` has passed, of which `spent_s` were spent before. `clock`: ns since
         the epoch that never steps back.
 
-        The clock is looked at between rounds: a run may last longer by the calls of one, each of which has its own end.
+        What holds for the run holds for every call of it: one that is under way at the deadline ends there, and what
+        is left of its round is not asked any more. What that leaves unproven is `failed`.
 
         Without `execute` nothing is sent: one successful read of orders and positions is the whole run. Never raises
         for what a venue can do; the report says it. Raises ValueError for flattening what holds no positions.
@@ -129,12 +133,13 @@ class KillSwitch:
         attempt = Attempt(started_ns=clock(), say=self._say)
         deadline_ns = attempt.started_ns + int((deadline_s - spent_s) * NS_PER_S)
         proven = False
-        while not proven:
-            proven = self._round(attempt, flatten, clock) if execute else self._look(attempt, clock)
-            remaining_s = (deadline_ns - clock()) / NS_PER_S
-            if proven or remaining_s <= 0:
-                break
-            wait(min(PAUSE_S, remaining_s))
+        with self._client.within(lambda: (deadline_ns - clock()) / NS_PER_S):
+            while not proven:
+                proven = self._round(attempt, flatten, clock) if execute else self._look(attempt, clock)
+                remaining_s = (deadline_ns - clock()) / NS_PER_S
+                if proven or remaining_s <= 0:
+                    break
+                wait(min(PAUSE_S, remaining_s))
         if not proven:
             attempt.note(f"not proven within {deadline_s} s")
         return attempt.report(execute=execute, flatten=flatten, proven=proven, finished_ns=clock())

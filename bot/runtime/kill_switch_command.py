@@ -113,8 +113,8 @@ def _once(
 ) -> Report:
     """One run of the kill switch, of so many seconds at most, under the key of now."""
     begun_ns = clock()
-    ask = partial(_whose, hosts)
-    choice = key.for_a_try(ask, say)
+    half_s = for_s / 2  # whoever has answered nothing by then shall not keep what can be cancelled from being it
+    choice = key.for_a_try(partial(_whose, hosts, lambda: half_s - (clock() - begun_ns) / NS_PER_S), say)
     if choice is None:
         return _unfinished(clock(), "there is no key yet")
     run = partial(_under, arguments, account, hosts, begun_ns, clock, say, for_s)
@@ -127,7 +127,7 @@ def _once(
         say(instead.doubt or "the kill switch's own key is refused by now: going on with the account's")
         report = run(instead)
     if report.exit_code and arguments.deadline_s == 0:
-        key.learn_owner(ask)
+        key.learn_owner(partial(_whose, hosts, lambda: ASK_S_MAX))
     return report
 
 
@@ -164,12 +164,12 @@ def _under(
         return choice.told(switch.run(arguments.execute, flatten, for_s, clock, time.sleep, passed_s))
 
 
-def _whose(hosts: BybitHosts, pair: KeyPair) -> Whose:
+def _whose(hosts: BybitHosts, left_s: Callable[[], float], pair: KeyPair) -> Whose:
     from bot.venues.bybit.account_client import AccountClient
 
     given = (hosts, pair.api_key.reveal(), pair.api_secret.reveal())
     try:
-        with AccountClient(*given, timeout_s=ASK_S_MAX, call_s_max=ASK_S_MAX) as client:
+        with AccountClient(*given, timeout_s=ASK_S_MAX, call_s_max=ASK_S_MAX) as client, client.within(left_s):
             owner = client.key_information().user_id
     except VenueError as error:
         return Whose("", str(error), isinstance(error, VenueRefused) and error.code in REFUSALS)

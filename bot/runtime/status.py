@@ -67,10 +67,11 @@ def releases_of(state: State) -> list[dict[str, object]]:
     ]
 
 
-def pnl_of(state: State) -> dict[str, str]:
-    """Profit and loss of all symbols together by kind, quote, decimals as text."""
+def pnl_of(state: State) -> dict[str, str | None]:
+    """Profit and loss of all symbols together by kind, quote, decimals as text; None where it is not known."""
     pnl = pnl_total(state)
-    return {kind: plain(getattr(pnl, kind)) for kind in PNL_KINDS}
+    values = {kind: getattr(pnl, kind) for kind in PNL_KINDS}
+    return {kind: None if value is None else plain(value) for kind, value in values.items()}
 
 
 def losses_of(state: State) -> dict[str, str]:

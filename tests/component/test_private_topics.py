@@ -17,14 +17,18 @@ from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.private_stream import PrivateStream
 from bot.venues.transport import SocketClosed
 
+TOPICS = ["dcp.future", "order", "execution"]
 START_NS = 1_767_225_600_000_000_000
 
 
 class Choosy:
-    """A transport to a venue that refuses some topics, each with the whole request that names one."""
+    """A transport to a venue that refuses some topics, each with the whole request that names one.
 
-    def __init__(self, *refused: str, numbered: bool = True) -> None:
-        self.refused, self.numbered = frozenset(refused), numbered
+    `numbered`: its answers repeat the number of what they answer. `mute`: of this topic it says nothing at all.
+    """
+
+    def __init__(self, *refused: str, numbered: bool = True, mute: str = "") -> None:
+        self.refused, self.numbered, self.mute = frozenset(refused), numbered, mute
         self.sockets: list[ChoosySocket] = []
 
     async def connect(self, url: str, timeout_s: float) -> ChoosySocket:
@@ -33,14 +37,21 @@ class Choosy:
 
 
 class ChoosySocket:
-    """`topics`: those that it took."""
+    """`topics`: those that it took; `topics_when_up`, `asked_when_up`: and all requests, as the stream came up."""
 
     def __init__(self, venue: Choosy) -> None:
         self.venue, self.topics = venue, list[str]()
+        self.asked: list[list[str]] = []
+        self.topics_when_up: list[str] = []
+        self.asked_when_up: list[list[str]] = []
         self.waiting: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def send(self, text: str) -> None:
         asked = json.loads(text)
+        if asked["op"] == "subscribe":
+            self.asked.append(asked["args"])
+            if self.venue.mute in asked["args"]:
+                return
         refused = sorted(self.venue.refused.intersection(asked["args"] if asked["op"] == "subscribe" else ()))
         said = f"error:handler not found,topic:{','.join(refused)}" if refused else ""
         number = {"req_id": asked.get("req_id", "")} if self.venue.numbered else {}
@@ -75,8 +86,14 @@ def play(venue: Choosy, work: Callable[[PrivateStream, list[Event]], Awaitable[N
     async def nothing() -> None: ...
 
     async def whole() -> None:
+        def take(event: Event) -> None:
+            told.append(event)
+            if isinstance(event, StreamUp):
+                socket = venue.sockets[-1]
+                socket.topics_when_up, socket.asked_when_up = list(socket.topics), list(socket.asked)
+
         stream = PrivateStream(
-            "ws://private", venue, told.append, timeline.now_ns, Random(1), nothing, {"BTCUSDT": Grid(GENERATED)},
+            "ws://private", venue, take, timeline.now_ns, Random(1), nothing, {"BTCUSDT": Grid(GENERATED)},
             "linear", "key", "secret", lambda: timeline.now_ns() // 1_000_000,
         )  # fmt: skip
         stream.guards_orders = True
@@ -113,6 +130,32 @@ def test_a_venue_that_refuses_disconnect_cancel_keeps_no_orders_and_fills_from_u
     assert "dcp.future" in warned
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+@pytest.mark.parametrize("refused", [(), ("dcp.future",)], ids=["taken", "refused"])
+def test_the_stream_is_not_up_before_the_venue_has_heard_of_disconnect_cancel(
+    refused: tuple[str, ...], numbered: bool
+) -> None:
+    """Up means that the bot may quote: what guards its orders comes before that, not a round trip later."""
+    venue = Choosy(*refused, numbered=numbered)
+
+    async def work(stream: PrivateStream, told: list[Event]) -> None:
+        assert venue.sockets[0].topics_when_up == (["order", "execution"] if refused else TOPICS)
+        assert venue.sockets[0].asked_when_up[-1] == ["order", "execution"]
+
+    play(venue, work)
+
+
+def test_a_venue_that_answers_nothing_to_disconnect_cancel_keeps_no_orders_and_fills_from_us() -> None:
+    venue = Choosy(mute="dcp.future")
+
+    async def work(stream: PrivateStream, told: list[Event]) -> None:
+        assert stream.is_up
+        await asyncio.sleep(60)  # simulated time
+        assert [type(event) for event in told] == [StreamUp]
+
+    play(venue, work)
+
+
 def test_what_keeps_the_orders_is_subscribed_on_every_connection_and_once() -> None:
     venue = Choosy()
 
@@ -121,7 +164,7 @@ def test_what_keeps_the_orders_is_subscribed_on_every_connection_and_once() -> N
         await asyncio.sleep(1)  # simulated time
         await venue.sockets[0].close()
         await asyncio.sleep(5)  # simulated time, past the back-off
-        assert [socket.topics for socket in venue.sockets] == [["order", "execution", "dcp.future"]] * 2
+        assert [socket.topics for socket in venue.sockets] == [TOPICS] * 2
 
     play(venue, work)
 

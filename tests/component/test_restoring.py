@@ -128,6 +128,53 @@ def test_a_halt_survives_the_restart_and_time_alone_releases_nothing_of_it() -> 
     assert driver.engine.view == "RUNNING"
 
 
+def test_a_halt_that_holds_after_a_restart_publishes_the_kill_switch_again() -> None:
+    """Whether the one before was started, or lived until it had proven anything, the new process cannot know."""
+    driver = Recorded(two_man_rule=False).start()
+    driver.tell(ev.StopRequested(driver.now, "kill_switch", "fault", "re-arm", "ops"))
+    driver.restart(driver.entries)
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2 * S)
+    assert [one.reason for one in of(it.PublishKillSwitch, driver.sent)] == ["kill_switch"], "once a process"
+
+
+def test_a_restart_under_any_other_stop_publishes_no_kill_switch() -> None:
+    driver = Recorded(two_man_rule=False).start()
+    driver.tell(ev.StopRequested(driver.now, "operator_hold", "planned", "people", "ops"))
+    driver.restart(driver.entries)
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2 * S)
+    assert driver.engine.view == "HELD"
+    assert of(it.PublishKillSwitch, driver.sent) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "view"),
+    [
+        ({"view": "HELD", "resume": "people"}, "HELD"),
+        ({"view": "FROZEN", "resume": "people"}, "HELD"),
+        ({"view": "HALTED", "resume": "re-arm"}, "HALTED"),
+        ({}, "HALTED"),
+        ({"view": "FROZEN", "resume": "auto"}, "RUNNING"),
+    ],
+)
+def test_a_stop_that_this_version_does_not_know_holds_after_a_restart(fields: dict[str, Any], view: str) -> None:
+    """Another version entered it, for a reason of its own: what only people may release is not forgotten."""
+    driver = Recorded(two_man_rule=False).start()
+    note = it.Note(driver.now, "WARNING", "freeze_triggered", {"reason": "of_another_version", "detail": "d", **fields})
+    driver.restart([*driver.entries, note])
+    driver.start()
+    driver.wait(3 * S)
+    assert driver.engine.view == view
+    released = it.Note(driver.now, "INFO", "stop_changed", {"released": "of_another_version"})
+    driver.restart([*driver.entries, note, released])
+    driver.start()
+    driver.wait(3 * S)
+    assert driver.engine.view == "RUNNING"
+
+
 def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request() -> None:
     """Its key is used: who asks again is told that it was taken, so it has to hold."""
     driver = traded()
@@ -140,6 +187,90 @@ def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request(
     driver.wait(8 * S)
     assert [stop.reason for stop in driver.engine.stops] == ["operator_hold"]
     assert driver.venue == {}
+
+
+def holding(**changes: Any) -> Recorded:
+    """A position of 4 lots, both quotes out; it is flattened three seconds after permission is lost."""
+    driver = Recorded(two_man_rule=False, flatten_after_s=D(3), **changes).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4)
+    driver.wait(500 * MS)
+    return driver
+
+
+@pytest.mark.parametrize("lost", ["expired", "revoked", "held when it was killed"])
+def test_a_position_whose_permission_was_lost_is_flattened_after_a_restart_too(lost: str) -> None:
+    driver = holding()
+    if lost == "expired":
+        driver.granting = False
+        driver.wait(6 * S)
+    elif lost == "revoked":
+        driver.grant(revoked=True)
+    driver.restart(driver.entries)
+    driver.granting = False
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2500 * MS)
+    assert of(it.FlattenReduceOnly, driver.sent) == [], "whoever started it has as long to permit it anew"
+    driver.wait((8 if "held" in lost else 2) * S)
+    slices = of(it.FlattenReduceOnly, driver.sent)
+    assert slices
+    assert all((one.side, one.qty_lots) == (Side.SELL, 4) for one in slices)
+
+
+def test_a_restart_whose_permission_comes_in_time_flattens_nothing() -> None:
+    driver = holding()
+    driver.restart(driver.entries)
+    driver.sent.clear()
+    driver.start()
+    driver.wait(5 * S)
+    assert driver.engine.view == "RUNNING"
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+
+
+def test_where_no_permission_is_needed_any_more_none_is_missed_after_a_restart() -> None:
+    driver = holding()
+    driver.restart(driver.entries, two_man_rule=False, flatten_after_s=D(3), requires_grant=False)
+    driver.granting = False
+    driver.sent.clear()
+    driver.start()
+    driver.wait(8 * S)
+    assert driver.engine.view == "RUNNING"
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+    assert driver.engine.state.grant_lost_ns is None
+
+
+def test_after_a_restart_nothing_is_flattened_while_an_order_of_ours_may_stand() -> None:
+    driver = holding()
+    driver.restart(driver.entries)
+    driver.granting = False
+    driver.silent = {it.ProbeOrder, it.CancelOrder, it.ReadAccount}
+    driver.sent.clear()
+    driver.start()
+    driver.wait(12 * S)
+    assert driver.engine.live_orders()
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+
+
+def test_breaches_of_the_cancel_budget_count_on_over_a_restart() -> None:
+    budget: dict[str, Any] = {
+        "cancel_budget_per_min": 6, "cancel_budget_reserve": 2, "requote_interval_ms": 100,
+        "cancel_budget_breaches_max": 2, "two_man_rule": False, "orders_per_min_max": 1_000,
+    }  # fmt: skip
+    driver = Recorded(**budget).start()
+    driver.wait(S)
+    for breaches in (1, 2):
+        while driver.engine.view == "RUNNING" and not driver.count("mm_limit_breaches_total", "cancel_budget"):
+            for mark, top in ((450_000, BID + 2_000), (BID, BID)):
+                driver.tell(ev.TradePrinted(driver.now, SYMBOL, mark, 1, Side.SELL, driver.now))
+                driver.book(top, top + 2)
+                driver.wait(600 * MS)
+        assert (driver.engine.view == "HALTED") is (breaches == 2)
+        if breaches == 1:
+            driver.restart(driver.entries)
+            driver.now += 61 * S
+            driver.start()
+            driver.wait(2 * S)
+            assert driver.engine.view == "RUNNING"
 
 
 def test_a_position_that_changed_while_nobody_watched_is_held_not_adopted() -> None:
@@ -312,6 +443,28 @@ def test_a_journal_of_two_processes_replays_as_two(tmp_path: Path) -> None:
     told = replay(tmp_path / "journal.db")
     assert (told.difference, told.processes) == ("", 2)
     assert second.engine.view == "RUNNING"
+
+
+def test_what_a_process_goes_on_with_that_was_halted_and_has_lost_its_permission_replays_the_same(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {"two_man_rule": False, "flatten_after_s": D(1)}
+    first = OnDisk(tmp_path, **changes)
+    first.start()
+    first.fill(first.quotes[Side.BUY].client_order_id, 4)
+    first.tell(ev.StopRequested(first.now, "kill_switch", "fault", "re-arm", "ops"))
+    first.granting = False
+    first.wait(3 * S)
+    first.journal.close()
+    second = OnDisk(tmp_path, **changes)
+    second.now, second.granting, second.position_lots = first.now + S, False, first.position_lots
+    second.start()
+    second.wait(8 * S)
+    second.journal.close()
+    assert of(it.FlattenReduceOnly, second.sent)
+    assert of(it.PublishKillSwitch, second.sent)
+    told = replay(tmp_path / "journal.db")
+    assert (told.difference, told.processes) == ("", 2)
 
 
 def test_the_first_difference_of_a_replay_is_named(tmp_path: Path) -> None:

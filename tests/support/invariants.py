@@ -150,7 +150,9 @@ class Invariants:
             altered = altered_lots(outcome.exchange, symbol)
             told, true = self._lots.get(symbol, 0), account.position.lots - altered
             assert told == true, f"{self.name}: {symbol}: own position {told} lots, the venue's {true} of own fills"
-            own += state.ledger.pnl(symbol, account.mark_price(), state.instruments[symbol]).net
+            came_to = state.ledger.pnl(symbol, account.mark_price(), state.instruments[symbol]).net
+            assert came_to is not None, f"{self.name}: {symbol}: marked, and of unknown worth"
+            own += came_to
         if any(fault.kind in MONEY_FAULTS for fault in outcome.exchange.faults.of_account(ACCOUNT)):
             return
         net = outcome.venue_equity_quote - Decimal(100_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from typing import Any
 
@@ -49,6 +50,9 @@ class Account:
             raise VenueUnreachable(f"{name}: connection refused")
         if name in self.failing:
             raise VenueUnknown(f"{name}: HTTP 503", 503)
+
+    def within(self, _left_s: Callable[[], float]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def open_orders(self, symbols):
         self._call("open_orders")

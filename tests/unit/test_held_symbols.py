@@ -12,6 +12,7 @@ from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
 from bot.engine.exposure import PICO
+from bot.runtime.status import pnl_of
 from tests.support.engine_driver import ASK, BID, MS, START, SYMBOL, Driver, S, filters, of
 
 OTHER = "ETHUSDT"
@@ -261,6 +262,54 @@ def test_a_position_that_cannot_be_valued_does_not_blind_the_limits_on_losing() 
     driver.stated(D(99_900))  # 100 lost; 3 % of 2,000 are 60
     assert [stop.reason for stop in driver.engine.stops][:1] == ["daily_loss"]
     assert driver.engine.view == "HALTED"
+
+
+def traded_unseen(driver: Two) -> None:
+    """The other symbol was read flat, and then somebody traded there: a position that no mid tells the worth of."""
+    driver.silent = {it.ReadAccount}
+    driver.tell(filters(driver.now, OTHER))
+    driver.other_account()
+    driver.now += 10 * MS
+    driver.tell(ev.Filled(driver.now, "x", "", "v", OTHER, Side.BUY, D(50_000), 1, D(0), True, driver.now))
+    driver.wait(S)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mode": "shadow"}, {}, {"budget_loss_quote": D(50)}, {"budget_turnover_quote": D(5_000)}],
+    ids=["shadow", "no statement", "loss budget", "turnover budget"],
+)
+def test_where_nobody_can_say_what_was_lost_quoting_stops_until_it_is_known(changes: dict[str, Any]) -> None:
+    """Neither the ledger nor the venue, or for a strategy's own budget nobody but the ledger."""
+    driver = Two(stale_after_ms=600_000, **changes)
+    if "mode" not in changes and changes:
+        driver.stated()
+    traded_unseen(driver)
+    assert [stop.reason for stop in driver.engine.stops] == ["result_unknown"]
+    assert (driver.engine.view, driver.quoted()) == ("FROZEN", set())
+    driver.silent = set()
+    driver.wait(4 * S)
+    assert driver.engine.view == "FROZEN"
+    driver.other_book()
+    driver.wait(4 * S)
+    assert (driver.engine.stops, driver.quoted() >= {SYMBOL}) == ([], True)
+
+
+def test_what_a_position_without_a_mark_is_worth_is_shown_as_unknown_and_not_as_its_cost() -> None:
+    driver = Two()
+    driver.stated()
+    traded_unseen(driver)
+    shown = {(name, *labels) for name, labels, _ in driver.engine.gauges(driver.now)}
+    kinds = {(symbol, kind) for name, *labels in shown if name == "mm_pnl_quote" for symbol, kind in [labels]}
+    assert {(SYMBOL, "unrealized"), (OTHER, "realized"), (OTHER, "fees")} <= kinds
+    assert (OTHER, "unrealized") not in kinds
+    assert not {kind for kind in kinds if kind[1] == "net"}, "a sum without one of them would hide it"
+    assert ("mm_net_bps",) not in shown
+    told = pnl_of(driver.engine.state)
+    assert (told["net"], told["unrealized"], told["realized"]) == (None, None, "0")
+    assert driver.engine.positions()[OTHER] == {"qty": "0.001", "notional_quote": None}
+    driver.other_book()
+    assert {kind: value is None for kind, value in pnl_of(driver.engine.state).items()} == dict.fromkeys(told, False)
 
 
 @pytest.mark.parametrize("why", ["too small to quote", "frozen", "blocked"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import OrderState, Side
-from tests.support.engine_driver import MS, SYMBOL, Driver, S, of
+from tests.support.engine_driver import MS, START, SYMBOL, Driver, S, of
 
 D = Decimal
 ORPHAN = "slwq-0-1"
@@ -314,3 +315,22 @@ def test_on_a_dedicated_account_foreign_orders_are_cancelled_by_the_venues_id() 
     assert [(one.client_order_id, one.venue_order_id) for one in of(it.CancelOrder, told)][:1] == [("", "v-orphan")]
     assert driver.engine.view == "RUNNING"
     assert len(driver.notes("foreign_order")) == 1
+
+
+@pytest.mark.parametrize(("after_the_read", "adopted"), [(True, 4), (False, 6)])
+def test_what_was_executed_after_the_read_is_not_lost_where_people_take_the_venues_position_over(
+    after_the_read: bool, adopted: int
+) -> None:
+    """Somebody trades by hand what differs, or what the stream tells late was in the read; people resume at once."""
+    driver = Driver(recon_interval_s=D(10)).start().stated()
+    driver.position_lots = 6
+    driver.wait(15 * S)
+    assert [stop.reason for stop in driver.engine.stops] == ["recon_divergence", "position_drift"]
+    executed_ns = driver.now if after_the_read else START
+    driver.now += 100 * MS
+    driver.position_lots = adopted
+    driver.tell(ev.Filled(driver.now, "h", "", "v", SYMBOL, Side.SELL, D(50_000), 2, D(0), True, executed_ns))
+    driver.tell(ev.ResumeRequested(driver.now, "*", "two people"))
+    assert driver.engine.state.ledger.accounts[SYMBOL].position_lots == adopted
+    driver.wait(15 * S)
+    assert driver.count("mm_recon_divergence_total", "position_mismatch") == 1

@@ -23,6 +23,14 @@ def test_the_table_has_one_row_a_reason_and_halted_is_never_released_here() -> N
     assert all(row.resume == "people" for row in STOPS.values() if row.view is View.HELD)
 
 
+@pytest.mark.parametrize("people", [("ann",), ("ann", "ann "), ("ann", "Ann"), ("ann", " "), ()])
+def test_one_person_re_arms_nothing_however_the_name_is_written(people: tuple[str, ...]) -> None:
+    board = StopBoard(hysteresis_ns=10)
+    board.enter("kill_switch", 0)
+    assert board.rearm("*", people) == []
+    assert [one.reason for one in board.rearm("*", ("ann", "bob"))] == ["kill_switch"]
+
+
 def test_the_worst_view_shows_and_of_equals_the_first() -> None:
     board = StopBoard(hysteresis_ns=10)
     assert board.view(ready=False) is View.INIT

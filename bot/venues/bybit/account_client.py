@@ -6,8 +6,11 @@ it did not succeed; nothing is ever empty, flat or cancelled because a call fail
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -80,6 +83,7 @@ class AccountClient:
         self._clock_offset_ms: int | None = None
         self._instruments: dict[str, Instrument] = {}
         self._rest_url = hosts.rest_url
+        self._bound = _Bound()
         self._http = httpx.Client(
             timeout=timeout_s,
             trust_env=False,
@@ -95,6 +99,16 @@ class AccountClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def within(self, left_s: Callable[[], float]) -> Iterator[None]:
+        """While this lasts, a call of this thread ends when those seconds are over, and none begins after that:
+        VenueUnreachable says so."""
+        before, self._bound.left_s = self._bound.left_s, left_s
+        try:
+            yield
+        finally:
+            self._bound.left_s = before
 
     def close(self) -> None:
         """Closes the connections."""
@@ -349,10 +363,15 @@ class AccountClient:
             headers = rest_headers(
                 self._api_key, self._api_secret, self._venue_now_ms(), self._recv_window_ms, call.payload
             )
+        left_s = self._bound.left_s()
+        if left_s <= 0:
+            raise VenueUnreachable(f"{call.path}: no time is left for it")
+        content = call.body or None
         try:
             with self._http.stream(
-                call.method, self._rest_url + call.target, headers=headers, content=call.body or None
-            ) as answer:
+                call.method, self._rest_url + call.target, headers=headers, content=content,
+                extensions={"left_s": left_s},
+            ) as answer:  # fmt: skip
                 body = _whole(answer, call.path)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             raise VenueUnreachable(f"{call.path}: {type(error).__name__}: {error}") from None
@@ -367,6 +386,13 @@ class AccountClient:
         if self._clock_offset_ms is None:
             self.server_time_ms()
         return self._wall_ms() + (self._clock_offset_ms or 0)
+
+
+class _Bound(threading.local):
+    """How many seconds the calls of this thread have left; endless where nobody has said."""
+
+    def __init__(self) -> None:
+        self.left_s: Callable[[], float] = lambda: math.inf
 
 
 def _whole(answer: httpx.Response, where: str) -> bytes:

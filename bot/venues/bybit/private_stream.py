@@ -4,8 +4,10 @@ After every StreamUp("private") the account has to be read: what happened while 
 Rows of other categories and symbols are not ours to judge and are passed over; everything else is passed on as the
 venue sends it, orders of others on the same account included (their client ids may be empty).
 
-What arms disconnect-cancel is asked for afterwards, alone: a venue that refuses it does not keep orders and fills from
-us. It is never relied on, so that refusal is said once, and asked about again on the next connection.
+What arms disconnect-cancel is asked for before them, by itself: StreamUp lets the bot read and quote, and what guards
+its orders shall be there by then, not a round trip later. One connection is heard in order, so that costs no wait. A
+venue that refuses it, or says nothing to it, keeps no orders and fills from us: it is never relied on, so a refusal is
+said once, and asked about again on the next connection.
 
 The `position` topic is left alone: it fires on every order operation, and a position is what fills make of the one that
 was read. So is `wallet`: it says nothing while nothing happens, so nobody could tell an old word from a silent one.
@@ -28,6 +30,8 @@ from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
 
 TOPICS: Final = ("order", "execution")
+OURS, GUARD = "ours", "guard"
+"""Numbers of the two subscriptions: their answers repeat them."""
 AUTH_VALID_MS: Final = 10_000
 
 log = logging.getLogger(__name__)
@@ -58,7 +62,7 @@ class PrivateStream(Stream):
         self._venue_now_ms = venue_now_ms
         self.guards_orders = False
         """Whether each connection is to be one whose loss cancels the account's orders, once it is gone too long"""
-        self._guard_asked = False
+        self._guard_unanswered = False
         self._guard_refusal_told = False
 
     def use_key(self, api_key: str, api_secret: str) -> None:
@@ -66,13 +70,21 @@ class PrivateStream(Stream):
         self._api_key, self._api_secret = api_key, api_secret
 
     def _greet(self) -> None:
-        self._guard_asked = False
+        self._guard_unanswered = False
         self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
 
-    def _ask_for_guard(self) -> None:
-        """On a connection that is up, so that the refusal of a subscription can be of nothing else."""
-        self._guard_asked = True
-        self._send(operation("subscribe", ("dcp.spot" if self._category == "spot" else "dcp.future",)))
+    def _subscribe(self) -> None:
+        if self.guards_orders:
+            self._guard_unanswered = True
+            self._send(operation("subscribe", ("dcp.spot" if self._category == "spot" else "dcp.future",), GUARD))
+        self._send(operation("subscribe", TOPICS, OURS))
+
+    def _is_of_guard(self, req_id: str) -> bool:
+        """Whether an answer is to what arms disconnect-cancel: by its number; without one, the first is."""
+        if req_id != GUARD and (req_id or not self._guard_unanswered):
+            return False
+        self._guard_unanswered = False
+        return True
 
     def _unguarded(self, error: StreamRefused) -> None:
         if not self._guard_refusal_told:
@@ -83,7 +95,7 @@ class PrivateStream(Stream):
         try:
             push = push_of(raw, self.name)
         except StreamRefused as error:
-            if not self._guard_asked or error.op != "subscribe":
+            if error.op != "subscribe" or not self._is_of_guard(error.req_id):
                 raise
             self._unguarded(error)
             return
@@ -93,11 +105,10 @@ class PrivateStream(Stream):
             case "execution":
                 self._take_executions(push)
             case "" if push.op == "auth":
-                self._send(operation("subscribe", TOPICS))
-            case "" if push.op == "subscribe" and not self.is_up:
-                self._now_up()
-                if self.guards_orders:
-                    self._ask_for_guard()
+                self._subscribe()
+            case "" if push.op == "subscribe":
+                if not self._is_of_guard(str(push.req_id or "")):
+                    self._now_up()
             case "" if not push.op and push.success is None:
                 raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
             case _:

@@ -42,11 +42,12 @@ log = logging.getLogger(__name__)
 
 
 class StreamRefused(Exception):
-    """The venue refused our authentication or a subscription. `op`: which, where it says so."""
+    """The venue refused our authentication or a subscription. `op`, `req_id`: of which request, where it says so."""
 
-    def __init__(self, detail: str, op: str = "") -> None:
+    def __init__(self, detail: str, op: str = "", req_id: str = "") -> None:
         super().__init__(detail)
         self.op = op
+        self.req_id = req_id
 
 
 def operation(op: str, args: Sequence[str], req_id: str = "") -> str:
@@ -234,4 +235,6 @@ def push_of(raw: bytes | str, stream: str) -> wire.Push:
 
 def refused(push: wire.Push) -> StreamRefused:
     """Whose answer says so."""
-    return StreamRefused(f"{push.op or 'operation'}: {push.ret_msg or 'no reason given'}", push.op)
+    return StreamRefused(
+        f"{push.op or 'operation'}: {push.ret_msg or 'no reason given'}", push.op, str(push.req_id or "")
+    )

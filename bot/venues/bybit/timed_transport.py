@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import httpcore
@@ -22,7 +23,7 @@ import httpx
 
 class TimedTransport(httpx.HTTPTransport):
     """No call lasts longer than `call_s_max` seconds, from its first wait to the last byte of its answer, read in the
-    thread that made it. Raises httpx's timeouts. The look-up of a host's name alone has the resolver's own time."""
+    thread that made it, nor than its extension `left_s` where it has one. Raises httpx's timeouts."""
 
     def __init__(self, call_s_max: float) -> None:
         context = httpx.create_ssl_context(trust_env=False)
@@ -38,7 +39,8 @@ class TimedTransport(httpx.HTTPTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._deadline.at_s = time.monotonic() + self._call_s_max
+        left_s: float = request.extensions.get("left_s", math.inf)
+        self._deadline.at_s = time.monotonic() + min(self._call_s_max, left_s)
         return super().handle_request(request)
 
 
@@ -71,7 +73,7 @@ class _TimedBackend(httpcore.SyncBackend):
         from being tried. Raises what the last one raised."""
         failed: httpcore.ConnectError | httpcore.ConnectTimeout
         failed = httpcore.ConnectError(f"{host} has no address")
-        addresses = _addresses(host, port)
+        addresses = _addresses(host, port, self._deadline.cut(timeout, httpcore.ConnectTimeout))
         for number, address in enumerate(addresses):
             wait_s = self._deadline.cut(timeout, httpcore.ConnectTimeout, among=len(addresses) - number)
             try:
@@ -83,12 +85,29 @@ class _TimedBackend(httpcore.SyncBackend):
         raise failed
 
 
-def _addresses(host: str, port: int) -> list[str]:
-    """Those that the resolver has for this name, in its order. Raises httpcore.ConnectError."""
+def _addresses(host: str, port: int, wait_s: float) -> list[str]:
+    """Those that the resolver has for this name, in its order. Raises httpcore.ConnectError or ConnectTimeout.
+
+    A resolver takes no time-out of ours: it is asked on a thread, which is left behind where it says nothing in time.
+    """
+    answers: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError(str(error)) from error
+        threading.Thread(target=look_up, daemon=True).start()
+    except RuntimeError:  # a system out of threads: a look-up that may take long is better than none
+        look_up()
+    try:
+        found = answers.get(timeout=wait_s)
+    except Empty:
+        raise httpcore.ConnectTimeout(f"looking {host} up took too long") from None
+    if isinstance(found, Exception):
+        raise httpcore.ConnectError(str(found)) from found
     addresses = []
     for *_, place in found:
         scope = place[3] if len(place) == 4 else 0  # of IPv6 alone: the interface of an address that has no other
