@@ -87,9 +87,10 @@ async def next_part(guard: GuardState, active: Active) -> None:
     await _enter(guard, active, number, happening, "passed", told, counted)
 
 
-async def may_step_down(guard: GuardState, active: Active) -> bool:
-    """Whether a verdict against this part leads back to the one before it: where the plan says so, and once."""
-    if active.whole.rollback_to != "plateau" or active.row.part == 0:
+async def may_step_down(guard: GuardState, active: Active, decision: Decision) -> bool:
+    """Whether a verdict against this part leads back to the one before it: where the plan says so, and once. What parks
+    (a HOLD the second time, a fault of the environment) says nothing against its size, and goes flat."""
+    if decision.action is not Action.ROLL_BACK or active.whole.rollback_to != "plateau" or active.row.part == 0:
         return False
     been = await guard.store.call(guard.store.record.parts, active.id)
     return not any(one.outcome == STEPPED_DOWN for one in been)

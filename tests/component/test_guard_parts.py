@@ -134,13 +134,13 @@ def test_what_a_step_is_judged_from_is_written_with_it_or_it_is_not_entered(
 
 def test_a_verdict_against_a_step_leads_one_down_and_only_once(tmp_path: Path) -> None:
     async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
-        assert await may_step_down(guard, active)
+        assert await may_step_down(guard, active, AGAINST)
         await step_down(guard, active, AGAINST)
         assert (active.step, active.row.part, active.stage.inventory_max_quote) == (Step.WATCH, 0, 2400)
         assert [limits.inventory_max_quote for _, limits in bot.granted] == [2400], "what is smaller holds at once"
         assert [one.outcome for one in guard.store.record.parts(1)] == ["stepped_down", ""]
         active.row.step, active.row.part = "watched", 1
-        assert not await may_step_down(guard, active), "a second time it is closed flat"
+        assert not await may_step_down(guard, active, AGAINST), "a second time it is closed flat"
 
     _run(tmp_path / "home", "watched", 1, down)
 
@@ -332,6 +332,38 @@ def test_a_guards_no_go_that_a_verdict_sees_first_closes_flat_and_steps_nowhere(
     _run(tmp_path / "home", "watched", 1, judged)
 
 
+@pytest.mark.parametrize(
+    ("found", "step", "part"),
+    [("hold", Step.ROLLING_BACK, 1), ("no_go of the environment", Step.ROLLING_BACK, 1), ("no_go", Step.WATCH, 0)],
+)
+def test_what_holds_a_second_time_is_parked_flat_and_only_a_no_go_against_the_candidate_steps_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str, step: Step, part: int
+) -> None:
+    """What holds says nothing against the size: a smaller one would not have shown more."""
+
+    async def look(guard: GuardState, active: Active, criteria: object) -> list[tuple[Criterion, Measurement]]:
+        seen = [one for one in active.criteria if one.phase == "guard" and not one.windowed]
+        against = [one for one in active.criteria if one.id == "filled" and found != "hold"]
+        looked = [(one, measured(one, value_of(one, Outcome.PASS), now_ms())) for one in seen]
+        return looked + [(one, measured(one, 0, now_ms())) for one in against]
+
+    monkeypatch.setattr(judging, "measure_now", look)
+
+    async def judged(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        active.prolonged = True
+        if found == "no_go of the environment":
+            blamed = {"filled": {"on_no_go": "environment"}}
+            active.criteria = tuple(one.model_copy(update=blamed.get(one.id, {})) for one in active.criteria)
+        await judge_stage(guard, active)
+        assert (active.step, active.row.part) == (step, part)
+        if step is Step.ROLLING_BACK:
+            assert active.decision is not None
+            assert (active.decision.action, active.decision.reason) == (Action.PARK, "environment")
+            assert not bot.granted
+
+    _run(tmp_path / "home", "watched", 1, judged)
+
+
 def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_path: Path) -> None:
     """Else a step down to a part with a criterion of its own would end in the turn in which it is made."""
 
@@ -351,7 +383,7 @@ def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_
 
 def test_the_first_step_has_nothing_below_it(tmp_path: Path) -> None:
     async def first(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
-        assert not await may_step_down(guard, active)
+        assert not await may_step_down(guard, active, AGAINST)
 
     _run(tmp_path / "home", "watched", 0, first)
 
