@@ -157,8 +157,8 @@ async def _enter(
     if active.history is not None:
         # What the part before did not look at begins anew: nobody was to look at it, so nobody has failed to.
         streaks = {name: one for name, one in active.history.streaks.items() if name in watched}
-        lasts_s = active.stage.lasts_s
-        active.history = replace(active.history, started_at_ms=now_ms(), lasts_s=lasts_s, streaks=streaks)
+        begun = replace(active.history, started_at_ms=now_ms(), lasts_s=active.stage.lasts_s, streaks=streaks)
+        active.history = begun.in_next_part()
     if active.at(was):
         active.row.step = step.value
         guard.shown.stage(active.row.stage, active.row.step)

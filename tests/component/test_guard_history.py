@@ -280,6 +280,22 @@ def test_the_blindness_before_the_last_good_row_is_summed_by_either_database(wri
     assert writer.blind_before_good_ms(1) == {"pnl": 3000}
 
 
+def test_the_slices_of_an_earlier_part_are_told_to_no_guard_that_comes_back(tmp_path: Path) -> None:
+    """The guard that entered the present part does not count them either."""
+    now = utc_now()
+    launched_at, part_from = now - timedelta(seconds=100), now - timedelta(seconds=50)
+    guard = guard_at(tmp_path, "watch", launched_at=launched_at, part_from=part_from)
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "halted"]
+    at_ms = round(launched_at.timestamp() * 1000)
+    looks: list[tuple[int, int | Cause]]
+    looks = [(0, 0), (10, Cause.STALE), (40, 0), (60, Cause.STALE), (67, 0), (70, 0)]
+    rows, latest = _stored([measured(asked, value, at_ms + 1000 * at) for at, value in looks], asked)
+    guard.store.record.store_measurements(rows, [latest])
+    assert asyncio.run(restored_history(guard, active)).blind_ms("halted") == 7000
+    guard.store.close()
+
+
 @pytest.mark.parametrize("name", ["restart", "freeze"])
 @pytest.mark.parametrize(
     ("looks", "blind_s", "unknown_since_s"),

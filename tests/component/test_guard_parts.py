@@ -381,6 +381,23 @@ def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_
     _run(tmp_path / "home", "watched", 1, down)
 
 
+def test_what_was_unseen_of_a_part_is_not_held_against_the_next_one(tmp_path: Path) -> None:
+    """Each part bears its share: the slices of many together were compared with the share of the present one alone."""
+
+    async def up(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        assert active.history is not None
+        name = "taker_fills"
+        streak = replace(active.history.streaks[name], blind_ms=86_400_000)
+        streaks = {**active.history.streaks, name: streak}
+        active.history = replace(active.history, streaks=streaks, blind_before_ms={name: 86_400_000})
+        await next_part(guard, active)
+        decide(guard, active)
+        assert (active.decision, active.step, active.row.part) == (None, Step.WATCH, 1)
+        assert active.history.blind_ms(name) == 0
+
+    _run(tmp_path / "home", "judged", 0, up)
+
+
 def test_the_first_step_has_nothing_below_it(tmp_path: Path) -> None:
     async def first(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
         assert not await may_step_down(guard, active, AGAINST)
