@@ -221,6 +221,54 @@ def test_what_is_smaller_is_granted_while_the_record_is_away_and_what_is_larger_
     _run(tmp_path / "home", *(("watched", 1) if way == "down" else ("judged", 0)), enter)
 
 
+def test_a_step_down_waits_for_the_journal_at_the_smaller_size_and_is_judged_from_what_it_then_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged from the part before, the plateau would pass by fills, or end by losses, of the size that it left."""
+    monkeypatch.setattr(parts, "RETRY_S", 0.01)
+    counted, waits = parts._counted, asyncio.Event()
+
+    async def looks(active: Active) -> list[Any] | None:
+        found = await counted(active)
+        if found is None:
+            waits.set()
+        return found
+
+    monkeypatch.setattr(parts, "_counted", looks)
+
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        record, journal = guard.store.record, (active.state_dir or tmp_path) / "journal.db"
+        old = [["mm_orders_filled_total", "", 1]]
+        record.change_stage_run(1, "baseline", baseline=old)
+        with sqlite3.connect(journal) as db:
+            db.execute("INSERT INTO total VALUES ('mm_orders_filled_total', '', 7)")
+        away = journal.rename(journal.with_suffix(".away"))
+        stepping = asyncio.ensure_future(step_down(guard, active, AGAINST))
+        await asyncio.wait_for(waits.wait(), 30)
+        assert (active.step, active.limits.inventory_max_quote) == (Step.WATCHED, 2400)
+        away.rename(journal)
+        await asyncio.wait_for(stepping, 30)
+        assert (active.step, active.row.part) == (Step.WATCH, 0)
+        assert record.stage_run(1).baseline == active.row.baseline == [["mm_orders_filled_total", "", 7]]
+
+    _run(tmp_path / "home", "watched", 1, down)
+
+
+def test_a_step_down_whose_journal_stays_away_parks_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "RETRY_S", 0.01)
+
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        active.criteria = tuple(one.model_copy(update={"unknown_deadline_s": 0.05}) for one in active.criteria)
+        ((active.state_dir or tmp_path) / "journal.db").unlink()
+        await asyncio.wait_for(step_down(guard, active, AGAINST), 30)
+        assert (active.step, active.row.part) == (Step.ROLLING_BACK, 1)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.reason) == (Action.PARK, "environment")
+        assert "journal" in active.decision.sentence
+
+    _run(tmp_path / "home", "watched", 1, down)
+
+
 def test_an_entry_that_waits_for_the_record_is_left_alone_once_the_stage_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
