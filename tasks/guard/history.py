@@ -1,7 +1,7 @@
 """The guard's history from the tables: a guard that comes back goes on counting where the one before it stood.
 
-Every change of value or outcome was stored with the samples it was judged from, so judging the stored rows again gives
-the same streaks, since-times included. Only the rows since a criterion's last good one matter.
+Every change of value or outcome was stored with the samples it was judged from and with what it was judged to be, so
+the stored rows give the same streaks, since-times included. Only the rows since a criterion's last good one matter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from gates.course import Step
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
-from gates.judge import Measurement, judge
+from gates.judge import Cause, Measurement, Outcome, judge
 from gates.replay import stored_reading
 from tasks.guard.drilled import SILENCED
 from tasks.guard.state import Active, GuardState, now_ms
@@ -104,4 +104,7 @@ def _seen_again(history: GuardHistory, seen_at_ms: Mapping[str, int]) -> list[Me
 
 
 def _measurement(criterion: Criterion, row: MeasurementRow) -> Measurement:
-    return judge(criterion, stored_reading(row.criterion_id, row.query, row.raw), row.at_ms)
+    """As it was judged then: a row of an earlier part stands for other bands, and this part has looks of its own."""
+    one = judge(criterion, stored_reading(row.criterion_id, row.query, row.raw), row.at_ms)
+    cause = None if row.cause is None else Cause(row.cause)
+    return replace(one, outcome=Outcome(row.outcome), cause=cause, limit=row.limit, reason=row.reason)
