@@ -92,10 +92,16 @@ def counts(criteria: Sequence[Criterion], trips: Sequence[str]) -> tuple[Criteri
     )
 
 
-def drilled_so_far(whole: Stage, rows: Sequence[DrillRow]) -> Drilled:
-    """From the record: what passed drills made their criteria count, and what an open one is expected to break."""
+def drilled_so_far(whole: Stage, rows: Sequence[DrillRow], open_part: int | None) -> Drilled:
+    """From the record: what passed drills made their criteria count, and what an open one is expected to break.
+
+    `open_part`: the part whose drills are being made, None where none are. A row that stands open elsewhere is of a
+    drill that never began: an older version wrote it before the step, and may have died in between.
+    """
     found = Drilled()
     for row in rows:
+        if not row.outcome and row.part != open_part:
+            continue
         criteria = criteria_of(whole.at(row.part))
         trips = [str(name) for name in row.criteria]
         if row.outcome == "passed":

@@ -110,7 +110,7 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     rows = await guard.store.call(guard.store.record.drills, active.id)
     of_part = [row for row in rows if row.part == active.row.part]
     # From the record: one that is made again, because it was not written that it had passed, is taken off once.
-    so_far = drilled_so_far(active.whole, rows)
+    so_far = drilled_so_far(active.whole, rows, active.drilled_part)
     active.drilled.uncounted, active.drilled.unproven = so_far.uncounted, so_far.unproven
     by_name: dict[str, Drill] = {one.name: one for _, one in reversed(_declared(active))}
     ended = next((row for row in of_part if row.outcome in ENDS and row.name in by_name), None)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gates.course import Step
 from gates.criteria import Criterion
 from gates.decision import GuardHistory
 from gates.judge import Cause, Measurement, Outcome, judge
@@ -26,7 +25,7 @@ async def restored_history(guard: GuardState, active: Active) -> GuardHistory:
     rows = await guard.store.call(record.measurements_since_good, active.id)
     at_ms = now_ms()
     drills = await guard.store.call(record.drills, active.id)
-    silenced = silenced_spans([one for one in drills if one.outcome or active.at(Step.DRILLS)], at_ms)
+    silenced = silenced_spans([one for one in drills if one.outcome or one.part == active.drilled_part], at_ms)
     part_from_ms = _ms(active.row.part_from) if active.row.part_from else 0
     blind_before_ms = await guard.store.call(record.blind_before_good_ms, active.id, silenced, part_from_ms)
     latest = await guard.store.call(record.measurements_latest, active.id)

@@ -23,17 +23,19 @@ from gates.judge import Cause, Measurement, Outcome
 from gates.parts import DrillName
 from gates.stages import criteria_of
 from tasks.guard import drill_operations, drilling, facts, launching
+from tasks.guard import resume as resuming
 from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.drilling import drill_by_hand, run_drills
 from tasks.guard.facts import part_s
 from tasks.guard.looking import measure_now
 from tasks.guard.measuring import decide
+from tasks.guard.resume import resume
 from tasks.guard.state import Active, GuardState, RefusedForNow, now_ms
 from tasks.guard.watching import _must_live
 from tasks.launch import BotProcess, LaunchError
 from tasks.operate import Operator, Told
-from tasks.record_tables import utc_now
+from tasks.record_tables import Drill, utc_now
 from tasks.supervise.identity import Identity
 from tests.support.gate_parts import measured
 from tests.support.guard_parts import activate, guard_at, never_close, writing
@@ -161,7 +163,7 @@ def test_what_a_drill_made_the_journal_count_counts_no_more_and_one_more_does(
         assert await _divergences(guard, active) == (Outcome.PASS, 0)
         decide(guard, active)
         assert active.decision is None
-        again = drilled_so_far(active.whole, guard.store.record.drills(1))
+        again = drilled_so_far(active.whole, guard.store.record.drills(1), active.drilled_part)
         assert again.uncounted == {"recon_divergences": 1}, "a guard that comes back knows it too"
         assert again.expected == frozenset()
         count(active, 1)
@@ -426,7 +428,7 @@ def test_a_guard_that_comes_back_in_a_drill_expects_what_it_announced(tmp_path: 
         await drilling._open(guard, active, drill)
         (row,) = guard.store.record.drills(1)
         assert row.proof == {"before": {"recon_divergences": "3"}}, "what was there before the drill is not its doing"
-        again = drilled_so_far(active.whole, guard.store.record.drills(1))
+        again = drilled_so_far(active.whole, guard.store.record.drills(1), active.drilled_part)
         assert again.expected == {"recon_divergences"}
         assert again.uncounted == {}
 
@@ -533,14 +535,40 @@ def test_a_drill_asked_for_by_hand_that_did_not_begin_excuses_nothing(
         _away_once(monkeypatch, guard, "change_stage_run")
         with pytest.raises(OperationalError):
             await drill_by_hand(guard, active, "orphan")
-        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset()
+        assert drilled_so_far(active.whole, record.drills(1), 0).expected == frozenset()
         await drill_by_hand(guard, active, "orphan")
         await run_drills(guard, active)
         assert (record.stage_run(1).step, active.step) == ("watch", Step.WATCH)
         assert [row.outcome for row in record.drills(1)] == ["passed"]
-        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset(), "nothing is left of it"
+        assert drilled_so_far(active.whole, record.drills(1), 0).expected == frozenset(), "nothing is left of it"
 
     _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize("step", ["watch", "watched", "judged"])
+def test_a_drill_that_stands_open_where_none_is_made_excuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """An older version wrote the row of a drill asked for by hand before the step, and could die in between."""
+
+    async def nothing(guard: GuardState, active: Active) -> None: ...
+
+    monkeypatch.setattr(resuming, "adopt", nothing)
+
+    async def back() -> None:
+        guard = guard_at(tmp_path / "home", step, source=PLAN, stage="testnet", launched_at=utc_now())
+        trips = ["recon_divergences", "process_up"]
+        guard.store.record.add_drill(Drill(stage_run_id=1, name="restart", criteria=trips))
+        await resume(guard)
+        assert guard.active is not None
+        drilled = guard.active.drilled
+        assert (drilled.expected, drilled.unproven, drilled.silenced) == (frozenset(), frozenset(), False)
+        assert drilled.decides("recon_divergences", Outcome.FAIL)
+        for task in list(guard.tasks):
+            task.cancel()
+        guard.store.close()
+
+    asyncio.run(back())
 
 
 def test_a_drill_asked_for_while_others_run_is_not_taken_for_one_that_had_passed_before(
