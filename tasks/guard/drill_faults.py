@@ -13,9 +13,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError, JournalReader
+from tasks.guard.drilled import KILLS
 from tasks.guard.launching import relaunch
 from tasks.guard.state import Active, GuardState, account_now
 from tasks.launch import BotEnded, LaunchError
@@ -25,6 +27,7 @@ from tasks.venue_desk import VenueDesk
 
 if TYPE_CHECKING:
     from bot.venues.bybit.account_orders import AccountOrder
+    from tasks.supervise.identity import Identity
 
 LOOK_EVERY_S = 0.25
 CALL_AGAIN_S = 1.0
@@ -186,8 +189,7 @@ class Restart(Fault):
         try:
             await self.orders_out(desk)
             self._losses = dict((await self.status()).get("losses", {}))
-            bot.identity.send(signal.SIGKILL)
-            self._killed = True
+            await self._kill(bot.identity)
             self._left = await self._own(desk)
         except DeskError as error:
             raise DrillNotRun(str(error)) from error
@@ -196,6 +198,19 @@ class Restart(Fault):
         if not self._left:
             raise DrillNotRun("no order was out when it was killed")
         self.proof["orders_left"] = str(len(self._left))
+
+    async def _kill(self, process: Identity) -> None:
+        """Written down first: by that a guard that comes back tells this death from one of the bot's own."""
+        record, killing = self.guard.store.record, (process.pid, process.started_ticks)
+        try:
+            await self.guard.store.call(record.note_in_drill, self.drill_id, {KILLS: list(killing)})
+        except SQLAlchemyError as error:
+            raise DrillNotRun(f"the kill could not be written down: {str(error).splitlines()[0]}") from error
+        if not process.is_alive():
+            raise DrillFailed("the bot ended before it was killed")
+        self.active.drilled.killing = killing
+        process.send(signal.SIGKILL)
+        self._killed = True
 
     async def undo(self) -> None:
         if self._killed:

@@ -364,6 +364,9 @@ def test_only_what_the_drill_announced_is_excused_and_only_inside_its_window(tmp
         assert active.history is not None
         criteria = criteria_of(active.stage)
         active.drilled.expect(criteria, ["process_up"], 0.0)
+        active.bot = BotProcess("one", Identity(1, 1), tmp_path, "")
+        assert _must_live(active), "it is not killed yet"
+        active.drilled.killing = (1, 1)
         assert not _must_live(active), "the death that was announced"
         dead = _seen(active, "process_up", 0) + _seen(active, "halted", 0)
         active.history = active.history.after(one for _, one in dead)
