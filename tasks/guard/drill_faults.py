@@ -16,7 +16,8 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.domain.order import OWN_PREFIX, Side
-from bot.journal import JournalError, JournalReader
+from bot.journal import JournalError, JournalReader, label_text
+from gates.sources.tables import DIVERGENCES
 from tasks.guard.drilled import KILLS
 from tasks.guard.launching import relaunch
 from tasks.guard.state import Active, GuardState, account_now
@@ -27,6 +28,7 @@ from tasks.venue_desk import VenueDesk
 
 if TYPE_CHECKING:
     from bot.venues.bybit.account_orders import AccountOrder
+    from gates.sources.totals import Totals
     from tasks.supervise.identity import Identity
 
 LOOK_EVERY_S = 0.25
@@ -71,6 +73,11 @@ class Fault:
 
     async def prove(self) -> None:
         """Once the bot runs again. Raises DrillFailed."""
+
+    async def counted(self, since_ns: int) -> Totals | None:
+        """What of the journal's totals was its doing since then (since the epoch), by whichever guard it was made; None
+        where nothing tells it apart from what else was counted. Raises DrillNotRun."""
+        return None
 
     async def call(self, name: str, **more: str) -> None:
         """Asks the bot until it takes the call. Raises DrillNotRun where it does not."""
@@ -290,6 +297,16 @@ class Orphan(Fault):
             raise DrillNotRun(f"the order could not be placed: {error}") from error
         finally:
             desk.close()
+
+    async def counted(self, since_ns: int) -> Totals:
+        """By the bot's own notes: what it has counted for an order that was announced."""
+        kind = "orders_remote_only"
+        query = """SELECT count(*) FROM entry WHERE kind = 'Note' AND at_ns >= ?
+            AND json_extract(body, '$.event') = 'recon_divergence' AND json_extract(body, '$.fields.type') = ?
+            AND json_extract(body, '$.fields.detail') IN (SELECT json_extract(body, '$.subject') FROM entry
+                WHERE kind = 'DrillRequested' AND at_ns >= ? AND json_extract(body, '$.name') = 'orphan')"""
+        found = await self.rows(query, since_ns, kind, since_ns)
+        return {(DIVERGENCES, label_text(DIVERGENCES, (kind,))): int(found[0][0])}
 
     async def undo(self) -> None:
         """Cancelled by us where the bot has not in time. That is the drill's failure where the venue said that it took

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ from gates.parts import DrillName
 from gates.stages import criteria_of
 from tasks.guard import drill_operations, drilling, facts, launching
 from tasks.guard import resume as resuming
-from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
+from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault, Orphan
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.drilling import drill_by_hand, run_drills
 from tasks.guard.facts import part_s
@@ -168,6 +169,80 @@ def test_what_a_drill_made_the_journal_count_counts_no_more_and_one_more_does(
         assert again.expected == frozenset()
         count(active, 1)
         assert await _divergences(guard, active) == (Outcome.FAIL, 1)
+
+    _run(tmp_path / "home", work)
+
+
+class OneOrder(Orphan):
+    """Its order is announced, counted and gone. `also`: what the bot counts meanwhile that is none of its doing."""
+
+    also: tuple[str, str] | None = None
+
+    async def make(self) -> None:
+        note(self.active, "DrillRequested", name="orphan", who="guard", subject=self.order)
+        diverges(self.active, "orders_remote_only", self.order)
+        if self.also is not None:
+            diverges(self.active, *self.also)
+
+    async def undo(self) -> None:
+        self.proof["undone"] = "yes"
+
+
+def note(active: Active, kind: str, **body: object) -> None:
+    assert active.state_dir is not None
+    with sqlite3.connect(active.state_dir / "journal.db") as db:
+        row = (None, time.time_ns(), "in", kind, "", "", json.dumps(body))
+        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def diverges(active: Active, kind: str, detail: str) -> None:
+    """As the bot counts one: in its totals, and in a note of its journal."""
+    assert active.state_dir is not None
+    with sqlite3.connect(active.state_dir / "journal.db") as db:
+        labels = f"type={kind}"
+        db.execute("UPDATE total SET value = value + 1 WHERE name = ? AND labels = ?", (DIVERGENCE[0], labels))
+    fields = {"type": kind, "symbol": "BTCUSDT", "detail": detail}
+    note(active, "Note", level="WARNING", event="recon_divergence", fields=fields)
+
+
+def test_an_orphan_drill_takes_off_its_own_order_also_where_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": OneOrder})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        _away_once(monkeypatch, guard, "end_drill")
+        with pytest.raises(OperationalError):
+            await run_drills(guard, active)
+        await asyncio.sleep(0.01)  # an order has the millisecond in its name
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert active.drilled.uncounted == {"recon_divergences": 2}
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(
+    "also",
+    [("position_mismatch", "BTCUSDT own 1 venue 2 lots"), ("orders_remote_only", "slwq-1-4711")],
+    ids=["a position that differs", "another orphan"],
+)
+def test_a_divergence_that_is_not_of_the_orphan_drill_is_hidden_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(OneOrder, "also", also)
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": OneOrder})
+    _over_once_undone(monkeypatch)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        await guard.store.settled()
+        (row,) = guard.store.record.drills(1)
+        assert row.outcome == "failed"
+        assert "recon_divergences does not pass again: 1 count" in row.proof["why"]
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.reason) == ("roll_back", "candidate")
 
     _run(tmp_path / "home", work)
 
