@@ -77,7 +77,7 @@ comes back again and again without ever looking cannot put a decision off for lo
 stage at once."""
 
 BLIND_SHARE: Final = 0.05
-"""Blindness in slices: the UNKNOWN times of one criterion together may not exceed this share of what the stage lasts,
+"""Blindness in slices: the UNKNOWN times of one criterion together may not exceed this share of what the part lasts,
 or its `unknown_deadline_s` where that is longer. Each slice alone may be shorter than any deadline. A plan for the
 simulated venue, whose stages last seconds, may bear more (`blind_share`)."""
 
@@ -99,8 +99,8 @@ class Streak:
     """One criterion's recent past: when the present FAIL and UNKNOWN began (None where there is none), and whether it
     was known at all since the launch.
 
-    `blind_ms`: how long it was UNKNOWN since it was first known, all slices that have ended together. The present one
-    and what was never known have deadlines of their own.
+    `blind_ms`: how long it was UNKNOWN since it was first known, all slices together that have ended in this part. The
+    present one and what was never known have deadlines of their own.
     """
 
     last: Measurement
@@ -129,9 +129,9 @@ class GuardHistory:
 
     `resumed_at_ms`: since when the guard that asks has been there, where it is not the one that launched the bot; its
     history is then the stored measurements told again (`after`), so that no streak begins anew with a guard.
-    `lasts_s`: how long the stage is to be watched, which says with `blind_share` how much blindness in slices it bears.
-    `blind_before_ms`:
-    of each criterion what an earlier guard had counted of that before what is told again here.
+    `lasts_s`: how long the part is to be watched, which says with `blind_share` how much blindness in slices it bears:
+    each part its own (`in_next_part`). `blind_before_ms`: of each criterion what an earlier guard had counted of that
+    in this part before what is told again here.
     """
 
     started_at_ms: int
@@ -141,8 +141,15 @@ class GuardHistory:
     blind_share: float = BLIND_SHARE
     blind_before_ms: Mapping[str, int] = field(default_factory=dict)
 
+    def in_next_part(self) -> GuardHistory:
+        """The history at the begin of another part: slices that have ended count in the part in which they ended. What
+        is UNKNOWN or fails now goes on."""
+        streaks = {name: replace(streak, blind_ms=0) for name, streak in self.streaks.items()}
+        return replace(self, streaks=streaks, blind_before_ms={})
+
     def blind_ms(self, criterion_id: str) -> int:
-        """For how long this criterion was UNKNOWN since it was first known, all ended slices together, ms."""
+        """For how long this criterion was UNKNOWN since it was first known, all slices together that have ended in this
+        part, ms."""
         streak = self.streaks.get(criterion_id)
         return self.blind_before_ms.get(criterion_id, 0) + (0 if streak is None else streak.blind_ms)
 

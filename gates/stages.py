@@ -57,10 +57,10 @@ class Stage(_Part):
     how much a HOLD at the end prolongs the watch, once. `launch_deadline_s` is how long the bot may take until it
     says that it is there, and a quarter of it (two lives of a grant at most) until it takes its first grant;
     `proof_deadline_s` how long a rollback may take before it counts as failed. `entry_sign_offs` are asked only
-    where the stages before are waived and have not passed. `rollback_to` plateau: a verdict against a step leads
-    back to the step before it, once; anything else, and every guard's NO-GO, closes flat. `checklist` is what must
-    hold before a grant, beside what is checked before every one; where the stage is live at a real venue it must be
-    given.
+    where the stages before are waived and have not passed. `rollback_to` plateau: a verdict's NO-GO against
+    the candidate leads back to the step before it, once; anything else, also what parks and every guard's NO-GO,
+    closes flat. `checklist` is what must hold before a grant, beside what is checked before every one; where the
+    stage is live at a real venue it must be given.
     """
 
     id: StageId

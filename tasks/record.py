@@ -311,9 +311,11 @@ class Record:
         kept += [(one.criterion_id, one.at_ms, one.outcome, one.cause, one.at_ms) for one in newest]
         return sorted(kept, key=lambda one: one[1])
 
-    def blind_before_good_ms(self, stage_run_id: int, without: Sequence[tuple[int, int]] = ()) -> dict[str, int]:
+    def blind_before_good_ms(
+        self, stage_run_id: int, without: Sequence[tuple[int, int]] = (), since_ms: int = 0
+    ) -> dict[str, int]:
         """Of each guard criterion the ms it stood UNKNOWN, from when it was first known to its last good row; not those
-        in the spans `without`, from and to in ms, none within another.
+        in the spans `without`, from and to in ms, none within another, and none that had ended before `since_ms`.
 
         What came after that row `measurements_since_good` tells.
         """
@@ -337,6 +339,7 @@ class Record:
         query = (
             sql_select(spans.c.name, spans.c.until_ms, spans.c.took_ms)
             .where(spans.c.was == "UNKNOWN", spans.c.id > spans.c.first_known, spans.c.id <= spans.c.last_good)
+            .where(spans.c.until_ms >= since_ms)
         )  # fmt: skip
         found: dict[str, int] = {}
         with self.reading() as session:

@@ -145,6 +145,10 @@ class Told:
         own = {name: value for name, value in body.items() if name not in ("id", "stage_run", "drill", "must_trip")}
         self.drills[body["id"]] = {**named, "criteria": body["must_trip"], **own}
 
+    def _drill_noted(self, body: Body) -> None:
+        if body["id"] in self.drills:
+            self.drills[body["id"]]["proof"] = body["proof"]
+
     def _drill_ended(self, body: Body) -> None:
         ended = {"outcome": body["outcome"], "proof": body["proof"]}
         ended |= {"ends_at": body["ended_at"]} if "ended_at" in body else {}

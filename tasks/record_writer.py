@@ -230,6 +230,17 @@ class RecordWriter(SaidWriter, LockWriter):
             self._append(session, "drill", {**body, **more})
             return row.id or 0
 
+    def note_in_drill(self, drill_id: int, proof: dict[str, Any]) -> None:
+        """What a drill that lasts is about to do, beside what its proof says so far."""
+        with self.writing() as session:
+            row = session.get(Drill, drill_id)
+            if row is None:
+                raise RecordError(f"drill {drill_id}: no such row")
+            row.proof = {**row.proof, **proof}
+            session.add(row)
+            body = {"id": row.id, "stage_run": row.stage_run_id, "drill": row.name, "proof": row.proof}
+            self._append(session, "drill_noted", body)
+
     def end_drill(self, drill_id: int, outcome: str, proof: dict[str, Any], notices: Sequence[Notice] = ()) -> None:
         with self.writing() as session:
             row = session.get(Drill, drill_id)

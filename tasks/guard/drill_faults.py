@@ -13,9 +13,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.domain.order import OWN_PREFIX, Side
-from bot.journal import JournalError, JournalReader
+from bot.journal import JournalError, JournalReader, label_text
+from gates.sources.tables import DIVERGENCES
+from tasks.guard.drilled import KILLS
 from tasks.guard.launching import relaunch
 from tasks.guard.state import Active, GuardState, account_now
 from tasks.launch import BotEnded, LaunchError
@@ -25,6 +28,8 @@ from tasks.venue_desk import VenueDesk
 
 if TYPE_CHECKING:
     from bot.venues.bybit.account_orders import AccountOrder
+    from gates.sources.totals import Totals
+    from tasks.supervise.identity import Identity
 
 LOOK_EVERY_S = 0.25
 CALL_AGAIN_S = 1.0
@@ -68,6 +73,11 @@ class Fault:
 
     async def prove(self) -> None:
         """Once the bot runs again. Raises DrillFailed."""
+
+    async def counted(self, since_ns: int) -> Totals | None:
+        """What of the journal's totals was its doing since then (since the epoch), by whichever guard it was made; None
+        where nothing tells it apart from what else was counted. Raises DrillNotRun."""
+        return None
 
     async def call(self, name: str, **more: str) -> None:
         """Asks the bot until it takes the call. Raises DrillNotRun where it does not."""
@@ -186,8 +196,7 @@ class Restart(Fault):
         try:
             await self.orders_out(desk)
             self._losses = dict((await self.status()).get("losses", {}))
-            bot.identity.send(signal.SIGKILL)
-            self._killed = True
+            await self._kill(bot.identity)
             self._left = await self._own(desk)
         except DeskError as error:
             raise DrillNotRun(str(error)) from error
@@ -196,6 +205,19 @@ class Restart(Fault):
         if not self._left:
             raise DrillNotRun("no order was out when it was killed")
         self.proof["orders_left"] = str(len(self._left))
+
+    async def _kill(self, process: Identity) -> None:
+        """Written down first: by that a guard that comes back tells this death from one of the bot's own."""
+        record, killing = self.guard.store.record, (process.pid, process.started_ticks)
+        try:
+            await self.guard.store.call(record.note_in_drill, self.drill_id, {KILLS: list(killing)})
+        except SQLAlchemyError as error:
+            raise DrillNotRun(f"the kill could not be written down: {str(error).splitlines()[0]}") from error
+        if not process.is_alive():
+            raise DrillFailed("the bot ended before it was killed")
+        self.active.drilled.killing = killing
+        process.send(signal.SIGKILL)
+        self._killed = True
 
     async def undo(self) -> None:
         if self._killed:
@@ -275,6 +297,16 @@ class Orphan(Fault):
             raise DrillNotRun(f"the order could not be placed: {error}") from error
         finally:
             desk.close()
+
+    async def counted(self, since_ns: int) -> Totals:
+        """By the bot's own notes: what it has counted for an order that was announced."""
+        kind = "orders_remote_only"
+        query = """SELECT count(*) FROM entry WHERE kind = 'Note' AND at_ns >= ?
+            AND json_extract(body, '$.event') = 'recon_divergence' AND json_extract(body, '$.fields.type') = ?
+            AND json_extract(body, '$.fields.detail') IN (SELECT json_extract(body, '$.subject') FROM entry
+                WHERE kind = 'DrillRequested' AND at_ns >= ? AND json_extract(body, '$.name') = 'orphan')"""
+        found = await self.rows(query, since_ns, kind, since_ns)
+        return {(DIVERGENCES, label_text(DIVERGENCES, (kind,))): int(found[0][0])}
 
     async def undo(self) -> None:
         """Cancelled by us where the bot has not in time. That is the drill's failure where the venue said that it took

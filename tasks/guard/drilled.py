@@ -16,12 +16,16 @@ from gates.criteria import Criterion
 from gates.judge import Measurement, Outcome, Reading
 from gates.stages import Stage, criteria_of
 from tasks.record_tables import Drill as DrillRow
+from tasks.supervise.identity import Identity
 
 SILENCED: Final = ("restart", "kill-switch")
 """Drills in which the bot cannot answer: what is UNKNOWN of it meanwhile says nothing about it."""
 
 BEFORE: Final = "before"
 """Under this word the proof of a drill that lasts keeps what its totals were when it began, by criterion."""
+
+KILLS: Final = "kills"
+"""Under this word which process it is about to kill, as [pid, its start in ticks]: written before it does."""
 
 
 @dataclass
@@ -36,6 +40,8 @@ class Drilled:
     """Since when the present drill lasts, unix time; None where there is none."""
     silenced: bool = False
     """Whether the present drill keeps the bot from answering."""
+    killing: tuple[int, int] | None = None
+    """The process whose death the present drill makes, by pid and start in ticks; None until it says so."""
     _lifted_at_ms: dict[str, int] = field(default_factory=dict)
 
     def expect(
@@ -53,7 +59,11 @@ class Drilled:
     def lift(self, at_ms: int) -> None:
         """The drill is over: what it was expected to break counts again, by readings asked for from `at_ms` on."""
         self._lifted_at_ms |= dict.fromkeys(self.expected, at_ms)
-        self.expected, self.since_s, self.silenced = frozenset(), None, False
+        self.expected, self.since_s, self.silenced, self.killing = frozenset(), None, False, None
+
+    def kills(self, process: Identity) -> bool:
+        """Whether that process is dead by the drill's doing, or about to be. Every other death is the bot's own."""
+        return self.killing == (process.pid, process.started_ticks)
 
     def decides(self, criterion_id: str, last: Outcome | None) -> bool:
         """Whether that criterion may end the stage now. `last`: what it was last seen as, None where it never was."""
@@ -92,10 +102,16 @@ def counts(criteria: Sequence[Criterion], trips: Sequence[str]) -> tuple[Criteri
     )
 
 
-def drilled_so_far(whole: Stage, rows: Sequence[DrillRow]) -> Drilled:
-    """From the record: what passed drills made their criteria count, and what an open one is expected to break."""
+def drilled_so_far(whole: Stage, rows: Sequence[DrillRow], open_part: int | None) -> Drilled:
+    """From the record: what passed drills made their criteria count, and what an open one is expected to break.
+
+    `open_part`: the part whose drills are being made, None where none are. A row that stands open elsewhere is of a
+    drill that never began: an older version wrote it before the step, and may have died in between.
+    """
     found = Drilled()
     for row in rows:
+        if not row.outcome and row.part != open_part:
+            continue
         criteria = criteria_of(whole.at(row.part))
         trips = [str(name) for name in row.criteria]
         if row.outcome == "passed":
@@ -106,6 +122,8 @@ def drilled_so_far(whole: Stage, rows: Sequence[DrillRow]) -> Drilled:
         if not row.outcome:
             found.expected |= guards
             found.silenced |= row.name in SILENCED
+            if (killing := row.proof.get(KILLS)) is not None:
+                found.killing = int(killing[0]), int(killing[1])
     return found
 
 

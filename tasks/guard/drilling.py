@@ -26,6 +26,7 @@ from gates.decision import Action, Decision
 from gates.judge import Measurement, Outcome, plain
 from gates.parts import Drill
 from gates.promql import Selector
+from gates.sources import totals
 from gates.sources.prometheus import PrometheusSource
 from gates.sources.tables import measure_tables, totals_of
 from gates.sources.totals import Totals
@@ -110,7 +111,7 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     rows = await guard.store.call(guard.store.record.drills, active.id)
     of_part = [row for row in rows if row.part == active.row.part]
     # From the record: one that is made again, because it was not written that it had passed, is taken off once.
-    so_far = drilled_so_far(active.whole, rows)
+    so_far = drilled_so_far(active.whole, rows, active.drilled_part)
     active.drilled.uncounted, active.drilled.unproven = so_far.uncounted, so_far.unproven
     by_name: dict[str, Drill] = {one.name: one for _, one in reversed(_declared(active))}
     ended = next((row for row in of_part if row.outcome in ENDS and row.name in by_name), None)
@@ -337,10 +338,10 @@ class _Run:
         guards = [one for one in self.criteria if one.id in active.drilled.expected]
         counted = counts(guards, self.drill.trips)
         if counted:
-            now, before = await _totals(active, counted), self.row.proof.get(BEFORE, {})
-            if now is None or any(one.id not in before for one in counted):
+            own = await self._own(counted)
+            if own is None:
                 return "what it made the journal count could not be read", False
-            self.proof |= {one.id: str(int(now[one.id]) - int(before[one.id])) for one in counted}
+            self.proof |= own
             active.drilled.uncounted = dict(self._uncounted)
             add(active.drilled.uncounted, self.proof, counted)
         measured = await measure_now(self.guard, active, guards)
@@ -353,6 +354,18 @@ class _Run:
             active.history = active.history.after(one for _, one in measured)
         self.guard.store.tell("after a drill", storing(self.guard, active, measured, Kept()))
         return "", True
+
+    async def _own(self, counted: Sequence[Criterion]) -> dict[str, str] | None:
+        """How much of these criteria's totals is the drill's: of what it can tell apart that alone, else all that was
+        counted since it was begun. None where it cannot be read."""
+        since_ns = round(self.row.started_at.timestamp() * 1000) * 1_000_000
+        made = None if self._fault is None else await self._fault.counted(since_ns)
+        if made is not None:
+            return {one.id: str(totals.counted(totals.parse(one.query or ""), made)) for one in counted}
+        now, before = await _totals(self.active, counted), self.row.proof.get(BEFORE, {})
+        if now is None or any(one.id not in before for one in counted):
+            return None
+        return {one.id: str(int(now[one.id]) - int(before[one.id])) for one in counted}
 
 
 async def _does_not_run(active: Active) -> tuple[str, bool]:

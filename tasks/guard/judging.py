@@ -65,7 +65,7 @@ async def judge_stage(guard: GuardState, active: Active) -> dict[str, Any]:
         await _pass(guard, active)
     elif decision.action is Action.PROLONG:
         await _prolong(guard, active)
-    elif active.step is Step.WATCHED and await may_step_down(guard, active):
+    elif active.step is Step.WATCHED and await may_step_down(guard, active, decision):
         await step_down(guard, active, decision)
     elif active.step is Step.WATCHED:
         end_stage(guard, active, decision)

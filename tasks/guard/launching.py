@@ -20,7 +20,7 @@ from gates.decision import BLIND, Action, Decision, decide_unrecorded
 from gates.sources.checks import by_name
 from gates.sources.tables import totals_of
 from gates.stages import under_root
-from tasks.guard.closing import bot_died, end_stage, process_up_id, promote
+from tasks.guard.closing import bot_died, end_stage, promote
 from tasks.guard.exposition import write_target
 from tasks.guard.grants import Fenced, next_epoch, renew_once
 from tasks.guard.history import restored_history
@@ -255,7 +255,7 @@ async def _adopt(guard: GuardState, active: Active) -> None:
     obs_url = row.obs_url or read_ready_line(state_dir, row.run) or ""
     active.bot = BotProcess(row.run, identity, state_dir, obs_url)
     if not belongs(identity, state_dir):
-        if process_up_id(active) in active.drilled.expected:
+        if active.drilled.kills(identity):
             return  # the guard before this one killed it, for a drill; that begins anew, and starts it again
         end_stage(guard, active, bot_died(active, f"pid {row.pid} was dead when the guard came back"))
         return

@@ -33,6 +33,10 @@ from tasks.record_writer import EpochLost, Notice
 log = logging.getLogger("slipway.guard.parts")
 
 
+class Uncounted(Exception):
+    """The journal's totals, from which a part is judged, cannot be read yet. One line."""
+
+
 async def begin_watch(guard: GuardState, active: Active, happening: Happening) -> bool:
     """Into WATCH, for the part's whole length from now on. What the journal has counted so far is written down first:
     the end is judged from there. False where the journal cannot be read yet; the next turn tries again. Also where the
@@ -87,9 +91,10 @@ async def next_part(guard: GuardState, active: Active) -> None:
     await _enter(guard, active, number, happening, "passed", told, counted)
 
 
-async def may_step_down(guard: GuardState, active: Active) -> bool:
-    """Whether a verdict against this part leads back to the one before it: where the plan says so, and once."""
-    if active.whole.rollback_to != "plateau" or active.row.part == 0:
+async def may_step_down(guard: GuardState, active: Active, decision: Decision) -> bool:
+    """Whether a verdict against this part leads back to the one before it: where the plan says so, and once. What parks
+    (a HOLD the second time, a fault of the environment) says nothing against its size, and goes flat."""
+    if decision.action is not Action.ROLL_BACK or active.whole.rollback_to != "plateau" or active.row.part == 0:
         return False
     been = await guard.store.call(guard.store.record.parts, active.id)
     return not any(one.outcome == STEPPED_DOWN for one in been)
@@ -105,8 +110,7 @@ async def step_down(guard: GuardState, active: Active, decision: Decision) -> No
         log.warning("%s", words)
         return said(active, STEPPED_DOWN, words, epoch)
 
-    counted = await _counted(active)
-    if await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN, told, counted):
+    if await _enter(guard, active, number, Happening.STEPPED_DOWN, STEPPED_DOWN, told):
         begin_proof(guard, active)
 
 
@@ -117,9 +121,13 @@ async def _enter(
     happening: Happening,
     before: str,
     told: Callable[[int], Notice],
-    counted: list[Any] | None,
+    counted: list[Any] | None = None,
 ) -> bool:
-    """The next epoch, the record, the grant; False where the stage was stopped meanwhile or somebody else holds it."""
+    """The next epoch, the record, the grant; False where the stage was stopped meanwhile or somebody else holds it.
+
+    `counted`: the journal's totals, from which the part is judged. Where they are not given they are read once the size
+    holds, and waited for like the record: the part before would else be judged with this one.
+    """
     was = Step.WATCHED if happening is Happening.STEPPED_DOWN else Step.JUDGED
     step = next_step(was, happening)
     if not active.at(was):
@@ -144,6 +152,11 @@ async def _enter(
     steps = {"only_from": was.value, "step": step.value}
 
     async def enter() -> None:
+        if "baseline" not in changes:
+            found = await _counted(active)
+            if found is None or not active.at(was):
+                raise Uncounted("the journal's totals, from which the part is judged, could not be read")
+            changes["baseline"] = found
         await guard.store.call(record.enter_part, row, before, watched_s, notices, **steps, **changes)
 
     if not await _while_recorded(guard, active, was, enter):
@@ -156,8 +169,8 @@ async def _enter(
     if active.history is not None:
         # What the part before did not look at begins anew: nobody was to look at it, so nobody has failed to.
         streaks = {name: one for name, one in active.history.streaks.items() if name in watched}
-        lasts_s = active.stage.lasts_s
-        active.history = replace(active.history, started_at_ms=now_ms(), lasts_s=lasts_s, streaks=streaks)
+        begun = replace(active.history, started_at_ms=now_ms(), lasts_s=active.stage.lasts_s, streaks=streaks)
+        active.history = begun.in_next_part()
     if active.at(was):
         active.row.step = step.value
         guard.shown.stage(active.row.stage, active.row.step)
@@ -171,9 +184,9 @@ async def _enter(
 
 
 async def _while_recorded(guard: GuardState, active: Active, was: Step, enter: Callable[[], Awaitable[None]]) -> bool:
-    """The same entry again while the record is away: the answer alone may be lost, and whoever asked for a new one
-    would find a part there that is not known here. False where the stage was stopped meanwhile, also by this: it waits
-    for no longer than anything may be unknown. Raises what the record raises else."""
+    """The same entry again while record or journal is away: the record's answer alone may be lost, and whoever asked
+    for a new one would find a part there that is not known here. False where the stage was stopped meanwhile, also by
+    this: it waits for no longer than anything may be unknown. Raises what the record raises else."""
     begun_s = time.monotonic()
     while True:
         try:
@@ -183,7 +196,12 @@ async def _while_recorded(guard: GuardState, active: Active, was: Step, enter: C
             if not is_away(error):
                 raise
             log.error("%s waits for the record: %s", active.row.rollout, str(error).splitlines()[0])
+            why = ""
+        except Uncounted as error:
+            why = str(error)
         waited = decide_unrecorded(active.criteria, time.monotonic() - begun_s, now_ms())
+        if why:
+            waited = replace(waited, sentence=why)
         if waited.action is not Action.CONTINUE:
             end_stage(guard, active, waited)
         if not active.at(was):

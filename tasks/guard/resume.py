@@ -58,7 +58,8 @@ async def _resume(guard: GuardState) -> None:
     except BAD_INPUT as error:
         await _close_without_files(guard, row, rollout, str(error), "files")
         return
-    active.drilled = drilled_so_far(active.whole, await guard.store.call(record.drills, active.id))
+    rows = await guard.store.call(record.drills, active.id)
+    active.drilled = drilled_so_far(active.whole, rows, active.drilled_part)
     # Written by the move that prolongs, and gone with the part. The verdict's own row may stand without that move.
     active.prolonged = row.verdict == "HOLD"
     guard.active = active

@@ -171,6 +171,12 @@ class Active:
         return Path(self.row.state_dir) if self.row.state_dir else None
 
     @property
+    def drilled_part(self) -> int | None:
+        """The part whose drills are being made, or may have been when the stage was stopped; None where none are."""
+        drilled = self.at(Step.DRILLS, Step.ROLLING_BACK, Step.ROLLBACK_FAILED)
+        return self.row.part if drilled else None
+
+    @property
     def watched_over(self) -> bool:
         """Whether guard criteria count now: from launch until the bot is proven stopped."""
         return self.history is not None and not self.bot_gone

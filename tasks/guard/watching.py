@@ -14,7 +14,7 @@ from gates.course import Happening, IllegalStep, Step
 from gates.decision import Action, decide_silence, decide_unasked
 from tasks.guard.asking import where
 from tasks.guard.blindness import watch_is_whole
-from tasks.guard.closing import bot_died, end_stage, process_up_id
+from tasks.guard.closing import bot_died, end_stage
 from tasks.guard.drilling import run_drills
 from tasks.guard.judging import run_data_check
 from tasks.guard.parts import begin_watch
@@ -55,7 +55,7 @@ async def watch_bot(guard: GuardState) -> None:
 
 def _must_live(active: Active) -> bool:
     closing = active.closing is not None and active.step is not Step.PROMOTING
-    if process_up_id(active) in active.drilled.expected:
+    if active.bot is not None and active.drilled.kills(active.bot.identity):
         return False
     return not (active.launching or active.stop_asked or active.bot_gone or closing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -23,17 +24,19 @@ from gates.judge import Cause, Measurement, Outcome
 from gates.parts import DrillName
 from gates.stages import criteria_of
 from tasks.guard import drill_operations, drilling, facts, launching
-from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault
+from tasks.guard import resume as resuming
+from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Fault, Orphan
 from tasks.guard.drilled import drilled_so_far
 from tasks.guard.drilling import drill_by_hand, run_drills
 from tasks.guard.facts import part_s
 from tasks.guard.looking import measure_now
 from tasks.guard.measuring import decide
+from tasks.guard.resume import resume
 from tasks.guard.state import Active, GuardState, RefusedForNow, now_ms
 from tasks.guard.watching import _must_live
 from tasks.launch import BotProcess, LaunchError
 from tasks.operate import Operator, Told
-from tasks.record_tables import utc_now
+from tasks.record_tables import Drill, utc_now
 from tasks.supervise.identity import Identity
 from tests.support.gate_parts import measured
 from tests.support.guard_parts import activate, guard_at, never_close, writing
@@ -161,11 +164,85 @@ def test_what_a_drill_made_the_journal_count_counts_no_more_and_one_more_does(
         assert await _divergences(guard, active) == (Outcome.PASS, 0)
         decide(guard, active)
         assert active.decision is None
-        again = drilled_so_far(active.whole, guard.store.record.drills(1))
+        again = drilled_so_far(active.whole, guard.store.record.drills(1), active.drilled_part)
         assert again.uncounted == {"recon_divergences": 1}, "a guard that comes back knows it too"
         assert again.expected == frozenset()
         count(active, 1)
         assert await _divergences(guard, active) == (Outcome.FAIL, 1)
+
+    _run(tmp_path / "home", work)
+
+
+class OneOrder(Orphan):
+    """Its order is announced, counted and gone. `also`: what the bot counts meanwhile that is none of its doing."""
+
+    also: tuple[str, str] | None = None
+
+    async def make(self) -> None:
+        note(self.active, "DrillRequested", name="orphan", who="guard", subject=self.order)
+        diverges(self.active, "orders_remote_only", self.order)
+        if self.also is not None:
+            diverges(self.active, *self.also)
+
+    async def undo(self) -> None:
+        self.proof["undone"] = "yes"
+
+
+def note(active: Active, kind: str, **body: object) -> None:
+    assert active.state_dir is not None
+    with sqlite3.connect(active.state_dir / "journal.db") as db:
+        row = (None, time.time_ns(), "in", kind, "", "", json.dumps(body))
+        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def diverges(active: Active, kind: str, detail: str) -> None:
+    """As the bot counts one: in its totals, and in a note of its journal."""
+    assert active.state_dir is not None
+    with sqlite3.connect(active.state_dir / "journal.db") as db:
+        labels = f"type={kind}"
+        db.execute("UPDATE total SET value = value + 1 WHERE name = ? AND labels = ?", (DIVERGENCE[0], labels))
+    fields = {"type": kind, "symbol": "BTCUSDT", "detail": detail}
+    note(active, "Note", level="WARNING", event="recon_divergence", fields=fields)
+
+
+def test_an_orphan_drill_takes_off_its_own_order_also_where_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": OneOrder})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        _away_once(monkeypatch, guard, "end_drill")
+        with pytest.raises(OperationalError):
+            await run_drills(guard, active)
+        await asyncio.sleep(0.01)  # an order has the millisecond in its name
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert active.drilled.uncounted == {"recon_divergences": 2}
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(
+    "also",
+    [("position_mismatch", "BTCUSDT own 1 venue 2 lots"), ("orders_remote_only", "slwq-1-4711")],
+    ids=["a position that differs", "another orphan"],
+)
+def test_a_divergence_that_is_not_of_the_orphan_drill_is_hidden_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(OneOrder, "also", also)
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": OneOrder})
+    _over_once_undone(monkeypatch)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        await guard.store.settled()
+        (row,) = guard.store.record.drills(1)
+        assert row.outcome == "failed"
+        assert "recon_divergences does not pass again: 1 count" in row.proof["why"]
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.reason) == ("roll_back", "candidate")
 
     _run(tmp_path / "home", work)
 
@@ -362,6 +439,9 @@ def test_only_what_the_drill_announced_is_excused_and_only_inside_its_window(tmp
         assert active.history is not None
         criteria = criteria_of(active.stage)
         active.drilled.expect(criteria, ["process_up"], 0.0)
+        active.bot = BotProcess("one", Identity(1, 1), tmp_path, "")
+        assert _must_live(active), "it is not killed yet"
+        active.drilled.killing = (1, 1)
         assert not _must_live(active), "the death that was announced"
         dead = _seen(active, "process_up", 0) + _seen(active, "halted", 0)
         active.history = active.history.after(one for _, one in dead)
@@ -426,7 +506,7 @@ def test_a_guard_that_comes_back_in_a_drill_expects_what_it_announced(tmp_path: 
         await drilling._open(guard, active, drill)
         (row,) = guard.store.record.drills(1)
         assert row.proof == {"before": {"recon_divergences": "3"}}, "what was there before the drill is not its doing"
-        again = drilled_so_far(active.whole, guard.store.record.drills(1))
+        again = drilled_so_far(active.whole, guard.store.record.drills(1), active.drilled_part)
         assert again.expected == {"recon_divergences"}
         assert again.uncounted == {}
 
@@ -533,14 +613,40 @@ def test_a_drill_asked_for_by_hand_that_did_not_begin_excuses_nothing(
         _away_once(monkeypatch, guard, "change_stage_run")
         with pytest.raises(OperationalError):
             await drill_by_hand(guard, active, "orphan")
-        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset()
+        assert drilled_so_far(active.whole, record.drills(1), 0).expected == frozenset()
         await drill_by_hand(guard, active, "orphan")
         await run_drills(guard, active)
         assert (record.stage_run(1).step, active.step) == ("watch", Step.WATCH)
         assert [row.outcome for row in record.drills(1)] == ["passed"]
-        assert drilled_so_far(active.whole, record.drills(1)).expected == frozenset(), "nothing is left of it"
+        assert drilled_so_far(active.whole, record.drills(1), 0).expected == frozenset(), "nothing is left of it"
 
     _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize("step", ["watch", "watched", "judged"])
+def test_a_drill_that_stands_open_where_none_is_made_excuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """An older version wrote the row of a drill asked for by hand before the step, and could die in between."""
+
+    async def nothing(guard: GuardState, active: Active) -> None: ...
+
+    monkeypatch.setattr(resuming, "adopt", nothing)
+
+    async def back() -> None:
+        guard = guard_at(tmp_path / "home", step, source=PLAN, stage="testnet", launched_at=utc_now())
+        trips = ["recon_divergences", "process_up"]
+        guard.store.record.add_drill(Drill(stage_run_id=1, name="restart", criteria=trips))
+        await resume(guard)
+        assert guard.active is not None
+        drilled = guard.active.drilled
+        assert (drilled.expected, drilled.unproven, drilled.silenced) == (frozenset(), frozenset(), False)
+        assert drilled.decides("recon_divergences", Outcome.FAIL)
+        for task in list(guard.tasks):
+            task.cancel()
+        guard.store.close()
+
+    asyncio.run(back())
 
 
 def test_a_drill_asked_for_while_others_run_is_not_taken_for_one_that_had_passed_before(

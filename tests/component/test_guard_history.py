@@ -19,8 +19,8 @@ from sqlmodel import SQLModel
 
 from gates.blind import Seen, blind_ms
 from gates.criteria import Criterion
-from gates.decision import GuardHistory
-from gates.judge import Cause, Measurement, plain
+from gates.decision import CONTINUE, Action, GuardHistory, decide_guard
+from gates.judge import Cause, Measurement, Outcome, plain
 from tasks.guard.history import restored_history, told_again
 from tasks.guard.keeping import Kept, Worth, latest_row, measurement_row, store_now, storing
 from tasks.guard.state import Active, GuardState
@@ -280,6 +280,22 @@ def test_the_blindness_before_the_last_good_row_is_summed_by_either_database(wri
     assert writer.blind_before_good_ms(1) == {"pnl": 3000}
 
 
+def test_the_slices_of_an_earlier_part_are_told_to_no_guard_that_comes_back(tmp_path: Path) -> None:
+    """The guard that entered the present part does not count them either."""
+    now = utc_now()
+    launched_at, part_from = now - timedelta(seconds=100), now - timedelta(seconds=50)
+    guard = guard_at(tmp_path, "watch", launched_at=launched_at, part_from=part_from)
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "halted"]
+    at_ms = round(launched_at.timestamp() * 1000)
+    looks: list[tuple[int, int | Cause]]
+    looks = [(0, 0), (10, Cause.STALE), (40, 0), (60, Cause.STALE), (67, 0), (70, 0)]
+    rows, latest = _stored([measured(asked, value, at_ms + 1000 * at) for at, value in looks], asked)
+    guard.store.record.store_measurements(rows, [latest])
+    assert asyncio.run(restored_history(guard, active)).blind_ms("halted") == 7000
+    guard.store.close()
+
+
 @pytest.mark.parametrize("name", ["restart", "freeze"])
 @pytest.mark.parametrize(
     ("looks", "blind_s", "unknown_since_s"),
@@ -310,6 +326,25 @@ def test_what_a_drill_kept_the_bot_from_answering_is_counted_by_no_guard_that_co
     assert told.blind_ms("halted") == 1000 * (after_s if silenced else blind_s)
     since_ms = None if streak.unknown_since_ms is None else streak.unknown_since_ms - at_ms
     assert since_ms == (None if unknown_since_s is None else 1000 * (40 if silenced else unknown_since_s))
+    guard.store.close()
+
+
+def test_what_an_earlier_part_measured_is_judged_by_nobody_by_the_bands_of_the_present_one(tmp_path: Path) -> None:
+    """A value that was good at one size may be none at another. It is looked at anew; until then it was what it was."""
+    now = utc_now()
+    part_from = now - timedelta(seconds=5)
+    guard = guard_at(tmp_path, "watch", launched_at=now - timedelta(seconds=100), part_from=part_from)
+    active = activate(guard)
+    (asked,) = [one for one in active.criteria if one.id == "halted"]
+    earlier = criterion("halted", go="< 10", no_go=None)
+    at_ms = round(part_from.timestamp() * 1000) - 1000
+    rows, latest = _stored([measured(earlier, 7, at_ms)], earlier)
+    guard.store.record.store_measurements(rows, [latest])
+    told = asyncio.run(restored_history(guard, active))
+    assert decide_guard([asked], told, at_ms + 2000) == CONTINUE
+    assert told.streaks["halted"].last.outcome is Outcome.PASS
+    found_now = told.after([measured(asked, 7, at_ms + 3000)])
+    assert decide_guard([asked], found_now, at_ms + 3000).action is Action.ROLL_BACK
     guard.store.close()
 
 

@@ -134,13 +134,13 @@ def test_what_a_step_is_judged_from_is_written_with_it_or_it_is_not_entered(
 
 def test_a_verdict_against_a_step_leads_one_down_and_only_once(tmp_path: Path) -> None:
     async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
-        assert await may_step_down(guard, active)
+        assert await may_step_down(guard, active, AGAINST)
         await step_down(guard, active, AGAINST)
         assert (active.step, active.row.part, active.stage.inventory_max_quote) == (Step.WATCH, 0, 2400)
         assert [limits.inventory_max_quote for _, limits in bot.granted] == [2400], "what is smaller holds at once"
         assert [one.outcome for one in guard.store.record.parts(1)] == ["stepped_down", ""]
         active.row.step, active.row.part = "watched", 1
-        assert not await may_step_down(guard, active), "a second time it is closed flat"
+        assert not await may_step_down(guard, active, AGAINST), "a second time it is closed flat"
 
     _run(tmp_path / "home", "watched", 1, down)
 
@@ -219,6 +219,54 @@ def test_what_is_smaller_is_granted_while_the_record_is_away_and_what_is_larger_
         assert bot.granted[-1][1].inventory_max_quote == (2400 if way == "down" else 2880)
 
     _run(tmp_path / "home", *(("watched", 1) if way == "down" else ("judged", 0)), enter)
+
+
+def test_a_step_down_waits_for_the_journal_at_the_smaller_size_and_is_judged_from_what_it_then_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged from the part before, the plateau would pass by fills, or end by losses, of the size that it left."""
+    monkeypatch.setattr(parts, "RETRY_S", 0.01)
+    counted, waits = parts._counted, asyncio.Event()
+
+    async def looks(active: Active) -> list[Any] | None:
+        found = await counted(active)
+        if found is None:
+            waits.set()
+        return found
+
+    monkeypatch.setattr(parts, "_counted", looks)
+
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        record, journal = guard.store.record, (active.state_dir or tmp_path) / "journal.db"
+        old = [["mm_orders_filled_total", "", 1]]
+        record.change_stage_run(1, "baseline", baseline=old)
+        with sqlite3.connect(journal) as db:
+            db.execute("INSERT INTO total VALUES ('mm_orders_filled_total', '', 7)")
+        away = journal.rename(journal.with_suffix(".away"))
+        stepping = asyncio.ensure_future(step_down(guard, active, AGAINST))
+        await asyncio.wait_for(waits.wait(), 30)
+        assert (active.step, active.limits.inventory_max_quote) == (Step.WATCHED, 2400)
+        away.rename(journal)
+        await asyncio.wait_for(stepping, 30)
+        assert (active.step, active.row.part) == (Step.WATCH, 0)
+        assert record.stage_run(1).baseline == active.row.baseline == [["mm_orders_filled_total", "", 7]]
+
+    _run(tmp_path / "home", "watched", 1, down)
+
+
+def test_a_step_down_whose_journal_stays_away_parks_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "RETRY_S", 0.01)
+
+    async def down(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        active.criteria = tuple(one.model_copy(update={"unknown_deadline_s": 0.05}) for one in active.criteria)
+        ((active.state_dir or tmp_path) / "journal.db").unlink()
+        await asyncio.wait_for(step_down(guard, active, AGAINST), 30)
+        assert (active.step, active.row.part) == (Step.ROLLING_BACK, 1)
+        assert active.decision is not None
+        assert (active.decision.action, active.decision.reason) == (Action.PARK, "environment")
+        assert "journal" in active.decision.sentence
+
+    _run(tmp_path / "home", "watched", 1, down)
 
 
 def test_an_entry_that_waits_for_the_record_is_left_alone_once_the_stage_is_stopped(
@@ -332,6 +380,38 @@ def test_a_guards_no_go_that_a_verdict_sees_first_closes_flat_and_steps_nowhere(
     _run(tmp_path / "home", "watched", 1, judged)
 
 
+@pytest.mark.parametrize(
+    ("found", "step", "part"),
+    [("hold", Step.ROLLING_BACK, 1), ("no_go of the environment", Step.ROLLING_BACK, 1), ("no_go", Step.WATCH, 0)],
+)
+def test_what_holds_a_second_time_is_parked_flat_and_only_a_no_go_against_the_candidate_steps_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str, step: Step, part: int
+) -> None:
+    """What holds says nothing against the size: a smaller one would not have shown more."""
+
+    async def look(guard: GuardState, active: Active, criteria: object) -> list[tuple[Criterion, Measurement]]:
+        seen = [one for one in active.criteria if one.phase == "guard" and not one.windowed]
+        against = [one for one in active.criteria if one.id == "filled" and found != "hold"]
+        looked = [(one, measured(one, value_of(one, Outcome.PASS), now_ms())) for one in seen]
+        return looked + [(one, measured(one, 0, now_ms())) for one in against]
+
+    monkeypatch.setattr(judging, "measure_now", look)
+
+    async def judged(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        active.prolonged = True
+        if found == "no_go of the environment":
+            blamed = {"filled": {"on_no_go": "environment"}}
+            active.criteria = tuple(one.model_copy(update=blamed.get(one.id, {})) for one in active.criteria)
+        await judge_stage(guard, active)
+        assert (active.step, active.row.part) == (step, part)
+        if step is Step.ROLLING_BACK:
+            assert active.decision is not None
+            assert (active.decision.action, active.decision.reason) == (Action.PARK, "environment")
+            assert not bot.granted
+
+    _run(tmp_path / "home", "watched", 1, judged)
+
+
 def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_path: Path) -> None:
     """Else a step down to a part with a criterion of its own would end in the turn in which it is made."""
 
@@ -349,9 +429,26 @@ def test_what_only_an_earlier_part_looked_at_has_time_to_be_looked_at_again(tmp_
     _run(tmp_path / "home", "watched", 1, down)
 
 
+def test_what_was_unseen_of_a_part_is_not_held_against_the_next_one(tmp_path: Path) -> None:
+    """Each part bears its share: the slices of many together were compared with the share of the present one alone."""
+
+    async def up(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
+        assert active.history is not None
+        name = "taker_fills"
+        streak = replace(active.history.streaks[name], blind_ms=86_400_000)
+        streaks = {**active.history.streaks, name: streak}
+        active.history = replace(active.history, streaks=streaks, blind_before_ms={name: 86_400_000})
+        await next_part(guard, active)
+        decide(guard, active)
+        assert (active.decision, active.step, active.row.part) == (None, Step.WATCH, 1)
+        assert active.history.blind_ms(name) == 0
+
+    _run(tmp_path / "home", "judged", 0, up)
+
+
 def test_the_first_step_has_nothing_below_it(tmp_path: Path) -> None:
     async def first(guard: GuardState, active: Active, bot: TakesEveryGrant) -> None:
-        assert not await may_step_down(guard, active)
+        assert not await may_step_down(guard, active, AGAINST)
 
     _run(tmp_path / "home", "watched", 0, first)
 

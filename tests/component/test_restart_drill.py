@@ -14,8 +14,10 @@ import pytest
 from tasks.guard import drill_faults
 from tasks.guard.drill_faults import DrillFailed, DrillNotRun, Restart
 from tasks.guard.state import Active, GuardState
+from tasks.guard.watching import _must_live
 from tasks.launch import BotEnded, BotProcess, LaunchError
 from tasks.operate import Operator, Told
+from tasks.record_tables import Drill
 from tasks.supervise.identity import Identity
 from tasks.venue_desk import VenueDesk
 from tests.support.guard_parts import activate, guard_at
@@ -23,6 +25,8 @@ from tests.support.guard_parts import activate, guard_at
 
 class Process:
     """A bot's process that a signal kills."""
+
+    pid, started_ticks = 4711, 12
 
     def __init__(self, *, alive: bool) -> None:
         self.alive = alive
@@ -54,6 +58,13 @@ class TwoOut(Restart):
         return {"slwq-1-1", "slwq-1-2"}
 
 
+def guard_in_it(home: Path) -> GuardState:
+    """A guard whose drill has been begun."""
+    guard = guard_at(home, "drills")
+    guard.store.record.add_drill(Drill(stage_run_id=1, name="restart"))
+    return guard
+
+
 def _bot(process: Process) -> BotProcess:
     return BotProcess("one", cast(Identity, process), Path("/nowhere"), "")
 
@@ -61,7 +72,7 @@ def _bot(process: Process) -> BotProcess:
 def test_a_bot_that_is_dead_already_is_started_and_killed_again_with_its_orders_and_losses_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard = guard_at(tmp_path, "drills")
+    guard = guard_in_it(tmp_path)
     active = activate(guard)
     again = Process(alive=True)
     active.bot = _bot(Process(alive=False))
@@ -93,7 +104,7 @@ class InTime(TwoOut):
 def test_what_starting_it_again_takes_is_not_taken_from_the_time_it_has_to_quote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard = guard_at(tmp_path, "drills")
+    guard = guard_in_it(tmp_path)
     active = activate(guard)
     active.bot = _bot(Process(alive=False))
 
@@ -127,7 +138,7 @@ def test_only_a_bot_that_ended_is_to_blame_for_not_starting_again(
     started: Process | None,
     blamed: type[Exception],
 ) -> None:
-    guard = guard_at(tmp_path, "drills")
+    guard = guard_in_it(tmp_path)
     active = activate(guard)
     active.bot = _bot(Process(alive=False))
 
@@ -139,4 +150,40 @@ def test_only_a_bot_that_ended_is_to_blame_for_not_starting_again(
     monkeypatch.setattr(drill_faults, "relaunch", relaunch)
     with pytest.raises(blamed, match=str(error)):
         asyncio.run(TwoOut(guard, active, 1, time.monotonic() + 5).make())
+    guard.store.close()
+
+
+def test_the_kill_is_written_down_before_it_is_made_and_only_that_death_is_the_drills(tmp_path: Path) -> None:
+    guard = guard_in_it(tmp_path)
+    active, process = activate(guard), Process(alive=True)
+    active.bot, active.operator = _bot(process), cast(Operator, Losing())
+    seen = []
+
+    def send(number: int) -> None:
+        seen.append((number, guard.store.record.drills(1)[0].proof))
+
+    process.send = send  # type: ignore[method-assign]
+    assert _must_live(active), "until then it has to live, whatever the drill will do"
+    asyncio.run(TwoOut(guard, active, 1, time.monotonic() + 5).make())
+    assert seen == [(signal.SIGKILL, {"kills": [4711, 12]})]
+    assert not _must_live(active)
+    process.started_ticks = 13
+    assert _must_live(active), "the one that is started again has to live"
+    guard.store.close()
+
+
+def test_a_bot_that_ended_by_itself_before_it_was_killed_has_failed(tmp_path: Path) -> None:
+    guard = guard_in_it(tmp_path)
+    active, process = activate(guard), Process(alive=True)
+    active.bot = _bot(process)
+
+    class Dies(Losing):
+        async def status(self) -> Told:
+            process.alive = False
+            return await super().status()
+
+    active.operator = cast(Operator, Dies())
+    with pytest.raises(DrillFailed, match="the bot ended before it was killed"):
+        asyncio.run(TwoOut(guard, active, 1, time.monotonic() + 5).make())
+    assert process.signals == []
     guard.store.close()
