@@ -313,7 +313,7 @@ def _ended_with_evidence(record: RecordWriter, folder: Path) -> None:
         (lambda folder: (folder / "verdict.json").write_text("GO"), "verdict.json is not what was written"),
         (lambda folder: (folder / "index.html").unlink(), "index.html is gone"),
     ],
-    ids=["altered", "removed"],
+    ids=["altered", "removed", "put in", "a folder put in by a link"],
 )
 def test_evidence_that_is_not_what_was_written_is_found_after_the_end_of_its_stage(
     harm: Callable[[Path], object], said: str, record: RecordWriter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -334,6 +334,8 @@ def test_evidence_that_is_on_another_machine_was_not_looked_at_which_is_said(
     folder = tmp_path / "evidence-of-it"
     _ended_with_evidence(record, folder)
     folder.rename(tmp_path / "elsewhere")
+        (lambda folder: (folder / "kept.txt").write_text("GO"), "kept.txt was put in"),
+        (lambda folder: (folder / "judged").symlink_to(folder.parent), "judged was put in"),
     assert main(["verify-record"]) == 0
     assert "of 1 it is not on this machine, and was not looked at" in " ".join(capsys.readouterr().out.split())
 
