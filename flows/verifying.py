@@ -16,6 +16,8 @@ from flows.plan_view import wrapped
 from gates.evidence_folder import names_in, sha256_of
 from tasks.record import FINAL_STEPS, Record
 from tasks.record_audit import measurements_fault, record_fault
+from tasks.record_chain import ChainReport
+from tasks.record_engine import RecordDamaged
 from tasks.record_tables import Account, Attested, Grant, RecordEntry, Rollout, StageRun
 
 HEAD_LETTERS_MIN = 12
@@ -61,13 +63,16 @@ def _accounts(record: Record) -> list[str]:
 
 
 def _verified(record: Record, account: str) -> dict[str, Any]:
-    chain = record.verify_chain(account)
     reason = record_fault(record, account) or measurements_fault(record, account)
-    if not reason and not chain.length:
-        reason = f"account {account} has no chain"
-    stages, away = 0, 0
-    if not reason:
-        reason, stages, away = _evidence(record, account)
+    chain, stages, away = ChainReport(account, ok=False, length=0, head=""), 0, 0
+    try:
+        chain = record.verify_chain(account)
+        if not reason and not chain.length:
+            reason = f"account {account} has no chain"
+        if not reason:
+            reason, stages, away = _evidence(record, account)
+    except RecordDamaged as error:
+        reason = reason or str(error)
     told = {"account": account, "holds": not reason, "links": chain.length, "head": chain.head, "reason": reason}
     return {**told, "links_after_head": None, "evidence_stages": stages, "evidence_away": away}
 
@@ -94,11 +99,6 @@ def _evidence(record: Record, account: str) -> tuple[str, int, int]:
     return "", looked, away
 
 
-def _file_fault(folder: Path, name: str, sha256: str) -> str:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        return "is not in its folder"
-    try:
 def _folder_fault(folder: Path, named: Mapping[str, str]) -> str:
     """Both ways: what is not what was written, and what nobody wrote. `named`: path → SHA-256, as the record tells."""
     for name, sha256 in named.items():
@@ -111,6 +111,11 @@ def _folder_fault(folder: Path, named: Mapping[str, str]) -> str:
     return f"{folder / more[0]} was put in" if more else ""
 
 
+def _file_fault(folder: Path, name: str, sha256: str) -> str:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        return "is not in its folder"
+    try:
         found = sha256_of(path)
     except FileNotFoundError:
         return "is gone"
