@@ -64,6 +64,8 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         if known is not None:
             await _end_if_stopped(guard, name, since)
             return known
+        if guard.store.behind:  # maybe by a stop that was said at the guard's own address while the record was away
+            await guard.store.written()
         if (stopped := await guard.store.call(guard.store.record.stop_since, name, guard.account, since)) is not None:
             said_so = ": ".join(stopped)
             raise Refused(f"rollout {name} was stopped by {said_so}; allowed: a run of its deployment begun after that")

@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from flows import rollout, status
 from gates.stages import load_plan
 from tasks.ask import Refused as NotDone
-from tasks.guard import beginning
+from tasks.guard import beginning, stopping
 from tasks.guard.requests import HANDLERS
 from tasks.guard.state import GuardState, Refused
 from tasks.guard.stopping import StoppedByUrl
@@ -140,6 +141,30 @@ def test_the_address_stops_what_would_begin_on_its_account(tmp_path: Path) -> No
             with pytest.raises(Refused, match="was stopped by ada: lunch"):
                 await _begin(guard, "next", requests_seen=seen)
         guard.shown.close()
+
+    asyncio.run(work())
+
+
+def test_a_stop_at_the_address_while_the_record_is_away_holds_once_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        seen, submit, tries = record.newest_request(), record.submit_stop_of_what_begins, iter(range(3))
+
+        def away(*given: Any) -> int:
+            if next(tries) < 2:
+                raise OperationalError("INSERT", {}, Exception("database is locked"))
+            return submit(*given)
+
+        monkeypatch.setattr(record, "submit_stop_of_what_begins", away)
+        monkeypatch.setattr(stopping, "WRITTEN_WITHIN_S", 0.01)
+        async with writing(guard):
+            said = await StoppedByUrl(guard)._stop("ada", "lunch")
+            assert not said.written
+            with pytest.raises(Refused, match="was stopped by ada: lunch"):
+                await _begin(guard, "next", requests_seen=seen)
 
     asyncio.run(work())
 
