@@ -312,7 +312,7 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
     from sqlalchemy.exc import DBAPIError
 
     from flows import status
-    from tasks.record_engine import without_password
+    from tasks.record_engine import RecordDamaged, without_password
 
     if options.command == "account":
         from flows.accounts import add
@@ -351,6 +351,9 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
         if options.command == "report":
             return status.report(record, options.rollout, as_json=options.json)
         return status.explain(record, options.rollout, as_json=options.json)
+    except RecordDamaged as error:
+        print(f"rollout: record {without_password(folder.record_url)}: cannot be used: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except DBAPIError as error:  # it could be opened, and is locked or gone since
         said = f"record {without_password(folder.record_url)}: cannot be used now: {str(error).splitlines()[0]}"
         print(f"rollout: {said}", file=sys.stderr)

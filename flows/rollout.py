@@ -66,14 +66,15 @@ def rollout(stage: str, plan: str | None = None, rollout: str | None = None, acc
         return Failed(name="Refused", message=str(error))
     record = open_record(folder.record_url)
     try:
+        what = Beginning(record, folder, path, loaded, record.newest_request())
         if stage != FULL:
-            return _run_stage(record, folder, path, loaded, stage, rollout, account)
+            return _run_stage(what, stage, rollout, account)
         name = rollout or unfinished_rollout(record, folder, loaded.name, account) or _new_name(stage)
         ended: State = Completed(name="Nothing", message="Every stage has passed already.")
         for one in [one.id for one in loaded.stages]:
             if _has_passed(record, name, one):
                 continue
-            ended = _run_stage(record, folder, path, loaded, one, name, account)
+            ended = _run_stage(what, one, name, account)
             if not ended.is_completed():
                 break
         return ended
@@ -96,15 +97,14 @@ def _has_passed(record: Record, rollout: str, stage: str) -> bool:
     return any(run.stage == stage and run.step == Step.PROMOTED for run in record.stage_runs(rollout=rollout))
 
 
-def _run_stage(
-    record: Record, folder: StateFolder, path: Path, plan: Plan, stage: str, rollout: str | None, account: str | None
-) -> State:
+def _run_stage(what: Beginning, stage: str, rollout: str | None, account: str | None) -> State:
+    record, plan = what.record, what.plan
     try:
         plan.stage(stage)  # an unknown or unavailable stage is refused here, before anything is opened
-        for what, name in (("rollout", rollout), ("account", account)):
+        for called, name in (("rollout", rollout), ("account", account)):
             if name is not None:
-                check_name(what, name)
-        number = begin(_Beginning(record, folder, path, plan), stage, rollout, account)
+                check_name(called, name)
+        number = begin(what, stage, rollout, account)
     except (PlanError, Refused, NameRefused, CannotResume) as refusal:
         return Failed(name="Refused", message=str(refusal))
     ended = take_through(Course(record, number, plan, _link()))
@@ -119,15 +119,18 @@ def _link() -> str:
     return f"{server}/v2/runs/flow-run/{runtime.flow_run.id}" if server else ""
 
 
-class _Beginning:
+class Beginning:
     """What `begin` works with; one opaque object, so that Prefect does not look into it for futures."""
 
-    def __init__(self, record: Record, folder: StateFolder, path: Path, plan: Plan) -> None:
+    def __init__(self, record: Record, folder: StateFolder, path: Path, plan: Plan, requests_seen: int) -> None:
+        """`requests_seen`: the newest request in the inbox when the flow run began. A stop behind it is meant for this
+        run."""
         self.record, self.folder, self.path, self.plan = record, folder, path, plan
+        self.requests_seen = requests_seen
 
 
 @task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=BEGIN_TIMEOUT_S, cache_policy=NO_CACHE)
-def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None) -> int:
+def begin(what: Beginning, stage: str, rollout: str | None, account: str | None) -> int:
     """Continues the unfinished stage run or asks the guard for a new one; returns its number."""
     record, plan = what.record, what.plan
     found = continued_run(record, what.folder, stage, plan.name, rollout, account)
@@ -153,6 +156,7 @@ def begin(what: _Beginning, stage: str, rollout: str | None, account: str | None
         "plan": str(what.path),
         "nonce": nonce,
         "link": _link(),
+        "requests_seen": what.requests_seen,
         "requested_by": f"prefect:{runtime.flow_run.name or runtime.flow_run.id}",
     }
     get_run_logger().info("rollout %s on account %s, plan %s", name, account, plan.name)

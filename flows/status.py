@@ -144,11 +144,13 @@ def newest(record: Record, name: str | None) -> StageRun | None:
 
 
 def stop(folder: StateFolder, record: Record, name: str | None, who: str, reason: str) -> int:
-    """Ends the named rollout (or every open one) through its guard; waits for the proof.
+    """Ends the named rollout (or every open one) through its guard; waits for the proof. What is between two stages
+    begins no further one: that is written first, so that whatever is not seen open here is not begun after it either.
 
     A stage of an account whose file is away is told to its guard where that lives: it read the file when it began.
     Where none does, nothing is proven of it, unless its venue was ours and is gone with the file.
     """
+    record.submit_stop_of_what_begins(name, who, reason)
     runs = [run for run in record.stage_runs(rollout=name) if run.step not in FINAL_STEPS]
     reachable = [run for run in runs if (folder.accounts / f"{run.account}.json").exists()]
     away = [run for run in runs if run not in reachable and _venue_of(record, run) != SIMULATED]
@@ -158,7 +160,8 @@ def stop(folder: StateFolder, record: Record, name: str | None, who: str, reason
         known = "nobody knows what is open there" if run in unknown else "its guard is told all the same"
         print(f"{run.rollout}/{run.stage}: account {run.account} has no file: {known}")
     if not asked and not unknown:
-        print("nothing to stop: no stage is open" + (f" in rollout {name}" if name else ""))
+        said = "nothing to stop: no stage is open" + (f" in rollout {name}" if name else "")
+        _print_wrapped(f"{said}; a run that is under way begins no further stage")
         return 0
     requests = []
     for run in asked:
@@ -177,7 +180,7 @@ def _venue_of(record: Record, run: StageRun) -> str:
 def _await_end(folder: StateFolder, record: Record, run: StageRun, request: int) -> int:
     """`request`: the number of the stop in the inbox. The proof counts, not the result and evidence after it.
 
-    A stage that was promoted first was not stopped: its rollout goes on with the next one.
+    A stage that was promoted first was not stopped itself, but its rollout begins no further one.
     """
     end, shown = time.monotonic() + PROOF_WITHIN_S, False
     while time.monotonic() < end:
@@ -185,8 +188,8 @@ def _await_end(folder: StateFolder, record: Record, run: StageRun, request: int)
         rows = record.rollback_steps(run.id or 0)
         if now.step == "promoted":
             words = f"promoted before the stop came; {proven_in_words(rows)}"
-            _print_wrapped(f"{now.rollout}/{now.stage}: {words}; what comes next is not stopped: stop again")
-            return EXIT_FAILED
+            _print_wrapped(f"{now.rollout}/{now.stage}: {words}; its rollout begins no further stage")
+            return 0
         if now.step in FINAL_STEPS:
             print(f"{now.rollout}/{now.stage}: {now.step.replace('_', ' ')}; {proven_in_words(rows)}")
             return 0

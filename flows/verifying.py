@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from sqlmodel import select
 
 from flows.names import EXIT_FAILED
 from flows.plan_view import wrapped
-from gates.evidence_folder import sha256_of
+from gates.evidence_folder import names_in, sha256_of
 from tasks.record import FINAL_STEPS, Record
 from tasks.record_audit import measurements_fault, record_fault
+from tasks.record_chain import ChainReport
+from tasks.record_engine import RecordDamaged
 from tasks.record_tables import Account, Attested, Grant, RecordEntry, Rollout, StageRun
 
 HEAD_LETTERS_MIN = 12
@@ -60,13 +63,16 @@ def _accounts(record: Record) -> list[str]:
 
 
 def _verified(record: Record, account: str) -> dict[str, Any]:
-    chain = record.verify_chain(account)
     reason = record_fault(record, account) or measurements_fault(record, account)
-    if not reason and not chain.length:
-        reason = f"account {account} has no chain"
-    stages, away = 0, 0
-    if not reason:
-        reason, stages, away = _evidence(record, account)
+    chain, stages, away = ChainReport(account, ok=False, length=0, head=""), 0, 0
+    try:
+        chain = record.verify_chain(account)
+        if not reason and not chain.length:
+            reason = f"account {account} has no chain"
+        if not reason:
+            reason, stages, away = _evidence(record, account)
+    except RecordDamaged as error:
+        reason = reason or str(error)
     told = {"account": account, "holds": not reason, "links": chain.length, "head": chain.head, "reason": reason}
     return {**told, "links_after_head": None, "evidence_stages": stages, "evidence_away": away}
 
@@ -87,10 +93,22 @@ def _evidence(record: Record, account: str) -> tuple[str, int, int]:
             away += 1
             continue
         looked += 1
-        for one in files:
-            if one.at == newest and (fault := _file_fault(folder, one.path, one.sha256)):
-                return f"evidence of {run.rollout}/{run.stage}: {folder / one.path} {fault}", looked, away
+        named = {one.path: one.sha256 for one in files if one.at == newest}
+        if fault := _folder_fault(folder, named):
+            return f"evidence of {run.rollout}/{run.stage}: {fault}", looked, away
     return "", looked, away
+
+
+def _folder_fault(folder: Path, named: Mapping[str, str]) -> str:
+    """Both ways: what is not what was written, and what nobody wrote. `named`: path → SHA-256, as the record tells."""
+    for name, sha256 in named.items():
+        if fault := _file_fault(folder, name, sha256):
+            return f"{folder / name} {fault}"
+    try:
+        more = sorted(names_in(folder) - named.keys())
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    return f"{folder / more[0]} was put in" if more else ""
 
 
 def _file_fault(folder: Path, name: str, sha256: str) -> str:

@@ -23,7 +23,7 @@ from gates.approvers import ApproversError
 from gates.criteria import CriteriaError, Criterion, load_criteria
 from gates.evidence_folder import MANIFEST, EvidenceError, sha256_of
 from gates.judge import Measurement, Verdict, Word, judge, plain, verdict
-from gates.lint import lint_file, lint_not_yet, lint_plan, refused_queries
+from gates.lint import QueryUnanswered, lint_file, lint_not_yet, lint_plan, refused_queries
 from gates.promql import Selector
 from gates.replay import replay
 from gates.replay_view import as_json, lines_of
@@ -96,7 +96,10 @@ def _lint(chosen: argparse.Namespace) -> int:
     faults = [fault for path in chosen.files for fault in lint_file(path)]
     faults += [fault for path in chosen.plan for fault in lint_plan(path)]
     if chosen.prometheus:
-        faults += asyncio.run(refused_queries(chosen.files, chosen.plan, chosen.prometheus))
+        try:
+            faults += asyncio.run(refused_queries(chosen.files, chosen.plan, chosen.prometheus))
+        except QueryUnanswered as error:
+            faults.append(str(error))
     for fault in faults:
         print(fault, file=sys.stderr)
     waiting = dict.fromkeys(line for path in _criteria_of_all(chosen) for line in lint_not_yet(path))

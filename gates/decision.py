@@ -93,6 +93,9 @@ class SignOffEnd(StrEnum):
 EXIT_CODES: Final[Mapping[str, int]] = {"promoted": 0, "rolled_back": 3, "parked": 4}
 """Of `rollout demo`, by the final step."""
 
+STEPPED_MS: Final = 5000
+"""A look that is dated so long before the one before it is no look that was late: the clock was set back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Streak:
@@ -112,6 +115,8 @@ class Streak:
     def then(self, measurement: Measurement) -> Streak:
         """The streak after one more measurement. An UNKNOWN neither confirms nor ends a FAIL."""
         at_ms, outcome = measurement.at_ms, measurement.outcome
+        if (back_ms := self.last.at_ms - at_ms) > STEPPED_MS:
+            return self._set_back(back_ms).then(measurement)
         if outcome is Outcome.UNKNOWN:
             since = self.unknown_since_ms if self.unknown_since_ms is not None else at_ms
             return Streak(measurement, self.fail_since_ms, since, self.ever_known, self.blind_ms)
@@ -121,6 +126,15 @@ class Streak:
             since = self.fail_since_ms if self.fail_since_ms is not None else at_ms
             return Streak(measurement, since, None, True, blind_ms)
         return Streak(measurement, ever_known=True, blind_ms=blind_ms)
+
+    def _set_back(self, by_ms: int) -> Streak:
+        """The same by a clock that was set back by so much: what has lasted goes on having lasted."""
+        return replace(
+            self,
+            last=replace(self.last, at_ms=self.last.at_ms - by_ms),
+            fail_since_ms=None if self.fail_since_ms is None else self.fail_since_ms - by_ms,
+            unknown_since_ms=None if self.unknown_since_ms is None else self.unknown_since_ms - by_ms,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,13 +33,28 @@ def manifest_fault(folder: Path) -> str:
         for name, sha256 in sorted(named.items()):
             if sha256_of(folder / name) != sha256:
                 return f"{folder / name} is not what the manifest names"
+        more = sorted(names_in(folder) - {*named, MANIFEST})
+        if more:
+            return f"{folder / more[0]} is not named in the manifest"
     except FileNotFoundError as error:
         return f"{error.filename} is missing"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{folder} cannot be read: {type(error).__name__}"
-    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    more = sorted(here - {*named, MANIFEST})
-    return f"{folder / more[0]} is not named in the manifest" if more else ""
+    return ""
+
+
+def names_in(folder: Path) -> set[str]:
+    """Whatever stands in it, below it too, but for folders of its own: a link to one counts. Raises OSError where a
+    folder cannot be read, for what is in it nobody knows."""
+
+    def unread(error: OSError) -> None:
+        raise error
+
+    found: set[str] = set()
+    for at, folders, files in os.walk(folder, onerror=unread):
+        links = [name for name in folders if (Path(at) / name).is_symlink()]
+        found |= {(Path(at) / name).relative_to(folder).as_posix() for name in (*files, *links)}
+    return found
 
 
 def read_json(folder: Path, name: str) -> Any:

@@ -7,6 +7,7 @@ Every fault is one line: file, line, criterion, what, allowed.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import sqlite3
 import time
@@ -21,7 +22,6 @@ from gates import promql
 from gates.approvers import Person, can_ever_sign_off, load_approvers
 from gates.checklists import ChecklistFile, Item, is_checklist, load_checklist
 from gates.criteria import CriteriaError, CriteriaFile, Criterion, files_of, load_criteria
-from gates.judge import Cause
 from gates.promql import Selector, Use
 from gates.sources import totals
 from gates.sources.checks import CHECKS
@@ -147,8 +147,19 @@ def _drill_faults(stage: Stage, criteria: Sequence[Criterion]) -> Iterator[str]:
             yield f"drill {drill.name}: window_s {drill.window_s:g}; allowed: at most the part's {stage.lasts_s:g} s"
 
 
-async def refused_queries(files: Sequence[Path], plans: Sequence[Path], url: str) -> list[str]:
-    """The PromQL queries that the Prometheus at `url` refuses, each a line with its own message."""
+ASK_AGAIN_S = 0.2
+
+
+class QueryUnanswered(Exception):
+    """Prometheus has not answered, so nothing is known of a query. One line: which, and what came instead."""
+
+
+async def refused_queries(files: Sequence[Path], plans: Sequence[Path], url: str, patience_s: float = 0.0) -> list[str]:
+    """The PromQL queries that the Prometheus at `url` refuses, each a line with its own message.
+
+    A query that it does not answer is asked again, for at most `patience_s` over all of them: one look that fails is no
+    word on the query. Raises QueryUnanswered where that was in vain and no query was refused until then.
+    """
     criteria = [(path, one) for path in files for one in load_criteria(path)]
     for path in plans:
         parts = [part for stage in load_plan(path).stages for part in each_part(stage)]
@@ -158,13 +169,21 @@ async def refused_queries(files: Sequence[Path], plans: Sequence[Path], url: str
     nobody = Selector("nobody", "nothing", "nowhere", now_s - 60)
     async with PrometheusSource(url) as source:
         for path, one in criteria:
-            if one.source == "promql":
-                query = promql.resolve(one.query or "", nobody, nobody.window_s(now_s, one.window_s))
-                answer = await source.query(query, now_s)
-                if isinstance(answer, Failed):
-                    faults.append(f"{path}: {one.id}.query: {answer.detail}")
-                    if answer.cause is Cause.SOURCE_UNREACHABLE:
-                        break
+            if one.source != "promql":
+                continue
+            query = promql.resolve(one.query or "", nobody, nobody.window_s(now_s, one.window_s))
+            asked_s = time.monotonic()
+            while isinstance(answer := await source.query(query, now_s), Failed):
+                said = f"{path}: {one.id}.query: {answer.detail}"
+                if answer.refused:
+                    faults.append(said)
+                    break
+                if time.monotonic() - asked_s >= patience_s:
+                    if faults:
+                        return faults
+                    raise QueryUnanswered(said)
+                await asyncio.sleep(ASK_AGAIN_S)
+                patience_s, asked_s = patience_s - (time.monotonic() - asked_s), time.monotonic()
     return faults
 
 

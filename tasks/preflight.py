@@ -30,7 +30,7 @@ from gates.approvers import Approvers, ApproversError
 from gates.checklists import ALWAYS, Item
 from gates.criteria import CriteriaError
 from gates.judge import Outcome
-from gates.lint import lint_plan, refused_queries
+from gates.lint import QueryUnanswered, lint_plan, refused_queries
 from gates.stages import Plan, PlanError, Stage, checklist_of, load_plan, plan_digest, under_root
 from tasks.account_file import AccountAccess
 from tasks.preflight_listed import LISTED, Facts, NotGathered, item_check, item_limit, resolved_of
@@ -43,6 +43,7 @@ log = logging.getLogger("slipway.preflight")
 KNOWN = (
     DeskError,
     NotGathered,
+    QueryUnanswered,
     httpx.HTTPError,
     OSError,
     PlanError,
@@ -273,8 +274,9 @@ async def _lint(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
 
 
 async def _queries(subject: Subject, desk: VenueDesk) -> tuple[bool, str]:
-    """A query that Prometheus refuses would only show as UNKNOWN, when the bot trades already."""
-    faults = await refused_queries((), (subject.plan_path,), subject.prometheus_url)
+    """A query that Prometheus refuses would only show as UNKNOWN, when the bot trades already. One that it does not
+    answer is asked again."""
+    faults = await refused_queries((), (subject.plan_path,), subject.prometheus_url, PROMETHEUS_PATIENCE_S)
     return not faults, "; ".join(faults[:3]) or "all taken"
 
 

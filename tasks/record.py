@@ -7,6 +7,7 @@ is a SQLite file or a PostgreSQL database. Only the guard uses `tasks.record_wri
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class RecordError(Exception):
     """The record cannot be opened or does not hold what was asked for. One line for people."""
 
 
+EVERYWHERE = "*"
+"""In the inbox: no account, so no guard answers it. Each goes by it."""
 FOR_NOW = "for_now"
 """In the result of a refusal of what may be done a moment later."""
 
@@ -139,6 +142,31 @@ class Record:
             if row.state == "waiting":
                 return None
             return Answer(inbox_id, row.state, row.reason, row.result)
+
+    def submit_stop_of_what_begins(self, rollout: str | None, who: str, reason: str, account: str = EVERYWHERE) -> int:
+        """Whoever is under way with that rollout (None: with any) on that account begins no further stage: a `begin`
+        of theirs is refused from now on, whether a guard lives just now or not. See `stop_since`."""
+        payload = {"rollout": rollout or "", "who": who, "reason": reason}
+        return self.submit(account, "stop", payload, f"stop-begins-{secrets.token_hex(8)}")
+
+    def stop_since(self, rollout: str, account: str, after: int) -> tuple[str, str] | None:
+        """(who, why) of a stop of that rollout, or of all, behind that request in the inbox; None where there is none.
+
+        Requests are numbered in the order in which they are written, by whichever clock.
+        """
+        query = select(Inbox).where(Inbox.kind == "stop", col(Inbox.id) > after)
+        query = query.where(col(Inbox.account).in_((account, EVERYWHERE))).order_by(col(Inbox.id))
+        with self.reading() as session:
+            said = [row.payload for row in session.exec(query).all()]
+        for one in said:
+            if isinstance(one, dict) and one.get("rollout") in (rollout, ""):
+                return str(one.get("who", "somebody")), str(one.get("reason", "no reason given"))
+        return None
+
+    def newest_request(self) -> int:
+        """The number of the newest request in the inbox; 0 where there is none."""
+        with self.reading() as session:
+            return session.exec(select(func.max(col(Inbox.id)))).one() or 0
 
     # ---- reading --------------------------------------------------------------------------------------------------
 

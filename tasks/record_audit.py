@@ -20,6 +20,7 @@ from sqlmodel import Session, SQLModel, col, select
 from tasks.record import Record, iso
 from tasks.record_chain import canonical_json, check_chain
 from tasks.record_digest import AT_ONCE, digest_of, newest_id
+from tasks.record_engine import RecordDamaged
 from tasks.record_tables import (
     Account,
     Attested,
@@ -81,18 +82,25 @@ def record_fault(record: Record, account: str) -> str:
     """
     with record.snapshot() as session:
         told = Told()
-        chain = check_chain(account, _telling(session, account, told))
-        if not chain.ok:
-            return f"record of {account}: {chain.reason}"
         try:
+            chain = check_chain(account, _telling(session, account, told))
+            if not chain.ok:
+                return f"record of {account}: {chain.reason}"
             return next(_faults(session, account, told), "")
-        except _Unreadable as error:
+        except (_Unreadable, RecordDamaged) as error:
             return str(error)
 
 
 def measurements_fault(record: Record, account: str, candidate: str | None = None) -> str:
     """Why what was measured is not what was told with a verdict or an end, of that candidate's stage runs alone where
     one is named; empty where it is. Reads every row: of a stage of two days about a second."""
+    try:
+        return _measurements_fault(record, account, candidate)
+    except RecordDamaged as error:
+        return str(error)
+
+
+def _measurements_fault(record: Record, account: str, candidate: str | None) -> str:
     with record.snapshot() as session:
         told = Told()
         check_chain(account, _telling(session, account, told))  # `record_fault` says what of it does not hold

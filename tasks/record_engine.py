@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
 BUSY_TIMEOUT_MS = 10_000
 TURN_PATIENCE_S, WITHOUT_TURN_S = 5.0, 60.0
@@ -32,7 +33,23 @@ WRITERS = 7_305_810
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 _without_until_s: dict[str, float] = {}
 """By file: until when this process asks for no turn."""
+NO_TEXT = re.compile(r"Could not decode to UTF-8 column '(?P<column>\w+)'")
+"""What Python's sqlite3 says of it, in Modules/_sqlite/cursor.c. What stands there is left out: it may be a code."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class RecordDamaged(DataError):
+    """A column of the record holds what is no text: the same again later is no better. One line, by column and table.
+
+    SQLite keeps whatever bytes are put in; the record's own writers only ever put in UTF-8.
+    """
+
+    def __init__(self, said: str, original: BaseException) -> None:
+        super().__init__(None, None, original)
+        self.said = said
+
+    def __str__(self) -> str:
+        return f"damaged: {self.said}"
 
 
 def open_engine(url: str) -> Engine:
@@ -49,6 +66,7 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(address, json_serializer=_compact, **hidden)
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
+        event.listen(engine, "handle_error", _on_sqlite_error)
         return engine
     # A server that was away leaves dead connections behind: each is tried before it is used.
     engine = create_engine(
@@ -140,6 +158,18 @@ def _on_sqlite_connect(connection: Any, _: object) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _on_sqlite_error(context: ExceptionContext) -> None:
+    """Raises RecordDamaged for a text that is none: the driver's word for it is the one for a file that is locked."""
+    no_text = NO_TEXT.match(str(context.original_exception))
+    if no_text is None or not isinstance(context.original_exception, sqlite3.OperationalError):
+        return
+    column, execution = no_text["column"], context.execution_context
+    statement = context.statement or str(getattr(execution, "statement", "") or "")
+    table = re.search(rf'(\w+)"?\."?{re.escape(column)}\b', statement) or re.search(r'\bFROM "?(\w+)', statement)
+    of = f" of {table[1]}" if table else ""
+    raise RecordDamaged(f"column {column}{of} holds what is no text", context.original_exception)
 
 
 def _on_sqlite_begin(connection: Connection) -> None:

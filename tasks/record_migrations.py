@@ -23,7 +23,10 @@ NEWEST_REVISION = "0006"
 ALEMBIC_FOLDER = Path(__file__).resolve().parent.parent / "infra" / "alembic"
 ADVISORY_LOCK = 7_305_809
 """PostgreSQL: the number of the lock that whoever migrates holds."""
-DEADLINE_S = 60
+DEADLINE_S = 60.0
+DEADLINE_MAX_S = 86_400.0
+DEADLINE_VARIABLE = "SLIPWAY_MIGRATION_DEADLINE_S"
+"""In the environment, s, for a record that is so large, or a machine that is so slow, that it takes longer."""
 
 
 class MigrationFailed(Exception):
@@ -34,6 +37,7 @@ def ensure_newest(engine: Engine, url: str) -> None:
     """Migrates where needed. Raises MigrationFailed with Alembic's last line where it fails."""
     if _revision(engine) == NEWEST_REVISION:
         return
+    deadline_s = _deadline_s(url)
     with _only_one(engine, url):
         if _revision(engine) == NEWEST_REVISION:
             return
@@ -44,15 +48,30 @@ def ensure_newest(engine: Engine, url: str) -> None:
                 cwd=ALEMBIC_FOLDER.parent.parent,
                 capture_output=True,
                 text=True,
-                timeout=DEADLINE_S,
+                timeout=deadline_s,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            said = f"not done within {DEADLINE_S} s"
+            said = (
+                f"not done within {deadline_s:g} s; each revision is one transaction, so what it was at is as it was; "
+                f"allowed: more seconds, by {DEADLINE_VARIABLE}"
+            )
             raise MigrationFailed(f"record {without_password(url)}: migration failed: {said}") from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no output"]
         raise MigrationFailed(f"record {without_password(url)}: migration failed: {lines[-1]}")
+
+
+def _deadline_s(url: str) -> float:
+    word = os.environ.get(DEADLINE_VARIABLE, "") or str(DEADLINE_S)
+    try:
+        deadline_s = float(word)
+    except ValueError:
+        deadline_s = 0.0
+    if not 0 < deadline_s <= DEADLINE_MAX_S:
+        said = f"{DEADLINE_VARIABLE}: {word!r}; allowed: seconds, above 0 and at most {DEADLINE_MAX_S:g}"
+        raise MigrationFailed(f"record {without_password(url)}: {said}")
+    return deadline_s
 
 
 def _revision(engine: Engine) -> str | None:
@@ -74,7 +93,7 @@ def _only_one(engine: Engine, url: str) -> Iterator[None]:
     # In no transaction, which would be ended for idleness meanwhile.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
-            connection.execute(text(f"SET lock_timeout = '{DEADLINE_S}s'"))
+            connection.execute(text(f"SET lock_timeout = '{round(_deadline_s(url) * 1000)}ms'"))
             connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": ADVISORY_LOCK})
             yield
         finally:

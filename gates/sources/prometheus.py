@@ -24,13 +24,19 @@ from gates.promql import Selector
 FRESHNESS_LOOK_BACK: Final = 10
 """The freshness query looks back over this many times `stale_after_s`, to say how old the newest scrape is."""
 
+REFUSALS: Final = ("bad_data", "execution")
+"""Error types of Prometheus' HTTP API that are the query's fault; the others (timeout, canceled, unavailable, internal)
+are the server's, for now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer that can be trusted: which cause, and why in one sentence."""
+    """No answer that can be trusted: which cause, and why in one sentence. `refused`: Prometheus takes no such query,
+    however often it is asked."""
 
     cause: Cause
     detail: str
+    refused: bool = False
 
 
 class PrometheusSource:
@@ -205,7 +211,8 @@ def _answer(response: httpx.Response) -> list[Any] | Failed:
                 return list(result)
             return [{"metric": {}, "value": result}]
         message = " ".join(f"{body.get('errorType', 'error')}: {body.get('error', '')}".split())
-        return Failed(Cause.SOURCE_ERROR, f"Prometheus answered {response.status_code}: {message}")
+        refused = body.get("errorType") in REFUSALS
+        return Failed(Cause.SOURCE_ERROR, f"Prometheus answered {response.status_code}: {message}", refused)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Failed(Cause.SOURCE_ERROR, f"HTTP {response.status_code} without an answer in Prometheus' form")
 

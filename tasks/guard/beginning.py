@@ -33,7 +33,7 @@ from gates.stages import (
 )
 from tasks.account_file import ENVS, SIMULATED, AccountAccess, AccountFileError, load_account
 from tasks.guard.asking import link_of, wanted_words
-from tasks.guard.closing import end_stage
+from tasks.guard.closing import by_people, end_stage
 from tasks.guard.drillable import cannot_be_drilled
 from tasks.guard.launching import launch_of
 from tasks.guard.spent import attempts_used, burnt_by
@@ -59,9 +59,16 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     name, stage_id = _word(payload, "rollout"), _word(payload, "stage")
     try:
         check_name("rollout", name)
+        since = _seen(payload)
         known = await _known(guard, name, stage_id)
         if known is not None:
+            await _end_if_stopped(guard, name, since)
             return known
+        if guard.store.behind:  # maybe by a stop that was said at the guard's own address while the record was away
+            await guard.store.written()
+        if (stopped := await guard.store.call(guard.store.record.stop_since, name, guard.account, since)) is not None:
+            said_so = ": ".join(stopped)
+            raise Refused(f"rollout {name} was stopped by {said_so}; allowed: a run of its deployment begun after that")
         plan_path, link = Path(_word(payload, "plan")), link_of(payload)
         rollout, plan = await asyncio.to_thread(candidate_of, guard, name, plan_path, payload)
         stage = plan.stage(stage_id)
@@ -88,8 +95,27 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     except BAD_INPUT as error:
         raise Refused(str(error)) from error
     guard.active = active
-    guard.spawn(do_preflight(guard, active), "preflight")
+    # Again: who said it a moment ago saw no stage that was open.
+    await _end_if_stopped(guard, name, since)
+    if active.step is Step.REQUESTED:
+        guard.spawn(do_preflight(guard, active), "preflight")
     return {"stage_run_id": active.id, "step": active.row.step}
+
+
+def _seen(payload: dict[str, Any]) -> int:
+    """The request in the inbox that was the newest when whoever asks began; where it is not told, the one that asks."""
+    seen = payload.get("requests_seen", payload.get("inbox_id", 0))
+    if isinstance(seen, bool) or not isinstance(seen, int) or seen < 0:
+        raise Refused(f"requests_seen: {seen!r}, needs a whole number, at least 0")
+    return seen
+
+
+async def _end_if_stopped(guard: GuardState, name: str, since: int) -> None:
+    """Ends the open stage of that rollout where it was stopped since, also by who saw none."""
+    stopped = await guard.store.call(guard.store.record.stop_since, name, guard.account, since)
+    active = guard.active
+    if stopped is not None and active is not None and active.row.rollout == name:
+        end_stage(guard, active, by_people(*stopped))
 
 
 async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] | None:

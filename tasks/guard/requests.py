@@ -30,7 +30,7 @@ from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold, Refus
 from tasks.guard.stopping import stop_now
 from tasks.guard.taking_over import take_over
 from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
-from tasks.record_engine import is_away, storable
+from tasks.record_engine import RecordDamaged, is_away, storable
 from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
 
@@ -70,7 +70,7 @@ async def _answer(guard: GuardState, row: Inbox) -> None:
         # When it was asked is the record's word, not the payload's: a code that has waited here is no wrong code.
         known = {"asked_at_s": _asked_at_s(row), "inbox_id": number}
         result = await HANDLERS[row.kind](guard, {**storable(row.payload), **known})
-    except (Refused, IllegalStep, RecordError, SeedsError) as error:
+    except (Refused, IllegalStep, RecordError, RecordDamaged, SeedsError) as error:
         log.info("refused %s: %s", row.kind, error)
         told, for_now = isinstance(error, RefusedAndTold), isinstance(error, RefusedForNow)
         await _refuse(guard, row, str(error), told=told, for_now=for_now)

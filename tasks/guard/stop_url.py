@@ -48,11 +48,12 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class Stopped:
-    """What a stop led to. `what`: rollout/stage, empty where nothing runs. `written`: the record has taken it."""
+    """What a stop led to. `what`: rollout/stage; where nothing runs the account, on which nothing that was under way
+    begins a stage any more. `written`: the record has taken it."""
 
     what: str
-    step: str = ""
-    written: bool = False
+    step: str
+    written: bool
 
 
 class Stopping(Protocol):
@@ -104,8 +105,6 @@ class StopUrl:
             stopped = self._stopping.stop(who, reason)
         except (TimeoutError, Late):
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the guard does not answer; use the kill switch") from None
-        if not stopped.what:
-            return HTTPStatus.NOT_FOUND, {"error": "nothing runs on this account"}
         # Accepted: it holds already, though what is not written yet a guard that dies now would not know.
         status = HTTPStatus.OK if stopped.written else HTTPStatus.ACCEPTED
         return status, {"what": stopped.what, "step": stopped.step, "written": stopped.written}

@@ -15,6 +15,7 @@ from tasks.guard.stop_url import NOT_LET_IN, Stopped
 
 WITHIN_S = 2.0
 WRITTEN_WITHIN_S = 1.0
+NOTHING_RUNS = "nothing_runs"
 
 
 async def stop_now(guard: GuardState, active: Active, who: str, reason: str) -> None:
@@ -44,12 +45,20 @@ class StoppedByUrl:
         if active is None:
             if self._guard.resuming:
                 raise TimeoutError("what runs is not known yet")
-            return Stopped("")
+            return await self._stop_what_begins(who, reason)
         written = asyncio.ensure_future(stop_now(self._guard, active, who, reason))
         # The record may be away: the stop holds all the same, and the answer says what is not written yet.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(written, WRITTEN_WITHIN_S)
         return Stopped(f"{active.row.rollout}/{active.row.stage}", active.row.step, written=not written.cancelled())
+
+    async def _stop_what_begins(self, who: str, reason: str) -> Stopped:
+        """Nothing runs, but a rollout may be between two stages. In line with what else is told, so never lost."""
+        guard = self._guard
+        record, account = guard.store.record, guard.account
+        guard.store.tell("stop", lambda: record.submit_stop_of_what_begins(None, who, reason, account))
+        written = await guard.store.written_within(WRITTEN_WITHIN_S)
+        return Stopped(f"account {account}", NOTHING_RUNS, written=written)
 
     def refused(self, said: str) -> None:
         guard = self._guard

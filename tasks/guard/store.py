@@ -61,6 +61,11 @@ class Store:
         """For how long what was told first has not been taken, whether the record refuses or does not answer."""
         return 0.0 if self._trying_since_s is None else time.monotonic() - self._trying_since_s
 
+    @property
+    def behind(self) -> bool:
+        """Whether something that was told is not written yet."""
+        return not self._told.empty() or self._trying_since_s is not None
+
     async def written(self) -> None:
         """Returns when everything told before this call is written; what is told later holds it up no longer."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from email.message import Message
@@ -121,6 +122,59 @@ def test_a_prometheus_that_is_just_being_started_is_waited_for(tmp_path: Path) -
     finally:
         server.close()
     assert (row.outcome, row.value) == (Outcome.PASS, "2.45.0")
+
+
+UNANSWERED = {
+    "unreachable": (0, b""),
+    "a proxy's page": (502, b"<html>Bad Gateway</html>"),
+    "its own deadline": (503, b'{"status": "error", "errorType": "timeout", "error": "query timed out"}'),
+}
+TAKEN = b'{"status": "success", "data": {"resultType": "vector", "result": []}}'
+REFUSED = b'{"status": "error", "errorType": "bad_data", "error": "unknown function"}'
+
+
+class Hangs(Answering):
+    """Instead of a status of 0 it says nothing in time."""
+
+    def answer(self, path: str, headers: Message, body: bytes) -> tuple[int, bytes]:
+        status, said = super().answer(path, headers, body)
+        if status == 0:
+            time.sleep(3)
+        return status or 200, said
+
+
+def _queries_asked(*answers: tuple[int, bytes], disk: Path) -> Checked:
+    server = Hangs(*answers)
+    try:
+        (row,) = _checked(f"http://127.0.0.1:{server.port}", "http://127.0.0.1:9", disk, {"preflight_queries"})
+    finally:
+        server.close()
+    return row
+
+
+@pytest.mark.parametrize("first", UNANSWERED.values(), ids=UNANSWERED)
+def test_a_query_that_prometheus_does_not_answer_at_once_is_asked_again(
+    first: tuple[int, bytes], tmp_path: Path
+) -> None:
+    row = _queries_asked((200, TAKEN), first, (200, TAKEN), disk=tmp_path)
+    assert (row.outcome, row.value) == (Outcome.PASS, "all taken"), row
+
+
+@pytest.mark.parametrize("answer", [UNANSWERED["a proxy's page"], UNANSWERED["its own deadline"]])
+def test_a_query_that_is_never_answered_is_unknown_and_no_refusal(
+    answer: tuple[int, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of the query: the plan has no fault."""
+    monkeypatch.setattr(checking, "PROMETHEUS_PATIENCE_S", 0.5)
+    row = _queries_asked(answer, disk=tmp_path)
+    assert row.outcome is Outcome.UNKNOWN
+    assert str(answer[0]) in row.detail
+
+
+def test_a_query_that_prometheus_refuses_is_refused_at_once(tmp_path: Path) -> None:
+    row = _queries_asked((400, REFUSED), disk=tmp_path)
+    assert row.outcome is Outcome.FAIL
+    assert "bad_data: unknown function" in row.value
 
 
 class Clock:

@@ -23,7 +23,7 @@ from tasks.guard import requests
 from tasks.guard.requests import answer_for_ever
 from tasks.guard.state import GuardState
 from tasks.record import Record, open_record
-from tasks.record_engine import open_engine
+from tasks.record_engine import RecordDamaged, open_engine
 from tasks.record_migrations import NEWEST_REVISION
 from tasks.record_tables import Inbox, RollbackStep, StageRun, utc_now
 from tasks.record_writer import RecordWriter
@@ -198,6 +198,20 @@ def test_a_record_that_is_named_and_not_there_is_one_line_and_is_not_made(
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["status", "explain", "report", "stop"])
+def test_a_record_with_a_text_that_is_none_is_damaged_and_not_away(
+    record: RecordWriter, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Nobody waits for it: it does not come back by itself."""
+    with record.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE stage_run SET link = CAST(x'ff41' AS TEXT)")
+    line = _line([command], capsys)
+    assert line.endswith("cannot be used: damaged: column link of stage_run holds what is no text"), line
+    with pytest.raises(RecordDamaged) as caught:
+        record.stage_runs()
+    assert not record_engine.is_away(caught.value)
+
+
 # ---- verify-record ---------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +246,14 @@ def test_a_record_as_it_was_written_holds(record: RecordWriter, capsys: pytest.C
         ("UPDATE verdict SET body = '{' WHERE id = 1", "a row of verdict cannot be read: Expecting property name"),
         ("UPDATE evidence_file SET at = 5 WHERE id = 1", "at of a row of evidence_file is 5, no time"),
         ("UPDATE sign_off SET comment = x'00ff' WHERE id = 1", "a row of sign_off cannot be read: "),
+        ("UPDATE sign_off SET comment = CAST(x'ff41' AS TEXT) WHERE id = 1",
+         "column comment of sign_off holds what is no text"),
+        ("UPDATE sign_off SET at = CAST(x'ff41' AS TEXT) WHERE id = 1", "column at of sign_off holds what is no text"),
+        ("UPDATE record SET body = CAST(x'ff41' AS TEXT) WHERE seq = 3", "column body of record holds what is no text"),
+        ("UPDATE measurement SET reason = CAST(x'ff41' AS TEXT) WHERE id = 1",
+         "column reason of measurement holds what is no text"),
+        ("UPDATE rollout SET author = CAST(x'ff41' AS TEXT)", "column author of rollout holds what is no text"),
+        ("UPDATE stage_run SET link = CAST(x'ff41' AS TEXT)", "column link of stage_run holds what is no text"),
         ("UPDATE record SET body = x'00' WHERE seq = 3", "link 3 (epoch) was changed after it was written"),
         ("UPDATE sign_off SET accepted = 2 WHERE accepted = 1", "accepted of a row of sign_off is 2, neither yes nor"),
         ("UPDATE attestation SET counts_as_wrong_code = 'no' WHERE id = 1", "of a row of attestation is 'no', neither"),
@@ -312,8 +334,10 @@ def _ended_with_evidence(record: RecordWriter, folder: Path) -> None:
     [
         (lambda folder: (folder / "verdict.json").write_text("GO"), "verdict.json is not what was written"),
         (lambda folder: (folder / "index.html").unlink(), "index.html is gone"),
+        (lambda folder: (folder / "kept.txt").write_text("GO"), "kept.txt was put in"),
+        (lambda folder: (folder / "judged").symlink_to(folder.parent), "judged was put in"),
     ],
-    ids=["altered", "removed"],
+    ids=["altered", "removed", "put in", "a folder put in by a link"],
 )
 def test_evidence_that_is_not_what_was_written_is_found_after_the_end_of_its_stage(
     harm: Callable[[Path], object], said: str, record: RecordWriter, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -171,9 +171,18 @@ def test_the_button_takes_the_token_in_its_form_and_shows_none(tmp_path: Path) -
     assert stopped.headers["x-test-why"] == "ada: lunch"
 
 
-def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
-    (answer,) = called(tmp_path, {"headers": TOKEN}, step="promoted")
-    assert (answer.status_code, answer.json()) == (404, {"error": "nothing runs on this account"})
+def test_where_nothing_runs_it_says_so_and_on_the_page_too(tmp_path: Path) -> None:
+    answer, page = called(tmp_path, {"headers": TOKEN}, {"data": {"token": "k" * 32}}, step="promoted")
+    assert answer.json() == {"what": "account a", "step": "nothing_runs", "written": True}
+    assert "account a: nothing runs" in page.text
+
+
+def test_where_nothing_runs_and_the_record_is_away_it_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "WRITTEN_WITHIN_S", 0.2)
+    (answer,) = called(tmp_path, {"headers": TOKEN}, step="promoted", away=True)
+    assert (answer.status_code, answer.json()["written"]) == (202, False)
 
 
 def test_a_guard_that_has_not_begun_or_lost_its_account_file_says_what_else_there_is(tmp_path: Path) -> None:

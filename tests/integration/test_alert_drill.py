@@ -151,4 +151,6 @@ def test_another_alert_that_comes_meanwhile_is_not_taken_for_its_own(
             await alert.seen()
         await alert.undo()
 
-    assert _drill(guard, work).proof == {"resolved": "yes"}, "the other one still fires, and is not what it lowered"
+    assert _drill(guard, work, within_s=20).proof == {"resolved": "yes"}, (
+        "the other one still fires, and is not what it lowered"
+    )

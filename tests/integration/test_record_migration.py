@@ -16,7 +16,7 @@ from sqlmodel import SQLModel
 
 from tasks.record import RecordError, open_record
 from tasks.record_engine import open_engine
-from tasks.record_migrations import ALEMBIC_FOLDER, NEWEST_REVISION
+from tasks.record_migrations import ALEMBIC_FOLDER, NEWEST_REVISION, MigrationFailed, ensure_newest
 from tasks.record_writer import RecordWriter
 from tasks.state_folder import REPOSITORY
 from tests.support.postgres import PostgresServer
@@ -64,6 +64,29 @@ def test_a_record_of_the_first_revision_is_brought_to_the_newest_with_its_rows(u
     assert writer.take_epoch(0, "me", "test") == 1
     assert writer.verify_chain("a").length == 2
     record.close()
+
+
+def test_a_migration_that_takes_too_long_leaves_nothing_half_done_and_says_what_there_is_to_do(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(url)
+    monkeypatch.setenv("SLIPWAY_MIGRATION_DEADLINE_S", "0.2")
+    said = r"not done within 0\.2 s.*allowed: more seconds, by SLIPWAY_MIGRATION_DEADLINE_S"
+    with pytest.raises(MigrationFailed, match=said):
+        ensure_newest(engine, url)
+    monkeypatch.setenv("SLIPWAY_MIGRATION_DEADLINE_S", "240")
+    ensure_newest(engine, url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("word", ["soon", "0", "-1", "nan", "inf"])
+def test_a_deadline_that_is_none_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("SLIPWAY_MIGRATION_DEADLINE_S", word)
+    url = f"sqlite:///{tmp_path}/new.db"
+    with pytest.raises(MigrationFailed, match=f"SLIPWAY_MIGRATION_DEADLINE_S: '{word}'; allowed: seconds, above 0"):
+        ensure_newest(open_engine(url), url)
 
 
 def test_several_processes_may_open_a_new_record_at_once(url: str) -> None:

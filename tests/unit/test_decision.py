@@ -60,6 +60,32 @@ def test_a_pass_in_between_begins_the_for_again_and_an_unknown_does_not() -> Non
     assert decide_guard(asked, hidden, AT_MS + 2000).action is Action.ROLL_BACK
 
 
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(("value", "action"), [(BAD, Action.ROLL_BACK), (Cause.STALE, Action.PARK)])
+def test_a_clock_that_is_set_back_delays_no_end(value: int | Cause, action: Action) -> None:
+    """By an hour in the middle of it: what lasts has lasted, whatever the clock says now."""
+    asked = [criterion("pnl", for_s=2, unknown_deadline_s=4)]
+    history = _history(asked, {"pnl": 1})
+    at_ms = AT_MS
+    for second in range(1, 7):
+        at_ms = AT_MS + second * 1000 - (HOUR_MS if second > 2 else 0)
+        history = history.after([measured(asked[0], value, at_ms)])
+    found = decide_guard(asked, history, at_ms)
+    assert found.action is action
+    assert found.breached_at_ms is not None
+    assert abs(at_ms - found.breached_at_ms) < 10_000, "told by the clock as it is now"
+
+
+def test_looks_that_come_in_another_order_by_a_moment_make_nothing_longer() -> None:
+    asked = [criterion("pnl", for_s=2)]
+    history = GuardHistory(AT_MS)
+    for at_ms in (AT_MS + 1500, AT_MS + 700, AT_MS + 1600, AT_MS + 800, AT_MS + 1700):
+        history = history.after([measured(asked[0], BAD, at_ms)])
+    assert decide_guard(asked, history, AT_MS + 1700).action is Action.CONTINUE
+
+
 def test_a_fault_of_the_environment_parks() -> None:
     asked = [criterion("stale_book", on_no_go="environment")]
     found = decide_guard(asked, _history(asked, {"stale_book": BAD}), AT_MS)
