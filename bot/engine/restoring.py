@@ -47,6 +47,8 @@ class Restoring:
         self._state = state
         self._stopping = stopping
         self._budgets = budgets
+        self._held_for: dict[str, dict[str, None]] = {}
+        """stop → what it holds for: itself (empty), and reasons of other versions"""
         self._events: dict[type, Callable[[Any], object]] = {
             ev.Started: lambda _: state.stops.carry(),
             ev.GrantReceived: self._granted,
@@ -118,7 +120,7 @@ class Restoring:
         if event.key and event.key in self._state.operations:
             return
         self._requested(event)
-        self._state.stops.enter(reason_of(event), event.at_ns, detail_of(event))
+        self._enter(reason_of(event), event.at_ns, detail_of(event))
 
     def _requested(self, event: ev.StopRequested | ev.ResumeRequested | ev.RearmRequested) -> None:
         if event.key:
@@ -205,20 +207,29 @@ class Restoring:
     def _froze(self, reason: str, note: it.Note) -> None:
         """A reason of another version holds under one of this version's that is left in the same way, or a harder one:
         what time may release is looked at anew, by this version's causes."""
-        stops, resume, detail = self._state.stops, note.fields.get("resume"), str(note.fields.get("detail", ""))
+        resume, detail = note.fields.get("resume"), str(note.fields.get("detail", ""))
         if reason in STOPS:
-            stops.enter(reason, note.at_ns, detail)
+            self._enter(reason, note.at_ns, detail)
         elif resume != "auto":
-            stops.enter("external" if resume == "people" else "kill_switch", note.at_ns, f"{reason}: {detail}")
+            self._enter("external" if resume == "people" else "kill_switch", note.at_ns, f"{reason}: {detail}", reason)
+
+    def _enter(self, reason: str, at_ns: int, detail: str, held_for: str = "") -> None:
+        """`held_for`: the reason of another version that it holds for; empty where it is its own."""
+        self._state.stops.enter(reason, at_ns, detail)
+        self._held_for.setdefault(reason, {})[held_for] = None
 
     def _released(self, reason: str) -> None:
-        stops = self._state.stops
+        """One that holds for several is released with the last of them."""
         if reason in STOPS:
-            stops.release(reason)
+            self._state.stops.release(reason)
+            self._held_for.pop(reason, None)
             return
-        for held in stops.all:
-            if held.detail.startswith(f"{reason}: "):
-                stops.release(held.stop.reason)
+        for held, reasons in list(self._held_for.items()):
+            if reason in reasons:
+                del reasons[reason]
+                if not reasons:
+                    self._state.stops.release(held)
+                    del self._held_for[held]
 
     def _adopt(self, symbol: str, position_lots: int, entry_price: Decimal, dust_base: Decimal) -> None:
         state, instrument = self._state, self._state.instruments.get(symbol)

@@ -64,9 +64,7 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
         if known is not None:
             await _end_if_stopped(guard, name, since)
             return known
-        if guard.store.behind:  # maybe by a stop that was said at the guard's own address while the record was away
-            await guard.store.written()
-        if (stopped := await guard.store.call(guard.store.record.stop_since, name, guard.account, since)) is not None:
+        if (stopped := await _stopped(guard, name, since)) is not None:
             said_so = ": ".join(stopped)
             raise Refused(f"rollout {name} was stopped by {said_so}; allowed: a run of its deployment begun after that")
         plan_path, link = Path(_word(payload, "plan")), link_of(payload)
@@ -110,9 +108,16 @@ def _seen(payload: dict[str, Any]) -> int:
     return seen
 
 
+async def _stopped(guard: GuardState, name: str, since: int) -> tuple[str, str] | None:
+    """(who, why) of a stop of that rollout since then; None where there is none."""
+    if guard.store.behind:  # maybe by a stop that was said at the guard's own address while the record was away
+        await guard.store.written()
+    return await guard.store.call(guard.store.record.stop_since, name, guard.account, since)
+
+
 async def _end_if_stopped(guard: GuardState, name: str, since: int) -> None:
     """Ends the open stage of that rollout where it was stopped since, also by who saw none."""
-    stopped = await guard.store.call(guard.store.record.stop_since, name, guard.account, since)
+    stopped = await _stopped(guard, name, since)
     active = guard.active
     if stopped is not None and active is not None and active.row.rollout == name:
         end_stage(guard, active, by_people(*stopped))

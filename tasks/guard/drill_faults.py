@@ -74,9 +74,9 @@ class Fault:
     async def prove(self) -> None:
         """Once the bot runs again. Raises DrillFailed."""
 
-    async def counted(self, since_ns: int) -> Totals | None:
-        """What of the journal's totals was its doing since then (since the epoch), by whichever guard it was made; None
-        where nothing tells it apart from what else was counted. Raises DrillNotRun."""
+    async def counted(self, after_seq: int) -> Totals | None:
+        """What of the journal's totals was its doing after that entry, by whichever guard it was made; None where
+        nothing tells it apart from what else was counted. Raises DrillNotRun."""
         return None
 
     async def call(self, name: str, **more: str) -> None:
@@ -298,14 +298,14 @@ class Orphan(Fault):
         finally:
             desk.close()
 
-    async def counted(self, since_ns: int) -> Totals:
+    async def counted(self, after_seq: int) -> Totals:
         """By the bot's own notes: what it has counted for an order that was announced."""
         kind = "orders_remote_only"
-        query = """SELECT count(*) FROM entry WHERE kind = 'Note' AND at_ns >= ?
+        query = """SELECT count(*) FROM entry WHERE kind = 'Note' AND seq > ?
             AND json_extract(body, '$.event') = 'recon_divergence' AND json_extract(body, '$.fields.type') = ?
             AND json_extract(body, '$.fields.detail') IN (SELECT json_extract(body, '$.subject') FROM entry
-                WHERE kind = 'DrillRequested' AND at_ns >= ? AND json_extract(body, '$.name') = 'orphan')"""
-        found = await self.rows(query, since_ns, kind, since_ns)
+                WHERE kind = 'DrillRequested' AND seq > ? AND json_extract(body, '$.name') = 'orphan')"""
+        found = await self.rows(query, after_seq, kind, after_seq)
         return {(DIVERGENCES, label_text(DIVERGENCES, (kind,))): int(found[0][0])}
 
     async def undo(self) -> None:

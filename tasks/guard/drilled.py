@@ -24,6 +24,10 @@ SILENCED: Final = ("restart", "kill-switch")
 BEFORE: Final = "before"
 """Under this word the proof of a drill that lasts keeps what its totals were when it began, by criterion."""
 
+SINCE: Final = "since_entry"
+"""Under this word the newest entry of the bot's journal as the drill was begun: by which the drill's own come after it.
+Not by time, for the bot's clock counts on from its start, whatever is done to the one that dates a drill."""
+
 KILLS: Final = "kills"
 """Under this word which process it is about to kill, as [pid, its start in ticks]: written before it does."""
 

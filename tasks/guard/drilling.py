@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot.journal import JournalError
+from bot.journal import JournalError, JournalReader
 from gates.course import Happening, Step
 from gates.criteria import Criterion
 from gates.decision import Action, Decision
@@ -44,7 +44,7 @@ from tasks.guard.drill_faults import (
     StreamLoss,
 )
 from tasks.guard.drill_operations import Alert, Backup
-from tasks.guard.drilled import BEFORE, SILENCED, add, counts, drilled_so_far
+from tasks.guard.drilled import BEFORE, SILENCED, SINCE, add, counts, drilled_so_far
 from tasks.guard.grants import Fenced
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.looking import measure_now
@@ -147,10 +147,10 @@ def _criteria(active: Active, drill: Drill) -> tuple[Criterion, ...]:
 
 async def _open(guard: GuardState, active: Active, drill: Drill) -> DrillRow:
     """Its row, with what its totals are now: a guard that comes back in the middle must not take off less."""
-    before: dict[str, str] = {}
+    proof: dict[str, Any] = {}
     if counted := counts(_criteria(active, drill), drill.trips):
-        before = await _totals(active, counted) or {}
-    proof = {BEFORE: before} if before else {}
+        before, newest = await _totals(active, counted), await _newest_entry(active)
+        proof = ({BEFORE: before} if before else {}) | ({} if newest is None else {SINCE: newest})
     row = DrillRow(
         stage_run_id=active.id, name=drill.name, part=active.row.part, criteria=list(drill.trips), proof=proof
     )
@@ -167,6 +167,23 @@ async def _totals(active: Active, criteria: Sequence[Criterion]) -> dict[str, st
     if any(not one.samples or one.samples[0].value is None for one in readings):
         return None
     return {one.criterion_id: plain(value) for one in readings if (value := one.samples[0].value) is not None}
+
+
+async def _newest_entry(active: Active) -> int | None:
+    """The number of the newest entry of the bot's journal, 0 where it has none; None where that cannot be read."""
+    if active.state_dir is None:
+        return None
+    path = active.state_dir / "journal.db"
+
+    def read() -> int:
+        with JournalReader(path) as reader:
+            return int(next(iter(reader.rows("SELECT coalesce(max(seq), 0) FROM entry")))[0])
+
+    try:
+        return await asyncio.to_thread(read)
+    except (JournalError, OSError) as error:
+        log.warning("where a drill begins in the journal could not be read: %s", error)
+        return None
 
 
 async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -> bool:
@@ -356,10 +373,15 @@ class _Run:
         return "", True
 
     async def _own(self, counted: Sequence[Criterion]) -> dict[str, str] | None:
-        """How much of these criteria's totals is the drill's: of what it can tell apart that alone, else all that was
-        counted since it was begun. None where it cannot be read."""
-        since_ns = round(self.row.started_at.timestamp() * 1000) * 1_000_000
-        made = None if self._fault is None else await self._fault.counted(since_ns)
+        """How much of these criteria's totals is the drill's: of what it can tell apart that alone, else (also of one
+        that an older version began) all that was counted since it was begun. None where it cannot be read."""
+        since, made = self.row.proof.get(SINCE), None
+        if self._fault is not None and since is not None:
+            try:
+                made = await self._fault.counted(int(since))
+            except DrillNotRun as error:  # looked at again until the window is over, as all of this is
+                log.warning("what drill %s made the journal count: %s", self.drill.name, error)
+                return None
         if made is not None:
             return {one.id: str(totals.counted(totals.parse(one.query or ""), made)) for one in counted}
         now, before = await _totals(self.active, counted), self.row.proof.get(BEFORE, {})

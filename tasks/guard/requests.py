@@ -27,7 +27,7 @@ from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.spent import refuse_burnt, refuse_without_attempt
 from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold, RefusedForNow
-from tasks.guard.stopping import stop_now
+from tasks.guard.stopping import NOTHING_RUNS, stop_now
 from tasks.guard.taking_over import take_over
 from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
 from tasks.record_engine import RecordDamaged, is_away, storable
@@ -216,6 +216,8 @@ async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     if active is None and guard.resuming:
         raise Refused(f"what runs on account {guard.account} is not known yet; use the kill switch")
     wanted = {"stage_run_id": payload.get("stage_run_id"), "rollout": payload.get("rollout")}
+    if wanted == {"stage_run_id": None, "rollout": ""}:
+        return {"step": NOTHING_RUNS}  # said where nothing ran: it holds by standing there, for what was under way then
     if active is None or (wanted["stage_run_id"] != active.id and wanted["rollout"] != active.row.rollout):
         raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")
     who, reason = str(payload.get("who", "somebody")), str(payload.get("reason", "no reason given"))

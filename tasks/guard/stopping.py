@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import Any
 
+from gates.course import FINAL
 from tasks.account_file import load_account
 from tasks.guard.closing import by_people, end_stage
 from tasks.guard.refusals import Refusals
@@ -42,8 +43,8 @@ class StoppedByUrl:
 
     async def _stop(self, who: str, reason: str) -> Stopped:
         active = self._guard.active
-        if active is None:
-            if self._guard.resuming:
+        if active is None or active.step in FINAL:  # one that has ended is still being written and put away
+            if active is None and self._guard.resuming:
                 raise TimeoutError("what runs is not known yet")
             return await self._stop_what_begins(who, reason)
         written = asyncio.ensure_future(stop_now(self._guard, active, who, reason))

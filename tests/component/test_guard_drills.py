@@ -177,10 +177,12 @@ class OneOrder(Orphan):
     """Its order is announced, counted and gone. `also`: what the bot counts meanwhile that is none of its doing."""
 
     also: tuple[str, str] | None = None
+    behind_s = 0
+    """how far the bot's clock, which never steps, is behind the wall clock, which did"""
 
     async def make(self) -> None:
-        note(self.active, "DrillRequested", name="orphan", who="guard", subject=self.order)
-        diverges(self.active, "orders_remote_only", self.order)
+        note(self.active, "DrillRequested", self.behind_s, name="orphan", who="guard", subject=self.order)
+        diverges(self.active, "orders_remote_only", self.order, self.behind_s)
         if self.also is not None:
             diverges(self.active, *self.also)
 
@@ -188,21 +190,21 @@ class OneOrder(Orphan):
         self.proof["undone"] = "yes"
 
 
-def note(active: Active, kind: str, **body: object) -> None:
+def note(active: Active, kind: str, behind_s: int = 0, **body: object) -> None:
     assert active.state_dir is not None
     with sqlite3.connect(active.state_dir / "journal.db") as db:
-        row = (None, time.time_ns(), "in", kind, "", "", json.dumps(body))
+        row = (None, time.time_ns() - behind_s * 1_000_000_000, "in", kind, "", "", json.dumps(body))
         db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
-def diverges(active: Active, kind: str, detail: str) -> None:
+def diverges(active: Active, kind: str, detail: str, behind_s: int = 0) -> None:
     """As the bot counts one: in its totals, and in a note of its journal."""
     assert active.state_dir is not None
     with sqlite3.connect(active.state_dir / "journal.db") as db:
         labels = f"type={kind}"
         db.execute("UPDATE total SET value = value + 1 WHERE name = ? AND labels = ?", (DIVERGENCE[0], labels))
     fields = {"type": kind, "symbol": "BTCUSDT", "detail": detail}
-    note(active, "Note", level="WARNING", event="recon_divergence", fields=fields)
+    note(active, "Note", behind_s, level="WARNING", event="recon_divergence", fields=fields)
 
 
 def test_an_orphan_drill_takes_off_its_own_order_also_where_it_is_made_again(
@@ -219,6 +221,49 @@ def test_an_orphan_drill_takes_off_its_own_order_also_where_it_is_made_again(
         assert active.step is Step.WATCH
         assert active.drilled.uncounted == {"recon_divergences": 2}
         assert await _divergences(guard, active) == (Outcome.PASS, 0)
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize("behind_s", [3600, -3600], ids=["set forth", "set back"])
+def test_what_is_the_orphan_drills_does_not_go_by_a_clock_that_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind_s: int
+) -> None:
+    """The bot's clock counts on from its start, whatever is done to the one by which the guard dates a drill."""
+    monkeypatch.setattr(OneOrder, "behind_s", behind_s)
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": OneOrder})
+    _over_once_undone(monkeypatch)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        await asyncio.sleep(0.01)  # an order has the millisecond in its name
+        await drill_by_hand(guard, active, "orphan")
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert active.drilled.uncounted == {"recon_divergences": 2}
+        assert await _divergences(guard, active) == (Outcome.PASS, 0)
+
+    _run(tmp_path / "home", work)
+
+
+def test_a_journal_that_cannot_be_read_for_a_moment_does_not_end_an_orphan_drill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReadLater(OneOrder):
+        reads = count_from()
+
+        async def rows(self, query: str, *arguments: int | str) -> list[tuple[Any, ...]]:
+            if next(self.reads) == 0:
+                raise DrillNotRun("journal.db: disk I/O error")
+            return await super().rows(query, *arguments)
+
+    monkeypatch.setattr(drilling, "FAULTS", {"orphan": ReadLater})
+
+    async def work(guard: GuardState, active: Active) -> None:
+        await run_drills(guard, active)
+        assert active.step is Step.WATCH
+        assert active.drilled.uncounted == {"recon_divergences": 1}
 
     _run(tmp_path / "home", work)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +16,10 @@ from bot.runtime import kill_switch_command
 from bot.runtime.kill_switch_command import run_command
 from bot.venues.bybit import account_client, calls
 from bot.venues.bybit.timed_transport import TimedTransport
-from tests.support.small_account import SYMBOL
+from bot.venues.port import VenueUnknown
+from tasks import venue_desk
+from tests.support import small_account
+from tests.support.small_account import SYMBOL, Account, Clock
 
 ORDERS = 40
 CALL_S = 3.0
@@ -87,6 +93,41 @@ def test_asking_whose_a_key_is_leaves_half_of_the_time_for_cancelling(
     assert code == 1
     assert next(at_s for path, at_s, _ in venue.asked if path == calls.OPEN_ORDERS) <= 2 + 1.5
     assert venue.now_s <= 4
+
+
+class Far(Account):
+    """Each of its answers takes as long. A call that has less time than that ends when it is over."""
+
+    def __init__(self, answer_s: float, own: int, qty: str) -> None:
+        super().__init__(own, qty=qty)
+        self.clock, self.answer_s = Clock(), answer_s
+        self.left_s: Callable[[], float] = lambda: math.inf
+
+    @contextmanager
+    def within(self, left_s: Callable[[], float]) -> Iterator[None]:
+        self.left_s = left_s
+        yield
+
+    def _call(self, name: str) -> None:
+        left_s = self.left_s()
+        self.clock.wait(max(0.0, min(left_s, self.answer_s)))
+        if left_s < self.answer_s:
+            raise VenueUnknown(f"{name}: no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("flatten", "deadline_s"), [(False, venue_desk.CANCEL_DEADLINE_S), (True, venue_desk.FLATTEN_DEADLINE_S)]
+)
+def test_a_run_of_the_guards_has_the_time_to_prove_it_at_a_venue_that_is_far_away(
+    flatten: bool, deadline_s: float
+) -> None:
+    """Every try has the same time, so what does not do for one does for none."""
+    account = Far(answer_s=0.3, own=6, qty="1")
+    known = [(SYMBOL, one.client_order_id) for one in account.orders]
+    given: dict[str, Any] = {"symbols": (), "positions_of": (SYMBOL,), "known": lambda: known}
+    report = small_account.run(account, flatten=flatten, clock=account.clock, deadline_s=deadline_s, **given)
+    assert (report.status, report.errors) == ("executed", [])
+    assert account.qty == (0 if flatten else 1)
 
 
 def test_a_name_that_nobody_looks_up_holds_up_no_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,30 @@ def test_a_stop_that_this_version_does_not_know_holds_after_a_restart(fields: di
     assert driver.engine.view == "RUNNING"
 
 
+@pytest.mark.parametrize(
+    ("resume", "also", "view"),
+    [
+        ("people", "another_of_that_version", "HELD"),
+        ("people", "external", "HELD"),
+        ("re-arm", "another_of_that_version", "HALTED"),
+        ("re-arm", "kill_switch", "HALTED"),
+    ],
+)
+def test_the_release_of_one_such_stop_releases_no_other(resume: str, also: str, view: str) -> None:
+    """Both hold under the same reason of this version's."""
+    driver = Recorded(two_man_rule=False).start()
+    held = [
+        it.Note(driver.now, "WARNING", "freeze_triggered", {"reason": one, "detail": "d", "resume": resume})
+        for one in ("of_another_version", also)
+    ]
+    released = [it.Note(driver.now, "INFO", "stop_changed", {"released": one}) for one in ("of_another_version", also)]
+    for told, after in ((released[:1], view), (released, "RUNNING")):
+        driver.restart([*driver.entries, *held, *told])
+        driver.start()
+        driver.wait(3 * S)
+        assert driver.engine.view == after
+
+
 def test_a_stop_holds_after_a_restart_where_the_journal_ends_behind_its_request() -> None:
     """Its key is used: who asks again is told that it was taken, so it has to hold."""
     driver = traded()

@@ -14,11 +14,11 @@ from flows import rollout, status
 from gates.stages import load_plan
 from tasks.ask import Refused as NotDone
 from tasks.guard import beginning, stopping
-from tasks.guard.requests import HANDLERS
+from tasks.guard.requests import HANDLERS, _answer
 from tasks.guard.state import GuardState, Refused
-from tasks.guard.stopping import StoppedByUrl
+from tasks.guard.stopping import NOTHING_RUNS, StoppedByUrl
 from tasks.record import Answer, Record
-from tests.support.guard_parts import guard_at, never_close, writing
+from tests.support.guard_parts import activate, guard_at, never_close, writing
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +165,73 @@ def test_a_stop_at_the_address_while_the_record_is_away_holds_once_it_is_back(
             assert not said.written
             with pytest.raises(Refused, match="was stopped by ada: lunch"):
                 await _begin(guard, "next", requests_seen=seen)
+
+    asyncio.run(work())
+
+
+def test_the_address_stops_what_follows_a_stage_that_has_just_been_promoted(tmp_path: Path) -> None:
+    """The guard puts it away once the record has taken its end, and its flow asks for the next one by then."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        activate(guard)
+        seen = guard.store.record.newest_request()
+        async with writing(guard):
+            said = await StoppedByUrl(guard)._stop("ada", "lunch")
+            assert (said.step, said.written) == (NOTHING_RUNS, True)
+            with pytest.raises(Refused, match="was stopped by ada: lunch"):
+                await _begin(guard, "next", requests_seen=seen)
+            assert _runs(guard, "next") == []
+
+    asyncio.run(work())
+
+
+def test_a_stop_of_what_begins_is_answered_as_done_and_ends_nothing_that_began_after_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        async with writing(guard):
+            await StoppedByUrl(guard)._stop("ada", "lunch")
+            await _begin(guard, "next", requests_seen=record.newest_request())
+            (row,) = [one for one in record.waiting() if one.kind == "stop"]
+            await _answer(guard, row)
+            answer = record.answer(row.id or 0)
+            assert answer is not None
+            assert (answer.done, answer.result) == (True, {"step": NOTHING_RUNS})
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+def test_a_stop_at_the_address_while_a_stage_is_begun_ends_it_also_where_it_is_written_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said before the stage was known here, and the record did not take it just then."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record, loop = guard.store.record, asyncio.get_running_loop()
+        add, submit, tries = record.add_stage_run, record.submit_stop_of_what_begins, iter(range(9))
+        stops = list[asyncio.Task[Any]]()
+
+        def away(*given: Any) -> int:
+            if next(tries) < 2:
+                raise OperationalError("INSERT", {}, Exception("database is locked"))
+            return submit(*given)
+
+        def late(*given: Any) -> Any:
+            asyncio.run_coroutine_threadsafe(_said(), loop).result()
+            return add(*given)
+
+        async def _said() -> None:
+            stops.append(loop.create_task(StoppedByUrl(guard)._stop("ada", "lunch")))
+            await asyncio.sleep(0)  # by then it is told
+
+        monkeypatch.setattr(record, "submit_stop_of_what_begins", away)
+        monkeypatch.setattr(record, "add_stage_run", late)
+        async with writing(guard):
+            began = await _begin(guard, "next", requests_seen=record.newest_request())
+            assert began["step"] == "rolling_back"
 
     asyncio.run(work())
 
