@@ -269,4 +269,5 @@ def _parts(rows: Sequence[StagePart], told: Told) -> Iterator[str]:
 
 
 def _plain(row: SQLModel) -> dict[str, Any]:
-    return {name: iso(value) if isinstance(value, datetime) else value for name, value in row.model_dump().items()}
+    columns = row.model_dump(warnings=False)  # of an edited row: what is wrong in it is told by name, not by a warning
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in columns.items()}

@@ -550,7 +550,8 @@ def test_a_guard_that_comes_back_in_a_drill_expects_what_it_announced(tmp_path: 
         count(active, 3)
         await drilling._open(guard, active, drill)
         (row,) = guard.store.record.drills(1)
-        assert row.proof == {"before": {"recon_divergences": "3"}}, "what was there before the drill is not its doing"
+        assert row.proof["before"] == {"recon_divergences": "3"}, "what was there before the drill is not its doing"
+        assert row.proof["since_entry"] == 0, "what the journal holds before the drill is not its doing"
         again = drilled_so_far(active.whole, guard.store.record.drills(1), active.drilled_part)
         assert again.expected == {"recon_divergences"}
         assert again.uncounted == {}
