@@ -93,7 +93,8 @@ def _only_one(engine: Engine, url: str) -> Iterator[None]:
     # In no transaction, which would be ended for idleness meanwhile.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
-            connection.execute(text(f"SET lock_timeout = '{round(_deadline_s(url) * 1000)}ms'"))
+            wait_ms = max(1, round(_deadline_s(url) * 1000))  # 0 would be: for ever
+            connection.execute(text(f"SET lock_timeout = '{wait_ms}ms'"))
             connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": ADVISORY_LOCK})
             yield
         finally:
