@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bot.booked import Booked, NotBooked, booked_net, write_booked
 from bot.config import load_settings
 from bot.journal import JournalError
+from bot.runtime.kill_switch_report import flatten_named_at_ms
 from bot.settings_file import ConfigError
 from bot.stores.redis_place import RedisPlace, place_for
 from gates.criteria import Criterion
@@ -29,6 +30,7 @@ from gates.decision import CONTINUE, Action, Decision, decide_final
 from gates.judge import Cause, Reading, Sample, Word, verdict
 from gates.sources.checks import CheckFacts, measure_checks
 from gates.stages import under_root
+from tasks.flattenings import flattenings_of
 from tasks.guard.facts import RESULTS, Net, pooled
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.results import BOOKED, RESULT
@@ -39,7 +41,7 @@ from tasks.venue_desk import VenueDesk
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bot.booked import Execution
+    from bot.booked import Execution, Flattening
     from bot.domain.instrument import Instrument
     from bot.venues.bybit.account_client import AccountClient
 
@@ -50,8 +52,11 @@ AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0)
 WITHIN_S: Final = 60.0
 """For so long it is tried again: a venue lists an execution a moment after it happened."""
 AWAY_WITHIN_S: Final = 600.0
-"""And for so long where the venue does not answer, or the journal's own server: what stays unknown keeps the candidate
-from every live stage."""
+"""And for so long where the venue does not answer, or the journal's own server, or the record's: what stays unknown
+keeps the candidate from every live stage."""
+AWAY: Final = (DeskError, JournalError, SQLAlchemyError, TimeoutError)
+RECORD_WITHIN_S: Final = 5.0
+"""For so long the record is waited for in one try: until it has what this closing flattened."""
 TOLD_AFTER_S: Final = 10.0
 """After so long it is told why the stage does not end yet, whose steps were told as they were proven."""
 LOOK_AGAIN_S: Final = 0.5
@@ -81,13 +86,14 @@ async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | N
     while True:
         asked_at_ms = now_ms()
         try:
-            net = await desk.read(partial(_net, active, active.state_dir, asked_at_ms))
+            flattenings = await _flattenings(guard, active)
+            net = await desk.read(partial(_net, active, active.state_dir, flattenings, asked_at_ms))
             booked = Booked(asked_at_ms * 1_000_000, net, "", row.account, active.stage.env)
             await asyncio.to_thread(write_booked, active.state_dir, booked, partial(_in_redis, active))
             _store(guard, active, asked_at_ms, net, "")
             return booked
         except Exception as error:  # also what nobody expected: the account is flat, and its end waits for no sum
-            within_s = AWAY_WITHIN_S if isinstance(error, DeskError | JournalError) else WITHIN_S
+            within_s = AWAY_WITHIN_S if isinstance(error, AWAY) else WITHIN_S
             why = str(error) if isinstance(error, NotBooked | DeskError) else in_words(error)
             log.error("what %s came to is not known, try %d: %s", row.rollout, tries + 1, why, exc_info=True)
         if time.monotonic() >= began_s + TOLD_AFTER_S:
@@ -167,7 +173,31 @@ def _in_redis(active: Active) -> RedisPlace | None:
     return place_for(store, active.row.account, active.state_dir)
 
 
-def _net(active: Active, state_dir: Path, asked_at_ms: int, client: AccountClient) -> Decimal:
+async def _flattenings(guard: GuardState, active: Active) -> list[Flattening]:
+    """What this closing flattened, and what an earlier guard's had. Raises TimeoutError where the record is behind,
+    and SQLAlchemyError where it cannot be read: without it nobody knows what has to be listed."""
+    if not await guard.store.written_within(RECORD_WITHIN_S):
+        raise TimeoutError("the record is behind: what was flattened is not known")
+    rows = guard.store.call(guard.store.record.rollback_steps, active.id)
+    return flattenings_of(await asyncio.wait_for(rows, RECORD_WITHIN_S))
+
+
+def _filled(client: AccountClient, symbol: str, since_ms: int, names: Sequence[str]) -> Mapping[str, Decimal]:
+    """Of the orders named, and of any others that flattened without the bot since then, whoever sent them: a kill
+    switch of its own process, or a guard that did not live to say so. Those are among the newest."""
+    recent = {one.client_order_id: one.filled for one in client.recent_orders([symbol])}
+    found = {
+        name: qty for name, qty in recent.items() if name in names or (flatten_named_at_ms(name) or -1) >= since_ms
+    }
+    for name in names:
+        if name not in found and (order := client.order(symbol, name)) is not None:
+            found[name] = order.filled
+    return found
+
+
+def _net(
+    active: Active, state_dir: Path, flattenings: Sequence[Flattening], asked_at_ms: int, client: AccountClient
+) -> Decimal:
     def told(symbol: str, since_ms: int) -> tuple[Instrument, Sequence[Execution]]:
         return client.instrument(symbol), client.accounted(symbol, since_ms)
 
@@ -176,7 +206,8 @@ def _net(active: Active, state_dir: Path, asked_at_ms: int, client: AccountClien
     begun_ms = created_ms if row.launched_at is None else round(row.launched_at.timestamp() * 1000)
     begun_ms -= round(active.stage.launch_deadline_s * 1000)
     begun_ms = max(begun_ms, created_ms)  # what happened before is the account's last run's, and was booked there
-    return booked_net(state_dir / "journal.db", active.whole.symbols, told, begun_ms, asked_at_ms)
+    journal, filled = state_dir / "journal.db", partial(_filled, client)
+    return booked_net(journal, active.whole.symbols, told, begun_ms, asked_at_ms, flattenings, filled)
 
 
 def _store(guard: GuardState, active: Active, at_ms: int, net: Decimal | None, why: str) -> None:
