@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ from tasks.guard.facts import RESULTS, Net, pooled
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.results import BOOKED, RESULT
 from tasks.guard.state import Active, GuardState, now_ms
+from tasks.record_engine import RecordDamaged
 from tasks.rollback import DeskError, in_words
 from tasks.venue_desk import VenueDesk
 
@@ -52,9 +54,8 @@ AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0)
 WITHIN_S: Final = 60.0
 """For so long it is tried again: a venue lists an execution a moment after it happened."""
 AWAY_WITHIN_S: Final = 600.0
-"""And for so long where the venue does not answer, or the journal's own server, or the record's: what stays unknown
-keeps the candidate from every live stage."""
-AWAY: Final = (DeskError, JournalError, SQLAlchemyError, TimeoutError)
+"""And for so long where the venue does not answer, or the journal's own server: what stays unknown keeps the candidate
+from every live stage."""
 RECORD_WITHIN_S: Final = 5.0
 """For so long the record is waited for in one try: until it has what this closing flattened."""
 TOLD_AFTER_S: Final = 10.0
@@ -74,6 +75,11 @@ UNLISTED: Final = Criterion(
 )
 
 
+class RecordAway(Exception):
+    """What was flattened is not known, as the record is behind or cannot be read. It is waited for however long that
+    takes: no stage ends before the record has its steps."""
+
+
 async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | None:
     """What was left beside the journal; None where there is nothing to book.
 
@@ -83,6 +89,8 @@ async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | N
     if active.stage.env != "live" or not active.stage.flatten or row.obs_url is None or active.state_dir is None:
         return None
     began_s, tries = time.monotonic(), 0
+    asked_s = began_s
+    answered_s: float | None = None  # the venue, since when; only from then on is an execution late
     while True:
         asked_at_ms = now_ms()
         try:
@@ -93,14 +101,21 @@ async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | N
             _store(guard, active, asked_at_ms, net, "")
             return booked
         except Exception as error:  # also what nobody expected: the account is flat, and its end waits for no sum
-            within_s = AWAY_WITHIN_S if isinstance(error, AWAY) else WITHIN_S
-            why = str(error) if isinstance(error, NotBooked | DeskError) else in_words(error)
+            now_s = time.monotonic()
+            if isinstance(error, RecordAway):
+                asked_s, answered_s, until_s = now_s, None, math.inf
+            elif isinstance(error, DeskError | JournalError):
+                answered_s, until_s = None, asked_s + AWAY_WITHIN_S
+            else:
+                answered_s = now_s if answered_s is None else answered_s
+                until_s = answered_s + WITHIN_S
+            why = str(error) if isinstance(error, NotBooked | DeskError | RecordAway) else in_words(error)
             log.error("what %s came to is not known, try %d: %s", row.rollout, tries + 1, why, exc_info=True)
         if time.monotonic() >= began_s + TOLD_AFTER_S:
             words = f"closed but for its result: what the attempt came to is still asked for: {why}"
             guard.notice(active, "result_awaited", words)
         again_s = AGAIN_S[min(tries, len(AGAIN_S) - 1)]
-        if time.monotonic() + again_s > began_s + within_s:
+        if time.monotonic() + again_s > until_s:
             break
         await asyncio.sleep(again_s)
         tries += 1
@@ -174,12 +189,18 @@ def _in_redis(active: Active) -> RedisPlace | None:
 
 
 async def _flattenings(guard: GuardState, active: Active) -> list[Flattening]:
-    """What this closing flattened, and what an earlier guard's had. Raises TimeoutError where the record is behind,
-    and SQLAlchemyError where it cannot be read: without it nobody knows what has to be listed."""
+    """What this closing flattened, and what an earlier guard's had. Raises RecordAway where the record does not tell:
+    without it nobody knows what has to be listed."""
     if not await guard.store.written_within(RECORD_WITHIN_S):
-        raise TimeoutError("the record is behind: what was flattened is not known")
+        raise RecordAway("the record is behind: what was flattened is not known")
     rows = guard.store.call(guard.store.record.rollback_steps, active.id)
-    return flattenings_of(await asyncio.wait_for(rows, RECORD_WITHIN_S))
+    try:
+        told = await asyncio.wait_for(rows, RECORD_WITHIN_S)
+    except RecordDamaged:  # later it is no better
+        raise
+    except (SQLAlchemyError, TimeoutError) as error:
+        raise RecordAway(f"the record does not tell what was flattened: {in_words(error)}") from error
+    return flattenings_of(told)
 
 
 def _filled(client: AccountClient, symbol: str, since_ms: int, names: Sequence[str]) -> Mapping[str, Decimal]:

@@ -25,6 +25,7 @@ from tasks.guard.booking import book
 from tasks.guard.results import BOOKED, RESULT
 from tasks.guard.state import load_active
 from tasks.record import iso
+from tasks.record_engine import RecordDamaged
 from tasks.record_tables import Outbox, RollbackStep, utc_now
 from tasks.rollback import DeskError
 from tests.support.asked_guard import PLAN as SMOKE
@@ -32,6 +33,8 @@ from tests.support.guard_parts import guard_at, writing
 
 NET = Decimal("-306.0950000001")
 Row = tuple[int, Decimal | None, str] | None
+
+CLOSED = OperationalError("SELECT", {}, Exception("server closed the connection"))
 
 
 class Desk:
@@ -49,7 +52,12 @@ class Desk:
 
 
 def _booked(
-    home: Path, desk: Desk, proof: dict[str, Any] | None = None, failing_reads: int = 0, **columns: Any
+    home: Path,
+    desk: Desk,
+    proof: dict[str, Any] | None = None,
+    failing_reads: int = 0,
+    failure: Exception = CLOSED,
+    **columns: Any,
 ) -> tuple[Row, list[Outbox]]:
     """`proof`: of the flattening, by a guard before this one. `failing_reads`: how often it is not told."""
     (home / "run").mkdir(parents=True)
@@ -72,7 +80,7 @@ def _booked(
             nonlocal left
             left -= 1
             if left >= 0:
-                raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+                raise failure
             return steps(number)
 
         record.rollback_steps = rollback_steps  # type: ignore[method-assign, assignment]
@@ -290,12 +298,35 @@ def test_a_proof_that_tells_no_flattening_asks_for_none(tmp_path: Path, proof: d
     assert notices == []
 
 
-def test_a_record_that_is_away_is_waited_for_as_long_as_a_venue(
+def test_the_record_is_waited_for_as_long_as_the_end_of_the_stage_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(booking, "AGAIN_S", (0.01,))
     monkeypatch.setattr(booking, "WITHIN_S", 0.0)
+    monkeypatch.setattr(booking, "AWAY_WITHIN_S", 0.0)
     desk = Desk(NET)
-    row, _ = _booked(tmp_path, desk, failing_reads=3)
+    row, notices = _booked(tmp_path, desk, failing_reads=5)
     assert row is not None
-    assert (row[1], desk.asked) == (NET, 1)
+    assert (row[1], desk.asked, notices) == (NET, 1, [])
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_record_that_is_damaged_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    damaged = RecordDamaged("column proof of rollback_step holds what is no text", ValueError())
+    row, notices = _booked(tmp_path, Desk(NET), failing_reads=10**9, failure=damaged)
+    assert row is not None
+    assert row[1] is None
+    assert [one.kind for one in notices] == ["result_unknown"]
+
+
+@pytest.mark.parametrize("away", ["record", "venue"])
+def test_what_is_late_once_everybody_answers_again_is_waited_for_as_long_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    monkeypatch.setattr(booking, "AGAIN_S", (0.1,))
+    monkeypatch.setattr(booking, "WITHIN_S", 0.25)
+    outage: list[Exception] = [] if away == "record" else [DeskError("it is away")] * 4
+    desk = Desk(*outage, NotBooked("some are missing"), NET)
+    row, notices = _booked(tmp_path, desk, failing_reads=4 if away == "record" else 0)
+    assert row is not None
+    assert (row[1], notices) == (NET, [])

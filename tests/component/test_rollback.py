@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bot.runtime.kill_switch_report import FlattenSent, Report
-from tasks.flattenings import FLATTENINGS
+from tasks.flattenings import FLATTENINGS, with_earlier
 from tasks.record_tables import RollbackStep
 from tasks.rollback import Closing, DeskError, OpenOrders, Proven, Waits
 from tasks.venue_desk import VenueDesk
@@ -324,10 +324,35 @@ def test_what_is_held_is_written_before_anything_is_sent_to_flatten_it() -> None
 
 def test_each_try_to_flatten_is_kept_also_those_that_failed() -> None:
     ended = close(FakeDesk(flatten_fails=2), FakePermission())
-    told = ended.log.proofs[-1][FLATTENINGS]
+    known: dict[str, Any] = {}
+    for proof in ended.log.proofs:  # as the record takes them
+        known = with_earlier(proof, known)
+    told = known[FLATTENINGS]
     assert [one["held"] for one in told] == [{"BTCUSDT": "0.004"}] * 3
     assert [order["id"] for one in told for order in one["orders"]] == ["slwf-0-1", "slwf-0-2", "slwf-0-3"]
     assert [order["taken"] for one in told for order in one["orders"]] == [False, False, True]
+
+
+def test_of_tries_without_end_no_word_grows() -> None:
+    ended = close(FakeDesk(flatten_fails=9), FakePermission(), deadline_s=30.0)
+    told = [proof[FLATTENINGS] for proof in ended.log.proofs if FLATTENINGS in proof]
+    assert len({one["began_at"] for ones in told for one in ones}) == 10
+    assert max(map(len, told)) == 1, "the record may be away for hours, and each word waits for it in memory"
+
+
+def test_a_position_that_cannot_be_told_is_flattened_all_the_same() -> None:
+    class Odd(Decimal):
+        def __format__(self, *_: Any) -> str:
+            raise ValueError("no such format")
+
+    class Reads(FakeDesk):
+        async def read_positions(self) -> dict[str, Decimal]:
+            found = await super().read_positions()
+            return {symbol: Odd(qty) if qty else qty for symbol, qty in found.items()}
+
+    desk = Reads()
+    assert close(desk, FakePermission()).proven.flat_at is not None
+    assert desk.calls.count("flatten") == 1
 
 
 @pytest.mark.parametrize(("position", "flatten"), [("0", True), ("0.004", False)])
