@@ -5,7 +5,8 @@ tell. A run begins flat and ends flat, so its executions and fundings together a
 net in quote and to the last digit. Where they do not sum to a flat position some are missing: then it is not known.
 
 Nor is it where they sum to flat and lack both a last fill and what flattened it: a venue lists executions late. So what
-was held before a flattening has to be their sum at that time, and what the flattening orders have filled be listed.
+was held before a flattening has to be their sum at that time, and what the flattening orders have filled be listed,
+and so what the newest others of ours have: a bot may die unheard between two fills that end flat.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ Told = Callable[[str, int], tuple[Instrument, Sequence[Execution]]]
 
 
 OrdersTold = Callable[[str, int, Sequence[str]], Mapping[str, Decimal]]
-"""The venue's word on what a symbol's flattening orders have filled, base, by client order id: of those named, and of
-others of that class since a time (ms). One that it does not show is not in it. Raises VenueError."""
+"""The venue's word on what a symbol's orders have filled, base, by client order id: of those named, and of the newest
+others of ours since a time (ms). One that it does not show is not in it. Raises VenueError."""
 
 
 class SentOrder(NamedTuple):
@@ -160,7 +161,7 @@ def _require_orders(
     filled: Callable[[Sequence[str]], Mapping[str, Decimal]],
     asked_at_ms: int,
 ) -> None:
-    """Raises NotBooked where a flattening order has filled what is not listed."""
+    """Raises NotBooked where a flattening order, or another of ours, has filled what is not listed."""
     sent = {
         order.client_order_id: (one, order) for one in flattenings for order in one.orders if order.symbol == symbol
     }

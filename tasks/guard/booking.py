@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bot.booked import Booked, NotBooked, booked_net, write_booked
 from bot.config import load_settings
+from bot.domain.order import OWN_PREFIX
 from bot.journal import JournalError
 from bot.runtime.kill_switch_report import flatten_named_at_ms
 from bot.settings_file import ConfigError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from bot.booked import Execution, Flattening
     from bot.domain.instrument import Instrument
     from bot.venues.bybit.account_client import AccountClient
+    from bot.venues.bybit.account_orders import AccountOrder
 
 log = logging.getLogger("slipway.guard.booking")
 JOURNAL_STORE: Final = "MM_JOURNAL_STORE"
@@ -204,16 +206,24 @@ async def _flattenings(guard: GuardState, active: Active) -> list[Flattening]:
 
 
 def _filled(client: AccountClient, symbol: str, since_ms: int, names: Sequence[str]) -> Mapping[str, Decimal]:
-    """Of the orders named, and of any others that flattened without the bot since then, whoever sent them: a kill
-    switch of its own process, or a guard that did not live to say so. Those are among the newest."""
-    recent = {one.client_order_id: one.filled for one in client.recent_orders([symbol])}
+    """Of the orders named, and of any others of ours since then, whoever sent them: a bot that has not heard of its
+    fills, a kill switch of its own process, a guard that did not live to say so. Those are among the newest."""
     found = {
-        name: qty for name, qty in recent.items() if name in names or (flatten_named_at_ms(name) or -1) >= since_ms
+        one.client_order_id: one.filled
+        for one in client.recent_orders([symbol])
+        if one.client_order_id in names or _is_of_run(one, since_ms)
     }
     for name in names:
         if name not in found and (order := client.order(symbol, name)) is not None:
             found[name] = order.filled
     return found
+
+
+def _is_of_run(order: AccountOrder, since_ms: int) -> bool:
+    """By the venue's clock, as its executions are asked for; where it does not tell, by the id where that does."""
+    name, at_ms = order.client_order_id, order.created_ms
+    at_ms = flatten_named_at_ms(name) if at_ms is None else at_ms
+    return name.startswith(OWN_PREFIX) and at_ms is not None and at_ms >= since_ms
 
 
 def _net(

@@ -175,6 +175,7 @@ class Client:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.recent: dict[str, str] = {}
+        self.created_ms: dict[str, int] = {}
         self.older: dict[str, str] = {}
         self.listed: list[list[Execution]] = [[]]
 
@@ -186,7 +187,7 @@ class Client:
         return self.listed.pop(0) if len(self.listed) > 1 else self.listed[0]
 
     def recent_orders(self, symbols: Sequence[str]) -> list[AccountOrder]:
-        return [_order(symbols[0], name, filled) for name, filled in self.recent.items()]
+        return [_order(symbols[0], name, filled, self.created_ms.get(name)) for name, filled in self.recent.items()]
 
     def order(self, symbol: str, client_order_id: str) -> AccountOrder | None:
         filled = self.older.get(client_order_id)
@@ -205,8 +206,9 @@ class AtAClient(Desk):
         return ask(self.client)
 
 
-def _order(symbol: str, name: str, filled: str) -> AccountOrder:
-    return AccountOrder(symbol, name, f"v-{name}", Side.SELL, Decimal(1), Decimal(1), Decimal(filled), True)
+def _order(symbol: str, name: str, filled: str, created_ms: int | None = None) -> AccountOrder:
+    at = {"created_ms": created_ms}
+    return AccountOrder(symbol, name, f"v-{name}", Side.SELL, Decimal(1), Decimal(1), Decimal(filled), True, **at)
 
 
 @pytest.mark.parametrize("created_s_before", [1, 3600])
@@ -283,6 +285,24 @@ def test_a_flatten_by_a_kill_switch_of_its_own_is_waited_for_without_a_proof(tmp
     client.recent[flattened.name] = "0.004"
     client.recent["slwf-0-17000000000000001"] = "0.5"  # of a run long before this one
     client.listed = [[], flattened.fills]
+    desk = AtAClient(client)
+    row, _ = _booked(tmp_path, desk, launched_at=utc_now(), created_at=utc_now() - timedelta(seconds=5))
+    assert row is not None
+    assert (row[1], desk.asked) == (Decimal(-12), 2)
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("flat_by", ["slwf-7-3", "slwq-7-2"])
+def test_a_position_that_the_bot_has_closed_itself_unheard_is_waited_for(tmp_path: Path, flat_by: str) -> None:
+    """Its account was flat when it was first read: no proof tells what had been held."""
+    client, now_ms = Client(), round(utc_now().timestamp() * 1000)
+    client.recent = {"slwq-7-1": "0.004", flat_by: "0.004", "slwq-6-9": "0.7", "by-hand": "0.3"}
+    client.created_ms = dict.fromkeys(client.recent, now_ms) | {"slwq-6-9": now_ms - 3_600_000}
+    fills: list[Execution] = [
+        _fill("e1", now_ms, "slwq-7-1", Side.BUY, 4, "100000"),
+        _fill("e2", now_ms + 1, flat_by, Side.SELL, 4, "97000"),
+    ]
+    client.listed = [[], fills]
     desk = AtAClient(client)
     row, _ = _booked(tmp_path, desk, launched_at=utc_now(), created_at=utc_now() - timedelta(seconds=5))
     assert row is not None

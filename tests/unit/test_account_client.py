@@ -133,6 +133,16 @@ def test_an_order_is_asked_for_by_its_id_among_the_newest_then_in_history_and_ma
     assert asked == ["slwq-1-1", "slwq-1-2", "slwq-1-2", "slwq-1-3", "slwq-1-3"]
 
 
+@pytest.mark.parametrize(
+    ("told", "created_ms"), [("1700000000123", 1_700_000_000_123), ("", None), ("soon", None), (17, None), (None, None)]
+)
+def test_when_an_order_was_created_is_read_where_it_is_told_and_hides_no_row(told, created_ms):
+    venue = Venue(realtime=[result({"list": [row(1, "Filled") | {"createdTime": told}]})])
+    with venue.client() as client:
+        (found,) = client.recent_orders(["BTCUSDT"])
+    assert found.created_ms == created_ms
+
+
 def test_an_order_that_could_not_be_asked_for_is_not_one_that_is_not_there():
     venue = Venue(realtime=[result({"list": []})], history=[result({}, 10016)])
     with venue.client() as client, pytest.raises(VenueUnknown):
