@@ -3,6 +3,10 @@
 The bot's own word ends with the bot. At what price and fee the account was then flattened only the venue's executions
 tell. A run begins flat and ends flat, so its executions and fundings together are its result, by the bot's own ledger,
 net in quote and to the last digit. Where they do not sum to a flat position some are missing: then it is not known.
+
+Nor is it where they sum to flat and lack both a last fill and what flattened it: a venue lists executions late. So what
+was held before a flattening has to be their sum at that time, and what the flattening orders have filled be listed,
+and so what the newest others of ours have: a bot may die unheard between two fills that end flat.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,6 +37,12 @@ DUE_WITHIN_MS: Final = 5_000
 """So near to the hour the venue may still count a position, or no longer."""
 LISTED_MS: Final = 30_000
 """So long after the hour it has listed what fell due."""
+READ_WITHIN_MS: Final = 5_000
+"""So far the clock of who read a position may be from the venue's."""
+FORGOTTEN_MS: Final = 24 * HOUR_MS
+"""After so long a venue shows an order no more that filled nothing."""
+ASKED_MAX: Final = 50
+"""Of a symbol's flattening orders so many are asked for, the newest: a venue takes few questions in a second."""
 UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, InvalidOperation)
 INT64_MAX: Final = 2**63 - 1
 BEGIN: Final = "SELECT min(at_ns) FROM entry"
@@ -39,6 +50,28 @@ BEGIN: Final = "SELECT min(at_ns) FROM entry"
 Execution = Filled | FundingPaid
 Told = Callable[[str, int], tuple[Instrument, Sequence[Execution]]]
 """The venue's word on a symbol since a time (ms): what it is, and its executions, over all pages. Raises VenueError."""
+
+
+OrdersTold = Callable[[str, int, Sequence[str]], Mapping[str, Decimal]]
+"""The venue's word on what a symbol's orders have filled, base, by client order id: of those named, and of the newest
+others of ours since a time (ms). One that it does not show is not in it. Raises VenueError."""
+
+
+class SentOrder(NamedTuple):
+    """A flattening order that may have happened; `taken`: the venue said that it has."""
+
+    symbol: str
+    client_order_id: str
+    taken: bool
+
+
+class Flattening(NamedTuple):
+    """What was held (symbol → base, signed) by a read between these times (ms), and what was sent to flatten it."""
+
+    from_ms: int
+    until_ms: int
+    held: Mapping[str, Decimal]
+    orders: Sequence[SentOrder]
 
 
 class NotBooked(Exception):
@@ -64,8 +97,16 @@ class Booked(NamedTuple):
     mode: str = ""
 
 
-def booked_net(journal: Path, symbols: Sequence[str], told: Told, begun_ms: int, asked_at_ms: int) -> Decimal:
-    """The result of a run whose account is flat now, `asked_at_ms`. Raises NotBooked, and what `told` raises.
+def booked_net(
+    journal: Path,
+    symbols: Sequence[str],
+    told: Told,
+    begun_ms: int,
+    asked_at_ms: int,
+    flattenings: Sequence[Flattening] = (),
+    filled: OrdersTold = lambda _symbol, _since_ms, _names: {},
+) -> Decimal:
+    """The result of a run whose account is flat now, `asked_at_ms`. Raises NotBooked, and what `told`, `filled` raise.
 
     `begun_ms`: before its first order and after the last of the run before it, for a journal that cannot be read. The
     venue is asked for all of the run, a page for each hundred executions: how far the bot has heard of them its journal
@@ -84,6 +125,9 @@ def booked_net(journal: Path, symbols: Sequence[str], told: Told, begun_ms: int,
             raise NotBooked(
                 f"{symbol}: a funding that fell due less than {LISTED_MS // 1000} s ago may not be listed yet"
             )
+        fills = list({one.execution_id: one for one in of_symbol if isinstance(one, Filled)}.values())
+        _require_orders(symbol, instrument, fills, flattenings, partial(filled, symbol, since_ms), asked_at_ms)
+        _require_held(symbol, instrument, fills, flattenings)
         for one in of_symbol:
             if isinstance(one, Filled):
                 ledger.record(one, instrument)
@@ -107,6 +151,55 @@ def _funding_is_awaited(executions: Sequence[Execution], asked_at_ms: int) -> bo
     fills = {one.execution_id: one for one in executions if isinstance(one, Filled)}.values()
     held_lots = sum(one.side.sign * one.qty_lots for one in fills if one.venue_at_ns < from_ns)
     return held_lots != 0 or any(from_ns <= one.venue_at_ns <= until_ns for one in fills)
+
+
+def _require_orders(
+    symbol: str,
+    instrument: Instrument,
+    fills: Sequence[Filled],
+    flattenings: Sequence[Flattening],
+    filled: Callable[[Sequence[str]], Mapping[str, Decimal]],
+    asked_at_ms: int,
+) -> None:
+    """Raises NotBooked where a flattening order, or another of ours, has filled what is not listed."""
+    sent = {
+        order.client_order_id: (one, order) for one in flattenings for order in one.orders if order.symbol == symbol
+    }
+    names = list(sent)[-ASKED_MAX:]
+    shown = filled(names)
+    listed = {name: Decimal(0) for name in (*names, *shown)}
+    for fill in fills:
+        if fill.client_order_id in listed:
+            listed[fill.client_order_id] += instrument.qty(fill.qty_lots)
+    for name, qty in shown.items():
+        if listed[name] != qty:
+            raise NotBooked(f"{symbol}: {name} filled {qty:f}, of which {listed[name]:f} is listed")
+    for name in names:
+        flattening, order = sent[name]
+        forgotten = asked_at_ms - flattening.until_ms >= FORGOTTEN_MS
+        if order.taken and name not in shown and not listed[name] and not forgotten:
+            raise NotBooked(f"{symbol}: {name} was taken by the venue, which does not show it")
+
+
+def _require_held(
+    symbol: str, instrument: Instrument, fills: Sequence[Filled], flattenings: Sequence[Flattening]
+) -> None:
+    """Raises NotBooked where the executions listed do not add up to what was held, at any moment near that read."""
+    in_order = sorted(fills, key=lambda one: one.venue_at_ns)
+    for flattening in flattenings:
+        held = flattening.held.get(symbol, Decimal(0))
+        from_ns = (flattening.from_ms - READ_WITHIN_MS) * NS_PER_MS
+        until_ns = (flattening.until_ms + READ_WITHIN_MS) * NS_PER_MS
+        lots = sum(one.side.sign * one.qty_lots for one in in_order if one.venue_at_ns < from_ns)
+        sums = {lots}
+        for one in in_order:
+            if from_ns <= one.venue_at_ns <= until_ns:
+                lots += one.side.sign * one.qty_lots
+                sums.add(lots)
+        if held not in {one * instrument.lot_size for one in sums}:
+            raise NotBooked(
+                f"{symbol}: {held:f} was held before it was flattened, and its executions do not add up to that"
+            )
 
 
 def write_booked(state_dir: Path, booked: Booked, elsewhere: Callable[[], RedisPlace | None] | None = None) -> None:

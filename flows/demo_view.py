@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TextIO
 
 from flows.stage_table import as_table, stages_of
-from flows.words import end_sentence, needs, value_words
+from flows.words import end_sentence, needs, step_said, value_words
 from tasks.measured import measured_until_stopped
 from tasks.record import Record
 from tasks.record_tables import MeasurementLatest, StageRun
@@ -156,8 +156,7 @@ class View:
         if steps:
             self.raw("Closed, step by step:")
         for step in steps:
-            proof = ", ".join(f"{name} {value}" for name, value in step.proof.items()) or step.error
-            self.raw(f"  {step.number} {step.name:<13} {step.state:<9} {proof[: WIDTH - 28]}")
+            self.raw(f"  {step.number} {step.name:<13} {step.state:<9} {step_said(step)[: WIDTH - 28]}")
 
     def _from_breach(self, times: dict[str, str | None], breach: str) -> None:
         self.raw(f"Timeline (UTC), breach at {breach[11:23]}:")

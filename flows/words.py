@@ -81,6 +81,11 @@ def sign_off_rows(rows: Sequence[SignOff]) -> list[dict[str, str]]:
     ]
 
 
+def step_said(row: RollbackStep) -> str:
+    """What a step proves; of one that fails what hinders it, also where it has told of its tries already."""
+    return row.error or ", ".join(f"{name} {value}" for name, value in row.proof.items())
+
+
 def step_rows(rows: Sequence[RollbackStep]) -> list[dict[str, str]]:
     return [
         {
@@ -88,7 +93,7 @@ def step_rows(rows: Sequence[RollbackStep]) -> list[dict[str, str]]:
             "state": row.state,
             "tries": str(row.attempts),
             "verified (UTC)": "" if row.verified_at is None else f"{row.verified_at:%H:%M:%S.%f}"[:-3],
-            "proof": ", ".join(f"{name} {value}" for name, value in row.proof.items()) or row.error,
+            "proof": step_said(row),
         }
         for row in rows
     ]

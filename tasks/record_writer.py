@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select, update
 
+from tasks.flattenings import with_earlier
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_digest import KIND, RANGE_ROWS, Range, digest_of, newest_id
 from tasks.record_engine import replacing
@@ -353,7 +354,10 @@ class RecordWriter(SaidWriter, LockWriter):
 
     def write_rollback_step(self, row: RollbackStep, notices: Sequence[Notice] = ()) -> None:
         """Inserts or updates by (stage run, number). Every change of state is told in the chain, and of a step that is
-        done every change: only how often a step was tried, and what failed last, is told with its next state."""
+        done every change: only how often a step was tried, and what failed last, is told with its next state.
+
+        A step that is begun anew begins without a proof; what was flattened before stays told all the same.
+        """
         with self.writing() as session:
             query = select(RollbackStep).where(
                 RollbackStep.stage_run_id == row.stage_run_id, RollbackStep.number == row.number
@@ -364,7 +368,7 @@ class RecordWriter(SaidWriter, LockWriter):
                 known = RollbackStep(**row.model_dump(exclude={"id"}))
             else:
                 known.state, known.attempts, known.error = row.state, row.attempts, row.error
-                known.verified_at, known.proof = row.verified_at, row.proof
+                known.verified_at, known.proof = row.verified_at, with_earlier(row.proof, known.proof)
             session.add(known)
             changed = before is None or before["state"] != row.state
             if changed or (row.state in DONE_STATES and before != known.model_dump()):

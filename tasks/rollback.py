@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from tasks.flattenings import FLATTENINGS, Begun
 from tasks.record import iso
 from tasks.record_tables import RollbackStep, utc_now
+
+if TYPE_CHECKING:
+    from bot.runtime.kill_switch_report import FlattenSent
 
 log = logging.getLogger("slipway.rollback")
 Proof = TypeVar("Proof")
@@ -63,8 +67,8 @@ class AccountDesk(Protocol):
 
     async def read_open(self) -> OpenOrders: ...
 
-    async def flatten(self) -> str:
-        """Reduce-only slices inside a band until a read shows flat, or raises."""
+    async def flatten(self, sent: Callable[[Sequence[FlattenSent]], None]) -> str:
+        """Reduce-only slices inside a band until a read shows flat, or raises. `sent`: told of them either way."""
 
     async def read_positions(self) -> Mapping[str, Decimal]:
         """Every symbol of the stage, signed quantity in base."""
@@ -136,6 +140,8 @@ class Closing:
     _revoked: asyncio.Event = field(default_factory=asyncio.Event)
     _quiet: asyncio.Event = field(default_factory=asyncio.Event)
     _rows: dict[int, RollbackStep] = field(default_factory=dict)
+    _flattening: Begun | None = None
+    """The newest try. The record keeps what it was told of those before."""
 
     async def run(self) -> Proven:
         """Steps 0 to 3. Cancelling it loses nothing: the next run starts from the tables."""
@@ -246,22 +252,23 @@ class Closing:
         await self._begin(3)
         first = await self._insist(3, partial(self._prove_flat, desk))
         flat_at = utc_now()
-        await self._verified(3, first, flat_at=flat_at)
+        await self._verified(3, self._with_flattening(first), flat_at=flat_at)
         await self._quiet.wait()
         # An order that stood until the proof of step 2 may have filled after the first flat read.
         again = await self._insist(3, partial(self._prove_flat, desk))
         if again["traded"]:
             flat_at = utc_now()
         self.proven.flat_at = flat_at
-        await self._verified(3, {**first, "confirmed": again}, flat_at=flat_at)
+        await self._verified(3, self._with_flattening({**first, "confirmed": again}), flat_at=flat_at)
 
     async def _prove_flat(self, desk: AccountDesk) -> dict[str, Any]:
+        began_at = utc_now()
         positions = await desk.read_positions()
         traded = False
         said = ""
         if self.flatten and any(positions.values()):
             traded = True
-            said = await desk.flatten()
+            said = await self._flatten_told(desk, Begun(began_at, utc_now(), positions))
             positions = await desk.read_positions()
             if any(positions.values()):
                 raise DeskError(f"not flat yet: {_shown(positions)}")
@@ -271,6 +278,36 @@ class Closing:
             "traded": traded,
             "flatten": said or ("was flat" if self.flatten else NOT_FLATTENED),
         }
+
+    async def _flatten_told(self, desk: AccountDesk, begun: Begun) -> str:
+        """What is held is told before anything is sent, and what was sent also where it did not do: none may be lost
+        with this process, or the attempt is booked without it."""
+        self._flattening = begun
+        await self._tell_flattening()
+
+        def sent(orders: Sequence[FlattenSent]) -> None:
+            begun.orders = orders
+
+        try:
+            return await desk.flatten(sent)
+        finally:
+            await self._tell_flattening()
+
+    async def _tell_flattening(self) -> None:
+        row = self._rows[3]
+        row.proof = self._with_flattening(row.proof)
+        await self._note(row)
+
+    def _with_flattening(self, proof: dict[str, Any]) -> dict[str, Any]:
+        """Never raises: what cannot be told keeps nothing from being flattened. Only the newest, however many there
+        were: a record that is away for hours is told of each try, and all of that waits for it in memory."""
+        if self._flattening is None:
+            return proof
+        try:
+            return {**proof, FLATTENINGS: [self._flattening.told()]}
+        except Exception as error:
+            log.error("what was flattened is not told: %s", in_words(error), exc_info=True)
+            return proof
 
     # ---- record and retry -----------------------------------------------------------------------------------------
 

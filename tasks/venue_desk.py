@@ -21,7 +21,7 @@ from tasks.account_file import AccountAccess, AccountFileError
 from tasks.rollback import DeskError, OpenOrders
 
 if TYPE_CHECKING:
-    from bot.runtime.kill_switch_report import Report
+    from bot.runtime.kill_switch_report import FlattenSent, Report
     from bot.venues.bybit.account_client import AccountClient
     from bot.venues.bybit.hosts import BybitHosts
     from tasks.account_keys import AccountKeys
@@ -59,9 +59,10 @@ class VenueDesk:
         """Cancel-all of own orders, repeated until two reads show none. Returns how many the venue cancelled."""
         return await self._kill_switch(flatten=False, deadline_s=CANCEL_DEADLINE_S)
 
-    async def flatten(self) -> str:
-        """The same, and reduce-only slices inside the band until two reads show flat."""
-        return await self._kill_switch(flatten=True, deadline_s=FLATTEN_DEADLINE_S)
+    async def flatten(self, sent: Callable[[Sequence[FlattenSent]], None]) -> str:
+        """The same, and reduce-only slices inside the band until two reads show flat. `sent` is told of them, also
+        where it then raises."""
+        return await self._kill_switch(flatten=True, deadline_s=FLATTEN_DEADLINE_S, sent=sent)
 
     async def reduce(self, symbol: str, qty: Decimal) -> str:
         """One reduce-only slice of that position (signed, base) towards flat, and no cancel: beside a bot that runs.
@@ -117,8 +118,11 @@ class VenueDesk:
 
         return await asyncio.to_thread(work)
 
-    async def _kill_switch(self, *, flatten: bool, deadline_s: float) -> str:
+    async def _kill_switch(
+        self, *, flatten: bool, deadline_s: float, sent: Callable[[Sequence[FlattenSent]], None] = lambda _: None
+    ) -> str:
         report = await self.kill_switch(flatten=flatten, deadline_s=deadline_s)
+        sent(report.flattens)
         if report.status != "executed":
             raise DeskError(f"kill switch: {'; '.join(report.errors)}")
         return f"kill switch {report.status}: {report.cancelled} cancelled, {len(report.reads)} reads"

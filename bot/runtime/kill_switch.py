@@ -26,10 +26,18 @@ from typing import Final, Protocol
 from bot.domain.instrument import Instrument
 from bot.domain.order import OWN_PREFIX, Side
 from bot.journal import JournalError
-from bot.runtime.kill_switch_report import NS_PER_MS, NS_PER_S, Attempt, OrdersRead, Report
+from bot.runtime.kill_switch_report import NS_PER_MS, NS_PER_S, Attempt, FlattenSent, OrdersRead, Report
 from bot.venues.bybit.account_orders import AccountOrder, OrderName, OrdersNotWhole
 from bot.venues.bybit.account_positions import PositionsNotWhole
-from bot.venues.port import ImmediateOrder, Position, TopOfBook, VenueError
+from bot.venues.port import (
+    ImmediateOrder,
+    Position,
+    TopOfBook,
+    VenueClockSkew,
+    VenueError,
+    VenueRefused,
+    VenueUnreachable,
+)
 
 FLATTEN_BAND_BPS: Final = Decimal(100)
 PAUSE_S: Final = 0.1
@@ -50,6 +58,9 @@ BLIND_EVERY_S: Final = 1.0
 
 BLIND_FOR_S: Final = 3.0
 """Then it is read again, however many are left: they have their turn at the next blind cancel."""
+
+NOT_HAPPENED: Final = (VenueRefused, VenueUnreachable, VenueClockSkew)
+"""What of an order says that it did not happen and will not."""
 
 
 class Client(Protocol):
@@ -320,9 +331,20 @@ class KillSwitch:
             if order is None:
                 attempt.note(f"position of {position.symbol} is {position.qty}, less than one lot")
                 return
-            self._client.place_immediate(order)
+            self._send(attempt, order)
         except VenueError as error:
             attempt.note(f"flatten of {position.symbol} failed: {error}")
+
+    def _send(self, attempt: Attempt, order: ImmediateOrder) -> None:
+        """Its executions are asked for by its id later, so one that may have happened is kept. Raises VenueError."""
+        try:
+            self._client.place_immediate(order)
+        except NOT_HAPPENED:
+            raise
+        except VenueError:
+            attempt.sent.append(FlattenSent(order.symbol, order.client_order_id, taken=False))
+            raise
+        attempt.sent.append(FlattenSent(order.symbol, order.client_order_id, taken=True))
 
 
 def slice_towards_flat(

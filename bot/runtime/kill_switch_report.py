@@ -11,6 +11,9 @@ import msgspec
 
 NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
+NO_GRANT: Final = "slwf-0-"
+"""How the id of an order begins that flattens without a bot and its grant: the flatten class, epoch 0."""
+NUMBER_DIGITS: Final = 4
 
 
 class OrdersRead(msgspec.Struct, frozen=True):
@@ -28,8 +31,17 @@ class PositionLeft(msgspec.Struct, frozen=True):
     qty: str
 
 
+class FlattenSent(msgspec.Struct, frozen=True):
+    """A flattening order that was sent. `taken`: the venue said so; else it may have happened, and nobody was told."""
+
+    symbol: str
+    client_order_id: str
+    taken: bool
+
+
 class Report(msgspec.Struct, frozen=True):
-    """What was done and what is proven. `flattened`: asked for and proven by a read. `positions`: as last read."""
+    """What was done and what is proven. `flattened`: asked for and proven by a read. `positions`: as last read.
+    `flattens`: the orders that were sent to flatten, but for those that did not happen for sure."""
 
     status: Literal["executed", "dry_run", "failed"]
     started_utc: str
@@ -39,6 +51,7 @@ class Report(msgspec.Struct, frozen=True):
     positions: list[PositionLeft]
     flattened: bool
     errors: list[str]
+    flattens: list[FlattenSent] = []
 
     @property
     def exit_code(self) -> int:
@@ -63,6 +76,8 @@ class Attempt:
         """client ids whose rows do not fit and of which the venue says that they have ended"""
         self.flattens: set[str] = set()
         """and of those that this run sent itself"""
+        self.sent: list[FlattenSent] = []
+        """the same, but for those that did not happen for sure"""
         self.cancel_sent = False
         self.cancelled = 0
         self.clean_since_ns: int | None = None
@@ -81,7 +96,7 @@ class Attempt:
     def next_flatten_id(self) -> str:
         """Unique for ever, and of the flatten class: epoch 0 (no grant), sequence = start in ms and number."""
         self._slices += 1
-        name = f"slwf-0-{self.started_ns // NS_PER_MS}{self._slices:04d}"
+        name = f"{NO_GRANT}{self.started_ns // NS_PER_MS}{self._slices:0{NUMBER_DIGITS}d}"
         self.flattens.add(name)
         return name
 
@@ -96,7 +111,16 @@ class Attempt:
             positions=[PositionLeft(symbol, format(qty, "f")) for symbol, qty in self.positions.items()],
             flattened=execute and flatten and proven,
             errors=[error if count == 1 else f"{error} ({count} times)" for error, count in self._errors.items()],
+            flattens=list(self.sent),
         )
+
+
+def flatten_named_at_ms(client_order_id: str) -> int | None:
+    """When whoever sent this flattening order began, ms since the epoch, by its id; None of any other order."""
+    name = client_order_id.removeprefix(NO_GRANT)
+    if name == client_order_id or not (name.isascii() and name.isdecimal()) or len(name) <= NUMBER_DIGITS:
+        return None
+    return int(name[:-NUMBER_DIGITS])
 
 
 def utc_text(at_ns: int) -> str:

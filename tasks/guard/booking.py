@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bot.booked import Booked, NotBooked, booked_net, write_booked
 from bot.config import load_settings
+from bot.domain.order import OWN_PREFIX
 from bot.journal import JournalError
+from bot.runtime.kill_switch_report import flatten_named_at_ms
 from bot.settings_file import ConfigError
 from bot.stores.redis_place import RedisPlace, place_for
 from gates.criteria import Criterion
@@ -29,19 +32,22 @@ from gates.decision import CONTINUE, Action, Decision, decide_final
 from gates.judge import Cause, Reading, Sample, Word, verdict
 from gates.sources.checks import CheckFacts, measure_checks
 from gates.stages import under_root
+from tasks.flattenings import flattenings_of
 from tasks.guard.facts import RESULTS, Net, pooled
 from tasks.guard.keeping import Kept, judged, storing
 from tasks.guard.results import BOOKED, RESULT
 from tasks.guard.state import Active, GuardState, now_ms
+from tasks.record_engine import RecordDamaged
 from tasks.rollback import DeskError, in_words
 from tasks.venue_desk import VenueDesk
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bot.booked import Execution
+    from bot.booked import Execution, Flattening
     from bot.domain.instrument import Instrument
     from bot.venues.bybit.account_client import AccountClient
+    from bot.venues.bybit.account_orders import AccountOrder
 
 log = logging.getLogger("slipway.guard.booking")
 JOURNAL_STORE: Final = "MM_JOURNAL_STORE"
@@ -52,6 +58,8 @@ WITHIN_S: Final = 60.0
 AWAY_WITHIN_S: Final = 600.0
 """And for so long where the venue does not answer, or the journal's own server: what stays unknown keeps the candidate
 from every live stage."""
+RECORD_WITHIN_S: Final = 5.0
+"""For so long the record is waited for in one try: until it has what this closing flattened."""
 TOLD_AFTER_S: Final = 10.0
 """After so long it is told why the stage does not end yet, whose steps were told as they were proven."""
 LOOK_AGAIN_S: Final = 0.5
@@ -69,6 +77,11 @@ UNLISTED: Final = Criterion(
 )
 
 
+class RecordAway(Exception):
+    """What was flattened is not known, as the record is behind or cannot be read. It is waited for however long that
+    takes: no stage ends before the record has its steps."""
+
+
 async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | None:
     """What was left beside the journal; None where there is nothing to book.
 
@@ -78,23 +91,33 @@ async def book(guard: GuardState, active: Active, desk: VenueDesk) -> Booked | N
     if active.stage.env != "live" or not active.stage.flatten or row.obs_url is None or active.state_dir is None:
         return None
     began_s, tries = time.monotonic(), 0
+    asked_s = began_s
+    answered_s: float | None = None  # the venue, since when; only from then on is an execution late
     while True:
         asked_at_ms = now_ms()
         try:
-            net = await desk.read(partial(_net, active, active.state_dir, asked_at_ms))
+            flattenings = await _flattenings(guard, active)
+            net = await desk.read(partial(_net, active, active.state_dir, flattenings, asked_at_ms))
             booked = Booked(asked_at_ms * 1_000_000, net, "", row.account, active.stage.env)
             await asyncio.to_thread(write_booked, active.state_dir, booked, partial(_in_redis, active))
             _store(guard, active, asked_at_ms, net, "")
             return booked
         except Exception as error:  # also what nobody expected: the account is flat, and its end waits for no sum
-            within_s = AWAY_WITHIN_S if isinstance(error, DeskError | JournalError) else WITHIN_S
-            why = str(error) if isinstance(error, NotBooked | DeskError) else in_words(error)
+            now_s = time.monotonic()
+            if isinstance(error, RecordAway):
+                asked_s, answered_s, until_s = now_s, None, math.inf
+            elif isinstance(error, DeskError | JournalError):
+                answered_s, until_s = None, asked_s + AWAY_WITHIN_S
+            else:
+                answered_s = now_s if answered_s is None else answered_s
+                until_s = answered_s + WITHIN_S
+            why = str(error) if isinstance(error, NotBooked | DeskError | RecordAway) else in_words(error)
             log.error("what %s came to is not known, try %d: %s", row.rollout, tries + 1, why, exc_info=True)
         if time.monotonic() >= began_s + TOLD_AFTER_S:
             words = f"closed but for its result: what the attempt came to is still asked for: {why}"
             guard.notice(active, "result_awaited", words)
         again_s = AGAIN_S[min(tries, len(AGAIN_S) - 1)]
-        if time.monotonic() + again_s > began_s + within_s:
+        if time.monotonic() + again_s > until_s:
             break
         await asyncio.sleep(again_s)
         tries += 1
@@ -167,7 +190,45 @@ def _in_redis(active: Active) -> RedisPlace | None:
     return place_for(store, active.row.account, active.state_dir)
 
 
-def _net(active: Active, state_dir: Path, asked_at_ms: int, client: AccountClient) -> Decimal:
+async def _flattenings(guard: GuardState, active: Active) -> list[Flattening]:
+    """What this closing flattened, and what an earlier guard's had. Raises RecordAway where the record does not tell:
+    without it nobody knows what has to be listed."""
+    if not await guard.store.written_within(RECORD_WITHIN_S):
+        raise RecordAway("the record is behind: what was flattened is not known")
+    rows = guard.store.call(guard.store.record.rollback_steps, active.id)
+    try:
+        told = await asyncio.wait_for(rows, RECORD_WITHIN_S)
+    except RecordDamaged:  # later it is no better
+        raise
+    except (SQLAlchemyError, TimeoutError) as error:
+        raise RecordAway(f"the record does not tell what was flattened: {in_words(error)}") from error
+    return flattenings_of(told)
+
+
+def _filled(client: AccountClient, symbol: str, since_ms: int, names: Sequence[str]) -> Mapping[str, Decimal]:
+    """Of the orders named, and of any others of ours since then, whoever sent them: a bot that has not heard of its
+    fills, a kill switch of its own process, a guard that did not live to say so. Those are among the newest."""
+    found = {
+        one.client_order_id: one.filled
+        for one in client.recent_orders([symbol])
+        if one.client_order_id in names or _is_of_run(one, since_ms)
+    }
+    for name in names:
+        if name not in found and (order := client.order(symbol, name)) is not None:
+            found[name] = order.filled
+    return found
+
+
+def _is_of_run(order: AccountOrder, since_ms: int) -> bool:
+    """By the venue's clock, as its executions are asked for; where it does not tell, by the id where that does."""
+    name, at_ms = order.client_order_id, order.created_ms
+    at_ms = flatten_named_at_ms(name) if at_ms is None else at_ms
+    return name.startswith(OWN_PREFIX) and at_ms is not None and at_ms >= since_ms
+
+
+def _net(
+    active: Active, state_dir: Path, flattenings: Sequence[Flattening], asked_at_ms: int, client: AccountClient
+) -> Decimal:
     def told(symbol: str, since_ms: int) -> tuple[Instrument, Sequence[Execution]]:
         return client.instrument(symbol), client.accounted(symbol, since_ms)
 
@@ -176,7 +237,8 @@ def _net(active: Active, state_dir: Path, asked_at_ms: int, client: AccountClien
     begun_ms = created_ms if row.launched_at is None else round(row.launched_at.timestamp() * 1000)
     begun_ms -= round(active.stage.launch_deadline_s * 1000)
     begun_ms = max(begun_ms, created_ms)  # what happened before is the account's last run's, and was booked there
-    return booked_net(state_dir / "journal.db", active.whole.symbols, told, begun_ms, asked_at_ms)
+    journal, filled = state_dir / "journal.db", partial(_filled, client)
+    return booked_net(journal, active.whole.symbols, told, begun_ms, asked_at_ms, flattenings, filled)
 
 
 def _store(guard: GuardState, active: Active, at_ms: int, net: Decimal | None, why: str) -> None:

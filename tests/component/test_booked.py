@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.booked import Booked, Execution, NotBooked, booked_net, read_booked, write_booked
+from bot.booked import Booked, Execution, Flattening, NotBooked, SentOrder, booked_net, read_booked, write_booked
 from bot.domain.events import Filled, FundingPaid, InstrumentsRead
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -122,6 +122,143 @@ def test_executions_that_do_not_sum_to_flat_tell_no_result(tmp_path: Path) -> No
     for executions in ([], [BOUGHT], [fill("e2", LAST_MS, Side.SELL, 99, SOLD_AT, "1")]):
         with pytest.raises(NotBooked, match=r"BTCUSDT (100|1) lots: some are missing"):
             booked_net(path, ["BTCUSDT"], Venue(executions).told, 0, FAR_MS)
+
+
+FLATTEN_IDS = ("slwf-0-17000009000000001", "slwf-0-17000009000000002")
+READ_MS = LAST_MS + 299_000
+"""When the account was read that was then flattened."""
+
+
+def flattened(held: str, *orders: SentOrder, read_ms: int = READ_MS) -> Flattening:
+    return Flattening(read_ms, read_ms + 50, {"BTCUSDT": Decimal(held)}, orders)
+
+
+def sent(number: int, *, taken: bool = True) -> SentOrder:
+    return SentOrder("BTCUSDT", FLATTEN_IDS[number], taken)
+
+
+def sold(number: int, lots: int, name: str = "s") -> Filled:
+    at_ns = (READ_MS + 200 + number) * MS
+    return Filled(
+        at_ns,
+        f"{name}{number}",
+        FLATTEN_IDS[number],
+        "v",
+        "BTCUSDT",
+        Side.SELL,
+        SOLD_AT,
+        lots,
+        Decimal(1),
+        False,
+        at_ns,
+    )
+
+
+class Orders:
+    """What the venue says that orders of one symbol have filled, base; `asked`: since when and of which, by name."""
+
+    def __init__(self, **filled: str) -> None:
+        self.filled = {name.replace("_", "-"): Decimal(qty) for name, qty in filled.items()}
+        self.asked: list[tuple[int, tuple[str, ...]]] = []
+
+    def told(self, symbol: str, since_ms: int, names: Sequence[str]) -> Mapping[str, Decimal]:
+        self.asked.append((since_ms, tuple(names)))
+        return self.filled
+
+
+def net_of(
+    path: Path, listed: Sequence[Execution], told: Sequence[Flattening], orders: Orders | None = None
+) -> Decimal:
+    return booked_net(path, ["BTCUSDT"], Venue(listed).told, 0, FAR_MS, told, (orders or Orders()).told)
+
+
+UNHEARD = fill("e1", READ_MS - 400, Side.BUY, 4, BOUGHT_AT, "-0.5")
+"""The bot's last fill, of which its journal has nothing."""
+UNHEARD_NET = 4 * Decimal("0.001") * (SOLD_AT - BOUGHT_AT) + Decimal("0.5") - 1
+
+
+def test_a_last_fill_and_a_flatten_that_are_both_unlisted_are_not_a_result_of_nought(tmp_path: Path) -> None:
+    path, held = journal(tmp_path), [flattened("0.004", sent(0))]
+    orders = Orders(slwf_0_17000009000000001="0.004")
+    with pytest.raises(NotBooked, match=rf"{FLATTEN_IDS[0]} filled 0\.004, of which 0 is listed"):
+        net_of(path, [], held, orders)
+    assert orders.asked == [(BEGAN_MS, (FLATTEN_IDS[0],))]
+    assert net_of(path, [UNHEARD, sold(0, 4)], held, orders) == UNHEARD_NET
+
+
+def test_what_was_held_has_to_be_listed_also_where_no_flattening_order_is_known(tmp_path: Path) -> None:
+    path, held = journal(tmp_path), [flattened("0.004")]
+    with pytest.raises(NotBooked, match=r"0\.004 was held before it was flattened"):
+        net_of(path, [], held)
+    assert net_of(path, [UNHEARD, sold(0, 4)], held) == UNHEARD_NET
+
+
+def test_a_flatten_that_is_listed_in_part_is_waited_for_though_the_rest_sums_to_flat(tmp_path: Path) -> None:
+    path = journal(tmp_path, BOUGHT)
+    more = fill("e3", READ_MS - 300, Side.BUY, 50, BOUGHT_AT, "0")
+    orders = Orders(slwf_0_17000009000000001="0.1", slwf_0_17000009000000002="0.05")
+    told = [flattened("0.15", sent(0), sent(1))]
+    with pytest.raises(NotBooked, match=f"{FLATTEN_IDS[1]} filled"):
+        net_of(path, [BOUGHT, sold(0, 100)], told, orders)
+    with pytest.raises(NotBooked, match=r"0\.15 was held"):
+        net_of(path, [BOUGHT, sold(0, 100)], [flattened("0.15")])
+    net = 150 * Decimal("0.001") * (SOLD_AT - BOUGHT_AT) + Decimal("0.5") - 2
+    assert net_of(path, [BOUGHT, more, sold(0, 100), sold(1, 50)], told, orders) == net
+
+
+def test_a_flatten_by_nobody_whose_proof_is_known_is_waited_for_as_well(tmp_path: Path) -> None:
+    orders = Orders(slwf_0_17000009000000001="0.004")
+    with pytest.raises(NotBooked, match="of which 0 is listed"):
+        net_of(journal(tmp_path), [], [], orders)
+
+
+def test_an_order_that_filled_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    told = [flattened("0.004", sent(0), sent(1))]
+    orders = Orders(slwf_0_17000009000000001="0", slwf_0_17000009000000002="0.004")
+    assert net_of(journal(tmp_path), [UNHEARD, sold(1, 4)], told, orders) == UNHEARD_NET
+
+
+@pytest.mark.parametrize(("taken", "ago_h", "known"), [(True, 0, False), (False, 0, True), (True, 25, True)])
+def test_an_order_that_the_venue_took_has_to_be_shown_as_long_as_it_shows_those_that_filled_nothing(
+    tmp_path: Path, taken: bool, ago_h: int, known: bool
+) -> None:
+    told = [flattened("0", sent(0, taken=taken), read_ms=FAR_MS - ago_h * HOUR_MS - 1000)]
+    if known:
+        assert net_of(journal(tmp_path, BOUGHT), [BOUGHT, SOLD], told)
+        return
+    with pytest.raises(NotBooked, match=f"{FLATTEN_IDS[0]} was taken by the venue, which does not show it"):
+        net_of(journal(tmp_path, BOUGHT), [BOUGHT, SOLD], told)
+
+
+def test_several_flattenings_and_a_fill_between_them_are_a_result(tmp_path: Path) -> None:
+    late = fill("e4", READ_MS + 20_000, Side.BUY, 2, BOUGHT_AT, "0")
+    again = Filled(
+        *((READ_MS + 21_000) * MS, "s9", FLATTEN_IDS[1], "v", "BTCUSDT", Side.SELL, SOLD_AT, 2, Decimal(0), False),
+        (READ_MS + 21_000) * MS,
+    )
+    told = [flattened("0.004", sent(0)), flattened("0.002", sent(1), read_ms=READ_MS + 20_500)]
+    orders = Orders(slwf_0_17000009000000001="0.004", slwf_0_17000009000000002="0.002")
+    path = journal(tmp_path)
+    found = net_of(path, [UNHEARD, sold(0, 4), late, again], told, orders)
+    assert found == UNHEARD_NET + 2 * Decimal("0.001") * (SOLD_AT - BOUGHT_AT)
+    with pytest.raises(NotBooked):
+        net_of(path, [UNHEARD, sold(0, 4)], told, orders)
+    with pytest.raises(NotBooked, match=r"0\.002 was held"):
+        net_of(path, [UNHEARD, sold(0, 4)], [flattened("0.004"), flattened("0.002", read_ms=READ_MS + 20_500)])
+
+
+def test_what_was_held_and_closed_by_the_bots_own_order_meanwhile_is_a_result(tmp_path: Path) -> None:
+    closed = fill("e5", READ_MS + 900, Side.SELL, 4, SOLD_AT, "1")
+    assert net_of(journal(tmp_path), [UNHEARD, closed], [flattened("0.004")]) == UNHEARD_NET
+
+
+def test_a_position_of_the_same_size_long_before_is_not_the_one_that_was_held(tmp_path: Path) -> None:
+    early = [
+        fill("e5", READ_MS - 60_000, Side.BUY, 4, BOUGHT_AT, "0"),
+        fill("e6", READ_MS - 50_000, Side.SELL, 4, BOUGHT_AT, "0"),
+    ]
+    with pytest.raises(NotBooked, match=r"0\.004 was held"):
+        net_of(journal(tmp_path, *early), early, [flattened("0.004")])
 
 
 def test_lots_of_another_size_are_not_added_up(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from flows.demo_view import View
 from flows.words import decision_note
 from tasks.evidence import gather
 from tasks.evidence_page import render_page
+from tasks.flattenings import FLATTENINGS
 from tasks.guard.closing import _end
 from tasks.guard.state import GuardState
 from tasks.record_tables import RollbackStep
@@ -55,3 +56,22 @@ def test_a_stage_is_called_flat_where_that_is_proven(
     guard.store.close()
     assert "PARKED" in said
     assert ("PARKED FLAT" in said) is flat
+
+
+def _timeline(guard: GuardState) -> str:
+    out = io.StringIO()
+    View(out).timeline(guard.store.record, guard.store.record.stage_run(1))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("shown", [_page, _note, _timeline])
+def test_of_a_flattening_that_fails_it_is_said_why_also_where_its_tries_are_told(
+    tmp_path: Path, shown: Callable[[GuardState], str]
+) -> None:
+    guard = guard_at(tmp_path / "home", "rollback_failed", reason="environment", end_wanted="park")
+    row = RollbackStep(stage_run_id=1, number=3, name="flatten", state="failing", error="the market is halted")
+    row.proof = {FLATTENINGS: [{"began_at": "2026-01-01T00:00:00.000Z", "held": {"BTCUSDT": "0.004"}}]}
+    guard.store.record.write_rollback_step(row)
+    said = shown(guard)
+    guard.store.close()
+    assert "the market is halted" in said

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import SQLModel
 
+from tasks.flattenings import FLATTENINGS, KEPT_MAX
 from tasks.record import Record, RecordError
+from tasks.record_audit import record_fault
 from tasks.record_engine import open_engine
 from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun
 from tasks.record_writer import EpochLost, RecordWriter
@@ -271,6 +274,53 @@ def test_a_step_of_a_rollback_is_one_row_however_often_it_is_written(writer: Rec
     assert (found.state, found.proof) == ("verified", {"s": "verified"})
     told = [entry for entry in writer.entries("a") if entry.kind == "rollback_step"]
     assert len(told) == 3
+
+
+def test_what_an_earlier_guard_flattened_is_kept_in_the_proof_of_the_next(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+
+    def write(state: str, **proof: Any) -> None:
+        writer.write_rollback_step(
+            RollbackStep(stage_run_id=run.id or 0, number=3, name="flatten", state=state, proof=proof)
+        )
+
+    first: dict[str, Any] = {"began_at": "2026-01-01T00:00:00.000Z", "held": {"BTCUSDT": "0.15"}}
+    second = {"began_at": "2026-01-01T00:01:00.000Z", "held": {"BTCUSDT": "0.05"}, "orders": []}
+    write("started")
+    write("started", flattenings=[first])
+    write("started")  # the guard died, and the next begins the step anew
+    first = first | {"orders": [{"symbol": "BTCUSDT", "id": "slwf-0-1", "taken": True}]}  # as a last word of the first
+    write("failing", flattenings=[first])
+    write("started")
+    write("verified", positions={"BTCUSDT": "0"}, flattenings=[second])
+    (found,) = writer.rollback_steps(run.id or 0)
+    assert found.proof == {"positions": {"BTCUSDT": "0"}, "flattenings": [first, second]}
+    told = [json.loads(entry.body) for entry in writer.entries("a") if entry.kind == "rollback_step"]
+    assert told[-1]["proof"] == found.proof
+    assert record_fault(writer, "a") == ""
+
+
+@pytest.mark.parametrize("edited", ['{"flattenings": 1}', '{"flattenings": [1, {"held": {}}, {"began_at": []}]}'])
+def test_an_edited_proof_keeps_no_step_out_of_the_record(writer: RecordWriter, edited: str) -> None:
+    run, told = stage_run(writer), {"began_at": "1", "held": {}}
+    row = RollbackStep(stage_run_id=run.id or 0, number=3, name="flatten", state="failing")
+    writer.write_rollback_step(row)
+    with writer.writing() as session:
+        session.execute(text("UPDATE rollback_step SET proof = :edited"), {"edited": edited})
+    row.proof = {FLATTENINGS: [told]}
+    writer.write_rollback_step(row)
+    (found,) = writer.rollback_steps(run.id or 0)
+    assert found.proof == {FLATTENINGS: [told]}
+
+
+def test_of_many_flattenings_the_newest_are_kept(writer: RecordWriter) -> None:
+    run = stage_run(writer)
+    row = RollbackStep(stage_run_id=run.id or 0, number=3, name="flatten", state="failing")
+    for number in range(KEPT_MAX + 3):
+        row.proof = {FLATTENINGS: [{"began_at": f"{number}", "held": {}}]}
+        writer.write_rollback_step(row)
+    (found,) = writer.rollback_steps(run.id or 0)
+    assert [one["began_at"] for one in found.proof[FLATTENINGS]] == [f"{3 + number}" for number in range(KEPT_MAX)]
 
 
 def test_the_newest_measurement_replaces_the_one_before(writer: RecordWriter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from bot.runtime.kill_switch_report import FlattenSent, Report
+from tasks.flattenings import FLATTENINGS, with_earlier
 from tasks.record_tables import RollbackStep
 from tasks.rollback import Closing, DeskError, OpenOrders, Proven, Waits
+from tasks.venue_desk import VenueDesk
 
 
 @dataclass
@@ -27,6 +30,7 @@ class FakeDesk:
     late_orders: int = 0
     failure: Exception = field(default_factory=lambda: DeskError("the venue did not answer"))
     calls: list[str] = field(default_factory=list)
+    sent: int = 0
 
     async def cancel_all(self) -> str:
         self.calls.append("cancel")
@@ -46,8 +50,10 @@ class FakeDesk:
             return OpenOrders(1, 0)
         return OpenOrders(self.own, 0)
 
-    async def flatten(self) -> str:
+    async def flatten(self, sent: Callable[[Sequence[FlattenSent]], None]) -> str:
         self.calls.append("flatten")
+        self.sent += 1
+        sent([FlattenSent("BTCUSDT", f"slwf-0-{self.sent}", taken=not self.flatten_fails)])
         if self.flatten_fails:
             self.flatten_fails -= 1
             raise self.failure
@@ -85,9 +91,13 @@ class FakePermission:
 class Log:
     rows: list[tuple[str, str]] = field(default_factory=list)
     times: dict[str, datetime] = field(default_factory=dict)
+    proofs: list[dict[str, Any]] = field(default_factory=list)
+    """Of the flattening, as it was written each time."""
 
     async def write(self, row: RollbackStep, **times: datetime) -> None:
         self.rows.append((row.name, row.state))
+        if row.name == "flatten":
+            self.proofs.append(dict(row.proof))
         self.times.update(times)
 
 
@@ -281,3 +291,87 @@ def test_a_position_that_comes_after_the_first_flat_read_is_flattened_again() ->
     assert ended.proven.flat_at is not None
     assert ended.proven.none_open_at is not None
     assert ended.proven.flat_at > ended.proven.none_open_at
+    (told,) = ended.log.proofs[-1][FLATTENINGS]
+    assert told["held"] == {"BTCUSDT": "0.002"}
+
+
+def test_the_proof_of_a_flattening_says_what_was_held_and_which_orders_were_sent() -> None:
+    ended = close(FakeDesk(position=Decimal("-0.0040")), FakePermission())
+    (one,) = ended.log.proofs[-1][FLATTENINGS]
+    assert one["held"] == {"BTCUSDT": "-0.0040"}, "to the last digit"
+    assert one["orders"] == [{"symbol": "BTCUSDT", "id": "slwf-0-1", "taken": True}]
+    began_at, read_at = (datetime.fromisoformat(one[name]) for name in ("began_at", "read_at"))
+    assert began_at <= read_at <= ended.log.times["flat_at"]
+
+
+def test_what_is_held_is_written_before_anything_is_sent_to_flatten_it() -> None:
+    log = Log()
+
+    class Looks(FakeDesk):
+        async def flatten(self, sent: Callable[[Sequence[FlattenSent]], None]) -> str:
+            (one,) = log.proofs[-1][FLATTENINGS]
+            assert (one["held"], "orders" in one) == ({"BTCUSDT": "0.004"}, False)
+            return await super().flatten(sent)
+
+    async def failed(words: str) -> None:
+        raise AssertionError(words)
+
+    desk = Looks()
+    closing = Closing(1, FakePermission(), desk, log, Waits(0.03, 30.0, 0.5, 0.05, 0.01, (0.01, 0.02)), True, failed)
+    asyncio.run(asyncio.wait_for(closing.run(), 20))
+    assert desk.calls.count("flatten") == 1
+
+
+def test_each_try_to_flatten_is_kept_also_those_that_failed() -> None:
+    ended = close(FakeDesk(flatten_fails=2), FakePermission())
+    known: dict[str, Any] = {}
+    for proof in ended.log.proofs:  # as the record takes them
+        known = with_earlier(proof, known)
+    told = known[FLATTENINGS]
+    assert [one["held"] for one in told] == [{"BTCUSDT": "0.004"}] * 3
+    assert [order["id"] for one in told for order in one["orders"]] == ["slwf-0-1", "slwf-0-2", "slwf-0-3"]
+    assert [order["taken"] for one in told for order in one["orders"]] == [False, False, True]
+
+
+def test_of_tries_without_end_no_word_grows() -> None:
+    ended = close(FakeDesk(flatten_fails=9), FakePermission(), deadline_s=30.0)
+    told = [proof[FLATTENINGS] for proof in ended.log.proofs if FLATTENINGS in proof]
+    assert len({one["began_at"] for ones in told for one in ones}) == 10
+    assert max(map(len, told)) == 1, "the record may be away for hours, and each word waits for it in memory"
+
+
+def test_a_position_that_cannot_be_told_is_flattened_all_the_same() -> None:
+    class Odd(Decimal):
+        def __format__(self, *_: Any) -> str:
+            raise ValueError("no such format")
+
+    class Reads(FakeDesk):
+        async def read_positions(self) -> dict[str, Decimal]:
+            found = await super().read_positions()
+            return {symbol: Odd(qty) if qty else qty for symbol, qty in found.items()}
+
+    desk = Reads()
+    assert close(desk, FakePermission()).proven.flat_at is not None
+    assert desk.calls.count("flatten") == 1
+
+
+@pytest.mark.parametrize(("position", "flatten"), [("0", True), ("0.004", False)])
+def test_where_nothing_was_flattened_no_flattening_is_told(position: str, flatten: bool) -> None:
+    ended = close(FakeDesk(position=Decimal(position)), FakePermission(), flatten=flatten)
+    assert all(FLATTENINGS not in proof for proof in ended.log.proofs)
+
+
+def test_a_flattening_that_fails_names_the_orders_that_it_sent() -> None:
+    slices = [FlattenSent("BTCUSDT", "slwf-0-1", taken=False)]
+
+    class Fails(VenueDesk):
+        async def kill_switch(self, **_: Any) -> Report:
+            return Report("failed", "a", "b", 0, [], [], False, ["not proven within 8 s"], slices)
+
+    def no_access() -> Any:
+        raise AssertionError("no venue is asked")
+
+    told: list[Sequence[FlattenSent]] = []
+    with pytest.raises(DeskError, match="not proven within 8 s"):
+        asyncio.run(Fails(no_access, ["BTCUSDT"]).flatten(told.append))
+    assert told == [slices]

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from bot.runtime.kill_switch_report import FlattenSent
 from flows.__main__ import main
 from gates.course import Step
 from gates.decision import Action
@@ -382,7 +383,7 @@ class _Desk:
     async def read_open(self) -> OpenOrders:
         return OpenOrders(0, 0)
 
-    async def flatten(self) -> str:
+    async def flatten(self, sent: Callable[[Sequence[FlattenSent]], None]) -> str:
         return "flat"
 
     async def read_positions(self) -> dict[str, Decimal]:

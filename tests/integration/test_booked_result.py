@@ -12,6 +12,7 @@ from bot.booked import read_booked
 from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.hosts import hosts_for, override_hosts
 from tasks.account_file import load_account
+from tasks.flattenings import flattenings_of
 from tasks.guard.results import BOOKED, RESULT
 from tests.support.guard_stack import GuardStack
 from tests.support.plans import BRIEF, patient_brief
@@ -46,10 +47,14 @@ def stack(tmp_path: Path) -> Iterator[GuardStack]:
         made.close()
 
 
-def _equity_quote(stack: GuardStack) -> Decimal:
+def _client(stack: GuardStack) -> AccountClient:
     access = load_account(stack.folder.root, stack.account)
     hosts = override_hosts(hosts_for("live", "linear"), {"MM_VENUE_REST_URL": access.rest_url}, rest_only=True)
-    with AccountClient(hosts, access.api_key, access.api_secret) as client:
+    return AccountClient(hosts, access.api_key, access.api_secret)
+
+
+def _equity_quote(stack: GuardStack) -> Decimal:
+    with _client(stack) as client:
         return client.wallet_equity_quote()
 
 
@@ -67,9 +72,24 @@ def test_a_stopped_attempt_is_booked_at_what_its_account_lost(stack: GuardStack)
     booked = stack.record.booked(number, RESULT, BOOKED)
     assert booked is not None
     assert booked[1] == lost_quote
+    _every_flattening_order_is_listed(stack, number)
     left = read_booked(Path(str(run.state_dir)))
     assert left is not None
     assert left.net_quote == lost_quote
+
+
+def _every_flattening_order_is_listed(stack: GuardStack, number: int) -> None:
+    """The proof says what was held and by which orders it was closed, and their executions are all listed."""
+    told = flattenings_of(stack.record.rollback_steps(number))
+    assert told[0].held["BTCUSDT"]
+    sent = [order.client_order_id for one in told for order in one.orders if order.taken]
+    with _client(stack) as client:
+        lot_size = client.instrument("BTCUSDT").lot_size
+        fills = client.executions("BTCUSDT", told[0].from_ms - 60_000)
+        filled = {name: order.filled for name in sent if (order := client.order("BTCUSDT", name))}
+    listed = {name: sum(one.qty_lots for one in fills if one.client_order_id == name) * lot_size for name in sent}
+    assert filled == listed
+    assert any(filled.values())
 
 
 def _qty(position: object) -> Decimal:

@@ -377,8 +377,11 @@ def test_the_kill_switch_cancels_flattens_and_proves_it_and_the_venues_truth_agr
         assert len(client.open_orders([SYMBOL])) == 1
 
         client.place_post_only(SYMBOL, Side.BUY, Decimal("0.01"), low, "by-hand")
+        held = client.positions([SYMBOL])[0].qty
         assert run_command(["--execute", *arguments], environ) == 0
-    report = json.loads(path.read_text())
+        report = json.loads(path.read_text())
+        shown = [client.order(one["symbol"], one["client_order_id"]) for one in report["flattens"]]
+        assert sum(order.filled for order in shown if order) == held > 0
     assert (report["status"], report["flattened"], report["cancelled"]) == ("executed", True, 1)
     assert report["reads"][-1]["own_open"] == 0
     assert report["reads"][-1]["foreign_open"] == 1

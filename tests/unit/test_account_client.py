@@ -118,6 +118,37 @@ def test_an_order_of_ours_is_cancelled_by_its_own_id_unseen():
     assert b'"orderLinkId":"slwq-1-1"' in venue.requests[1].content
 
 
+def test_an_order_is_asked_for_by_its_id_among_the_newest_then_in_history_and_may_be_unknown():
+    others, none = result({"list": [row(1, "Filled")]}), result({"list": []})
+    venue = Venue(realtime=[others, others, none], history=[result({"list": [row(2, "Filled")]}), none])
+    with venue.client() as client:
+        found = [client.order("BTCUSDT", f"slwq-1-{n}") for n in (1, 2, 3)]
+    assert [order and (order.client_order_id, order.filled) for order in found] == [
+        ("slwq-1-1", Decimal("0.5")),
+        ("slwq-1-2", Decimal("0.5")),
+        None,
+    ]
+    assert venue.paths()[1:] == ["realtime", "realtime", "history", "realtime", "history"]
+    asked = [request.url.params["orderLinkId"] for request in venue.requests[1:]]
+    assert asked == ["slwq-1-1", "slwq-1-2", "slwq-1-2", "slwq-1-3", "slwq-1-3"]
+
+
+@pytest.mark.parametrize(
+    ("told", "created_ms"), [("1700000000123", 1_700_000_000_123), ("", None), ("soon", None), (17, None), (None, None)]
+)
+def test_when_an_order_was_created_is_read_where_it_is_told_and_hides_no_row(told, created_ms):
+    venue = Venue(realtime=[result({"list": [row(1, "Filled") | {"createdTime": told}]})])
+    with venue.client() as client:
+        (found,) = client.recent_orders(["BTCUSDT"])
+    assert found.created_ms == created_ms
+
+
+def test_an_order_that_could_not_be_asked_for_is_not_one_that_is_not_there():
+    venue = Venue(realtime=[result({"list": []})], history=[result({}, 10016)])
+    with venue.client() as client, pytest.raises(VenueUnknown):
+        client.order("BTCUSDT", "slwq-1-1")
+
+
 def test_open_orders_come_from_all_pages_in_the_venues_decimals():
     venue = Venue(
         realtime=[

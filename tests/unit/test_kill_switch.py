@@ -8,7 +8,8 @@ import pytest
 
 from bot.domain.order import Side
 from bot.runtime.kill_switch import KillSwitch
-from bot.venues.port import VenueRefused
+from bot.runtime.kill_switch_report import flatten_named_at_ms
+from bot.venues.port import VenueClockSkew, VenueGarbled, VenueRefused, VenueUnknown, VenueUnreachable
 from tests.support.small_account import START_NS, SYMBOL, Account, Clock, order, run
 
 
@@ -232,3 +233,43 @@ def test_no_flatten_order_leaves_while_own_orders_may_be_open():
     report = run(account, flatten=True)
     assert account.flattens == []
     assert report.status == "failed"
+
+
+def test_the_report_names_the_flattening_orders_and_whether_the_venue_took_them():
+    account = Account(qty="5")
+    report = run(account, flatten=True)
+    assert [one.client_order_id for one in report.flattens] == [sent.client_order_id for sent in account.flattens]
+    assert {(one.symbol, one.taken) for one in report.flattens} == {(SYMBOL, True)}
+    assert run(Account(), flatten=True).flattens == []
+
+
+@pytest.mark.parametrize(
+    ("error", "may_have_happened"),
+    [
+        (VenueUnknown("HTTP 503"), True),
+        (VenueGarbled("orderId is missing"), True),
+        (VenueRefused("reduce-only", 110017), False),
+        (VenueUnreachable("connection refused"), False),
+        (VenueClockSkew("timestamp"), False),
+    ],
+)
+def test_an_order_whose_outcome_is_unknown_is_named_and_one_that_did_not_happen_is_not(error, may_have_happened):
+    class Fails(Account):
+        def place_immediate(self, sent):
+            super().place_immediate(sent)
+            raise error
+
+    account = Fails(qty="0.4")
+    report = run(account, flatten=True)
+    assert len(account.flattens) == 1
+    named = [(one.client_order_id, one.taken) for one in report.flattens]
+    assert named == ([(account.flattens[0].client_order_id, False)] if may_have_happened else [])
+
+
+def test_when_a_flattening_order_was_named_is_read_from_its_id():
+    account = Account(qty="0.4")
+    run(account, flatten=True)
+    (sent,) = account.flattens
+    assert flatten_named_at_ms(sent.client_order_id) == pytest.approx(START_NS // 1_000_000, abs=5)
+    for other in ("slwf-3-17", "slwq-0-17000000000000001", "slwf-0-", "slwf-0-x0001", "hand"):
+        assert flatten_named_at_ms(other) is None

@@ -170,6 +170,15 @@ class AccountClient:
         rows = (row for page in pages for row in page.rows)
         return [account_order(row) for row in rows if not symbols or row.symbol in symbols]
 
+    def order(self, symbol: str, client_order_id: str) -> AccountOrder | None:
+        """One order of ours, working, ended or of long ago. None: the venue shows none by that id."""
+        for call in (calls.order_now, calls.order_before):
+            page = self._read(call(self._category, symbol, client_order_id), wire.OrderPage)
+            for row in page.rows:
+                if (row.symbol, row.order_link_id) == (symbol, client_order_id):
+                    return account_order(row)
+        return None
+
     def _scopes(self, symbols: Sequence[str]) -> list[tuple[str, str]]:
         """(symbol, settle coin) of every question that is to be asked, one of each pair empty."""
         if symbols:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,9 +17,14 @@ from bot.domain.order import Side
 from bot.venues.bybit import calls, decode, wire
 from bot.venues.port import VenueError, VenueGarbled
 
+MS_DIGITS_MAX: Final = 16
+
 
 class AccountOrder(msgspec.Struct, frozen=True):
-    """An open order as the venue shows it, in its own decimals: base and quote per base. Needs no filters."""
+    """An open order as the venue shows it, in its own decimals: base and quote per base. Needs no filters.
+
+    `created_ms`: by the venue's clock; None where it does not tell.
+    """
 
     symbol: str
     client_order_id: str
@@ -29,6 +34,7 @@ class AccountOrder(msgspec.Struct, frozen=True):
     qty: Decimal
     filled: Decimal
     reduce_only: bool
+    created_ms: int | None = None
 
 
 class OrderName(msgspec.Struct, frozen=True):
@@ -92,7 +98,14 @@ def account_order(row: wire.OrderRow) -> AccountOrder:
         qty=decode.decimal(row.qty, "qty"),
         filled=decode.decimal(row.cum_exec_qty, "cumExecQty"),
         reduce_only=row.reduce_only,
+        created_ms=_created_ms(row.created_time),
     )
+
+
+def _created_ms(told: Any) -> int | None:
+    """Never raises: what an order has filled, and that it is there, is true without it."""
+    shown = isinstance(told, str) and told.isascii() and told.isdecimal() and len(told) <= MS_DIGITS_MAX
+    return int(told) if shown else None
 
 
 def _may_work(row: wire.OrderRow) -> bool:

@@ -109,7 +109,8 @@ class CancelAllAck(_Wire, frozen=True, rename="camel"):
 
 
 class OrderRow(_Wire, frozen=True, rename="camel"):
-    """An order, by REST or on the `order` topic. `price` is empty for some market orders."""
+    """An order, by REST or on the `order` topic. `price` is empty for some market orders. `created_time`: whatever is
+    there, as no row is to be hidden by it."""
 
     symbol: str
     order_id: str
@@ -122,6 +123,7 @@ class OrderRow(_Wire, frozen=True, rename="camel"):
     reject_reason: str = ""
     reduce_only: bool = False
     category: str = ""
+    created_time: Any = None
 
 
 class OrderPage(_Wire, frozen=True, rename="camel"):
