@@ -34,6 +34,7 @@ from tasks.state_folder import REPOSITORY, StateFolder
 
 BEGIN_TIMEOUT_S = 90
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REFUSALS = (PlanError, Refused, NameRefused, CannotResume)
 FULL = "full"
 """The deployment that goes through every stage of the plan."""
 
@@ -109,7 +110,7 @@ def _run_stage(what: Beginning, stage: str, rollout: str | None, account: str | 
             if name is not None:
                 check_name(called, name)
         number = begin(what, stage, rollout, account)
-    except (PlanError, Refused, NameRefused, CannotResume) as refusal:
+    except REFUSALS as refusal:
         return Failed(name="Refused", message=str(refusal))
     ended = take_through(Course(record, number, plan, _link()))
     if ended.step == Step.PROMOTED:
@@ -145,7 +146,18 @@ class Beginning:
         self.requests_seen, self.created = requests_seen, created
 
 
-@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=BEGIN_TIMEOUT_S, cache_policy=NO_CACHE)
+def is_no_refusal(task: object, task_run: object, state: State) -> bool:
+    """A refusal stands: asked again it would be the same answer, or a stage that a newer run has begun meanwhile."""
+    return not isinstance(state.data, REFUSALS)
+
+
+@task(
+    retries=ASK_TRIES,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_no_refusal,
+    timeout_seconds=BEGIN_TIMEOUT_S,
+    cache_policy=NO_CACHE,
+)
 def begin(what: Beginning, stage: str, rollout: str | None, account: str | None) -> int:
     """Continues the unfinished stage run or asks the guard for a new one; returns its number."""
     record, plan = what.record, what.plan

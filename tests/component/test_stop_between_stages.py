@@ -11,13 +11,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col, update
 
 from flows import rollout, status
 from gates.stages import load_plan
+from tasks.ask import GuardSilent
 from tasks.ask import Refused as NotDone
 from tasks.guard import beginning, stopping
 from tasks.guard.requests import HANDLERS, _answer
@@ -417,3 +418,10 @@ def test_the_flow_says_when_it_was_created_and_by_which_clock(
 def test_a_run_of_which_the_server_tells_no_creation_is_older_than_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FlowRunContext, "get", lambda: SimpleNamespace(flow_run=FlowRun(flow_id=uuid4())))
     assert rollout.run_created().at_ms == 0
+
+
+@pytest.mark.parametrize(("error", "again"), [(NotDone("stopped"), False), (GuardSilent("not yet"), True)])
+def test_a_refused_begin_is_not_tried_again(error: Exception, again: bool) -> None:
+    """It might find the stage that a newer run has begun, and follow that."""
+    assert rollout.begin.retry_condition_fn is rollout.is_no_refusal
+    assert rollout.is_no_refusal(None, None, State(type=StateType.FAILED, data=error)) is again
