@@ -341,7 +341,11 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
             return _verify(record, options)
         if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
             known = ", ".join(one.name for one in record.rollouts(status.ROLLOUTS_SHOWN)) if record else ""
-            return _refuse(f"rollout {options.rollout!r} is not known; allowed: {known or 'none has been started yet'}")
+            said = f"rollout {options.rollout!r} is not known; allowed: {known or 'none has been started yet'}"
+            if record is not None and options.command == "stop":  # it may be meant for one that has not begun yet
+                record.submit_stop_of_what_begins(options.rollout, _who(), options.reason)
+                said += "; a run of that name that is queued begins nothing"
+            return _refuse(said)
         if record is None:
             return status.none_yet(as_json=getattr(options, "json", False))
         if options.command == "sign-off":

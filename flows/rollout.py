@@ -10,10 +10,12 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 from prefect.flows import Flow
 
 from flows.stage import ASK_TRIES, Course, submit_stop, take_through
@@ -25,11 +27,14 @@ from tasks.account_file import SIMULATED, real_accounts
 from tasks.ask import Refused, ask_guard, must
 from tasks.names import NameRefused, check_name
 from tasks.record import Record, open_record
+from tasks.record_stops import Created, clock_here
 from tasks.resume import CannotResume, continued_run, open_run, resumed, unfinished_rollout
 from tasks.simulated_account import open_account, retire_finished
 from tasks.state_folder import REPOSITORY, StateFolder
 
 BEGIN_TIMEOUT_S = 90
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REFUSALS = (PlanError, Refused, NameRefused, CannotResume)
 FULL = "full"
 """The deployment that goes through every stage of the plan."""
 
@@ -66,7 +71,7 @@ def rollout(stage: str, plan: str | None = None, rollout: str | None = None, acc
         return Failed(name="Refused", message=str(error))
     record = open_record(folder.record_url)
     try:
-        what = Beginning(record, folder, path, loaded, record.newest_request())
+        what = Beginning(record, folder, path, loaded, record.newest_request(), run_created())
         if stage != FULL:
             return _run_stage(what, stage, rollout, account)
         name = rollout or unfinished_rollout(record, folder, loaded.name, account) or _new_name(stage)
@@ -105,7 +110,7 @@ def _run_stage(what: Beginning, stage: str, rollout: str | None, account: str | 
             if name is not None:
                 check_name(called, name)
         number = begin(what, stage, rollout, account)
-    except (PlanError, Refused, NameRefused, CannotResume) as refusal:
+    except REFUSALS as refusal:
         return Failed(name="Refused", message=str(refusal))
     ended = take_through(Course(record, number, plan, _link()))
     if ended.step == Step.PROMOTED:
@@ -119,17 +124,40 @@ def _link() -> str:
     return f"{server}/v2/runs/flow-run/{runtime.flow_run.id}" if server else ""
 
 
+def run_created() -> Created:
+    """When Prefect's server wrote this flow run down, and by whose clock: this machine's where the server is here."""
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    at = None if run is None else run.created
+    host = urlsplit(os.environ.get("PREFECT_API_URL", "")).hostname
+    # What is not known is of long ago: every stop that was ever said of it holds.
+    return Created(0 if at is None else int(at.timestamp() * 1000), clock_here() if host in LOOPBACK else "")
+
+
 class Beginning:
     """What `begin` works with; one opaque object, so that Prefect does not look into it for futures."""
 
-    def __init__(self, record: Record, folder: StateFolder, path: Path, plan: Plan, requests_seen: int) -> None:
+    def __init__(
+        self, record: Record, folder: StateFolder, path: Path, plan: Plan, requests_seen: int, created: Created
+    ) -> None:
         """`requests_seen`: the newest request in the inbox when the flow run began. A stop behind it is meant for this
-        run."""
+        run, and so is one that was said since it was `created`, while it was queued."""
         self.record, self.folder, self.path, self.plan = record, folder, path, plan
-        self.requests_seen = requests_seen
+        self.requests_seen, self.created = requests_seen, created
 
 
-@task(retries=ASK_TRIES, retry_delay_seconds=2, timeout_seconds=BEGIN_TIMEOUT_S, cache_policy=NO_CACHE)
+def is_no_refusal(task: object, task_run: object, state: State) -> bool:
+    """A refusal stands: asked again it would be the same answer, or a stage that a newer run has begun meanwhile."""
+    return not isinstance(state.data, REFUSALS)
+
+
+@task(
+    retries=ASK_TRIES,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_no_refusal,
+    timeout_seconds=BEGIN_TIMEOUT_S,
+    cache_policy=NO_CACHE,
+)
 def begin(what: Beginning, stage: str, rollout: str | None, account: str | None) -> int:
     """Continues the unfinished stage run or asks the guard for a new one; returns its number."""
     record, plan = what.record, what.plan
@@ -157,6 +185,8 @@ def begin(what: Beginning, stage: str, rollout: str | None, account: str | None)
         "nonce": nonce,
         "link": _link(),
         "requests_seen": what.requests_seen,
+        "run_created_ms": what.created.at_ms,
+        "run_created_on": what.created.machine,
         "requested_by": f"prefect:{runtime.flow_run.name or runtime.flow_run.id}",
     }
     get_run_logger().info("rollout %s on account %s, plan %s", name, account, plan.name)

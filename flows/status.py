@@ -161,7 +161,7 @@ def stop(folder: StateFolder, record: Record, name: str | None, who: str, reason
         print(f"{run.rollout}/{run.stage}: account {run.account} has no file: {known}")
     if not asked and not unknown:
         said = "nothing to stop: no stage is open" + (f" in rollout {name}" if name else "")
-        _print_wrapped(f"{said}; a run that is under way begins no further stage")
+        _print_wrapped(f"{said}; a run that is queued or under way begins no further stage")
         return 0
     requests = []
     for run in asked:

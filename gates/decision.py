@@ -94,7 +94,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {"promoted": 0, "rolled_back": 3, "parked
 """Of `rollout demo`, by the final step."""
 
 STEPPED_MS: Final = 5000
-"""A look that is dated so long before the one before it is no look that was late: the clock was set back."""
+"""Where the last look is dated so long after now, the clock was set back since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,19 @@ class Streak:
     ever_known: bool = False
     blind_ms: int = 0
 
-    def then(self, measurement: Measurement) -> Streak:
-        """The streak after one more measurement. An UNKNOWN neither confirms nor ends a FAIL."""
+    def then(self, measurement: Measurement, now_ms: int | None = None) -> Streak:
+        """The streak after one more measurement. An UNKNOWN neither confirms nor ends a FAIL.
+
+        `now_ms`: by the clock that dates measurements; None where each comes as it is made. One that was made before
+        the last one and comes after it, as where its writing was waited for, counts as of the last one: nothing has
+        lasted longer by it, and a FAIL that nobody else saw is none the less one.
+        """
+        now_ms = measurement.at_ms if now_ms is None else now_ms
+        if (back_ms := self.last.at_ms - now_ms) > STEPPED_MS:
+            return self._set_back(back_ms).then(measurement, now_ms)
+        if measurement.at_ms < self.last.at_ms:
+            measurement = replace(measurement, at_ms=self.last.at_ms)
         at_ms, outcome = measurement.at_ms, measurement.outcome
-        if (back_ms := self.last.at_ms - at_ms) > STEPPED_MS:
-            return self._set_back(back_ms).then(measurement)
         if outcome is Outcome.UNKNOWN:
             since = self.unknown_since_ms if self.unknown_since_ms is not None else at_ms
             return Streak(measurement, self.fail_since_ms, since, self.ever_known, self.blind_ms)
@@ -181,12 +189,12 @@ class GuardHistory:
             streaks[name] = replace(streak, unknown_since_ms=since_ms, blind_ms=known.blind_ms if known else 0)
         return replace(self, streaks=streaks)
 
-    def after(self, measurements: Iterable[Measurement]) -> GuardHistory:
-        """The history with one more round in it."""
+    def after(self, measurements: Iterable[Measurement], now_ms: int | None = None) -> GuardHistory:
+        """The history with one more round in it. `now_ms`: where they may come later than others made after them."""
         streaks = dict(self.streaks)
         for one in measurements:
             before = streaks.get(one.criterion_id)
-            streaks[one.criterion_id] = (before or Streak(one)).then(one)
+            streaks[one.criterion_id] = (before or Streak(one)).then(one, now_ms)
         return replace(self, streaks=streaks)
 
 

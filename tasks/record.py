@@ -25,6 +25,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from tasks.record_chain import ChainReport, check_chain
 from tasks.record_engine import SQLITE, open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
+from tasks.record_stops import MACHINE, Created, StopSaid, clock_here, first_meant
 from tasks.record_tables import (
     Attested,
     Drill,
@@ -146,22 +147,26 @@ class Record:
     def submit_stop_of_what_begins(self, rollout: str | None, who: str, reason: str, account: str = EVERYWHERE) -> int:
         """Whoever is under way with that rollout (None: with any) on that account begins no further stage: a `begin`
         of theirs is refused from now on, whether a guard lives just now or not. See `stop_since`."""
-        payload = {"rollout": rollout or "", "who": who, "reason": reason}
-        return self.submit(account, "stop", payload, f"stop-begins-{secrets.token_hex(8)}")
+        payload = {"rollout": rollout or "", "who": who, "reason": reason, MACHINE: clock_here()}
+        with self.writing() as session:
+            session.connection()  # said when it is its turn to be written: what was created while it waited is meant
+            key = f"stop-begins-{secrets.token_hex(8)}"
+            row = Inbox(account=account, kind="stop", payload=payload, idempotency_key=key)
+            session.add(row)
+            session.flush()
+            return _id(row.id)
 
-    def stop_since(self, rollout: str, account: str, after: int) -> tuple[str, str] | None:
-        """(who, why) of a stop of that rollout, or of all, behind that request in the inbox; None where there is none.
+    def stop_since(self, rollout: str, account: str, after: int, created: Created | None = None) -> StopSaid | None:
+        """A stop of that rollout, or of all, behind that request in the inbox; None where there is none. `created`: of
+        the flow run that asks, where one does: then also a stop that it had been queued at.
 
         Requests are numbered in the order in which they are written, by whichever clock.
         """
-        query = select(Inbox).where(Inbox.kind == "stop", col(Inbox.id) > after)
-        query = query.where(col(Inbox.account).in_((account, EVERYWHERE))).order_by(col(Inbox.id))
+        query = select(Inbox).where(Inbox.kind == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
+        behind = col(Inbox.id) > after
+        query = query.where(behind if created is None else or_(behind, col(Inbox.created_at) >= created.counts_from))
         with self.reading() as session:
-            said = [row.payload for row in session.exec(query).all()]
-        for one in said:
-            if isinstance(one, dict) and one.get("rollout") in (rollout, ""):
-                return str(one.get("who", "somebody")), str(one.get("reason", "no reason given"))
-        return None
+            return first_meant(session.exec(query.order_by(col(Inbox.id))).all(), rollout, after, created)
 
     def newest_request(self) -> int:
         """The number of the newest request in the inbox; 0 where there is none."""

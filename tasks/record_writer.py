@@ -17,6 +17,7 @@ from tasks.flattenings import with_earlier
 from tasks.record import FINAL_STEPS, Record, RecordError, iso, open_record
 from tasks.record_digest import KIND, RANGE_ROWS, Range, digest_of, newest_id
 from tasks.record_engine import replacing
+from tasks.record_inbox import InboxWriter
 from tasks.record_links import told_columns
 from tasks.record_lock import LockWriter
 from tasks.record_outbox import Notice
@@ -26,7 +27,6 @@ from tasks.record_tables import (
     Drill,
     EvidenceFile,
     Grant,
-    Inbox,
     MeasurementLatest,
     MeasurementRow,
     RecordEntry,
@@ -50,7 +50,7 @@ class StepLost(RecordError):
     """A stage run stands elsewhere than whoever moves it believes. Names both steps; nothing was changed."""
 
 
-class RecordWriter(SaidWriter, LockWriter):
+class RecordWriter(SaidWriter, InboxWriter, LockWriter):
     """All writes of one account's guard."""
 
     def __init__(self, record: Record, account: str) -> None:
@@ -252,36 +252,6 @@ class RecordWriter(SaidWriter, LockWriter):
             body = {"id": row.id, "stage_run": row.stage_run_id, "drill": row.name, "outcome": outcome, "proof": proof}
             self._append(session, "drill_ended", {**body, "ended_at": iso(row.ends_at)})
             self._queue(session, notices)
-
-    # ---- inbox ----------------------------------------------------------------------------------------------------
-
-    def waiting(self) -> Sequence[Inbox]:
-        """Unanswered requests, oldest first."""
-        query = select(Inbox).where(Inbox.account == self.account, Inbox.state == "waiting")
-        with self.reading() as session:
-            return session.exec(query.order_by(col(Inbox.id))).all()
-
-    def reply(
-        self,
-        inbox_id: int,
-        *,
-        done: bool,
-        reason: str = "",
-        result: dict[str, Any] | None = None,
-        refused: dict[str, Any] | None = None,
-    ) -> None:
-        """Answers it, once. `refused`: what a link tells of it in the chain; None where none does."""
-        with self.writing() as session:
-            row = session.get(Inbox, inbox_id)
-            if row is None or row.state != "waiting":
-                return
-            row.state, row.reason = ("done" if done else "refused"), reason
-            row.result, row.answered_at = result or {}, utc_now()
-            if "code" in row.payload:  # a one-time code may still be good for a minute: it does not stay in a table
-                row.payload = {**row.payload, "code": "(not kept)"}
-            session.add(row)
-            if refused is not None:
-                self._append(session, "refused", refused)
 
     # ---- measuring and judging ------------------------------------------------------------------------------------
 

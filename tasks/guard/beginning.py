@@ -41,9 +41,10 @@ from tasks.guard.state import STAND_IN, Active, GuardState, Refused, RefusedForN
 from tasks.names import NameRefused, check_name
 from tasks.preflight import CHECKS, Checked, Subject, again_at_launch, entry_evidence, passed, preflight
 from tasks.preflight_listed import gather, item_check
-from tasks.record import RecordError
+from tasks.record import RecordError, iso
 from tasks.record_audit import measurements_fault, record_fault
 from tasks.record_chain import canonical_json
+from tasks.record_stops import CLOCKS_APART_S, Created, StopSaid
 from tasks.record_tables import MeasurementLatest, MeasurementRow, Rollout, StageRun, utc_now
 from tasks.sign_off import SeedsError
 
@@ -59,14 +60,13 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     name, stage_id = _word(payload, "rollout"), _word(payload, "stage")
     try:
         check_name("rollout", name)
-        since = _seen(payload)
+        since, created = _seen(payload), _created(payload)
         known = await _known(guard, name, stage_id)
         if known is not None:
             await _end_if_stopped(guard, name, since)
             return known
-        if (stopped := await _stopped(guard, name, since)) is not None:
-            said_so = ": ".join(stopped)
-            raise Refused(f"rollout {name} was stopped by {said_so}; allowed: a run of its deployment begun after that")
+        if (stopped := await _stopped(guard, name, since, created)) is not None:
+            raise Refused(_in_words_stopped(name, stopped))
         plan_path, link = Path(_word(payload, "plan")), link_of(payload)
         rollout, plan = await asyncio.to_thread(candidate_of, guard, name, plan_path, payload)
         stage = plan.stage(stage_id)
@@ -108,11 +108,33 @@ def _seen(payload: dict[str, Any]) -> int:
     return seen
 
 
-async def _stopped(guard: GuardState, name: str, since: int) -> tuple[str, str] | None:
-    """(who, why) of a stop of that rollout since then; None where there is none."""
+def _created(payload: dict[str, Any]) -> Created | None:
+    """When the flow run that asks was created; None where none asks. Refused where that cannot be told from a stop."""
+    if "run_created_ms" not in payload:
+        return None
+    at_ms, machine = payload["run_created_ms"], payload.get("run_created_on", "")
+    if isinstance(at_ms, bool) or not isinstance(at_ms, int) or at_ms < 0:
+        raise Refused(f"run_created_ms: {at_ms!r}, needs the time at which the flow run was created, unix ms")
+    ahead_s = (at_ms - now_ms()) / 1000
+    if ahead_s > CLOCKS_APART_S:  # before or after a stop: nobody knows
+        raise Refused(
+            f"run_created_ms: this flow run was created {ahead_s:.0f} s from now; set the clocks of Prefect's server "
+            "and of this guard, then start a new run"
+        )
+    return Created(at_ms, machine if isinstance(machine, str) else "")
+
+
+def _in_words_stopped(name: str, stopped: StopSaid) -> str:
+    said_so = f"rollout {name} was stopped by {stopped.who}: {stopped.why}, at {iso(stopped.at)}"
+    when = "" if stopped.go_on_after == stopped.at else f" after {iso(stopped.go_on_after)}, as clocks may differ,"
+    return f"{said_so}, when this run was there already; start a new run{when} to go on"
+
+
+async def _stopped(guard: GuardState, name: str, since: int, created: Created | None = None) -> StopSaid | None:
+    """A stop of that rollout since then, or one that the flow run that was `created` had been queued at."""
     if guard.store.behind:  # maybe by a stop that was said at the guard's own address while the record was away
         await guard.store.written()
-    return await guard.store.call(guard.store.record.stop_since, name, guard.account, since)
+    return await guard.store.call(guard.store.record.stop_since, name, guard.account, since, created)
 
 
 async def _end_if_stopped(guard: GuardState, name: str, since: int) -> None:
@@ -120,7 +142,7 @@ async def _end_if_stopped(guard: GuardState, name: str, since: int) -> None:
     stopped = await _stopped(guard, name, since)
     active = guard.active
     if stopped is not None and active is not None and active.row.rollout == name:
-        end_stage(guard, active, by_people(*stopped))
+        end_stage(guard, active, by_people(stopped.who, stopped.why))
 
 
 async def _known(guard: GuardState, name: str, stage_id: str) -> dict[str, Any] | None:

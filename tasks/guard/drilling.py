@@ -368,7 +368,7 @@ class _Run:
             said = f"{worst.criterion_id} does not pass again: {worst.reason}"
             return said, worst.outcome is not Outcome.UNKNOWN
         if active.history is not None:
-            active.history = active.history.after(one for _, one in measured)
+            active.history = active.history.after((one for _, one in measured), now_ms())
         self.guard.store.tell("after a drill", storing(self.guard, active, measured, Kept()))
         return "", True
 

@@ -77,7 +77,8 @@ def _guards_say(active: Active, measured: Sequence[tuple[Criterion, Measurement]
     """What follows from this look for the guard itself, whose loops may not have seen it yet."""
     if active.history is None:
         return CONTINUE
-    active.history = active.history.after(one for criterion, one in measured if criterion.phase == "guard")
+    # Later than the loops' own looks of meanwhile, where the record took its time.
+    active.history = active.history.after((one for criterion, one in measured if criterion.phase == "guard"), now_ms())
     return decide_guard(active.criteria, active.history, now_ms())
 
 

@@ -73,7 +73,8 @@ async def _all_pass_now(guard: GuardState, active: Active) -> None:
     measured = await measure_now(guard, active, guards)
     await store_now(guard, active, measured)
     if active.history is not None and active.at(Step.JUDGED):
-        active.history = active.history.after(one for _, one in measured)
+        # Later than the loops' own looks of meanwhile, where the record took its time.
+        active.history = active.history.after((one for _, one in measured), now_ms())
         decision = decide_guard(active.criteria, active.history, now_ms())
         if decision.action is not Action.CONTINUE:
             end_stage(guard, active, decision)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,6 +31,7 @@ from tasks.guard.stopping import NOTHING_RUNS, stop_now
 from tasks.guard.taking_over import take_over
 from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
 from tasks.record_engine import RecordDamaged, is_away, storable
+from tasks.record_inbox import DAMAGED, DamagedRow
 from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
 
@@ -54,14 +55,37 @@ async def answer_for_ever(guard: GuardState) -> None:
     busy: dict[int, asyncio.Task[None]] = {}
     while True:
         try:
-            for row in await guard.store.call(guard.store.record.waiting):
+            for row in await _waiting(guard):
                 number = row.id or 0
-                if number not in busy:
+                if number in busy:
+                    continue
+                if isinstance(row, DamagedRow):
+                    busy[number] = guard.spawn(_refuse_damaged(guard, row), f"inbox {number}")
+                else:
                     busy[number] = guard.spawn(_answer(guard, row), f"inbox {number} {row.kind}")
         except SQLAlchemyError as error:
             log.error("inbox could not be read: %s", str(error).splitlines()[0])
         busy = {number: task for number, task in busy.items() if not task.done()}
         await asyncio.sleep(EVERY_S)
+
+
+async def _waiting(guard: GuardState) -> Sequence[Inbox | DamagedRow]:
+    """What waits; where one of them cannot be read each by itself, so that it keeps the others from nothing."""
+    try:
+        return await guard.store.call(guard.store.record.waiting)
+    except Exception as error:
+        if is_away(error):
+            raise
+        return await guard.store.call(guard.store.record.waiting_one_by_one)
+
+
+async def _refuse_damaged(guard: GuardState, row: DamagedRow) -> None:
+    log.error("refused: %s", row)
+    now_s = time.monotonic()
+    link = guard.refusals.link(DAMAGED, str(row), now_s)
+    await guard.store.call(guard.store.record.refuse_damaged, row, link)
+    if link is not None:
+        guard.refusals.told(DAMAGED, str(row), now_s)
 
 
 async def _answer(guard: GuardState, row: Inbox) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import Any
 
@@ -46,20 +45,20 @@ class StoppedByUrl:
         if active is None or active.step in FINAL:  # one that has ended is still being written and put away
             if active is None and self._guard.resuming:
                 raise TimeoutError("what runs is not known yet")
-            return await self._stop_what_begins(who, reason)
-        written = asyncio.ensure_future(stop_now(self._guard, active, who, reason))
+            written = await self._stop_what_begins(who, reason)
+            return Stopped(f"account {self._guard.account}", NOTHING_RUNS, written=written)
+        end_stage(self._guard, active, by_people(who, reason))
         # The record may be away: the stop holds all the same, and the answer says what is not written yet.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(written, WRITTEN_WITHIN_S)
-        return Stopped(f"{active.row.rollout}/{active.row.stage}", active.row.step, written=not written.cancelled())
+        written = await self._stop_what_begins(who, reason)
+        return Stopped(f"{active.row.rollout}/{active.row.stage}", active.row.step, written=written)
 
-    async def _stop_what_begins(self, who: str, reason: str) -> Stopped:
-        """Nothing runs, but a rollout may be between two stages. In line with what else is told, so never lost."""
+    async def _stop_what_begins(self, who: str, reason: str) -> bool:
+        """A rollout may be between two stages, and a run may be queued. In line with what else is told, so never lost.
+        Returns whether it is written."""
         guard = self._guard
         record, account = guard.store.record, guard.account
         guard.store.tell("stop", lambda: record.submit_stop_of_what_begins(None, who, reason, account))
-        written = await guard.store.written_within(WRITTEN_WITHIN_S)
-        return Stopped(f"account {account}", NOTHING_RUNS, written=written)
+        return await guard.store.written_within(WRITTEN_WITHIN_S)
 
     def refused(self, said: str) -> None:
         guard = self._guard

@@ -82,6 +82,12 @@ def same_machine(one: str, other: str) -> bool:
     return one.split("/")[:2] == other.split("/")[:2]
 
 
+def one_clock(one: str, other: str) -> bool:
+    """Whether times that were noted by these two machines are by one clock: of one kernel, since one boot of it."""
+    here, there = _noted(one), _noted(other)
+    return here is not None and there is not None and here.boot_id == there.boot_id
+
+
 def _noted(text: str) -> Machine | None:
     parts = text.split("/")
     return Machine(*parts) if len(parts) == PARTS and parts[2] else None

@@ -14,16 +14,19 @@ from pathlib import Path
 import pytest
 
 from gates.course import Step
-from gates.decision import Action
-from gates.judge import Cause, Outcome
+from gates.criteria import Criterion
+from gates.decision import Action, GuardHistory
+from gates.judge import Cause, Measurement, Outcome
 from tasks.evidence_process import signed_evidence_fault
-from tasks.guard import looking, promoting
+from tasks.guard import judging, looking, promoting
 from tasks.guard.grants import BotPermission
+from tasks.guard.judging import judge_stage
 from tasks.guard.looking import last_look
 from tasks.guard.measuring import decide
 from tasks.guard.promoting import promote_stage
 from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.launch import BotProcess, start_process
+from tasks.record_tables import utc_now
 from tasks.supervise.identity import identify
 from tests.support.bot_rig import wait_for
 from tests.support.gate_parts import measured
@@ -238,3 +241,43 @@ def test_a_bot_that_dies_before_its_promotion_stops_it_is_told_from_one_that_was
     for kill_first in (True, False):
         with subprocess.Popen(["sleep", "60"]) as child:
             assert asyncio.run(stopped(child, kill_first)) == int(kill_first)
+
+
+@pytest.mark.parametrize("step", [Step.JUDGED, Step.WATCHED])
+def test_a_look_that_waited_for_the_record_makes_nothing_last_longer_that_the_loops_saw_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Step
+) -> None:
+    """A candidate that is not seen for a moment is not rolled back, nor parked, by how long a write took."""
+    waited_ms = 8000
+
+    async def work() -> None:
+        home = tmp_path / "home"
+        watched = {"part_from": utc_now(), "watch_from": utc_now(), "watched_at": utc_now()}
+        guard = guard_at(home, step.value, **(_evidence(home) if step is Step.JUDGED else watched))
+        active = activate(guard)
+        one = next(one for one in active.criteria if one.phase == "guard" and not one.windowed)
+        since_ms = now_ms() - 1000
+        assert active.history is not None
+
+        def unseen(at_ms: int) -> Measurement:
+            return measured(one, Cause.SOURCE_UNREACHABLE, at_ms)
+
+        active.history = GuardHistory(since_ms).after([measured(one, value_of(one, Outcome.PASS), since_ms - 1000)])
+        active.history = active.history.after([unseen(since_ms), unseen(now_ms())])
+
+        async def look(*_: object) -> list[tuple[Criterion, Measurement]]:
+            return [(one, unseen(now_ms() - waited_ms))]
+
+        monkeypatch.setattr(promoting, "measure_now", look)
+        monkeypatch.setattr(judging, "measure_now", look)
+        async with writing(guard):
+            if step is Step.JUDGED:
+                with pytest.raises(Refused, match="every critical criterion must PASS"):
+                    await promote_stage(guard, active)
+            else:
+                await judge_stage(guard, active)
+        streak = active.history.streaks[one.id]
+        assert streak.unknown_since_ms == since_ms
+        assert streak.last.at_ms >= since_ms + 1000
+
+    asyncio.run(work())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -201,6 +202,94 @@ def test_a_row_that_nobody_expected_is_refused_once_and_holds_up_no_other(
     assert (poison.done, poison.reason) == (False, "the guard could not handle it: OverflowError")
     assert "nothing to judge yet" in other.reason
     assert len([one for one in caplog.records if "OverflowError" in one.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("payload", ["null", "7", "[1]", '"code"'])
+def test_a_request_whose_words_are_no_object_is_refused_once(tmp_path: Path, payload: str) -> None:
+    async def asked() -> Answer:
+        guard = guard_at(tmp_path / "home", "ready")
+        activate(guard)
+        number = guard.store.record.submit("a", "launch", {}, "odd")
+        with guard.store.record.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE inbox SET payload = ?", (payload,))
+        async with writing(guard):
+            return await _answered(guard, number)
+
+    answer = asyncio.run(asked())
+    assert not answer.done
+    assert "the guard could not handle it" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((name, "CAST(x'ff41' AS TEXT)") for name in ("kind", "payload", "idempotency_key", "reason", "result")),
+        *(("created_at", value) for value in ("CAST(x'ff41' AS TEXT)", "'yesterday'", "7")),
+        ("answered_at", "CAST(x'ff41' AS TEXT)"),
+        ("payload", "'{'"),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_refused_by_number_and_the_others_are_served(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    """As in a database that somebody edited by hand: SQLite keeps whatever bytes are put in."""
+
+    async def asked() -> tuple[int, Answer, Answer, list[dict[str, Any]]]:
+        guard = guard_at(tmp_path / "home", "ready")
+        activate(guard)
+        record = guard.store.record
+        damaged = record.submit("a", "sign_off", {"stage_run_id": 1, "code": "123456"}, "damaged")
+        other = record.submit("a", "judge", {"stage_run_id": 1}, "other")
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE inbox SET {column} = {value} WHERE id = {damaged}")  # noqa: S608
+        async with writing(guard):
+            served = await _answered(guard, other)
+            refused = await _answered_damaged(guard, damaged)
+            told = [json.loads(one.body) for one in record.entries("a") if one.kind == "refused"]
+            with record.engine.begin() as connection:
+                kept = connection.exec_driver_sql("SELECT * FROM inbox").fetchall()
+            assert "123456" not in str(kept), "a code does not stay"
+            assert record.waiting() == []
+        return damaged, served, refused, told
+
+    number, served, refused, told = asyncio.run(asked())
+    assert "nothing to judge yet" in served.reason
+    assert (refused.done, refused.reason) == (False, f"request {number} is damaged: {column} cannot be read")
+    assert {"kind": "damaged", "why": refused.reason} in told
+
+
+def _still_waits(guard: GuardState, number: int) -> bool:
+    """Asked of no column that may be damaged."""
+    with guard.store.record.engine.begin() as connection:
+        query = "SELECT 1 FROM inbox WHERE id = ? AND state = 'waiting'"
+        return connection.exec_driver_sql(query, (number,)).fetchone() is not None
+
+
+def test_a_stop_whose_words_cannot_be_read_holds_for_everything_that_was_under_way(tmp_path: Path) -> None:
+    async def asked() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        number = record.submit_stop_of_what_begins("r", "ada", "lunch", "a")
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE inbox SET payload = CAST(x'ff41' AS TEXT)")
+        async with writing(guard):
+            assert not (await _answered_damaged(guard, number)).done
+            for name in ("r", "another"):
+                said = record.stop_since(name, "a", number - 1)
+                assert said is not None
+                assert (said.who, said.why) == ("somebody", "its words cannot be read")
+            assert record.stop_since("r", "a", number) is None
+
+    asyncio.run(asked())
+
+
+async def _answered_damaged(guard: GuardState, number: int) -> Answer:
+    task = asyncio.create_task(answer_for_ever(guard))
+    await _until(lambda: not _still_waits(guard, number))
+    task.cancel()
+    answer = guard.store.record.answer(number)
+    assert answer is not None
+    return answer
 
 
 @pytest.mark.parametrize(("step", "what"), [("watched", "judge"), ("judged", "promote")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tasks.flattenings import FLATTENINGS, KEPT_MAX
 from tasks.record import Record, RecordError
 from tasks.record_audit import record_fault
 from tasks.record_engine import open_engine
+from tasks.record_stops import CLOCKS_APART_S, Created, clock_here
 from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun
 from tasks.record_writer import EpochLost, RecordWriter
 
@@ -76,6 +77,25 @@ def test_a_request_is_answered_once_and_found_by_its_key(writer: RecordWriter) -
     assert answer is not None
     assert (answer.state, answer.reason, answer.result) == ("refused", "no", {})
     assert not writer.waiting()
+
+
+def test_a_stop_is_meant_for_who_was_under_way_and_for_a_flow_run_that_was_created_before_it(
+    writer: RecordWriter,
+) -> None:
+    number = writer.submit_stop_of_what_begins("r", "ada", "lunch")
+    said = writer.stop_since("r", "a", number - 1)
+    assert said is not None
+    assert (said.who, said.why, said.go_on_after) == ("ada", "lunch", said.at)
+    assert writer.stop_since("r", "a", number) is None
+    stopped_ms, here = int(said.at.timestamp() * 1000), clock_here()
+    assert writer.stop_since("r", "a", number, Created(stopped_ms, here)) == said
+    assert writer.stop_since("r", "a", number, Created(0, here)) == said
+    assert writer.stop_since("r", "a", number, Created(stopped_ms + 1, here)) is None
+    assert writer.stop_since("another", "a", number, Created(stopped_ms, here)) is None
+    by_two_clocks = writer.stop_since("r", "a", number, Created(stopped_ms + CLOCKS_APART_S * 1000))
+    assert by_two_clocks is not None
+    assert by_two_clocks.go_on_after - by_two_clocks.at == timedelta(seconds=CLOCKS_APART_S)
+    assert writer.stop_since("r", "a", number, Created(stopped_ms + CLOCKS_APART_S * 1000 + 1)) is None
 
 
 def test_a_request_that_the_disk_does_not_take_shows_no_code_in_its_error(tmp_path: Path) -> None:

@@ -212,6 +212,19 @@ def test_a_record_with_a_text_that_is_none_is_damaged_and_not_away(
     assert not record_engine.is_away(caught.value)
 
 
+def test_a_stop_of_a_name_that_has_not_begun_is_told_so_and_holds_for_a_run_that_is_queued_under_it(
+    record: RecordWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stop", "queued", "--reason", "lunch"]) == 2
+    assert "a run of that name that is queued begins nothing" in capsys.readouterr().err
+    stopped = record.stop_since("queued", "a", 0)
+    assert stopped is not None
+    assert stopped.why == "lunch"
+    assert record.stop_since("another", "a", 0) is None
+    assert main(["report", "queued"]) == 2
+    assert "queued begins nothing" not in capsys.readouterr().err
+
+
 # ---- verify-record ---------------------------------------------------------------------------------------------------
 
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.context import FlowRunContext
 from sqlalchemy.exc import OperationalError
+from sqlmodel import col, update
 
 from flows import rollout, status
 from gates.stages import load_plan
+from tasks.ask import GuardSilent
 from tasks.ask import Refused as NotDone
 from tasks.guard import beginning, stopping
 from tasks.guard.requests import HANDLERS, _answer
-from tasks.guard.state import GuardState, Refused
+from tasks.guard.state import GuardState, Refused, now_ms
 from tasks.guard.stopping import NOTHING_RUNS, StoppedByUrl
 from tasks.record import Answer, Record
+from tasks.record_stops import CLOCKS_APART_S, Created, clock_here
+from tasks.record_tables import Inbox, utc_now
+from tasks.record_writer import RecordWriter
 from tests.support.guard_parts import activate, guard_at, never_close, writing
+
+HERE = clock_here()
 
 
 @pytest.fixture(autouse=True)
@@ -250,8 +262,166 @@ def test_the_flow_says_up_to_where_it_had_seen_the_inbox(tmp_path: Path, monkeyp
     monkeypatch.setattr(rollout, "ask_guard", ask)
     monkeypatch.setattr(rollout, "get_run_logger", Logger)
     plan = load_plan(guard.folder.root / "plan.yaml")
-    what = rollout.Beginning(guard.store.record, guard.folder, tmp_path, plan, 7)
+    what = rollout.Beginning(guard.store.record, guard.folder, tmp_path, plan, 7, Created(1_800_000_000_123, HERE))
     with pytest.raises(NotDone, match="enough"):
         rollout.begin.fn(what, "canary", "r", None)
-    assert [one["requests_seen"] for one in asked] == [7]
+    assert [(one["requests_seen"], one["run_created_ms"], one["run_created_on"]) for one in asked] == [
+        (7, 1_800_000_000_123, HERE)
+    ]
     guard.store.close()
+
+
+# ---- a run that was queued when the stop was said -------------------------------------------------------------------
+
+
+def _queued(record: RecordWriter, *, ms_after_stop: int, on: str = HERE) -> dict[str, Any]:
+    """What a flow run hands over that began just now, and was created so long after the newest stop."""
+    (*_, stop) = [one for one in record.waiting() if one.kind == "stop"]
+    stopped_ms = int(stop.created_at.timestamp() * 1000)
+    seen = record.newest_request()
+    return {"requests_seen": seen, "run_created_ms": stopped_ms + ms_after_stop, "run_created_on": on}
+
+
+def _say_at_the_account(guard: GuardState, name: str | None) -> None:
+    """As `rollout stop` does, but where this account's `waiting` shows it."""
+    guard.store.record.submit_stop_of_what_begins(name, "ada", "lunch", guard.account)
+
+
+def _date_back(record: RecordWriter, by_s: float) -> None:
+    """The stop was said so long ago."""
+    with record.engine.begin() as connection:
+        at = utc_now() - timedelta(seconds=by_s)
+        connection.execute(update(Inbox).where(col(Inbox.kind) == "stop").values(created_at=at))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_that_was_queued_when_the_stop_was_said_begins_nothing(tmp_path: Path, named: bool) -> None:
+    """It saw the whole inbox, stop and all, when it began."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        async with writing(guard):
+            _say_at_the_account(guard, "next" if named else None)
+            queued = _queued(guard.store.record, ms_after_stop=-1)
+            said = r"next was stopped by ada: lunch, at 20\d\d-.*Z, when this run was there.*; start a new run to go on"
+            with pytest.raises(Refused, match=said):
+                await _begin(guard, "next", **queued)
+            assert _runs(guard, "next") == []
+            if named:  # another rollout is not meant
+                await _begin(guard, "other", **queued)
+                assert _runs(guard, "other") == ["requested"]
+
+    asyncio.run(work())
+
+
+def test_rollout_stop_holds_for_a_run_that_is_queued_until_now(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        async with writing(guard):
+            created_ms = now_ms()
+            assert status.stop(guard.folder, record, None, "ada", "lunch") == 0
+            queued = {"requests_seen": record.newest_request(), "run_created_on": clock_here()}
+            with pytest.raises(Refused, match="was stopped by ada: lunch"):
+                await _begin(guard, "next", **queued, run_created_ms=created_ms)
+            stopped = record.stop_since("next", "a", 0)
+            assert stopped is not None
+            await _begin(guard, "next", **queued, run_created_ms=int(stopped.at.timestamp() * 1000) + 1)
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+def test_the_address_holds_for_a_run_that_is_queued_also_where_it_ends_what_runs(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "watch")
+        active = activate(guard)
+        async with writing(guard):
+            said = await StoppedByUrl(guard)._stop("ada", "lunch")
+            assert (said.what, said.step, said.written) == ("r/canary", "rolling_back", True)
+            queued = _queued(guard.store.record, ms_after_stop=-1)
+            guard.store.record.change_stage_run(active.id, "step", step="parked")
+            guard.active = None
+            with pytest.raises(Refused, match="was stopped by ada: lunch"):
+                await _begin(guard, "next", **queued)
+
+    asyncio.run(work())
+
+
+def test_a_run_that_is_created_after_the_stop_begins(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        async with writing(guard):
+            _say_at_the_account(guard, None)
+            await _begin(guard, "next", **_queued(guard.store.record, ms_after_stop=1))
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("on", ["", "other/id/boot-of-another/1"])
+def test_by_two_clocks_a_run_begins_once_it_was_created_after_the_stop_by_either(tmp_path: Path, on: str) -> None:
+    """Refused for as long as that is not known, and told when a new one will do."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        async with writing(guard):
+            _say_at_the_account(guard, "next")
+            _date_back(record, 2.0 * CLOCKS_APART_S)
+            apart_ms = CLOCKS_APART_S * 1000
+            with pytest.raises(Refused, match=r"start a new run after 20\d\d-.*Z, as clocks may differ, to go on"):
+                await _begin(guard, "next", **_queued(record, ms_after_stop=apart_ms, on=on))
+            assert _runs(guard, "next") == []
+            await _begin(guard, "next", **_queued(record, ms_after_stop=apart_ms + 1, on=on))
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+def test_a_run_that_was_created_in_the_future_is_told_to_set_the_clocks(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        async with writing(guard):
+            later_ms = now_ms() + 2 * CLOCKS_APART_S * 1000
+            with pytest.raises(Refused, match=r"run_created_ms: .* s from now; set the clocks .* start a new run"):
+                await _begin(guard, "next", run_created_ms=later_ms, run_created_on=HERE)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("created", [None, "x", True, -1, 1.5])
+def test_what_is_no_time_of_creation_is_refused_by_name(tmp_path: Path, created: object) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        async with writing(guard):
+            with pytest.raises(Refused, match="run_created_ms: "):
+                await _begin(guard, "next", run_created_ms=created)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("server", "machine"),
+    [("http://127.0.0.1:4200/api", HERE), ("http://prefect.example:4200/api", ""), ("", "")],
+)
+def test_the_flow_says_when_it_was_created_and_by_which_clock(
+    monkeypatch: pytest.MonkeyPatch, server: str, machine: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", server)
+    at = datetime(2026, 5, 1, 12, 0, 0, 999_900, UTC)
+    run = FlowRun.model_validate({"flow_id": uuid4(), "created": at})
+    monkeypatch.setattr(FlowRunContext, "get", lambda: SimpleNamespace(flow_run=run))
+    assert rollout.run_created() == Created(int(at.timestamp()) * 1000 + 999, machine)
+
+
+def test_a_run_of_which_the_server_tells_no_creation_is_older_than_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FlowRunContext, "get", lambda: SimpleNamespace(flow_run=FlowRun(flow_id=uuid4())))
+    assert rollout.run_created().at_ms == 0
+
+
+@pytest.mark.parametrize(("error", "again"), [(NotDone("stopped"), False), (GuardSilent("not yet"), True)])
+def test_a_refused_begin_is_not_tried_again(error: Exception, again: bool) -> None:
+    """It might find the stage that a newer run has begun, and follow that."""
+    assert rollout.begin.retry_condition_fn is rollout.is_no_refusal
+    assert rollout.is_no_refusal(None, None, State(type=StateType.FAILED, data=error)) is again

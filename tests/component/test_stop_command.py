@@ -140,7 +140,9 @@ def test_of_a_stage_that_was_promoted_first_the_rollout_is_stopped(
     said = " ".join(said.split())
     assert "r/testnet: promoted before the stop came" in said
     assert "its rollout begins no further stage" in said
-    assert record.stop_since("r", "a", 0) == ("ada", "lunch")
+    said_so = record.stop_since("r", "a", 0)
+    assert said_so is not None
+    assert (said_so.who, said_so.why) == ("ada", "lunch")
 
 
 @pytest.mark.parametrize("flatten", ["verified", "failing"])

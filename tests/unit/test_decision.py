@@ -86,6 +86,56 @@ def test_looks_that_come_in_another_order_by_a_moment_make_nothing_longer() -> N
     assert decide_guard(asked, history, AT_MS + 1700).action is Action.CONTINUE
 
 
+SECONDS = range(0, 25_000, 1000)
+LATE_MS = 8000
+"""A look whose reading took so long to be written and counted, while others came."""
+
+
+@pytest.mark.parametrize("value", [BAD, Cause.STALE])
+def test_a_look_that_comes_late_makes_nothing_that_lasts_longer(value: int | Cause) -> None:
+    """It is dated long before the last one, and no clock was set back: the last one is not of the future."""
+    asked = [criterion("pnl", for_s=30, unknown_deadline_s=30)]
+    history = GuardHistory(AT_MS).after([measured(asked[0], 1, AT_MS - 1000)])
+    history = history.after(measured(asked[0], value, AT_MS + ms) for ms in SECONDS)
+    at_ms = AT_MS + SECONDS[-1]
+    history = history.after([measured(asked[0], value, at_ms - LATE_MS)], at_ms)
+    for _ in range(5):
+        assert decide_guard(asked, history, at_ms).action is Action.CONTINUE, f"after {at_ms - AT_MS} ms"
+        history, at_ms = history.after([measured(asked[0], value, at_ms + 1000)], at_ms + 1000), at_ms + 1000
+    history = history.after([measured(asked[0], value, AT_MS + 30_000)], AT_MS + 30_000)
+    assert decide_guard(asked, history, AT_MS + 30_000).action is not Action.CONTINUE, "nor does it last shorter"
+
+
+def test_a_late_look_that_fails_begins_no_streak_before_the_last_look_that_passed() -> None:
+    asked = [criterion("pnl", for_s=10)]
+    history = GuardHistory(AT_MS).after([measured(asked[0], 1, AT_MS)])
+    history = history.after([measured(asked[0], BAD, AT_MS - LATE_MS)], AT_MS)
+    at_ms = AT_MS + 9000
+    history = history.after([measured(asked[0], BAD, at_ms)], at_ms)
+    assert decide_guard(asked, history, at_ms).action is Action.CONTINUE
+    at_ms = AT_MS + 10_000
+    assert decide_guard(asked, history.after([measured(asked[0], BAD, at_ms)], at_ms), at_ms).action is Action.ROLL_BACK
+
+
+def test_a_late_look_that_fails_with_no_for_rolls_back_all_the_same() -> None:
+    """Nobody else may have seen it: what passes now has not always passed."""
+    asked = [criterion("pnl")]
+    history = GuardHistory(AT_MS).after([measured(asked[0], 1, AT_MS)])
+    found = decide_guard(asked, history.after([measured(asked[0], BAD, AT_MS - LATE_MS)], AT_MS), AT_MS)
+    assert (found.action, found.value) == (Action.ROLL_BACK, BAD)
+
+
+def test_a_clock_that_is_set_back_is_told_from_a_look_that_comes_late_by_what_it_says_now() -> None:
+    asked = [criterion("pnl", for_s=30)]
+    history = GuardHistory(AT_MS).after(measured(asked[0], BAD, AT_MS + ms) for ms in SECONDS)
+    at_ms = AT_MS + SECONDS[-1] - HOUR_MS
+    history = history.after([measured(asked[0], BAD, at_ms)], at_ms)
+    assert decide_guard(asked, history, at_ms).action is Action.CONTINUE
+    at_ms += 6000
+    history = history.after([measured(asked[0], BAD, at_ms)], at_ms)
+    assert decide_guard(asked, history, at_ms).action is Action.ROLL_BACK
+
+
 def test_a_fault_of_the_environment_parks() -> None:
     asked = [criterion("stale_book", on_no_go="environment")]
     found = decide_guard(asked, _history(asked, {"stale_book": BAD}), AT_MS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.supervise.identity import Identity, identify
-from tasks.supervise.machine import Machine, MachineUnknown, Seen, host_of, same_machine, this_machine
+from tasks.supervise.machine import Machine, MachineUnknown, Seen, host_of, one_clock, same_machine, this_machine
 
 HERE = Machine("alpha", "id-of-alpha", "boot-1", "4026531836")
 
@@ -99,3 +99,21 @@ def test_a_process_of_an_earlier_boot_is_dead_whoever_has_its_numbers_now() -> N
     assert me is not None
     assert me.is_alive()
     assert not Identity(me.pid, me.started_ticks, over=True).is_alive()
+
+
+@pytest.mark.parametrize(
+    ("there", "is_one"),
+    [
+        (HERE, True),
+        (replace(HERE, host="container", machine_id="", pid_namespace="4026532999"), True),  # beside us on one kernel
+        (replace(HERE, boot_id="boot-0"), False),  # nobody knows what was done to its clock in between
+        (replace(HERE, host="beta", boot_id="boot-7"), False),
+        (replace(HERE, boot_id=""), False),
+    ],
+)
+def test_times_are_by_one_clock_where_they_were_noted_under_one_kernel_in_one_boot(
+    there: Machine, is_one: bool
+) -> None:
+    assert one_clock(str(HERE), str(there)) is one_clock(str(there), str(HERE)) is is_one
+    assert not one_clock(str(HERE), "")
+    assert not one_clock("", "")
