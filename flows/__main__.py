@@ -342,7 +342,8 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
         if options.rollout is not None and (record is None or not record.stage_runs(rollout=options.rollout)):
             known = ", ".join(one.name for one in record.rollouts(status.ROLLOUTS_SHOWN)) if record else ""
             said = f"rollout {options.rollout!r} is not known; allowed: {known or 'none has been started yet'}"
-            if record is not None and options.command == "stop":  # it may be meant for one that has not begun yet
+            if record is not None and options.command == "stop" and _is_name(options.rollout):
+                # It may be meant for one that has not begun yet. Without a name it would be a stop of all of them.
                 record.submit_stop_of_what_begins(options.rollout, _who(), options.reason)
                 said += "; a run of that name that is queued begins nothing"
             return _refuse(said)
@@ -365,6 +366,15 @@ def _record_command(folder: StateFolder, options: argparse.Namespace) -> int:
     finally:
         if record is not None:
             record.close()
+
+
+def _is_name(text: str) -> bool:
+    from tasks.names import NameRefused, check_name
+
+    try:
+        return bool(check_name("rollout", text))
+    except NameRefused:
+        return False
 
 
 def _record(folder: StateFolder) -> Record | None:

@@ -116,14 +116,16 @@ class Streak:
         """The streak after one more measurement. An UNKNOWN neither confirms nor ends a FAIL.
 
         `now_ms`: by the clock that dates measurements; None where each comes as it is made. One that was made before
-        the last one and comes after it, as where its writing was waited for, counts as of the last one: nothing has
-        lasted longer by it, and a FAIL that nobody else saw is none the less one.
+        the last one and comes after it, as where its writing was waited for, makes nothing last longer, and ends
+        nothing that was seen after it (`_seen_late`).
         """
         now_ms = measurement.at_ms if now_ms is None else now_ms
         if (back_ms := self.last.at_ms - now_ms) > STEPPED_MS:
             return self._set_back(back_ms).then(measurement, now_ms)
-        if measurement.at_ms < self.last.at_ms:
-            measurement = replace(measurement, at_ms=self.last.at_ms)
+        if measurement.at_ms < self.last.at_ms <= now_ms:
+            return self._seen_late(measurement)
+        # Else the clock was set back: before this one by a moment, or after it by however much.
+        measurement = replace(measurement, at_ms=max(self.last.at_ms, min(measurement.at_ms, now_ms)))
         at_ms, outcome = measurement.at_ms, measurement.outcome
         if outcome is Outcome.UNKNOWN:
             since = self.unknown_since_ms if self.unknown_since_ms is not None else at_ms
@@ -134,6 +136,26 @@ class Streak:
             since = self.fail_since_ms if self.fail_since_ms is not None else at_ms
             return Streak(measurement, since, None, True, blind_ms)
         return Streak(measurement, ever_known=True, blind_ms=blind_ms)
+
+    def _seen_late(self, measurement: Measurement) -> Streak:
+        """The streak with one more that was made before the last one.
+
+        A FAIL counts as of the last one: it is one also where nobody else saw it. What was known ends what was not
+        known, or failed, before it; what is so now has then lasted since it at most.
+        """
+        at_ms, outcome = measurement.at_ms, measurement.outcome
+        if outcome is Outcome.UNKNOWN:
+            return self
+        unknown_since_ms, blind_ms, fail_since_ms = self.unknown_since_ms, self.blind_ms, self.fail_since_ms
+        if unknown_since_ms is not None and unknown_since_ms < at_ms:
+            blind_ms += at_ms - unknown_since_ms if self.ever_known else 0
+            unknown_since_ms = at_ms
+        if outcome is Outcome.FAIL:
+            last = replace(measurement, at_ms=self.last.at_ms)
+            fail_since_ms = last.at_ms if fail_since_ms is None else fail_since_ms
+            return Streak(last, fail_since_ms, unknown_since_ms, True, blind_ms)
+        fail_since_ms = None if fail_since_ms is None else max(fail_since_ms, at_ms)
+        return Streak(self.last, fail_since_ms, unknown_since_ms, True, blind_ms)
 
     def _set_back(self, by_ms: int) -> Streak:
         """The same by a clock that was set back by so much: what has lasted goes on having lasted."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Engine, case, func, or_, text
+from sqlalchemy import ColumnElement, Engine, and_, case, func, or_, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import defer
@@ -23,7 +23,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from tasks.record_chain import ChainReport, check_chain
-from tasks.record_engine import SQLITE, open_engine, without_password
+from tasks.record_engine import SQLITE, is_away, open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_stops import MACHINE, Created, StopSaid, clock_here, first_meant
 from tasks.record_tables import (
@@ -162,11 +162,32 @@ class Record:
 
         Requests are numbered in the order in which they are written, by whichever clock.
         """
-        query = select(Inbox).where(Inbox.kind == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
-        behind = col(Inbox.id) > after
-        query = query.where(behind if created is None else or_(behind, col(Inbox.created_at) >= created.counts_from))
+        meant = col(Inbox.id) > after
+        if created is not None:
+            meant = or_(meant, col(Inbox.created_at) >= created.counts_from)
+        meant = and_(meant, col(Inbox.kind) == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
         with self.reading() as session:
-            return first_meant(session.exec(query.order_by(col(Inbox.id))).all(), rollout, after, created)
+            try:
+                stops = session.exec(select(Inbox).where(meant).order_by(col(Inbox.id))).all()
+            except Exception as error:  # what a column makes of a value that is none of its own
+                if is_away(error):
+                    raise
+                raise RecordError(self._unreadable_stop(meant)) from error
+            return first_meant(stops, rollout, after, created)
+
+    def _unreadable_stop(self, meant: ColumnElement[bool]) -> str:
+        """Which of these stops cannot be read, in words. What it was to stop is not known, so nothing begins."""
+        with self.reading() as session:
+            numbers = session.exec(select(Inbox.id).where(meant).order_by(col(Inbox.id))).all()
+        for number in numbers:
+            try:
+                with self.reading() as session:
+                    session.get(Inbox, number)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                return f"request {number}, a stop, cannot be read; nothing begins until its row is put right"
+        return "a stop in the inbox could not be read; ask again"
 
     def newest_request(self) -> int:
         """The number of the newest request in the inbox; 0 where there is none."""

@@ -6,17 +6,19 @@ so that it is answered as that and keeps nobody else waiting.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import col, select, update
 
-from tasks.record_engine import is_away
 from tasks.record_links import ChainWriter
 from tasks.record_tables import Inbox, utc_now
 
 DAMAGED = "damaged"
+TEXTS = ("kind", "idempotency_key", "reason")
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,37 @@ class InboxWriter(ChainWriter):
         """Unanswered requests, oldest first. Raises where one of them cannot be read: see `waiting_one_by_one`."""
         query = select(Inbox).where(Inbox.account == self.account, Inbox.state == "waiting")
         with self.reading() as session:
-            return session.exec(query.order_by(col(Inbox.id))).all()
+            rows = session.exec(query.order_by(col(Inbox.id))).all()
+        if any(_bytes_in(row) for row in rows):
+            raise ValueError("bytes where a text belongs")
+        return rows
 
     def waiting_one_by_one(self) -> list[Inbox | DamagedRow]:
-        """The same, each read by itself. Raises only where the record is away."""
+        """The same, each read by itself. Raises only where the record is away, or does not answer just now."""
         query = select(Inbox.id).where(Inbox.account == self.account, Inbox.state == "waiting")
         with self.reading() as session:
             numbers = session.exec(query.order_by(col(Inbox.id))).all()
         return [found for number in numbers if (found := self._one(number or 0)) is not None]
 
     def _one(self, number: int) -> Inbox | DamagedRow | None:
+        """None where it is gone, or where each of its columns can be read by itself: it is looked at again."""
         try:
             with self.reading() as session:
-                return session.get(Inbox, number)
-        except Exception as error:  # what a column makes of a value that is none of its own is each type's own error
-            if is_away(error):
+                row = session.get(Inbox, number)
+            bytes_in = () if row is None else _bytes_in(row)
+            return DamagedRow(number, bytes_in) if bytes_in else row
+        except Exception as error:
+            if not _is_of_a_value(error):
                 raise
-            return DamagedRow(number, tuple(name for name in Inbox.model_fields if not self._is_readable(number, name)))
+        columns = tuple(name for name in Inbox.model_fields if not self._is_readable(number, name))
+        return DamagedRow(number, columns) if columns else None
 
     def _is_readable(self, number: int, name: str) -> bool:
         try:
             with self.reading() as session:
                 session.exec(select(getattr(Inbox, name)).where(Inbox.id == number)).first()
         except Exception as error:
-            if is_away(error):
+            if not _is_of_a_value(error):
                 raise
             return False
         return True
@@ -95,7 +104,7 @@ class InboxWriter(ChainWriter):
         Its words are not kept: there may be a code among them. A stop whose words cannot be read stands as one of
         everything, for what it was to keep from beginning is not known.
         """
-        mended = {"kind": DAMAGED, "idempotency_key": f"{DAMAGED}-{row.id}", "created_at": utc_now()}
+        mended = {"kind": DAMAGED, "idempotency_key": f"{DAMAGED}-{secrets.token_hex(8)}", "created_at": utc_now()}
         values = {name: value for name, value in mended.items() if name in row.columns}
         values |= {"state": "refused", "reason": str(row), "result": {}, "answered_at": utc_now()}
         this = (col(Inbox.id) == row.id, col(Inbox.state) == "waiting")
@@ -104,3 +113,14 @@ class InboxWriter(ChainWriter):
             values["payload"] = {"rollout": "", "reason": "its words cannot be read"} if is_stop else {}
             if session.exec(update(Inbox).where(*this).values(**values)).rowcount == 1 and refused is not None:
                 self._append(session, "refused", refused)
+
+
+def _bytes_in(row: Inbox) -> tuple[str, ...]:
+    """SQLite also keeps bytes where a text belongs, and they are read without an error."""
+    return tuple(name for name in TEXTS if not isinstance(getattr(row, name), str))
+
+
+def _is_of_a_value(error: Exception) -> bool:
+    """Whether it comes of what stands in a column, which is each type's own error, and not of a database that does not
+    answer just now, or a machine that is short of something: a request that is sound is not refused for those."""
+    return isinstance(error, DataError) or not isinstance(error, (SQLAlchemyError, MemoryError, OSError))

@@ -93,10 +93,12 @@ async def begin(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
     except BAD_INPUT as error:
         raise Refused(str(error)) from error
     guard.active = active
-    # Again: who said it a moment ago saw no stage that was open.
-    await _end_if_stopped(guard, name, since)
-    if active.step is Step.REQUESTED:
-        guard.spawn(do_preflight(guard, active), "preflight")
+    try:
+        # Again: who said it a moment ago saw no stage that was open.
+        await _end_if_stopped(guard, name, since)
+    finally:  # where the record went away meanwhile, whoever asks again is told of the stage that is open already
+        if active.step is Step.REQUESTED:
+            guard.spawn(do_preflight(guard, active), "preflight")
     return {"stage_run_id": active.id, "step": active.row.step}
 
 
@@ -126,7 +128,9 @@ def _created(payload: dict[str, Any]) -> Created | None:
 
 def _in_words_stopped(name: str, stopped: StopSaid) -> str:
     said_so = f"rollout {name} was stopped by {stopped.who}: {stopped.why}, at {iso(stopped.at)}"
-    when = "" if stopped.go_on_after == stopped.at else f" after {iso(stopped.go_on_after)}, as clocks may differ,"
+    when, why = "", "as clocks may differ" if stopped.go_on_after > stopped.at else "as the clock was set back"
+    if stopped.go_on_after > stopped.at or stopped.at.timestamp() * 1000 > now_ms():
+        when = f" after {iso(stopped.go_on_after)}, {why},"
     return f"{said_so}, when this run was there already; start a new run{when} to go on"
 
 

@@ -227,6 +227,7 @@ def test_a_request_whose_words_are_no_object_is_refused_once(tmp_path: Path, pay
         *(("created_at", value) for value in ("CAST(x'ff41' AS TEXT)", "'yesterday'", "7")),
         ("answered_at", "CAST(x'ff41' AS TEXT)"),
         ("payload", "'{'"),
+        *((name, "x'ff41'") for name in ("kind", "payload", "idempotency_key", "reason", "result", "created_at")),
     ],
 )
 def test_a_request_that_cannot_be_read_is_refused_by_number_and_the_others_are_served(

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlmodel import SQLModel
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session, SQLModel
 
 from tasks.flattenings import FLATTENINGS, KEPT_MAX
 from tasks.record import Record, RecordError
 from tasks.record_audit import record_fault
-from tasks.record_engine import open_engine
+from tasks.record_engine import is_away, open_engine
+from tasks.record_inbox import DamagedRow
 from tasks.record_stops import CLOCKS_APART_S, Created, clock_here
 from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun
 from tasks.record_writer import EpochLost, RecordWriter
@@ -96,6 +98,72 @@ def test_a_stop_is_meant_for_who_was_under_way_and_for_a_flow_run_that_was_creat
     assert by_two_clocks is not None
     assert by_two_clocks.go_on_after - by_two_clocks.at == timedelta(seconds=CLOCKS_APART_S)
     assert writer.stop_since("r", "a", number, Created(stopped_ms + CLOCKS_APART_S * 1000 + 1)) is None
+
+
+def _without_a_time(writer: RecordWriter, number: int) -> None:
+    """As somebody who edits the database by hand can: on either it is no time that Python knows of."""
+    no_time = "infinity" if writer.engine.dialect.name == "postgresql" else "yesterday"
+    with writer.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE inbox SET created_at = '{no_time}' WHERE id = {number}")  # noqa: S608
+
+
+def test_a_request_without_a_time_is_told_apart_and_refused_and_the_others_are_served(writer: RecordWriter) -> None:
+    damaged, other = (writer.submit("a", "judge", {"stage_run_id": 1}, key) for key in ("one", "other"))
+    writer.submit("b", "judge", {}, f"damaged-{damaged}")
+    _without_a_time(writer, damaged)
+    with pytest.raises((DataError, ValueError)) as caught:
+        writer.waiting()
+    assert not is_away(caught.value)
+    found = writer.waiting_one_by_one()
+    assert found[0] == DamagedRow(damaged, ("created_at",))
+    assert [one.id for one in found] == [damaged, other]
+    assert isinstance(found[0], DamagedRow)
+    writer.refuse_damaged(found[0], {"kind": "damaged", "why": str(found[0])})
+    assert [one.id for one in writer.waiting()] == [other]
+    answer = writer.answer(damaged)
+    assert answer is not None
+    assert answer.reason == f"request {damaged} is damaged: created_at cannot be read"
+    assert writer.verify_chain("a").ok
+
+
+def test_a_stop_of_everywhere_that_cannot_be_read_lets_nothing_begin_and_is_told_by_number(
+    writer: RecordWriter,
+) -> None:
+    number = writer.submit_stop_of_what_begins("r", "ada", "lunch")
+    _without_a_time(writer, number)
+    with pytest.raises(RecordError, match=f"request {number}, a stop, cannot be read"):
+        writer.stop_since("r", "a", number, Created(int(datetime.now(UTC).timestamp() * 1000), clock_here()))
+    assert writer.stop_since("r", "a", number) is None
+
+
+@pytest.mark.parametrize("error", [PoolTimeout("QueuePool limit"), MemoryError(), OSError(24, "too many open files")])
+def test_what_cannot_be_read_just_now_is_no_damage(
+    writer: RecordWriter, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A stop that is sound is not refused, nor its words dropped, because a machine is short of something."""
+    writer.submit_stop_of_what_begins(None, "ada", "lunch", "a")
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "get", fails)
+        with pytest.raises(type(error)):
+            writer.waiting_one_by_one()
+    assert [type(one) for one in writer.waiting_one_by_one()] == [Inbox]
+
+
+def test_a_request_that_can_be_read_again_is_no_damage(writer: RecordWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was put right in between, or something else went wrong: it is looked at again."""
+    writer.submit("a", "judge", {}, "one")
+
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("no JSON")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "get", fails)
+        assert writer.waiting_one_by_one() == []
+    assert len(writer.waiting()) == 1
 
 
 def test_a_request_that_the_disk_does_not_take_shows_no_code_in_its_error(tmp_path: Path) -> None:

@@ -225,6 +225,19 @@ def test_a_stop_of_a_name_that_has_not_begun_is_told_so_and_holds_for_a_run_that
     assert "queued begins nothing" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["", " ", "../x"])
+def test_a_stop_of_what_is_no_name_is_no_stop_of_everything(
+    record: RecordWriter, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """As where a shell's variable was empty: it is told as not known, and holds for nobody."""
+    assert main(["stop", name]) == 2
+    said = capsys.readouterr().err
+    assert "is not known" in said
+    assert "begins nothing" not in said
+    assert record.stop_since("another", "a", 0) is None
+    assert record.newest_request() == 0
+
+
 # ---- verify-record ---------------------------------------------------------------------------------------------------
 
 

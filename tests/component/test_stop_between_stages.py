@@ -22,7 +22,7 @@ from tasks.ask import GuardSilent
 from tasks.ask import Refused as NotDone
 from tasks.guard import beginning, stopping
 from tasks.guard.requests import HANDLERS, _answer
-from tasks.guard.state import GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused, now_ms
 from tasks.guard.stopping import NOTHING_RUNS, StoppedByUrl
 from tasks.record import Answer, Record
 from tasks.record_stops import CLOCKS_APART_S, Created, clock_here
@@ -379,6 +379,21 @@ def test_by_two_clocks_a_run_begins_once_it_was_created_after_the_stop_by_either
     asyncio.run(work())
 
 
+def test_a_stop_of_the_future_says_from_when_on_a_new_run_begins(tmp_path: Path) -> None:
+    """The clock was set back since: until it has caught up every new run counts as older than the stop."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        async with writing(guard):
+            _say_at_the_account(guard, "next")
+            _date_back(guard.store.record, -3600.0)
+            queued = {**_queued(guard.store.record, ms_after_stop=0), "run_created_ms": now_ms()}
+            with pytest.raises(Refused, match=r"start a new run after 20\d\d-.*Z, as the clock was set back, to go on"):
+                await _begin(guard, "next", **queued)
+
+    asyncio.run(work())
+
+
 def test_a_run_that_was_created_in_the_future_is_told_to_set_the_clocks(tmp_path: Path) -> None:
     async def work() -> None:
         guard = guard_at(tmp_path / "home", "promoted")
@@ -418,6 +433,38 @@ def test_the_flow_says_when_it_was_created_and_by_which_clock(
 def test_a_run_of_which_the_server_tells_no_creation_is_older_than_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FlowRunContext, "get", lambda: SimpleNamespace(flow_run=FlowRun(flow_id=uuid4())))
     assert rollout.run_created().at_ms == 0
+
+
+def test_a_stage_that_begins_while_the_record_goes_away_is_checked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked again it is the stage that is open already, which nobody would check."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        checked = []
+
+        async def check(guard: GuardState, active: Active) -> None:
+            checked.append(active.row.rollout)
+
+        monkeypatch.setattr(beginning, "do_preflight", check)
+        asked, stop_since = [], guard.store.record.stop_since
+
+        def goes_away(*given: Any) -> Any:
+            asked.append(given)
+            if len(asked) == 2:
+                raise OperationalError("SELECT", None, Exception("database is locked"))
+            return stop_since(*given)
+
+        monkeypatch.setattr(guard.store.record, "stop_since", goes_away)
+        async with writing(guard):
+            with pytest.raises(OperationalError):
+                await _begin(guard, "next")
+            await asyncio.sleep(0)
+            assert (await _begin(guard, "next"))["step"] == "requested"
+            assert checked == ["next"]
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(("error", "again"), [(NotDone("stopped"), False), (GuardSilent("not yet"), True)])

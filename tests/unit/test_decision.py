@@ -125,6 +125,77 @@ def test_a_late_look_that_fails_with_no_for_rolls_back_all_the_same() -> None:
     assert (found.action, found.value) == (Action.ROLL_BACK, BAD)
 
 
+def test_a_late_look_that_passed_ends_no_fail_that_was_seen_after_it() -> None:
+    """It says nothing of what came later: the breach comes when it would have come without it."""
+    asked = [criterion("pnl", for_s=10)]
+    history = GuardHistory(AT_MS).after([measured(asked[0], 1, AT_MS - 1000)])
+    history = history.after(measured(asked[0], BAD, AT_MS + ms) for ms in range(1000, 9000, 1000))
+    history = history.after([measured(asked[0], 1, AT_MS)], AT_MS + 8000)
+    for at_ms, action in ((AT_MS + 10_000, Action.CONTINUE), (AT_MS + 11_000, Action.ROLL_BACK)):
+        history = history.after([measured(asked[0], BAD, at_ms)], at_ms)
+        assert decide_guard(asked, history, at_ms).action is action
+
+
+def test_a_late_look_that_passed_shortens_a_fail_to_what_came_after_it() -> None:
+    asked = [criterion("pnl", for_s=10)]
+    history = GuardHistory(AT_MS).after(measured(asked[0], BAD, AT_MS + ms) for ms in range(0, 9000, 1000))
+    history = history.after([measured(asked[0], 1, AT_MS + 4500)], AT_MS + 8000)
+    for at_ms, action in ((AT_MS + 14_000, Action.CONTINUE), (AT_MS + 14_500, Action.ROLL_BACK)):
+        history = history.after([measured(asked[0], BAD, at_ms)], at_ms)
+        assert decide_guard(asked, history, at_ms).action is action
+
+
+@pytest.mark.parametrize("value", [1, BAD])
+def test_a_late_look_that_was_known_ends_no_blindness_that_came_after_it(value: int) -> None:
+    asked = [criterion("pnl", for_s=60, unknown_deadline_s=10)]
+    history = GuardHistory(AT_MS).after([measured(asked[0], 1, AT_MS - 1000)])
+    history = history.after(measured(asked[0], Cause.STALE, AT_MS + ms) for ms in range(1000, 9000, 1000))
+    history = history.after([measured(asked[0], value, AT_MS)], AT_MS + 8000)
+    for at_ms, action in ((AT_MS + 10_000, Action.CONTINUE), (AT_MS + 11_000, Action.PARK)):
+        history = history.after([measured(asked[0], Cause.STALE, at_ms)], at_ms)
+        assert decide_guard(asked, history, at_ms).action is action
+
+
+def test_a_late_look_that_was_known_ends_the_blindness_before_it_and_counts_it() -> None:
+    asked = [criterion("pnl", unknown_deadline_s=30)]
+    history = GuardHistory(AT_MS).after([measured(asked[0], 1, AT_MS - 1000)])
+    history = history.after(measured(asked[0], Cause.STALE, AT_MS + ms) for ms in range(0, 9000, 1000))
+    history = history.after([measured(asked[0], 1, AT_MS + 4500)], AT_MS + 8000)
+    assert (history.streaks["pnl"].unknown_since_ms, history.blind_ms("pnl")) == (AT_MS + 4500, 4500)
+    history = history.after([measured(asked[0], 1, AT_MS + 9000)])
+    assert history.blind_ms("pnl") == 9000
+
+
+def test_a_late_look_that_saw_nothing_takes_nothing_from_what_was_seen_after_it() -> None:
+    asked = [criterion("pnl", for_s=5)]
+    history = GuardHistory(AT_MS).after(measured(asked[0], BAD, AT_MS + ms) for ms in range(0, 6000, 1000))
+    history = history.after([measured(asked[0], Cause.STALE, AT_MS - LATE_MS)], AT_MS + 5000)
+    assert decide_guard(asked, history, AT_MS + 5000).action is Action.ROLL_BACK
+
+
+@pytest.mark.parametrize("value", [BAD, Cause.STALE])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_look_from_before_the_clock_was_set_back_that_comes_after_it_lasts_no_hour(
+    value: int | Cause, is_first: bool
+) -> None:
+    """It is of the future by the clock as it is now, and no look after it sets the clock back once more."""
+    asked = [criterion("pnl", for_s=30, unknown_deadline_s=30)]
+    history = GuardHistory(AT_MS - 2 * HOUR_MS)
+    if not is_first:
+        history = history.after([measured(asked[0], 1, AT_MS - 1000), measured(asked[0], value, AT_MS)])
+    at_ms = AT_MS + 1000 - HOUR_MS
+    history = history.after([measured(asked[0], value, AT_MS)], at_ms)
+    for _ in range(20):
+        at_ms += 1000
+        history = history.after([measured(asked[0], value, at_ms)], at_ms)
+        assert history.streaks["pnl"].last.at_ms == at_ms
+        if not (is_first and value is Cause.STALE):  # what was never known goes by the launch
+            assert decide_guard(asked, history, at_ms).action is Action.CONTINUE
+    since_ms = history.streaks["pnl"].fail_since_ms or history.streaks["pnl"].unknown_since_ms
+    assert since_ms is not None
+    assert 20_000 <= at_ms - since_ms <= 22_000
+
+
 def test_a_clock_that_is_set_back_is_told_from_a_look_that_comes_late_by_what_it_says_now() -> None:
     asked = [criterion("pnl", for_s=30)]
     history = GuardHistory(AT_MS).after(measured(asked[0], BAD, AT_MS + ms) for ms in SECONDS)
