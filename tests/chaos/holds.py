@@ -94,7 +94,7 @@ def _orders(folder: StateFolder, run: StageRun) -> Iterator[str]:
     standing = [row["orderLinkId"] for row in pages(client.get_open_orders, limit=50)]
     if standing:
         yield f"orders stand at the venue: {standing}"
-    executions = pages(client.get_executions, limit=100)
+    executions = pages(client.get_executions, limit=100, execType="Trade")  # a funding is of no order
     names = [row["orderLinkId"] for row in (*pages(client.get_order_history, limit=50), *executions)]
     known = _journal_orders(run)
     if unknown := {name for name in names if not name.startswith(FLATTEN_PREFIX)} - known:

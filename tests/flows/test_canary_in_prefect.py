@@ -11,7 +11,7 @@ import pytest
 
 from tasks.bundle import save_bundle
 from tasks.evidence_process import judged_name
-from tasks.record_tables import Inbox
+from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import STEP_S
 from tests.flows.prefect_stack import PrefectStack
 from tests.flows.sign_off_page import await_words, browser_page, fill_in, open_form
@@ -49,9 +49,7 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
             "ada has signed", lambda: stack.record.sign_offs(number, "entry", accepted=True) or None, 60
         )
     assert [(row.person, row.decision) for row in signed] == [("ada", "GO")]
-    with stack.record.reading() as session:
-        asked_of_the_guard = session.get(Inbox, signed[0].inbox_id)
-    assert asked_of_the_guard is not None
+    asked_of_the_guard = _request_of(stack, signed[0])
     sent_s = asked_of_the_guard.payload["form_sent_at_s"]
     assert from_s < sent_s < until_s, "the code counts as of when the form was sent, not of when its new process asked"
     assert sent_s + 0.1 < asked_of_the_guard.created_at.timestamp()
@@ -68,7 +66,7 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
     assert stack.send(asked, one_time_code=used, **form) == "ACCEPT"
     again = stack.approval(number, "exit", "katherine", not_state=asked["state"]["id"])
     (refused,) = stack.record.sign_offs(number, "exit", accepted=False)
-    still_valid = refused.at.timestamp() < until_s
+    still_valid = _request_of(stack, refused).payload["form_sent_at_s"] < until_s
     assert refused.refused_reason == (USED if still_valid else "wrong code")
     assert f"Your last answer was refused: {refused.refused_reason}" in (stack.question(again) or "")
 
@@ -87,6 +85,14 @@ def test_people_sign_in_the_browser_and_the_canary_is_promoted(prefect_stack: Pr
     assert len(asked_by) == 2
     assert all(f"/v2/runs/flow-run/{flow_run_id}" in text and "of ada, grace, katherine" in text for text in asked_by)
     _evidence_is_shown(Path(str(ended.evidence_dir)), judged_name(stack.record, ended))
+
+
+def _request_of(stack: PrefectStack, row: SignOff) -> Inbox:
+    """What the guard was asked for that sign-off."""
+    with stack.record.reading() as session:
+        asked = session.get(Inbox, row.inbox_id)
+    assert asked is not None
+    return asked
 
 
 def _evidence_is_shown(folder: Path, signed: str) -> None:
