@@ -26,6 +26,7 @@ from bot.domain.events import Filled, FundingPaid, InstrumentsRead
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import Ledger
 from bot.journal import JournalError, JournalReader
+from bot.runtime.kill_switch_report import FlattenSent
 from bot.stores.redis_place import BOOKED, RedisPlace, keep_booked, marker_beside, read_marker
 
 FILE: Final = "booked.json"
@@ -57,21 +58,13 @@ OrdersTold = Callable[[str, int, Sequence[str]], Mapping[str, Decimal]]
 others of ours since a time (ms). One that it does not show is not in it. Raises VenueError."""
 
 
-class SentOrder(NamedTuple):
-    """A flattening order that may have happened; `taken`: the venue said that it has."""
-
-    symbol: str
-    client_order_id: str
-    taken: bool
-
-
 class Flattening(NamedTuple):
     """What was held (symbol → base, signed) by a read between these times (ms), and what was sent to flatten it."""
 
     from_ms: int
     until_ms: int
     held: Mapping[str, Decimal]
-    orders: Sequence[SentOrder]
+    orders: Sequence[FlattenSent]
 
 
 class NotBooked(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.flattenings import FLATTENINGS, in_words
 from tasks.record_tables import MeasurementLatest, RollbackStep, SignOff, StageRun
 from tasks.rollback import end_headline, proven_flat
 
@@ -83,7 +84,8 @@ def sign_off_rows(rows: Sequence[SignOff]) -> list[dict[str, str]]:
 
 def step_said(row: RollbackStep) -> str:
     """What a step proves; of one that fails what hinders it, also where it has told of its tries already."""
-    return row.error or ", ".join(f"{name} {value}" for name, value in row.proof.items())
+    said = [f"{name} {value}" for name, value in row.proof.items() if name != FLATTENINGS]
+    return row.error or ", ".join(filter(None, [*said, in_words(row.proof)]))
 
 
 def step_rows(rows: Sequence[RollbackStep]) -> list[dict[str, str]]:

@@ -13,11 +13,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from bot.booked import Flattening, SentOrder
+from bot.booked import Flattening
+from bot.runtime.kill_switch_report import FlattenSent
 from tasks.record import iso
 
 if TYPE_CHECKING:
-    from bot.runtime.kill_switch_report import FlattenSent
     from tasks.record_tables import RollbackStep
 
 FLATTENINGS: Final = "flattenings"
@@ -60,6 +60,17 @@ def _told(proof: Any) -> list[dict[str, Any]]:
     return [one for one in ones if isinstance(one, dict) and isinstance(one.get("began_at"), str)]
 
 
+def in_words(proof: Mapping[str, Any]) -> str:
+    """The newest try in a few words; empty where nothing was held. Never raises: a page is shown of any row."""
+    tries = _told(proof)
+    if not tries:
+        return ""
+    held, orders = tries[-1].get("held"), tries[-1].get("orders")
+    sizes = ", ".join(f"{symbol} {qty}" for symbol, qty in held.items()) if isinstance(held, dict) else "unknown"
+    sent = f", orders sent: {len(orders)}" if isinstance(orders, list) else ""
+    return f"held before {sizes}{sent}" + (f", earlier tries: {len(tries) - 1}" if len(tries) > 1 else "")
+
+
 def flattenings_of(rows: Iterable[RollbackStep]) -> list[Flattening]:
     """What the steps of a closing tell of it, oldest first. Raises what reading one raises that nobody here wrote."""
     return [_read(one) for row in rows for one in row.proof.get(FLATTENINGS, ())]
@@ -70,5 +81,5 @@ def _read(told: Mapping[str, Any]) -> Flattening:
         round(datetime.fromisoformat(told[name]).timestamp() * 1000) for name in ("began_at", "read_at")
     )
     held = {str(symbol): Decimal(qty) for symbol, qty in told["held"].items()}
-    orders = (SentOrder(one["symbol"], one["id"], one["taken"] is True) for one in told.get("orders", ()))
+    orders = (FlattenSent(one["symbol"], one["id"], one["taken"] is True) for one in told.get("orders", ()))
     return Flattening(began_ms, read_ms, held, tuple(orders))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bot.booked import Booked, Execution, Flattening, NotBooked, SentOrder, booked_net, read_booked, write_booked
+from bot.booked import Booked, Execution, Flattening, NotBooked, booked_net, read_booked, write_booked
 from bot.domain.events import Filled, FundingPaid, InstrumentsRead
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.domain.venue_events import instruments_read
 from bot.journal import Journal
+from bot.runtime.kill_switch_report import FlattenSent
 
 MS = 1_000_000
 BEGAN_MS, LAST_MS = 1_700_000_000_000, 1_700_000_600_000
@@ -129,12 +130,12 @@ READ_MS = LAST_MS + 299_000
 """When the account was read that was then flattened."""
 
 
-def flattened(held: str, *orders: SentOrder, read_ms: int = READ_MS) -> Flattening:
+def flattened(held: str, *orders: FlattenSent, read_ms: int = READ_MS) -> Flattening:
     return Flattening(read_ms, read_ms + 50, {"BTCUSDT": Decimal(held)}, orders)
 
 
-def sent(number: int, *, taken: bool = True) -> SentOrder:
-    return SentOrder("BTCUSDT", FLATTEN_IDS[number], taken)
+def sent(number: int, *, taken: bool = True) -> FlattenSent:
+    return FlattenSent("BTCUSDT", FLATTEN_IDS[number], taken)
 
 
 def sold(number: int, lots: int, name: str = "s") -> Filled:

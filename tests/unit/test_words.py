@@ -6,9 +6,9 @@ import io
 
 from flows.demo_view import WIDTH, View
 from flows.status import _against
-from flows.words import approval_question, end_sentence, markdown_table, needs
+from flows.words import approval_question, end_sentence, markdown_table, needs, step_said
 from tasks.preflight import CHECKS
-from tasks.record_tables import MeasurementLatest, StageRun
+from tasks.record_tables import MeasurementLatest, RollbackStep, StageRun
 
 
 def measured(criterion: str, outcome: str, value: str | None, phase: str = "final") -> MeasurementLatest:
@@ -89,3 +89,15 @@ def test_no_line_of_the_demo_is_wider_than_a_terminal() -> None:
         row.limit = limit
         view.raw(f"  {view.criterion_row(row)}")
     assert max(len(line) for line in stream.getvalue().splitlines()) <= WIDTH
+
+
+def test_what_was_flattened_is_told_in_words() -> None:
+    tries = [{"began_at": f"2026-01-01T00:00:0{n}Z", "held": {"BTCUSDT": f"-0.00{n}"}, "orders": [{}]} for n in (1, 2)]
+    step = RollbackStep(stage_run_id=1, number=3, name="flatten", proof={"traded": True, "flattenings": tries})
+    assert step_said(step) == "traded True, held before BTCUSDT -0.002, orders sent: 1, earlier tries: 1"
+    step.proof = {"traded": True, "flattenings": tries[:1]}
+    assert step_said(step) == "traded True, held before BTCUSDT -0.001, orders sent: 1"
+    step.proof = {"flattenings": [{"began_at": "edited by hand"}]}
+    assert step_said(step) == "held before unknown"
+    step.error = "not flat yet"
+    assert step_said(step) == "not flat yet"
