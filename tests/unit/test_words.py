@@ -93,7 +93,9 @@ def test_no_line_of_the_demo_is_wider_than_a_terminal() -> None:
 
 def test_what_was_flattened_is_told_in_words() -> None:
     tries = [{"began_at": f"2026-01-01T00:00:0{n}Z", "held": {"BTCUSDT": f"-0.00{n}"}, "orders": [{}]} for n in (1, 2)]
-    step = RollbackStep(stage_run_id=1, number=3, name="flatten", proof={"traded": True, "flattenings": tries})
+    step = RollbackStep(
+        stage_run_id=1, number=3, name="flatten", state="verified", proof={"traded": True, "flattenings": tries}
+    )
     assert step_said(step) == "traded True, held before BTCUSDT -0.002, orders sent: 1, earlier tries: 1"
     step.proof = {"traded": True, "flattenings": tries[:1]}
     assert step_said(step) == "traded True, held before BTCUSDT -0.001, orders sent: 1"
