@@ -29,18 +29,18 @@ DIGEST = "SOURCES"
 INTERPRETED = frozenset((
     "bot/domain/events.py", "bot/domain/intent.py", "bot/domain/order.py", "bot/domain/quick_enum.py",
     "bot/domain/strategy_name.py", "bot/domain/told.py", "bot/domain/venue_events.py", "bot/engine/stop.py",
-    "bot/simulator/orders.py",
+    "bot/venues/bybit/wire.py", "bot/venues/bybit/sockets.py", "bot/venues/bybit/trade_stream.py",
+    "bot/simulator/admission.py", "bot/simulator/bybit_sockets.py", "bot/simulator/recorded.py", "bot/simulator/fault_file.py", "bot/simulator/orders.py", "bot/simulator/timeline.py",
 ))  # fmt: skip
 """Not compiled, though their folder is: data alone."""
 
-FOLDERS = ("bot/domain", "bot/engine")
+FOLDERS = ("bot/domain", "bot/engine", "bot/simulator", "bot/venues/bybit")
 """Folders that are compiled whole."""
 
 MODULES = (
-    "bot/simulator/accounts.py", "bot/simulator/depth.py", "bot/simulator/funding.py", "bot/simulator/kernel.py",
-    "bot/simulator/kernel_reads.py", "bot/simulator/kernel_words.py", "bot/simulator/market.py",
-    "bot/simulator/matching.py", "bot/simulator/queue.py", "bot/simulator/self_match.py", "bot/simulator/texts.py",
-    "bot/simulator/trading.py", "bot/simulator/venue.py", "bot/simulation.py",
+    "bot/exports.py", "bot/journal.py", "bot/markouts.py", "bot/runtime/housekeeping.py", "bot/runtime/loop.py",
+    "bot/runtime/own_orders.py", "bot/runtime/sender.py", "bot/simulation.py", "bot/venues/port.py",
+    "bot/venues/transport.py",
 )  # fmt: skip
 
 
