@@ -1,6 +1,6 @@
 """The bot, compiled: the same Python files as C extensions, in a folder of their own.
 
-    python infra/compile.py [--into artifacts/compiled] [--force]
+    python infra/compile.py [--into artifacts/compiled] [--opt 2] [--force]
 
 mypyc takes the strict types of the modules below and makes a C extension of each; all others stay as they are. Nothing
 is written beside the sources: the folder is a copy of `bot/` with the extensions in it, and whoever puts it first on
@@ -93,7 +93,7 @@ def _in_parallel() -> None:
     CCompiler.compile = compile_all
 
 
-def _compile(folder: Path) -> None:
+def _compile(folder: Path, opt: str) -> None:
     """Within a copy of the sources."""
     from mypyc.build import mypycify
     from setuptools import setup
@@ -101,22 +101,34 @@ def _compile(folder: Path) -> None:
     os.chdir(folder)
     _in_parallel()
     extensions = mypycify(
-        ["--strict", "--ignore-missing-imports", *modules()], opt_level=os.environ.get("OPT", "3"), debug_level="0",
+        ["--strict", "--ignore-missing-imports", *modules()], opt_level=opt, debug_level="0",
         multi_file=True,
     )  # fmt: skip
     setup(name="slipway-compiled", packages=[], ext_modules=extensions, script_args=["-q", "build_ext", "--inplace"])
 
 
-def build(into: Path) -> None:
-    """Raises SystemExit with one line where it cannot be built; what stood there before is gone then."""
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+def missing() -> str:
+    """What a build lacks on this machine, empty where nothing."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
-        raise SystemExit(f"compile: {compiler}: no C compiler; on Debian: apt-get install gcc python3-dev")
+        return f"{compiler}: no C compiler; on Debian: apt-get install gcc"
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return "" if headers.is_file() else f"{headers}: not there; on Debian: apt-get install python3-dev"
+
+
+def build(into: Path, opt: str) -> None:
+    """Raises SystemExit with one line where it cannot be built; what stood there before is gone then."""
+    if lacking := missing():
+        raise SystemExit(f"compile: {lacking}")
     shutil.rmtree(into, ignore_errors=True)
     shutil.copytree(ROOT / "bot", into / "bot", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     made_of = digest()
     done = subprocess.run(
-        [sys.executable, __file__, "--within", str(into)], check=False, capture_output=True, text=True, cwd=into
+        [sys.executable, __file__, "--within", str(into), "--opt", opt],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=into,
     )
     if done.returncode:
         tail = (done.stdout + done.stderr).strip().splitlines()[-25:]
@@ -128,14 +140,17 @@ def build(into: Path) -> None:
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python infra/compile.py", description="The bot as C extensions.")
     parser.add_argument("--into", type=Path, default=INTO)
+    parser.add_argument(
+        "--opt", choices=("0", "1", "2", "3"), default=os.environ.get("OPT", "2"), help="level of the C compiler"
+    )
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
     parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.within:
-        _compile(args.within)
+        _compile(args.within, args.opt)
     elif args.force or not is_built(args.into):
         print(f"compile: {len(modules())} modules", flush=True)
-        build(args.into)
+        build(args.into, args.opt)
 
 
 if __name__ == "__main__":

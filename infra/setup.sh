@@ -1,7 +1,8 @@
 #!/bin/sh
 # Sets up what is missing on Debian or Ubuntu, and nothing twice: the second time it neither asks the network nor waits.
 #   infra/setup.sh            what `make rollout` needs: uv, the locked environment, Prometheus
-#   infra/setup.sh browser    and what only `make test` needs: Chromium, a Redis and a PostgreSQL server
+#   infra/setup.sh browser    and what only `make test` needs: Chromium, a C compiler, a Redis and a PostgreSQL server
+#   infra/setup.sh compiler   and what only `make compiled` needs
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -119,6 +120,19 @@ if [ "${1:-}" = browser ] && ! command -v chromium >/dev/null 2>&1 && [ ! -e .bo
         .venv/bin/playwright install --with-deps chromium >>"$log" 2>&1 ||
             refuse "chromium: neither apt nor playwright could install it (see $log)"
         : >.bootstrap/browser
+    fi
+fi
+
+# ---- a C compiler and Python's headers, for the compiled bot ---------------------------------------------------------
+
+if [ "${1:-}" = browser ] || [ "${1:-}" = compiler ]; then
+    if ! command -v gcc >/dev/null 2>&1 && ! command -v cc >/dev/null 2>&1; then
+        apt_install gcc libc6-dev || refuse "gcc: not found and apt could not install it (see $log)"
+    fi
+    headers=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    if [ ! -e "$headers/Python.h" ]; then
+        apt_install "python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev" ||
+            refuse "$headers/Python.h: not found and apt could not install python3-dev (see $log)"
     fi
 fi
 

@@ -1,6 +1,6 @@
 """What a simulated event costs in both lanes, how much faster than real time they run, and what that weighs.
 
-    python -m tests.bench.lanes [--span-s 120] [--rounds 3] [--profile] [--month HOURS]
+    python -m tests.bench.lanes [--span-s 120] [--rounds 3] [--profile]
 
 An event is one event through the engine's door; updates come ten a simulated second. CPU time of this process, medians
 of interleaved rounds. `heavy` quotes move on every change, `calm` ones beyond 5 ticks. `--profile` shows where it goes.
@@ -23,10 +23,9 @@ from typing import Any, NamedTuple
 from bot.domain.events import BookDelta, BookSnapshot, Event
 from bot.domain.intent import Intent
 from bot.engine.engine import Engine
-from bot.simulation import START_NS, Outcome, Scenario, run_kernel, run_wire
+from bot.simulation import Outcome, Scenario, run_kernel, run_wire
 from bot.simulator.depth import DepthView
-from bot.simulator.timeline import NS_PER_S
-from tests.support.lanes import at_one_a_second, demo
+from tests.support.lanes import demo
 
 STYLES: dict[str, dict[str, Any]] = {
     "heavy": {"requote_tolerance_bps": 0, "requote_tolerance_ticks": 0, "requote_interval_ms": 100},
@@ -113,33 +112,6 @@ def compare(style: str, span_s: int, rounds: int) -> None:
         )
 
 
-def month(span_s: int) -> None:
-    """The kernel lane at one update a second, and what a month of it would take; memory from the first hour on."""
-    wanted = demo(
-        SEED, span_s, market=at_one_a_second, tick_s=1.0, recon_interval_s=60, orders_per_min_max=10_000,
-        finished_kept_s=60,
-    )  # fmt: skip
-    rss: list[float] = []
-    orders: list[int] = []
-
-    def look(event: Event, _intents: list[Intent], engine: Engine) -> None:
-        if event.at_ns >= START_NS + (len(rss) + 1) * 3_600 * NS_PER_S:
-            rss.append(rss_now_mb())
-            orders.append(len(engine.known.orders))
-
-    seconds = cpu_s(lambda: run_kernel(wanted, look))
-    print(f"kernel lane, 1 update a second: {span_s / 3600:.0f} simulated hours in {seconds:.1f} CPU s, "
-          f"{seconds / span_s * 1e6:.1f} us/update, {span_s / seconds:.0f} x real time, "
-          f"a month of 30 days {seconds / span_s * 30 * 86_400:.0f} CPU s")  # fmt: skip
-    if rss:
-        print(f"  RSS after an hour {rss[0]:.1f} MB, at the end {rss[-1]:.1f} MB; at most {max(orders)} orders kept")
-
-
-def rss_now_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
 def profile(span_s: int) -> None:
     for name, run in LANES.items():
         profiler = cProfile.Profile()
@@ -154,12 +126,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--span-s", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--month", type=int, default=0, metavar="HOURS", help="the kernel lane at 1 update a second")
     args = parser.parse_args(argv)
     print(f"RSS before the first run {rss_mb():.0f} MB")
-    if args.month:
-        month(args.month * 3_600)
-        return 0
     if args.profile:
         profile(args.span_s)
         return 0

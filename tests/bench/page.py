@@ -27,6 +27,7 @@ PARTS = {
     "breach": "Breach → permission revoked, → none open and flat proven",
     "edges": "Orders, sockets, cancels over a backlog, ticks, memory",
     "engine": "Both lanes against the engines of others",
+    "month": "A simulated month",
     "linearity": "More symbols",
     "memory": "Memory of a quoting bot, by where its key is",
     "rollouts": "Rollouts at once",

@@ -1,4 +1,4 @@
-"""What simulated runs decide and are told, as digests: the compiled bot has to say the same as its sources, to the byte.
+"""What simulated runs decide and are told, as digests: the compiled bot has to say the same as its sources.
 
     python -m tests.support.digests [--few]
 
@@ -71,8 +71,8 @@ class Digest:
     def end(self, outcome: Outcome) -> str:
         engine = outcome.engine
         told = (
-            outcome.exit_code, outcome.ended_ns, str(outcome.venue_equity_quote), sorted(map(str, engine.counts.items())),
-            repr(engine.pnl()),
+            outcome.exit_code, outcome.ended_ns, str(outcome.venue_equity_quote),
+            sorted(map(str, engine.counts.items())), repr(engine.pnl()),
         )  # fmt: skip
         self.whole.update(repr(told).encode())
         return self.whole.hexdigest()
@@ -98,7 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--few", action="store_true", help="two seeds of each kind instead of eight")
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
-    print(json.dumps({"bot": sys.modules["bot"].__file__, "digests": digests(few=chosen.few)}, indent=1))
+    found = digests(few=chosen.few)
+    files = [
+        str(getattr(module, "__file__", "")) for name, module in list(sys.modules.items()) if name.startswith("bot")
+    ]
+    compiled = sum(name.endswith(".so") for name in files)
+    print(json.dumps({"bot": sys.modules["bot"].__file__, "compiled": compiled, "digests": found}, indent=1))
     return 0
 
 
