@@ -51,7 +51,7 @@ class Position:
 
     def apply(self, side: Side, price_ticks: int, lots: int) -> int:
         """Add one fill; returns the realised profit, ticks x lots x COST_SCALE (negative: a loss)."""
-        signed = _sign(side) * lots
+        signed = _signed(side, lots)
         if self.lots * signed >= 0:
             self.lots += signed
             self.cost += signed * price_ticks * COST_SCALE
@@ -73,8 +73,8 @@ class Position:
         return self.lots * mark_half_ticks * (COST_SCALE // 2) - self.cost
 
 
-def _sign(side: Side) -> int:
-    return 1 if side is _BUY else -1
+def _signed(side: Side, lots: int) -> int:
+    return lots if side is _BUY else -lots
 
 
 class LinkIds:
@@ -269,7 +269,7 @@ class Account:
 
     def check_margin(self, side: Side, more_lots: int, mark_half_ticks: int) -> None:
         """Raise Refused where the worst case after `more_lots` more of `side` needs more than the equity."""
-        worst = _sign(side) * self.position.lots + self.open_lots(side, False) + more_lots
+        worst = _signed(side, self.position.lots) + self.open_lots(side, False) + more_lots
         alone = len(self.holder.accounts) == 1
         if worst <= 0 or (alone and self._clearly_affords(worst, mark_half_ticks)):
             return
@@ -294,7 +294,7 @@ class Account:
 
     def reducible_lots(self, side: Side) -> int:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""
-        against = max(0, -_sign(side) * self.position.lots)
+        against = max(0, -_signed(side, self.position.lots))
         return max(0, against - self.open_lots(side, True))
 
     def alter_position(self, lots: int, mark_half_ticks: int, now_ns: int) -> None:
@@ -344,8 +344,8 @@ class Account:
         in_base = (side is _BUY) == (rate >= 0)
         fee_coin = instrument.base if in_base else instrument.quote
         fee = (qty if in_base else value) * rate
-        coins[instrument.base] = coins.get(instrument.base, Decimal(0)) + _sign(side) * qty
-        coins[instrument.quote] = coins.get(instrument.quote, Decimal(0)) - _sign(side) * value
+        coins[instrument.base] = coins.get(instrument.base, Decimal(0)) + side.sign * qty
+        coins[instrument.quote] = coins.get(instrument.quote, Decimal(0)) - side.sign * value
         coins[fee_coin] -= fee
         return fee, fee_coin
 

@@ -11,8 +11,8 @@ Levels = list[tuple[int, int]]
 
 _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
-_NO_EDGE: Final = 1 << 60
-"""Further from the touch than any price."""
+_BEYOND: Final = 1 << 60
+"""More than any price."""
 
 
 class DepthMessage:
@@ -28,46 +28,53 @@ class DepthMessage:
 
 
 class _Shown:
-    """One side as last published: at most `depth` levels."""
+    """One side as last published: at most `depth` levels.
 
-    __slots__ = ("_away", "_depth", "_edge", "_side", "lots")
+    `_edge`: the last price shown; while less than `depth` levels are shown it lies beyond every price.
+    """
+
+    __slots__ = ("_depth", "_edge", "_furthest", "_is_bids", "_side", "lots")
 
     def __init__(self, side: Side, depth: int) -> None:
         self._side: Final = side
+        self._is_bids: Final = side is _BUY
         self._depth: Final = depth
-        self._away: Final = -1 if side is _BUY else 1  # prices times this rise with the distance from the touch
-        self._edge = _NO_EDGE
-        """The last price shown, times `away`; while less than `depth` levels are shown, every price would be."""
+        self._furthest: Final = 0 if side is _BUY else _BEYOND
+        self._edge: int = self._furthest
         self.lots: Final[dict[int, int]] = {}
 
     def update(self, book: Book, changed: set[int] | None) -> Levels:
         """What differs from the book, best first; then it is as the book. `changed` None: look at every level."""
-        half, shown, away, depth = book.half(self._side), self.lots, self._away, self._depth
+        shown, is_bids, depth = self.lots, self._is_bids, self._depth
+        half = book.bids if is_bids else book.asks
         if changed is None:
             changed = {*shown, *book.best_prices(self._side, depth)}
         prices, sizes = half.prices, half.lots
-        before, edge = self._edge, _NO_EDGE
+        before, edge = self._edge, self._furthest
         if len(prices) >= depth:
-            edge = prices[depth - 1] if away > 0 else -prices[-depth]
+            edge = prices[-depth] if is_bids else prices[depth - 1]
         told: list[int] = []
         for price in changed:
-            if price * away <= edge and sizes.get(price, 0) != shown.get(price, 0):
+            if price >= edge if is_bids else price <= edge:
                 told.append(price)
-        if edge < before:  # pushed out beyond the last level
-            for price in shown:
-                if price * away > edge:
-                    told.append(price)
-        elif edge > before:  # moved up into view
-            _add_between(told, half, depth, before, changed)
-        self._edge = edge
+        if edge != before:
+            self._edge = edge
+            if edge > before if is_bids else edge < before:  # pushed out beyond the last level
+                for price in shown:
+                    if price < edge if is_bids else price > edge:
+                        told.append(price)
+            else:  # moved up into view
+                _add_beyond(told, half, depth, before, changed)
         delta: Levels = []
-        if not told:
-            return delta
         told.sort()
-        if away < 0:
+        if is_bids:
             told.reverse()
         for price in told:
-            lots = sizes.get(price, 0) if price * away <= edge else 0
+            lots = sizes.get(price, 0)
+            if price < edge if is_bids else price > edge:
+                lots = 0
+            if lots == shown.get(price, 0):
+                continue
             if lots:
                 shown[price] = lots
             else:
@@ -77,23 +84,21 @@ class _Shown:
 
     def levels(self) -> Levels:
         lots = self.lots
-        return [(price, lots[price]) for price in sorted(lots, reverse=self._away < 0)]
+        return [(price, lots[price]) for price in sorted(lots, reverse=self._is_bids)]
 
 
-def _add_between(told: list[int], half: Half, depth: int, nearest: int, known: set[int]) -> None:
+def _add_beyond(told: list[int], half: Half, depth: int, edge: int, known: set[int]) -> None:
     """The prices of the best levels that lie beyond an edge and are not known anyway."""
     prices, count = half.prices, min(depth, len(half.prices))
-    if half.is_bids:
-        at = len(prices) - count
-        while count and -prices[at] > nearest:
-            if prices[at] not in known:
-                told.append(prices[at])
-            at, count = at + 1, count - 1
-    else:
-        while count and prices[count - 1] > nearest:
-            count -= 1
-            if prices[count] not in known:
-                told.append(prices[count])
+    at = len(prices) - count if half.is_bids else count - 1
+    step = 1 if half.is_bids else -1
+    while count:
+        price = prices[at]
+        if price >= edge if half.is_bids else price <= edge:
+            return
+        if price not in known:
+            told.append(price)
+        at, count = at + step, count - 1
 
 
 class DepthView:

@@ -254,43 +254,44 @@ class LevelSide:
 
     def move(self, touch: int) -> Levels:
         """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
-        before, away, levels = self.touch, self._away, self.levels
-        moved = (touch - before) * away
+        before, upwards, levels = self.touch, self._away > 0, self.levels
         changes: Levels = []
-        if moved == 0:
+        if touch == before:
             return changes
         self.touch = touch
-        outwards = moved > 0
+        outwards = touch > before if upwards else touch < before
+        step = _GRID if upwards else -_GRID
         if outwards or before % _GRID != 0:
             changes.append((before, 0))
             del levels[before]
         if outwards:
-            price = _first(before + away, away, _GRID)
-            while (touch - price) * away > 0:
+            price = _first(before + self._away, upwards, _GRID)
+            while price < touch if upwards else price > touch:
                 changes.append((price, 0))
                 del levels[price]
-                price += away * _GRID
+                price += step
         else:
-            price = _first(touch + away, away, _GRID)
-            while (before - price) * away > 0:
+            price = _first(touch + self._away, upwards, _GRID)
+            while price < before if upwards else price > before:
                 levels[price] = lots = self._size(_NEAR_LOTS)
                 changes.append((price, lots))
-                price += away * _GRID
+                price += step
         if touch not in levels:
             levels[touch] = lots = self._size(_TOUCH_LOTS)
             changes.append((touch, lots))
-        start, count = (before, moved) if outwards else (touch, -moved)
+        start, end = (before, touch) if outwards else (touch, before)
         for frontier in _FRONTIERS:
-            edge = start + away * frontier.far
-            price = _first(edge, away, frontier.every)
-            if (price - edge) * away < count:  # most moves are of a few ticks, and bring no level of a sparse band
-                self._cross(frontier, price, edge + away * count, outwards, changes)
+            far = frontier.far if upwards else -frontier.far
+            price, last = _first(start + far, upwards, frontier.every), end + far
+            if price < last if upwards else price > last:  # most moves are short, and bring no level of a sparse band
+                self._cross(frontier, price, last, outwards, changes)
         return changes
 
     def _cross(self, frontier: _Frontier, price: int, end: int, outwards: bool, changes: Levels) -> None:
         """Levels of the inner band up to that end come or go, but for those that stand in both bands."""
-        away, levels = self._away, self.levels
-        while (end - price) * away > 0:
+        upwards, levels = self._away > 0, self.levels
+        step = frontier.every if upwards else -frontier.every
+        while price < end if upwards else price > end:
             if frontier.spacing_after and price % frontier.spacing_after == 0:
                 pass
             elif not outwards:
@@ -300,13 +301,13 @@ class LevelSide:
             elif price > 0:
                 levels[price] = lots = self._size(frontier.sizes)
                 changes.append((price, lots))
-            price += away * frontier.every
+            price += step
 
     def redraw(self) -> tuple[int, int]:
         """A new size somewhere: (price, lots)."""
         touch, drawn = self.touch, self._draw()
         distance = int(_REDRAWN_TICKS * (drawn * drawn))
-        price = touch + self._away * distance
+        price = touch + distance if self._away > 0 else touch - distance
         price -= price % _GRID
         sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
         if price == touch or price not in self.levels:
@@ -319,14 +320,14 @@ class LevelSide:
         return sizes[int(self._draw() * 1024)]
 
 
-def _first(start: int, away: int, every: int) -> int:
-    """The first multiple of `every` from `start` on, going away."""
-    return start + -start % every if away > 0 else start - start % every
+def _first(start: int, upwards: bool, every: int) -> int:
+    """The first multiple of `every` from `start` on, going that way."""
+    return start + -start % every if upwards else start - start % every
 
 
 def _multiples(start: int, away: int, count: int, every: int) -> range:
     """The multiples of `every` among `count` prices from `start` on, going away."""
-    return range(_first(start, away, every), start + away * count, away * every)
+    return range(_first(start, away > 0, every), start + away * count, away * every)
 
 
 class GeneratedMarket:

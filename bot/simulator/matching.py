@@ -359,12 +359,13 @@ class Book:
         fills it whole: a market that stands at or beyond a price has traded everything there.
         """
         half = self.half(side)
-        sign = 1 if side is _BUY else -1
-        if (half.best() - price_ticks) * sign < 0 or not half.queues or (lots is not None and lots <= 0):
-            return None  # most of the time the book is not crossed, and no own order stands better than its best price
-        price = max(half.queues) if side is _BUY else min(half.queues)
-        beyond = (price - price_ticks) * sign
-        if beyond < 0 or (beyond == 0 and not at_price):
+        if not half.queues or (lots is not None and lots <= 0):
+            return None
+        buys, best = half.is_bids, half.best()
+        if best < price_ticks if buys else best > price_ticks:
+            return None  # most of the time: the book is not crossed, and no own order is better than the best price
+        price = max(half.queues) if buys else min(half.queues)
+        if (price < price_ticks if buys else price > price_ticks) or (price == price_ticks and not at_price):
             return None
         queue = half.queues[price]
         index = 0

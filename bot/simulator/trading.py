@@ -218,7 +218,7 @@ class Trading:
     def _take(self, account: Account, order: Order, now_ns: int) -> None:
         taken: list[Match] = []
         while order.left_lots:
-            if order.reduce_only and _sign(order.side) * account.position.lots >= 0:
+            if order.reduce_only and _signed(order.side, account.position.lots) >= 0:
                 self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
                 break
             if order.self_match is not _LET_TRADE and self._self_matches.ends(account, order, now_ns):
@@ -252,7 +252,7 @@ class Trading:
             realised = Decimal(0)
             order.fees = {**order.fees, fee_coin: order.fees.get(fee_coin, Decimal(0)) + fee}
         else:
-            closed_lots = min(match.lots, max(0, -_sign(order.side) * account.position.lots))
+            closed_lots = min(match.lots, max(0, -_signed(order.side, account.position.lots)))
             realised = account.quote(account.position.apply(order.side, match.price_ticks, match.lots))
             fee = self.instrument.notional_quote(match.price_ticks, match.lots) * rate
             account.wallet_quote += realised - fee
@@ -303,7 +303,7 @@ class Trading:
             return
         resting = [o for o in account.open_orders.values() if o.reduce_only and self.book.rests(o.key)]
         for order in reversed(resting):
-            against = max(0, -_sign(order.side) * account.position.lots)
+            against = max(0, -_signed(order.side, account.position.lots))
             if account.open_lots(order.side, True) > against:
                 self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
 
@@ -313,5 +313,5 @@ class Trading:
             del self._orders[order.key]
 
 
-def _sign(side: Side) -> int:
-    return 1 if side is _BUY else -1
+def _signed(side: Side, lots: int) -> int:
+    return lots if side is _BUY else -lots
