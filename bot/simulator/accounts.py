@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -23,12 +23,15 @@ from bot.simulator.api_keys import KeyRing
 from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order, Refusal, Refused
 
-COST_SCALE = 10**8
-LEVERAGE = 10
-MAINTENANCE = 200
+COST_SCALE: Final = 100_000_000
+LEVERAGE: Final = 10
+MAINTENANCE: Final = 200
 """A position's value over this is its maintenance margin."""
-CLOSED_KEPT = 1_000
-EXECUTIONS_KEPT = 2_000
+CLOSED_KEPT: Final = 1_000
+EXECUTIONS_KEPT: Final = 2_000
+
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Position:
 
     def apply(self, side: Side, price_ticks: int, lots: int) -> int:
         """Add one fill; returns the realised profit, ticks x lots x COST_SCALE (negative: a loss)."""
-        signed = side.sign * lots
+        signed = _signed(side, lots)
         if self.lots * signed >= 0:
             self.lots += signed
             self.cost += signed * price_ticks * COST_SCALE
@@ -68,6 +71,10 @@ class Position:
     def unrealised(self, mark_half_ticks: int) -> int:
         """Against a mark in half ticks (a mid may lie between two ticks), ticks x lots x COST_SCALE."""
         return self.lots * mark_half_ticks * (COST_SCALE // 2) - self.cost
+
+
+def _signed(side: Side, lots: int) -> int:
+    return lots if side is _BUY else -lots
 
 
 class LinkIds:
@@ -161,14 +168,6 @@ class Holder:
         return sum(held, Decimal(0)) / MAINTENANCE
 
 
-class Settled(NamedTuple):
-    """What a fill did to the wallet. `fee` positive = paid, in `fee_coin`."""
-
-    realised_quote: Decimal
-    fee: Decimal
-    fee_coin: str
-
-
 @dataclass(slots=True, eq=False)
 class Account:
     """One holder at one symbol: position, orders, executions. Names and keys are the holder's."""
@@ -188,8 +187,9 @@ class Account:
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
     fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
-    _wallet_units: tuple[Decimal, int] | None = None
-    """(wallet, the same in whole ticks x lots, rounded down), kept while the wallet is that object"""
+    _wallet_seen: Decimal | None = None
+    _wallet_units: int = 0
+    """In whole ticks x lots, rounded down, kept while the wallet is the object that was seen"""
 
     def __post_init__(self) -> None:
         self.name = self.holder.name
@@ -254,22 +254,22 @@ class Account:
 
     def open_lots(self, side: Side, reduce_only: bool | None = None) -> int:
         """What open orders of one side may still trade; `reduce_only` None counts all, lots."""
-        lots = 0
+        lots, either, reducing = 0, reduce_only is None, bool(reduce_only)
         for order in self.open_orders.values():
-            if order.side is side and (reduce_only is None or order.reduce_only is reduce_only):
+            if order.side is side and (either or order.reduce_only == reducing):
                 lots += order.left_lots
         return lots
 
     def margin_used_quote(self, mark_half_ticks: int) -> Decimal:
         """Initial margin of the position and of open orders at their worst case, quote."""
-        buys = self.position.lots + self.open_lots(Side.BUY, False)
-        sells = -self.position.lots + self.open_lots(Side.SELL, False)
+        buys = self.position.lots + self.open_lots(_BUY, False)
+        sells = -self.position.lots + self.open_lots(_SELL, False)
         worst = max(buys, sells, abs(self.position.lots))
         return self._notional_quote(worst, mark_half_ticks) / LEVERAGE
 
     def check_margin(self, side: Side, more_lots: int, mark_half_ticks: int) -> None:
         """Raise Refused where the worst case after `more_lots` more of `side` needs more than the equity."""
-        worst = side.sign * self.position.lots + self.open_lots(side, False) + more_lots
+        worst = _signed(side, self.position.lots) + self.open_lots(side, False) + more_lots
         alone = len(self.holder.accounts) == 1
         if worst <= 0 or (alone and self._clearly_affords(worst, mark_half_ticks)):
             return
@@ -284,17 +284,17 @@ class Account:
             )
 
     def _clearly_affords(self, lots: int, mark_half_ticks: int) -> bool:
-        """Whether the margin fits into the equity with the wallet rounded down: then no decimal has to decide."""
+        """Whether the margin fits into the equity, all of it rounded down: then no decimal has to decide."""
         wallet = self.wallet_quote
-        if self._wallet_units is None or self._wallet_units[0] is not wallet:
+        if self._wallet_seen is not wallet:
             unit = self.instrument.tick_size * self.instrument.lot_size
-            self._wallet_units = (wallet, int((wallet / unit).to_integral_value(ROUND_FLOOR)))
-        equity = self._wallet_units[1] * COST_SCALE + self.position.unrealised(mark_half_ticks)
-        return lots * mark_half_ticks * COST_SCALE <= 2 * LEVERAGE * equity
+            self._wallet_seen, self._wallet_units = wallet, int((wallet / unit).to_integral_value(ROUND_FLOOR))
+        equity = self._wallet_units + self.position.unrealised(mark_half_ticks) // COST_SCALE
+        return lots * mark_half_ticks <= 2 * LEVERAGE * equity
 
     def reducible_lots(self, side: Side) -> int:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""
-        against = max(0, -side.sign * self.position.lots)
+        against = max(0, -_signed(side, self.position.lots))
         return max(0, against - self.open_lots(side, True))
 
     def alter_position(self, lots: int, mark_half_ticks: int, now_ns: int) -> None:
@@ -303,7 +303,7 @@ class Account:
             coins, base = self.holder.coins, self.instrument.base
             coins[base] = max(Decimal(0), coins.get(base, Decimal(0)) + self.instrument.qty(lots))
             return
-        side = Side.BUY if lots > 0 else Side.SELL
+        side = _BUY if lots > 0 else _SELL
         realised = self.quote(self.position.apply(side, mark_half_ticks // 2, abs(lots)))
         self.wallet_quote += realised
         self.realised_quote += realised
@@ -317,40 +317,44 @@ class Account:
             return Decimal(0)
         instrument = self.instrument
         if coin == instrument.base:
-            return instrument.qty(self.open_lots(Side.SELL))
+            return instrument.qty(self.open_lots(_SELL))
         if coin == instrument.quote:
-            buys = (order for order in self.open_orders.values() if order.side is Side.BUY)
+            buys = (order for order in self.open_orders.values() if order.side is _BUY)
             return sum((instrument.notional_quote(o.price_ticks, o.left_lots) for o in buys), Decimal(0))
         return Decimal(0)
 
     def check_coins(self, side: Side, price_ticks: int, more_lots: int) -> None:
         """Raise Refused where the coin that `more_lots` more of `side` spend is not there, or is locked."""
         holder, instrument = self.holder, self.instrument
-        coin = instrument.quote if side is Side.BUY else instrument.base
-        spent = instrument.notional_quote(price_ticks, more_lots) if side is Side.BUY else instrument.qty(more_lots)
+        coin = instrument.quote if side is _BUY else instrument.base
+        spent = instrument.notional_quote(price_ticks, more_lots) if side is _BUY else instrument.qty(more_lots)
         free = holder.coins.get(coin, Decimal(0)) - holder.locked(coin)
         if coin == holder.quote:
             free -= holder.margin_used_quote()
         if spent > free:
             raise Refused(Refusal.BALANCE_INSUFFICIENT, f"needs {spent.normalize():f} {coin}, free are {free:f}")
 
-    def settle_spot(self, side: Side, price_ticks: int, lots: int, rate: Decimal) -> Settled:
-        """Change coins. A fee comes out of what is received (buy: base, sell: quote); a rebate is paid in the other."""
+    def settle_spot(self, side: Side, price_ticks: int, lots: int, rate: Decimal) -> tuple[Decimal, str]:
+        """Change coins; returns the fee (positive = paid) and its coin.
+
+        A fee comes out of what is received (buy: base, sell: quote); a rebate is paid in the other.
+        """
         instrument, coins = self.instrument, self.holder.coins
         qty, value = instrument.qty(lots), instrument.notional_quote(price_ticks, lots)
-        in_base = (side is Side.BUY) == (rate >= 0)
+        in_base = (side is _BUY) == (rate >= 0)
         fee_coin = instrument.base if in_base else instrument.quote
         fee = (qty if in_base else value) * rate
         coins[instrument.base] = coins.get(instrument.base, Decimal(0)) + side.sign * qty
         coins[instrument.quote] = coins.get(instrument.quote, Decimal(0)) - side.sign * value
         coins[fee_coin] -= fee
-        return Settled(Decimal(0), fee, fee_coin)
+        return fee, fee_coin
 
     # ---- endings ----------------------------------------------------------------------------------------------------
 
     def close_order(self, order: Order) -> None:
         """Move an ended order to the closed ones. The oldest of those are forgotten, their link ids never."""
-        self.open_orders.pop(order.key, None)
+        if order.key in self.open_orders:
+            del self.open_orders[order.key]
         self.closed_orders.append(order)
         while len(self.closed_orders) > CLOSED_KEPT:
             old = self.closed_orders.popleft()

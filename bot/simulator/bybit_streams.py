@@ -95,21 +95,17 @@ class Streams:
         after: dict[tuple[str, str], None] = {}
         instrument, mark = venue.instrument, messages.mark_price(venue)
         for happening in happenings:
-            match happening:
-                case OrderChanged(name, order):
-                    key, row = (name, "order"), messages.pushed_order(instrument, order)
-                case Executed(name, execution):
-                    row = {"category": instrument.category, **messages.execution(instrument, execution, mark)}
-                    key = (name, "execution")
-                case PositionChanged(name):
-                    if instrument.category != "spot":
-                        after[(name, "position")] = None
-                    continue
-                case WalletChanged(name):
-                    after[(name, "wallet")] = None
-                    continue
-                case _:
-                    continue
+            if isinstance(happening, OrderChanged):
+                key, row = (happening.account, "order"), messages.pushed_order(instrument, happening.order)
+            elif isinstance(happening, Executed):
+                row = {"category": instrument.category, **messages.execution(instrument, happening.execution, mark)}
+                key = (happening.account, "execution")
+            else:
+                if isinstance(happening, WalletChanged):
+                    after[(happening.account, "wallet")] = None
+                elif isinstance(happening, PositionChanged) and instrument.category != "spot":
+                    after[(happening.account, "position")] = None
+                continue
             if key != batch_of:
                 self._to_account(venue, batch_of, batch, now_ns)
                 batch, batch_of = [], key

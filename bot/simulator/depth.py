@@ -2,82 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from typing import Final
 
 from bot.domain.order import Side
-from bot.simulator.matching import Book, Changes
+from bot.simulator.matching import Book, Changes, Half
 
 Levels = list[tuple[int, int]]
 
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
+_BEYOND: Final = 1 << 60
+"""More than any price."""
 
-class DepthMessage(NamedTuple):
+
+class DepthMessage:
     """Levels (price_ticks, lots) best first; in a delta lots 0 deletes. `update_id` is the last one plus 1."""
 
-    is_snapshot: bool
-    bids: Levels
-    asks: Levels
-    update_id: int
+    __slots__ = ("asks", "bids", "is_snapshot", "update_id")
+
+    def __init__(self, is_snapshot: bool, bids: Levels, asks: Levels, update_id: int) -> None:
+        self.is_snapshot: Final = is_snapshot
+        self.bids: Final = bids
+        self.asks: Final = asks
+        self.update_id: Final = update_id
 
 
 class _Shown:
-    """One side as last published: `prices` best first, at most `depth` of them."""
+    """One side as last published: at most `depth` levels.
 
-    __slots__ = ("_away", "_depth", "_side", "lots", "prices")
+    `_edge`: the last price shown; while less than `depth` levels are shown it lies beyond every price.
+    """
+
+    __slots__ = ("_depth", "_edge", "_furthest", "_is_bids", "_side", "lots")
 
     def __init__(self, side: Side, depth: int) -> None:
-        self._side = side
-        self._depth = depth
-        self._away = -side.sign  # prices times this rise with the distance from the touch
-        self.prices: list[int] = []
-        self.lots: dict[int, int] = {}
+        self._side: Final = side
+        self._is_bids: Final = side is _BUY
+        self._depth: Final = depth
+        self._furthest: Final = 0 if side is _BUY else _BEYOND
+        self._edge: int = self._furthest
+        self.lots: Final[dict[int, int]] = {}
 
-    def update(self, book: Book, changed: Collection[int] | None) -> Levels:
+    def update(self, book: Book, changed: set[int] | None) -> Levels:
         """What differs from the book, best first; then it is as the book. `changed` None: look at every level."""
-        side, shown, away = self._side, self.lots, self._away
-        before, prices = self.prices, book.best_prices(side, self._depth)
+        shown, is_bids, depth = self.lots, self._is_bids, self._depth
+        half = book.bids if is_bids else book.asks
         if changed is None:
-            changed = shown.keys() | set(prices)
-        sizes = book.sizes(side)
-        full = len(prices) == self._depth
-        edge = prices[-1] * away if full else 0
-        delta: dict[int, int] = {}
+            changed = {*shown, *book.best_prices(self._side, depth)}
+        prices, sizes = half.prices, half.lots
+        before, edge = self._edge, self._furthest
+        if len(prices) >= depth:
+            edge = prices[-depth] if is_bids else prices[depth - 1]
+        told: list[int] = []
         for price in changed:
-            if not full or price * away <= edge:
-                lots = sizes.get(price, 0)
-                if lots != shown.get(price, 0):
-                    delta[price] = lots
-        if full:  # pushed out beyond the last level
-            for price in reversed(before):
-                if price * away <= edge:
-                    break
-                delta[price] = 0
-        if len(before) == self._depth:  # moved up into view
-            edge_before = before[-1] * away
-            for price in reversed(prices):
-                if price * away <= edge_before:
-                    break
-                delta[price] = sizes[price]
-        for price, lots in delta.items():
+            if price >= edge if is_bids else price <= edge:
+                told.append(price)
+        if edge != before:
+            self._edge = edge
+            if edge > before if is_bids else edge < before:  # pushed out beyond the last level
+                for price in shown:
+                    if price < edge if is_bids else price > edge:
+                        told.append(price)
+            else:  # moved up into view
+                _add_beyond(told, half, depth, before, changed)
+        delta: Levels = []
+        told.sort()
+        if is_bids:
+            told.reverse()
+        for price in told:
+            lots = sizes.get(price, 0)
+            if price < edge if is_bids else price > edge:
+                lots = 0
+            if lots == shown.get(price, 0):
+                continue
             if lots:
                 shown[price] = lots
             else:
                 del shown[price]
-        self.prices = prices
-        return sorted(delta.items(), reverse=away < 0)
+            delta.append((price, lots))
+        return delta
 
     def levels(self) -> Levels:
-        return [(price, self.lots[price]) for price in self.prices]
+        lots = self.lots
+        return [(price, lots[price]) for price in sorted(lots, reverse=self._is_bids)]
+
+
+def _add_beyond(told: list[int], half: Half, depth: int, edge: int, known: set[int]) -> None:
+    """The prices of the best levels that lie beyond an edge and are not known anyway."""
+    prices, count = half.prices, min(depth, len(half.prices))
+    at = len(prices) - count if half.is_bids else count - 1
+    step = 1 if half.is_bids else -1
+    while count:
+        price = prices[at]
+        if price >= edge if half.is_bids else price <= edge:
+            return
+        if price not in known:
+            told.append(price)
+        at, count = at + step, count - 1
 
 
 class DepthView:
     """The best `depth` levels of each side as last published. All subscribers of one depth share one view."""
 
+    __slots__ = ("_asks", "_bids", "_update_id", "depth")
+
     def __init__(self, depth: int, first_update_id: int = 1_000) -> None:
-        self.depth = depth
+        self.depth: Final = depth
         self._update_id = first_update_id
-        self._bids = _Shown(Side.BUY, depth)
-        self._asks = _Shown(Side.SELL, depth)
+        self._bids: Final = _Shown(_BUY, depth)
+        self._asks: Final = _Shown(_SELL, depth)
 
     def snapshot(self) -> DepthMessage:
         """What was last published, whole: the deltas that follow continue from it."""
@@ -88,9 +121,11 @@ class DepthView:
 
         `changes`: at least the prices that changed since this view last looked; without them it looks at all.
         """
-        bids, asks = (None, None) if changes is None else changes
-        changed_bids, changed_asks = self._bids.update(book, bids), self._asks.update(book, asks)
-        if not changed_bids and not changed_asks:
+        if changes is None:
+            bids, asks = self._bids.update(book, None), self._asks.update(book, None)
+        else:
+            bids, asks = self._bids.update(book, changes[0]), self._asks.update(book, changes[1])
+        if not bids and not asks:
             return None
         self._update_id += 1
-        return DepthMessage(False, changed_bids, changed_asks, self._update_id)
+        return DepthMessage(False, bids, asks, self._update_id)

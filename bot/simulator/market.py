@@ -17,58 +17,110 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Protocol
-
-import msgspec
+from typing import Final, Protocol
 
 from bot.domain.order import Side
 
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
 
-class MarketOrder(msgspec.Struct, frozen=True, gc=False):
+Levels = list[tuple[int, int]]
+"""(price_ticks, lots) each."""
+
+
+class MarketOrder:
     """Somebody takes at most `lots` down (or up) to `limit_ticks`, from background and own orders alike."""
 
-    taker: Side
-    limit_ticks: int
-    lots: int
+    __slots__ = ("limit_ticks", "lots", "taker")
+
+    def __init__(self, taker: Side, limit_ticks: int, lots: int) -> None:
+        self.taker: Final = taker
+        self.limit_ticks: Final = limit_ticks
+        self.lots: Final = lots
 
 
-class PassingOrder(msgspec.Struct, frozen=True, gc=False):
+class PassingOrder:
     """As MarketOrder, but the background it took stands again at once, at the back of its queue.
 
     `lots` None: everything down to the limit.
     """
 
-    taker: Side
-    limit_ticks: int
-    lots: int | None
+    __slots__ = ("limit_ticks", "lots", "taker")
+
+    def __init__(self, taker: Side, limit_ticks: int, lots: int | None) -> None:
+        self.taker: Final = taker
+        self.limit_ticks: Final = limit_ticks
+        self.lots: Final = lots
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PassingOrder):
+            return NotImplemented
+        return self.taker is other.taker and self.limit_ticks == other.limit_ticks and self.lots == other.lots
+
+    def __hash__(self) -> int:
+        return hash((self.taker, self.limit_ticks, self.lots))
 
 
-class BookReset(msgspec.Struct, frozen=True, gc=False):
+class BookReset:
     """The whole background becomes this (price_ticks → lots). Own orders it stands through are filled first."""
 
-    bids: dict[int, int]
-    asks: dict[int, int]
+    __slots__ = ("asks", "bids")
+
+    def __init__(self, bids: dict[int, int], asks: dict[int, int]) -> None:
+        self.bids: Final = bids
+        self.asks: Final = asks
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BookReset):
+            return NotImplemented
+        return self.bids == other.bids and self.asks == other.asks
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-class BookChange(msgspec.Struct, frozen=True, gc=False):
+class BookChange:
     """Some levels of the background become these absolute sizes; 0 deletes."""
 
-    bids: tuple[tuple[int, int], ...]
-    asks: tuple[tuple[int, int], ...]
+    __slots__ = ("asks", "bids")
+
+    def __init__(self, bids: Levels, asks: Levels) -> None:
+        self.bids: Final = bids
+        self.asks: Final = asks
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BookChange):
+            return NotImplemented
+        return self.bids == other.bids and self.asks == other.asks
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-class BookShift(msgspec.Struct, frozen=True, gc=False):
+class BookShift:
     """The whole background moves by `ticks`: one price jump."""
 
-    ticks: int
+    __slots__ = ("ticks",)
+
+    def __init__(self, ticks: int) -> None:
+        self.ticks: Final = ticks
 
 
-class RecordedTrade(msgspec.Struct, frozen=True, gc=False):
+class RecordedTrade:
     """A trade that really happened: it reaches own orders by their place in the queue, and the book by its record."""
 
-    taker: Side
-    price_ticks: int
-    lots: int
+    __slots__ = ("lots", "price_ticks", "taker")
+
+    def __init__(self, taker: Side, price_ticks: int, lots: int) -> None:
+        self.taker: Final = taker
+        self.price_ticks: Final = price_ticks
+        self.lots: Final = lots
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RecordedTrade):
+            return NotImplemented
+        return self.taker is other.taker and self.price_ticks == other.price_ticks and self.lots == other.lots
+
+    def __hash__(self) -> int:
+        return hash((self.taker, self.price_ticks, self.lots))
 
 
 Action = MarketOrder | PassingOrder | BookReset | BookChange | BookShift | RecordedTrade
@@ -128,113 +180,154 @@ class MarketParameters:
     )
 
 
-_BANDS = ((1, 1, 250), (1_000, 40, 1_500), (5_000, 200, 4_000), (25_000, 1_000, 9_000))
+_BANDS: Final[tuple[tuple[int, int, int], ...]] = (
+    (1, 1, 250), (1_000, 40, 1_500), (5_000, 200, 4_000), (25_000, 1_000, 9_000),
+)  # fmt: skip
 """(distance from the touch in ticks, every how many ticks a level stands, its mean size in lots).
 
 Each spacing divides the next, so that a move of the touch changes levels only at the touch and where two bands meet.
 """
 
-_FRONTIERS = tuple(
-    (*band, spacing_after)
-    for band, spacing_after in zip(_BANDS[1:], (*(every for _, every, _ in _BANDS[2:]), 0), strict=True)
-)
-"""Where two bands meet: the inner one, and how sparse the outer one is."""
-_NEAR_TICKS, _GRID, _ = _BANDS[1]
-_MOVE_MAX_TICKS = 500
+_NEAR_TICKS: Final = 1_000
+_GRID: Final = 40
+"""As the second band has it."""
+
+_MOVE_MAX_TICKS: Final = 500
 """A longer move of the touch is a new book."""
 
-_REDRAWN_TICKS = 2_000
+_REDRAWN_TICKS: Final = 2_000.0
 """Sizes are drawn anew up to this far from the touch, the nearer the more often."""
 
-_SIZES = tuple(min(6.0, max(0.15, math.exp(-0.2 + 0.6 * NormalDist().inv_cdf((n + 0.5) / 1024)))) for n in range(1024))
+_SIZES: Final = [
+    min(6.0, max(0.15, math.exp(-0.2 + 0.6 * NormalDist().inv_cdf((n + 0.5) / 1024)))) for n in range(1024)
+]
 """Log-normal and bounded, as factors of the mean size: 1,024 values, equally likely."""
 
-_LOTS = {mean: tuple(1 + int(size * mean) for size in _SIZES) for _, _, mean in _BANDS}
+_LOTS: Final = {mean: [1 + int(size * mean) for size in _SIZES] for _, _, mean in _BANDS}
 """Mean size to the sizes around it, lots."""
-_TOUCH_LOTS, _NEAR_LOTS, _FAR_LOTS = (_LOTS[mean] for _, _, mean in _BANDS[:3])
+
+_TOUCH_LOTS: Final = _LOTS[250]
+_NEAR_LOTS: Final = _LOTS[1_500]
+_FAR_LOTS: Final = _LOTS[4_000]
+
+
+class _Frontier:
+    """Where two bands meet: how far from the touch, the inner one, and how sparse the outer one is (0: none)."""
+
+    __slots__ = ("every", "far", "sizes", "spacing_after")
+
+    def __init__(self, far: int, every: int, sizes: list[int], spacing_after: int) -> None:
+        self.far: Final = far
+        self.every: Final = every
+        self.sizes: Final = sizes
+        self.spacing_after: Final = spacing_after
+
+
+_FRONTIERS: Final = [
+    _Frontier(far, every, _LOTS[mean], spacing_after)
+    for (far, every, mean), spacing_after in zip(_BANDS[1:], [*(every for _, every, _ in _BANDS[2:]), 0], strict=True)
+]
 
 
 class LevelSide:
     """The background of one side as it should stand. `away`: the sign of the way from the touch outwards."""
 
+    __slots__ = ("_away", "_draw", "levels", "touch")
+
     def __init__(self, away: int, draw: Callable[[], float]) -> None:
-        self._away = away
-        self._draw = draw
+        self._away: Final = away
+        self._draw: Final = draw
         self.touch = 0
         self.levels: dict[int, int] = {}
 
     def stand(self, touch: int) -> dict[int, int]:
         """All levels around that touch; those that stood before keep their sizes."""
-        before, self.levels, self.touch, near = self.levels, {}, touch, 0
+        before, near = self.levels, 0
+        levels: dict[int, int] = {}
+        self.levels, self.touch = levels, touch
         for far, every, mean in _BANDS:
             for price in _multiples(touch + self._away * near, self._away, far - near, every):
                 if price > 0:
-                    self.levels[price] = before.get(price) or self._size(mean)
+                    levels[price] = before.get(price) or self._size(_LOTS[mean])
             near = far
-        return dict(self.levels)
+        return dict(levels)
 
-    def move(self, touch: int) -> list[tuple[int, int]]:
+    def move(self, touch: int) -> Levels:
         """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
-        before, away, levels = self.touch, self._away, self.levels
-        moved = (touch - before) * away
-        changes: list[tuple[int, int]] = []
-        if not moved:
+        before, upwards, levels = self.touch, self._away > 0, self.levels
+        changes: Levels = []
+        if touch == before:
             return changes
         self.touch = touch
-        outwards = moved > 0
-        draw = self._draw
-        if outwards or before % _GRID:
+        outwards = touch > before if upwards else touch < before
+        step = _GRID if upwards else -_GRID
+        if outwards or before % _GRID != 0:
             changes.append((before, 0))
             del levels[before]
         if outwards:
-            for price in _multiples(before + away, away, moved - 1, _GRID):
+            price = _first(before + self._away, upwards, _GRID)
+            while price < touch if upwards else price > touch:
                 changes.append((price, 0))
                 del levels[price]
+                price += step
         else:
-            for price in _multiples(touch + away, away, -moved - 1, _GRID):
-                levels[price] = lots = _NEAR_LOTS[int(draw() * 1024)]
+            price = _first(touch + self._away, upwards, _GRID)
+            while price < before if upwards else price > before:
+                levels[price] = lots = self._size(_NEAR_LOTS)
                 changes.append((price, lots))
+                price += step
         if touch not in levels:
-            levels[touch] = lots = _TOUCH_LOTS[int(draw() * 1024)]
+            levels[touch] = lots = self._size(_TOUCH_LOTS)
             changes.append((touch, lots))
-        start, count = (before, moved) if outwards else (touch, -moved)
-        for far, every, mean, spacing_after in _FRONTIERS:
-            edge = start + away * far
-            if (-edge % every if away > 0 else edge % every) >= count:
-                continue  # most moves are of a few ticks, and bring no level of a sparse band
-            for price in _multiples(edge, away, count, every):
-                if spacing_after and price % spacing_after == 0:
-                    continue  # stands in both bands
-                if not outwards:
-                    if levels.pop(price, 0):
-                        changes.append((price, 0))
-                elif price > 0:
-                    levels[price] = lots = self._size(mean)
-                    changes.append((price, lots))
+        start, end = (before, touch) if outwards else (touch, before)
+        for frontier in _FRONTIERS:
+            far = frontier.far if upwards else -frontier.far
+            price, last = _first(start + far, upwards, frontier.every), end + far
+            if price < last if upwards else price > last:  # most moves are short, and bring no level of a sparse band
+                self._cross(frontier, price, last, outwards, changes)
         return changes
+
+    def _cross(self, frontier: _Frontier, price: int, end: int, outwards: bool, changes: Levels) -> None:
+        """Levels of the inner band up to that end come or go, but for those that stand in both bands."""
+        upwards, levels = self._away > 0, self.levels
+        step = frontier.every if upwards else -frontier.every
+        while price < end if upwards else price > end:
+            if frontier.spacing_after and price % frontier.spacing_after == 0:
+                pass
+            elif not outwards:
+                if price in levels:
+                    del levels[price]
+                    changes.append((price, 0))
+            elif price > 0:
+                levels[price] = lots = self._size(frontier.sizes)
+                changes.append((price, lots))
+            price += step
 
     def redraw(self) -> tuple[int, int]:
         """A new size somewhere: (price, lots)."""
-        draw, touch = self._draw, self.touch
-        distance = int(_REDRAWN_TICKS * draw() ** 2)
-        price = touch + self._away * distance
+        touch, drawn = self.touch, self._draw()
+        distance = int(_REDRAWN_TICKS * (drawn * drawn))
+        price = touch + distance if self._away > 0 else touch - distance
         price -= price % _GRID
+        sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
         if price == touch or price not in self.levels:
             price, sizes = touch, _TOUCH_LOTS
-        else:
-            sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
-        self.levels[price] = lots = sizes[int(draw() * 1024)]
+        lots = self._size(sizes)
+        self.levels[price] = lots
         return price, lots
 
-    def _size(self, mean: int) -> int:
-        return _LOTS[mean][int(self._draw() * 1024)]
+    def _size(self, sizes: list[int]) -> int:
+        return sizes[int(self._draw() * 1024)]
+
+
+def _first(start: int, upwards: bool, every: int) -> int:
+    """The first multiple of `every` from `start` on, going that way."""
+    return start + -start % every if upwards else start - start % every
 
 
 def _multiples(start: int, away: int, count: int, every: int) -> range:
     """The multiples of `every` among `count` prices from `start` on, going away."""
-    if away > 0:
-        return range(start + -start % every, start + count, every)
-    return range(start - start % every, start - count, -every)
+    return range(_first(start, away > 0, every), start + away * count, away * every)
 
 
 class GeneratedMarket:
@@ -245,7 +338,10 @@ class GeneratedMarket:
     def __init__(self, seed: int, parameters: MarketParameters | None = None) -> None:
         self._p = p = parameters or MarketParameters()
         self._random = random.Random(seed)  # noqa: S311 - a simulation that must repeat under its seed
-        self._draw = self._random.random
+        self._draw: Callable[[], float] = self._random.random
+        self._normal_left = False
+        self._normal = 0.0
+        """Normal draws come in pairs: the second one of the last pair, while it is left."""
         self._fair = float(p.start_ticks)
         self._impact = 0.0
         self._at_ns = 0
@@ -256,11 +352,14 @@ class GeneratedMarket:
         self._jump_chance = _chance(p.jump_rate, dt_s)
         self._touch_chance = _chance(p.touch_trade_rate, dt_s)
         self._fading = math.exp(-dt_s / p.impact_decay_s)
+        self._touch_trade_rate = 1 / p.touch_trade_lots
+        self._sweep_reach_rate = 1 / p.sweep_reach_bps
         self._enter(p.regimes[min(1, len(p.regimes) - 1)])
 
     def start(self, now_ns: int) -> BookReset:
         self._at_ns = now_ns + self._p.step_ns
-        return self._stand(*self._touches())
+        bid, ask = self._touches()
+        return self._stand(bid, ask)
 
     def next_at_ns(self) -> int:
         return self._at_ns
@@ -298,28 +397,44 @@ class GeneratedMarket:
         draw = self._draw
         if draw() < self._regime_chance:
             self._enter(self._random.choice(self._p.regimes))
-        move = self._random.gauss(0.0, self._sigma)
+        move = self._drawn_normal() * self._sigma
         if draw() < self._jump_chance:
             move += self._random.choice((-1, 1)) * self._p.jump_bps * (0.5 + draw()) / 10_000
         self._fair *= 1 + move
         self._impact *= self._fading
 
+    def _drawn_normal(self) -> float:
+        """As `random.Random.gauss` draws it, to the bit: the pairs of Box and Muller."""
+        if self._normal_left:
+            self._normal_left = False
+            return self._normal
+        angle = self._draw() * (2.0 * math.pi)
+        radius = math.sqrt(-2.0 * math.log(1.0 - self._draw()))
+        self._normal_left, self._normal = True, math.sin(angle) * radius
+        return math.cos(angle) * radius
+
+    def _drawn_exponential(self, rate: float) -> float:
+        """As `random.Random.expovariate` draws it, to the bit."""
+        return -math.log(1.0 - self._draw()) / rate
+
     def _touch_trade(self) -> PassingOrder:
-        taker = Side.BUY if self._draw() < 0.5 else Side.SELL
-        touch = self._asks.touch if taker is Side.BUY else self._bids.touch
-        return PassingOrder(taker, touch, 1 + int(self._random.expovariate(1 / self._p.touch_trade_lots)))
+        buys = self._draw() < 0.5
+        touch = self._asks.touch if buys else self._bids.touch
+        lots = 1 + int(self._drawn_exponential(self._touch_trade_rate))
+        return PassingOrder(_BUY if buys else _SELL, touch, lots)
 
     def _sweep(self) -> PassingOrder:
         draw = self._draw
-        taker = Side.BUY if draw() < 0.5 else Side.SELL
-        reach = self._random.expovariate(1 / self._p.sweep_reach_bps) * self._fair / 10_000
-        touch = self._asks.touch if taker is Side.BUY else self._bids.touch
+        buys = draw() < 0.5
+        sign = 1 if buys else -1
+        reach = self._drawn_exponential(self._sweep_reach_rate) * self._fair / 10_000
+        touch = self._asks.touch if buys else self._bids.touch
         if draw() < self._p.sweep_informed_share:
             low, high = self._p.informed_follow
-            self._fair += taker.sign * reach * (low + (high - low) * draw())
+            self._fair += sign * reach * (low + (high - low) * draw())
         else:
-            self._impact += taker.sign * reach * self._p.impact_share
-        return PassingOrder(taker, touch + taker.sign * int(reach), None)
+            self._impact += sign * reach * self._p.impact_share
+        return PassingOrder(_BUY if buys else _SELL, touch + sign * int(reach), None)
 
     # ---- the levels ---------------------------------------------------------------------------------------------
 
@@ -341,7 +456,7 @@ class GeneratedMarket:
         for _ in range(self._p.redraws):
             changed_bids.append(bids.redraw())
             changed_asks.append(asks.redraw())
-        return BookChange(tuple(changed_bids), tuple(changed_asks))
+        return BookChange(changed_bids, changed_asks)
 
 
 def _chance(rate: float, dt_s: float) -> float:

@@ -16,45 +16,95 @@ two steps, for example to withdraw a reduce-only order whose position has just b
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from bot.domain.order import Side
 from bot.simulator.queue import BACKGROUND, Entry, Queue
 
-__all__ = ["BACKGROUND", "Book", "Changes", "Match"]
+__all__ = ["BACKGROUND", "NO_PRICE", "Book", "Changes", "Half", "Match"]
+
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
+
+NO_PRICE: Final = -1
+"""Where an inner answer says that there is none: prices are above zero."""
 
 
-class Match(NamedTuple):
+class Match:
     """One step of matching at one price. `maker` is the resting order's key, or BACKGROUND."""
 
-    price_ticks: int
-    lots: int
-    maker: int
+    __slots__ = ("lots", "maker", "price_ticks")
+
+    def __init__(self, price_ticks: int, lots: int, maker: int) -> None:
+        self.price_ticks: Final = price_ticks
+        self.lots: Final = lots
+        self.maker: Final = maker
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Match):
+            return NotImplemented
+        return self.price_ticks == other.price_ticks and self.lots == other.lots and self.maker == other.maker
+
+    def __hash__(self) -> int:
+        return hash((self.price_ticks, self.lots, self.maker))
 
 
-class _Half:
-    """One side. `lots`: everything at a price; `queues`: only where own orders stand; `prices` ascending."""
+class Half:
+    """One side. `lots`: everything at a price; `queues`: only where own orders stand; `prices` ascending.
 
-    __slots__ = ("changed", "lots", "prices", "queues")
+    For whoever publishes it, to look at only: it changes as the book. `changed`: prices whose size may have changed.
+    """
 
-    def __init__(self) -> None:
-        self.lots: dict[int, int] = {}
-        self.prices: list[int] = []
-        self.queues: dict[int, Queue] = {}
+    __slots__ = ("changed", "is_bids", "lots", "prices", "queues")
+
+    def __init__(self, is_bids: bool) -> None:
+        self.is_bids: Final = is_bids
+        self.lots: Final[dict[int, int]] = {}
+        self.prices: Final[list[int]] = []
+        self.queues: Final[dict[int, Queue]] = {}
         self.changed: set[int] = set()
 
     def set(self, price: int, lots: int) -> None:
         """Everything at that price, as its queue has it; 0 takes the price out."""
-        before = self.lots.get(price)
+        known, prices = self.lots, self.prices
         if lots:
-            if before is None:
-                insort(self.prices, price)
-            self.lots[price] = lots
-        elif before is not None:
-            del self.lots[price]
-            del self.prices[bisect_left(self.prices, price)]
+            if price not in known:
+                if prices and price > prices[-1]:
+                    prices.append(price)
+                else:
+                    insort(prices, price)
+            known[price] = lots
+        elif price in known:
+            del known[price]
+            if prices[-1] == price:
+                del prices[-1]
+            else:
+                del prices[bisect_left(prices, price)]
         self.changed.add(price)
+
+    def best(self) -> int:
+        """The best price with any size on it, or NO_PRICE."""
+        prices = self.prices
+        if not prices:
+            return NO_PRICE
+        return prices[-1] if self.is_bids else prices[0]
+
+    def best_background(self) -> int:
+        """The best price that does not depend on own orders, or NO_PRICE."""
+        prices, queues = self.prices, self.queues
+        if not queues:
+            return self.best()
+        count = len(prices)
+        at = count - 1 if self.is_bids else 0
+        step = -1 if self.is_bids else 1
+        while 0 <= at < count:
+            price = prices[at]
+            queue = queues.get(price)
+            if queue is None or queue.background:
+                return price
+            at += step
+        return NO_PRICE
 
     def background(self, price: int) -> int:
         queue = self.queues.get(price)
@@ -62,9 +112,10 @@ class _Half:
 
     def settle(self, price: int, queue: Queue) -> None:
         """After a queue changed: its total, and no queue any more where the last own order has left it."""
-        self.set(price, queue.total)
-        if queue.total == queue.background:
-            self.queues.pop(price, None)
+        total = queue.total
+        self.set(price, total)
+        if total == queue.background and price in self.queues:
+            del self.queues[price]
 
 
 Changes = tuple[set[int], set[int]]
@@ -74,70 +125,70 @@ Changes = tuple[set[int], set[int]]
 class Book:
     """Both sides of one symbol. It never matches by itself: callers ask for matches before they let an order rest."""
 
-    def __init__(self) -> None:
-        self._bids = _Half()
-        self._asks = _Half()
-        self._own: dict[int, tuple[Side, int]] = {}
+    __slots__ = ("_own", "asks", "bids")
 
-    def _half(self, side: Side) -> _Half:
-        return self._bids if side is Side.BUY else self._asks
+    def __init__(self) -> None:
+        self.bids: Final = Half(True)
+        self.asks: Final = Half(False)
+        self._own: Final[dict[int, Queue]] = {}
+
+    def half(self, side: Side) -> Half:
+        return self.bids if side is _BUY else self.asks
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
     def best(self, side: Side) -> int | None:
         """The best price of that side with any size on it, ticks; None where the side is empty."""
-        prices = (self._bids if side is Side.BUY else self._asks).prices
-        if not prices:
-            return None
-        return prices[-1] if side is Side.BUY else prices[0]
+        price = (self.bids if side is _BUY else self.asks).best()
+        return None if price == NO_PRICE else price
 
     def best_background(self, side: Side) -> int | None:
         """The best price that does not depend on own orders, ticks."""
-        half = self._bids if side is Side.BUY else self._asks
-        for price in reversed(half.prices) if side is Side.BUY else half.prices:
-            queue = half.queues.get(price)
-            if queue is None or queue.background:
-                return price
-        return None
+        price = (self.bids if side is _BUY else self.asks).best_background()
+        return None if price == NO_PRICE else price
 
     def depth(self, side: Side, count: int) -> list[tuple[int, int]]:
         """At most `count` levels (price_ticks, lots) best first, own orders included."""
-        lots = self._half(side).lots
+        lots = self.half(side).lots
         return [(price, lots[price]) for price in self.best_prices(side, count)]
 
     def best_prices(self, side: Side, count: int) -> list[int]:
         """At most `count` prices, best first."""
-        prices = self._half(side).prices
-        return prices[: -count - 1 : -1] if side is Side.BUY else prices[:count]
+        prices = self.half(side).prices
+        return prices[: -count - 1 : -1] if side is _BUY else prices[:count]
 
     def prices_to(self, side: Side, limit_ticks: int) -> list[int]:
         """The prices of that side that a taker with that limit reaches, best first."""
-        prices = self._half(side).prices
-        if side is Side.BUY:
+        prices = self.half(side).prices
+        if side is _BUY:
             return prices[bisect_left(prices, limit_ticks) :][::-1]
         return prices[: bisect_right(prices, limit_ticks)]
 
-    def sizes(self, side: Side) -> Mapping[int, int]:
+    def sizes(self, side: Side) -> dict[int, int]:
         """Everything of one side, own orders included: price_ticks → lots. To look at only; it changes as the book."""
-        return self._half(side).lots
+        return self.half(side).lots
 
     def drain_changes(self) -> Changes:
         """The prices whose size may have changed since the last call."""
-        bids, asks = self._bids, self._asks
+        bids, asks = self.bids, self.asks
         changes = (bids.changed, asks.changed)
         bids.changed, asks.changed = set(), set()
         return changes
 
     def background(self, side: Side) -> dict[int, int]:
         """All background size of one side: price_ticks → lots."""
-        half = self._half(side)
+        half = self.half(side)
         return {price: lots for price in half.prices if (lots := half.background(price))}
 
     def background_lots(self, side: Side, price_ticks: int) -> int:
         """Background at one price, lots; 0 where there is none."""
-        return self._half(side).background(price_ticks)
+        return self.half(side).background(price_ticks)
 
     def __contains__(self, order: int) -> bool:
+        """Whether an own order rests here."""
+        return order in self._own
+
+    def rests(self, order: int) -> bool:
         """Whether an own order rests here."""
         return order in self._own
 
@@ -148,36 +199,35 @@ class Book:
 
     def any_own_of(self, side: Side) -> bool:
         """Whether any own order of that side rests here."""
-        return bool((self._bids if side is Side.BUY else self._asks).queues)
+        return bool((self.bids if side is _BUY else self.asks).queues)
 
     def has_own(self, side: Side, price_ticks: int) -> bool:
         """Whether an own order rests at that price."""
-        return price_ticks in self._half(side).queues
+        return price_ticks in self.half(side).queues
 
     def own_lots(self, order: int) -> int:
         """What is left of a resting order, lots. Raises KeyError where it does not rest here."""
-        side, price = self._own[order]
-        queue = self._half(side).queues[price]
+        queue = self._own[order]
         return queue.entries[queue.find(order)].lots
 
     def ahead_lots(self, order: int) -> int:
         """Size that trades before this order at its price, lots. Raises KeyError where it does not rest here."""
-        side, price = self._own[order]
-        queue = self._half(side).queues[price]
-        return sum(entry.lots for entry in queue.entries[: queue.find(order)])
+        queue = self._own[order]
+        return sum([entry.lots for entry in queue.entries[: queue.find(order)]])
 
     def would_cross(self, side: Side, price_ticks: int) -> bool:
         """Whether an order of that side at that price would take."""
-        if side is Side.BUY:
-            asks = self._asks.prices
+        if side is _BUY:
+            asks = self.asks.prices
             return bool(asks) and price_ticks >= asks[0]
-        bids = self._bids.prices
+        bids = self.bids.prices
         return bool(bids) and price_ticks <= bids[-1]
 
     def available_lots(self, taker: Side, limit_ticks: int) -> int:
         """Everything a taker could get down to its limit, lots."""
-        side = taker.opposite
-        return sum(self._half(side).lots[price] for price in self.prices_to(side, limit_ticks))
+        side = _SELL if taker is _BUY else _BUY
+        sizes = self.half(side).lots
+        return sum([sizes[price] for price in self.prices_to(side, limit_ticks)])
 
     # ---- own orders ---------------------------------------------------------------------------------------------
 
@@ -185,42 +235,40 @@ class Book:
         """Put an order at the end of the queue at its price. The caller has matched what would cross."""
         if order in self._own or order == BACKGROUND or lots <= 0:
             raise ValueError(f"order {order} with {lots} lots cannot rest: known key or no size")
-        half = self._bids if side is Side.BUY else self._asks
+        half = self.bids if side is _BUY else self.asks
         queue = half.queues.get(price_ticks)
         if queue is None:
-            queue = half.queues[price_ticks] = Queue(half.lots.get(price_ticks, 0))
+            queue = half.queues[price_ticks] = Queue(side, price_ticks, half.lots.get(price_ticks, 0))
         queue.append(order, lots)
         half.set(price_ticks, queue.total)
-        self._own[order] = (side, price_ticks)
+        self._own[order] = queue
 
     def shrink(self, order: int, lots: int) -> None:
         """Lower what is left of an order to `lots` > 0; it keeps its place. Raises ValueError on growth."""
-        side, price = self._own[order]
-        half = self._half(side)
-        queue = half.queues[price]
+        queue = self._own[order]
         index = queue.find(order)
-        if not 0 < lots <= queue.entries[index].lots:
-            raise ValueError(f"order {order} cannot be shrunk from {queue.entries[index].lots} to {lots} lots")
-        if lots < queue.entries[index].lots:
-            queue.reduce(index, queue.entries[index].lots - lots)
-            half.set(price, queue.total)
+        before = queue.entries[index].lots
+        if not 0 < lots <= before:
+            raise ValueError(f"order {order} cannot be shrunk from {before} to {lots} lots")
+        if lots < before:
+            queue.reduce(index, before - lots)
+            self.half(queue.side).set(queue.price_ticks, queue.total)
 
     def remove(self, order: int) -> int:
         """Take an order out; returns the lots it still had. Raises KeyError where it does not rest here."""
-        side, price = self._own.pop(order)
-        half = self._bids if side is Side.BUY else self._asks
-        queue = half.queues[price]
+        queue = self._own[order]
+        del self._own[order]
         index = queue.find(order)
         lots = queue.entries[index].lots
         queue.reduce(index, lots)
-        half.settle(price, queue)
+        self.half(queue.side).settle(queue.price_ticks, queue)
         return lots
 
     # ---- background ---------------------------------------------------------------------------------------------
 
     def set_background(self, side: Side, price_ticks: int, lots: int) -> None:
         """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
-        half = self._half(side)
+        half = self.half(side)
         queue = half.queues.get(price_ticks)
         if queue is None:
             if lots != half.lots.get(price_ticks, 0):
@@ -236,10 +284,14 @@ class Book:
 
     def change_background(self, side: Side, levels: Iterable[tuple[int, int]]) -> None:
         """As `set_background` for each of (price_ticks, lots)."""
-        half = self._bids if side is Side.BUY else self._asks
+        self.change_levels(side, levels if isinstance(levels, list) else list(levels))
+
+    def change_levels(self, side: Side, levels: list[tuple[int, int]]) -> None:
+        """As `change_background`, of a list."""
+        half = self.bids if side is _BUY else self.asks
         known, prices, queues, changed = half.lots, half.prices, half.queues, half.changed
         for price, lots in levels:
-            if price in queues:
+            if queues and price in queues:
                 self.set_background(side, price, lots)
                 continue
             if lots:
@@ -253,15 +305,15 @@ class Book:
 
     def replace_background(self, side: Side, target: dict[int, int]) -> None:
         """Make the whole background of one side equal to `target` (price_ticks → lots)."""
-        half = self._half(side)
+        half = self.half(side)
         known, queues = half.lots, half.queues
-        self.change_background(side, [(price, 0) for price in half.prices if price not in target])
+        self.change_levels(side, [(price, 0) for price in half.prices if price not in target])
         changes = [(price, lots) for price, lots in target.items() if price in queues or known.get(price) != lots]
-        self.change_background(side, changes)
+        self.change_levels(side, changes)
 
     def put_back(self, side: Side, price_ticks: int, lots: int) -> None:
         """Return background that was matched to the front of its queue (a market whose size must not change)."""
-        half = self._half(side)
+        half = self.half(side)
         queue = half.queues.get(price_ticks)
         if queue is None:
             half.set(price_ticks, half.lots.get(price_ticks, 0) + lots)
@@ -278,23 +330,24 @@ class Book:
 
     def next_match(self, taker: Side, limit_ticks: int | None, lots: int) -> Match | None:
         """Match at most `lots` against the front of the best opposite queue; None where nothing reaches the limit."""
-        side = taker.opposite
-        price = self.best(side)
-        if lots <= 0 or price is None or (limit_ticks is not None and not _reaches(taker, limit_ticks, price)):
+        half = self.asks if taker is _BUY else self.bids
+        price = half.best()
+        if lots <= 0 or price == NO_PRICE or (limit_ticks is not None and not _reaches(taker, limit_ticks, price)):
             return None
-        return self._match_front(self._half(side), price, 0, lots)
+        return self._match_front(half, price, 0, lots)
 
     def front(self, taker: Side, limit_ticks: int) -> int | None:
         """What `next_match` would meet: the order's key or BACKGROUND; None where nothing reaches the limit."""
-        price = self.best(taker.opposite)
-        if price is None or not _reaches(taker, limit_ticks, price):
+        half = self.asks if taker is _BUY else self.bids
+        price = half.best()
+        if price == NO_PRICE or not _reaches(taker, limit_ticks, price):
             return None
-        queue = self._half(taker.opposite).queues.get(price)
+        queue = half.queues.get(price)
         return BACKGROUND if queue is None else queue.entries[0].order
 
     def match_at(self, side: Side, price_ticks: int, lots: int) -> Match | None:
         """Match at most `lots` against the front of one queue, whatever stands at better prices."""
-        half = self._half(side)
+        half = self.half(side)
         if lots <= 0 or price_ticks not in half.lots:
             return None
         return self._match_front(half, price_ticks, 0, lots)
@@ -305,31 +358,37 @@ class Book:
         Through means better than `price_ticks` (higher for a buy), or equal to it too with `at_price`. `lots` None
         fills it whole: a market that stands at or beyond a price has traded everything there.
         """
-        half = self._half(side)
+        half = self.half(side)
         if not half.queues or (lots is not None and lots <= 0):
             return None
-        price = max(half.queues) if side is Side.BUY else min(half.queues)
-        beyond = (price - price_ticks) * side.sign
-        if beyond < 0 or (beyond == 0 and not at_price):
+        buys, best = half.is_bids, half.best()
+        if best < price_ticks if buys else best > price_ticks:
+            return None  # most of the time: the book is not crossed, and no own order is better than the best price
+        price = max(half.queues) if buys else min(half.queues)
+        if (price < price_ticks if buys else price > price_ticks) or (price == price_ticks and not at_price):
             return None
         queue = half.queues[price]
-        index = next(i for i, entry in enumerate(queue.entries) if entry.order != BACKGROUND)
+        index = 0
+        while queue.entries[index].order == BACKGROUND:
+            index += 1
         return self._match_front(half, price, index, lots if lots is not None else queue.entries[index].lots)
 
-    def _match_front(self, half: _Half, price: int, index: int, lots: int) -> Match:
+    def _match_front(self, half: Half, price: int, index: int, lots: int) -> Match:
         queue = half.queues.get(price)
         if queue is None:
-            traded = min(lots, half.lots[price])
-            half.set(price, half.lots[price] - traded)
+            there = half.lots[price]
+            traded = min(lots, there)
+            half.set(price, there - traded)
             return Match(price, traded, BACKGROUND)
         entry = queue.entries[index]
+        maker = entry.order
         traded = min(lots, entry.lots)
-        if entry.order != BACKGROUND and traded == entry.lots:
-            del self._own[entry.order]
+        if maker != BACKGROUND and traded == entry.lots:
+            del self._own[maker]
         queue.reduce(index, traded)
         half.settle(price, queue)
-        return Match(price, traded, entry.order)
+        return Match(price, traded, maker)
 
 
 def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:
-    return (limit_ticks - price_ticks) * taker.sign >= 0
+    return price_ticks <= limit_ticks if taker is _BUY else price_ticks >= limit_ticks

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Final
 
-BACKGROUND = 0
+from bot.domain.order import Side
+
+BACKGROUND: Final = 0
 """The key of size that belongs to nobody's account."""
 
 
-@dataclass(slots=True)
 class Entry:
-    order: int
-    lots: int
+    __slots__ = ("lots", "order")
+
+    def __init__(self, order: int, lots: int) -> None:
+        self.order = order
+        self.lots = lots
 
 
 class Queue:
-    """The queue at a price where own orders stand, front first."""
+    """The queue at a price where own orders stand, front first. `total` and `background`: lots."""
 
-    __slots__ = ("background", "entries", "total")
+    __slots__ = ("background", "entries", "price_ticks", "side", "total")
 
-    def __init__(self, background: int) -> None:
+    def __init__(self, side: Side, price_ticks: int, background: int) -> None:
+        self.side: Final = side
+        self.price_ticks: Final = price_ticks
         self.entries: list[Entry] = [Entry(BACKGROUND, background)] if background else []
         self.total = background
         self.background = background
 
     def append(self, order: int, lots: int) -> None:
-        last = self.entries[-1] if self.entries else None
-        if order == BACKGROUND and last is not None and last.order == BACKGROUND:
-            last.lots += lots
+        entries = self.entries
+        if order == BACKGROUND and entries and entries[-1].order == BACKGROUND:
+            entries[-1].lots += lots
         else:
-            self.entries.append(Entry(order, lots))
+            entries.append(Entry(order, lots))
         self.total += lots
         if order == BACKGROUND:
             self.background += lots
@@ -44,14 +50,15 @@ class Queue:
             del self.entries[index]
 
     def cancel_background(self, lots: int) -> None:
-        if len(self.entries) == 1:
+        entries = self.entries
+        if len(entries) == 1:
             self.reduce(0, lots)
             return
         before = self.background
-        shares = [lots * e.lots // before if e.order == BACKGROUND else 0 for e in self.entries]
+        shares = [lots * e.lots // before if e.order == BACKGROUND else 0 for e in entries]
         rest = lots - sum(shares)
-        for index in range(len(self.entries) - 1, -1, -1):
-            entry = self.entries[index]
+        for index in range(len(entries) - 1, -1, -1):
+            entry = entries[index]
             if entry.order != BACKGROUND:
                 continue
             extra = min(rest, entry.lots - shares[index])

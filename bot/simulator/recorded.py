@@ -346,5 +346,5 @@ class RecordedMarket:
         shift = self._shift
         if isinstance(event, RecordedTrade):
             return RecordedTrade(event.taker, event.price_ticks + shift, event.lots)
-        bids = tuple((price + shift, lots) for price, lots in _pairs(event.bids) if price + shift > 0)
-        return BookChange(bids, tuple((price + shift, lots) for price, lots in _pairs(event.asks) if price + shift > 0))
+        bids = [(price + shift, lots) for price, lots in _pairs(event.bids) if price + shift > 0]
+        return BookChange(bids, [(price + shift, lots) for price, lots in _pairs(event.asks) if price + shift > 0])

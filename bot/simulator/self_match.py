@@ -6,7 +6,7 @@ Self Match Prevention. An amend that takes is a taker, with the tag its order wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from bot.simulator.accounts import Account
 from bot.simulator.matching import BACKGROUND, Book
@@ -19,7 +19,7 @@ End = Callable[[Account, Order, EndReason, int], None]
 class SelfMatches:
     """`orders`: all open ones by key. Asked only for an order that has a tag."""
 
-    def __init__(self, book: Book, orders: Mapping[int, Order], end: End) -> None:
+    def __init__(self, book: Book, orders: dict[int, Order], end: End) -> None:
         self._book = book
         self._orders = orders
         self._end = end
@@ -28,7 +28,7 @@ class SelfMatches:
         """Takes out what the tag says of own orders at the front of the queue; whether the taker itself has ended."""
         while (own := self._own_in_front(account, taker)) is not None:
             self._prevent(account, taker, own, now_ns)
-            if not taker.status.is_open:
+            if not taker.is_open:
                 return True
         return False
 
@@ -37,9 +37,9 @@ class SelfMatches:
         book, side = self._book, taker.side.opposite
         own = self._in_the_way(account, taker)
         if taker.self_match is SelfMatch.CANCEL_MAKER or not own:
-            return book.available_lots(taker.side, taker.price_ticks) - sum(order.left_lots for order in own)
+            return book.available_lots(taker.side, taker.price_ticks) - sum([order.left_lots for order in own])
         first = own[0]
-        better = (book.sizes(side)[price] for price in book.prices_to(side, first.price_ticks))
+        better = [book.sizes(side)[price] for price in book.prices_to(side, first.price_ticks)]
         here = book.sizes(side)[first.price_ticks]
         return sum(better) - here + book.ahead_lots(first.key)
 
@@ -66,7 +66,7 @@ class SelfMatches:
             order
             for order in account.open_orders.values()
             if order.side is taker.side.opposite
-            and order.key in self._book
+            and self._book.rests(order.key)
             and (taker.price_ticks - order.price_ticks) * taker.side.sign >= 0
         ]
         return sorted(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from decimal import Decimal
-
-from msgspec.structs import replace
+from typing import Final
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import Account, Fees
 from bot.simulator.funding import Funding
-from bot.simulator.matching import BACKGROUND, Book, Match
+from bot.simulator.matching import BACKGROUND, NO_PRICE, Book, Match
 from bot.simulator.orders import (
     EndReason,
     Executed,
@@ -32,7 +31,18 @@ from bot.simulator.orders import (
 )
 from bot.simulator.self_match import SelfMatches
 
-RECENT_TRADES_KEPT = 1000
+RECENT_TRADES_KEPT: Final = 1000
+
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
+_POST_ONLY: Final = TimeInForce.POST_ONLY
+_IOC: Final = TimeInForce.IOC
+_FOK: Final = TimeInForce.FOK
+_LET_TRADE: Final = SelfMatch.NONE
+_PARTLY_FILLED: Final = Status.PARTLY_FILLED
+_FILLED: Final = Status.FILLED
+_CANCELLED: Final = Status.CANCELLED
+_NO_MOST: Final = 1 << 60
 
 WrongPrice = Callable[[Account, Order, Match, int], Match]
 """The account, its order, what was matched and when, to what is said of it."""
@@ -75,35 +85,36 @@ class Trading:
 
     def enter(self, account: Account, order: Order, now_ns: int, *, post_only_enforced: bool) -> None:
         """Let an open order that does not rest meet the book: it takes, rests, or ends, as its terms say."""
-        post_only = order.tif is TimeInForce.POST_ONLY and post_only_enforced
+        tif = order.tif
+        post_only = tif is _POST_ONLY and post_only_enforced
         if post_only and self.book.would_cross(order.side, order.price_ticks):
             self.end(account, order, EndReason.POST_ONLY_WOULD_TAKE, now_ns)
             return
-        if order.tif is TimeInForce.FOK and self._available_lots(account, order) < order.left_lots:
-            tagged = order.self_match is not SelfMatch.NONE
+        if tif is _FOK and self._available_lots(account, order) < order.left_lots:
+            tagged = order.self_match is not _LET_TRADE
             if not tagged or not self._self_matches.ends_whole(account, order, now_ns):
                 self.end(account, order, EndReason.NOT_ALL_AT_ONCE, now_ns)
             return
         if not post_only or order.reduce_only:  # nothing reaches a post-only order that does not cross
             self._take(account, order, now_ns)
-            if not order.status.is_open:
+            if not order.is_open:
                 return
-        if order.tif in (TimeInForce.IOC, TimeInForce.FOK):
+        if tif is _IOC or tif is _FOK:
             self.end(account, order, EndReason.NO_IMMEDIATE_QTY, now_ns)
         else:
             self.book.rest(order.key, order.side, order.price_ticks, order.left_lots)
             self.tell(account, order)
 
     def _available_lots(self, account: Account, order: Order) -> int:
-        if order.self_match is not SelfMatch.NONE:
+        if order.self_match is not _LET_TRADE:
             return self._self_matches.available_lots(account, order)
         return self.book.available_lots(order.side, order.price_ticks)
 
     def end(self, account: Account, order: Order, reason: EndReason, now_ns: int) -> None:
         """End an open order without a fill, resting or not."""
-        if order.key in self.book:
+        if self.book.rests(order.key):
             self.book.remove(order.key)
-        order.status = Status.CANCELLED
+        order.status = _CANCELLED
         order.end_reason = reason
         order.updated_at_ns = now_ns
         self._close(account, order)
@@ -111,8 +122,10 @@ class Trading:
 
     def tell(self, account: Account, order: Order) -> None:
         """Put the order as it now stands on record."""
-        self.happenings.append(OrderChanged(account.name, replace(order)))
-        self.touched.setdefault(account.name, False)
+        name, touched = account.name, self.touched
+        self.happenings.append(OrderChanged(name, order.as_it_stands()))
+        if name not in touched:
+            touched[name] = False
 
     # ---- the market ---------------------------------------------------------------------------------------------
 
@@ -131,12 +144,13 @@ class Trading:
 
     def market_passes(self, taker: Side, limit_ticks: int, most_lots: int | None, now_ns: int) -> None:
         """As `market_takes`, but the background taken stands again at once behind what is left; None: all there is."""
-        book, side, left = self.book, taker.opposite, 1 << 62 if most_lots is None else most_lots
-        sizes = book.sizes(side)
+        book, side, left = self.book, _SELL if taker is _BUY else _BUY, _NO_MOST if most_lots is None else most_lots
+        half = book.half(side)
+        sizes, queues = half.lots, half.queues
         for price in book.prices_to(side, limit_ticks):
             if left <= 0:
                 return
-            if book.has_own(side, price):
+            if queues and price in queues:
                 printed = self._pass_queue(side, price, left, now_ns)
             else:
                 there = sizes.get(price, 0)
@@ -162,7 +176,7 @@ class Trading:
 
         Afterwards the background at that price is what it would be without own orders: smaller by exactly `lots`.
         """
-        side, left = taker.opposite, lots
+        side, left = _SELL if taker is _BUY else _BUY, lots
         background_after = max(0, self.book.background_lots(side, price_ticks) - lots)
         while left and (match := self.book.next_own_through(side, price_ticks, left, at_price=False)) is not None:
             left -= match.lots
@@ -175,16 +189,20 @@ class Trading:
 
     def fill_what_the_market_stands_through(self, now_ns: int) -> None:
         """After the background moved: own orders at or beyond its best opposite price have all traded, as makers."""
-        for side in (Side.BUY, Side.SELL):
-            if not self.book.any_own_of(side):
-                continue
-            opposite = self.book.best_background(side.opposite)
-            while opposite is not None:
-                match = self.book.next_own_through(side, opposite, None, at_price=True)
-                if match is None:
-                    break
-                self._settle_maker(match, now_ns)
-                self.print(side.opposite, match.price_ticks, match.lots, now_ns)
+        self._fill_through(_BUY, _SELL, now_ns)
+        self._fill_through(_SELL, _BUY, now_ns)
+
+    def _fill_through(self, side: Side, opposite: Side, now_ns: int) -> None:
+        book = self.book
+        if not book.half(side).queues:
+            return
+        reached = book.half(opposite).best_background()
+        while reached != NO_PRICE:
+            match = book.next_own_through(side, reached, None, at_price=True)
+            if match is None:
+                return
+            self._settle_maker(match, now_ns)
+            self.print(opposite, match.price_ticks, match.lots, now_ns)
 
     def print(self, taker: Side, price_ticks: int, lots: int, now_ns: int) -> None:
         """A public trade."""
@@ -200,10 +218,10 @@ class Trading:
     def _take(self, account: Account, order: Order, now_ns: int) -> None:
         taken: list[Match] = []
         while order.left_lots:
-            if order.reduce_only and order.side.sign * account.position.lots >= 0:
+            if order.reduce_only and _signed(order.side, account.position.lots) >= 0:
                 self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
                 break
-            if order.self_match is not SelfMatch.NONE and self._self_matches.ends(account, order, now_ns):
+            if order.self_match is not _LET_TRADE and self._self_matches.ends(account, order, now_ns):
                 break
             match = self.book.next_match(order.side, order.price_ticks, order.left_lots)
             if match is None:
@@ -213,9 +231,10 @@ class Trading:
             self._fill(account, order, match, now_ns, is_maker=False)
             self.print(order.side, match.price_ticks, match.lots, now_ns)
         if self._fixed_background:
-            for match in reversed(taken):
-                if match.maker == BACKGROUND:
-                    self.book.put_back(order.side.opposite, match.price_ticks, match.lots)
+            opposite = _SELL if order.side is _BUY else _BUY
+            for one in reversed(taken):
+                if one.maker == BACKGROUND:
+                    self.book.put_back(opposite, one.price_ticks, one.lots)
 
     def _settle_maker(self, match: Match, now_ns: int) -> None:
         if match.maker != BACKGROUND:
@@ -229,10 +248,11 @@ class Trading:
         fee_coin = ""
         if account.is_spot:
             closed_lots = 0
-            realised, fee, fee_coin = account.settle_spot(order.side, match.price_ticks, match.lots, rate)
+            fee, fee_coin = account.settle_spot(order.side, match.price_ticks, match.lots, rate)
+            realised = Decimal(0)
             order.fees = {**order.fees, fee_coin: order.fees.get(fee_coin, Decimal(0)) + fee}
         else:
-            closed_lots = min(match.lots, max(0, -order.side.sign * account.position.lots))
+            closed_lots = min(match.lots, max(0, -_signed(order.side, account.position.lots)))
             realised = account.quote(account.position.apply(order.side, match.price_ticks, match.lots))
             fee = self.instrument.notional_quote(match.price_ticks, match.lots) * rate
             account.wallet_quote += realised - fee
@@ -244,12 +264,11 @@ class Trading:
         order.realised_quote += realised
         order.updated_at_ns = now_ns
         left = order.qty_lots - order.filled_lots
-        order.status = Status.PARTLY_FILLED if left else Status.FILLED
+        order.status = _PARTLY_FILLED if left else _FILLED
         self.sequence += 1
         execution = Execution(
-            self.new_id(), self.sequence, account.name, order.order_id, order.link_id, order.side,
-            match.price_ticks, match.lots, fee, rate, is_maker, order.is_market, order.price_ticks, order.qty_lots,
-            left, closed_lots, realised, now_ns, fee_coin,
+            self.new_id(), self.sequence, order, match.price_ticks, match.lots, fee, rate, is_maker, left, closed_lots,
+            realised, now_ns, fee_coin,
         )  # fmt: skip
         account.executions.append(execution)
         account.executions_count += 1
@@ -271,7 +290,7 @@ class Trading:
             account.wallet_quote -= paid
             account.realised_quote -= paid
             self.sequence += 1
-            side = Side.BUY if lots > 0 else Side.SELL
+            side = _BUY if lots > 0 else _SELL
             found = Funding(
                 self.new_id(), self.sequence, account.name, side, abs(lots), mark_half_ticks, rate, paid, at_ns
             )
@@ -282,12 +301,17 @@ class Trading:
     def _trim_reduce_only(self, account: Account, now_ns: int) -> None:
         if not account.open_orders:
             return
-        resting = [o for o in account.open_orders.values() if o.reduce_only and o.key in self.book]
+        resting = [o for o in account.open_orders.values() if o.reduce_only and self.book.rests(o.key)]
         for order in reversed(resting):
-            against = max(0, -order.side.sign * account.position.lots)
+            against = max(0, -_signed(order.side, account.position.lots))
             if account.open_lots(order.side, True) > against:
                 self.end(account, order, EndReason.REDUCE_ONLY, now_ns)
 
     def _close(self, account: Account, order: Order) -> None:
         account.close_order(order)
-        self._orders.pop(order.key, None)
+        if order.key in self._orders:
+            del self._orders[order.key]
+
+
+def _signed(side: Side, lots: int) -> int:
+    return lots if side is _BUY else -lots

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Final
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -19,13 +20,12 @@ from bot.simulator.market import (
     Action,
     BookChange,
     BookReset,
-    BookShift,
     Market,
     MarketOrder,
     PassingOrder,
     RecordedTrade,
 )
-from bot.simulator.matching import Book, Match
+from bot.simulator.matching import NO_PRICE, Book, Match
 from bot.simulator.orders import (
     EndReason,
     Happening,
@@ -41,6 +41,12 @@ from bot.simulator.orders import (
 )
 from bot.simulator.texts import Counts
 from bot.simulator.trading import Trading
+
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
+_POST_ONLY: Final = TimeInForce.POST_ONLY
+_FILLED: Final = Status.FILLED
+_NO_REASON: Final = EndReason.NONE
 
 
 class Venue:
@@ -174,9 +180,9 @@ class Venue:
         """Change price or total quantity of an open order. It keeps its place only where nothing but size shrinks."""
         price = order.price_ticks if price_ticks is None else price_ticks
         qty = order.qty_lots if qty_lots is None else qty_lots
-        if not order.status.is_open:
+        if not order.is_open:
             raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to replace")
-        if (price, qty) == (order.price_ticks, order.qty_lots):
+        if price == order.price_ticks and qty == order.qty_lots:
             raise Refused(Refusal.ORDER_UNCHANGED, "The order remains unchanged as the parameters entered match")
         admitted = self._bounds.admit(order.side, price, qty, self._mark_half_ticks)
         if not admitted:
@@ -210,11 +216,11 @@ class Venue:
 
     def cancel(self, account: Account, order: Order, now_ns: int) -> None:
         """Take an open order out. Raises Refused where it has already ended; a filled one is told of once more."""
-        if order.status is Status.FILLED and order.end_reason is EndReason.NONE:
+        if order.status is _FILLED and order.end_reason is _NO_REASON:
             order.end_reason = EndReason.RACED
             self._trading.tell(account, order)
             self._finish(now_ns)
-        if not order.status.is_open:
+        if not order.is_open:
             raise Refused(Refusal.ORDER_NOT_FOUND, "order not exists or too late to cancel")
         self._trading.end(account, order, EndReason.BY_REQUEST, now_ns)
         self._finish(now_ns)
@@ -252,7 +258,8 @@ class Venue:
             self._trading.wrong_price = None
         if fault is None:
             return match
-        return match._replace(price_ticks=max(1, match.price_ticks + order.side.sign * int(fault.number("ticks"))))
+        price = max(1, match.price_ticks + order.side.sign * int(fault.number("ticks")))
+        return Match(price, match.lots, match.maker)
 
     def _place_foreign(self, fault: Fault, now_ns: int) -> None:
         side = Side(fault.parameters["side"])
@@ -266,7 +273,7 @@ class Venue:
 
     def _enter(self, account: Account, order: Order, now_ns: int) -> None:
         enforced = True
-        if order.tif is TimeInForce.POST_ONLY:
+        if order.tif is _POST_ONLY and self.faults.armed:
             fault = self.faults.fire("crossing", account.name, now_ns, symbol=self.instrument.symbol)
             if fault is not None:
                 self._jump_through(order, int(fault.number("through_ticks")), now_ns)
@@ -314,30 +321,30 @@ class Venue:
 
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
-        match action:
-            case BookChange(bids, asks):
-                book.change_background(Side.BUY, bids)
-                book.change_background(Side.SELL, asks)
-            case PassingOrder(taker, limit_ticks, most_lots):
-                trading.market_passes(taker, limit_ticks, most_lots, now_ns)
-                return
-            case MarketOrder(taker, limit_ticks, lots):
-                trading.market_takes(taker, limit_ticks, lots, now_ns)
-                return
-            case RecordedTrade(taker, price_ticks, lots):
-                trading.recorded_trade(taker, price_ticks, lots, now_ns)
-                return
-            case BookReset(bids_after, asks_after):
-                book.replace_background(Side.BUY, bids_after)
-                book.replace_background(Side.SELL, asks_after)
-            case BookShift(ticks):
-                for side in (Side.BUY, Side.SELL):
-                    moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
-                    book.replace_background(side, moved)
+        if isinstance(action, BookChange):
+            book.change_levels(_BUY, action.bids)
+            book.change_levels(_SELL, action.asks)
+        elif isinstance(action, PassingOrder):
+            trading.market_passes(action.taker, action.limit_ticks, action.lots, now_ns)
+            return
+        elif isinstance(action, MarketOrder):
+            trading.market_takes(action.taker, action.limit_ticks, action.lots, now_ns)
+            return
+        elif isinstance(action, RecordedTrade):
+            trading.recorded_trade(action.taker, action.price_ticks, action.lots, now_ns)
+            return
+        elif isinstance(action, BookReset):
+            book.replace_background(_BUY, action.bids)
+            book.replace_background(_SELL, action.asks)
+        else:
+            ticks = action.ticks
+            for side in (_BUY, _SELL):
+                moved = {price + ticks: lots for price, lots in book.background(side).items() if price + ticks > 0}
+                book.replace_background(side, moved)
         if book.any_own:
             trading.fill_what_the_market_stands_through(now_ns)
-        bid, ask = book.best_background(Side.BUY), book.best_background(Side.SELL)
-        if bid is not None and ask is not None:
+        bid, ask = book.bids.best_background(), book.asks.best_background()
+        if NO_PRICE not in (bid, ask):
             self._mark_half_ticks = bid + ask
 
     def _finish(self, now_ns: int) -> None:
@@ -346,8 +353,9 @@ class Venue:
                 pass
         touched = self._trading.touched
         if touched:
+            happenings = self._trading.happenings
             for name, wallet_changed in touched.items():
-                self._trading.happenings.append(PositionChanged(name))
+                happenings.append(PositionChanged(name))
                 if wallet_changed:
-                    self._trading.happenings.append(WalletChanged(name))
+                    happenings.append(WalletChanged(name))
             touched.clear()

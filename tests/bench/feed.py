@@ -89,7 +89,7 @@ class FeedMarket:
         actions: list[Action] = [
             MarketOrder(Side.BUY if sign > 0 else Side.SELL, limit, lots) for sign, limit, lots in update.orders
         ]
-        actions.append(BookChange(tuple(update.bids), tuple(update.asks)))
+        actions.append(BookChange(update.bids, update.asks))
         return actions
 
     def jump(self, ticks: int) -> BookShift:

@@ -33,7 +33,8 @@ def test_a_follower_of_the_deltas_holds_the_best_levels(changes: list[tuple[bool
                     del held[told][price]
         for each in Side:
             assert held[each] == dict(book.depth(each, depth))
-        assert view.snapshot()[1:3] == (book.depth(Side.BUY, depth), book.depth(Side.SELL, depth))
+        shown = view.snapshot()
+        assert (shown.bids, shown.asks) == (book.depth(Side.BUY, depth), book.depth(Side.SELL, depth))
 
 
 def test_a_book_that_has_not_changed_says_nothing_and_uses_no_number() -> None:
