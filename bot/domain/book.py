@@ -37,20 +37,32 @@ class BookSide:
 def _apply(side: BookSide, levels: tuple[tuple[Any, Any], ...]) -> None:
     """Levels to change; size 0 deletes, and deleting what is not there changes nothing.
 
-    Each number stays the object that came: compiled, a whole number would be made anew to be put into the dict.
+    Each number stays the object that came: compiled, a whole number would be made anew to be put into the dict. Most
+    levels that come and go are the first or the last of what is shown, and are found without a search.
     """
     lots, prices = side.lots, side.prices
     known = len(lots)
     for price, qty in levels:
         size: int = qty
+        ticks: int = price
         if size > 0:
             lots[price] = qty
             if len(lots) != known:
+                if not known or ticks > prices[-1]:
+                    prices.append(price)
+                elif ticks < prices[0]:
+                    prices.insert(0, price)
+                else:
+                    insort(prices, price)
                 known += 1
-                insort(prices, price)
         elif price in lots:
             del lots[price]
-            del prices[bisect_left(prices, price)]
+            if ticks == prices[-1]:
+                prices.pop()
+            elif ticks == prices[0]:
+                del prices[0]
+            else:
+                del prices[bisect_left(prices, price)]
             known -= 1
 
 
