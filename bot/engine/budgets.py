@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from bot.engine.parameters import NS_PER_S
@@ -19,20 +18,34 @@ class Rate:
     def __init__(self, allowed: int, window_ns: int = MINUTE_NS) -> None:
         self.allowed = allowed
         self._window_ns = window_ns
-        self.times: deque[int] = deque()
-        """oldest first: all that lie inside the window, and some that have left it since the last question"""
+        self._times: list[int] = []
+        """oldest first; what lies before `_first` has left the window"""
+        self._first = 0
+        self.kept = 0
+        """how many lie inside the window, and some that have left it since the last question"""
 
     def spend(self, at_ns: int) -> None:
         """Count one, whether allowed or not."""
-        self.times.append(at_ns)
+        self._times.append(at_ns)
+        self.kept += 1
         self.spent(at_ns)
 
     def spent(self, at_ns: int) -> int:
         """How many lie inside the window that ends now."""
-        times = self.times
-        while times and times[0] <= at_ns - self._window_ns:
-            times.popleft()
-        return len(times)
+        if not self.kept:
+            return 0
+        times, first, since_ns = self._times, self._first, at_ns - self._window_ns
+        if times[first] > since_ns:
+            return self.kept
+        first += 1
+        while first < len(times) and times[first] <= since_ns:
+            first += 1
+        if first > 1_000 or first == len(times):
+            del times[:first]
+            first = 0
+        self._first = first
+        self.kept = len(times) - first
+        return self.kept
 
     def room(self, at_ns: int) -> int:
         """How many more are allowed now; negative where the budget is overspent."""
@@ -53,11 +66,11 @@ class AmendPace:
 
     def is_last(self, at_ns: int) -> bool:
         """Whether just one more may follow the market now."""
-        return len(self._rate.times) >= self._follow - 1 and self._rate.room(at_ns) - self._reserve == 1
+        return self._rate.kept >= self._follow - 1 and self._rate.room(at_ns) - self._reserve == 1
 
     def may(self, at_ns: int, *, takes_back: bool) -> bool:
         """Whether an amend may leave now."""
-        return len(self._rate.times) < self._follow or self._rate.room(at_ns) > (0 if takes_back else self._reserve)
+        return self._rate.kept < self._follow or self._rate.room(at_ns) > (0 if takes_back else self._reserve)
 
     def spend(self, at_ns: int) -> None:
         self._rate.spend(at_ns)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bot.domain.book import NO_TICKS
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.maker_policy import MakerPolicy
@@ -28,9 +29,10 @@ BAND_MAX_TICKS: Final = 1_000
 class DeskSide:
     """One side of a desk.
 
-    `asked_ticks`: the strategy's price; `price_ticks`: what the policy made of it, None where it holds the quote back;
-    `qty_lots`: its size. `planned_ticks`, `planned_lots`: price and open size that the last look kept or asked for;
-    None for a side at odds. `blocked`: why nothing new was sent when that was last told; empty where nothing was.
+    `asked_ticks`: the strategy's price; `price_ticks`: what the policy made of it, NO_TICKS where it holds the quote
+    back; `qty_lots`: its size. `planned_ticks`, `planned_lots`: price and open size that the last look kept or asked
+    for; NO_TICKS for a side at odds. `blocked`: why nothing new was sent when that was last told; empty where nothing
+    was.
     """
 
     __slots__ = (
@@ -44,9 +46,9 @@ class DeskSide:
         self.back_off = state.back_off[symbol, side]
         self.blocked = ""
         self.asked_ticks = 0
-        self.price_ticks: int | None = None
+        self.price_ticks = NO_TICKS
         self.qty_lots = 0
-        self.planned_ticks: int | None = None
+        self.planned_ticks = NO_TICKS
         self.planned_lots = 0
 
 
@@ -54,11 +56,12 @@ class Desk:
     """One symbol: what belongs to it, what it is set to, and what the last look found."""
 
     __slots__ = (
-        "_tolerance_ticks", "_tolerance_ubps", "account", "ask_max", "ask_min", "bid_max", "bid_min", "book", "buy",
-        "earning", "instrument", "interval_ns", "is_spot", "kept_version", "limits", "limits_version", "orders",
-        "parameters", "pieces_max", "planned", "policy", "position_lots", "qty_pct", "seen_limits", "sell", "settled",
-        "settled_version", "shaped_position", "shaped_top", "shaped_variance", "sight", "sighted", "slack_ticks",
-        "strategy", "symbol", "top", "units2", "variance", "variance_ubps2", "version", "volatility",
+        "_tolerance_ticks", "_tolerance_ubps", "account", "ask_max", "ask_min", "ask_ticks", "bid_max", "bid_min",
+        "bid_ticks", "book", "buy", "earning", "fresh_units2", "goes_by_variance", "held", "instrument", "interval_ns",
+        "is_spot", "kept_version", "limits", "limits_version", "orders", "parameters", "pieces_max", "planned",
+        "policy", "position_lots", "qty_pct", "room_units2", "seen_limits", "sell", "settled", "settled_version",
+        "shaped_ask", "shaped_bid", "shaped_position", "shaped_variance", "sight", "sighted", "slack_ticks",
+        "strategy", "symbol", "variance", "variance_ubps2", "version", "volatility",
     )  # fmt: skip
 
     def __init__(self, state: State, instrument: Instrument, earning: Earning) -> None:
@@ -72,6 +75,7 @@ class Desk:
         self.orders = state.orders.of[symbol]
         self.account = state.ledger.accounts[symbol]
         self.earning = earning
+        self.held = state.thresholds.held[symbol]
         self.buy = DeskSide(state, symbol, Side.BUY)
         self.sell = DeskSide(state, symbol, Side.SELL)
         self.strategy = strategy_of(parameters, instrument)
@@ -82,7 +86,8 @@ class Desk:
             enabled=parameters.maker_only,
         )
         self.volatility = Volatility(parameters.volatility_memory_s, parameters.volatility_min_bps)
-        self.variance_ubps2 = self.volatility.variance_ubps2 if self.strategy.goes_by_variance else 0
+        self.goes_by_variance = self.strategy.goes_by_variance
+        self.variance_ubps2 = self.volatility.variance_ubps2 if self.goes_by_variance else 0
         """what the strategy goes by; 0 where it does not"""
         self.pieces_max = max(1, parameters.max_active_orders // 2)
         self.sight = Sight()
@@ -95,17 +100,17 @@ class Desk:
         self.qty_pct = int(parameters.requote_qty_tolerance_pct)
         self.interval_ns = parameters.requote_interval_ms * NS_PER_MS
         # what strategy and policy were last asked: both are pure, so the same question need not be asked again
-        self.shaped_top: tuple[int, int] | None = None
+        self.shaped_bid = self.shaped_ask = NO_TICKS
         self.shaped_position = 0
         self.shaped_variance = 0
         # what the last look went by
-        self.top: tuple[int, int] | None = None
+        self.bid_ticks = self.ask_ticks = NO_TICKS
         self.version = -1
         """of the orders: as the last look found them, or as they are where that look's plan is being carried out"""
         self.position_lots = 0
         self.variance = 0
         self.seen_limits = -1
-        self.units2 = (0, 0)
+        self.fresh_units2 = self.room_units2 = 0
         """room that the limits left, as in `Limits.left_units2`"""
         # what it came to
         self.slack_ticks = 0
@@ -126,33 +131,37 @@ class Desk:
         """What is near enough at that price."""
         return Tolerance(self.tolerance_ticks(price_ticks), self.qty_pct, self.interval_ns)
 
-    def inside_band(self, top: tuple[int, int]) -> bool:
+    def inside_band(self, bid: int, ask: int) -> bool:
         """Whether nothing can have to be done at that top of the book, the orders being as in `kept_version`."""
-        return self.bid_min <= top[0] <= self.bid_max and self.ask_min <= top[1] <= self.ask_max
+        return self.bid_min <= bid <= self.bid_max and self.ask_min <= ask <= self.ask_max
 
-    def begin_look(self, top: tuple[int, int]) -> None:
+    def begin_look(self, bid: int, ask: int) -> None:
         """Nothing is known to be near enough yet."""
-        self.top = top
+        self.bid_ticks = bid
+        self.ask_ticks = ask
         self.version = self.orders.version
         self.kept_version = -1
         self.settled = self.planned = self.sighted = False
-        self.buy.planned_ticks = self.sell.planned_ticks = None
+        self.buy.planned_ticks = self.sell.planned_ticks = NO_TICKS
         self.slack_ticks = BAND_MAX_TICKS
 
     def kept(self, half: DeskSide, price_ticks: int, open_lots: int, slack_ticks: int) -> None:
         """One side was looked at and its one quote is near enough; `slack_ticks`: what is left of its tolerance."""
-        half.planned_ticks, half.planned_lots = price_ticks, open_lots
+        half.planned_ticks = price_ticks
+        half.planned_lots = open_lots
         if slack_ticks < self.slack_ticks:
             self.slack_ticks = slack_ticks
 
-    def end_look(self, top: tuple[int, int]) -> None:
+    def end_look(self, bid: int, ask: int) -> None:
         """Remember what it came to, and the band where both sides were kept."""
         self.version = self.orders.version
-        self.planned = self.buy.planned_ticks is not None and self.sell.planned_ticks is not None
+        self.planned = self.buy.planned_ticks > NO_TICKS and self.sell.planned_ticks > NO_TICKS
         ticks = self.slack_ticks - 1
         if ticks < 0:
             return
         self.settled = True
         self.settled_version = self.kept_version = self.version
-        self.bid_min, self.bid_max = top[0] - ticks, top[0] + ticks
-        self.ask_min, self.ask_max = top[1] - ticks, top[1] + ticks
+        self.bid_min = bid - ticks
+        self.bid_max = bid + ticks
+        self.ask_min = ask - ticks
+        self.ask_max = ask + ticks

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from bot.domain.book import NO_TICKS
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.parameters import UBPS_ONE
 from bot.engine.quoting import Quote
+
+_BUY: Final = Side.BUY
 
 
 def calc_post_only_price(side: Side, reference_price: Decimal, offset_bps: Decimal, tick_size: Decimal) -> Decimal:
@@ -45,12 +48,12 @@ def check_price_crosses_market(side: Side, price: Decimal, best_bid: Decimal, be
 
 def crosses_ticks(side: Side, price_ticks: int, top: tuple[int, int]) -> bool:
     """The same in ticks; `top` is (best bid, best ask)."""
-    return price_ticks >= top[1] if side is Side.BUY else price_ticks <= top[0]
+    return price_ticks >= top[1] if side is _BUY else price_ticks <= top[0]
 
 
 def post_only_ticks(side: Side, reference_ticks: int, offset_ubps: int) -> int:
     """`calc_post_only_price` in ticks; offset in micro basis points."""
-    if side is Side.BUY:
+    if side is _BUY:
         return reference_ticks * (UBPS_ONE - offset_ubps) // UBPS_ONE
     return -(-reference_ticks * (UBPS_ONE + offset_ubps) // UBPS_ONE)
 
@@ -97,41 +100,44 @@ class MakerPolicy:
         """Refuse what crosses or is too small; else the more passive of the strategy's and the post-only price."""
         side, price = quote.side, quote.price_ticks
         if price <= 0 or crosses_ticks(side, price, top):
-            touch = top[1] if side is Side.BUY else top[0]
+            touch = top[1] if side is _BUY else top[0]
             return Blocked(quote, "cross_price", self._instrument.price(price), self._instrument.price(touch))
         shaped = price
         if self._enabled:
-            reference = top[0] if side is Side.BUY else top[1]
+            reference = top[0] if side is _BUY else top[1]
             passive = post_only_ticks(side, reference, self._offset_ubps)
-            shaped = min(price, passive) if side is Side.BUY else max(price, passive)
+            shaped = min(price, passive) if side is _BUY else max(price, passive)
         lots = quote.qty_lots
         required = self.min_lots(shaped)
         if lots < required:
             return Blocked(quote, "min_qty", self._instrument.qty(lots), self._instrument.qty(required))
         return Shaped(Quote(side, shaped, lots), shaped != price)
 
-    def bid_ticks(self, price_ticks: int, qty_lots: int, top: tuple[int, int]) -> int | None:
-        """The price that `shape` gives a buy, None where it holds it back. A test holds that they agree."""
-        if price_ticks <= 0 or price_ticks >= top[1]:
-            return None
+    def buy_at(self, price_ticks: int, qty_lots: int, bid_ticks: int, ask_ticks: int) -> int:
+        """The price that `shape` gives a buy at that top of the book, NO_TICKS where it holds it back.
+
+        A test holds that they agree.
+        """
+        if price_ticks <= 0 or price_ticks >= ask_ticks:
+            return NO_TICKS
         if self._enabled:
-            passive = top[0] * self._bid_of // self._bid_per
+            passive = bid_ticks * self._bid_of // self._bid_per
             if passive < price_ticks:
                 price_ticks = passive
         if qty_lots < self._min_lots or (price_ticks > 0 and qty_lots * price_ticks < self._min_units):
-            return None
+            return NO_TICKS
         return price_ticks
 
-    def ask_ticks(self, price_ticks: int, qty_lots: int, top: tuple[int, int]) -> int | None:
+    def sell_at(self, price_ticks: int, qty_lots: int, bid_ticks: int, ask_ticks: int) -> int:
         """The same of a sell."""
-        if price_ticks <= 0 or price_ticks <= top[0]:
-            return None
+        if price_ticks <= 0 or price_ticks <= bid_ticks:
+            return NO_TICKS
         if self._enabled:
-            passive = -(-top[1] * self._ask_of // self._ask_per)
+            passive = (ask_ticks * self._ask_of + self._ask_per - 1) // self._ask_per
             if passive > price_ticks:
                 price_ticks = passive
         if qty_lots < self._min_lots or qty_lots * price_ticks < self._min_units:
-            return None
+            return NO_TICKS
         return price_ticks
 
     def min_lots(self, price_ticks: int) -> int:

@@ -6,10 +6,26 @@ the mid. So a sum of products of whole numbers follows it exactly, and both boun
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
+from math import ceil, floor
 
+from bot.domain.instrument import Instrument
 from bot.engine.ledger import EXACT
 from bot.engine.state import State
+
+_Halves = tuple[Instrument, int, int]
+
+_HALVES: dict[str, _Halves] = {}
+"""symbol → its filters, and half a tick x a lot as a whole number and after how many digits: worked out once"""
+
+
+def _half(symbol: str, instrument: Instrument) -> _Halves:
+    known = _HALVES.get(symbol)
+    if known is None or known[0] is not instrument:
+        half = EXACT.divide(EXACT.multiply(instrument.tick_size, instrument.lot_size), 2)
+        digits = max(0, -int(half.as_tuple().exponent))
+        known = _HALVES[symbol] = (instrument, int(half.scaleb(digits, EXACT)), digits)
+    return known
 
 
 class NetBand:
@@ -22,24 +38,38 @@ class NetBand:
     __slots__ = ("_high", "_low", "_weights", "symbols")
 
     def __init__(self, state: State, net: Decimal, low: Decimal, high: Decimal) -> None:
-        halves: dict[str, Decimal] = {}
+        self.symbols: list[str] = []
+        self._weights: list[int] = []
+        each: list[int] = []
+        digits = 0
         for symbol, account in state.ledger.accounts.items():
             instrument = state.instruments.get(symbol)
-            if (account.position_lots or account.dust_base) and instrument is not None:
-                qty = EXACT.add(EXACT.multiply(instrument.lot_size, account.position_lots), account.dust_base)
-                halves[symbol] = EXACT.divide(EXACT.multiply(instrument.tick_size, qty), 2)
-        digits = max((-int(half.as_tuple().exponent) for half in halves.values()), default=0)
-        self.symbols = list(halves)
-        self._weights = [int(half.scaleb(digits, EXACT)) for half in halves.values()]
-        now = sum(state.last_mid2[symbol] * weight for symbol, weight in zip(halves, self._weights, strict=True))
-        above = EXACT.subtract(high, net).scaleb(digits, EXACT)
-        below = EXACT.subtract(low, net).scaleb(digits, EXACT)
-        self._high = now + max(1, int(above.to_integral_value(ROUND_CEILING)))
-        self._low = now + int(below.to_integral_value(ROUND_FLOOR))
+            if instrument is None or not (account.position_lots or account.dust_base):
+                continue
+            _, weight, after = _half(symbol, instrument)
+            weight *= account.position_lots
+            if account.dust_base:
+                half = EXACT.divide(EXACT.multiply(instrument.tick_size, account.dust_base), 2)
+                finer = max(after, -int(half.as_tuple().exponent))
+                weight = weight * 10 ** (finer - after) + int(half.scaleb(finer, EXACT))
+                after = finer
+            self.symbols.append(symbol)
+            self._weights.append(weight)
+            each.append(after)
+            if after > digits:
+                digits = after
+        now = 0
+        for number, symbol in enumerate(self.symbols):
+            if each[number] != digits:
+                self._weights[number] *= 10 ** (digits - each[number])
+            now += state.last_mid2[symbol] * self._weights[number]
+        self._high = now + max(1, ceil(EXACT.subtract(high, net).scaleb(digits, EXACT)))
+        self._low = now + floor(EXACT.subtract(low, net).scaleb(digits, EXACT))
 
     def holds(self, mids2: list[int]) -> bool:
         """Whether net is inside at these mids (twice, in ticks)."""
         value = 0
-        for mid2, weight in zip(mids2, self._weights, strict=True):
-            value += mid2 * weight
+        weights = self._weights
+        for number, mid2 in enumerate(mids2):
+            value += mid2 * weights[number]
         return self._low < value < self._high

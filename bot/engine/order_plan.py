@@ -8,60 +8,93 @@ of our orders, and no cancel and new order race each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import msgspec
+from typing import Final
 
 from bot.domain.order import OrderState
 from bot.engine.orders import OwnOrder
 from bot.engine.quoting import Quote
 
-
-class Place(msgspec.Struct, frozen=True, gc=False):
-    quote: Quote
-    adjusted: bool = False
+_WORKING: Final = OrderState.WORKING
 
 
-class Amend(msgspec.Struct, frozen=True, gc=False):
+class Place:
+    """Never changed, as all that a plan is made of."""
+
+    __slots__ = ("adjusted", "quote")
+
+    def __init__(self, quote: Quote, adjusted: bool = False) -> None:
+        self.quote = quote
+        self.adjusted = adjusted
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place) and self.quote == other.quote and self.adjusted == other.adjusted
+
+    def __hash__(self) -> int:
+        return hash((self.quote, self.adjusted))
+
+
+class Amend:
     """`quote.qty_lots` is what shall be open; the venue is told that plus what is filled."""
 
-    order: OwnOrder
-    quote: Quote
+    __slots__ = ("order", "quote")
+
+    def __init__(self, order: OwnOrder, quote: Quote) -> None:
+        self.order = order
+        self.quote = quote
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Amend) and self.order is other.order and self.quote == other.quote
+
+    def __hash__(self) -> int:
+        return hash((id(self.order), self.quote))
 
 
-class Cancel(msgspec.Struct, frozen=True, gc=False):
-    order: OwnOrder
+class Cancel:
+    __slots__ = ("order",)
+
+    def __init__(self, order: OwnOrder) -> None:
+        self.order = order
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cancel) and self.order is other.order
+
+    def __hash__(self) -> int:
+        return id(self.order)
 
 
 Action = Place | Amend | Cancel
 
 
-class Tolerance(NamedTuple):
+class Tolerance:
     """What is near enough. `qty_pct`: the open size must be at least this share of the wanted one."""
 
-    price_ticks: int
-    qty_pct: int
-    interval_ns: int
+    __slots__ = ("interval_ns", "price_ticks", "qty_pct")
+
+    def __init__(self, price_ticks: int, qty_pct: int, interval_ns: int) -> None:
+        self.price_ticks = price_ticks
+        self.qty_pct = qty_pct
+        self.interval_ns = interval_ns
 
 
 def plan_side(
     wanted: Quote | None,
     cap_lots: int,
-    live: Sequence[OwnOrder],
+    live: list[OwnOrder],
     tolerance: Tolerance,
     now_ns: int,
 ) -> list[Action]:
     """What to do on one side. `live`: our live quotes there; `cap_lots`: the most that may be open on this side."""
-    working = [order for order in live if order.state is OrderState.WORKING]
-    if len(working) != len(live):
-        return []
+    for order in live:
+        if order.state is not _WORKING:
+            return []
     if wanted is None:
-        return [Cancel(order) for order in working]
-    if not working:
+        return [Cancel(order) for order in live]
+    if not live:
         return [Place(wanted)]
-    kept = min(working, key=lambda order: (abs(order.price_ticks - wanted.price_ticks), order.created_at_ns))
-    surplus: list[Action] = [Cancel(order) for order in working if order is not kept]
+    kept = live[0]
+    if len(live) > 1:
+        kept = min(live, key=lambda order: (abs(order.price_ticks - wanted.price_ticks), order.created_at_ns))
+    surplus: list[Action] = [Cancel(order) for order in live if order is not kept]
     if surplus or is_near_enough(kept, wanted, cap_lots, tolerance):
         return surplus
     if now_ns - max(kept.amended_at_ns, kept.created_at_ns) < tolerance.interval_ns and kept.remaining_lots <= cap_lots:
@@ -89,11 +122,12 @@ def split(quote: Quote, max_lots: int, pieces_max: int) -> list[Quote]:
 
 
 def plan_pieces(
-    wanted: Sequence[Quote], cap_lots: int, live: Sequence[OwnOrder], tolerance: Tolerance, now_ns: int
+    wanted: list[Quote], cap_lots: int, live: list[OwnOrder], tolerance: Tolerance, now_ns: int
 ) -> list[Action]:
     """The plan where several quotes of one side are wanted: piece by piece, best first, no two on one level."""
-    if any(order.state is not OrderState.WORKING for order in live):
-        return []
+    for one in live:
+        if one.state is not _WORKING:
+            return []
     standing = sorted(live, key=lambda order: (-order.side.sign * order.price_ticks, order.created_at_ns))
     surplus: list[Action] = [Cancel(order) for order in standing[len(wanted) :]]
     if surplus:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from bot.domain.book import NO_TICKS
 from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
 from bot.domain.order import Side
 from bot.engine.budgets import BREACH
 from bot.engine.desk import Desk, DeskSide
-from bot.engine.maker_policy import Blocked, crosses_ticks
+from bot.engine.maker_policy import Blocked
 from bot.engine.order_plan import Amend, Place
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS_ONE
@@ -34,10 +35,11 @@ class OrdersOut:
         self._alone = len(state.parameters.symbols) == 1
         self._mark_max_age_ns = state.parameters.mark_max_age_s * NS_PER_S
 
-    def fit(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> tuple[Quote | None, int]:
+    def fit(self, desk: Desk, half: DeskSide, live: list[OwnOrder]) -> tuple[Quote | None, int]:
         """The wanted quote brought into the room that risk leaves, and the most that may be open on this side."""
-        if half.price_ticks is None:
-            held_back = desk.policy.shape(Quote(half.side, half.asked_ticks, half.qty_lots), top)
+        if half.price_ticks == NO_TICKS:
+            asked = Quote(half.side, half.asked_ticks, half.qty_lots)
+            held_back = desk.policy.shape(asked, (desk.bid_ticks, desk.ask_ticks))
             assert isinstance(held_back, Blocked)  # noqa: S101 - told to the type checker; a test holds that both agree
             self._block(desk, half, held_back)
             return None, 0
@@ -64,13 +66,16 @@ class OrdersOut:
         sight = desk.sight
         if not desk.sighted:
             desk.sighted = True
-            state, mid2 = self._state, self._state.last_mid2[desk.symbol]
-            edge_ubps = desk.earning.edge_ubps(state.now_ns)
-            sight.running, sight.barred = state.now_ns < state.may_quote_until_ns, state.barred is not None
-            sight.edge_ubps = UBPS_ONE if edge_ubps is None else edge_ubps
-            sight.edge_min_ubps = state.thresholds.held[desk.symbol].edge_ubps
-            sight.order_units, sight.room_units2 = self.limits(desk).order_units, desk.units2[1]
-            sight.mid2_ticks, sight.mark2_ticks = mid2, self._mark2(desk.symbol, mid2)
+            state, mid2, earning = self._state, desk.bid_ticks + desk.ask_ticks, desk.earning
+            now_ns = state.now_ns
+            sight.running = now_ns < state.may_quote_until_ns
+            sight.barred = state.barred is not None
+            sight.edge_ubps = earning.edge_shaped_ubps(now_ns) if earning.shaped else UBPS_ONE
+            sight.edge_min_ubps = desk.held.edge_ubps
+            sight.order_units = self.limits(desk).order_units
+            sight.room_units2 = desk.room_units2
+            sight.mid2_ticks = mid2
+            sight.mark2_ticks = self._mark2(desk.symbol, mid2)
         approved = self._risk.approve_amend(amend, sight, leaning_lots)
         if approved is None:
             self.ask(desk, half, amend)  # which says why not
@@ -93,22 +98,24 @@ class OrdersOut:
 
     def _send(self, desk: Desk, half: DeskSide, approved: Approved) -> None:
         """The last look before an order leaves: against the newest book there is."""
-        action, top = approved.action, desk.book.top
-        quote = action.quote
-        if top is None or crosses_ticks(quote.side, quote.price_ticks, top):
+        quote, book = approved.quote, desk.book
+        price_ticks, bid, ask = quote.price_ticks, book.bid_ticks, book.ask_ticks
+        if bid == NO_TICKS or (price_ticks >= ask if half.is_buy else price_ticks <= bid):
             # The policy let it pass, and it would take all the same: only a maker's order leaves.
-            price = desk.instrument.price(quote.price_ticks)
-            touch = price if top is None else desk.instrument.price(top[1] if quote.side is _BUY else top[0])
+            price = desk.instrument.price(price_ticks)
+            touch = price if bid == NO_TICKS else desk.instrument.price(ask if half.is_buy else bid)
             self._block(desk, half, Blocked(quote, "maker_only", price, touch))
             return
-        half.planned_ticks, half.planned_lots = quote.price_ticks, quote.qty_lots
-        if isinstance(action, Place):
-            self._place(desk.symbol, action)
+        half.planned_ticks = price_ticks
+        half.planned_lots = quote.qty_lots
+        changed = approved.changed
+        if changed is None:
+            self._place(desk.symbol, quote, adjusted=approved.adjusted)
         else:
-            self._amend(action.order, quote)
+            self._amend(changed, quote)
 
-    def _place(self, symbol: str, action: Place) -> None:
-        state, quote = self._state, action.quote
+    def _place(self, symbol: str, quote: Quote, *, adjusted: bool) -> None:
+        state = self._state
         state.sequence += 1
         client_order_id = f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence}"
         now = state.now_ns
@@ -118,23 +125,24 @@ class OrdersOut:
         state.order_rate.spend(now)
         state.due_ns = 0  # rates are looked at, and an answer is waited for
         state.counters.add("mm_orders_placed_total", symbol, quote.side.value)
-        if action.adjusted:
+        if adjusted:
             state.counters.add("mm_post_only_adjustments_total", symbol, quote.side.value)
         state.emit(PlaceOrder(now, client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch))
         state.note("INFO", "order_placed", **_terms(client_order_id, symbol, quote))
 
     def _amend(self, order: OwnOrder, quote: Quote) -> None:
         state, now = self._state, self._state.now_ns
-        filled_lots = order.executed_lots if order.executed_lots > order.reported_lots else order.reported_lots
+        filled_lots, reported_lots = order.executed_lots, order.reported_lots
+        if reported_lots > filled_lots:
+            filled_lots = reported_lots
         price, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
         state.orders.amend(order, price, total_lots, now)
         state.amend_pace.spend(now)
         state.due_by(now + state.ack_ns)
         name, symbol = order.client_order_id, order.symbol
-        state.out += (
-            AmendOrder(now, name, symbol, price, total_lots, state.epoch, order.next_key("a")),
-            Note(now, "INFO", "order_amended", _terms(name, symbol, quote)),
-        )
+        out = state.out
+        out.append(AmendOrder(now, name, symbol, price, total_lots, state.epoch, order.next_key("a")))
+        out.append(Note(now, "INFO", "order_amended", _terms(name, symbol, quote)))
 
     def cancel(self, order: OwnOrder) -> None:
         """A cancel of the plan: inside its budget, or not at all. Tried at once again, one would spend all of it."""

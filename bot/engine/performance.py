@@ -11,11 +11,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bot.domain.order import Side
 from bot.engine.parameters import NS_PER_S, UBPS, UBPS_ONE, EngineParameters, ubps
 from bot.engine.state import NEVER_NS
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+_FITS_NS: Final = 10**12
+_FITS_UBPS: Final = 8_000_000
+"""A quarter of an hour and eight basis points: a product of these fits a machine word (see `bot.engine.quoting`)."""
 
 HORIZONS: Final = (("1s", NS_PER_S), ("5s", 5 * NS_PER_S), ("60s", 60 * NS_PER_S))
 _EDGE_HORIZON: Final = "5s"
@@ -24,33 +31,46 @@ _EDGE_HORIZON: Final = "5s"
 class Earning:
     """What a quote of one symbol is expected to earn, micro basis points.
 
-    `half_spread_ubps`: what our two quotes would earn at their middle, as last shaped; None before that. `fee_ubps`:
-    what the venue charges a maker, net of rebates. `average_ubps`: of the markouts that edge goes by, None before one;
-    `sampled_ns`: when that was last taken.
+    `shaped`: whether both sides have been, so that there is an edge; `half_spread_ubps`: what our two quotes would earn
+    at their middle, as they last were. `fee_ubps`: what the venue charges a maker, net of rebates. `average_ubps`: of
+    the markouts that edge goes by, None before one; `sampled_ns`: when that was last taken.
     """
 
-    __slots__ = ("_memory_ns", "average_ubps", "fee_ubps", "half_spread_ubps", "sampled_ns")
+    __slots__ = ("_memory_ns", "average_ubps", "fee_ubps", "half_spread_ubps", "sampled_ns", "shaped")
 
     def __init__(self, fee_ubps: int, memory_ns: int) -> None:
         self._memory_ns = memory_ns
         self.fee_ubps = fee_ubps
-        self.half_spread_ubps: int | None = None
+        self.shaped = False
+        self.half_spread_ubps = 0
         self.average_ubps: int | None = None
         self.sampled_ns = 0
 
     def adverse_ubps(self, at_ns: int) -> int:
         """Expected adverse selection: how far the mid moves against us after a fill; negative: in our favour."""
-        if self.average_ubps is None:
+        average_ubps = self.average_ubps
+        if average_ubps is None:
             return 0
-        left_ns = self._memory_ns - (at_ns - self.sampled_ns)
-        return -self.average_ubps * left_ns // self._memory_ns if left_ns > 0 else 0
+        memory_ns = self._memory_ns
+        left_ns = memory_ns - (at_ns - self.sampled_ns)
+        if left_ns <= 0:
+            return 0
+        if 0 < memory_ns < _FITS_NS and left_ns < _FITS_NS and -_FITS_UBPS < average_ubps < _FITS_UBPS:
+            average: i64 = average_ubps
+            left: i64 = left_ns
+            memory: i64 = memory_ns
+            fit: i64 = -average * left // memory
+            return fit
+        return -average_ubps * left_ns // memory_ns
 
     def edge_ubps(self, at_ns: int) -> int | None:
         """Quoted half-spread - maker fee + rebate - expected adverse selection. None before anything was shaped."""
-        half = self.half_spread_ubps
-        if half is None:
-            return None
-        return half - self.fee_ubps - (0 if self.average_ubps is None else self.adverse_ubps(at_ns))
+        return self.edge_shaped_ubps(at_ns) if self.shaped else None
+
+    def edge_shaped_ubps(self, at_ns: int) -> int:
+        """The same where both sides have been shaped: to be asked only then."""
+        edge_ubps = self.half_spread_ubps - self.fee_ubps
+        return edge_ubps if self.average_ubps is None else edge_ubps - self.adverse_ubps(at_ns)
 
 
 class Performance:

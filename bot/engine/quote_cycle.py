@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
+from bot.domain.book import NO_TICKS
 from bot.domain.instrument import Instrument
 from bot.domain.order import OrderState, Side
 from bot.engine.desk import Desk, DeskSide
@@ -75,9 +76,8 @@ class QuoteCycle:
         """A turn of the clock: volatility takes its samples, and every symbol is looked at."""
         now_ns = self._state.now_ns
         for desk in self._in_order:
-            top = desk.book.top
-            if top is not None and desk.strategy.goes_by_variance:
-                desk.volatility.sample(top[0] + top[1], now_ns)
+            if desk.goes_by_variance and desk.book.bid_ticks != NO_TICKS:
+                desk.volatility.sample(desk.book.bid_ticks + desk.book.ask_ticks, now_ns)
                 desk.variance_ubps2 = desk.volatility.variance_ubps2
             if not self._settled(desk):
                 self.look(desk, unchanged_too=True)
@@ -103,7 +103,12 @@ class QuoteCycle:
     def look_where_changed(self) -> None:
         """Something other than the market was told."""
         for desk in self._in_order:
-            if desk.orders.version != desk.version or desk.book.top != desk.top:
+            book = desk.book
+            if (
+                desk.orders.version != desk.version
+                or book.bid_ticks != desk.bid_ticks
+                or book.ask_ticks != desk.ask_ticks
+            ):
                 self.look(desk, unchanged_too=False)
 
     def _settled(self, desk: Desk) -> bool:
@@ -111,24 +116,26 @@ class QuoteCycle:
 
         Of all that a look goes by only the edge changes with time alone.
         """
-        state = self._state
         found = desk.settled and desk.orders.version == desk.settled_version and self._goes_by_the_same(desk)
         if not found and not self._as_planned(desk):
             return False
-        edge_ubps = desk.earning.edge_ubps(state.now_ns)
+        state, earning = self._state, desk.earning
+        now_ns = state.now_ns
         return (
-            edge_ubps is not None
-            and edge_ubps >= state.thresholds.held[desk.symbol].edge_ubps
-            and state.now_ns < state.may_quote_until_ns
+            earning.shaped
+            and earning.edge_shaped_ubps(now_ns) >= desk.held.edge_ubps
+            and now_ns < state.may_quote_until_ns
         )
 
     def _goes_by_the_same(self, desk: Desk) -> bool:
         """Whether top, variance and limits are as the last look found them; position and orders come with versions."""
+        book = desk.book
         return (
-            desk.book.top == desk.top
+            book.bid_ticks == desk.bid_ticks
+            and book.ask_ticks == desk.ask_ticks
             and desk.seen_limits == self._state.limits_version
             and desk.variance == desk.variance_ubps2
-            and (self._alone or desk.units2 == self._out.left_units2(desk))
+            and (self._alone or (desk.fresh_units2, desk.room_units2) == self._out.left_units2(desk))
         )
 
     def _as_planned(self, desk: Desk) -> bool:
@@ -144,76 +151,83 @@ class QuoteCycle:
             or not self._goes_by_the_same(desk)
         ):
             return False
-        sides = 0
-        for order in desk.orders.counting.values():
-            half = desk.buy if order.side is _BUY else desk.sell
-            if order.unwanted or order.reported_lots > order.executed_lots:
-                return False
-            if order.state is _WORKING and (
-                order.price_ticks != half.planned_ticks or order.remaining_lots != half.planned_lots
-            ):
-                return False
-            sides += 1
-        if sides != 2:
+        orders = desk.orders
+        if len(orders.counting) != 2:
             return False
-        desk.version = desk.orders.version  # seen
+        if len(orders.buys) == 1 and len(orders.sells) == 1:
+            if not (_is_planned(orders.buys[0], desk.buy) and _is_planned(orders.sells[0], desk.sell)):
+                return False
+        else:
+            for order in orders.counting.values():
+                if not _is_planned(order, desk.buy if order.side is _BUY else desk.sell):
+                    return False
+        desk.version = orders.version  # seen
         return True
 
     # ---- the look ----
 
     def look(self, desk: Desk, *, unchanged_too: bool) -> None:
         """Re-decide one symbol. With `unchanged_too` false, only where something can have to be done."""
-        state, top = self._state, desk.book.top
-        if top is None or desk.symbol in state.frozen:
+        state, book = self._state, desk.book
+        bid, ask = book.bid_ticks, book.ask_ticks
+        if bid == NO_TICKS or (state.frozen and desk.symbol in state.frozen):
             return
         if not unchanged_too:
             version = desk.orders.version
-            if desk.kept_version == version and desk.inside_band(top):
+            if desk.kept_version == version and desk.inside_band(bid, ask):
                 return
-            if top == desk.top and (version == desk.version or self._as_planned(desk)):
+            if bid == desk.bid_ticks and ask == desk.ask_ticks and (version == desk.version or self._as_planned(desk)):
                 return
-        desk.begin_look(top)
-        self._shape(desk, top)
+        desk.begin_look(bid, ask)
+        self._shape(desk, bid, ask)
         now_ns = state.now_ns
         if now_ns >= state.may_quote_until_ns:
             return
-        edge_ubps = desk.earning.edge_ubps(now_ns)
-        if edge_ubps is not None and edge_ubps < state.thresholds.held[desk.symbol].edge_ubps:
-            self._stopping.enter("edge_below_threshold", f"{desk.symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
-            state.counters.add("mm_limit_breaches_total", "edge")
-            return
-        desk.position_lots, desk.variance = desk.account.position_lots, desk.shaped_variance
+        if desk.earning.shaped:
+            edge_ubps = desk.earning.edge_shaped_ubps(now_ns)
+            if edge_ubps < desk.held.edge_ubps:
+                self._stopping.enter("edge_below_threshold", f"{desk.symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
+                state.counters.add("mm_limit_breaches_total", "edge")
+                return
+        desk.position_lots = desk.account.position_lots
+        desk.variance = desk.shaped_variance
         if desk.seen_limits != state.limits_version or not self._alone:
-            desk.units2, desk.seen_limits = self._out.left_units2(desk), state.limits_version
+            desk.fresh_units2, desk.room_units2 = self._out.left_units2(desk)
+            desk.seen_limits = state.limits_version
         first, second = desk.buy, desk.sell
-        if state.amend_pace.is_last(now_ns) and self._sell_waited_longer(desk):
+        if state.amend_pace.is_last(now_ns) and _sell_waited_longer(desk):
             first, second = second, first
-        self._side(desk, first, top)
+        self._side(desk, first)
         if state.may_quote_until_ns:  # the first side has entered no stop
-            self._side(desk, second, top)
-            desk.end_look(top)
+            self._side(desk, second)
+            desk.end_look(bid, ask)
 
-    def _sell_waited_longer(self, desk: Desk) -> bool:
-        """Whether the sell side goes first: it does where one amend is left and its quote is the older one."""
-        buys = min((order.amended_at_ns for order in desk.orders.buys), default=0)
-        sells = min((order.amended_at_ns for order in desk.orders.sells), default=0)
-        return 0 < sells < buys
-
-    def _shape(self, desk: Desk, top: tuple[int, int]) -> None:
+    def _shape(self, desk: Desk, bid: int, ask: int) -> None:
         """What the policy makes of the strategy's quotes, buy and sell; together they say what we would earn."""
         position_lots, variance = desk.account.position_lots, desk.variance_ubps2
-        if top == desk.shaped_top and position_lots == desk.shaped_position and variance == desk.shaped_variance:
+        if (
+            bid == desk.shaped_bid
+            and ask == desk.shaped_ask
+            and position_lots == desk.shaped_position
+            and variance == desk.shaped_variance
+        ):
             return
-        desk.shaped_top, desk.shaped_position, desk.shaped_variance = top, position_lots, variance
+        desk.shaped_bid = bid
+        desk.shaped_ask = ask
+        desk.shaped_position = position_lots
+        desk.shaped_variance = variance
         buy, sell, policy = desk.buy, desk.sell, desk.policy
-        buy.asked_ticks, sell.asked_ticks, lots = desk.strategy.prices(top[0] + top[1], position_lots, variance)
+        asked_bid, asked_ask, lots = desk.strategy.prices(bid + ask, position_lots, variance)
+        buy.asked_ticks = asked_bid
+        sell.asked_ticks = asked_ask
         buy.qty_lots = sell.qty_lots = lots
-        bid = buy.price_ticks = policy.bid_ticks(buy.asked_ticks, lots, top)
-        ask = sell.price_ticks = policy.ask_ticks(sell.asked_ticks, lots, top)
-        if bid is not None and ask is not None:
-            desk.earning.half_spread_ubps = half_spread_ubps(bid, ask)
+        buy_ticks = buy.price_ticks = policy.buy_at(asked_bid, lots, bid, ask)
+        sell_ticks = sell.price_ticks = policy.sell_at(asked_ask, lots, bid, ask)
+        if buy_ticks > NO_TICKS and sell_ticks > NO_TICKS:
+            desk.earning.half_spread_ubps = half_spread_ubps(buy_ticks, sell_ticks)
+            desk.earning.shaped = True
 
-    def _side(self, desk: Desk, half: DeskSide, top: tuple[int, int]) -> None:
+    def _side(self, desk: Desk, half: DeskSide) -> None:
         """One side: nearly always one working quote that is kept or amended, with room for all that is wanted."""
         state, orders = self._state, desk.orders
         now_ns, live = state.now_ns, orders.buys if half.is_buy else orders.sells
@@ -221,51 +235,55 @@ class QuoteCycle:
             desk.slack_ticks = 0
             return
         price, lots = half.price_ticks, half.qty_lots
-        if len(live) != 1 or price is None or lots > desk.policy.max_lots or desk.is_spot:
-            self._any_side(desk, half, top, live)
+        if len(live) != 1 or price == NO_TICKS or lots > desk.policy.max_lots or desk.is_spot:
+            self._any_side(desk, half, live)
             return
         order = live[0]
         if order.state is not _WORKING or order.unwanted:
-            self._any_side(desk, half, top, live)
+            self._any_side(desk, half, live)
             return
-        open_lots, mid2, price2 = order.remaining_lots, top[0] + top[1], 2 * price
+        open_lots, mid2, price2 = order.remaining_lots, desk.bid_ticks + desk.ask_ticks, 2 * price
         if half.is_buy:
             leaning = desk.position_lots + orders.buys_lots - order.counted_lots
         else:
             leaning = orders.sells_lots - desk.position_lots - order.counted_lots
-        room_lots = desk.units2[0] // (price2 if price2 > mid2 else mid2) - leaning
+        room_lots = desk.fresh_units2 // (price2 if price2 > mid2 else mid2) - leaning
         if room_lots < -leaning:
             room_lots = -leaning
         if room_lots < lots or room_lots < open_lots:
-            self._any_side(desk, half, top, live)
+            self._any_side(desk, half, live)
             return
-        off_ticks = order.price_ticks - price if order.price_ticks > price else price - order.price_ticks
-        slack_ticks = desk.tolerance_ticks(price) - off_ticks
+        stands_at = order.price_ticks
+        slack_ticks = desk.tolerance_ticks(price) - (stands_at - price if stands_at > price else price - stands_at)
         if slack_ticks >= 0 and lots * desk.qty_pct <= open_lots * 100 <= lots * 110 + 100:
-            desk.kept(half, order.price_ticks, open_lots, slack_ticks)
+            desk.kept(half, stands_at, open_lots, slack_ticks)
             half.blocked = ""
             return
         desk.slack_ticks = 0
-        set_at_ns = order.amended_at_ns if order.amended_at_ns > order.created_at_ns else order.created_at_ns
+        set_at_ns, created_at_ns = order.amended_at_ns, order.created_at_ns
+        if created_at_ns > set_at_ns:
+            set_at_ns = created_at_ns
         if now_ns - set_at_ns < desk.interval_ns:
             half.blocked = ""
         elif state.amend_pace.may(now_ns, takes_back=False):  # else the clock looks again
             self._out.amend(desk, half, Amend(order, Quote(half.side, price, lots)), leaning)
 
-    def _any_side(self, desk: Desk, half: DeskSide, top: tuple[int, int], live: list[OwnOrder]) -> None:
+    def _any_side(self, desk: Desk, half: DeskSide, live: list[OwnOrder]) -> None:
         """The same whatever stands there, and however little room there is."""
+        waits = False
         for order in live:
             if order.unwanted:
                 desk.slack_ticks = 0
                 self._cancel_unwanted(live)
                 return
-        for order in live:
-            if order.state is not _WORKING:  # the plan would wait for it: nothing to work out
-                desk.slack_ticks = 0
-                return
+            if order.state is not _WORKING:
+                waits = True
+        if waits:  # as the plan would: nothing to work out
+            desk.slack_ticks = 0
+            return
         state, out = self._state, self._out
-        wanted, cap_lots = out.fit(desk, half, top, live)
-        tolerance = desk.tolerance(wanted.price_ticks if wanted is not None else top[0])
+        wanted, cap_lots = out.fit(desk, half, live)
+        tolerance = desk.tolerance(wanted.price_ticks if wanted is not None else desk.bid_ticks)
         if wanted is not None and wanted.qty_lots > desk.policy.max_lots:
             pieces = split(wanted, desk.policy.max_lots, desk.pieces_max)
             actions = plan_pieces(pieces, cap_lots, live, tolerance, state.now_ns)
@@ -289,7 +307,7 @@ class QuoteCycle:
                 if state.amend_pace.may(state.now_ns, takes_back=takes_back):  # else the clock looks again
                     out.ask(desk, half, action)
             elif state.orders.active(desk.symbol) < desk.parameters.max_active_orders:
-                adjusted = half.price_ticks is not None and half.price_ticks != half.asked_ticks
+                adjusted = half.price_ticks > NO_TICKS and half.price_ticks != half.asked_ticks
                 out.ask(desk, half, Place(action.quote, adjusted))
 
     def _cancel_unwanted(self, live: list[OwnOrder]) -> None:
@@ -297,3 +315,28 @@ class QuoteCycle:
         for order in live:
             if order.unwanted and order.state in CANCELLABLE and may_cancel_again(self._state, order):
                 send_cancel(self._state, order)
+
+
+def _is_planned(order: OwnOrder, half: DeskSide) -> bool:
+    """Whether an order is where that side's plan has it, or on its way."""
+    if order.unwanted or order.reported_lots > order.executed_lots:
+        return False
+    return order.state is not _WORKING or (
+        order.price_ticks == half.planned_ticks and order.remaining_lots == half.planned_lots
+    )
+
+
+def _sell_waited_longer(desk: Desk) -> bool:
+    """Whether the sell side goes first: it does where one amend is left and its quote is the older one."""
+    sells_ns = _first_amended_ns(desk.orders.sells)
+    return 0 < sells_ns < _first_amended_ns(desk.orders.buys)
+
+
+def _first_amended_ns(live: list[OwnOrder]) -> int:
+    """When the quote that has waited longest was amended, 0 where none was, or nothing stands."""
+    first_ns = 0
+    for number, order in enumerate(live):
+        at_ns = order.amended_at_ns
+        if number == 0 or at_ns < first_ns:
+            first_ns = at_ns
+    return first_ns

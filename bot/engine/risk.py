@@ -10,58 +10,83 @@ Limits are brought to whole numbers once (`Limits`); on the order path nothing i
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bot.domain.instrument import Instrument
 from bot.domain.intent import RiskNumber
 from bot.domain.order import Side
 from bot.engine.exposure import pico
 from bot.engine.order_plan import Amend, Place
+from bot.engine.orders import OwnOrder
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
+from bot.engine.quoting import FITS_TICKS, Quote
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NEW_SHARE_PCT: Final = 98
 """New size is fitted into this share of a limit, so that a small move of the mark makes nothing shrink again."""
 
 _PERMIT: Final = object()
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
 
 
 class Approved:
     """An order that risk let through. Nothing but `Risk.approve` can make one, and nothing else is sent."""
 
-    __slots__ = ("action",)
+    __slots__ = ("adjusted", "changed", "quote")
 
-    def __init__(self, action: Place | Amend, permit: object) -> None:
+    def __init__(self, quote: Quote, changed: OwnOrder | None, adjusted: bool, permit: object) -> None:
+        """`changed`: what is amended to that quote, None of a new order; `adjusted` as in `Place`."""
         if permit is not _PERMIT:
             raise PermissionError("only risk approves orders")
-        self.action = action
+        self.quote = quote
+        self.changed = changed
+        self.adjusted = adjusted
 
 
-class Refusal(NamedTuple):
+class Refusal:
     """What decided against it."""
 
-    number: RiskNumber
+    __slots__ = ("number",)
+
+    def __init__(self, number: RiskNumber) -> None:
+        self.number = number
 
 
-class Limits(NamedTuple):
+class Limits:
     """One symbol's limits. `*_units2`: quote in halves of tick x lot, rounded down; `unit2_pico`: one of these.
 
     `total_name`: which limit the total is: `total`, or `leverage` where that is tighter. `fresh_units2`, `room_units2`:
     the tighter of inventory and total where other symbols take nothing, in NEW_SHARE_PCT of the limits and in all.
     """
 
-    instrument: Instrument
-    inventory_max_quote: Decimal
-    total_max_quote: Decimal
-    total_name: str
-    inventory_units2: int
-    total_units2: int
-    order_units: int
-    order_notional_max_quote: Decimal
-    unit2_pico: int
-    max_open_orders: int
-    max_open_positions: int | None
-    fresh_units2: int
-    room_units2: int
+    __slots__ = (
+        "fresh_units2", "instrument", "inventory_max_quote", "inventory_units2", "is_spot", "max_open_orders",
+        "max_open_positions", "order_notional_max_quote", "order_units", "room_units2", "total_max_quote", "total_name",
+        "total_units2", "unit2_pico",
+    )  # fmt: skip
+
+    def __init__(
+        self, parameters: EngineParameters, instrument: Instrument, inventory_max_quote: Decimal,
+        total_max_quote: Decimal, total_name: str,
+    ) -> None:  # fmt: skip
+        unit = instrument.tick_size * instrument.lot_size
+        self.instrument = instrument
+        self.is_spot = instrument.category == "spot"
+        self.inventory_max_quote = inventory_max_quote
+        self.total_max_quote = total_max_quote
+        self.total_name = total_name
+        self.inventory_units2 = int(inventory_max_quote * 2 / unit)
+        self.total_units2 = int(total_max_quote * 2 / unit)
+        self.order_units = int(parameters.order_notional_max_quote / unit)
+        self.order_notional_max_quote = parameters.order_notional_max_quote
+        self.unit2_pico = pico(unit / 2)
+        self.max_open_orders = parameters.max_open_orders
+        self.max_open_positions = parameters.max_open_positions
+        self.room_units2 = min(self.inventory_units2, self.total_units2)
+        self.fresh_units2 = self.room_units2 * NEW_SHARE_PCT // 100
 
     def left_units2(self, others_pico: int) -> tuple[int, int]:
         """`fresh_units2` and `room_units2` where other symbols take that much of the total at worst."""
@@ -79,27 +104,10 @@ def limits_of(
     total_name: str = "total",
 ) -> Limits:
     """`parameters`: those of that symbol; the two limits as tightened by grant, ceilings and leverage."""
-    unit = instrument.tick_size * instrument.lot_size
-    inventory_units2, total_units2 = int(inventory_max_quote * 2 / unit), int(total_max_quote * 2 / unit)
-    tighter_units2 = min(inventory_units2, total_units2)
-    return Limits(
-        instrument,
-        inventory_max_quote,
-        total_max_quote,
-        total_name,
-        inventory_units2,
-        total_units2,
-        int(parameters.order_notional_max_quote / unit),
-        parameters.order_notional_max_quote,
-        pico(unit / 2),
-        parameters.max_open_orders,
-        parameters.max_open_positions,
-        tighter_units2 * NEW_SHARE_PCT // 100,
-        tighter_units2,
-    )
+    return Limits(parameters, instrument, inventory_max_quote, total_max_quote, total_name)
 
 
-class Standing(NamedTuple):
+class Standing:
     """A symbol as risk sees it. `buys_lots`, `sells_lots`: worst case, without the order that is being changed.
 
     `others_pico`: the worst cases of all other symbols (see `bot.engine.exposure`); `others_open`: how many of them
@@ -107,16 +115,25 @@ class Standing(NamedTuple):
     beyond `position_lots`, rounded up: it is held, and cannot be sold.
     """
 
-    limits: Limits
-    position_lots: int
-    buys_lots: int
-    sells_lots: int
-    active_orders: int
-    mid2_ticks: int
-    mark2_ticks: int
-    others_pico: int = 0
-    others_open: int = 0
-    dust_lots: int = 0
+    __slots__ = (
+        "active_orders", "buys_lots", "dust_lots", "limits", "mark2_ticks", "mid2_ticks", "others_open", "others_pico",
+        "position_lots", "sells_lots",
+    )  # fmt: skip
+
+    def __init__(
+        self, limits: Limits, position_lots: int, buys_lots: int, sells_lots: int, active_orders: int, mid2_ticks: int,
+        mark2_ticks: int, others_pico: int = 0, others_open: int = 0, dust_lots: int = 0,
+    ) -> None:  # fmt: skip
+        self.limits = limits
+        self.position_lots = position_lots
+        self.buys_lots = buys_lots
+        self.sells_lots = sells_lots
+        self.active_orders = active_orders
+        self.mid2_ticks = mid2_ticks
+        self.mark2_ticks = mark2_ticks
+        self.others_pico = others_pico
+        self.others_open = others_open
+        self.dust_lots = dust_lots
 
 
 class Sight:
@@ -152,11 +169,14 @@ class Permission(NamedTuple):
     barred: RiskNumber | None = None
 
 
-class Room(NamedTuple):
+class Room:
     """How many lots may be added on a side, and which limit says so."""
 
-    lots: int
-    limit: str
+    __slots__ = ("limit", "lots")
+
+    def __init__(self, lots: int, limit: str) -> None:
+        self.lots = lots
+        self.limit = limit
 
 
 HELD: Final = "held"
@@ -177,18 +197,19 @@ class Risk:
         is sold that is not held.
         """
         limits = standing.limits
-        if side is Side.SELL and limits.instrument.category == "spot":
+        if side is _SELL and limits.is_spot:
             return Room(max(0, standing.position_lots - standing.sells_lots), HELD)
         mark2 = max(standing.mid2_ticks, 2 * price_ticks)
         leaning = _leaning_lots(standing, side)
+        at_least = -leaning if leaning < 0 else 0
         total_units2 = limits.total_units2 * share_pct // 100
         if standing.others_pico:
             total_units2 = max(0, total_units2 + -standing.others_pico // limits.unit2_pico)
         room_inventory = limits.inventory_units2 * share_pct // 100 // mark2 - leaning
         room_total = total_units2 // mark2 - leaning
         if room_inventory <= room_total:
-            return Room(max(room_inventory, 0, -leaning), "inventory")
-        return Room(max(room_total, 0, -leaning), limits.total_name)
+            return Room(max(room_inventory, at_least), "inventory")
+        return Room(max(room_total, at_least), limits.total_name)
 
     def number(self, standing: Standing, side: Side, price_ticks: int, limit: str, added_lots: int) -> RiskNumber:
         """What the limit that `room` named would come to with `added_lots` more."""
@@ -210,9 +231,9 @@ class Risk:
         `leaning_lots`: how far we lean to that side without the order. A test holds that both agree. Not for spot,
         which sells only what it holds.
         """
-        price, lots = amend.quote.price_ticks, amend.quote.qty_lots
-        price2, mark2 = 2 * price, sight.mark2_ticks
-        away2 = price2 - mark2 if price2 > mark2 else mark2 - price2
+        quote = amend.quote
+        price, lots = quote.price_ticks, quote.qty_lots
+        price2 = 2 * price
         worth2 = price2 if price2 > sight.mid2_ticks else sight.mid2_ticks
         room_lots = sight.room_units2 // worth2 - leaning_lots
         if (
@@ -220,16 +241,30 @@ class Risk:
             and not sight.barred
             and sight.edge_ubps >= sight.edge_min_ubps
             and price * lots <= sight.order_units
-            and away2 * UBPS_ONE < (self._collar_ubps + 1) * mark2
+            and self._inside_collar(price2, sight.mark2_ticks)
             and (lots <= room_lots or lots <= -leaning_lots)
         ):
-            return Approved(amend, _PERMIT)
+            return Approved(quote, amend.order, False, _PERMIT)
         return None
+
+    def _inside_collar(self, price2: int, mark2: int) -> bool:
+        """Whether twice the price is no further from twice the mark than the collar allows."""
+        if 0 <= price2 < FITS_TICKS and 0 <= mark2 < FITS_TICKS and 0 <= self._collar_ubps < UBPS_ONE:
+            price: i64 = price2
+            mark: i64 = mark2
+            allowed: i64 = self._collar_ubps
+            away: i64 = price - mark if price > mark else mark - price
+            return away * UBPS_ONE < (allowed + 1) * mark
+        return abs(price2 - mark2) * UBPS_ONE < (self._collar_ubps + 1) * mark2
 
     def approve(self, action: Place | Amend, standing: Standing, permission: Permission) -> Approved | Refusal:
         """Approve a new order or an amend, or say which number decided against it."""
         number = self._refusal(action, standing, permission)
-        return Approved(action, _PERMIT) if number is None else Refusal(number)
+        if number is not None:
+            return Refusal(number)
+        if isinstance(action, Amend):
+            return Approved(action.quote, action.order, False, _PERMIT)
+        return Approved(action.quote, None, action.adjusted, _PERMIT)
 
     def _refusal(self, action: Place | Amend, standing: Standing, permission: Permission) -> RiskNumber | None:
         quote, limits = action.quote, standing.limits
@@ -273,7 +308,7 @@ class Risk:
 
 def _leaning_lots(standing: Standing, side: Side) -> int:
     """How far we would already lean to that side if all its orders filled; negative: it would still reduce."""
-    if side is Side.BUY:
+    if side is _BUY:
         return standing.position_lots + standing.dust_lots + standing.buys_lots
     return standing.sells_lots - standing.position_lots
 

@@ -24,20 +24,21 @@ class Volatility:
         # half of the weight after `memory_s` samples: w = 1 - 2^(-1/memory), once, in exact decimals
         half = (Decimal(2).ln() / memory_s).exp()
         self._weight = int((1 - 1 / half) * _ONE)
-        self._sampled: tuple[int, int] | None = None
+        self._sampled_ns = -SAMPLE_NS
+        self._sampled_mid2 = 0
+        """0 before the first sample"""
         self.variance_ubps2 = self._floor
 
     def sample(self, mid2_ticks: int, at_ns: int) -> None:
         """Tell the mid; taken at most once a second."""
-        before = self._sampled
-        if before is None:
-            self._sampled = (at_ns, mid2_ticks)
+        passed_ns = at_ns - self._sampled_ns
+        before = self._sampled_mid2
+        if before and passed_ns < SAMPLE_NS:
             return
-        passed_ns = at_ns - before[0]
-        if passed_ns < SAMPLE_NS:
+        self._sampled_ns, self._sampled_mid2 = at_ns, mid2_ticks
+        if not before:
             return
-        self._sampled = (at_ns, mid2_ticks)
-        move_ubps = (mid2_ticks - before[1]) * UBPS_ONE // before[1]
+        move_ubps = (mid2_ticks - before) * UBPS_ONE // before
         seen = move_ubps * move_ubps * NS_PER_S // passed_ns
         estimate = self.variance_ubps2 + (seen - self.variance_ubps2) * self._weight // _ONE
         self.variance_ubps2 = max(self._floor, estimate)

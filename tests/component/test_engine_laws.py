@@ -138,9 +138,9 @@ def test_the_band_spares_nearly_every_look_of_a_calm_market(monkeypatch: pytest.
     looks: list[tuple[int, int]] = []
     shape = driver.engine._cycle._shape
 
-    def watched(desk: Desk, top: tuple[int, int]) -> object:
-        looks.append(top)
-        return shape(desk, top)
+    def watched(desk: Desk, bid: int, ask: int) -> object:
+        looks.append((bid, ask))
+        return shape(desk, bid, ask)
 
     monkeypatch.setattr(driver.engine._cycle, "_shape", watched)
     for number in range(200):

@@ -7,6 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.domain.book import NO_TICKS
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.engine.maker_policy import (
@@ -92,8 +93,8 @@ def test_the_price_alone_is_the_one_that_the_rules_in_full_let_through(
     top, rules = (bid, bid + spread), policy(enabled=enabled)
     price = top[0] - away if side is Side.BUY else top[1] + away
     result = rules.shape(Quote(side, price, lots), top)
-    alone = rules.bid_ticks if side is Side.BUY else rules.ask_ticks
-    assert alone(price, lots, top) == (result.quote.price_ticks if isinstance(result, Shaped) else None)
+    alone = rules.buy_at if side is Side.BUY else rules.sell_at
+    assert alone(price, lots, *top) == (result.quote.price_ticks if isinstance(result, Shaped) else NO_TICKS)
 
 
 def test_a_crossing_quote_and_a_too_small_one_are_refused_with_the_numbers() -> None:

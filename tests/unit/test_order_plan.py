@@ -17,7 +17,7 @@ def working(price: int = 1_000, lots: int = 10, state: OrderState = OrderState.W
 
 
 def plan(wanted: Quote | None, *live: OwnOrder, cap: int = 100, now: int = NOW) -> list[Action]:
-    return plan_side(wanted, cap, live, TOLERANCE, now)
+    return plan_side(wanted, cap, list(live), TOLERANCE, now)
 
 
 def quote(price: int = 1_000, lots: int = 10) -> Quote:

@@ -34,6 +34,12 @@ def standing(
     return Standing(limits, position, buys, sells, 0, MID2, MID2, pico(D(others)))
 
 
+def having(seen: Standing, **changes: int) -> Standing:
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    return seen
+
+
 def place(side: Side, lots: int, price: int = 500_000) -> Place:
     return Place(Quote(side, price, lots))
 
@@ -50,7 +56,7 @@ def approved(action: Place, seen: Standing, permission: Permission = FINE) -> bo
 
 def test_nobody_else_can_make_an_approval() -> None:
     with pytest.raises(PermissionError):
-        Approved(place(Side.BUY, 1), object())
+        Approved(Quote(Side.BUY, 500_000, 1), None, False, object())
 
 
 def test_the_inventory_limit_is_met_exactly_and_not_passed() -> None:
@@ -80,13 +86,13 @@ def test_each_of_the_other_limits_refuses_with_its_number() -> None:
     wide = standing(inventory=10_000, total=10_000)
     assert refusal(place(Side.BUY, 30), wide) == ("order_notional", D(1500), D(1000))
     assert refusal(place(Side.BUY, 1, 400_000), standing())[0] == "price_collar"
-    assert refusal(place(Side.BUY, 1), standing()._replace(active_orders=4)) == ("active_orders", D(5), D(4))
+    assert refusal(place(Side.BUY, 1), having(standing(), active_orders=4)) == ("active_orders", D(5), D(4))
     assert refusal(place(Side.BUY, 1), standing(), FINE._replace(running=False))[0] == "state"
     assert refusal(place(Side.BUY, 1), standing(), FINE._replace(granted=False))[0] == "grant"
     assert refusal(place(Side.BUY, 1), standing(), FINE._replace(orders_left=0))[0] == "order_rate"
-    other = standing(max_open_positions=2)._replace(others_open=2)
+    other = having(standing(max_open_positions=2), others_open=2)
     assert refusal(place(Side.BUY, 1), other) == ("open_positions", D(3), D(2))
-    assert approved(place(Side.SELL, 1), other._replace(position_lots=1))
+    assert approved(place(Side.SELL, 1), having(other, position_lots=1))
     barred = FINE._replace(barred=RiskNumber("daily_loss_cap", D(7), D(5)))
     assert refusal(place(Side.BUY, 1), standing(), barred) == ("daily_loss_cap", D(7), D(5))
     low = FINE._replace(edge_ubps=4_900_000)
@@ -125,7 +131,7 @@ def test_an_amend_is_approved_in_whole_numbers_where_it_is_approved_in_full(
     position: int, buys: int, sells: int, side: Side, lots: int, price: int, others: int, edge: int, away: int,
     running: bool,
 ) -> None:  # fmt: skip
-    seen = standing(position, buys, sells, others=others)._replace(mark2_ticks=MID2 + 16_000 * away)
+    seen = having(standing(position, buys, sells, others=others), mark2_ticks=MID2 + 16_000 * away)
     permission = FINE._replace(
         running=running, edge_ubps=edge, barred=RiskNumber("x", D(1), D(0)) if away == 3 else None
     )
