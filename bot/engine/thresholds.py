@@ -18,12 +18,15 @@ Value = Decimal | int
 TIGHTER_IS_HIGHER: Final = {"edge_threshold_bps": True, "stale_after_ms": False, "venue_slow_ms": False}
 
 
-class Held(msgspec.Struct):
+class Held:
     """One symbol's thresholds, as whole numbers for the hot path."""
 
-    edge_ubps: int
-    stale_ns: int
-    slow_ms: int
+    __slots__ = ("edge_ubps", "slow_ms", "stale_ns")
+
+    def __init__(self, edge_ubps: int, stale_ns: int, slow_ms: int) -> None:
+        self.edge_ubps: Final = edge_ubps
+        self.stale_ns: Final = stale_ns
+        self.slow_ms: Final = slow_ms
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -43,6 +46,8 @@ class FreezeThresholds:
         self._base: dict[str, dict[str, Value]] = {}
         self._now: dict[str, dict[str, Value]] = {}
         self.held: dict[str, Held] = {}
+        self.slow_ms = 0
+        """the tightest of all symbols'"""
         for symbol in parameters.symbols:
             own = parameters.of(symbol)
             values: dict[str, Value] = {name: getattr(own, name) for name in TIGHTER_IS_HIGHER}
@@ -55,6 +60,7 @@ class FreezeThresholds:
             ubps(Decimal(values["edge_threshold_bps"])), int(values["stale_after_ms"]) * NS_PER_MS,
             int(values["venue_slow_ms"]),
         )  # fmt: skip
+        self.slow_ms = min([held.slow_ms for held in self.held.values()])
 
     def reload(self, wanted: dict[str, Thresholds], *, granted: bool) -> list[Change]:
         """Take over a whole file; what it does not name is as the run was started with. Every change, in order."""
