@@ -37,12 +37,12 @@ class _Found:
     """What a look at losses went by. `marks`: see `Conditions._marks`."""
 
     __slots__ = (
-        "instruments_version", "ledger_version", "limits_version", "marks", "venue_drawdown_quote", "venue_loss_quote",
+        "instruments_version", "ledger_version", "marks", "total_max_quote", "venue_drawdown_quote", "venue_loss_quote",
     )  # fmt: skip
 
     def __init__(self, state: State, marks: list[int | None]) -> None:
         self.ledger_version: Final = state.ledger.version
-        self.limits_version: Final = state.limits_version
+        self.total_max_quote: Final = state.total_max_quote
         self.instruments_version: Final = state.instruments_version
         self.venue_loss_quote: Final = state.venue_equity.loss_24h_quote
         self.venue_drawdown_quote: Final = state.venue_equity.drawdown_quote
@@ -321,10 +321,10 @@ class Conditions:
         """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
         state, curve, band = self._state, self._state.equity_told, self._band
         if self._goes_by_the_same() and state.now_ns < curve.changes_at_ns:
-            # nothing that it goes by but marks has changed since it found everything in order
-            if band is not None and self._holds(band):
+            # nothing that it goes by but marks and the venue's word has changed since it found everything in order
+            if band is not None and self._venue_is_sound() and self._holds(band):
                 return
-            if self._found is not None and self._found.marks == self._marks():
+            if self._found is not None and self._found.marks == self._marks() and self._venue_says_the_same():
                 self._spared = None  # what would be told to the curve now holds instead
                 return
         self._spared = None
@@ -337,7 +337,7 @@ class Conditions:
             self._judge(None)
             return
         net = sum(nets.values(), _ZERO)
-        total_max_quote = state.total_max_quote
+        total_max_quote = self._found.total_max_quote
         moved = abs(net - self._noted_quote) * _NOTE_EVERY >= total_max_quote
         if curve.note(net, state.now_ns) or moved:
             self._noted_quote = net
@@ -362,16 +362,16 @@ class Conditions:
         curve, venue, total_max_quote = state.equity, state.venue_equity, state.total_max_quote
         loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
         drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
-        self._lost("daily_loss", loss, total_max_quote, parameters.daily_loss_pct_hard)
-        self._lost("drawdown", drawdown, total_max_quote, parameters.drawdown_pct_hard)
+        if loss:
+            self._lost("daily_loss", loss, total_max_quote, parameters.daily_loss_pct_hard)
+        if drawdown:
+            self._lost("drawdown", drawdown, total_max_quote, parameters.drawdown_pct_hard)
         cap, worst = parameters.kill_loss_max_quote, loss if net is None else max(loss, -net)
         if cap is not None and worst > cap:
             self._breach("kill_caps", f"lost {worst:.2f} quote, {cap} is the cap")
         self._daily_cap(loss)
 
     def _lost(self, reason: str, lost: Decimal, total_max_quote: Decimal, pct: Decimal) -> None:
-        if not lost:
-            return
         allowed = total_max_quote * pct / 100
         if lost >= allowed:
             self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
@@ -394,17 +394,37 @@ class Conditions:
         return NetBand(state, net, low, min(peak_quote, self._noted_quote + noted))
 
     def _goes_by_the_same(self) -> bool:
-        """Whether all that a look at losses goes by, but time and marks, is as one found it that found nothing."""
+        """Whether all of our own that a look at losses goes by, but time and marks, is as the last one found it."""
         state, found = self._state, self._found
-        if found is None:
-            return False
-        venue = state.venue_equity
         return (
-            found.ledger_version == state.ledger.version
-            and found.limits_version == state.limits_version
+            found is not None
+            and found.ledger_version == state.ledger.version
             and found.instruments_version == state.instruments_version
+            and found.total_max_quote == state.total_max_quote
+        )
+
+    def _venue_says_the_same(self) -> bool:
+        found, venue = self._found, self._state.venue_equity
+        return (
+            found is not None
             and found.venue_loss_quote == venue.loss_24h_quote
             and found.venue_drawdown_quote == venue.drawdown_quote
+        )
+
+    def _venue_is_sound(self) -> bool:
+        """Whether the account's losses by the venue's word are below every limit, at the same total limit."""
+        venue, parameters = self._state.venue_equity, self._state.parameters
+        loss, drawdown = venue.loss_24h_quote, venue.drawdown_quote
+        if self._venue_says_the_same() or not (loss or drawdown):
+            return True
+        assert self._found is not None  # noqa: S101 - told to the type checker; a band is around something found
+        total_max_quote = self._found.total_max_quote
+        cap, kill = parameters.daily_loss_cap_quote, parameters.kill_loss_max_quote
+        return (
+            loss < total_max_quote * parameters.daily_loss_pct_hard / 100
+            and drawdown < total_max_quote * parameters.drawdown_pct_hard / 100
+            and (cap is None or loss < cap)
+            and (kill is None or loss <= kill)
         )
 
     def _marks(self) -> list[int | None]:

@@ -47,6 +47,7 @@ _BOOK_DELTA: Final = ev.BookDelta
 _TRADE_PRINTED: Final = ev.TradePrinted
 _BOOK_SNAPSHOT: Final = ev.BookSnapshot
 _GRANT_RECEIVED: Final = ev.GrantReceived
+_FILLED: Final = ev.Filled
 
 _USUAL: Final = frozenset({
     ev.GrantReceived, ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
@@ -79,6 +80,8 @@ class Engine(Shown):
         self._cycle = QuoteCycle(state, self._stopping, self._performance)
         self._freezes = SymbolFreezes(state)
         self._finished_kept_ns = parameters.finished_kept_s * NS_PER_S
+        self._markouts_due_ns = 0
+        """when the next markout is due; it changes no more than the edge, so that no whole turn is needed"""
         self._restored = 0
         self._held_told: set[str] = set()
         requests = Requests(state, self._stopping, self._reconciliation)
@@ -131,6 +134,7 @@ class Engine(Shown):
         budgets, learn = self._conditions.budgets, self._learn
         self._restored = Restoring(state, self._answers, self._stopping, self._releasing, budgets, learn).run(entries)
         self._recovery.restored = self._restored > 0
+        self._markouts_due_ns = 0
         self._recovery.filters_read.clear()
         return self._restored
 
@@ -172,8 +176,9 @@ class Engine(Shown):
             self._answers.amend_answered(cast(ev.AmendAnswered, event))
         else:
             if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
-                state.due_ns = 0
-                self._conditions.bring_equity_up()
+                state.due_ns = self._markouts_due_ns = 0
+                if kind is not _FILLED or len(state.last_mid2) < len(state.books):
+                    self._conditions.bring_equity_up()  # a fill has it told anew where every position has a mark
             self._handlers[kind](event)
         if state.now_ns < state.may_quote_until_ns and self._stopping.proven:
             # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
@@ -197,14 +202,16 @@ class Engine(Shown):
             self._cycle.look_at_all(unchanged_too=before is not state.view)
 
     def _ticked(self) -> None:
-        state = self._state
-        if state.now_ns < state.due_ns and self._conditions.unmoved():
+        state, now_ns = self._state, self._state.now_ns
+        if now_ns < state.due_ns and self._conditions.unmoved():
+            if now_ns >= self._markouts_due_ns:
+                self._take_markouts()
             self._cycle.tick()
             return
-        state.due_ns = NEVER_NS
-        now_ns, stopping = state.now_ns, self._stopping
+        state.due_ns, stopping = NEVER_NS, self._stopping
         self._conditions.turn_day()
-        self._performance.advance(state.last_mid2, now_ns)
+        if now_ns >= self._markouts_due_ns:
+            self._take_markouts()
         check_grant(state, stopping)
         self._conditions.tick()
         if state.stops.any and stopping.proven:
@@ -228,13 +235,17 @@ class Engine(Shown):
         self._cycle.tick()
         state.due_by(self._next_due_ns())
 
+    def _take_markouts(self) -> None:
+        state, performance = self._state, self._performance
+        performance.advance(state.last_mid2, state.now_ns)
+        self._markouts_due_ns = performance.due_ns
+
     def _next_due_ns(self) -> int:
         """When time alone can first change anything but quotes; 0 while anything is stopped, missing or unproven."""
         state, now_ns, grant = self._state, self._state.now_ns, self._state.grant
         if not state.may_quote() or not self._stopping.proven or state.grant_lost_ns is not None or state.frozen:
             return 0
-        due_ns = _first(self._performance.due_ns, self._conditions.due_ns)
-        due_ns = _first(due_ns, self._reconciliation.due_ns)
+        due_ns = _first(self._conditions.due_ns, self._reconciliation.due_ns)
         due_ns = _first(due_ns, probing.due_ns(state))
         due_ns = _first(due_ns, self._recovery.due_ns)
         due_ns = _first(due_ns, (now_ns // DAY_NS + 1) * DAY_NS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, getcontext, localcontext, setcontext
 from typing import Final
 
 import msgspec
@@ -106,8 +106,12 @@ class Ledger:
         if fill.execution_id in self._seen:
             return False
         self._remember(fill.execution_id, fill.at_ns)
-        with localcontext(EXACT):
+        usual = getcontext()
+        setcontext(EXACT)
+        try:
             _apply(self.accounts[fill.symbol], fill, instrument)
+        finally:
+            setcontext(usual)
         return True
 
     def _remember(self, identity: str, at_ns: int) -> None:

@@ -19,14 +19,14 @@ TIGHTER_IS_HIGHER: Final = {"edge_threshold_bps": True, "stale_after_ms": False,
 
 
 class Held:
-    """One symbol's thresholds, as whole numbers for the hot path."""
+    """One symbol's thresholds, as whole numbers for the hot path. The same object for as long as the run lasts."""
 
     __slots__ = ("edge_ubps", "slow_ms", "stale_ns")
 
-    def __init__(self, edge_ubps: int, stale_ns: int, slow_ms: int) -> None:
-        self.edge_ubps: Final = edge_ubps
-        self.stale_ns: Final = stale_ns
-        self.slow_ms: Final = slow_ms
+    def __init__(self) -> None:
+        self.edge_ubps = 0
+        self.stale_ns = 0
+        self.slow_ms = 0
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class FreezeThresholds:
     def __init__(self, parameters: EngineParameters) -> None:
         self._base: dict[str, dict[str, Value]] = {}
         self._now: dict[str, dict[str, Value]] = {}
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, Held] = {symbol: Held() for symbol in parameters.symbols}
         self.slow_ms = 0
         """the tightest of all symbols'"""
         for symbol in parameters.symbols:
@@ -56,11 +56,11 @@ class FreezeThresholds:
 
     def _set(self, symbol: str, values: dict[str, Value]) -> None:
         self._now[symbol] = values
-        self.held[symbol] = Held(
-            ubps(Decimal(values["edge_threshold_bps"])), int(values["stale_after_ms"]) * NS_PER_MS,
-            int(values["venue_slow_ms"]),
-        )  # fmt: skip
-        self.slow_ms = min([held.slow_ms for held in self.held.values()])
+        held = self.held[symbol]
+        held.edge_ubps = ubps(Decimal(values["edge_threshold_bps"]))
+        held.stale_ns = int(values["stale_after_ms"]) * NS_PER_MS
+        held.slow_ms = int(values["venue_slow_ms"])
+        self.slow_ms = min([one.slow_ms for one in self.held.values()])
 
     def reload(self, wanted: dict[str, Thresholds], *, granted: bool) -> list[Change]:
         """Take over a whole file; what it does not name is as the run was started with. Every change, in order."""
