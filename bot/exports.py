@@ -16,8 +16,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bot.domain.events import Filled
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import Ledger
@@ -217,7 +215,7 @@ class Exports:
 def _realized_by(fill: Filled, instrument: Instrument, state: State) -> Decimal:
     """What a fill will have realized once it is booked: on the position as the ledger has it, wherever it came from."""
     apart = Ledger((fill.symbol,))
-    apart.accounts[fill.symbol] = account = msgspec.structs.replace(state.ledger.accounts[fill.symbol])
+    apart.accounts[fill.symbol] = account = state.ledger.accounts[fill.symbol].copy()
     before = account.realized_quote
     apart.record(fill, instrument)
     return account.realized_quote - before

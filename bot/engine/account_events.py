@@ -53,6 +53,8 @@ class AccountEvents:
         """Equity and margin by the venue's word: leverage, margin ratio and the losses it knows of."""
         state = self._state
         state.wallet = Wallet(state.now_ns, event.equity_quote, event.margin_used_quote)
+        if not self._conditions.is_sound(state.wallet):
+            state.due_ns = 0
         state.venue_equity.note(event.equity_quote - event.transfers_quote, state.now_ns)
         state.limits_version += 1
         self._conditions.losses()

@@ -34,8 +34,15 @@ _AGAIN_MS: Final = 100
 """Until an amend that could not leave is tried again, where nobody knows when it may: in the same turn it could not."""
 _H = OrderHappening
 _S = OrderState
+_PENDING_NEW: Final = OrderState.PENDING_NEW
+_WORKING: Final = OrderState.WORKING
 _PENDING_AMEND: Final = OrderState.PENDING_AMEND
+_UNKNOWN: Final = OrderState.UNKNOWN
+_REJECTED: Final = OrderState.REJECTED
 _SHOWN_WORKING: Final = OrderStatus.WORKING
+_ACCEPTED: Final = OrderHappening.ACCEPTED
+_PARTLY_FILLED: Final = OrderHappening.PARTLY_FILLED
+_FULLY_FILLED: Final = OrderHappening.FULLY_FILLED
 
 
 class Answers:
@@ -46,25 +53,30 @@ class Answers:
         self._stopping = stopping
         self._performance = performance
         self._early_fills: list[Filled] = []
-        self._order = state.orders.get
+        self._orders = state.orders.by_id
 
     # ---- creates ----
 
     def accepted(self, event: OrderAccepted) -> None:
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is None:
             return
+        state, was = self._state, order.state
         order.venue_order_id = event.venue_order_id or order.venue_order_id
-        self._state.reached(reached=True)
+        state.reached(reached=True)
         if not order.acknowledged:
             order.acknowledged = True
             order.answered_at_ns = event.at_ns
             self._latency(order)
-        if order.state is not _S.UNKNOWN or order.pending_price_ticks is None:  # it says nothing of an amend since
-            self._tell(order, _H.ACCEPTED)
+        if was is not _UNKNOWN or order.pending_price_ticks is None:  # it says nothing of an amend since
+            self._tell(order, _ACCEPTED)
+        if was is _PENDING_NEW and state.last_latency[0] <= state.thresholds.slow_ms:
+            state.due_by(event.at_ns + state.confirm_ns)
+        else:
+            state.due_ns = 0
 
     def refused(self, event: OrderRefused) -> None:
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is None:
             return
         self._state.reached(reached=True)
@@ -75,7 +87,7 @@ class Answers:
 
     def unreachable(self, event: OrderUnreachable) -> None:
         """The create never left: it did not happen, whatever was planned for it since."""
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is None or order.acknowledged:
             return
         self._state.reached(reached=False)
@@ -84,7 +96,7 @@ class Answers:
         self._state.note("WARNING", "order_rejected", **_who(order), reason="unreachable", detail=event.detail)
 
     def uncertain(self, event: OrderUncertain) -> None:
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is not None and order.live:
             self._tell(order, _H.UNCERTAIN)
             self._back_off(order)
@@ -93,20 +105,29 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
-        if event.outcome != "unknown" and not event.wait_ms:
-            self._state.reached(reached=event.outcome != "unreachable")
-        order = self._order(event.client_order_id)
+        state, outcome = self._state, event.outcome
+        if outcome == "accepted":
+            if state.unreached and not event.wait_ms:
+                state.unreached = 0
+            order = self._orders.get(event.client_order_id)
+            if order is not None and order.live:
+                at_ns = event.at_ns
+                order.answered_at_ns = at_ns
+                state.due_by(at_ns + state.confirm_ns)
+        else:
+            self._not_amended(event, outcome)
+
+    def _not_amended(self, event: AmendAnswered, outcome: str) -> None:
+        if outcome != "unknown" and not event.wait_ms:
+            self._state.reached(reached=outcome != "unreachable")
+        order = self._orders.get(event.client_order_id)
         if order is None or not order.live:
             return
-        if event.outcome == "accepted":
-            order.answered_at_ns = event.at_ns
-            self._state.due_by(event.at_ns + self._state.confirm_ns)
-            return
         self._state.due_ns = 0
-        if event.outcome == "gone":
+        if outcome == "gone":
             probe_soon(self._state, order)
-        elif event.outcome in ("refused", "unreachable"):
-            never_left = event.outcome == "unreachable"
+        elif outcome in ("refused", "unreachable"):
+            never_left = outcome == "unreachable"
             if order.pending_price_ticks is not None and self._tells(order, _H.AMEND_REFUSED):
                 order.pending_price_ticks = order.pending_qty_lots = None
                 if never_left:
@@ -114,7 +135,7 @@ class Answers:
                 self._state.orders.recount(order)
             if never_left:  # nothing happened at the venue: there is nothing to back off from
                 wait_ms = max(event.wait_ms, _AGAIN_MS)
-                self._state.back_off[order.symbol, order.side].wait(self._state.now_ns, wait_ms)
+                self._state.back_off_of(order).wait(self._state.now_ns, wait_ms)
             else:
                 self._back_off(order)
         else:
@@ -125,7 +146,7 @@ class Answers:
         """`gone` is success, but says not how it ended: the stream or a probe does, and fills are swept by it."""
         if event.outcome != "unknown":
             self._state.reached(reached=event.outcome != "unreachable")
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is None or not order.live:
             return
         if event.outcome == "accepted":
@@ -146,28 +167,31 @@ class Answers:
 
     def updated(self, event: OrderUpdated) -> bool:
         """The venue's word on an order. False where it is none of ours that we know."""
-        told = event.order
-        order = self._order(told.client_order_id)
+        state, told = self._state, event.order
+        order = self._orders.get(told.client_order_id)
         if order is None:
             return False
-        if told.venue_order_id:
-            order.venue_order_id = told.venue_order_id
-        if told.filled_lots > order.reported_lots:
-            order.reported_lots = told.filled_lots
+        venue_order_id, filled_lots, works = told.venue_order_id, told.filled_lots, told.status is _SHOWN_WORKING
+        if venue_order_id:
+            order.venue_order_id = venue_order_id
+        if filled_lots > order.reported_lots:
+            order.reported_lots = filled_lots
         if (
-            order.state is _PENDING_AMEND
-            and told.status is _SHOWN_WORKING
+            works
+            and order.state is _PENDING_AMEND
             and told.price_ticks == order.pending_price_ticks
             and told.qty_lots == order.pending_qty_lots
             and order.confirmed
             and not order.unwanted
         ):  # what was asked for has been done: no other word is as frequent
-            self._state.orders.amended(order, self._state.now_ns)
-            self._state.back_off[order.symbol, order.side].succeeded()
+            state.orders.amended(order, state.now_ns)
+            state.back_off_of(order).succeeded()
             return True
-        self._state.due_ns = 0
+        as_it_was = works and order.state is _WORKING and not order.unwanted and order.pending_price_ticks is None
+        if not as_it_was or state.held:
+            state.due_ns = 0
         self._confirm(order)
-        if told.status is OrderStatus.WORKING:
+        if works:
             self._works(order, told)
         elif told.status is OrderStatus.FILLED:
             order.qty_lots = told.qty_lots
@@ -182,7 +206,7 @@ class Answers:
         return True
 
     def not_found(self, event: OrderNotFound) -> None:
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is None or not order.live:
             return
         asked_at_ns = event.asked_at_ns or order.probe_sent_ns
@@ -192,6 +216,10 @@ class Answers:
 
     def _works(self, order: OwnOrder, told: VenueOrder) -> None:
         state = self._state
+        if order.state is _WORKING and not order.unwanted and order.pending_price_ticks is None:
+            self._settle_terms(order, told)
+            state.back_off_of(order).succeeded()
+            return
         terms = (told.price_ticks, told.qty_lots)
         pending = (order.pending_price_ticks, order.pending_qty_lots)
         probed = order.probe_sent_ns > order.sent_at_ns
@@ -210,7 +238,7 @@ class Answers:
         elif order.live:
             self._settle_terms(order, told)
         if order.state is _S.WORKING:
-            state.back_off[(order.symbol, order.side)].succeeded()
+            state.back_off_of(order).succeeded()
             if order.unwanted:
                 send_cancel(state, order)  # we asked whether it is gone: it is not, and it shall be
 
@@ -232,7 +260,7 @@ class Answers:
     def _settle_terms(self, order: OwnOrder, told: VenueOrder) -> None:
         order.price_ticks, order.qty_lots = told.price_ticks, told.qty_lots
         order.pending_price_ticks = order.pending_qty_lots = None
-        if order.state is _S.WORKING:
+        if order.state is _WORKING:
             order.answered_at_ns = None
 
     def _confirm(self, order: OwnOrder) -> None:
@@ -268,7 +296,7 @@ class Answers:
             return
         state.orders.touch(event.symbol)
         state.last_execution_ns[event.symbol] = state.now_ns
-        order = self._order(event.client_order_id)
+        order = self._orders.get(event.client_order_id)
         if order is not None:
             self._fill_order(order, event)
         mid2 = state.last_mid2.get(event.symbol)
@@ -304,12 +332,12 @@ class Answers:
         if order.executed_lots == 0:
             state.counters.add("mm_orders_filled_total", order.symbol, order.side.value)
         order.executed_lots += event.qty_lots
-        was_refused = order.state is _S.REJECTED
+        was_refused = order.state is _REJECTED
         if order.executed_lots >= order.worst_qty_lots:
-            self._tell(order, _H.FULLY_FILLED)
-        elif order.pending_qty_lots is None or order.state is not _S.UNKNOWN:
+            self._tell(order, _FULLY_FILLED)
+        elif order.pending_qty_lots is None or order.state is not _UNKNOWN:
             # of an order whose amend is unknown a fill says nothing about its terms: it stays unknown
-            self._tell(order, _H.PARTLY_FILLED)
+            self._tell(order, _PARTLY_FILLED)
         if was_refused:
             state.note("ERROR", "order_placement_error", **_who(order), reason="filled_after_refusal")
             if order.live:
@@ -358,7 +386,7 @@ class Answers:
 
     def _back_off(self, order: OwnOrder) -> None:
         parameters = self._state.parameters
-        self._state.back_off[(order.symbol, order.side)].refused(
+        self._state.back_off_of(order).refused(
             self._state.now_ns, parameters.back_off_first_ms, parameters.back_off_max_ms
         )
 

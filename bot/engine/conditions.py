@@ -6,12 +6,12 @@ Market causes begin to count once the bot has been ready for the first time; bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
 from bot.domain.book import Book
 from bot.domain.intent import RiskNumber
+from bot.engine.budgets import Rate
 from bot.engine.exposure import PICO
 from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, net_by_symbol
@@ -19,9 +19,10 @@ from bot.engine.net_band import NetBand
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.recovery import Recovery
-from bot.engine.state import NEVER_NS, Day, State
+from bot.engine.state import NEVER_NS, Day, State, Wallet
 from bot.engine.stopping import Stopping
 
+_ZERO: Final = Decimal(0)
 _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
 """A slow answer this old, with none since, says nothing about the venue now."""
 
@@ -30,6 +31,22 @@ UNREACHED_MAX: Final = 3
 
 _NOTE_EVERY: Final = 1_000
 """The result is written down each minute, and whenever it moved by this part of the total limit."""
+
+
+class _Found:
+    """What a look at losses went by. `marks`: see `Conditions._marks`."""
+
+    __slots__ = (
+        "instruments_version", "ledger_version", "marks", "total_max_quote", "venue_drawdown_quote", "venue_loss_quote",
+    )  # fmt: skip
+
+    def __init__(self, state: State, marks: list[int | None]) -> None:
+        self.ledger_version: Final = state.ledger.version
+        self.total_max_quote: Final = state.total_max_quote
+        self.instruments_version: Final = state.instruments_version
+        self.venue_loss_quote: Final = state.venue_equity.loss_24h_quote
+        self.venue_drawdown_quote: Final = state.venue_equity.drawdown_quote
+        self.marks: Final = marks
 
 
 class Conditions:
@@ -43,14 +60,21 @@ class Conditions:
         self.budgets = Budgets(state.parameters, state.own)
         self._cap_told = False
         self._noted_quote = Decimal(0)
-        self._clear_for: object = None
+        self._found: _Found | None = None
+        """what the last look at losses that found everything in order went by"""
         self._band: NetBand | None = None
-        """how far the marks may move before a look at losses finds anything; None: not at all"""
+        """how far the marks may move before such a look finds anything; None: not at all"""
         self._spared: tuple[int, list[int]] | None = None
         """when a look was spared last, and the band's mids of then: the curve of equity is not told yet"""
         state.bring_equity_up = self.bring_equity_up
-        cap = state.parameters.kill_total_max_quote
-        self._kill_total_pico = None if cap is None else int(cap * PICO)
+        parameters = state.parameters
+        cap = parameters.kill_total_max_quote
+        self._kill_total_pico = -1 if cap is None else int(cap * PICO)
+        """-1 where there is no cap"""
+        self._kill_orders_per_min = parameters.kill_orders_per_min_max
+        self._margin_ratio_max: Final = parameters.margin_ratio_max
+        self._sound: Wallet | None = None
+        """the last statement whose margin was found in order"""
 
     # ---- whether there is anything to look at ----
 
@@ -59,19 +83,29 @@ class Conditions:
         """From when on time alone can bring a cause, where nothing is stopped and nothing but prices changes."""
         state, due_ns = self._state, NEVER_NS
         for symbol, book in self._books().items():
-            stale_ns = state.thresholds.held[symbol].stale_ns
-            due_ns = min(due_ns, min(book.updated_at_ns, book.top_changed_at_ns) + stale_ns + 1)
-        if state.parameters.mode != "shadow":
-            due_ns = min(due_ns, state.statement_due_ns + 1)
-        return min(due_ns, state.equity.changes_at_ns)
+            since_ns = book.updated_at_ns if book.updated_at_ns < book.top_changed_at_ns else book.top_changed_at_ns
+            stale_ns = since_ns + state.thresholds.held[symbol].stale_ns + 1
+            if stale_ns < due_ns:
+                due_ns = stale_ns
+        if not state.is_shadow:
+            stated_ns = state.statement_due_ns + 1
+            if stated_ns < due_ns:
+                due_ns = stated_ns
+        changes_ns = state.equity_told.changes_at_ns
+        return due_ns if due_ns < changes_ns else changes_ns
 
     def unmoved(self) -> bool:
         """Whether prices alone have moved so little since the last look that the next one would find the same."""
         state, band = self._state, self._band
         if band is None:
             return False
-        if self._kill_total_pico is not None and state.exposure.total_pico() > self._kill_total_pico:
+        if self._kill_total_pico >= 0 and state.exposure.total_pico() > self._kill_total_pico:
             return False
+        return self._holds(band)
+
+    def _holds(self, band: NetBand) -> bool:
+        """Whether the marks are inside it; if so, the curve of equity waits to be told."""
+        state = self._state
         if not band.symbols:
             return True
         mids2 = [state.last_mid2[symbol] for symbol in band.symbols]
@@ -88,8 +122,7 @@ class Conditions:
         then = dict(zip(self._band.symbols, mids2, strict=True))
         nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
         if nets is not None:
-            self._clear_for = None  # the curve is no longer as the last look left it
-            self._state.equity.note(sum(nets.values(), Decimal(0)), at_ns)
+            self._state.equity_told.note(sum(nets.values(), Decimal(0)), at_ns)
 
     def turn_day(self) -> None:
         """A UTC day begins here: after midnight, or with the ledger. After a restart the journal knows it already.
@@ -153,7 +186,7 @@ class Conditions:
         took_ms, at_ns = state.last_latency
         if state.now_ns - at_ns > _SLOW_FORGOTTEN_NS:
             return ""
-        allowed_ms = min([held.slow_ms for held in state.thresholds.held.values()])
+        allowed_ms = state.thresholds.slow_ms
         if took_ms <= allowed_ms:
             return ""
         return f"an answer took {took_ms} ms, {allowed_ms} ms allowed"
@@ -187,14 +220,14 @@ class Conditions:
         strategy's own budget nobody else can.
         """
         state = self._state
-        if state.statement is not None and state.parameters.mode != "shadow" and not self.budgets.limited:
+        if not state.is_shadow and not self.budgets.limited and state.statement is not None:
             return ""
         for symbol, account in state.ledger.accounts.items():
             if (account.position_lots or account.dust_base) and state.mark(symbol) is None:
                 return f"{symbol} has a position that no book values yet"
         return ""
 
-    def _books(self) -> Mapping[str, Book]:
+    def _books(self) -> dict[str, Book]:
         """Those whose age matters. A held or frozen symbol quotes nothing; where all others freeze, the bot stops."""
         books, held, frozen = self._state.books, self._state.held, self._state.frozen
         if held:
@@ -238,35 +271,42 @@ class Conditions:
 
     def _rates(self) -> None:
         state, now = self._state, self._state.now_ns
-        for rate, limit in ((state.order_rate, "order_rate"), (state.cancel_rate, "cancel_rate")):
-            if rate.room(now) <= 0 and not state.stops.holds("runaway_breaker"):
-                state.counters.add("mm_limit_breaches_total", limit)
-                self._stopping.enter(
-                    "runaway_breaker", f"{limit}: {rate.spent(now)} in a minute, {rate.allowed} allowed"
-                )
+        self._rate(state.order_rate, "order_rate")
+        self._rate(state.cancel_rate, "cancel_rate")
         if state.cancel_budget.broken(now) and not state.stops.holds("cancel_budget"):
             self._stopping.enter(
                 "cancel_budget",
                 f"breached {state.parameters.cancel_budget_breaches_max} times"
                 f" in {state.parameters.cancel_budget_breach_window_s} s",
             )
-        cap = state.parameters.kill_orders_per_min_max
+        cap = self._kill_orders_per_min
         if cap is not None and state.order_rate.spent(now) > cap:
             self._breach("kill_caps", f"{state.order_rate.spent(now)} orders in a minute, {cap} is the cap")
 
+    def _rate(self, rate: Rate, limit: str) -> None:
+        state, now = self._state, self._state.now_ns
+        if rate.room(now) <= 0 and not state.stops.holds("runaway_breaker"):
+            state.counters.add("mm_limit_breaches_total", limit)
+            self._stopping.enter("runaway_breaker", f"{limit}: {rate.spent(now)} in a minute, {rate.allowed} allowed")
+
+    def is_sound(self, wallet: Wallet) -> bool:
+        """Whether no more of the equity is in use as margin than may be."""
+        if wallet is not self._sound:
+            worn_out = wallet.equity_quote <= 0 < wallet.margin_used_quote
+            if worn_out or wallet.margin_used_quote >= wallet.equity_quote * self._margin_ratio_max > 0:
+                return False
+            self._sound = wallet
+        return True
+
     def _account(self) -> None:
         """What the venue's statement of the account, and all exposure together, may not pass."""
-        state, parameters = self._state, self._state.parameters
-        wallet, cap = state.statement, parameters.kill_total_max_quote
-        if wallet is not None:
-            worn_out = wallet.equity_quote <= 0 < wallet.margin_used_quote
-            if worn_out or wallet.margin_used_quote >= wallet.equity_quote * parameters.margin_ratio_max > 0:
-                self._breach(
-                    "margin_ratio", f"{wallet.margin_used_quote} of {wallet.equity_quote} equity in use as margin"
-                )
-        if cap is not None and state.exposure.total_pico() > cap * PICO:
-            held = self._position_quote()
-            if held > cap:  # open orders above the cap are risk's to refuse; a position above it is past refusing
+        state, wallet = self._state, self._state.statement
+        if wallet is not None and not self.is_sound(wallet):
+            self._breach("margin_ratio", f"{wallet.margin_used_quote} of {wallet.equity_quote} equity in use as margin")
+        if self._kill_total_pico >= 0 and state.exposure.total_pico() > self._kill_total_pico:
+            cap, held = state.parameters.kill_total_max_quote, self._position_quote()
+            # open orders above the cap are risk's to refuse; a position above it is past refusing
+            if cap is not None and held > cap:
                 self._breach("kill_caps", f"positions of {held:.2f} quote, {cap} is the cap")
 
     def _position_quote(self) -> Decimal:
@@ -279,28 +319,32 @@ class Conditions:
 
     def losses(self) -> None:
         """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
-        state = self._state
-        given = self._given()
-        self._spared = None  # what would be told to the curve now holds instead
-        if given == self._clear_for and state.now_ns < state.equity.changes_at_ns:
-            return  # nothing of what it goes by has changed since it found everything in order
-        self._clear_for, self._band = given, None
+        state, curve, band = self._state, self._state.equity_told, self._band
+        if self._goes_by_the_same() and state.now_ns < curve.changes_at_ns:
+            # nothing that it goes by but marks and the venue's word has changed since it found everything in order
+            if band is not None and self._venue_is_sound() and self._holds(band):
+                return
+            if self._found is not None and self._found.marks == self._marks() and self._venue_says_the_same():
+                self._spared = None  # what would be told to the curve now holds instead
+                return
+        self._spared = None
+        self._found, self._band = _Found(state, self._marks()), None
         nets = net_by_symbol(state)
         if nets is None:
             # a position that cannot be marked yet says nothing about profit or loss: the venue's statement does, and
             # where there is none nothing is quoted (`_unvalued`)
-            self._clear_for = None
+            self._found = None
             self._judge(None)
             return
-        net, curve = sum(nets.values(), Decimal(0)), state.equity
-        total_max_quote = state.total_max_quote
+        net = sum(nets.values(), _ZERO)
+        total_max_quote = self._found.total_max_quote
         moved = abs(net - self._noted_quote) * _NOTE_EVERY >= total_max_quote
         if curve.note(net, state.now_ns) or moved:
             self._noted_quote = net
             state.note("DEBUG", "equity_sample", net_quote=str(net), peak_quote=str(curve.peak_quote))
         self._judge(net)
         if self.budgets.limited:
-            self._clear_for = None  # a budget's day ends by the clock
+            self._found = None  # a budget's day ends by the clock
         detail = self.budgets.look(nets, state.ledger, state.now_ns)
         for strategy, start in self.budgets.drain_fresh():
             state.note(
@@ -309,7 +353,7 @@ class Conditions:
             )  # fmt: skip
         if detail:
             self._breach("strategy_budget", detail)
-        if self._clear_for is not None and not self._cap_told and state.barred is None:
+        if self._found is not None and not self._cap_told and state.barred is None:
             self._band = self._band_around(net, total_max_quote)
 
     def _judge(self, net: Decimal | None) -> None:
@@ -318,17 +362,19 @@ class Conditions:
         curve, venue, total_max_quote = state.equity, state.venue_equity, state.total_max_quote
         loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
         drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
-        for reason, lost, pct in (
-            ("daily_loss", loss, parameters.daily_loss_pct_hard),
-            ("drawdown", drawdown, parameters.drawdown_pct_hard),
-        ):
-            allowed = total_max_quote * pct / 100
-            if lost and lost >= allowed:
-                self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
+        if loss:
+            self._lost("daily_loss", loss, total_max_quote, parameters.daily_loss_pct_hard)
+        if drawdown:
+            self._lost("drawdown", drawdown, total_max_quote, parameters.drawdown_pct_hard)
         cap, worst = parameters.kill_loss_max_quote, loss if net is None else max(loss, -net)
         if cap is not None and worst > cap:
             self._breach("kill_caps", f"lost {worst:.2f} quote, {cap} is the cap")
         self._daily_cap(loss)
+
+    def _lost(self, reason: str, lost: Decimal, total_max_quote: Decimal, pct: Decimal) -> None:
+        allowed = total_max_quote * pct / 100
+        if lost >= allowed:
+            self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
 
     def _band_around(self, net: Decimal, total_max_quote: Decimal) -> NetBand:
         """Between which net results the look that found everything in order would have found nothing else."""
@@ -347,15 +393,48 @@ class Conditions:
             low = max(low, since_quote - parameters.daily_loss_cap_quote)
         return NetBand(state, net, low, min(peak_quote, self._noted_quote + noted))
 
-    def _given(self) -> object:
-        """All that a look at losses goes by, but time; a symbol that is flat has no mark."""
+    def _goes_by_the_same(self) -> bool:
+        """Whether all of our own that a look at losses goes by, but time and marks, is as the last one found it."""
+        state, found = self._state, self._found
+        return (
+            found is not None
+            and found.ledger_version == state.ledger.version
+            and found.instruments_version == state.instruments_version
+            and found.total_max_quote == state.total_max_quote
+        )
+
+    def _venue_says_the_same(self) -> bool:
+        found, venue = self._found, self._state.venue_equity
+        return (
+            found is not None
+            and found.venue_loss_quote == venue.loss_24h_quote
+            and found.venue_drawdown_quote == venue.drawdown_quote
+        )
+
+    def _venue_is_sound(self) -> bool:
+        """Whether the account's losses by the venue's word are below every limit, at the same total limit."""
+        venue, parameters = self._state.venue_equity, self._state.parameters
+        loss, drawdown = venue.loss_24h_quote, venue.drawdown_quote
+        if self._venue_says_the_same() or not (loss or drawdown):
+            return True
+        assert self._found is not None  # noqa: S101 - told to the type checker; a band is around something found
+        total_max_quote = self._found.total_max_quote
+        cap, kill = parameters.daily_loss_cap_quote, parameters.kill_loss_max_quote
+        return (
+            loss < total_max_quote * parameters.daily_loss_pct_hard / 100
+            and drawdown < total_max_quote * parameters.drawdown_pct_hard / 100
+            and (cap is None or loss < cap)
+            and (kill is None or loss <= kill)
+        )
+
+    def _marks(self) -> list[int | None]:
+        """What open positions are marked by; a symbol that is flat has no mark."""
         state = self._state
-        marks: list[object] = []
+        marks: list[int | None] = []
         for symbol, account in state.ledger.accounts.items():
             if account.position_lots or account.dust_base:
-                marks += (state.last_mid2.get(symbol), state.instruments.get(symbol))
-        venue = state.venue_equity
-        return (state.ledger.version, state.limits_version, venue.loss_24h_quote, venue.drawdown_quote, marks)
+                marks.append(state.last_mid2.get(symbol))
+        return marks
 
     def _daily_cap(self, loss: Decimal) -> None:
         """The cap on losing in 24 hours that holds, bars or only tells, as it is configured."""
@@ -378,7 +457,7 @@ class Conditions:
     def _breach(self, reason: str, detail: str) -> None:
         """Enter a stop and count the limit behind it, once while it holds."""
         state = self._state
-        self._clear_for = self._band = None
+        self._found = self._band = None
         if not state.stops.holds(reason):
             state.counters.add("mm_limit_breaches_total", reason)
             self._stopping.enter(reason, detail)

@@ -73,7 +73,10 @@ class Counters:
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Raises KeyError for a label set that was not born at 0: a counter must not appear at 1."""
-        key = (name, labels)
+        self.raise_by((name, labels), by)
+
+    def raise_by(self, key: Key, by: int) -> None:
+        """The same for who keeps the key."""
         self.counts[key] = self.counts[key] + by
 
     def get(self, name: str, *labels: str) -> int:

@@ -11,7 +11,7 @@ where no limit is near (`Conditions.unmoved`). Every event that is not one of `_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bot.domain import events as ev
 from bot.domain.book import Book
@@ -40,11 +40,28 @@ from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
 from bot.engine.symbol_freezes import SymbolFreezes
 
-_USUAL: Final = frozenset({ev.Ticked, ev.AmendAnswered, ev.OrderUpdated, ev.GrantReceived})
-"""Kinds of events whose handlers say themselves what they bring forward."""
+_TICKED: Final = ev.Ticked
+_AMEND_ANSWERED: Final = ev.AmendAnswered
+_ORDER_UPDATED: Final = ev.OrderUpdated
+_BOOK_DELTA: Final = ev.BookDelta
+_TRADE_PRINTED: Final = ev.TradePrinted
+_BOOK_SNAPSHOT: Final = ev.BookSnapshot
+_GRANT_RECEIVED: Final = ev.GrantReceived
+_FILLED: Final = ev.Filled
+
+_USUAL: Final = frozenset({
+    ev.GrantReceived, ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
+})  # fmt: skip
+"""Kinds of events whose handlers say themselves what they bring forward, beside the three that come all the time."""
+
+_SHOWN_WORKING: Final = ev.OrderStatus.WORKING
 
 _RESYNC_NS = NS_PER_S
 """A lost book is asked for at most this often."""
+
+
+def _first(one_ns: int, other_ns: int) -> int:
+    return one_ns if one_ns < other_ns else other_ns
 
 
 class Engine(Shown):
@@ -63,19 +80,18 @@ class Engine(Shown):
         self._cycle = QuoteCycle(state, self._stopping, self._performance)
         self._freezes = SymbolFreezes(state)
         self._finished_kept_ns = parameters.finished_kept_s * NS_PER_S
+        self._markouts_due_ns = 0
+        """when the next markout is due; it changes no more than the edge, so that no whole turn is needed"""
         self._restored = 0
         self._held_told: set[str] = set()
         requests = Requests(state, self._stopping, self._reconciliation)
         self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions)
-        self._market: dict[type, Callable[[Any], object]] = {
-            ev.BookDelta: self._book_delta,
-            ev.BookSnapshot: self._book_snapshot,
-            ev.TradePrinted: self._trade_printed,
-        }
+        self._orders = state.orders
+        self._ledger = state.ledger
+        self._symbols: Final = parameters.symbols
         self._handlers: dict[type, Callable[[Any], object]] = {
             ev.Started: self._started,
-            ev.Ticked: self._ticked,
             ev.GrantReceived: lambda event: receive_grant(state, self._stopping, event),
             ev.StopRequested: requests.stop,
             ev.DrillRequested: Drills(state, self._cycle).run,
@@ -91,9 +107,7 @@ class Engine(Shown):
             ev.OrderUnreachable: self._answers.unreachable,
             ev.OrderUncertain: self._answers.uncertain,
             ev.CancelAnswered: self._answers.cancel_answered,
-            ev.AmendAnswered: self._answers.amend_answered,
             ev.CancelAllAnswered: self._stopping.answered,
-            ev.OrderUpdated: self._order_updated,
             ev.OrderNotFound: self._answers.not_found,
             ev.Filled: self._filled,
             ev.FundingPaid: account.funding_paid,
@@ -120,6 +134,7 @@ class Engine(Shown):
         budgets, learn = self._conditions.budgets, self._learn
         self._restored = Restoring(state, self._answers, self._stopping, self._releasing, budgets, learn).run(entries)
         self._recovery.restored = self._restored > 0
+        self._markouts_due_ns = 0
         self._recovery.filters_read.clear()
         return self._restored
 
@@ -139,18 +154,32 @@ class Engine(Shown):
         state = self._state
         out: list[Intent] = []
         state.out = out
-        if event.at_ns > state.now_ns:
-            state.now_ns = event.at_ns
-        kind = type(event)
-        market = self._market.get(kind)
-        if market is not None:
-            market(event)
+        at_ns, kind = event.at_ns, type(event)
+        if at_ns > state.now_ns:
+            state.now_ns = at_ns
+        # by how often they come; no other kind of event needs more than the table
+        if kind is _BOOK_DELTA:
+            self._book_delta(cast(ev.BookDelta, event))
+            return out
+        if kind is _TRADE_PRINTED:
+            self._trade_printed(cast(ev.TradePrinted, event))
+            return out
+        if kind is _BOOK_SNAPSHOT:
+            self._book_snapshot(cast(ev.BookSnapshot, event))
             return out
         self._time.advance(state.now_ns)
-        if kind not in _USUAL:
-            state.due_ns = 0
-            self._conditions.bring_equity_up()
-        self._handlers[kind](event)
+        if kind is _TICKED:
+            self._ticked()
+        elif kind is _ORDER_UPDATED:
+            self._order_updated(cast(ev.OrderUpdated, event))
+        elif kind is _AMEND_ANSWERED:
+            self._answers.amend_answered(cast(ev.AmendAnswered, event))
+        else:
+            if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
+                state.due_ns = self._markouts_due_ns = 0
+                if kind is not _FILLED or len(state.last_mid2) < len(state.books):
+                    self._conditions.bring_equity_up()  # a fill has it told anew where every position has a mark
+            self._handlers[kind](event)
         if state.now_ns < state.may_quote_until_ns and self._stopping.proven:
             # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
             self._cycle.look_where_changed()
@@ -172,52 +201,63 @@ class Engine(Shown):
         if state.may_quote():
             self._cycle.look_at_all(unchanged_too=before is not state.view)
 
-    def _ticked(self, _: ev.Ticked) -> None:
-        state = self._state
-        if state.now_ns < state.due_ns and self._conditions.unmoved():
+    def _ticked(self) -> None:
+        state, now_ns = self._state, self._state.now_ns
+        if now_ns < state.due_ns and self._conditions.unmoved():
+            if now_ns >= self._markouts_due_ns:
+                self._take_markouts()
             self._cycle.tick()
             return
-        state.due_ns = NEVER_NS
+        state.due_ns, stopping = NEVER_NS, self._stopping
         self._conditions.turn_day()
-        self._performance.advance(state.last_mid2, state.now_ns)
-        check_grant(state, self._stopping)
+        if now_ns >= self._markouts_due_ns:
+            self._take_markouts()
+        check_grant(state, stopping)
         self._conditions.tick()
-        if self._stopping.proven:
+        if state.stops.any and stopping.proven:
             before = state.view
-            for stop in state.stops.release_due(state.now_ns):
+            for stop in state.stops.release_due(now_ns):
                 state.note("INFO", "stop_changed", released=stop.reason)
-            self._stopping.note_view(before)
+            stopping.note_view(before)
         self._recovery.tick()
-        for symbol in [one for one in state.parameters.symbols if one in state.held]:
-            self._release(symbol)
+        if state.held:
+            for symbol in [one for one in self._symbols if one in state.held]:
+                self._release(symbol)
         probing.tick(state)
         if state.ready:
             self._reconciliation.tick()
-        self._flatten.tick(self._stopping)
-        self._freezes.tick()
-        state.orders.forget_finished(state.now_ns - self._finished_kept_ns)
-        state.ledger.forget_executions(state.now_ns - DAY_NS)
+        if state.grant_lost_ns is not None:
+            self._flatten.tick(stopping)
+        if state.frozen:
+            self._freezes.tick()
+        self._orders.forget_finished(now_ns - self._finished_kept_ns)
+        self._ledger.forget_executions(now_ns - DAY_NS)
         self._cycle.tick()
         state.due_by(self._next_due_ns())
 
+    def _take_markouts(self) -> None:
+        state, performance = self._state, self._performance
+        performance.advance(state.last_mid2, state.now_ns)
+        self._markouts_due_ns = performance.due_ns
+
     def _next_due_ns(self) -> int:
         """When time alone can first change anything but quotes; 0 while anything is stopped, missing or unproven."""
-        state = self._state
+        state, now_ns, grant = self._state, self._state.now_ns, self._state.grant
         if not state.may_quote() or not self._stopping.proven or state.grant_lost_ns is not None or state.frozen:
             return 0
-        due_ns = min(
-            self._performance.due_ns, self._conditions.due_ns, self._reconciliation.due_ns, probing.due_ns(state),
-            self._recovery.due_ns,
-        )  # fmt: skip
-        due_ns = min(due_ns, (state.now_ns // DAY_NS + 1) * DAY_NS)
+        due_ns = _first(self._conditions.due_ns, self._reconciliation.due_ns)
+        due_ns = _first(due_ns, probing.due_ns(state))
+        due_ns = _first(due_ns, self._recovery.due_ns)
+        due_ns = _first(due_ns, (now_ns // DAY_NS + 1) * DAY_NS)
         if state.held:
-            due_ns = min(due_ns, state.now_ns + NS_PER_S)
-        if state.grant is not None:
-            due_ns = min(due_ns, state.grant.expires_at_ns)
-        finished_ns, executed_ns = state.orders.finished_first_ns(), state.ledger.executed_first_ns()
-        if finished_ns is not None:
-            due_ns = min(due_ns, finished_ns + self._finished_kept_ns + 1)
-        return due_ns if executed_ns is None else min(due_ns, executed_ns + DAY_NS + 1)
+            due_ns = _first(due_ns, now_ns + NS_PER_S)
+        if grant is not None:
+            due_ns = _first(due_ns, grant.expires_at_ns)
+        if self._orders.finished_first_ns:
+            due_ns = _first(due_ns, self._orders.finished_first_ns + self._finished_kept_ns + 1)
+        if self._ledger.executed_first_ns:
+            due_ns = _first(due_ns, self._ledger.executed_first_ns + DAY_NS + 1)
+        return due_ns
 
     # ---- market ----
 
@@ -341,30 +381,36 @@ class Engine(Shown):
             return
         if state.instruments.get(event.symbol) != instrument or not self._cycle.knows(event.symbol):
             state.instruments[event.symbol] = instrument
+            state.instruments_version += 1
             if event.symbol not in state.held:
                 self._cycle.learn(instrument)
         self._answers.fill_early()
 
     def _orders_read(self, event: ev.OpenOrdersRead) -> None:
-        self._state.reached(reached=True)
-        if event.symbol in self._state.books:
+        state, symbol = self._state, event.symbol
+        state.reached(reached=True)
+        if symbol in state.books:
             self._stopping.read(event)
             self._recovery.orders_read(event)
-            self._release(event.symbol)
-            if self._state.ready and event.symbol not in self._state.held:
+            if symbol in state.held:
+                self._release(symbol)
+            if state.ready and symbol not in state.held:
                 self._reconciliation.orders_read(event)
 
     def _position_read(self, event: ev.PositionRead) -> None:
-        self._state.reached(reached=True)
-        if event.symbol in self._state.books:
+        state, symbol = self._state, event.symbol
+        state.reached(reached=True)
+        if symbol in state.books:
             self._recovery.position_read(event)
-            self._release(event.symbol)
-            if (self._state.ready and event.symbol not in self._state.held) or self._recovery.restored:
+            if symbol in state.held:
+                self._release(symbol)
+            if (state.ready and symbol not in state.held) or self._recovery.restored:
                 self._reconciliation.position_read(event)
 
     def _release(self, symbol: str) -> None:
         """A symbol that was held by itself is known by now, and quoted like the others."""
         if self._recovery.release(symbol):
+            self._state.due_ns = 0
             self._cycle.learn(self._state.instruments[symbol])
             self._state.note("INFO", "symbol_released", symbol=symbol)
 
@@ -386,10 +432,12 @@ class Engine(Shown):
     # ---- orders ----
 
     def _order_updated(self, event: ev.OrderUpdated) -> None:
-        told = event.order
-        if self._answers.updated(event) or told.symbol not in self._state.books:
+        if self._answers.updated(event):
             return
-        if told.client_order_id.startswith(OWN_PREFIX) and told.status is ev.OrderStatus.WORKING:
+        told = event.order
+        if told.symbol not in self._state.books:
+            return
+        if told.client_order_id.startswith(OWN_PREFIX) and told.status is _SHOWN_WORKING:
             self._reconciliation.read_soon(told.symbol)
 
     def _filled(self, event: ev.Filled) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, getcontext, localcontext, setcontext
 from typing import Final
 
 import msgspec
@@ -26,28 +26,50 @@ DAY_NS: Final = 24 * 3600 * NS_PER_S
 _SAMPLE_NS: Final = 60 * NS_PER_S
 
 
-class Account(msgspec.Struct):
+class Account:
     """One symbol. `cost_quote` has the sign of the position; `fees_quote` paid, `rebates_quote` received, both >= 0.
 
     `funding_quote`: received - paid, signed. `dust_base`: coin beyond `position_lots`, at least 0 and below a lot; only
     spot has any, where fees are taken out of the coin that is bought.
     """
 
-    position_lots: int = 0
-    cost_quote: Decimal = ZERO
-    realized_quote: Decimal = ZERO
-    fees_quote: Decimal = ZERO
-    rebates_quote: Decimal = ZERO
-    funding_quote: Decimal = ZERO
-    maker_notional_quote: Decimal = ZERO
-    taker_notional_quote: Decimal = ZERO
-    fills: int = 0
-    dust_base: Decimal = ZERO
+    __slots__ = (
+        "cost_quote", "dust_base", "fees_quote", "fills", "funding_quote", "maker_notional_quote", "position_lots",
+        "realized_quote", "rebates_quote", "taker_notional_quote",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.position_lots = 0
+        self.cost_quote: Decimal = ZERO
+        self.realized_quote: Decimal = ZERO
+        self.fees_quote: Decimal = ZERO
+        self.rebates_quote: Decimal = ZERO
+        self.funding_quote: Decimal = ZERO
+        self.maker_notional_quote: Decimal = ZERO
+        self.taker_notional_quote: Decimal = ZERO
+        self.fills = 0
+        self.dust_base: Decimal = ZERO
+
+    def copy(self) -> Account:
+        """Another one that stands where this one does."""
+        other = Account()
+        other.position_lots = self.position_lots
+        other.cost_quote = self.cost_quote
+        other.realized_quote = self.realized_quote
+        other.fees_quote = self.fees_quote
+        other.rebates_quote = self.rebates_quote
+        other.funding_quote = self.funding_quote
+        other.maker_notional_quote = self.maker_notional_quote
+        other.taker_notional_quote = self.taker_notional_quote
+        other.fills = self.fills
+        other.dust_base = self.dust_base
+        return other
 
     @property
     def dust_lots(self) -> int:
         """Dust where it counts at its worst: a lot, which it never quite is."""
-        return 1 if self.dust_base else 0
+        dust_base = self.dust_base
+        return 1 if dust_base is not ZERO and dust_base else 0
 
     @property
     def net_realized_quote(self) -> Decimal:
@@ -74,6 +96,8 @@ class Ledger:
     def __init__(self, symbols: Iterable[str]) -> None:
         self.accounts: dict[str, Account] = {symbol: Account() for symbol in symbols}
         self._seen: OrderedDict[str, int] = OrderedDict()  # its oldest is found at once however many have left
+        self.executed_first_ns = 0
+        """When the oldest execution that is remembered happened; 0: none is remembered."""
         self.version = 0
         """Rises with every fill, funding settlement and position taken over."""
 
@@ -81,19 +105,27 @@ class Ledger:
         """Account for a fill. False where its execution id is known: then nothing changes."""
         if fill.execution_id in self._seen:
             return False
-        self._seen[fill.execution_id] = fill.at_ns
-        self.version += 1
-        with localcontext(EXACT):
+        self._remember(fill.execution_id, fill.at_ns)
+        usual = getcontext()
+        setcontext(EXACT)
+        try:
             _apply(self.accounts[fill.symbol], fill, instrument)
+        finally:
+            setcontext(usual)
         return True
+
+    def _remember(self, identity: str, at_ns: int) -> None:
+        self._seen[identity] = at_ns
+        if not self.executed_first_ns:
+            self.executed_first_ns = at_ns
+        self.version += 1
 
     def record_funding(self, paid: FundingPaid) -> bool:
         """Account for a funding settlement. False where its id is known: then nothing changes."""
         identity = f"funding {paid.funding_id}"
         if identity in self._seen:
             return False
-        self._seen[identity] = paid.at_ns
-        self.version += 1
+        self._remember(identity, paid.at_ns)
         with localcontext(EXACT):
             self.accounts[paid.symbol].funding_quote += paid.amount_quote
         return True
@@ -114,15 +146,14 @@ class Ledger:
     def forget_executions(self, before_ns: int) -> None:
         """Execution ids older than that, and all but the newest `EXECUTIONS_KEPT`, no longer guard against repeats."""
         seen = self._seen
+        if self.executed_first_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
+            return
         while seen:
-            at_ns = next(iter(seen.values()))
-            if at_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
+            self.executed_first_ns = next(iter(seen.values()))
+            if self.executed_first_ns >= before_ns and len(seen) <= EXECUTIONS_KEPT:
                 return
             seen.popitem(last=False)
-
-    def executed_first_ns(self) -> int | None:
-        """When the oldest execution that is remembered happened, None without one."""
-        return next(iter(self._seen.values()), None)
+        self.executed_first_ns = 0
 
     @property
     def execution_count(self) -> int:

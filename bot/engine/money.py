@@ -12,13 +12,15 @@ from bot.engine.parameters import EngineParameters
 from bot.engine.state import State
 
 
-def net_by_symbol(state: State, mids2: Mapping[str, int] | None = None) -> dict[str, Decimal] | None:
+def net_by_symbol(state: State, mids2: dict[str, int] | None = None) -> dict[str, Decimal] | None:
     """Net result of every symbol, marked at these mids (twice, in ticks) or the newest; None where one is missing."""
     nets: dict[str, Decimal] = {}
     mids2 = state.last_mid2 if mids2 is None else mids2
-    for symbol in state.parameters.symbols:
-        mid2, instrument = mids2.get(symbol), state.instruments.get(symbol)
-        mark = None if mid2 is None or instrument is None else instrument.tick_size * mid2 / 2
+    for symbol, account in state.ledger.accounts.items():
+        instrument, mark = state.instruments.get(symbol), None
+        if account.position_lots or account.dust_base:  # else no mark is asked for
+            mid2 = mids2.get(symbol)
+            mark = None if mid2 is None or instrument is None else instrument.tick_size * mid2 / 2
         net = state.ledger.net_quote(symbol, mark, instrument)
         if net is None:
             return None

@@ -6,21 +6,29 @@ amend in flight would give it, how much of it the venue says is filled and how m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-import msgspec
-
-from bot.domain.order import TERMINAL, OrderHappening, OrderState, Side, next_state
+from bot.domain.order import TERMINAL, TRANSITIONS, OrderHappening, OrderState, Side, next_state
 
 _BUY: Final = Side.BUY
+_PENDING_NEW: Final = OrderState.PENDING_NEW
 _WORKING: Final = OrderState.WORKING
 _PENDING_AMEND: Final = OrderState.PENDING_AMEND
+_FILLED: Final = OrderState.FILLED
+_CANCELLED: Final = OrderState.CANCELLED
+_REJECTED: Final = OrderState.REJECTED
 OUT: Final = frozenset({_WORKING, _PENDING_AMEND})
 """States in which the venue has the order in its book, as far as we know."""
 
+# the two rows that nearly every step goes by, looked up once
+_AMEND_SENT: Final = OrderHappening.AMEND_SENT
+_AMENDED: Final = OrderHappening.AMENDED
+_AFTER_AMEND_SENT: Final = TRANSITIONS[_WORKING, _AMEND_SENT]
+_AFTER_AMENDED: Final = TRANSITIONS[_PENDING_AMEND, _AMENDED]
 
-class OwnOrder(msgspec.Struct, gc=False):
+
+class OwnOrder:
     """One quote of ours. `qty_lots` is the whole quantity, filled part included, as the venue counts it.
 
     `sent_at_ns`: last create, amend or cancel. `confirmed`: seen on the private stream or in a read. `reported_lots`:
@@ -31,42 +39,55 @@ class OwnOrder(msgspec.Struct, gc=False):
     `operations`: amends and cancels sent, for their keys. `counted_lots`, `counted_live`: as its symbol's sums have it.
     """
 
-    client_order_id: str
-    symbol: str
-    side: Side
-    price_ticks: int
-    qty_lots: int
-    epoch: int
-    created_at_ns: int
-    sent_at_ns: int
-    changed_at_ns: int
-    state: OrderState = OrderState.PENDING_NEW
-    venue_order_id: str = ""
-    acknowledged: bool = False
-    confirmed: bool = False
-    executed_lots: int = 0
-    reported_lots: int = 0
-    pending_price_ticks: int | None = None
-    pending_qty_lots: int | None = None
-    amended_at_ns: int = 0
-    amended_before_ns: int = 0
-    cancel_sent_ns: int = 0
-    answered_at_ns: int | None = None
-    probe_due_ns: int | None = None
-    probe_sent_ns: int = 0
-    absent_ns: int = 0
-    probes: int = 0
-    finished_at_ns: int = 0
-    taker_counted: bool = False
-    unwanted: bool = False
-    operations: int = 0
-    counted_lots: int = 0
-    counted_live: bool = False
+    __slots__ = (
+        "absent_ns", "acknowledged", "amended_at_ns", "amended_before_ns", "answered_at_ns", "cancel_sent_ns",
+        "changed_at_ns", "client_order_id", "confirmed", "counted_live", "counted_lots", "created_at_ns", "epoch",
+        "executed_lots", "finished_at_ns", "operations", "pending_price_ticks", "pending_qty_lots", "price_ticks",
+        "probe_due_ns", "probe_sent_ns", "probes", "qty_lots", "reported_lots", "sent_at_ns", "side", "state",
+        "symbol", "taker_counted", "unwanted", "venue_order_id",
+    )  # fmt: skip
+
+    def __init__(
+        self, client_order_id: str, symbol: str, side: Side, price_ticks: int, qty_lots: int, epoch: int,
+        created_at_ns: int, sent_at_ns: int, changed_at_ns: int, state: OrderState = _PENDING_NEW,
+    ) -> None:  # fmt: skip
+        self.client_order_id = client_order_id
+        self.symbol = symbol
+        self.side = side
+        self.price_ticks = price_ticks
+        self.qty_lots = qty_lots
+        self.epoch = epoch
+        self.created_at_ns = created_at_ns
+        self.sent_at_ns = sent_at_ns
+        self.changed_at_ns = changed_at_ns
+        self.state = state
+        self.venue_order_id = ""
+        self.acknowledged = False
+        self.confirmed = False
+        self.executed_lots = 0
+        self.reported_lots = 0
+        self.pending_price_ticks: int | None = None
+        self.pending_qty_lots: int | None = None
+        self.amended_at_ns = 0
+        self.amended_before_ns = 0
+        self.cancel_sent_ns = 0
+        self.answered_at_ns: int | None = None
+        self.probe_due_ns: int | None = None
+        self.probe_sent_ns = 0
+        self.absent_ns = 0
+        self.probes = 0
+        self.finished_at_ns = 0
+        self.taker_counted = False
+        self.unwanted = False
+        self.operations = 0
+        self.counted_lots = 0
+        self.counted_live = False
 
     @property
     def live(self) -> bool:
         """Working, in flight or unknown."""
-        return self.state not in TERMINAL
+        state = self.state
+        return state is _WORKING or (state is not _FILLED and state is not _CANCELLED and state is not _REJECTED)
 
     def is_unseen(self, since_ns: int) -> bool:
         """Whether the venue has never said a word of it, and asked after `since_ns` knew nothing: it may still come."""
@@ -91,12 +112,13 @@ class OwnOrder(msgspec.Struct, gc=False):
     @property
     def exposed_lots(self) -> int:
         """What may still be added to the position: all that is open, and fills reported but not yet accounted for."""
-        if self.state in TERMINAL:
+        state, pending_lots = self.state, self.pending_qty_lots
+        if state is _FILLED or state is _CANCELLED or state is _REJECTED:
             lots = self.reported_lots
+        elif pending_lots is not None and pending_lots > self.qty_lots:
+            lots = pending_lots
         else:
-            lots, pending_lots = self.qty_lots, self.pending_qty_lots
-            if pending_lots is not None and pending_lots > lots:
-                lots = pending_lots
+            lots = self.qty_lots
         return lots - self.executed_lots if lots > self.executed_lots else 0
 
 
@@ -120,7 +142,7 @@ class SymbolOrders:
 
     def relist(self) -> None:
         """Some order has begun or ended."""
-        live = [order for order in self.counting.values() if order.state not in TERMINAL]
+        live = [order for order in self.counting.values() if order.live]
         self.buys = [order for order in live if order.side is _BUY]
         self.sells = [order for order in live if order.side is not _BUY]
 
@@ -130,14 +152,20 @@ class OrderTable:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self._orders: dict[str, OwnOrder] = {}
-        self.get: Callable[[str], OwnOrder | None] = self._orders.get
-        """client order id → order, None where it is not known or was forgotten"""
+        self.by_id = self._orders
+        """client order id → order, until it is forgotten; to look at only"""
         self.of: dict[str, SymbolOrders] = {symbol: SymbolOrders() for symbol in symbols}
         self._finished: dict[str, int] = {}
+        self.finished_first_ns = 0
+        """No order that is still here has ended before; 0: none has ended."""
         self.touched: set[str] = set(self.of)
         """Symbols whose orders, position or mark changed; whoever adds exposures up clears it."""
         self.sides_version = 0
         """Rises where a symbol may have become quoted on more or fewer sides."""
+
+    def get(self, client_order_id: str) -> OwnOrder | None:
+        """None where it is not known or was forgotten."""
+        return self._orders.get(client_order_id)
 
     def add(self, order: OwnOrder) -> None:
         """Raises ValueError where the client order id was used before."""
@@ -165,6 +193,8 @@ class OrderTable:
             if was_live:
                 order.finished_at_ns = at_ns
                 self._finished[order.client_order_id] = at_ns
+                if not self.finished_first_ns:
+                    self.finished_first_ns = at_ns
         elif not was_live:  # found working, or filled, after its end: against the venue's own word
             self._finished.pop(order.client_order_id, None)
             order.finished_at_ns = 0
@@ -176,7 +206,7 @@ class OrderTable:
 
     def amend(self, order: OwnOrder, price_ticks: int, qty_lots: int, at_ns: int) -> None:
         """An amend to these terms leaves. Raises IllegalTransition and changes nothing."""
-        order.state = next_state(order.state, OrderHappening.AMEND_SENT)
+        order.state = _AFTER_AMEND_SENT if order.state is _WORKING else next_state(order.state, _AMEND_SENT)
         order.amended_before_ns = order.amended_at_ns
         order.changed_at_ns = order.sent_at_ns = order.amended_at_ns = at_ns
         order.answered_at_ns = None
@@ -189,7 +219,7 @@ class OrderTable:
     def amended(self, order: OwnOrder, at_ns: int) -> None:
         """The venue has the terms of the amend in flight. Raises IllegalTransition and changes nothing."""
         price_ticks, qty_lots = order.pending_price_ticks, order.pending_qty_lots
-        order.state = next_state(order.state, OrderHappening.AMENDED)
+        order.state = _AFTER_AMENDED if order.state is _PENDING_AMEND else next_state(order.state, _AMENDED)
         order.changed_at_ns = at_ns
         if price_ticks is not None and qty_lots is not None:
             order.price_ticks, order.qty_lots = price_ticks, qty_lots
@@ -210,7 +240,7 @@ class OrderTable:
             else:
                 of.sells_lots += lots - order.counted_lots
             order.counted_lots = lots
-        live = order.state not in TERMINAL
+        live = order.live
         if live is not order.counted_live:
             order.counted_live = live
             if live:
@@ -226,7 +256,7 @@ class OrderTable:
 
     def live(self, symbol: str) -> list[OwnOrder]:
         """Orders of that symbol that may still be at the venue, in the order of their creation."""
-        return [order for order in self.of[symbol].counting.values() if order.state not in TERMINAL]
+        return [order for order in self.of[symbol].counting.values() if order.live]
 
     def live_on(self, symbol: str, side: Side) -> list[OwnOrder]:
         """The same of one side; not to be changed."""
@@ -254,28 +284,30 @@ class OrderTable:
     def sides_out(self, symbol: str) -> int:
         """On how many sides the venue has a quote of ours."""
         of = self.of[symbol]
-        return any(order.state in OUT for order in of.buys) + any(order.state in OUT for order in of.sells)
+        return int(_any_out(of.buys)) + int(_any_out(of.sells))
 
     def owing(self, symbol: str) -> bool:
         """Whether the venue reported fills whose executions have not come yet."""
         return any(order.reported_lots > order.executed_lots for order in self.of[symbol].counting.values())
 
-    def finished_first_ns(self) -> int | None:
-        """When the first of the finished orders that are still here has ended, None without one."""
-        return next(iter(self._finished.values()), None)
-
     def forget_finished(self, before_ns: int) -> None:
         """Orders that finished before that leave memory, unless executions of theirs are still owed."""
-        if not self._finished or next(iter(self._finished.values())) >= before_ns:
+        if not self.finished_first_ns or self.finished_first_ns >= before_ns:
             return
         for client_order_id, finished_at_ns in list(self._finished.items()):
             if finished_at_ns >= before_ns:
-                return
+                break
             order = self._orders[client_order_id]
             if order.exposed_lots and not order.live:
                 continue
             del self._finished[client_order_id]
             del self._orders[client_order_id]
+        self.finished_first_ns = next(iter(self._finished.values()), 0)
 
     def __len__(self) -> int:
         return len(self._orders)
+
+
+def _any_out(orders: list[OwnOrder]) -> bool:
+    """Whether the venue has one of them in its book, as far as we know."""
+    return any(order.state is _WORKING or order.state is _PENDING_AMEND for order in orders)

@@ -37,9 +37,13 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
         event.at_ns + int(event.ttl_s * NS_PER_S),
         event.symbols,
     )
-    limits = (event.inventory_max_quote, event.total_max_quote, event.symbols)
-    was = None if held is None else (held.inventory_max_quote, held.total_max_quote, held.symbols)
-    renewed = held is not None and held.epoch == event.epoch and was == limits
+    renewed = (
+        held is not None
+        and held.epoch == grant.epoch
+        and held.inventory_max_quote == grant.inventory_max_quote
+        and held.total_max_quote == grant.total_max_quote
+        and held.symbols == grant.symbols
+    )
     if renewed:
         state.renew(grant)
     else:
@@ -55,8 +59,8 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
             "grant_changed",
             change="granted" if held is None else "changed",
             epoch=event.epoch,
-            inventory_max_quote=str(limits[0]),
-            total_max_quote=str(limits[1]),
+            inventory_max_quote=str(grant.inventory_max_quote),
+            total_max_quote=str(grant.total_max_quote),
             symbols=",".join(event.symbols),
         )
 
@@ -64,6 +68,8 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
 def check_grant(state: State, stopping: Stopping) -> None:
     """Expire what has run out; start counting a lost grant as regained where one is held."""
     grant = state.grant
+    if grant is not None and not state.stops.any and state.now_ns < grant.expires_at_ns:
+        return
     if grant is not None and state.now_ns >= grant.expires_at_ns:
         state.grant = None
         state.limits_version += 1

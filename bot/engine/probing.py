@@ -19,7 +19,8 @@ _BACK_OFF_MS: Final = (0, 500, 1_000, 2_000, 4_000, 5_000)
 _STOPPED_MS: Final = 200
 """Between two questions under a stop after a create that nobody has heard of, while it may still come: whatever stands
 then was not cancelled with the others."""
-_PENDING: Final = (OrderState.PENDING_NEW, OrderState.PENDING_AMEND, OrderState.PENDING_CANCEL)
+_WORKING: Final = OrderState.WORKING
+_UNKNOWN: Final = OrderState.UNKNOWN
 
 
 def is_final(state: State, order: OwnOrder, asked_at_ns: int) -> bool:
@@ -51,37 +52,54 @@ def amend_may_happen(state: State, order: OwnOrder) -> bool:
 def due_ns(state: State) -> int:
     """When the first of the orders has to be asked after, while nothing is stopped."""
     due_ns = NEVER_NS
-    for order in state.orders.all_live():
-        if order.probe_due_ns is not None:
-            due_ns = min(due_ns, order.probe_due_ns)
-        elif order.state is OrderState.UNKNOWN:
-            return 0
-        elif order.state in _PENDING or not order.confirmed:
-            answered_ns = order.answered_at_ns
-            waits_ns = order.sent_at_ns + state.ack_ns if answered_ns is None else answered_ns + state.confirm_ns
-            due_ns = min(due_ns, waits_ns)
+    for of in state.orders.of.values():
+        for order in of.counting.values():
+            if not order.live:
+                continue
+            probe_ns = order.probe_due_ns
+            if probe_ns is not None:
+                waits_ns = probe_ns
+            elif order.state is _WORKING and order.confirmed:
+                continue
+            elif order.state is _UNKNOWN:
+                return 0
+            else:
+                answered_ns = order.answered_at_ns
+                waits_ns = order.sent_at_ns + state.ack_ns if answered_ns is None else answered_ns + state.confirm_ns
+            if waits_ns < due_ns:
+                due_ns = waits_ns
     return due_ns
 
 
 def tick(state: State) -> None:
     """Send the probes that are due, and find those who wait too long for an answer or a confirmation."""
-    now, confirm_ns = state.now_ns, state.confirm_ns
+    now = state.now_ns
     # a stop waits for the proof that nothing stands: then nobody is given half a minute to answer
-    answer_ns = confirm_ns if state.stops.any else state.ack_ns
-    for order in state.orders.all_live():
-        if order.state is OrderState.UNKNOWN:
-            probe_soon(state, order)
-        elif order.probe_due_ns is None and (order.state in _PENDING or not order.confirmed):
-            if order.answered_at_ns is not None:
-                if now - order.answered_at_ns >= confirm_ns:
-                    probe_soon(state, order)
-            elif now - order.sent_at_ns >= answer_ns:
-                _give_up_waiting(state, order)
-        if order.probe_due_ns is not None and now >= order.probe_due_ns:
-            order.probe_due_ns = _ask_again_ns(state, order)
-            order.probes += 1
-            order.probe_sent_ns = now
-            state.emit(ProbeOrder(now, order.client_order_id, order.symbol))
+    answer_ns = state.confirm_ns if state.stops.any else state.ack_ns
+    for of in state.orders.of.values():
+        if of.buys or of.sells:
+            for order in list(of.counting.values()):
+                if order.live and not (order.state is _WORKING and order.confirmed and order.probe_due_ns is None):
+                    _look_after(state, order, now, answer_ns)
+
+
+def _look_after(state: State, order: OwnOrder, now: int, answer_ns: int) -> None:
+    """One that is asked after already, or that an answer or a confirmation is missing of."""
+    if order.state is _UNKNOWN:
+        probe_soon(state, order)
+    elif order.probe_due_ns is None:
+        answered_ns = order.answered_at_ns
+        if answered_ns is not None:
+            if now - answered_ns >= state.confirm_ns:
+                probe_soon(state, order)
+        elif now - order.sent_at_ns >= answer_ns:
+            _give_up_waiting(state, order)
+    probe_ns = order.probe_due_ns
+    if probe_ns is not None and now >= probe_ns:
+        order.probe_due_ns = _ask_again_ns(state, order)
+        order.probes += 1
+        order.probe_sent_ns = now
+        state.emit(ProbeOrder(now, order.client_order_id, order.symbol))
 
 
 def _ask_again_ns(state: State, order: OwnOrder) -> int:

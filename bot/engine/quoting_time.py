@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from bot.engine.counters import Key
 from bot.engine.parameters import NS_PER_MS
 from bot.engine.state import State
 from bot.metrics import QUOTING_SIDES
+
+
+class _Symbol:
+    """One symbol: how many sides are out since the last change, and what is left over of a whole millisecond."""
+
+    __slots__ = ("granted", "held_keys", "held_ns", "may_key", "may_ns", "sides", "symbol")
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.sides = 0
+        self.granted = False
+        self.held_ns = [0] * len(QUOTING_SIDES)
+        self.held_keys: list[Key] = [("mm_quoting_ms_total", (symbol, sides)) for sides in QUOTING_SIDES]
+        self.may_ns = 0
+        self.may_key: Key = ("mm_may_quote_ms_total", (symbol,))
 
 
 class QuotingTime:
@@ -16,52 +32,59 @@ class QuotingTime:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._counted_ns: int | None = None
-        """up to when everything is in the counters; None before the first event"""
+        self._orders = state.orders
+        self._symbols = [_Symbol(symbol) for symbol in state.parameters.symbols]
+        self._counted_ns = -1
+        """up to when everything is in the counters; -1 before the first event"""
         self._until_ns = 0
         """up to when what is remembered went on"""
         self._sides_version = -1
-        self._sides: dict[str, str] = {}
         self._may_quote = False
         self._limits_version = -1
-        self._granted: set[str] = set()
-        self._held_ns: dict[tuple[str, str], int] = {}
-        self._may_ns: dict[str, int] = {}
 
     def advance(self, at_ns: int) -> None:
         """Call before an event that may change orders or permission is handled."""
         state = self._state
         may_quote = at_ns < state.may_quote_until_ns
-        limits = state.limits_version
         if (
-            state.orders.sides_version != self._sides_version
+            self._orders.sides_version != self._sides_version
             or may_quote is not self._may_quote
-            or limits != self._limits_version
+            or state.limits_version != self._limits_version
         ):
-            self.count()
-            if self._counted_ns is None:
-                self._counted_ns = self._until_ns = at_ns
-            self._sides_version, self._may_quote = state.orders.sides_version, may_quote
-            symbols = state.parameters.symbols
-            self._limits_version, self._granted = limits, {one for one in symbols if state.granted(one)}
-            self._sides = {symbol: QUOTING_SIDES[state.orders.sides_out(symbol)] for symbol in symbols}
+            self._change(at_ns, may_quote=may_quote)
         if at_ns > self._until_ns:
             self._until_ns = at_ns
+
+    def _change(self, at_ns: int, *, may_quote: bool) -> None:
+        """Count what went on until now; something else begins."""
+        self.count()
+        if self._counted_ns < 0:
+            self._counted_ns = self._until_ns = at_ns
+        state, orders = self._state, self._orders
+        limits = state.limits_version
+        for one in self._symbols:
+            one.sides = orders.sides_out(one.symbol)
+            if limits != self._limits_version:
+                one.granted = state.granted(one.symbol)
+        self._sides_version, self._may_quote, self._limits_version = orders.sides_version, may_quote, limits
 
     def count(self) -> None:
         """Bring the counters up to the last event."""
         since_ns = self._counted_ns
-        if since_ns is None or self._until_ns <= since_ns:
+        if since_ns < 0 or self._until_ns <= since_ns:
             return
         self._counted_ns = self._until_ns
         passed_ns, counters = self._until_ns - since_ns, self._state.counters
-        for symbol, sides in self._sides.items():
-            passed_ms, self._held_ns[symbol, sides] = divmod(
-                self._held_ns.get((symbol, sides), 0) + passed_ns, NS_PER_MS
-            )
+        for one in self._symbols:
+            sides = one.sides
+            held_ns = one.held_ns[sides] + passed_ns
+            passed_ms = held_ns // NS_PER_MS
+            one.held_ns[sides] = held_ns - passed_ms * NS_PER_MS
             if passed_ms:
-                counters.add("mm_quoting_ms_total", symbol, sides, by=passed_ms)
-            if self._may_quote and symbol in self._granted:
-                passed_ms, self._may_ns[symbol] = divmod(self._may_ns.get(symbol, 0) + passed_ns, NS_PER_MS)
+                counters.raise_by(one.held_keys[sides], passed_ms)
+            if self._may_quote and one.granted:
+                may_ns = one.may_ns + passed_ns
+                passed_ms = may_ns // NS_PER_MS
+                one.may_ns = may_ns - passed_ms * NS_PER_MS
                 if passed_ms:
-                    counters.add("mm_may_quote_ms_total", symbol, by=passed_ms)
+                    counters.raise_by(one.may_key, passed_ms)

@@ -8,7 +8,7 @@ after it was asked) is no suspicion. A read that failed says nothing.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,9 +19,11 @@ from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
 from bot.engine.ledger import ZERO, Account
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S, seconds_ns
-from bot.engine.state import State
+from bot.engine.state import NEVER_NS, State
 from bot.engine.stopping import CANCELLABLE, Stopping, probe_soon, send_cancel
 
+_WORKING: Final = OrderState.WORKING
+_SHOWN_WORKING: Final = OrderStatus.WORKING
 _FLATTEN_GRACE_NS = 5 * NS_PER_S
 _RE_CANCEL_NS = 2 * NS_PER_S
 
@@ -73,6 +75,7 @@ class Reconciliation:
         self._mismatches: dict[str, Mismatch] = {}
         self._read_due_ns: dict[str, int] = {}
         parameters = state.parameters
+        self._symbols: Final = parameters.symbols
         self._interval_ns = seconds_ns(min(parameters.recon_interval_s, parameters.position_check_s))
         self._swept: dict[str, Sweep] = {}
         self._told_ns: dict[str, int] = {}
@@ -87,13 +90,18 @@ class Reconciliation:
     @property
     def due_ns(self) -> int:
         """When the next read is due."""
-        return min(self._read_due_ns.get(symbol, 0) for symbol in self._state.parameters.symbols)
+        first_ns = NEVER_NS
+        for symbol in self._symbols:
+            due_ns = self._read_due_ns.get(symbol, 0)
+            if due_ns < first_ns:
+                first_ns = due_ns
+        return first_ns
 
     def tick(self) -> None:
         """Ask for the reads that are due."""
         state = self._state
-        for symbol in state.parameters.symbols:
-            due_ns = self._read_due_ns.setdefault(symbol, state.now_ns)
+        for symbol in self._symbols:
+            due_ns = self._read_due_ns.get(symbol, 0)
             if state.now_ns >= due_ns:
                 self._read_due_ns[symbol] = state.now_ns + self._interval_ns
                 state.emit(ReadAccount(state.now_ns, symbol))
@@ -110,19 +118,20 @@ class Reconciliation:
     def orders_read(self, event: OpenOrdersRead) -> None:
         """Compare open orders."""
         open_ids: dict[str, VenueOrder] = {
-            order.client_order_id: order for order in event.orders if order.status is OrderStatus.WORKING
+            order.client_order_id: order for order in event.orders if order.status is _SHOWN_WORKING
         }
         seen: dict[tuple[str, Kind, str], None] = {}
         for client_order_id in open_ids:
             if client_order_id.startswith(OWN_PREFIX) and self._unknown_to_us(client_order_id, event.asked_at_ns):
                 seen[(event.symbol, "orders_remote_only", client_order_id)] = None
         for own in self._state.orders.live(event.symbol):
-            settled = own.state is OrderState.WORKING and own.confirmed
-            before = max(own.sent_at_ns, own.changed_at_ns) < event.asked_at_ns
-            if settled and before and own.client_order_id not in open_ids:
+            if own.state is not _WORKING:
+                continue
+            shown = open_ids.get(own.client_order_id)
+            if shown is not None:
+                self._settle_filled(own, shown)
+            elif own.confirmed and own.sent_at_ns < event.asked_at_ns and own.changed_at_ns < event.asked_at_ns:
                 seen[(event.symbol, "orders_local_only", own.client_order_id)] = None
-            elif own.state is OrderState.WORKING and own.client_order_id in open_ids:
-                self._settle_filled(own, open_ids[own.client_order_id])
         self._foreigners(event)
         self._forget_cleared(event.symbol, seen)
         for key in seen:
@@ -139,7 +148,7 @@ class Reconciliation:
         """Orders that are not ours: told once each, and cancelled where the account is ours alone."""
         state = self._state
         for order in event.orders:
-            if order.client_order_id.startswith(OWN_PREFIX) or order.status is not OrderStatus.WORKING:
+            if order.client_order_id.startswith(OWN_PREFIX) or order.status is not _SHOWN_WORKING:
                 continue
             name = order.venue_order_id or order.client_order_id
             told_ns = self._foreign.get(name)
@@ -159,6 +168,8 @@ class Reconciliation:
         return not own.live and own.finished_at_ns < asked_at_ns
 
     def _forget_cleared(self, symbol: str, seen: dict[tuple[str, Kind, str], None]) -> None:
+        if not self._suspicions:
+            return
         for key in [key for key in self._suspicions if key[0] == symbol and key not in seen]:
             del self._suspicions[key]
             if key[2] in self._state.planned_orphans:
@@ -323,10 +334,12 @@ class Reconciliation:
     def _answered(self, symbol: str, part: str) -> None:
         """A run has finished when every symbol's orders and position were read."""
         self._answers[symbol].add(part)
-        if all(len(parts) == 2 for parts in self._answers.values()):
-            for parts in self._answers.values():
-                parts.clear()
-            self._state.counters.add("mm_recon_runs_total")
+        for parts in self._answers.values():
+            if len(parts) < 2:
+                return
+        for parts in self._answers.values():
+            parts.clear()
+        self._state.counters.add("mm_recon_runs_total")
 
 
 def same_position(account: Account, event: PositionRead, instrument: Instrument | None) -> bool:
@@ -348,6 +361,8 @@ def adopt(
     dust_base: Decimal = ZERO,
 ) -> None:
     """Take over the venue's position, and write down that it was: after a restart it is taken over again."""
+    state.bring_equity_up()  # to what it was with the position as it was
+    state.due_ns = 0
     state.ledger.adopt(symbol, position_lots, entry_price, instrument, dust_base)
     state.orders.touch(symbol)
     state.adopted_ns[symbol] = state.now_ns
@@ -358,6 +373,7 @@ def adopt(
 
 def cancel_orphan(state: State, symbol: str, client_order_id: str, venue_order_id: str) -> None:
     """Cancel an order that we do not know. Where we believed that it had ended, it is ours to follow again."""
+    state.due_ns = 0
     order = state.orders.get(client_order_id)
     if order is not None and order.state in CANCELLABLE:
         order.venue_order_id = venue_order_id or order.venue_order_id

@@ -87,12 +87,17 @@ class Recovery:
     @property
     def account_read(self) -> bool:
         """Open orders and position were read after the private stream came up, of every symbol that is not held."""
-        waited_for = (symbol for symbol in self._orders_read if symbol not in self._state.held)
-        return bool(self._state.private_up_since_ns) and all(map(self.symbol_read, waited_for))
+        state = self._state
+        if not state.private_up_since_ns:
+            return False
+        for symbol, orders_read in self._orders_read.items():
+            if not (orders_read and self._position_read[symbol]) and symbol not in state.held:
+                return False
+        return True
 
     def tick(self) -> None:
         """Ask again where an answer is missing or a leftover has to be gone first."""
-        if self._state.private_up_since_ns and not (self.account_read and not self._state.held):
+        if self._state.private_up_since_ns and (self._state.held or not self.account_read):
             for symbol, due_ns in self._ask_due_ns.items():
                 if self._state.now_ns >= due_ns and not self.symbol_read(symbol):
                     self._ask(symbol)
@@ -116,7 +121,7 @@ class Recovery:
         who waits long for permission waits with one that counts: before the first quote nobody else asks.
         """
         state = self._state
-        if state.parameters.mode == "shadow" or not state.private_up_since_ns:
+        if state.is_shadow or not state.private_up_since_ns:
             return None
         missing = self.account_read if state.wallet is None else not state.ready and state.statement is None
         return next((one for one in state.parameters.symbols if one not in state.held), None) if missing else None

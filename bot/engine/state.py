@@ -16,46 +16,62 @@ from bot.engine.budgets import AmendPace, CancelBudget, Rate
 from bot.engine.counters import Counters
 from bot.engine.exposure import Exposure, pico
 from bot.engine.ledger import EquityCurve, Ledger
-from bot.engine.orders import OrderTable
+from bot.engine.orders import OrderTable, OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, EngineParameters, seconds_ns
 from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
 
-NEVER_NS: Final = 1 << 62
+_BUY: Final = Side.BUY
+
+NEVER_NS: Final = (1 << 62) - 1
 """Later than any time that an event can carry."""
 
 UNREACHED_APART_NS: Final = 500 * NS_PER_MS
 """Requests that fail within this of each other fail together."""
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant:
     """Permission to trade, until `expires_at_ns`. `symbols`: on which alone risk may be added; empty: on all."""
 
-    account: str
-    epoch: int
-    inventory_max_quote: Decimal
-    total_max_quote: Decimal
-    renewed_at_ns: int
-    expires_at_ns: int
-    symbols: tuple[str, ...] = ()
+    __slots__ = (
+        "account", "epoch", "expires_at_ns", "inventory_max_quote", "renewed_at_ns", "symbols", "total_max_quote",
+    )  # fmt: skip
+
+    def __init__(
+        self, account: str, epoch: int, inventory_max_quote: Decimal, total_max_quote: Decimal, renewed_at_ns: int,
+        expires_at_ns: int, symbols: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        self.account: Final = account
+        self.epoch: Final = epoch
+        self.inventory_max_quote: Final = inventory_max_quote
+        self.total_max_quote: Final = total_max_quote
+        self.renewed_at_ns: Final = renewed_at_ns
+        self.expires_at_ns: Final = expires_at_ns
+        self.symbols: Final = symbols
 
 
-class Wallet(msgspec.Struct, frozen=True):
+class Wallet:
     """The account as the venue last stated it, quote."""
 
-    at_ns: int
-    equity_quote: Decimal
-    margin_used_quote: Decimal
+    __slots__ = ("at_ns", "equity_quote", "margin_used_quote")
+
+    def __init__(self, at_ns: int, equity_quote: Decimal, margin_used_quote: Decimal) -> None:
+        self.at_ns: Final = at_ns
+        self.equity_quote: Final = equity_quote
+        self.margin_used_quote: Final = margin_used_quote
 
 
-class Day(msgspec.Struct, frozen=True):
+class Day:
     """Where the account stood when a UTC day began, or when its ledger did. `day`: whole days since the epoch."""
 
-    day: int
-    net_quote: Decimal
-    fills: int
+    __slots__ = ("day", "fills", "net_quote")
+
+    def __init__(self, day: int, net_quote: Decimal, fills: int) -> None:
+        self.day: Final = day
+        self.net_quote: Final = net_quote
+        self.fills: Final = fills
 
 
 class Release(msgspec.Struct):
@@ -77,11 +93,14 @@ class Release(msgspec.Struct):
     confirmed: bool = False
 
 
-class BackOff(msgspec.Struct):
+class BackOff:
     """Waiting after refusals: doubled at each one, forgotten at the first success."""
 
-    until_ns: int = 0
-    step_ms: int = 0
+    __slots__ = ("step_ms", "until_ns")
+
+    def __init__(self) -> None:
+        self.until_ns = 0
+        self.step_ms = 0
 
     def refused(self, at_ns: int, first_ms: int, max_ms: int) -> None:
         self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
@@ -119,6 +138,8 @@ class State:
         # market
         self.books: dict[str, Book] = {symbol: Book() for symbol in symbols}
         self.instruments: dict[str, Instrument] = {}
+        self.instruments_version = 0
+        """rises when filters are told that are others"""
         self.last_mid2: dict[str, int] = {}
         self.last_trade: dict[str, tuple[int, int]] = {}
         """symbol → (price in ticks, at_ns) of the newest public trade"""
@@ -150,7 +171,16 @@ class State:
         """a limit that bars everything new without being a stop"""
         self.last_execution_ns: dict[str, int] = dict.fromkeys(symbols, 0)
         self.back_off: dict[tuple[str, Side], BackOff] = {(s, side): BackOff() for s in symbols for side in Side}
+        self._back_offs: dict[str, tuple[BackOff, BackOff]] = {
+            symbol: (self.back_off[symbol, Side.BUY], self.back_off[symbol, Side.SELL]) for symbol in symbols
+        }
         self.sequence = 0
+        self.is_shadow: Final = parameters.mode == "shadow"
+        self._requires_grant: Final = parameters.requires_grant
+        self._statement_max_age_ns: Final = parameters.statement_max_age_ns
+        self._first_statement_ns: Final = parameters.first_statement_ns
+        asked = (parameters.total_max_quote, parameters.max_total_notional_quote, parameters.kill_total_max_quote)
+        self._total_max_quote: Final = min(limit for limit in asked if limit is not None)
         self.confirm_ns = parameters.confirm_timeout_ms * NS_PER_MS
         """how long an order may stay acknowledged and not confirmed"""
         self.ack_ns = seconds_ns(parameters.ack_timeout_s)
@@ -223,7 +253,7 @@ class State:
         """Something that permission is made of has changed."""
         self.due_ns = self.may_quote_until_ns = 0
         if self._ready and not self.stops.any:
-            if not self.parameters.requires_grant:
+            if not self._requires_grant:
                 self.may_quote_until_ns = NEVER_NS
             elif self._grant is not None:
                 self.may_quote_until_ns = self._grant.expires_at_ns
@@ -231,9 +261,14 @@ class State:
     def renew(self, grant: Grant) -> None:
         """The grant that is held, with another time to expire at: nothing else is new."""
         self._grant = grant
-        if self.may_quote_until_ns and self.parameters.requires_grant:
+        if self.may_quote_until_ns and self._requires_grant:
             self.may_quote_until_ns = grant.expires_at_ns
         self.due_by(grant.expires_at_ns)
+
+    def back_off_of(self, order: OwnOrder) -> BackOff:
+        """How long that order's side waits."""
+        buys, sells = self._back_offs[order.symbol]
+        return buys if order.side is _BUY else sells
 
     def due_by(self, at_ns: int) -> None:
         """The first turn of the clock from then on has to look at more than the quotes."""
@@ -266,7 +301,7 @@ class State:
     @property
     def has_grant(self) -> bool:
         """An unexpired grant now, or none is needed."""
-        if not self.parameters.requires_grant:
+        if not self._requires_grant:
             return True
         return self._grant is not None and self.now_ns < self._grant.expires_at_ns
 
@@ -321,10 +356,8 @@ class State:
     @property
     def total_max_quote(self) -> Decimal:
         """The tightest of our own limit, its ceilings and the grant's."""
-        parameters = self.parameters
-        asked = (parameters.total_max_quote, parameters.max_total_notional_quote, parameters.kill_total_max_quote)
-        tightest = min(limit for limit in asked if limit is not None)
-        return tightest if self.grant is None else min(tightest, self.grant.total_max_quote)
+        tightest, grant = self._total_max_quote, self._grant
+        return tightest if grant is None or tightest <= grant.total_max_quote else grant.total_max_quote
 
     @property
     def leverage_quote(self) -> Decimal | None:
@@ -340,21 +373,23 @@ class State:
     @property
     def statement(self) -> Wallet | None:
         """What the venue says of the account; None where that is too long ago (in shadow it never is)."""
-        return None if self.wallet is None or self.statement_is_stale(self.now_ns) else self.wallet
+        wallet = self.wallet
+        return None if wallet is None or self.statement_is_stale(self.now_ns) else wallet
 
     def statement_is_stale(self, at_ns: int) -> bool:
         """Whether a statement is missing at that time: the newest is too old, or none came since quoting was ready."""
-        if self.parameters.mode == "shadow":
+        if self.is_shadow:
             return False
         due_ns = self.statement_due_ns
-        return bool(due_ns) and at_ns > due_ns
+        return due_ns != 0 and at_ns > due_ns
 
     @property
     def statement_due_ns(self) -> int:
         """Until when the next statement has to come; 0 where the first is waited for and nothing is quoted yet."""
-        if self.wallet is not None:
-            return self.wallet.at_ns + self.parameters.statement_max_age_ns
-        return self.ready_ns and self.ready_ns + self.parameters.first_statement_ns
+        wallet, ready_ns = self.wallet, self.ready_ns
+        if wallet is not None:
+            return wallet.at_ns + self._statement_max_age_ns
+        return ready_ns + self._first_statement_ns if ready_ns else 0
 
     @property
     def equity(self) -> EquityCurve:

@@ -36,6 +36,8 @@ class View(StrEnum):
     SHUTDOWN = "SHUTDOWN"
 
 
+_INIT: Final = View.INIT
+_RUNNING: Final = View.RUNNING
 _SEVERITY: Final = {view: rank for rank, view in enumerate(View)}
 
 
@@ -102,13 +104,16 @@ STOPS: Final[dict[str, Stop]] = {
 }
 
 
-class Holding(msgspec.Struct):
+class Holding:
     """A stop that holds. `gone_since_ns`: since when its cause is gone, None while it is there."""
 
-    stop: Stop
-    since_ns: int
-    gone_since_ns: int | None = None
-    detail: str = ""
+    __slots__ = ("detail", "gone_since_ns", "since_ns", "stop")
+
+    def __init__(self, stop: Stop, since_ns: int, detail: str = "") -> None:
+        self.stop: Final = stop
+        self.since_ns: Final = since_ns
+        self.gone_since_ns: int | None = None
+        self.detail: Final = detail
 
 
 class StopBoard:
@@ -126,7 +131,7 @@ class StopBoard:
             held.gone_since_ns = None
             return None
         stop = STOPS[reason]
-        self._holding[reason] = Holding(stop, at_ns, None, detail)
+        self._holding[reason] = Holding(stop, at_ns, detail)
         self._changed()
         return stop
 
@@ -138,6 +143,8 @@ class StopBoard:
 
     def release_due(self, at_ns: int) -> list[Stop]:
         """Release the auto stops whose causes have been gone long enough."""
+        if not self._holding:
+            return []
         due = [
             held.stop
             for held in self._holding.values()
@@ -190,7 +197,7 @@ class StopBoard:
 
     @property
     def any(self) -> bool:
-        return bool(self._holding)
+        return len(self._holding) > 0
 
     @property
     def principal(self) -> Holding | None:
@@ -210,7 +217,7 @@ class StopBoard:
     def view(self, *, ready: bool) -> View:
         """The view of the whole: a stop outranks INIT and RUNNING."""
         if not self._holding:
-            return View.RUNNING if ready else View.INIT
+            return _RUNNING if ready else _INIT
         worst = self.principal
         assert worst is not None  # noqa: S101 - told to the type checker; something holds
         return worst.stop.view

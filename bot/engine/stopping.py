@@ -11,8 +11,6 @@ after. One that comes all the same is measured anew, from when the venue was las
 
 from __future__ import annotations
 
-import msgspec
-
 from bot.domain.events import CancelAllAnswered, OpenOrdersRead, OrderStatus
 from bot.domain.intent import CancelAll, CancelOrder, Exit, PublishKillSwitch, ReadAccount
 from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
@@ -29,27 +27,33 @@ CANCELLABLE = (OrderState.WORKING, OrderState.PENDING_AMEND)
 """States in which a cancel is sent; in any other it is on its way, not needed, or the outcome is asked after first."""
 
 
-class CancelRun(msgspec.Struct):
+class CancelRun:
     """One cancel-all until its proof. `clean`: symbols whose read after the answer showed none of ours.
 
     `shown`: the venue shows none of ours, as far as is known; `since_ns`: what it is measured from.
     """
 
-    serial: int
-    reason: str
-    started_ns: int
-    since_ns: int
-    live_at_start: int
-    attempt: int = 0
-    key: str = ""
-    sent_ns: int = 0
-    answered_ns: int | None = None
-    retry_ns: int | None = None
-    retry_ms: int = 0
-    read_asked_ns: int = 0
-    clean: list[str] = []
-    shown: bool = False
-    proven: bool = False
+    __slots__ = (
+        "answered_ns", "attempt", "clean", "key", "live_at_start", "proven", "read_asked_ns", "reason", "retry_ms",
+        "retry_ns", "sent_ns", "serial", "shown", "since_ns", "started_ns",
+    )  # fmt: skip
+
+    def __init__(self, serial: int, reason: str, started_ns: int, since_ns: int, live_at_start: int) -> None:
+        self.serial = serial
+        self.reason = reason
+        self.started_ns = started_ns
+        self.since_ns = since_ns
+        self.live_at_start = live_at_start
+        self.attempt = 0
+        self.key = ""
+        self.sent_ns = 0
+        self.answered_ns: int | None = None
+        self.retry_ns: int | None = None
+        self.retry_ms = 0
+        self.read_asked_ns = 0
+        self.clean: list[str] = []
+        self.shown = False
+        self.proven = False
 
 
 class Stopping:
@@ -65,7 +69,8 @@ class Stopping:
     @property
     def proven(self) -> bool:
         """No cancel-all is waiting for its proof."""
-        return self._run is None or self._run.proven
+        run = self._run
+        return run is None or run.proven
 
     def enter(self, reason: str, detail: str = "") -> None:
         """Enter a stop; one that already holds changes nothing and sends nothing."""
