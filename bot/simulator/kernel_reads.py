@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from bot.domain import events as ev
 from bot.runtime.own_orders import is_ours
@@ -23,6 +22,34 @@ if TYPE_CHECKING:
 _NS_PER_MS = 1_000_000
 
 
+@final
+class Newest:
+    """Names, the newest so many of them."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._names: set[str] = set()
+        self._ring: list[str] = []
+        self._oldest = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> bool:
+        """Whether it is new; then it is one of them, and the oldest is not any more."""
+        names, ring = self._names, self._ring
+        if name in names:
+            return False
+        names.add(name)
+        if len(ring) < self._kept:
+            ring.append(name)
+            return True
+        names.discard(ring[self._oldest])
+        ring[self._oldest] = name
+        self._oldest = (self._oldest + 1) % self._kept
+        return True
+
+
 class KernelReads:
     """Probes and whole reads of one account; remembers which executions were told, and by whom."""
 
@@ -31,7 +58,7 @@ class KernelReads:
         self._reads_fees = reads_fees
         self._fees_read_ns: int | None = None
         self._wallet_asked_ns: int | None = None
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known = Newest(EXECUTIONS_KEPT)
         self._swept: dict[str, None] = {}
         self._since_ms: int | None = None
 
@@ -43,12 +70,8 @@ class KernelReads:
 
     def known_execution(self, execution: ev.Filled | ev.FundingPaid) -> bool:
         """Whether this execution was told before; remembers it."""
-        number = identity_of(execution)
-        if number in self._known:
+        if not self._known.add(identity_of(execution)):
             return True
-        self._known[number] = None
-        if len(self._known) > EXECUTIONS_KEPT:
-            self._known.popitem(last=False)
         self._since_ms = max(execution.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
         return False
 
@@ -70,25 +93,25 @@ class KernelReads:
             if isinstance(order, V5Error):
                 self._failed("order", calls.OPEN_ORDERS, order)
             elif order is None:
-                kernel.request(look, in_history, calls.ORDER_HISTORY)
+                kernel.read(look, in_history, calls.ORDER_HISTORY)
             else:
-                kernel.tell_all([ev.OrderUpdated(kernel.now_ns, order)])
+                kernel.tell(ev.OrderUpdated(kernel.now_ns, order))
 
         def in_history(order: ev.VenueOrder | V5Error | None) -> None:
             if isinstance(order, V5Error):
                 self._failed("order", calls.ORDER_HISTORY, order)
             else:
-                kernel.tell_all([ev.OrderNotFound(kernel.now_ns, client_order_id, asked_at_ns)])
+                kernel.tell(ev.OrderNotFound(kernel.now_ns, client_order_id, asked_at_ns))
 
-        kernel.request(look, answered, calls.OPEN_ORDERS)
+        kernel.read(look, answered, calls.OPEN_ORDERS)
 
     def account(self) -> None:
         """Executions, then open orders, then the position; the first time only the venue's clock is asked."""
         kernel = self._kernel
         if self._since_ms is None:
-            venue_ms = (kernel.now_ns + kernel.latency.request_ns) // _NS_PER_MS
+            venue_ms = (kernel.now_ns + kernel.request_ns) // _NS_PER_MS
             kernel.clock_read(kernel.now_ns)
-            kernel.at(kernel.now_ns + kernel.latency.request_ns + kernel.latency.answer_ns, self._clock_read, venue_ms)
+            kernel.at(kernel.now_ns + kernel.request_ns + kernel.answer_ns, self._clock_read, venue_ms)
             return
         since_ms, asked_at_ns = self._since_ms - EXECUTIONS_OVERLAP_MS, kernel.now_ns
         instrument = kernel.venue.instrument
@@ -116,7 +139,7 @@ class KernelReads:
                 self._read_open_orders()  # asked before what the fills decide is sent, as the process's task goes on
                 self._tell_swept(answer, asked_at_ns)
 
-        kernel.request(act, answered, calls.EXECUTIONS)
+        kernel.read(act, answered, calls.EXECUTIONS)
 
     def _tell_swept(self, found: list[ev.Filled | ev.FundingPaid], asked_at_ns: int) -> None:
         kernel = self._kernel
@@ -124,8 +147,13 @@ class KernelReads:
         new = [one for one in unknown if isinstance(one, ev.Filled)]
         paid = [one for one in unknown if isinstance(one, ev.FundingPaid)]
         identities = tuple((fill.execution_id, fill.venue_at_ns) for fill in new)
+        swept = ev.ExecutionsSwept(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, identities)
         kernel.tell_all(
-            [ev.ExecutionsSwept(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, identities), *new, *paid]
+            [
+                swept,
+                *(fill for fill in new if not self.is_repeat(fill)),
+                *(one for one in paid if not self.is_repeat(one)),
+            ]
         )
         for fill in new:
             self._swept[fill.execution_id] = None
@@ -149,10 +177,10 @@ class KernelReads:
                 self._failed("open_orders", calls.OPEN_ORDERS, answer)
             else:
                 kernel.strangers.read(instrument.symbol, answer, told)
-                kernel.tell_all([ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer)])
+                kernel.tell(ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer))
             self._read_position()
 
-        kernel.request(act, answered, calls.OPEN_ORDERS)
+        kernel.read(act, answered, calls.OPEN_ORDERS)
 
     def own_orders(self, answered: Callable[[list[Order] | V5Error], None]) -> None:
         """Our own that stand, newest first, for cancelling them one by one."""
@@ -169,7 +197,7 @@ class KernelReads:
             kernel.strangers.read(instrument.symbol, (words.venue_order(instrument, order) for order in answer), told)
             answered([order for order in answer if is_ours(order.link_id)])
 
-        kernel.request(act, read, calls.OPEN_ORDERS)
+        kernel.read(act, read, calls.OPEN_ORDERS)
 
     def _read_position(self) -> None:
         kernel = self._kernel
@@ -180,9 +208,9 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 self._failed("position", calls.POSITIONS, answer)
             else:
-                kernel.tell_all([ev.PositionRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, *answer)])
+                kernel.tell(ev.PositionRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, *answer))
 
-        kernel.request(lambda: words.position(kernel.account), answered, calls.POSITIONS)
+        kernel.read(lambda: words.position(kernel.account), answered, calls.POSITIONS)
 
     def _read_statement(self) -> None:
         """Fees where somebody goes by them, then the wallet, each where it is due."""
@@ -198,9 +226,9 @@ class KernelReads:
                 return
             self._fees_read_ns = kernel.now_ns
             symbol = kernel.venue.instrument.symbol
-            kernel.tell_all([ev.FeesRead(kernel.now_ns, symbol, *answer, f"api:bybit:{symbol}")])
+            kernel.tell(ev.FeesRead(kernel.now_ns, symbol, *answer, f"api:bybit:{symbol}"))
 
-        kernel.request(lambda: words.fees(kernel.venue), answered, calls.FEE_RATE)
+        kernel.read(lambda: words.fees(kernel.venue), answered, calls.FEE_RATE)
 
     def _read_wallet(self) -> None:
         kernel = self._kernel
@@ -212,11 +240,11 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 self._failed("wallet", calls.WALLET, answer)
             else:
-                kernel.tell_all([ev.WalletRead(kernel.now_ns, *answer)])
+                kernel.tell(ev.WalletRead(kernel.now_ns, *answer))
 
-        kernel.request(lambda: words.wallet(kernel.venue, kernel.account), answered, calls.WALLET)
+        kernel.read(lambda: words.wallet(kernel.venue, kernel.account), answered, calls.WALLET)
 
     def _failed(self, what: str, path: str, error: V5Error) -> None:
         kernel, symbol = self._kernel, self._kernel.venue.instrument.symbol
         detail = f"{path}: {error.code} {error.message}"
-        kernel.tell_all([ev.ReadFailed(kernel.now_ns, what, symbol, detail)])
+        kernel.tell(ev.ReadFailed(kernel.now_ns, what, symbol, detail))
