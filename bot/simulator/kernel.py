@@ -38,7 +38,6 @@ from bot.simulator.kernel_requests import (
 )
 from bot.simulator.link import Latency
 from bot.simulator.orders import Executed, Order, OrderChanged, Printed, PublicTrade, Refused
-from bot.simulator.timeline import NS_PER_S
 from bot.simulator.venue import Venue
 from bot.venues.bybit import calls
 from bot.venues.bybit.public_stream import BOOK_DEPTH
@@ -47,6 +46,7 @@ from bot.venues.bybit.rate_limits import held_ms, too_many
 
 GONE: Final = 110001
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
 _EXECUTED: Final = Executed
 _ORDER_CHANGED: Final = OrderChanged
 _PRINTED: Final = Printed
@@ -94,21 +94,33 @@ class _Push(Due):
 class _AccountPush(Due):
     """A message of the private stream: orders, or executions."""
 
-    def __init__(self, *, executions: bool) -> None:
+    def __init__(self, first: Any, *, executions: bool) -> None:
         self.executions = executions
-        self.events: list[Any] = []
-        self.of_others: list[ev.VenueOrder] = []
+        self._first = first
+        self._more: list[Any] | None = None
+        self._of_others: list[ev.VenueOrder] | None = None
+
+    def add(self, event: Any) -> None:
+        if self._more is None:
+            self._more = []
+        self._more.append(event)
+
+    def add_other(self, order: ev.VenueOrder) -> None:
+        """One of those in it is not ours."""
+        if self._of_others is None:
+            self._of_others = []
+        self._of_others.append(order)
 
     def happen(self, kernel: Kernel) -> None:
-        for order in self.of_others:
-            kernel.strangers.heard(order)
-        events = self.events
+        if self._of_others is not None:
+            for order in self._of_others:
+                kernel.strangers.heard(order)
         if self.executions:
-            kernel.tell_executions(events)
-        elif len(events) == 1:
-            kernel.tell(events[0])
+            kernel.tell_executions([self._first] if self._more is None else [self._first, *self._more])
+        elif self._more is None:
+            kernel.tell(self._first)
         else:
-            kernel.tell_all(events)
+            kernel.tell_all([self._first, *self._more])
 
 
 class Kernel:
@@ -234,9 +246,9 @@ class Kernel:
         self.tell(_TICKED(self.now_ns))
         if engine.known.observations:
             engine.drain_observations()  # histograms are the process's: here nobody would ever take them
-        now_s = (self.now_ns - self._start_ns) / NS_PER_S
+        now_s = (self.now_ns - self._start_ns) / _NS_PER_S
         self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
-        self._agenda.put(self._next_tick, self._start_ns + round(self._tick_due_s * NS_PER_S))
+        self._agenda.put(self._next_tick, self._start_ns + _rounded(self._tick_due_s * _NS_PER_S))
 
     # ---- the venue's side -------------------------------------------------------------------------------------------
 
@@ -262,7 +274,9 @@ class Kernel:
                 message = self._view.publish(book, book.drain_changes())
                 if message is not None:
                     self._push(
-                        words.book(self.now_ns + self._push_ns, venue.instrument, message, self._now_whole_ms_ns())
+                        words.book(
+                            self.now_ns + self._push_ns, venue.instrument, message, words.whole_ms_ns(self.now_ns)
+                        )
                     )
         if self._private and happenings:
             self._push_account(happenings)
@@ -275,25 +289,26 @@ class Kernel:
             kind = type(happening)
             if kind is _ORDER_CHANGED:
                 order: Order = happening.order
-                if push is None or push.executions:
-                    push = _AccountPush(executions=False)
-                    self._agenda.put_in_line(self._pushes, push, heard_ns)
                 told = words.venue_order(instrument, order)
-                push.events.append(words.order_updated(heard_ns, told))
-                if not is_ours(order.link_id):
-                    push.of_others.append(told)
-            elif kind is _EXECUTED:
-                if push is None or not push.executions:
-                    push = _AccountPush(executions=True)
+                updated = words.order_updated(heard_ns, told)
+                if push is None or push.executions:
+                    push = _AccountPush(updated, executions=False)
                     self._agenda.put_in_line(self._pushes, push, heard_ns)
-                push.events.append(words.execution(heard_ns, instrument, happening.execution))
+                else:
+                    push.add(updated)
+                if not is_ours(order.link_id):
+                    push.add_other(told)
+            elif kind is _EXECUTED:
+                execution = words.execution(heard_ns, instrument, happening.execution)
+                if push is None or not push.executions:
+                    push = _AccountPush(execution, executions=True)
+                    self._agenda.put_in_line(self._pushes, push, heard_ns)
+                else:
+                    push.add(execution)
 
     def _push(self, event: ev.Event) -> None:
         """What is said is decided now, as it would be written now; it is heard later."""
         self._agenda.put_in_line(self._pushes, _Push(event), self.now_ns + self._push_ns)
-
-    def _now_whole_ms_ns(self) -> int:
-        return self.now_ns // _NS_PER_MS * _NS_PER_MS
 
     # ---- start ------------------------------------------------------------------------------------------------------
 
@@ -318,7 +333,7 @@ class Kernel:
         venue = self.venue
         self._view.publish(venue.book)
         message = self._view.snapshot()
-        self._push(words.book(self.now_ns + self._push_ns, venue.instrument, message, self._now_whole_ms_ns()))
+        self._push(words.book(self.now_ns + self._push_ns, venue.instrument, message, words.whole_ms_ns(self.now_ns)))
 
     def _subscribe_private(self, _: object) -> None:
         self._private = True
@@ -416,6 +431,13 @@ def _last_print(happenings: list[Any]) -> PublicTrade | None:
             trade: PublicTrade = happening.trade
             return trade
     return None
+
+
+def _rounded(value: float) -> int:
+    """`round` of what is not below 0 and has a place for halves, several times as fast where it is compiled."""
+    whole = int(value)
+    part = value - whole
+    return whole + 1 if part > 0.5 or (part == 0.5 and whole % 2) else whole
 
 
 def _goes_later(intent: it.Intent) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Reversible
 from decimal import Decimal
 from typing import TYPE_CHECKING, final
 
@@ -114,24 +114,11 @@ class KernelReads:
             kernel.at(kernel.now_ns + kernel.request_ns + kernel.answer_ns, self._clock_read, venue_ms)
             return
         since_ms, asked_at_ns = self._since_ms - EXECUTIONS_OVERLAP_MS, kernel.now_ns
-        instrument = kernel.venue.instrument
 
-        def act() -> list[ev.Filled | ev.FundingPaid]:
-            recent: list[Execution | Funding] = []
-            lists: tuple[Iterable[Execution | Funding], ...] = (
-                reversed(kernel.account.executions),
-                reversed(kernel.account.fundings),
-            )
-            for newest_first in lists:
-                for execution in newest_first:
-                    if execution.at_ns // _NS_PER_MS < since_ms:
-                        break
-                    recent.append(execution)
-            recent.sort(key=lambda one: -one.sequence)
-            told = [words.execution(0, instrument, one) for one in recent]
-            return sorted(told, key=lambda one: one.venue_at_ns)
+        def act() -> list[Execution | Funding]:
+            return _since(kernel.account.executions, since_ms) + _since(kernel.account.fundings, since_ms)
 
-        def answered(answer: list[ev.Filled | ev.FundingPaid] | V5Error) -> None:
+        def answered(answer: list[Execution | Funding] | V5Error) -> None:
             if isinstance(answer, V5Error):
                 self._failed("executions", calls.EXECUTIONS, answer)
                 self._read_open_orders()
@@ -141,20 +128,19 @@ class KernelReads:
 
         kernel.read(act, answered, calls.EXECUTIONS)
 
-    def _tell_swept(self, found: list[ev.Filled | ev.FundingPaid], asked_at_ns: int) -> None:
-        kernel = self._kernel
-        unknown = [words.received(one, kernel.now_ns) for one in found if identity_of(one) not in self._known]
-        new = [one for one in unknown if isinstance(one, ev.Filled)]
-        paid = [one for one in unknown if isinstance(one, ev.FundingPaid)]
+    def _tell_swept(self, found: list[Execution | Funding], asked_at_ns: int) -> None:
+        """Those that were not told before: the earliest millisecond first, and the newest first within one."""
+        kernel, now_ns = self._kernel, self._kernel.now_ns
+        instrument = kernel.venue.instrument
+        unknown = [one for one in found if _identity(one) not in self._known]
+        unknown.sort(key=_earlier_first)
+        told = [words.execution(now_ns, instrument, one) for one in unknown]
+        new = [one for one in told if isinstance(one, ev.Filled)]
+        paid = [one for one in told if isinstance(one, ev.FundingPaid)]
+        unheard: list[ev.Filled | ev.FundingPaid] = [*new, *paid]
         identities = tuple((fill.execution_id, fill.venue_at_ns) for fill in new)
-        swept = ev.ExecutionsSwept(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, identities)
-        kernel.tell_all(
-            [
-                swept,
-                *(fill for fill in new if not self.is_repeat(fill)),
-                *(one for one in paid if not self.is_repeat(one)),
-            ]
-        )
+        swept = ev.ExecutionsSwept(now_ns, instrument.symbol, asked_at_ns, identities)
+        kernel.tell_all([swept, *(one for one in unheard if not self.is_repeat(one))])
         for fill in new:
             self._swept[fill.execution_id] = None
         while len(self._swept) > EXECUTIONS_KEPT:
@@ -248,3 +234,22 @@ class KernelReads:
         kernel, symbol = self._kernel, self._kernel.venue.instrument.symbol
         detail = f"{path}: {error.code} {error.message}"
         kernel.tell(ev.ReadFailed(kernel.now_ns, what, symbol, detail))
+
+
+def _since(kept: Reversible[Execution | Funding], since_ms: int) -> list[Execution | Funding]:
+    """What happened from that millisecond on, newest first."""
+    found: list[Execution | Funding] = []
+    for one in reversed(kept):
+        if one.at_ns // _NS_PER_MS < since_ms:
+            break
+        found.append(one)
+    return found
+
+
+def _identity(found: Execution | Funding) -> str:
+    """As `identity_of` what is told of it."""
+    return found.execution_id if isinstance(found, Execution) else f"funding {found.execution_id}"
+
+
+def _earlier_first(found: Execution | Funding) -> tuple[int, int]:
+    return found.at_ns // _NS_PER_MS, -found.sequence

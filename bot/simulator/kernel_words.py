@@ -5,13 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-import msgspec
-
 from bot.domain import events as ev
 from bot.domain.instrument import Instrument
 from bot.simulator.accounts import Account
 from bot.simulator.bybit_access import V5Error
-from bot.simulator.bybit_messages import REJECT_REASONS, text
+from bot.simulator.bybit_messages import REJECT_REASONS
 from bot.simulator.depth import DepthMessage
 from bot.simulator.funding import Funding
 from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, Status, TimeInForce
@@ -40,10 +38,19 @@ _FILL: Final = ev.Filled
 """Names that are looked up once, not with every message."""
 
 
+def whole_ms_ns(at_ns: int) -> int:
+    """In whole milliseconds, as the venue's messages have it. A product of numbers this large would cost far more."""
+    return at_ns - at_ns % _NS_PER_MS
+
+
+def _printed(value: Decimal) -> Decimal:
+    """As it comes back from the venue's print, which has no exponent."""
+    return Decimal(format(value, "f")) if "E" in str(value) else value
+
+
 def trade(at_ns: int, instrument: Instrument, last: PublicTrade) -> ev.TradePrinted:
     """The newest print of a message, as the adapter tells it; `at_ns`: when it is received."""
-    venue_at_ns = last.at_ns // _NS_PER_MS * _NS_PER_MS
-    return _TRADE_PRINTED(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, venue_at_ns)
+    return _TRADE_PRINTED(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, whole_ms_ns(last.at_ns))
 
 
 def book(at_ns: int, instrument: Instrument, what: DepthMessage, venue_at_ns: int) -> ev.BookSnapshot | ev.BookDelta:
@@ -87,9 +94,8 @@ def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
 def execution(at_ns: int, instrument: Instrument, found: Execution | Funding) -> ev.Filled | ev.FundingPaid:
     if isinstance(found, Execution):
         return fill(at_ns, instrument, found)
-    paid_quote = Decimal(text(found.paid_quote))
-    venue_at_ns = found.at_ns // _NS_PER_MS * _NS_PER_MS
-    return ev.FundingPaid(at_ns, found.execution_id, instrument.symbol, -paid_quote, venue_at_ns)
+    paid_quote = _printed(found.paid_quote)
+    return ev.FundingPaid(at_ns, found.execution_id, instrument.symbol, -paid_quote, whole_ms_ns(found.at_ns))
 
 
 def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
@@ -104,32 +110,27 @@ def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
         found.lots,
         found.fee_quote,
         found.is_maker,
-        found.at_ns // _NS_PER_MS * _NS_PER_MS,
+        whole_ms_ns(found.at_ns),
     )
-
-
-def received(told: ev.Filled | ev.FundingPaid, at_ns: int) -> ev.Filled | ev.FundingPaid:
-    """The same execution, received then."""
-    return msgspec.structs.replace(told, at_ns=at_ns)
 
 
 def wallet(venue: Venue, account_: Account) -> tuple[Decimal, Decimal, Decimal]:
     """(equity, margin in use, net paid in), quote, as the statement has them."""
     half = venue.mark_half_ticks
-    balance, realised = Decimal(text(account_.wallet_quote)), Decimal(text(account_.realised_quote))
-    used = Decimal(text(account_.margin_used_quote(half)))
-    return Decimal(text(account_.equity_quote(half))), used, balance - realised
+    balance, realised = _printed(account_.wallet_quote), _printed(account_.realised_quote)
+    used = _printed(account_.margin_used_quote(half))
+    return _printed(account_.equity_quote(half)), used, balance - realised
 
 
 def fees(venue: Venue) -> tuple[Decimal, Decimal]:
     """(maker, taker), bps."""
-    return Decimal(text(venue.fees.maker)) * 10_000, Decimal(text(venue.fees.taker)) * 10_000
+    return _printed(venue.fees.maker) * 10_000, _printed(venue.fees.taker) * 10_000
 
 
 def position(account_: Account) -> tuple[int, Decimal]:
     """(signed lots, entry price as the venue would print it)."""
     lots = account_.position.lots
-    return lots, Decimal(text(account_.entry_price().normalize())) if lots else Decimal(0)
+    return lots, _printed(account_.entry_price().normalize()) if lots else Decimal(0)
 
 
 class NotLeft(V5Error):
