@@ -23,6 +23,10 @@ from bot.venues.port import Accepted, Outcome, Refused, Unknown, Unreachable, Ve
 LATELY_KEPT: Final = 256
 SENT_KEPT: Final = 256
 """Far more than may stand at once."""
+_ORDER_UPDATED: Final = OrderUpdated
+_STREAM_UP: Final = StreamUp
+_STREAM_DOWN: Final = StreamDown
+_WORKING: Final = OrderStatus.WORKING
 _SEVERITY: Final = (Accepted, Refused, Unreachable, Unknown)
 
 
@@ -40,13 +44,13 @@ class Strangers:
 
     def note(self, event: Event) -> None:
         """What of others is told by any event."""
-        match event:
-            case OrderUpdated():
-                self.heard(event.order)
-            case StreamUp(stream="private"):
-                self.stream_up()
-            case StreamDown(stream="private"):
-                self.stream_down()
+        kind = type(event)
+        if kind is _ORDER_UPDATED:
+            self.heard(event.order)  # type: ignore[union-attr]  # it is one
+        elif kind is _STREAM_UP and event.stream == "private":  # type: ignore[union-attr]  # as above
+            self.stream_up()
+        elif kind is _STREAM_DOWN and event.stream == "private":  # type: ignore[union-attr]  # as above
+            self.stream_down()
 
     def stream_up(self) -> None:
         """The private stream is subscribed: from now on it tells of every order of others, of none before."""
@@ -125,7 +129,7 @@ class OwnOrders:
 
     def note(self, event: Event) -> None:
         """What the private stream tells of orders, whoever's, and whether it can."""
-        if isinstance(event, OrderUpdated) and not _stands(event.order):
+        if type(event) is _ORDER_UPDATED and not _stands(event.order):
             self.ended(event.order.client_order_id)
         self.strangers.note(event)
 
@@ -169,7 +173,7 @@ def is_ours(client_order_id: str) -> bool:
 
 
 def _stands(order: VenueOrder) -> bool:
-    return order.status is OrderStatus.WORKING
+    return order.status is _WORKING
 
 
 async def _outcome(work: Awaitable[Outcome]) -> Outcome:

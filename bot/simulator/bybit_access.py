@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from functools import cache
+from typing import final
 
 import msgspec
 
@@ -52,25 +53,54 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
         }
 
 
-class RateLimits:
-    """Requests per account, bucket and second; a bucket is refilled whole when its second is over."""
+@final
+class Bucket:
+    """What one account may ask within a second; refilled whole when its second is over."""
+
+    __slots__ = ("_opened_ms", "_used", "left", "resets_at_ms")
 
     def __init__(self) -> None:
-        self._used: dict[tuple[int, str], tuple[int, int]] = {}
+        self._opened_ms = self._used = 0
+        self.left = self.resets_at_ms = 0
+        """as of the last request"""
 
-    def spend(self, uid: int, bucket: str, allowed: int, now_ns: int, wanted: int = 1) -> Limit:
-        """Take `wanted` requests from the bucket, or what it still has. Raises V5Error 10006 where it is empty."""
-        now_ms = now_ns // 1_000_000
-        opened_ms, used = self._used.get((uid, bucket), (0, 0))
+    def spend(self, allowed: int, now_ms: int, wanted: int) -> int:
+        """Take so many of what a second allows, or what is left; returns how many. Raises V5Error 10006: none is."""
+        opened_ms, used = self._opened_ms, self._used
         if now_ms - opened_ms >= 1_000:
             opened_ms, used = now_ms, 0
-        resets_at_ms = opened_ms + 1_000
+        self.resets_at_ms = opened_ms + 1_000
         if used >= allowed:
-            limit = Limit(allowed, 0, resets_at_ms)
+            self.left = 0
+            limit = Limit(allowed, 0, opened_ms + 1_000)
             raise V5Error(10006, "Too many visits. Exceeded the API Rate Limit.", limit)
         taken = min(wanted, allowed - used)
-        self._used[(uid, bucket)] = (opened_ms, used + taken)
-        return Limit(allowed, allowed - used - taken, resets_at_ms, taken)
+        self._opened_ms, self._used = opened_ms, used + taken
+        self.left = allowed - used - taken
+        return taken
+
+
+class RateLimits:
+    """Requests per account, bucket and second."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, dict[str, Bucket]] = {}
+
+    def bucket(self, uid: int, name: str) -> Bucket:
+        """That one of that account."""
+        buckets = self._buckets.get(uid)
+        if buckets is None:
+            buckets = self._buckets[uid] = {}
+        bucket = buckets.get(name)
+        if bucket is None:
+            bucket = buckets[name] = Bucket()
+        return bucket
+
+    def spend(self, uid: int, name: str, allowed: int, now_ns: int, wanted: int = 1) -> Limit:
+        """Take `wanted` requests from the bucket, or what it still has. Raises V5Error 10006 where it is empty."""
+        bucket = self.bucket(uid, name)
+        taken = bucket.spend(allowed, now_ns // 1_000_000, wanted)
+        return Limit(allowed, bucket.left, bucket.resets_at_ms, taken)
 
 
 class AddressLimits:

@@ -1,4 +1,4 @@
-"""The kernel lane's mount: venue and engine meet as objects, from one heap of events. No adapter, no JSON, no asyncio.
+"""The kernel lane's mount: venue and engine meet as objects, from one agenda. No adapter, no JSON, no asyncio.
 
 It keeps the times of the other lane to the nanosecond: what the adapter and the process around the engine would do
 between two messages (read the account in three steps, subscribe, keep a request's bucket) is done here in the same
@@ -7,45 +7,120 @@ order, over the same `Latency`. There are no faults here; who wants them takes t
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
-from typing import Any, Final, get_args
+from collections.abc import Callable
+from typing import Any, Final, final
 
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.venue_events import instruments_read
 from bot.engine.engine import Engine
 from bot.runtime.loop import TICK_S
-from bot.runtime.own_orders import Strangers
+from bot.runtime.own_orders import Strangers, is_ours
 from bot.runtime.sender import FIRST, KEYS_KEPT
 from bot.simulator import kernel_words as words
 from bot.simulator.accounts import Account
-from bot.simulator.bybit import PRIVATE
-from bot.simulator.bybit_access import Limit, RateLimits, V5Error
+from bot.simulator.bybit_access import RateLimits, V5Error
 from bot.simulator.bybit_orders import v5_error
 from bot.simulator.depth import DepthView
-from bot.simulator.kernel_reads import KernelReads
+from bot.simulator.kernel_agenda import Agenda, Call, Due, Line
+from bot.simulator.kernel_reads import KernelReads, Newest
+from bot.simulator.kernel_requests import (
+    Amend,
+    Cancel,
+    CancelAll,
+    CancelOneOfAll,
+    Endpoint,
+    Read,
+    Request,
+    Tally,
+    create_of,
+    flatten_of,
+)
 from bot.simulator.link import Latency
-from bot.simulator.orders import Executed, NewOrder, Order, OrderChanged, Printed, Refused, TimeInForce
-from bot.simulator.timeline import NS_PER_S
+from bot.simulator.orders import Executed, Order, OrderChanged, Printed, PublicTrade, Refused
 from bot.simulator.venue import Venue
 from bot.venues.bybit import calls
-from bot.venues.bybit.order_entry import CANCELS
 from bot.venues.bybit.public_stream import BOOK_DEPTH
 from bot.venues.bybit.rate_limits import RateLimits as Turns
 from bot.venues.bybit.rate_limits import held_ms, too_many
 
-Act = Callable[[], object]
-Happened = Callable[[Any], None]
-
 GONE: Final = 110001
-AT_ONCE: Final = 1 << 60
-"""More than will ever be set."""
-_SEVERITY: Final = ("gone", "accepted", "refused", "unreachable", "unknown")
-_MUTATIONS: Final = frozenset(get_args(it.Mutation))
-_EXECUTIONS: Final = frozenset((ev.Filled, ev.FundingPaid))
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
+_EXECUTED: Final = Executed
+_ORDER_CHANGED: Final = OrderChanged
+_PRINTED: Final = Printed
+_TICKED: Final = ev.Ticked
+_AMEND: Final = it.AmendOrder
+_CANCEL: Final = it.CancelOrder
+_CANCEL_ALL: Final = it.CancelAll
+_EXIT: Final = it.Exit
+_FLATTEN: Final = it.FlattenReduceOnly
+_NOTE: Final = it.Note
+_PLACE: Final = it.PlaceOrder
+_PROBE: Final = it.ProbeOrder
+_READ_ACCOUNT: Final = it.ReadAccount
+_RESYNC: Final = it.ResyncBook
+
+
+@final
+class _Market(Due):
+    """The market's next step."""
+
+    def happen(self, kernel: Kernel) -> None:
+        kernel.move_market()
+
+
+@final
+class _Tick(Due):
+    """The clock's next turn."""
+
+    def happen(self, kernel: Kernel) -> None:
+        kernel.tick()
+
+
+@final
+class _Push(Due):
+    """A message with one event in it, which is no execution."""
+
+    def __init__(self, event: ev.Event) -> None:
+        self._event = event
+
+    def happen(self, kernel: Kernel) -> None:
+        kernel.tell(self._event)
+
+
+@final
+class _AccountPush(Due):
+    """A message of the private stream: orders, or executions."""
+
+    def __init__(self, first: Any, *, executions: bool) -> None:
+        self.executions = executions
+        self._first = first
+        self._more: list[Any] | None = None
+        self._of_others: list[ev.VenueOrder] | None = None
+
+    def add(self, event: Any) -> None:
+        if self._more is None:
+            self._more = []
+        self._more.append(event)
+
+    def add_other(self, order: ev.VenueOrder) -> None:
+        """One of those in it is not ours."""
+        if self._of_others is None:
+            self._of_others = []
+        self._of_others.append(order)
+
+    def happen(self, kernel: Kernel) -> None:
+        if self._of_others is not None:
+            for order in self._of_others:
+                kernel.strangers.heard(order)
+        if self.executions:
+            kernel.tell_executions([self._first] if self._more is None else [self._first, *self._more])
+        elif self._more is None:
+            kernel.tell(self._first)
+        else:
+            kernel.tell_all([self._first, *self._more])
 
 
 class Kernel:
@@ -64,331 +139,305 @@ class Kernel:
         self._engine = engine
         self.venue = venue
         self.account = account
-        self.latency = latency
+        self._uid = account.uid
+        self._connect_ns, self.request_ns, self.answer_ns, self._push_ns = latency
         self._start_ns = self.now_ns = start_ns
-        self._heap: list[tuple[int, int, Happened, Any]] = []
-        self._set = 0
+        self._agenda = Agenda()
+        self._market, self._next_tick = _Market(), _Tick()
+        self._leaving, self._answers, self._pushes = Line(), Line(), Line()
         self._limits = RateLimits()
         self._turns = Turns()
+        self._endpoints: dict[str, Endpoint] = {}
         self._offset_ms = 0
         self._view = DepthView(BOOK_DEPTH)
         self._subscribed = self._private = False
-        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._keys = Newest(KEYS_KEPT)
         self.strangers = Strangers()
-        self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
-        self._per_s: dict[str, int] = {}
         self._tick_s = tick_s
         self._tick_due_s = 0.0
         self.exit_code: int | None = None
         self.market_steps = 0
+        self._create = self._endpoint(calls.CREATE)
+        self._amend = self._endpoint(calls.AMEND)
+        self._reads = KernelReads(self, reads_fees=engine.known.parameters.needs_fees)
 
-    # ---- the heap ---------------------------------------------------------------------------------------------------
+    # ---- the agenda -------------------------------------------------------------------------------------------------
 
-    def at(self, when_ns: int, happened: Happened, what: Any = None) -> None:
+    def at(self, when_ns: int, happened: Callable[[Any], None], what: object = None) -> None:
         """Let `happened(what)` be called then; equal times in the order of setting."""
-        self._set += 1
-        heappush(self._heap, (when_ns, self._set, happened, what))
-
-    def _at_once(self, happened: Happened, what: Any) -> None:
-        """Before anything else that is due now, as a task goes on that waits for nothing."""
-        self._set += 1
-        heappush(self._heap, (self.now_ns, self._set - AT_ONCE, happened, what))
+        self._agenda.put(Call(happened, what), when_ns)
 
     def run(self, started: ev.Started) -> int:
         """The whole run; returns the exit code. Raises IndexError where nothing is left that could happen."""
-        self.at(self.venue.next_at_ns(), self._move_market)
-        self.tell_all([started])
-        self._tick(None)
+        agenda = self._agenda
+        agenda.put(self._market, self.venue.next_at_ns())
+        self.tell(started)
+        self.tick()
         self._connect()
-        heap = self._heap
         while self.exit_code is None:
-            self.now_ns, _, happened, what = heappop(heap)
-            happened(what)
+            due = agenda.pop()
+            self.now_ns = due.when_ns
+            due.happen(self)
         return self.exit_code
 
     def tell(self, event: ev.Event) -> None:
-        """One event of somebody outside venue and clock: a grant, a shutdown."""
-        self.tell_all([event])
+        """One message with one event, which is no execution."""
+        intents = self._engine.receive(event)
+        if intents:
+            self._carry_out(intents)
 
     def tell_all(self, events: list[Any]) -> None:
         """One message: everything in it is decided before anything that was decided is sent, cancels first."""
         intents: list[it.Intent] = []
         for event in events:
-            if type(event) in _EXECUTIONS and self._reads.is_repeat(event):
-                continue
-            decided = self._engine.receive(event)
-            if decided:
-                intents += decided
+            intents += self._engine.receive(event)
         if intents:
-            if len(intents) > 1:
-                intents.sort(key=_goes_later)
+            self._carry_out(intents)
+
+    def tell_executions(self, events: list[Any]) -> None:
+        """One message with executions in it: what was told before is dropped."""
+        self.tell_all([event for event in events if not self._reads.is_repeat(event)])
+
+    def _carry_out(self, intents: list[it.Intent]) -> None:
+        if len(intents) > 1:
             for intent in intents:
                 kind = type(intent)
-                send = _SENDERS.get(kind)
-                if send is not None and not (
-                    kind in _MUTATIONS and self._sent_before(it.key_of(intent))  # type: ignore[arg-type]  # the set says that it is one
-                ):
-                    send(self, intent)
+                if kind is _CANCEL or kind is _CANCEL_ALL:
+                    intents = sorted(intents, key=_goes_later)
+                    break
+        for intent in intents:
+            kind = type(intent)
+            if kind is not _NOTE:
+                self._send(intent, kind)
 
-    def _sent_before(self, key: str) -> bool:
-        """Whether a mutation under that key was carried out (or is): as the process's sender drops it."""
-        if not key:
-            return False
-        if key in self._keys:
-            return True
-        self._keys[key] = None
-        if len(self._keys) > KEYS_KEPT:
-            self._keys.popitem(last=False)
-        return False
+    def _send(self, intent: Any, kind: type) -> None:
+        """A mutation under a key that was carried out (or is) is dropped, as the process's sender drops it."""
+        keys = self._keys
+        if kind is _AMEND:
+            key: str = intent.key
+            if not key or keys.add(key):
+                self._ask(Amend(self._amend, intent.client_order_id, intent.price_ticks, intent.qty_lots))
+        elif kind is _PLACE:
+            if keys.add(intent.client_order_id):
+                self._ask(create_of(self._create, intent))
+        elif kind is _CANCEL:
+            key = intent.key
+            if not key or keys.add(key):
+                self._ask(Cancel(self._endpoint(calls.CANCEL), intent.client_order_id, intent.venue_order_id))
+        elif kind is _CANCEL_ALL:
+            key = intent.key
+            if not key or keys.add(key):
+                self._cancel_all(key)
+        elif kind is _FLATTEN:
+            if keys.add(intent.client_order_id):
+                self._ask(flatten_of(self._create, intent))
+        elif kind is _READ_ACCOUNT:
+            self._reads.account()
+        elif kind is _PROBE:
+            self._reads.probe(intent.client_order_id)
+        elif kind is _RESYNC:
+            self.at(self.now_ns + self.request_ns, self._resync)
+        elif kind is _EXIT:
+            self.exit_code = intent.code
 
-    def _tick(self, _: None) -> None:
+    def tick(self) -> None:
         """The grid of the process's loop, in its own floats, so that both lanes tick at the same nanosecond."""
-        self.tell_all([ev.Ticked(self.now_ns)])
-        self._engine.drain_observations()  # histograms are the process's: here nobody would ever take them
-        now_s = (self.now_ns - self._start_ns) / NS_PER_S
+        engine = self._engine
+        self.tell(_TICKED(self.now_ns))
+        if engine.known.observations:
+            engine.drain_observations()  # histograms are the process's: here nobody would ever take them
+        now_s = (self.now_ns - self._start_ns) / _NS_PER_S
         self._tick_due_s = max(self._tick_due_s + self._tick_s, now_s)
-        self.at(self._start_ns + round(self._tick_due_s * NS_PER_S), self._tick)
+        self._agenda.put(self._next_tick, self._start_ns + _rounded(self._tick_due_s * _NS_PER_S))
 
     # ---- the venue's side -------------------------------------------------------------------------------------------
 
-    def _move_market(self, _: None) -> None:
-        self.venue.advance(self.now_ns)
+    def move_market(self) -> None:
+        """What is due at the venue; published, and set for the next time."""
+        venue = self.venue
+        venue.advance(self.now_ns)
         self.market_steps += 1
         self._distribute(market_moved=True)
-        self.at(self.venue.next_at_ns(), self._move_market)
+        self._agenda.put(self._market, venue.next_at_ns())
 
     def _distribute(self, *, market_moved: bool) -> None:
         """Public trades, the book, then the account's messages, as the venue's streams group them."""
-        happenings = self.venue.drain()
+        venue = self.venue
+        happenings = venue.drain()
         if self._subscribed:
             if happenings:
-                for happening in reversed(happenings):
-                    if type(happening) is Printed:
-                        self._push(words.trade, happening.trade)
-                        break
+                last = _last_print(happenings)
+                if last is not None:
+                    self._push(words.trade(self.now_ns + self._push_ns, venue.instrument, last))
             if market_moved:
-                message = self._view.publish(self.venue.book, self.venue.book.drain_changes())
+                book = venue.book
+                message = self._view.publish(book, book.drain_changes())
                 if message is not None:
-                    self._push(words.book, message)
+                    self._push(
+                        words.book(
+                            self.now_ns + self._push_ns, venue.instrument, message, words.whole_ms_ns(self.now_ns)
+                        )
+                    )
         if self._private and happenings:
-            for group in _grouped(happenings):
-                self._push(words.account, group)
+            self._push_account(happenings)
 
-    def _push(self, say: words.Words, what: object) -> None:
+    def _push_account(self, happenings: list[Any]) -> None:
+        """Neighbours of one kind are one message of the private stream."""
+        heard_ns, instrument = self.now_ns + self._push_ns, self.venue.instrument
+        push: _AccountPush | None = None
+        for happening in happenings:
+            kind = type(happening)
+            if kind is _ORDER_CHANGED:
+                order: Order = happening.order
+                told = words.venue_order(instrument, order)
+                updated = words.order_updated(heard_ns, told)
+                if push is None or push.executions:
+                    push = _AccountPush(updated, executions=False)
+                    self._agenda.put_in_line(self._pushes, push, heard_ns)
+                else:
+                    push.add(updated)
+                if not is_ours(order.link_id):
+                    push.add_other(told)
+            elif kind is _EXECUTED:
+                execution = words.execution(heard_ns, instrument, happening.execution)
+                if push is None or not push.executions:
+                    push = _AccountPush(execution, executions=True)
+                    self._agenda.put_in_line(self._pushes, push, heard_ns)
+                else:
+                    push.add(execution)
+
+    def _push(self, event: ev.Event) -> None:
         """What is said is decided now, as it would be written now; it is heard later."""
-        now_ns = self.now_ns
-        heard_ns = now_ns + self.latency.push_ns
-        told = say(heard_ns, self.venue.instrument, what, now_ns // _NS_PER_MS * _NS_PER_MS)
-        private = say is words.account or what == "private"
-        self.at(heard_ns, self._hear_of_account if private else self.tell_all, told)
-
-    def _hear_of_account(self, told: list[Any]) -> None:
-        for event in told:
-            self.strangers.note(event)
-        self.tell_all(told)
+        self._agenda.put_in_line(self._pushes, _Push(event), self.now_ns + self._push_ns)
 
     # ---- start ------------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         """Clock, filters, two sockets: as the adapter starts."""
         self.clock_read(self.now_ns)
-        listed_ns = self.now_ns + 2 * (self.latency.request_ns + self.latency.answer_ns)
-        heard_ns = listed_ns + self.latency.connect_ns + self.latency.request_ns
-        self.at(listed_ns, lambda _: self.tell_all([instruments_read(self.venue.instrument, self.now_ns)]))
+        listed_ns = self.now_ns + 2 * (self.request_ns + self.answer_ns)
+        heard_ns = listed_ns + self._connect_ns + self.request_ns
+        self.at(listed_ns, self._list)
         self.at(heard_ns, self._subscribe_public)
-        self.at(heard_ns + self.latency.push_ns + self.latency.request_ns, self._subscribe_private)
+        self.at(heard_ns + self._push_ns + self.request_ns, self._subscribe_private)
 
-    def _subscribe_public(self, _: None) -> None:
-        self._push(words.stream_up, "public")
+    def _list(self, _: object) -> None:
+        self.tell(instruments_read(self.venue.instrument, self.now_ns))
+
+    def _subscribe_public(self, _: object) -> None:
+        self._push(ev.StreamUp(self.now_ns + self._push_ns, "public"))
         self._subscribed = True
         self._resync(None)
 
-    def _resync(self, _: None) -> None:
-        self._view.publish(self.venue.book)
-        self._push(words.book, self._view.snapshot())
+    def _resync(self, _: object) -> None:
+        venue = self.venue
+        self._view.publish(venue.book)
+        message = self._view.snapshot()
+        self._push(words.book(self.now_ns + self._push_ns, venue.instrument, message, words.whole_ms_ns(self.now_ns)))
 
-    def _subscribe_private(self, _: None) -> None:
+    def _subscribe_private(self, _: object) -> None:
         self._private = True
-        self._push(words.stream_up, "private")
+        heard_ns = self.now_ns + self._push_ns
+        self.at(heard_ns, self._hear_private, ev.StreamUp(heard_ns, "private"))
+
+    def _hear_private(self, told: ev.StreamUp) -> None:
+        self.strangers.stream_up()
+        self.tell(told)
 
     def clock_read(self, sent_ns: int) -> None:
         """As the adapter keeps the venue's clock: half the way out and back, in whole milliseconds."""
-        venue_ms = (sent_ns + self.latency.request_ns) // _NS_PER_MS
-        heard_ns = sent_ns + self.latency.request_ns + self.latency.answer_ns
+        venue_ms = (sent_ns + self.request_ns) // _NS_PER_MS
+        heard_ns = sent_ns + self.request_ns + self.answer_ns
         self._offset_ms = venue_ms - (sent_ns + heard_ns) // 2 // _NS_PER_MS
-
-    def _venue_now_ms(self) -> int:
-        return self.now_ns // _NS_PER_MS + self._offset_ms
 
     # ---- requests ---------------------------------------------------------------------------------------------------
 
-    def request(self, act: Act, answered: Happened, path: str) -> None:
-        """Leaves where its endpoint still takes one, as the adapter has it: else a read waits, and nothing else."""
-        now_ms, is_cancel = self._venue_now_ms(), path in CANCELS
-        if not self._turns.take(path, 1, now_ms, is_cancel=is_cancel):
-            wait_ms = self._turns.wait_ms(path, now_ms, is_cancel=is_cancel)
-            if ("POST", path) in PRIVATE:
-                self._at_once(answered, words.NotLeft(too_many(path, wait_ms), held_ms(wait_ms)))
-            else:
-                self.at(self.now_ns + max(1, wait_ms) * _NS_PER_MS, lambda _: self.request(act, answered, path))
-            return
-        self.at(self.now_ns + self.latency.request_ns, self._arrive, (act, answered, path))
+    def _endpoint(self, path: str) -> Endpoint:
+        endpoint = self._endpoints.get(path)
+        if endpoint is None:
+            endpoint = Endpoint(path, self._turns.bucket(path), self._limits.bucket(self._uid, path))
+            self._endpoints[path] = endpoint
+        return endpoint
 
-    def _arrive(self, asked: tuple[Act, Happened, str]) -> None:
-        """At the venue: `answered` is told what `act` returned, or the V5Error it came to."""
-        act, answered, path = asked
-        answer: object
-        per_s = self._per_s.get(path)
-        if per_s is None:
-            per_s = self._per_s[path] = (PRIVATE.get(("POST", path)) or PRIVATE[("GET", path)]).per_s
-        limit: Limit | None = None
+    def read(self, act: Callable[[], object], answered: Callable[[Any], None], path: str) -> None:
+        """Ask something of the account; `answered` is told what `act` returned, or the V5Error it came to."""
+        self._ask(Read(self._endpoint(path), act, answered))
+
+    def _ask(self, request: Request) -> None:
+        """Leaves where its endpoint still takes one, as the adapter has it: else a read waits, and nothing else."""
+        endpoint = request.endpoint
+        turns, now_ms = endpoint.turns, self.now_ns // _NS_PER_MS + self._offset_ms
+        wait_ms = turns.wait_ms(now_ms, is_cancel=endpoint.is_cancel)
+        if not wait_ms:
+            turns.take(1, now_ms, is_cancel=endpoint.is_cancel)
+            self._agenda.put_in_line(self._leaving, request, self.now_ns + self.request_ns)
+        elif endpoint.is_read:
+            self.at(self.now_ns + max(1, wait_ms) * _NS_PER_MS, self._ask, request)
+        else:
+            request.error = words.NotLeft(too_many(endpoint.path, wait_ms), held_ms(wait_ms))
+            request.has_arrived = True
+            self._agenda.put_at_once(request, self.now_ns)
+
+    def arrive(self, request: Request) -> None:
+        """At the venue, which does it or not, tells the account's streams what has come of it, and answers."""
+        endpoint, now_ns = request.endpoint, self.now_ns
+        bucket = endpoint.bucket
         try:
-            limit = self._limits.spend(self.account.uid, path, per_s, self.now_ns)
-            answer = act()
+            bucket.spend(endpoint.per_s, now_ns // _NS_PER_MS, 1)
+            request.act(self)
         except V5Error as error:
-            answer, limit = error, error.limit or limit
+            request.error = error
         except Refused as refused:
-            answer = v5_error(refused)
+            request.error = v5_error(refused)
+        request.left, request.resets_at_ms = bucket.left, bucket.resets_at_ms
         if self.venue.has_news:
             self._distribute(market_moved=False)
-        self.at(self.now_ns + self.latency.answer_ns, self._answered, (answered, answer, path, limit))
+        self._agenda.put_in_line(self._answers, request, now_ns + self.answer_ns)
 
-    def _answered(self, heard: tuple[Happened, object, str, Limit | None]) -> None:
-        answered, answer, path, limit = heard
-        if limit is not None:
-            self._turns.told(path, limit.allowed, limit.left, limit.resets_at_ms, self._venue_now_ms())
-        answered(answer)
+    def hear_limit(self, request: Request) -> None:
+        """What its answer says of the endpoint."""
+        now_ms, endpoint = self.now_ns // _NS_PER_MS + self._offset_ms, request.endpoint
+        endpoint.turns.told(endpoint.per_s, request.left, request.resets_at_ms, now_ms, 1)
 
-    def _open_order(self, link_id: str, venue_order_id: str = "") -> Order:
+    def open_order(self, link_id: str, venue_order_id: str) -> Order:
+        """By the venue's id where there is one. Raises V5Error."""
         account = self.account
         order = account.by_id.get(venue_order_id) if venue_order_id else account.by_link.get(link_id)
         if order is None:
             raise V5Error(GONE, "order not exists or too late to cancel")
         return order
 
-    def _place(self, intent: it.PlaceOrder) -> None:
-        new = NewOrder(
-            intent.client_order_id, intent.side, intent.price_ticks, intent.qty_lots, TimeInForce.POST_ONLY,
-            intent.reduce_only,
-        )  # fmt: skip
-        self._create(new)
-
-    def _flatten(self, intent: it.FlattenReduceOnly) -> None:
-        self._create(
-            NewOrder(
-                intent.client_order_id, intent.side, intent.price_limit_ticks, intent.qty_lots, TimeInForce.IOC, True
-            )
-        )
-
-    def _create(self, new: NewOrder) -> None:
-        def answered(answer: Order | V5Error) -> None:
-            self.tell_all([words.created(self.now_ns, new.link_id, answer)])
-
-        self.request(lambda: self.venue.create(self.account, new, self.now_ns), answered, calls.CREATE)
-
-    def _amend(self, intent: it.AmendOrder) -> None:
-        def act() -> None:
-            order = self._open_order(intent.client_order_id)
-            self.venue.amend(self.account, order, intent.price_ticks, intent.qty_lots, self.now_ns)
-
-        def answered(answer: V5Error | None) -> None:
-            word, detail = words.of_existing(answer)
-            self.tell_all([
-                ev.AmendAnswered(
-                    self.now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail,
-                    answer.wait_ms if isinstance(answer, words.NotLeft) else 0,
-                )
-            ])  # fmt: skip
-
-        self.request(act, answered, calls.AMEND)
-
-    def _cancel(self, intent: it.CancelOrder) -> None:
-        def act() -> None:
-            order = self._open_order(intent.client_order_id, intent.venue_order_id)
-            self.venue.cancel(self.account, order, self.now_ns)
-
-        def answered(answer: V5Error | None) -> None:
-            self.tell_all([ev.CancelAnswered(self.now_ns, intent.client_order_id, *words.of_existing(answer))])
-
-        self.request(act, answered, calls.CANCEL)
-
-    def _cancel_all(self, intent: it.CancelAll) -> None:
+    def _cancel_all(self, key: str) -> None:
         """As the process does it: by the venue's cancel-all only where no order of others is known to stand."""
-        if not self.strangers.none_stands(self.venue.instrument.symbol):
-            self._reads.own_orders(lambda found: self._cancel_each(intent, found))
-            return
+        if self.strangers.none_stands(self.venue.instrument.symbol):
+            self._ask(CancelAll(self._endpoint(calls.CANCEL_ALL), key))
+        else:
+            self._reads.own_orders(lambda found: self._cancel_each(key, found))
 
-        def act() -> None:
-            for order in list(self.account.open_orders.values()):
-                self.venue.cancel(self.account, order, self.now_ns)
-
-        def answered(answer: V5Error | None) -> None:
-            self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, *words.of_existing(answer))])
-
-        self.request(act, answered, calls.CANCEL_ALL)
-
-    def _cancel_each(self, intent: it.CancelAll, found: list[Order] | V5Error) -> None:
-        """The answers of all of them at once: the worst one counts."""
+    def _cancel_each(self, key: str, found: list[Order] | V5Error) -> None:
         if isinstance(found, V5Error) or not found:
-            error = found if isinstance(found, V5Error) else None
-            self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, *words.of_existing(error))])
+            word, detail = words.of_existing(found if isinstance(found, V5Error) else None)
+            self.tell(ev.CancelAllAnswered(self.now_ns, key, word, detail))
             return
-        answers: list[tuple[str, str]] = []
-
-        def answered(answer: V5Error | None) -> None:
-            answers.append(words.of_existing(answer))
-            if len(answers) == len(found):
-                word, detail = max([("accepted", ""), *answers], key=lambda one: _SEVERITY.index(one[0]))
-                self.tell_all([ev.CancelAllAnswered(self.now_ns, intent.key, word, detail)])
-
-        def cancelling(order: Order) -> Act:
-            return lambda: self.venue.cancel(self.account, self._open_order("", order.order_id), self.now_ns)
-
+        tally, endpoint = Tally(key, len(found)), self._endpoint(calls.CANCEL)
         for order in found:
-            self.request(cancelling(order), answered, calls.CANCEL)
-
-    # ---- what is left of the process around the engine ---------------------------------------------------------------
-
-    def _ask_snapshot(self, _: it.ResyncBook) -> None:
-        self.at(self.now_ns + self.latency.request_ns, self._resync)
-
-    def _exit(self, intent: it.Exit) -> None:
-        self.exit_code = intent.code
-
-    def _probe(self, intent: it.ProbeOrder) -> None:
-        self._reads.probe(intent.client_order_id)
-
-    def _read_account(self, _: it.ReadAccount) -> None:
-        self._reads.account()
+            self._ask(CancelOneOfAll(endpoint, order.order_id, tally))
 
 
-_SENDERS: Final[dict[type, Callable[[Kernel, Any], None]]] = {
-    it.PlaceOrder: Kernel._place,
-    it.AmendOrder: Kernel._amend,
-    it.CancelOrder: Kernel._cancel,
-    it.CancelAll: Kernel._cancel_all,
-    it.FlattenReduceOnly: Kernel._flatten,
-    it.ProbeOrder: Kernel._probe,
-    it.ReadAccount: Kernel._read_account,
-    it.ResyncBook: Kernel._ask_snapshot,
-    it.Exit: Kernel._exit,
-}
+def _last_print(happenings: list[Any]) -> PublicTrade | None:
+    for at in range(len(happenings) - 1, -1, -1):
+        happening = happenings[at]
+        if type(happening) is _PRINTED:
+            trade: PublicTrade = happening.trade
+            return trade
+    return None
 
 
-def _grouped(happenings: list[Any]) -> Iterator[list[OrderChanged | Executed]]:
-    """Neighbours of one kind are one message of the private stream."""
-    group: list[OrderChanged | Executed] = []
-    of: type | None = None
-    for happening in happenings:
-        kind = type(happening)
-        if kind is OrderChanged or kind is Executed:
-            if kind is not of and group:
-                yield group
-                group = []
-            of = kind
-            group.append(happening)
-    if group:
-        yield group
+def _rounded(value: float) -> int:
+    """`round` of what is not below 0 and has a place for halves, several times as fast where it is compiled."""
+    whole = int(value)
+    part = value - whole
+    return whole + 1 if part > 0.5 or (part == 0.5 and whole % 2) else whole
 
 
 def _goes_later(intent: it.Intent) -> bool:

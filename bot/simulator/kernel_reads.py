@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Reversible
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from bot.domain import events as ev
 from bot.runtime.own_orders import is_ours
@@ -23,6 +22,34 @@ if TYPE_CHECKING:
 _NS_PER_MS = 1_000_000
 
 
+@final
+class Newest:
+    """Names, the newest so many of them."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._names: set[str] = set()
+        self._ring: list[str] = []
+        self._oldest = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> bool:
+        """Whether it is new; then it is one of them, and the oldest is not any more."""
+        names, ring = self._names, self._ring
+        if name in names:
+            return False
+        names.add(name)
+        if len(ring) < self._kept:
+            ring.append(name)
+            return True
+        names.discard(ring[self._oldest])
+        ring[self._oldest] = name
+        self._oldest = (self._oldest + 1) % self._kept
+        return True
+
+
 class KernelReads:
     """Probes and whole reads of one account; remembers which executions were told, and by whom."""
 
@@ -31,7 +58,7 @@ class KernelReads:
         self._reads_fees = reads_fees
         self._fees_read_ns: int | None = None
         self._wallet_asked_ns: int | None = None
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known = Newest(EXECUTIONS_KEPT)
         self._swept: dict[str, None] = {}
         self._since_ms: int | None = None
 
@@ -43,12 +70,8 @@ class KernelReads:
 
     def known_execution(self, execution: ev.Filled | ev.FundingPaid) -> bool:
         """Whether this execution was told before; remembers it."""
-        number = identity_of(execution)
-        if number in self._known:
+        if not self._known.add(identity_of(execution)):
             return True
-        self._known[number] = None
-        if len(self._known) > EXECUTIONS_KEPT:
-            self._known.popitem(last=False)
         self._since_ms = max(execution.venue_at_ns // _NS_PER_MS, self._since_ms or 0)
         return False
 
@@ -70,45 +93,32 @@ class KernelReads:
             if isinstance(order, V5Error):
                 self._failed("order", calls.OPEN_ORDERS, order)
             elif order is None:
-                kernel.request(look, in_history, calls.ORDER_HISTORY)
+                kernel.read(look, in_history, calls.ORDER_HISTORY)
             else:
-                kernel.tell_all([ev.OrderUpdated(kernel.now_ns, order)])
+                kernel.tell(ev.OrderUpdated(kernel.now_ns, order))
 
         def in_history(order: ev.VenueOrder | V5Error | None) -> None:
             if isinstance(order, V5Error):
                 self._failed("order", calls.ORDER_HISTORY, order)
             else:
-                kernel.tell_all([ev.OrderNotFound(kernel.now_ns, client_order_id, asked_at_ns)])
+                kernel.tell(ev.OrderNotFound(kernel.now_ns, client_order_id, asked_at_ns))
 
-        kernel.request(look, answered, calls.OPEN_ORDERS)
+        kernel.read(look, answered, calls.OPEN_ORDERS)
 
     def account(self) -> None:
         """Executions, then open orders, then the position; the first time only the venue's clock is asked."""
         kernel = self._kernel
         if self._since_ms is None:
-            venue_ms = (kernel.now_ns + kernel.latency.request_ns) // _NS_PER_MS
+            venue_ms = (kernel.now_ns + kernel.request_ns) // _NS_PER_MS
             kernel.clock_read(kernel.now_ns)
-            kernel.at(kernel.now_ns + kernel.latency.request_ns + kernel.latency.answer_ns, self._clock_read, venue_ms)
+            kernel.at(kernel.now_ns + kernel.request_ns + kernel.answer_ns, self._clock_read, venue_ms)
             return
         since_ms, asked_at_ns = self._since_ms - EXECUTIONS_OVERLAP_MS, kernel.now_ns
-        instrument = kernel.venue.instrument
 
-        def act() -> list[ev.Filled | ev.FundingPaid]:
-            recent: list[Execution | Funding] = []
-            lists: tuple[Iterable[Execution | Funding], ...] = (
-                reversed(kernel.account.executions),
-                reversed(kernel.account.fundings),
-            )
-            for newest_first in lists:
-                for execution in newest_first:
-                    if execution.at_ns // _NS_PER_MS < since_ms:
-                        break
-                    recent.append(execution)
-            recent.sort(key=lambda one: -one.sequence)
-            told = [words.execution(0, instrument, one) for one in recent]
-            return sorted(told, key=lambda one: one.venue_at_ns)
+        def act() -> list[Execution | Funding]:
+            return _since(kernel.account.executions, since_ms) + _since(kernel.account.fundings, since_ms)
 
-        def answered(answer: list[ev.Filled | ev.FundingPaid] | V5Error) -> None:
+        def answered(answer: list[Execution | Funding] | V5Error) -> None:
             if isinstance(answer, V5Error):
                 self._failed("executions", calls.EXECUTIONS, answer)
                 self._read_open_orders()
@@ -116,17 +126,21 @@ class KernelReads:
                 self._read_open_orders()  # asked before what the fills decide is sent, as the process's task goes on
                 self._tell_swept(answer, asked_at_ns)
 
-        kernel.request(act, answered, calls.EXECUTIONS)
+        kernel.read(act, answered, calls.EXECUTIONS)
 
-    def _tell_swept(self, found: list[ev.Filled | ev.FundingPaid], asked_at_ns: int) -> None:
-        kernel = self._kernel
-        unknown = [words.received(one, kernel.now_ns) for one in found if identity_of(one) not in self._known]
-        new = [one for one in unknown if isinstance(one, ev.Filled)]
-        paid = [one for one in unknown if isinstance(one, ev.FundingPaid)]
+    def _tell_swept(self, found: list[Execution | Funding], asked_at_ns: int) -> None:
+        """Those that were not told before: the earliest millisecond first, and the newest first within one."""
+        kernel, now_ns = self._kernel, self._kernel.now_ns
+        instrument = kernel.venue.instrument
+        unknown = [one for one in found if _identity(one) not in self._known]
+        unknown.sort(key=_earlier_first)
+        told = [words.execution(now_ns, instrument, one) for one in unknown]
+        new = [one for one in told if isinstance(one, ev.Filled)]
+        paid = [one for one in told if isinstance(one, ev.FundingPaid)]
+        unheard: list[ev.Filled | ev.FundingPaid] = [*new, *paid]
         identities = tuple((fill.execution_id, fill.venue_at_ns) for fill in new)
-        kernel.tell_all(
-            [ev.ExecutionsSwept(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, identities), *new, *paid]
-        )
+        swept = ev.ExecutionsSwept(now_ns, instrument.symbol, asked_at_ns, identities)
+        kernel.tell_all([swept, *(one for one in unheard if not self.is_repeat(one))])
         for fill in new:
             self._swept[fill.execution_id] = None
         while len(self._swept) > EXECUTIONS_KEPT:
@@ -149,10 +163,10 @@ class KernelReads:
                 self._failed("open_orders", calls.OPEN_ORDERS, answer)
             else:
                 kernel.strangers.read(instrument.symbol, answer, told)
-                kernel.tell_all([ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer)])
+                kernel.tell(ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer))
             self._read_position()
 
-        kernel.request(act, answered, calls.OPEN_ORDERS)
+        kernel.read(act, answered, calls.OPEN_ORDERS)
 
     def own_orders(self, answered: Callable[[list[Order] | V5Error], None]) -> None:
         """Our own that stand, newest first, for cancelling them one by one."""
@@ -169,7 +183,7 @@ class KernelReads:
             kernel.strangers.read(instrument.symbol, (words.venue_order(instrument, order) for order in answer), told)
             answered([order for order in answer if is_ours(order.link_id)])
 
-        kernel.request(act, read, calls.OPEN_ORDERS)
+        kernel.read(act, read, calls.OPEN_ORDERS)
 
     def _read_position(self) -> None:
         kernel = self._kernel
@@ -180,9 +194,9 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 self._failed("position", calls.POSITIONS, answer)
             else:
-                kernel.tell_all([ev.PositionRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, *answer)])
+                kernel.tell(ev.PositionRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, *answer))
 
-        kernel.request(lambda: words.position(kernel.account), answered, calls.POSITIONS)
+        kernel.read(lambda: words.position(kernel.account), answered, calls.POSITIONS)
 
     def _read_statement(self) -> None:
         """Fees where somebody goes by them, then the wallet, each where it is due."""
@@ -198,9 +212,9 @@ class KernelReads:
                 return
             self._fees_read_ns = kernel.now_ns
             symbol = kernel.venue.instrument.symbol
-            kernel.tell_all([ev.FeesRead(kernel.now_ns, symbol, *answer, f"api:bybit:{symbol}")])
+            kernel.tell(ev.FeesRead(kernel.now_ns, symbol, *answer, f"api:bybit:{symbol}"))
 
-        kernel.request(lambda: words.fees(kernel.venue), answered, calls.FEE_RATE)
+        kernel.read(lambda: words.fees(kernel.venue), answered, calls.FEE_RATE)
 
     def _read_wallet(self) -> None:
         kernel = self._kernel
@@ -212,11 +226,30 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 self._failed("wallet", calls.WALLET, answer)
             else:
-                kernel.tell_all([ev.WalletRead(kernel.now_ns, *answer)])
+                kernel.tell(ev.WalletRead(kernel.now_ns, *answer))
 
-        kernel.request(lambda: words.wallet(kernel.venue, kernel.account), answered, calls.WALLET)
+        kernel.read(lambda: words.wallet(kernel.venue, kernel.account), answered, calls.WALLET)
 
     def _failed(self, what: str, path: str, error: V5Error) -> None:
         kernel, symbol = self._kernel, self._kernel.venue.instrument.symbol
         detail = f"{path}: {error.code} {error.message}"
-        kernel.tell_all([ev.ReadFailed(kernel.now_ns, what, symbol, detail)])
+        kernel.tell(ev.ReadFailed(kernel.now_ns, what, symbol, detail))
+
+
+def _since(kept: Reversible[Execution | Funding], since_ms: int) -> list[Execution | Funding]:
+    """What happened from that millisecond on, newest first."""
+    found: list[Execution | Funding] = []
+    for one in reversed(kept):
+        if one.at_ns // _NS_PER_MS < since_ms:
+            break
+        found.append(one)
+    return found
+
+
+def _identity(found: Execution | Funding) -> str:
+    """As `identity_of` what is told of it."""
+    return found.execution_id if isinstance(found, Execution) else f"funding {found.execution_id}"
+
+
+def _earlier_first(found: Execution | Funding) -> tuple[int, int]:
+    return found.at_ns // _NS_PER_MS, -found.sequence

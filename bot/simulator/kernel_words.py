@@ -2,70 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from bot.domain import events as ev
 from bot.domain.instrument import Instrument
 from bot.simulator.accounts import Account
 from bot.simulator.bybit_access import V5Error
-from bot.simulator.bybit_messages import REJECT_REASONS, text
+from bot.simulator.bybit_messages import REJECT_REASONS
 from bot.simulator.depth import DepthMessage
 from bot.simulator.funding import Funding
-from bot.simulator.orders import EndReason, Executed, Execution, Order, OrderChanged, PublicTrade, Status
+from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, Status, TimeInForce
 from bot.simulator.venue import Venue
 from bot.venues.bybit.codes import Meaning, meaning
 
-Words = Callable[[int, Instrument, Any, int], list[Any]]
-"""(received at, instrument, what, the venue's time in whole milliseconds) → events of one message."""
+_NS_PER_MS: Final = 1_000_000
+POST_ONLY: Final = TimeInForce.POST_ONLY
+IOC: Final = TimeInForce.IOC
+_NEW: Final = Status.NEW
+_PARTLY_FILLED: Final = Status.PARTLY_FILLED
+_FILLED: Final = Status.FILLED
+_NOT_ENDED: Final = EndReason.NONE
+_WOULD_TAKE: Final = EndReason.POST_ONLY_WOULD_TAKE
+_STANDS: Final = ev.OrderStatus.WORKING
+_IS_FILLED: Final = ev.OrderStatus.FILLED
+_IS_CANCELLED: Final = ev.OrderStatus.CANCELLED
+_IS_REJECTED: Final = ev.OrderStatus.REJECTED
+_NO_ERROR: Final = "EC_NoError"
+_ORDER_ACCEPTED: Final = ev.OrderAccepted
+_ORDER_UPDATED: Final = ev.OrderUpdated
+_VENUE_ORDER: Final = ev.VenueOrder
+_BOOK_DELTA: Final = ev.BookDelta
+_TRADE_PRINTED: Final = ev.TradePrinted
+_FILL: Final = ev.Filled
+"""Names that are looked up once, not with every message."""
 
-_NS_PER_MS = 1_000_000
-_STATUSES = {
-    Status.NEW: ev.OrderStatus.WORKING,
-    Status.PARTLY_FILLED: ev.OrderStatus.WORKING,
-    Status.FILLED: ev.OrderStatus.FILLED,
-    Status.CANCELLED: ev.OrderStatus.CANCELLED,
-}
+
+def whole_ms_ns(at_ns: int) -> int:
+    """In whole milliseconds, as the venue's messages have it. A product of numbers this large would cost far more."""
+    return at_ns - at_ns % _NS_PER_MS
 
 
-def trade(at_ns: int, instrument: Instrument, last: PublicTrade, _venue_at_ns: int) -> list[ev.TradePrinted]:
-    """The newest print of a message, as the adapter tells it."""
-    venue_at_ns = last.at_ns // _NS_PER_MS * _NS_PER_MS
-    return [ev.TradePrinted(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, venue_at_ns)]
+def _printed(value: Decimal) -> Decimal:
+    """As it comes back from the venue's print, which has no exponent."""
+    return Decimal(format(value, "f")) if "E" in str(value) else value
 
 
-def book(
-    at_ns: int, instrument: Instrument, what: DepthMessage, venue_at_ns: int
-) -> list[ev.BookSnapshot | ev.BookDelta]:
+def trade(at_ns: int, instrument: Instrument, last: PublicTrade) -> ev.TradePrinted:
+    """The newest print of a message, as the adapter tells it; `at_ns`: when it is received."""
+    return _TRADE_PRINTED(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, whole_ms_ns(last.at_ns))
+
+
+def book(at_ns: int, instrument: Instrument, what: DepthMessage, venue_at_ns: int) -> ev.BookSnapshot | ev.BookDelta:
+    """A message of the book; `venue_at_ns` in whole milliseconds."""
     symbol = instrument.symbol
     if what.is_snapshot:
         bids, asks = tuple(sorted(what.bids, reverse=True)), tuple(sorted(what.asks))
-        return [ev.BookSnapshot(at_ns, symbol, bids, asks, what.update_id, venue_at_ns)]
-    return [ev.BookDelta(at_ns, symbol, tuple(what.bids), tuple(what.asks), what.update_id, venue_at_ns)]
+        return ev.BookSnapshot(at_ns, symbol, bids, asks, what.update_id, venue_at_ns)
+    return _BOOK_DELTA(at_ns, symbol, tuple(what.bids), tuple(what.asks), what.update_id, venue_at_ns)
 
 
-def account(
-    at_ns: int, instrument: Instrument, what: list[OrderChanged | Executed], _venue_at_ns: int
-) -> list[ev.OrderUpdated | ev.Filled | ev.FundingPaid]:
-    return [
-        ev.OrderUpdated(at_ns, venue_order(instrument, happening.order))
-        if type(happening) is OrderChanged
-        else execution(at_ns, instrument, happening.execution)  # type: ignore[union-attr]  # the other of the two
-        for happening in what
-    ]
-
-
-def stream_up(at_ns: int, _instrument: Instrument, what: str, _venue_at_ns: int) -> list[ev.StreamUp]:
-    return [ev.StreamUp(at_ns, what)]
+def order_updated(at_ns: int, order: ev.VenueOrder) -> ev.OrderUpdated:
+    return _ORDER_UPDATED(at_ns, order)
 
 
 def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
-    would_take = order.end_reason is EndReason.POST_ONLY_WOULD_TAKE
-    reason = REJECT_REASONS[order.end_reason]
-    return ev.VenueOrder(
+    end_reason, status = order.end_reason, order.status
+    reason = "" if end_reason is _NOT_ENDED else REJECT_REASONS[end_reason]
+    would_take = end_reason is _WOULD_TAKE
+    told = _IS_CANCELLED
+    if would_take:
+        told = _IS_REJECTED
+    elif status is _NEW or status is _PARTLY_FILLED:
+        told = _STANDS
+    elif status is _FILLED:
+        told = _IS_FILLED
+    return _VENUE_ORDER(
         instrument.symbol,
         order.link_id,
         order.order_id,
@@ -73,8 +85,8 @@ def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
         order.price_ticks,
         order.qty_lots,
         order.filled_lots,
-        ev.OrderStatus.REJECTED if would_take else _STATUSES[order.status],
-        "" if reason == "EC_NoError" else reason,
+        told,
+        "" if reason == _NO_ERROR else reason,
         would_take,
     )
 
@@ -82,13 +94,12 @@ def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
 def execution(at_ns: int, instrument: Instrument, found: Execution | Funding) -> ev.Filled | ev.FundingPaid:
     if isinstance(found, Execution):
         return fill(at_ns, instrument, found)
-    paid_quote = Decimal(text(found.paid_quote))
-    venue_at_ns = found.at_ns // _NS_PER_MS * _NS_PER_MS
-    return ev.FundingPaid(at_ns, found.execution_id, instrument.symbol, -paid_quote, venue_at_ns)
+    paid_quote = _printed(found.paid_quote)
+    return ev.FundingPaid(at_ns, found.execution_id, instrument.symbol, -paid_quote, whole_ms_ns(found.at_ns))
 
 
 def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
-    return ev.Filled(
+    return _FILL(
         at_ns,
         found.execution_id,
         found.link_id,
@@ -99,32 +110,27 @@ def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
         found.lots,
         found.fee_quote,
         found.is_maker,
-        found.at_ns // _NS_PER_MS * _NS_PER_MS,
+        whole_ms_ns(found.at_ns),
     )
-
-
-def received(told: ev.Filled | ev.FundingPaid, at_ns: int) -> ev.Filled | ev.FundingPaid:
-    """The same execution, received then."""
-    return msgspec.structs.replace(told, at_ns=at_ns)
 
 
 def wallet(venue: Venue, account_: Account) -> tuple[Decimal, Decimal, Decimal]:
     """(equity, margin in use, net paid in), quote, as the statement has them."""
     half = venue.mark_half_ticks
-    balance, realised = Decimal(text(account_.wallet_quote)), Decimal(text(account_.realised_quote))
-    used = Decimal(text(account_.margin_used_quote(half)))
-    return Decimal(text(account_.equity_quote(half))), used, balance - realised
+    balance, realised = _printed(account_.wallet_quote), _printed(account_.realised_quote)
+    used = _printed(account_.margin_used_quote(half))
+    return _printed(account_.equity_quote(half)), used, balance - realised
 
 
 def fees(venue: Venue) -> tuple[Decimal, Decimal]:
     """(maker, taker), bps."""
-    return Decimal(text(venue.fees.maker)) * 10_000, Decimal(text(venue.fees.taker)) * 10_000
+    return _printed(venue.fees.maker) * 10_000, _printed(venue.fees.taker) * 10_000
 
 
 def position(account_: Account) -> tuple[int, Decimal]:
     """(signed lots, entry price as the venue would print it)."""
     lots = account_.position.lots
-    return lots, Decimal(text(account_.entry_price().normalize())) if lots else Decimal(0)
+    return lots, _printed(account_.entry_price().normalize()) if lots else Decimal(0)
 
 
 class NotLeft(V5Error):
@@ -135,16 +141,16 @@ class NotLeft(V5Error):
         self.wait_ms = wait_ms
 
 
-def created(at_ns: int, client_order_id: str, answer: Order | V5Error) -> Any:
-    """What a create came to."""
-    if not isinstance(answer, V5Error):
-        return ev.OrderAccepted(at_ns, client_order_id, answer.order_id)
-    if isinstance(answer, NotLeft):
-        return ev.OrderUnreachable(at_ns, client_order_id, answer.message)
-    detail = f"{answer.code} {answer.message}"
-    if meaning(answer.code) is Meaning.REFUSED:
-        return ev.OrderRefused(at_ns, client_order_id, answer.code, detail)
-    return ev.OrderUncertain(at_ns, client_order_id, answer.code, detail)
+def created(at_ns: int, client_order_id: str, order_id: str, error: V5Error | None) -> Any:
+    """What a create came to: its order, or the error."""
+    if error is None:
+        return _ORDER_ACCEPTED(at_ns, client_order_id, order_id)
+    if isinstance(error, NotLeft):
+        return ev.OrderUnreachable(at_ns, client_order_id, error.message)
+    detail = f"{error.code} {error.message}"
+    if meaning(error.code) is Meaning.REFUSED:
+        return ev.OrderRefused(at_ns, client_order_id, error.code, detail)
+    return ev.OrderUncertain(at_ns, client_order_id, error.code, detail)
 
 
 def of_existing(answer: V5Error | None) -> tuple[str, str]:

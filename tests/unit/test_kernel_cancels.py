@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from bot.domain.intent import CancelAll
 from bot.simulator.bybit_access import V5Error
-from bot.simulator.kernel import Kernel
+from bot.simulator.kernel_requests import Tally
 from bot.simulator.kernel_words import NotLeft
 
 DONE = None
@@ -29,9 +26,8 @@ NOT_LEFT = NotLeft("the rate limit is reached")
     ],
 )
 def test_the_worst_answer_counts(answers: list[V5Error | None], word: str) -> None:
-    kernel, coming, told = Kernel.__new__(Kernel), iter(answers), list[Any]()
-    kernel.now_ns = 1
-    kernel.request = lambda act, answered, path: answered(next(coming))  # type: ignore[method-assign]
-    kernel.tell_all = told.extend  # type: ignore[method-assign,assignment]
-    kernel._cancel_each(CancelAll(1, "stop-1", ("BTCUSDT",), "why"), [None] * len(answers))  # type: ignore[list-item]
-    assert [event.outcome for event in told] == [word]
+    tally = Tally("stop-1", len(answers))
+    told = [tally.told(1, answer) for answer in answers]
+    assert told[:-1] == [None] * (len(answers) - 1)
+    assert told[-1] is not None
+    assert (told[-1].outcome, told[-1].key) == (word, "stop-1")

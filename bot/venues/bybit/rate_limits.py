@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, final
 
 from multidict import istr
 
@@ -39,7 +39,8 @@ DIGITS_MAX: Final = 18
 """Of a number in a header."""
 
 
-class _Bucket:
+@final
+class Bucket:
     """What one endpoint takes until `full_at_ms`; from then on `limit` again. `limit` 0: it has not said yet."""
 
     __slots__ = ("full_at_ms", "is_empty", "left", "limit", "under_way")
@@ -63,7 +64,12 @@ class _Bucket:
         self.under_way += taken
         return taken
 
-    def said(self, limit: int, left: int, resets_ms: int, now_ms: int) -> None:
+    def told(self, limit: int, left: int, resets_ms: int, now_ms: int, taken: int) -> None:
+        """The answer to so many of them said so much; `resets_ms` 0: not when."""
+        self.under_way = max(0, self.under_way - taken)
+        self._said(limit, left, resets_ms, now_ms)
+
+    def _said(self, limit: int, left: int, resets_ms: int, now_ms: int) -> None:
         """What is under way has not been counted there yet. A word of the window that is known gives nothing back."""
         of_now = resets_ms < now_ms + RESET_MIN_MS
         full_at_ms = now_ms + WINDOW_MS if of_now else min(resets_ms, now_ms + RESET_MAX_MS)
@@ -82,7 +88,7 @@ class RateLimits:
 
     def __init__(self) -> None:
         self.headroom: dict[str, float] = {}
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, Bucket] = {}
         self._sent_ms: deque[int] = deque()
         self._shut_out_until_ms = 0
         self._offset_ms = 0
@@ -98,14 +104,18 @@ class RateLimits:
         for bucket in self._buckets.values():
             bucket.full_at_ms += by_ms
 
+    def bucket(self, path: str) -> Bucket:
+        """That endpoint's own, for whoever asks nothing but it and from no address that is counted."""
+        bucket = self._buckets.get(path)
+        if bucket is None:
+            bucket = self._buckets[path] = Bucket()
+        return bucket
+
     def take(self, path: str, wanted: int, now_ms: int, *, is_cancel: bool) -> int:
         """How many of so many requests may leave now; they are taken. 0: none, see `wait_ms`."""
         if self.wait_ms(path, now_ms, is_cancel=is_cancel):
             return 0
-        bucket = self._buckets.get(path)
-        if bucket is None:
-            bucket = self._buckets[path] = _Bucket()
-        return bucket.take(wanted, now_ms, is_cancel=is_cancel)
+        return self.bucket(path).take(wanted, now_ms, is_cancel=is_cancel)
 
     def sent(self, now_ms: int) -> None:
         """A request leaves, with however many orders in it."""
@@ -117,9 +127,9 @@ class RateLimits:
         """An answer came. Header names in lower case; one without limits says nothing of them."""
         if status == SHUT_OUT:
             self._shut_out_until_ms = now_ms + SHUT_OUT_MS
-        limit, left, resets_ms = (_number(headers.get(name, "")) for name in (LIMIT, STATUS, RESETS))
+        limit, left = _number(headers.get(LIMIT, "")), _number(headers.get(STATUS, ""))
         if limit and left is not None:
-            self.told(path, limit, left, resets_ms or 0, now_ms, taken)
+            self.told(path, limit, left, _number(headers.get(RESETS, "")) or 0, now_ms, taken)
             return
         self.unheard(path, taken)
         bucket = self._buckets.get(path)
@@ -128,11 +138,7 @@ class RateLimits:
 
     def told(self, path: str, limit: int, left: int, resets_ms: int, now_ms: int, taken: int = 1) -> None:
         """An answer came that said so much; `resets_ms` 0: not when."""
-        bucket = self._buckets.get(path)
-        if bucket is None:
-            bucket = self._buckets[path] = _Bucket()
-        bucket.under_way = max(0, bucket.under_way - taken)
-        bucket.said(limit, left, resets_ms, now_ms)
+        self.bucket(path).told(limit, left, resets_ms, now_ms, taken)
         self.headroom[path] = left / limit
 
     def unheard(self, path: str, taken: int = 1) -> None:
