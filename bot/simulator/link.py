@@ -23,7 +23,7 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import Due
 from bot.simulator.faults import Pushes, Way
 from bot.simulator.timeline import NS_PER_S, Timeline
-from bot.simulator.turns import Due, Turns
+from bot.simulator.turns import Timer, Turns
 from bot.simulator.venue import Venue
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
@@ -334,7 +334,7 @@ class LinkSocket:
 # ---- what timers wait for -------------------------------------------------------------------------------------------
 
 
-class _Moving(Due):
+class _Moving(Timer):
     """A market and its next moment; one for as long as it moves."""
 
     def __init__(self, link: Link, venue: Venue) -> None:
@@ -345,7 +345,7 @@ class _Moving(Due):
         self._link.move_market(self)
 
 
-class _Arriving(Due):
+class _Arriving(Timer):
     """A request on its way to the venue."""
 
     def __init__(self, link: Link, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
@@ -357,7 +357,7 @@ class _Arriving(Due):
         self._link.arrive(self._asked, self._answered)
 
 
-class _Answering(Due):
+class _Answering(Timer):
     """An answer on its way to its client, who may have given up."""
 
     def __init__(self, answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:
@@ -369,7 +369,7 @@ class _Answering(Due):
             self._answered.set_result(self._answer)
 
 
-class _Late(Due):
+class _Late(Timer):
     """The end of a client's patience with one request."""
 
     def __init__(self, answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
@@ -381,7 +381,7 @@ class _Late(Due):
             self._answered.set_exception(NoAnswer(f"no answer in {self._timeout_s} s"))
 
 
-class _Pushing(Due):
+class _Pushing(Timer):
     """A session's message on its way to its client."""
 
     def __init__(self, socket: LinkSocket, text: str) -> None:

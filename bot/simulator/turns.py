@@ -1,7 +1,7 @@
 """Whose turn it is in simulated time: callbacks in the order in which they were asked for, then the next timer. Pure.
 
-The clock is an attribute here and moves only when a timer fires. Whoever sets many timers makes a kind of `Due` of its
-own: it carries what it needs, and nothing is packed into arguments and unpacked again.
+The clock is an attribute here and moves only when a timer fires. Whoever sets many timers makes a kind of `Timer` of
+its own: it carries what it needs, and nothing is packed into arguments and unpacked again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class NothingLeft(RuntimeError):
     """Somebody waits, but no timer is set and nothing is ready: what it waits for can never happen."""
 
 
-class Due:
-    """What happens when a timer fires. One that was cancelled stays in the heap until its time and moves no clock."""
+class Timer:
+    """What happens at a set time. One that was cancelled stays in the heap until that time and moves no clock."""
 
     is_cancelled: bool = False
 
@@ -27,7 +27,7 @@ class Due:
         self.is_cancelled = True
 
 
-class Turn(Due):
+class Turn(Timer):
     """A callback's turn. Where nobody gave it a context it runs without one: the copy costs as much as the turn."""
 
     _source_traceback: None = None
@@ -73,7 +73,7 @@ class Turns:
         """Looked at between two turns."""
         self._first: Turn | None = None
         self._last: Turn | None = None
-        self._timers: list[tuple[int, int, Due]] = []
+        self._timers: list[tuple[int, int, Timer]] = []
         self._timers_set = 0
 
     def now(self) -> int:
@@ -91,10 +91,10 @@ class Turns:
         self._last = turn
         return turn
 
-    def at(self, when_ns: int, due: Due) -> None:
+    def at(self, when_ns: int, timer: Timer) -> None:
         """Set a timer. A time that has passed means now, after everything already set for now."""
         self._timers_set = number = self._timers_set + 1
-        heappush(self._timers, (when_ns if when_ns > self.now_ns else self.now_ns, number, due))
+        heappush(self._timers, (when_ns if when_ns > self.now_ns else self.now_ns, number, timer))
 
     def take(self) -> None:
         """Turns and, where none is waiting, the next timer, until `stopping`.
@@ -114,9 +114,9 @@ class Turns:
                 if not turn.is_cancelled:
                     turn.fire()
             elif timers:
-                when_ns, _, due = heappop(timers)
-                if not due.is_cancelled:
+                when_ns, _, timer = heappop(timers)
+                if not timer.is_cancelled:
                     self.now_ns = when_ns
-                    due.fire()
+                    timer.fire()
             else:
                 raise NothingLeft("simulated time cannot go on: somebody waits, and nothing is left that could happen")
