@@ -15,7 +15,7 @@ from bot.simulator.accounts import LEVERAGE, MAINTENANCE, Account, Holder
 from bot.simulator.depth import Levels
 from bot.simulator.exchange import Exchange
 from bot.simulator.funding import Funding
-from bot.simulator.orders import EndReason, Execution, Order, Status
+from bot.simulator.orders import EndReason, Order, Status
 from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
@@ -137,47 +137,7 @@ def fee_detail(instrument: Instrument, found: Order) -> Json:
     return {coin: text(amount) for coin, amount in paid.items()}
 
 
-def execution(instrument: Instrument, found: Execution | Funding, mark: Decimal) -> Json:
-    if isinstance(found, Funding):
-        return _funding(instrument, found)
-    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
-    return {
-        "symbol": instrument.symbol,
-        "orderId": found.order_id,
-        "orderLinkId": found.link_id,
-        "side": SIDES[found.side],
-        "orderType": "Market" if found.is_market else "Limit",
-        "orderPrice": prices[found.order_price_ticks],
-        "orderQty": sizes[found.order_qty_lots],
-        "leavesQty": sizes[found.left_lots],
-        "execId": found.execution_id,
-        "execType": "Trade",
-        "execPrice": prices[found.price_ticks],
-        "execQty": sizes[found.lots],
-        "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
-        "execFee": text(found.fee_quote),
-        "feeRate": text(found.fee_rate),
-        "feeCurrency": found.fee_coin or instrument.quote,
-        "execTime": ms(found.at_ns),
-        "execPnl": text(found.realised_quote),
-        "isMaker": found.is_maker,
-        "closedSize": sizes[found.closed_lots],
-        "markPrice": text(mark),
-        "indexPrice": "",
-        "underlyingPrice": "",
-        "markIv": "",
-        "tradeIv": "",
-        "blockTradeId": "",
-        "stopOrderType": "",
-        "isLeverage": "0",
-        "marketUnit": "",
-        "createType": "CreateByUser",
-        "extraFees": "",
-        "seq": found.sequence,
-    }
-
-
-def _funding(instrument: Instrument, found: Funding) -> Json:
+def funding(instrument: Instrument, found: Funding) -> Json:
     """Funding as an execution: of the position, at the mark, of no order; the fee is what was paid."""
     mark, qty = instrument.tick_size * found.mark_half_ticks / 2, instrument.qty(found.lots)
     return {
@@ -214,14 +174,6 @@ def _funding(instrument: Instrument, found: Funding) -> Json:
         "extraFees": "",
         "seq": found.sequence,
     }
-
-
-FAST = ("category", "symbol", "execId", "execPrice", "execQty", "orderId", "isMaker", "side", "execTime", "seq")
-
-
-def fast_execution(row: Json) -> Json:
-    """An execution as `execution.fast` shows it: little of it, and of a maker's fill without the client's id."""
-    return {**{name: row[name] for name in FAST}, "orderLinkId": "" if row["isMaker"] else row["orderLinkId"]}
 
 
 def position(venue: Venue, account: Account, *, entry_field: str) -> Json:

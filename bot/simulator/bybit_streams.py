@@ -9,9 +9,9 @@ from bot.simulator import bybit_messages as messages
 from bot.simulator.bybit_boards import Board
 from bot.simulator.bybit_messages import Json
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession
-from bot.simulator.bybit_written import Written, quoted
+from bot.simulator.bybit_written import quoted, written_of
 from bot.simulator.exchange import Exchange
-from bot.simulator.orders import Executed, Happening, OrderChanged, PositionChanged, Printed, WalletChanged
+from bot.simulator.orders import Executed, Execution, Happening, OrderChanged, PositionChanged, Printed, WalletChanged
 from bot.simulator.venue import Venue
 
 _TOPICS: Final = ("order", "execution", "execution.fast", "position", "wallet")
@@ -23,7 +23,7 @@ class _Place:
     def __init__(self, venue: Venue, sessions: dict[PublicSession, None]) -> None:
         self.venue = venue
         self.category: Category = venue.instrument.category
-        self.written = Written(venue.instrument)
+        self.written = written_of(venue.instrument)
         self.board = Board(venue, sessions, self.written)
         self.symbol_in_quotes = quoted(venue.instrument.symbol)[1:-1]
         self.own_topics = {topic: f"{topic}.{self.category}" for topic in _TOPICS}
@@ -116,7 +116,7 @@ class Streams:
         """Orders and executions as they came, those of one kind and account in one message; then what is left of it."""
         name, topic = "", ""
         rows: list[str] = []
-        executions: list[Json] = []
+        fast: list[str] = []
         after: dict[tuple[str, str], None] = {}
         venue = place.venue
         for happening in happenings:
@@ -124,32 +124,31 @@ class Streams:
                 continue
             if isinstance(happening, OrderChanged):
                 if topic != "order" or name != happening.account:
-                    self._told(place, name, topic, rows, executions, now_ns)
-                    name, topic, rows, executions = happening.account, "order", [], []
+                    self._told(place, name, topic, rows, fast, now_ns)
+                    name, topic, rows, fast = happening.account, "order", [], []
                 rows.append(place.written.order(happening.order))
             elif isinstance(happening, Executed):
                 if topic != "execution" or name != happening.account:
-                    self._told(place, name, topic, rows, executions, now_ns)
-                    name, topic, rows, executions = happening.account, "execution", [], []
-                row: Json = {"category": place.category}
-                row.update(messages.execution(venue.instrument, happening.execution, messages.mark_price(venue)))
-                executions.append(row)
-                rows.append(quoted(row))
+                    self._told(place, name, topic, rows, fast, now_ns)
+                    name, topic, rows, fast = happening.account, "execution", [], []
+                execution, mark_text = happening.execution, messages.text(messages.mark_price(venue))
+                rows.append(place.written.execution(execution, mark_text, pushed=True))
+                if isinstance(execution, Execution):
+                    fast.append(place.written.fast_execution(execution))
             elif isinstance(happening, PositionChanged):
                 if place.category != "spot" and self._listens(place, happening.account, "position"):
                     after[happening.account, "position"] = None
             elif isinstance(happening, WalletChanged) and self._listens(place, happening.account, "wallet"):
                 after[happening.account, "wallet"] = None
-        self._told(place, name, topic, rows, executions, now_ns)
+        self._told(place, name, topic, rows, fast, now_ns)
         for whose, what in after:
             self._to_account(place, whose, what, [quoted(self._state_row(venue, whose, what))], now_ns)
 
-    def _told(self, place: _Place, name: str, topic: str, rows: list[str], executions: list[Json], now_ns: int) -> None:
+    def _told(self, place: _Place, name: str, topic: str, rows: list[str], fast: list[str], now_ns: int) -> None:
         """One message's worth, and of fills their fast form after it."""
         if not rows:
             return
         self._to_account(place, name, topic, rows, now_ns)
-        fast = [quoted(messages.fast_execution(row)) for row in executions if row["execType"] == "Trade"]
         if fast:
             self._to_account(place, name, "execution.fast", fast, now_ns)
 

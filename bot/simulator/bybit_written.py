@@ -1,4 +1,4 @@
-"""The venue's commonest messages, written straight as text: orders on the private stream, trades and books.
+"""The venue's commonest messages, written straight as text: orders and executions, trades and books.
 
 Byte for byte what its encoder would make of them, which a test compares; but no object is built, and what never changes
 of an instrument is written once. Nothing that goes in needs escaping: numbers, words of the venue's own, and ids of the
@@ -13,12 +13,23 @@ import msgspec
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
-from bot.simulator.bybit_messages import CANCEL_TYPES, REJECT_REASONS, SIDES, average_text, fee_detail, status, text
+from bot.simulator.bybit_messages import (
+    CANCEL_TYPES,
+    REJECT_REASONS,
+    SIDES,
+    average_text,
+    fee_detail,
+    funding,
+    status,
+    text,
+)
 from bot.simulator.depth import DepthMessage, Levels
-from bot.simulator.orders import Order, PublicTrade, SelfMatch, TimeInForce
+from bot.simulator.funding import Funding
+from bot.simulator.orders import Execution, Order, PublicTrade, SelfMatch, TimeInForce
 from bot.simulator.texts import texts
 
 _ENCODER: Final = msgspec.json.Encoder()
+INSTRUMENTS_KEPT: Final = 64
 _SELL: Final = Side.SELL
 _SIDES: Final[dict[Side, str]] = SIDES
 _TIMES_IN_FORCE: Final[dict[TimeInForce, str]] = {kind: kind.value for kind in TimeInForce}
@@ -53,9 +64,13 @@ class Written:
         _, digits, exponent = unit.as_tuple()
         self._places = -exponent if digits == (1,) and isinstance(exponent, int) and exponent <= 0 else -1
         """Decimals of quantity times price, where a unit of it is a power of ten; -1: it is not."""
-        symbol, quote = quoted(instrument.symbol), quoted(instrument.quote)
+        symbol = quoted(instrument.symbol)
+        self._quote = quote = quoted(instrument.quote)
         self._order_head = f'{{"category":"{instrument.category}","symbol":{symbol},"orderId":"'
         self._order_quote = f'","createType":"CreateByUser","feeCurrency":{quote},"cumFeeDetail":'
+        self._execution_head = f'"symbol":{symbol},"orderId":"'
+        self._category = f'"category":"{instrument.category}",'
+        self._fast_head = f'{{{self._category}"symbol":{symbol},"execId":"'
         self._trade_symbol = f',"s":{symbol},"S":"'
         self._book_symbol = f',"data":{{"s":{symbol},"b":['
 
@@ -88,6 +103,38 @@ class Written:
             f'"closedPnl":"{text(found.realised_quote)}","rpiTakerAccess":false,"rpiMatchedQty":"0"}}'
         )
 
+    def execution(self, found: Execution | Funding, mark_text: str, *, pushed: bool) -> str:
+        """As bybit_messages.execution; on the stream, with its category before it. `mark_text`: the mark of now."""
+        category = self._category if pushed else ""
+        if isinstance(found, Funding):
+            return f"{{{category}{quoted(funding(self._instrument, found))[1:]}"
+        prices, sizes = self._prices, self._sizes
+        price_ticks, lots = found.price_ticks, found.lots
+        coin = quoted(found.fee_coin) if found.fee_coin else self._quote
+        return (
+            f'{{{category}{self._execution_head}{found.order_id}","orderLinkId":"{found.link_id}",'
+            f'"side":"{_SIDES[found.side]}","orderType":"{"Market" if found.is_market else "Limit"}",'
+            f'"orderPrice":"{prices[found.order_price_ticks]}","orderQty":"{sizes[found.order_qty_lots]}",'
+            f'"leavesQty":"{sizes[found.left_lots]}","execId":"{found.execution_id}","execType":"Trade",'
+            f'"execPrice":"{prices[price_ticks]}","execQty":"{sizes[lots]}",'
+            f'"execValue":"{self._value(price_ticks * lots)}","execFee":"{text(found.fee_quote)}",'
+            f'"feeRate":"{text(found.fee_rate)}","feeCurrency":{coin},"execTime":"{found.at_ns // 1_000_000}",'
+            f'"execPnl":"{text(found.realised_quote)}","isMaker":{"true" if found.is_maker else "false"},'
+            f'"closedSize":"{sizes[found.closed_lots]}","markPrice":"{mark_text}","indexPrice":"",'
+            f'"underlyingPrice":"","markIv":"","tradeIv":"","blockTradeId":"","stopOrderType":"","isLeverage":"0",'
+            f'"marketUnit":"","createType":"CreateByUser","extraFees":"","seq":{found.sequence}}}'
+        )
+
+    def fast_execution(self, found: Execution) -> str:
+        """A fill as `execution.fast` shows it: little of it, and of a maker's fill without the client's id."""
+        return (
+            f'{self._fast_head}{found.execution_id}","execPrice":"{self._prices[found.price_ticks]}",'
+            f'"execQty":"{self._sizes[found.lots]}","orderId":"{found.order_id}",'
+            f'"isMaker":{"true" if found.is_maker else "false"},"side":"{_SIDES[found.side]}",'
+            f'"execTime":"{found.at_ns // 1_000_000}","seq":{found.sequence},'
+            f'"orderLinkId":"{"" if found.is_maker else found.link_id}"}}'
+        )
+
     def trade(self, trade: PublicTrade) -> str:
         """A print as the publicTrade topic shows it."""
         return (
@@ -114,6 +161,22 @@ class Written:
     def _value(self, units: int) -> str:
         """Quantity times price."""
         return fixed(units, self._places) if self._places >= 0 else text(self._unit * units)
+
+
+_of_object: dict[int, tuple[Instrument, Written]] = {}
+"""By the instrument's own identity, beside it, so that no other object can come to the same one."""
+
+
+def written_of(instrument: Instrument) -> Written:
+    """The messages about that instrument."""
+    found = _of_object.get(id(instrument))
+    if found is not None:
+        return found[1]
+    if len(_of_object) >= INSTRUMENTS_KEPT:
+        _of_object.clear()
+    made = Written(instrument)
+    _of_object[id(instrument)] = (instrument, made)
+    return made
 
 
 def quoted(value: object) -> str:

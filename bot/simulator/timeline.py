@@ -15,12 +15,14 @@ from contextvars import Context, copy_context
 from decimal import getcontext
 from typing import Never, TypeVarTuple, cast
 
-from bot.simulator.turns import NothingLeft, Turn, Turns
-
-__all__ = ["NS_PER_S", "NothingLeft", "Timeline"]
+from bot.simulator.turns import Turn, Turns
 
 NS_PER_S = 1_000_000_000
 _Ts = TypeVarTuple("_Ts")
+
+
+class NothingLeft(RuntimeError):
+    """Somebody waits, but no timer is set and nothing is ready: what it waits for can never happen."""
 
 
 class Timeline(asyncio.BaseEventLoop):
@@ -74,10 +76,15 @@ class Timeline(asyncio.BaseEventLoop):
             while not turns.stopping:
                 try:
                     turns.take()
-                except (SystemExit, KeyboardInterrupt, NothingLeft):
+                except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
                     self.call_exception_handler({"message": "Exception in a callback", "exception": error})
+                    continue
+                if not turns.stopping:
+                    raise NothingLeft(
+                        "simulated time cannot go on: somebody waits, and nothing is left that could happen"
+                    )
         finally:
             turns.stopping = False
 

@@ -11,10 +11,6 @@ from contextvars import Context
 from heapq import heappop, heappush
 
 
-class NothingLeft(RuntimeError):
-    """Somebody waits, but no timer is set and nothing is ready: what it waits for can never happen."""
-
-
 class Timer:
     """What happens at a set time. One that was cancelled stays in the heap until that time and moves no clock."""
 
@@ -97,9 +93,9 @@ class Turns:
         heappush(self._timers, (when_ns if when_ns > self.now_ns else self.now_ns, number, timer))
 
     def take(self) -> None:
-        """Turns and, where none is waiting, the next timer, until `stopping`.
+        """Turns and, where none is waiting, the next timer, until `stopping` or until nothing is left.
 
-        Raises what a callback raises: its turn is over then. Raises NothingLeft.
+        Raises what a callback raises: its turn is over then.
         """
         timers = self._timers
         while not self.stopping:
@@ -119,4 +115,4 @@ class Turns:
                     self.now_ns = when_ns
                     timer.fire()
             else:
-                raise NothingLeft("simulated time cannot go on: somebody waits, and nothing is left that could happen")
+                return

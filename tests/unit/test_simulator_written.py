@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator import bybit_messages
-from bot.simulator.bybit_messages import Json
+from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_sockets import encode
 from bot.simulator.bybit_written import Written, fixed
 from bot.simulator.depth import DepthMessage
+from bot.simulator.funding import Funding
 from bot.simulator.listings import GENERATED, LISTINGS
-from bot.simulator.orders import EndReason, Order, PublicTrade, SelfMatch, Status, TimeInForce
+from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, SelfMatch, Status, TimeInForce
 
 ODD = Instrument(
     "A\"é\\USDT", "linear", "A", "US\"D", Decimal("0.05"), Decimal("2.5"), Decimal("2.5"), Decimal(100), Decimal(5)
@@ -34,9 +35,58 @@ def order_object(instrument: Instrument, found: Order) -> Json:
     return {
         "category": instrument.category,
         **bybit_messages.order(instrument, found),
-        "closedPnl": bybit_messages.text(found.realised_quote),
+        "closedPnl": text(found.realised_quote),
         "rpiTakerAccess": False,
         "rpiMatchedQty": "0",
+    }
+
+
+def execution_object(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
+    return {
+        "symbol": instrument.symbol,
+        "orderId": found.order_id,
+        "orderLinkId": found.link_id,
+        "side": "Buy" if found.side is Side.BUY else "Sell",
+        "orderType": "Market" if found.is_market else "Limit",
+        "orderPrice": text(instrument.price(found.order_price_ticks)),
+        "orderQty": text(instrument.qty(found.order_qty_lots)),
+        "leavesQty": text(instrument.qty(found.left_lots)),
+        "execId": found.execution_id,
+        "execType": "Trade",
+        "execPrice": text(instrument.price(found.price_ticks)),
+        "execQty": text(instrument.qty(found.lots)),
+        "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
+        "execFee": text(found.fee_quote),
+        "feeRate": text(found.fee_rate),
+        "feeCurrency": found.fee_coin or instrument.quote,
+        "execTime": str(found.at_ns // 1_000_000),
+        "execPnl": text(found.realised_quote),
+        "isMaker": found.is_maker,
+        "closedSize": text(instrument.qty(found.closed_lots)),
+        "markPrice": text(mark),
+        "indexPrice": "",
+        "underlyingPrice": "",
+        "markIv": "",
+        "tradeIv": "",
+        "blockTradeId": "",
+        "stopOrderType": "",
+        "isLeverage": "0",
+        "marketUnit": "",
+        "createType": "CreateByUser",
+        "extraFees": "",
+        "seq": found.sequence,
+    }
+
+
+FAST = ("symbol", "execId", "execPrice", "execQty", "orderId", "isMaker", "side", "execTime", "seq")
+
+
+def fast_object(instrument: Instrument, found: Execution) -> Json:
+    row = execution_object(instrument, found, Decimal(0))
+    return {
+        "category": instrument.category,
+        **{name: row[name] for name in FAST},
+        "orderLinkId": "" if found.is_maker else found.link_id,
     }
 
 
@@ -45,8 +95,8 @@ def trade_object(instrument: Instrument, trade: PublicTrade) -> Json:
         "T": trade.at_ns // 1_000_000,
         "s": instrument.symbol,
         "S": "Buy" if trade.taker is Side.BUY else "Sell",
-        "v": bybit_messages.text(instrument.qty(trade.lots)),
-        "p": bybit_messages.text(instrument.price(trade.price_ticks)),
+        "v": text(instrument.qty(trade.lots)),
+        "p": text(instrument.price(trade.price_ticks)),
         "L": "ZeroPlusTick",
         "i": trade.trade_id,
         "BT": False,
@@ -92,6 +142,32 @@ def orders(draw: st.DrawFn) -> Order:
 @given(st.sampled_from(INSTRUMENTS), orders())
 def test_an_order_is_written_as_the_encoder_writes_it(instrument: Instrument, order: Order) -> None:
     assert Written(instrument).order(order) == encode(order_object(instrument, order))
+
+
+EXECUTIONS = st.builds(
+    Execution, IDS, COUNTS, IDS, IDS, IDS, st.sampled_from(Side), COUNTS, COUNTS, AMOUNTS, AMOUNTS, st.booleans(),
+    st.booleans(), COUNTS, COUNTS, COUNTS, COUNTS, AMOUNTS, TIMES, st.sampled_from(["", "BTC", "US\"D"]),
+)  # fmt: skip
+
+
+@given(st.sampled_from(INSTRUMENTS), EXECUTIONS, AMOUNTS)
+def test_an_execution_is_written_as_the_encoder_writes_it(
+    instrument: Instrument, found: Execution, mark: Decimal
+) -> None:
+    row, written = execution_object(instrument, found, mark), Written(instrument)
+    mark_text = text(mark)
+    assert written.execution(found, mark_text, pushed=False) == encode(row)
+    assert written.execution(found, mark_text, pushed=True) == encode({"category": instrument.category, **row})
+    assert written.fast_execution(found) == encode(fast_object(instrument, found))
+
+
+PAID = st.builds(Funding, IDS, COUNTS, IDS, st.sampled_from(Side), COUNTS, COUNTS, AMOUNTS, AMOUNTS, TIMES)
+
+
+@given(st.sampled_from(INSTRUMENTS), PAID)
+def test_funding_is_written_as_the_encoder_writes_it(instrument: Instrument, paid: Funding) -> None:
+    row = bybit_messages.funding(instrument, paid)
+    assert Written(instrument).execution(paid, "", pushed=True) == encode({"category": instrument.category, **row})
 
 
 @given(st.sampled_from(INSTRUMENTS), st.builds(PublicTrade, COUNTS, st.sampled_from(Side), COUNTS, COUNTS, TIMES))
