@@ -30,7 +30,7 @@ INTERPRETED = frozenset((
     "bot/domain/events.py", "bot/domain/intent.py", "bot/domain/order.py", "bot/domain/quick_enum.py",
     "bot/domain/strategy_name.py", "bot/domain/told.py", "bot/domain/venue_events.py",
     "bot/venues/bybit/wire.py", "bot/venues/bybit/sockets.py", "bot/venues/bybit/trade_stream.py",
-    "bot/simulator/bybit_sockets.py", "bot/simulator/recorded.py", "bot/simulator/fault_file.py",
+    "bot/simulator/bybit_frame.py", "bot/simulator/recorded.py", "bot/simulator/fault_file.py",
     "bot/simulator/order_terms.py", "bot/simulator/timeline.py",
 ))  # fmt: skip
 """Not compiled, though their folder is: data alone."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,24 +19,78 @@ _ENCODER = msgspec.json.Encoder()
 _BODY = msgspec.json.Decoder(dict[str, object])
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class Request:
     """`query` as sent, still encoded; header names in lower case."""
 
-    method: str
-    path: str
-    query: str
-    body: bytes
-    headers: Mapping[str, str]
+    __slots__ = ("body", "headers", "method", "path", "query")
+
+    def __init__(self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.body = body
+        self.headers = headers
 
 
-@dataclass(slots=True)
 class Answer:
-    """`lost`: the request took effect, but its answer must never reach the client (a fault)."""
+    """`lost`: the request took effect, but its answer must never reach the client (a fault).
 
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    lost: bool = False
+    `number`: what the venue knows it by, 0 where it says nothing; `shown_ms`: what its clock showed then.
+    """
+
+    __slots__ = ("_limit", "_number", "_shown_ms", "_skew_ms", "body", "lost", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        number: int = 0,
+        shown_ms: int = 0,
+        limit: Limit | None = None,
+        skew_ms: int = 0,
+        *,
+        lost: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.lost = lost
+        self._number = number
+        self._shown_ms = shown_ms
+        self._limit = limit
+        self._skew_ms = skew_ms
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The clock, the answer's number and, of a signed request, what is left of its bucket."""
+        if not self._number:
+            return {}
+        stamp = trace(self._number, self._shown_ms)
+        return stamp if self._limit is None else {**stamp, **self._limit.headers(self._skew_ms)}
+
+    def lowered_headers(self) -> dict[str, str]:
+        """The same, their names in lower case."""
+        if not self._number:
+            return {}
+        lowered = {"timenow": str(self._shown_ms), "traceid": _trace_id(self._number)}
+        limit = self._limit
+        if limit is not None:
+            lowered["x-bapi-limit"] = str(limit.allowed)
+            lowered["x-bapi-limit-status"] = str(limit.left)
+            lowered["x-bapi-limit-reset-timestamp"] = str(limit.resets_at_ms + self._skew_ms)
+        return lowered
+
+
+def trace(number: int, shown_ms: int) -> dict[str, str]:
+    """The headers every answer has: the venue's clock, ms, and a number to ask the venue about this answer."""
+    return {"Timenow": str(shown_ms), "Traceid": _trace_id(number)}
+
+
+def _trace_id(number: int) -> str:
+    digits = hex(number)[2:]
+    return _ZEROS[len(digits) :] + digits
+
+
+_ZEROS: Final = "0" * 32
 
 
 class _Public(NamedTuple):
@@ -89,22 +142,72 @@ TRADE_OPERATIONS: Mapping[str, str] = {
 }
 
 
-@dataclass(slots=True)
 class _Fate:
-    lost: bool = False
+    """What else becomes of an operation: whether its answer is lost."""
+
+    __slots__ = ("lost",)
+
+    def __init__(self) -> None:
+        self.lost = False
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`."""
+_NOTHING: Final[Mapping[str, object]] = {}
 
-    code: int
-    message: str
-    result: Mapping[str, object]
-    limit: Limit | None
-    lost: bool = False
-    extra: Mapping[str, object] = {}
-    status: int = 200
-    """Of HTTP; anything but 200 has no envelope."""
+
+class Outcome:
+    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`.
+
+    `status`: of HTTP; anything but 200 has no envelope.
+    """
+
+    __slots__ = ("code", "extra", "limit", "lost", "message", "result", "status")
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        result: Mapping[str, object],
+        limit: Limit | None,
+        lost: bool = False,
+        extra: Mapping[str, object] = _NOTHING,
+        status: int = 200,
+    ) -> None:
+        self.code = code
+        self.message = message
+        self.result = result
+        self.limit = limit
+        self.lost = lost
+        self.extra = extra
+        self.status = status
+
+
+def _reads_nothing(exchange: Exchange, params: Params, now_ns: int) -> Mapping[str, object]:
+    return _NOTHING
+
+
+def _does_nothing(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Mapping[str, object]:
+    return _NOTHING
+
+
+class _Route:
+    """Where a request leads, with all that is looked up for it once. `batch_of`: of a batch, its orders' own route."""
+
+    __slots__ = ("act", "batch_of", "bucket", "creates", "done", "is_post", "is_public", "of_one", "per_s", "read",
+                 "spot_bucket", "spot_per_s")  # fmt: skip
+
+    def __init__(self, method: str, path: str, public: _Public | None, private: _Private | None) -> None:
+        self.is_public = public is not None
+        self.read = public.read if public else _reads_nothing
+        self.act = private.act if private else _does_nothing
+        self.is_post = method == "POST"
+        self.batch_of: _Route | None = None
+        self.bucket = path
+        self.spot_bucket = f"{path} spot"
+        self.per_s = private.per_s if private else 0
+        self.spot_per_s = private.rate("spot") if private else 0
+        self.of_one = path.removeprefix("/v5/order/")
+        self.creates = path == "/v5/order/create"
+        self.done = "success" if path.endswith("disconnected-cancel-all") else "OK"
 
 
 class V5:
@@ -116,27 +219,46 @@ class V5:
         self.dcp = DisconnectCancel(exchange)
         self._limits = RateLimits()
         self._answers = 0
-        self._private: Mapping[tuple[str, str], _Private] = {
+        private = {
             **PRIVATE,
             ("GET", "/v5/account/info"): _Private(self._account_info, 50),
             ("GET", "/v5/account/query-dcp-info"): _Private(self.dcp.show, 5),
             ("POST", "/v5/order/disconnected-cancel-all"): _Private(self.dcp.set_window, 5),
         }
+        self._posts: dict[str, _Route] = {}
+        self._gets: dict[str, _Route] = {}
+        for (method, path), public in PUBLIC.items():
+            self._of_method(method)[path] = _Route(method, path, public, None)
+        for (method, path), one in private.items():
+            self._of_method(method)[path] = _Route(method, path, None, one)
+        for path, of_one in bybit_batches.OF_ONE.items():
+            route = self._posts[path] = _Route("POST", path, None, None)
+            route.batch_of = self._posts[of_one]
+
+    def _of_method(self, method: str) -> dict[str, _Route]:
+        return self._posts if method == "POST" else self._gets
 
     def answer(self, request: Request, now_ns: int) -> Answer:
         """Answer one REST request; everything Bybit says with an HTTP 200 and a code is said so here."""
-        if self.faults.is_down(now_ns):
+        faults = self.faults
+        if faults.is_down(now_ns):
             return Answer(503, b"")
-        key = (request.method, request.path)
-        public = PUBLIC.get(key)
-        is_batch = request.method == "POST" and request.path in bybit_batches.OF_ONE
-        if public is None and key not in self._private and not is_batch:
+        route: _Route | None = None
+        if request.method == "POST":
+            route = self._posts.get(request.path)
+        elif request.method == "GET":
+            route = self._gets.get(request.path)
+        if route is None:
             return Answer(404, b"")
-        outcome = self._read(public, request, now_ns) if public else self._signed(request, now_ns)
+        outcome = self._read(route, request, now_ns) if route.is_public else self._signed(route, request, now_ns)
         if outcome.status != 200:
             return Answer(outcome.status, b"")
-        headers = {**self.trace(now_ns), **self.limit_headers(outcome)}
-        return Answer(200, envelope(outcome, self.shown_ns(now_ns)), headers, outcome.lost)
+        self._answers += 1
+        shown_ns = now_ns + faults.skew_ns
+        return Answer(
+            200, envelope(outcome, shown_ns), self._answers, shown_ns // 1_000_000, outcome.limit,
+            faults.skew_ns // 1_000_000, lost=outcome.lost,
+        )  # fmt: skip
 
     def limit_headers(self, outcome: Outcome | None) -> dict[str, str]:
         """What is left of the bucket, and when by the venue's own clock it is full again."""
@@ -149,33 +271,36 @@ class V5:
         return now_ns + self.faults.skew_ns
 
     def trace(self, now_ns: int) -> dict[str, str]:
-        """The headers every answer has: the venue's clock, ms, and a number to ask the venue about this answer."""
+        """The headers of one more answer."""
         self._answers += 1
-        return {"Timenow": str(self.shown_ns(now_ns) // 1_000_000), "Traceid": f"{self._answers:032x}"}
+        return trace(self._answers, self.shown_ns(now_ns) // 1_000_000)
 
     def operate(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated holder, by REST or by the trade socket: one bucket, one meaning."""
-        if path in bybit_batches.OF_ONE:
-            return self._batch(holder, path, params, now_ns)
+        return self._operate(holder, self._posts[path], params, now_ns)
+
+    def _operate(self, holder: Holder, route: _Route, params: Params, now_ns: int) -> Outcome:
+        if route.batch_of is not None:
+            return self._batch(holder, route, route.batch_of, params, now_ns)
         limit: Limit | None = None
         fate = _Fate()
         try:
             _check_may_write(holder)
-            category = params.get("category")
-            bucket = f"{path} spot" if category == "spot" else path
-            limit = self._limits.spend(holder.uid, bucket, self._private[("POST", path)].rate(category), now_ns)
-            result = self._act(holder, path, params, now_ns, fate)
+            if params.get("category") == "spot":
+                limit = self._limits.spend(holder.uid, route.spot_bucket, route.spot_per_s, now_ns)
+            else:
+                limit = self._limits.spend(holder.uid, route.bucket, route.per_s, now_ns)
+            result = self._act(holder, route, params, now_ns, fate)
         except V5Error as error:
             return Outcome(error.code, error.message, {}, error.limit or limit, fate.lost)
-        return Outcome(0, "success" if path.endswith("disconnected-cancel-all") else "OK", result, limit, fate.lost)
+        return Outcome(0, route.done, result, limit, fate.lost)
 
-    def _batch(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
+    def _batch(self, holder: Holder, route: _Route, one: _Route, params: Params, now_ns: int) -> Outcome:
         fate = _Fate()
-        one = bybit_batches.OF_ONE[path]
         try:
             _check_may_write(holder)
             orders = bybit_batches.orders_of(self.exchange, params)
-            limit = self._limits.spend(holder.uid, path, BATCH_ORDERS_PER_S, now_ns, len(orders))
+            limit = self._limits.spend(holder.uid, route.bucket, BATCH_ORDERS_PER_S, now_ns, len(orders))
         except V5Error as error:
             return Outcome(error.code, error.message, {}, error.limit)
         answer = bybit_batches.run(
@@ -183,42 +308,41 @@ class V5:
             limit.taken,
             lambda order: self._act(holder, one, order, now_ns, fate),
             now_ns,
-            creates=one == "/v5/order/create",
+            creates=one.creates,
         )
         return Outcome(0, "OK", {"list": answer.rows}, limit, fate.lost, {"list": answer.ends})
 
-    def _act(self, holder: Holder, path: str, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
+    def _act(self, holder: Holder, route: _Route, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
         """Do one thing, with what the plan of faults has for it."""
-        refuse = self.faults.fire("refuse", holder.name, now_ns, request=path.removeprefix("/v5/order/"))
-        if refuse is not None:
-            raise V5Error(int(refuse.number("code")), "refused by an injected fault")
-        if path == "/v5/order/create":
-            fate.lost |= self._create_faults(holder, now_ns)
-        return self._private[("POST", path)].act(self.exchange, holder, params, now_ns)
+        if self.faults.armed:
+            refuse = self.faults.fire("refuse", holder.name, now_ns, request=route.of_one)
+            if refuse is not None:
+                raise V5Error(int(refuse.number("code")), "refused by an injected fault")
+            if route.creates:
+                fate.lost |= self._create_faults(holder, now_ns)
+        return route.act(self.exchange, holder, params, now_ns)
 
     def _account_info(self, exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Mapping[str, object]:
         return bybit_queries.account_info(holder, self.dcp.window_s(holder))
 
-    def _read(self, entry: _Public, request: Request, now_ns: int) -> Outcome:
+    def _read(self, route: _Route, request: Request, now_ns: int) -> Outcome:
         try:
-            return Outcome(0, "OK", entry.read(self.exchange, _query(request), now_ns), None)
+            return Outcome(0, "OK", route.read(self.exchange, _query(request), now_ns), None)
         except V5Error as error:
             return Outcome(error.code, error.message, {}, None)
 
-    def _signed(self, request: Request, now_ns: int) -> Outcome:
-        is_post = request.method == "POST"
+    def _signed(self, route: _Route, request: Request, now_ns: int) -> Outcome:
         limit: Limit | None = None
         try:
-            signed = request.body if is_post else request.query.encode()
+            signed = request.body if route.is_post else request.query.encode()
             holder = authenticate(self.exchange, request.headers, signed, self.shown_ns(now_ns))
-            status = self._broken_status(holder, now_ns)
+            status = self._broken_status(holder, now_ns) if self.faults.armed else 0
             if status:
                 return Outcome(0, "", {}, None, status=status)
-            if is_post:
-                return self.operate(holder, request.path, _body(request), now_ns)
-            entry = self._private[(request.method, request.path)]
-            limit = self._limits.spend(holder.uid, request.path, entry.per_s, now_ns)
-            return Outcome(0, "OK", entry.act(self.exchange, holder, _query(request), now_ns), limit)
+            if route.is_post:
+                return self._operate(holder, route, _body(request), now_ns)
+            limit = self._limits.spend(holder.uid, route.bucket, route.per_s, now_ns)
+            return Outcome(0, "OK", route.act(self.exchange, holder, _query(request), now_ns), limit)
         except V5Error as error:
             return Outcome(error.code, error.message, {}, error.limit or limit)
 

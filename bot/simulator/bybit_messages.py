@@ -7,6 +7,7 @@ documentation shows for "none". Numbers are strings, except where the documentat
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -14,20 +15,20 @@ from bot.simulator.accounts import LEVERAGE, MAINTENANCE, Account, Holder
 from bot.simulator.depth import Levels
 from bot.simulator.exchange import Exchange
 from bot.simulator.funding import Funding
-from bot.simulator.orders import EndReason, Execution, Order, Status
+from bot.simulator.orders import EndReason, Order, Status
 from bot.simulator.texts import texts
 from bot.simulator.venue import Venue
 
 Json = dict[str, object]
 
-SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
-STATUSES = {
+SIDES: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
+STATUSES: Final = {
     Status.NEW: "New",
     Status.PARTLY_FILLED: "PartiallyFilled",
     Status.FILLED: "Filled",
     Status.CANCELLED: "Cancelled",
 }
-REJECT_REASONS = {
+REJECT_REASONS: Final = {
     EndReason.NONE: "EC_NoError",
     EndReason.BY_REQUEST: "EC_PerCancelRequest",
     EndReason.POST_ONLY_WOULD_TAKE: "EC_PostOnlyWillTakeLiquidity",
@@ -37,11 +38,13 @@ REJECT_REASONS = {
     EndReason.SELF_MATCH: "EC_BySelfMatch",
     EndReason.RACED: "EC_OrigClOrdIDDoesNotExist",
 }
-CANCEL_TYPES = {
+CANCEL_TYPES: Final = {
     EndReason.BY_REQUEST: "CancelByUser",
     EndReason.REDUCE_ONLY: "CancelByReduceOnly",
     EndReason.SELF_MATCH: "CancelBySmp",
 }
+_CANCELLED: Final = Status.CANCELLED
+_AVERAGE_STEP: Final = Decimal("0.00000001")
 
 
 def text(value: Decimal) -> str:
@@ -66,13 +69,12 @@ def mark_price(venue: Venue) -> Decimal:
 
 def status(instrument: Instrument, found: Order) -> str:
     """Spot alone has a word of its own for a cancelled order that carries fills."""
-    if found.status is Status.CANCELLED and found.filled_lots and instrument.category == "spot":
+    if found.status is _CANCELLED and found.filled_lots and instrument.category == "spot":
         return "PartiallyFilledCanceled"
     return STATUSES[found.status]
 
 
 def order(instrument: Instrument, found: Order) -> Json:
-    average = instrument.tick_size * found.filled_cost / found.filled_lots if found.filled_lots else None
     sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
     unit, left_lots = instrument.tick_size * instrument.lot_size, found.left_lots
     return {
@@ -93,7 +95,7 @@ def order(instrument: Instrument, found: Order) -> Json:
         "cumExecQty": sizes[found.filled_lots],
         "cumExecValue": text(unit * found.filled_cost),
         "cumExecFee": text(found.fee_quote),
-        "avgPrice": text(average.quantize(Decimal("0.00000001")).normalize()) if average is not None else "",
+        "avgPrice": average_text(instrument, found) if found.filled_lots else "",
         "createdTime": ms(found.created_at_ns),
         "updatedTime": ms(found.updated_at_ns),
         "positionIdx": 0,
@@ -119,67 +121,23 @@ def order(instrument: Instrument, found: Order) -> Json:
         "smpOrderId": found.self_match_id,
         "createType": "CreateByUser",
         "feeCurrency": next(iter(found.fees), instrument.quote),
-        "cumFeeDetail": _fee_detail(instrument, found),
+        "cumFeeDetail": fee_detail(instrument, found),
     }
 
 
-def pushed_order(instrument: Instrument, found: Order) -> Json:
-    """An order as the stream shows it: with what answers to queries leave out."""
-    return {
-        "category": instrument.category,
-        **order(instrument, found),
-        "closedPnl": text(found.realised_quote),
-        "rpiTakerAccess": False,
-        "rpiMatchedQty": "0",
-    }
+def average_text(instrument: Instrument, found: Order) -> str:
+    """The average price of an order that has fills."""
+    average = instrument.tick_size * found.filled_cost / found.filled_lots
+    return text(average.quantize(_AVERAGE_STEP).normalize())
 
 
-def _fee_detail(instrument: Instrument, found: Order) -> Json:
+def fee_detail(instrument: Instrument, found: Order) -> Json:
+    """What was paid for an order's fills so far, by coin."""
     paid = found.fees or ({instrument.quote: found.fee_quote} if found.filled_lots else {})
     return {coin: text(amount) for coin, amount in paid.items()}
 
 
-def execution(instrument: Instrument, found: Execution | Funding, mark: Decimal) -> Json:
-    if isinstance(found, Funding):
-        return _funding(instrument, found)
-    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
-    return {
-        "symbol": instrument.symbol,
-        "orderId": found.order_id,
-        "orderLinkId": found.link_id,
-        "side": SIDES[found.side],
-        "orderType": "Market" if found.is_market else "Limit",
-        "orderPrice": prices[found.order_price_ticks],
-        "orderQty": sizes[found.order_qty_lots],
-        "leavesQty": sizes[found.left_lots],
-        "execId": found.execution_id,
-        "execType": "Trade",
-        "execPrice": prices[found.price_ticks],
-        "execQty": sizes[found.lots],
-        "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
-        "execFee": text(found.fee_quote),
-        "feeRate": text(found.fee_rate),
-        "feeCurrency": found.fee_coin or instrument.quote,
-        "execTime": ms(found.at_ns),
-        "execPnl": text(found.realised_quote),
-        "isMaker": found.is_maker,
-        "closedSize": sizes[found.closed_lots],
-        "markPrice": text(mark),
-        "indexPrice": "",
-        "underlyingPrice": "",
-        "markIv": "",
-        "tradeIv": "",
-        "blockTradeId": "",
-        "stopOrderType": "",
-        "isLeverage": "0",
-        "marketUnit": "",
-        "createType": "CreateByUser",
-        "extraFees": "",
-        "seq": found.sequence,
-    }
-
-
-def _funding(instrument: Instrument, found: Funding) -> Json:
+def funding(instrument: Instrument, found: Funding) -> Json:
     """Funding as an execution: of the position, at the mark, of no order; the fee is what was paid."""
     mark, qty = instrument.tick_size * found.mark_half_ticks / 2, instrument.qty(found.lots)
     return {
@@ -216,14 +174,6 @@ def _funding(instrument: Instrument, found: Funding) -> Json:
         "extraFees": "",
         "seq": found.sequence,
     }
-
-
-FAST = ("category", "symbol", "execId", "execPrice", "execQty", "orderId", "isMaker", "side", "execTime", "seq")
-
-
-def fast_execution(row: Json) -> Json:
-    """An execution as `execution.fast` shows it: little of it, and of a maker's fill without the client's id."""
-    return {**{name: row[name] for name in FAST}, "orderLinkId": "" if row["isMaker"] else row["orderLinkId"]}
 
 
 def position(venue: Venue, account: Account, *, entry_field: str) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from typing import Final
 
 from bot.domain.instrument import Category, NotOnGrid
 from bot.domain.order import Side
@@ -51,10 +51,10 @@ SPOT_CODES: Mapping[Refusal, int] = {
     Refusal.NO_LIQUIDITY: 170190,
     Refusal.POST_ONLY_WOULD_TAKE: 170218,
 }
-NOT_FOUND = {"linear": 110001, "spot": 170213}
+NOT_FOUND: Final = {"linear": 110001, "spot": 170213}
 SPOT_FILLED = 170139
 SPOT_PRICE_TOO_LOW = 170133
-_SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+_SIDES: Final = {"Buy": Side.BUY, "Sell": Side.SELL}
 CANCEL_ALL_MAX = 500
 """Contracts in one cancel-all; which of more is drawn."""
 FILTERS: Mapping[Category, tuple[str, ...]] = {
@@ -72,15 +72,15 @@ def v5_error(refused: Refused, category: Category = "linear") -> V5Error:
     return V5Error(codes[refused.refusal], refused.detail)
 
 
-class Desk(NamedTuple):
+class Desk:
     """Where a request is about: a symbol, and the holder's account there."""
 
-    venue: Venue
-    account: Account
+    __slots__ = ("account", "category", "venue")
 
-    @property
-    def category(self) -> Category:
-        return self.venue.instrument.category
+    def __init__(self, venue: Venue, account: Account) -> None:
+        self.venue = venue
+        self.account = account
+        self.category: Category = venue.instrument.category
 
     def error(self, refused: Refused, order: Order | None = None) -> V5Error:
         """The code of a refusal; spot tells an order that was filled from one that was cancelled."""
@@ -91,8 +91,9 @@ class Desk(NamedTuple):
 
 def check_category(exchange: Exchange, params: Params) -> Category:
     """The category, where something of it trades. Raises V5Error 10001."""
+    asked = params.get("category")
     for category in exchange.categories:
-        if params.get("category") == category:
+        if asked == category:
             return category
     traded = " or ".join(exchange.categories)
     raise V5Error(10001, f"params error: category {params.get('category')!r} is not {traded}")

@@ -1,4 +1,4 @@
-"""The public objects of Bybit V5 as the venue writes them: instrument, ticker, trade, book."""
+"""The public objects of Bybit V5 as the venue writes them: instrument and ticker."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import LEVERAGE
 from bot.simulator.admission import PRICE_MAX
-from bot.simulator.bybit_messages import SIDES, Json, levels, mark_price, ms, text
-from bot.simulator.depth import DepthMessage
-from bot.simulator.orders import PublicTrade
-from bot.simulator.texts import texts
+from bot.simulator.bybit_messages import Json, mark_price, ms, text
 from bot.simulator.venue import Venue
 
 _HOUR_NS = 3_600 * 1_000_000_000
@@ -145,37 +142,4 @@ def _ticker(venue: Venue, now_ns: int) -> Json:
         "preQty": "",
         "curPreListingPhase": "",
         "basisRateYear": "",
-    }
-
-
-def public_trade(instrument: Instrument, trade: PublicTrade) -> Json:
-    """As the publicTrade topic shows it."""
-    return {
-        "T": trade.at_ns // 1_000_000,
-        "s": instrument.symbol,
-        "S": SIDES[trade.taker],
-        "v": texts(instrument.lot_size)[trade.lots],
-        "p": texts(instrument.tick_size)[trade.price_ticks],
-        "L": "ZeroPlusTick",
-        "i": trade.trade_id,
-        "BT": False,
-        "RPI": False,
-        "seq": trade.sequence,
-    }
-
-
-def depth(venue: Venue, message: DepthMessage, depth_asked: int, at_ns: int) -> Json:
-    """As the orderbook topic shows it."""
-    return {
-        "topic": f"orderbook.{depth_asked}.{venue.instrument.symbol}",
-        "type": "snapshot" if message.is_snapshot else "delta",
-        "ts": at_ns // 1_000_000,
-        "data": {
-            "s": venue.instrument.symbol,
-            "b": levels(venue.instrument, message.bids),
-            "a": levels(venue.instrument, message.asks),
-            "u": message.update_id,
-            "seq": venue.sequence,
-        },
-        "cts": at_ns // 1_000_000,
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final
+
+import msgspec
 
 from bot.domain.order import Side
 from bot.simulator import bybit_messages as messages
@@ -16,6 +18,7 @@ from bot.simulator.bybit_access import V5Error, whole
 from bot.simulator.bybit_dcp import WINDOW_DEFAULT_S
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_orders import Params, check_category, venue_of
+from bot.simulator.bybit_written import written_of
 from bot.simulator.exchange import Exchange
 from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order
@@ -111,11 +114,36 @@ def recent_trades(exchange: Exchange, params: Params) -> Json:
 # ---- private --------------------------------------------------------------------------------------------------------
 
 
-class _Row(NamedTuple):
+class _Row:
     """A row and its place among all of its kind, over all symbols: time, number at its symbol, symbol."""
 
-    key: int
-    of: Callable[[], Json]
+    def __init__(self, at_ns: int, number: int, place: int, venue: Venue) -> None:
+        self.key = (at_ns << 72) | (number << 8) | place
+        self.venue = venue
+
+    def shown(self) -> object:
+        """As the answer has it."""
+        raise NotImplementedError
+
+
+class _OrderRow(_Row):
+    def __init__(self, place: int, venue: Venue, order: Order) -> None:
+        super().__init__(order.created_at_ns, order.key, place, venue)
+        self._order = order
+
+    def shown(self) -> object:
+        return messages.order(self.venue.instrument, self._order)
+
+
+class _ExecutionRow(_Row):
+    def __init__(self, place: int, venue: Venue, execution: Execution | Funding) -> None:
+        super().__init__(execution.at_ns, execution.sequence, place, venue)
+        self._execution = execution
+
+    def shown(self) -> object:
+        mark_text = text(messages.mark_price(self.venue))
+        written = written_of(self.venue.instrument)
+        return msgspec.Raw(written.execution(self._execution, mark_text, pushed=False))
 
 
 def open_orders(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
@@ -147,21 +175,19 @@ def order_history(exchange: Exchange, holder: Holder, params: Params, now_ns: in
 def executions(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
     category = _category_listed(params)
     wanted_type = params.get("execType") or ""
+    wanted = _Wanted(params)
     rows: list[_Row] = []
     for place, (venue, account) in enumerate(_asked(exchange, holder, params, category)):
-        found: list[Execution | Funding] = []
         if wanted_type in ("", "Trade"):
-            found += [one for one in account.executions if _wanted(params, one.order_id, one.link_id, one.at_ns)]
+            for one in account.executions:
+                if wanted.takes(one.order_id, one.link_id, one.at_ns):
+                    rows.append(_ExecutionRow(place, venue, one))
         if wanted_type in ("", "Funding"):
-            found += [one for one in account.fundings if _wanted(params, one.execution_id, "", one.at_ns)]
-        for one in found:
-            rows.append(_Row(_key(one.at_ns, one.sequence, place), _execution_row(venue, one)))
+            for paid in account.fundings:
+                if wanted.takes(paid.execution_id, "", paid.at_ns):
+                    rows.append(_ExecutionRow(place, venue, paid))
     page, cursor = _page(rows, params, default=50, most=100)
     return {"category": category, "list": page, "nextPageCursor": cursor}
-
-
-def _execution_row(venue: Venue, one: Execution | Funding) -> Callable[[], Json]:
-    return lambda: messages.execution(venue.instrument, one, messages.mark_price(venue))
 
 
 def positions(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Json:
@@ -306,56 +332,73 @@ def _asked(exchange: Exchange, holder: Holder, params: Params, category: str) ->
             yield venue, account
 
 
-def _wanted(params: Params, order_id: str, link_id: str, at_ns: int) -> bool:
-    if params.get("orderId") and params["orderId"] != order_id:
-        return False
-    if params.get("orderLinkId") and params["orderLinkId"] != link_id:
-        return False
-    at_ms = at_ns // 1_000_000
-    for name, sign in (("startTime", 1), ("endTime", -1)):
-        bound = params.get(name)
-        if bound:
-            bound_ms = whole(str(bound))
-            if bound_ms is None:
-                raise V5Error(10001, f"params error: {name} {str(bound)[:40]!r} is not a time in ms")
-            if sign * (at_ms - bound_ms) < 0:
-                return False
-    return True
+class _Wanted:
+    """Which rows a query is about: by an id, and between two times."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self._order_id, self._link_id = params.get("orderId") or None, params.get("orderLinkId") or None
+        self._from_ms = self._to_ms = NO_BOUND
+        self._has_read_from = self._has_read_to = False
+
+    def takes(self, order_id: str, link_id: str, at_ns: int) -> bool:
+        """Raises V5Error 10001 for a bound that is no time: only where there is a row that it might be about."""
+        if self._order_id is not None and self._order_id != order_id:
+            return False
+        if self._link_id is not None and self._link_id != link_id:
+            return False
+        at_ms = at_ns // 1_000_000
+        if not self._has_read_from:
+            self._from_ms, self._has_read_from = _bound_ms("startTime", self._params), True
+        if at_ms < self._from_ms != NO_BOUND:
+            return False
+        if not self._has_read_to:
+            self._to_ms, self._has_read_to = _bound_ms("endTime", self._params), True
+        return self._to_ms == NO_BOUND or at_ms <= self._to_ms
+
+
+NO_BOUND: Final = -1
+
+
+def _bound_ms(name: str, params: Params) -> int:
+    bound = params.get(name)
+    if not bound:
+        return NO_BOUND
+    bound_ms = whole(str(bound))
+    if bound_ms is None:
+        raise V5Error(10001, f"params error: {name} {str(bound)[:40]!r} is not a time in ms")
+    return bound_ms
 
 
 def _order_page(
     exchange: Exchange, holder: Holder, params: Params, category: str, orders: Callable[[Account], Iterable[Order]]
 ) -> Json:
     status = params.get("orderStatus")
+    wanted = _Wanted(params)
     rows: list[_Row] = []
     for place, (venue, account) in enumerate(_asked(exchange, holder, params, category)):
         for order in orders(account):
-            if _wanted(params, order.order_id, order.link_id, order.created_at_ns) and (
+            if wanted.takes(order.order_id, order.link_id, order.created_at_ns) and (
                 not status or messages.status(venue.instrument, order) == status
             ):
-                rows.append(_Row(_key(order.created_at_ns, order.key, place), _order_row(venue, order)))
+                rows.append(_OrderRow(place, venue, order))
     page, cursor = _page(rows, params, default=20, most=50)
     return {"category": category, "list": page, "nextPageCursor": cursor}
 
 
-def _order_row(venue: Venue, order: Order) -> Callable[[], Json]:
-    return lambda: messages.order(venue.instrument, order)
-
-
-def _key(at_ns: int, number: int, place: int) -> int:
-    """Orders rows of several symbols: by time, at one symbol by number."""
-    return (at_ns << 72) | (number << 8) | place
-
-
-def _page(rows: list[_Row], params: Params, *, default: int, most: int) -> tuple[list[Json], str]:
+def _page(rows: list[_Row], params: Params, *, default: int, most: int) -> tuple[list[object], str]:
     """Newest first; the cursor names the last key shown."""
     count = limit(params, default, most)
-    ordered = sorted(rows, key=lambda row: -row.key)
+    ordered = sorted(rows, key=_key, reverse=True)
     if params.get("cursor"):
         below = _place(params)
         ordered = [row for row in ordered if row.key < below]
     page = ordered[:count]
-    return [row.of() for row in page], _cursor(page[-1].key) if len(ordered) > count else ""
+    return [row.shown() for row in page], _cursor(page[-1].key) if len(ordered) > count else ""
+
+
+def _key(row: _Row) -> int:
+    return row.key
 
 
 def _cursor(place: int) -> str:

@@ -5,7 +5,7 @@ and hands what goes out to `send`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -13,9 +13,10 @@ from bot.simulator.accounts import Holder
 from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome
 from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
 from bot.simulator.bybit_dcp import TOPICS as DCP_TOPICS
+from bot.simulator.bybit_frame import Frame
 
 Send = Callable[[str], None]
-_ENCODER = msgspec.json.Encoder()
+_ENCODER: Final = msgspec.json.Encoder()
 REQUEST_IDS_KEPT = 10_000
 _BY_CATEGORY = ("order", "execution", "execution.fast", "position")
 PRIVATE_TOPICS = frozenset(
@@ -25,17 +26,7 @@ PRIVATE_TOPICS = frozenset(
 """Those of other categories may be asked for, and carry nothing here."""
 
 
-class _Frame(msgspec.Struct):
-    """Clients may number their requests; the answer repeats the number as text, as `_frame` makes it."""
-
-    op: str = ""
-    args: list[object] = []
-    req_id: str | int = ""
-    reqId: str | int = ""
-    header: dict[str, object] = {}
-
-
-_FRAMES = msgspec.json.Decoder(_Frame)
+_FRAMES: Final = msgspec.json.Decoder(Frame)
 
 
 def encode(message: Mapping[str, object]) -> str:
@@ -48,7 +39,7 @@ class Session(Protocol):
     def receive(self, text: str, now_ns: int) -> None: ...
 
 
-def _frame(text: str) -> _Frame | None:
+def _frame(text: str) -> Frame | None:
     try:
         frame = _FRAMES.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
@@ -88,7 +79,7 @@ class PublicSession:
         else:
             self._reply(frame.op, frame.req_id, f"error:unknown op {frame.op[:40]!r}")
 
-    def _subscribe(self, frame: _Frame) -> None:
+    def _subscribe(self, frame: Frame) -> None:
         topics = [str(topic) for topic in frame.args]
         for topic in topics:
             if not self._is_topic(topic):
@@ -146,7 +137,7 @@ class PrivateSession:
             if self.holder is not None:
                 self._face.dcp.disconnected(self.holder, topic, now_ns)
 
-    def _authenticate(self, frame: _Frame, now_ns: int) -> None:
+    def _authenticate(self, frame: Frame, now_ns: int) -> None:
         try:
             self.holder = authenticate_socket(self._face.exchange, frame.args, self._face.shown_ns(now_ns))
         except V5Error as error:
@@ -155,7 +146,7 @@ class PrivateSession:
         self.api_key = str(frame.args[0])
         self._reply("auth", frame.req_id, "", success=True)
 
-    def _subscribe(self, frame: _Frame) -> None:
+    def _subscribe(self, frame: Frame) -> None:
         topics = [str(topic) for topic in frame.args]
         unknown = [topic for topic in topics if topic not in PRIVATE_TOPICS]
         if self.holder is None:
@@ -170,7 +161,7 @@ class PrivateSession:
                     self._face.dcp.connected(self.holder, topic)
             self._reply("subscribe", frame.req_id, "", success=True)
 
-    def _unsubscribe(self, frame: _Frame) -> None:
+    def _unsubscribe(self, frame: Frame) -> None:
         for topic in map(str, frame.args):
             self.topics.pop(topic, None)
             if topic in self._guarding and self.holder is not None:
@@ -201,7 +192,7 @@ class TradeSession:
     def receive(self, text: str, now_ns: int) -> None:
         frame = _frame(text)
         if frame is None:
-            self._reply(_Frame(), 10001, "request format invalid", now_ns)
+            self._reply(Frame(), 10001, "request format invalid", now_ns)
         elif frame.op == "ping":
             pong = {"retCode": 0, "retMsg": "OK", "op": "pong", "data": [str(now_ns // 1_000_000)]}
             self.send(encode({**pong, "connId": self._connection_id}))
@@ -214,7 +205,7 @@ class TradeSession:
         else:
             self._operate(self._holder, frame, now_ns)
 
-    def _authenticate(self, frame: _Frame, now_ns: int) -> None:
+    def _authenticate(self, frame: Frame, now_ns: int) -> None:
         code, message = 0, "OK"
         try:
             self._holder = authenticate_socket(self._face.exchange, frame.args, self._face.shown_ns(now_ns))
@@ -223,7 +214,7 @@ class TradeSession:
             code, message = error.code, error.message
         self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))
 
-    def _operate(self, holder: Holder, frame: _Frame, now_ns: int) -> None:
+    def _operate(self, holder: Holder, frame: Frame, now_ns: int) -> None:
         if frame.reqId and frame.reqId in self._used_ids:
             self._reply(frame, 20006, "reqId is duplicated", now_ns)
             return
@@ -251,7 +242,7 @@ class TradeSession:
 
     def _reply(
         self,
-        frame: _Frame,
+        frame: Frame,
         code: int,
         message: str,
         now_ns: int,

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from bot.domain.instrument import Category
 from bot.simulator import bybit_messages as messages
 from bot.simulator.bybit_boards import Board
 from bot.simulator.bybit_messages import Json
-from bot.simulator.bybit_sockets import PrivateSession, PublicSession, encode
+from bot.simulator.bybit_sockets import PrivateSession, PublicSession
+from bot.simulator.bybit_written import quoted, written_of
 from bot.simulator.exchange import Exchange
-from bot.simulator.orders import Executed, Happening, OrderChanged, PositionChanged, WalletChanged
+from bot.simulator.orders import Executed, Execution, Happening, OrderChanged, PositionChanged, Printed, WalletChanged
 from bot.simulator.venue import Venue
+
+_TOPICS: Final = ("order", "execution", "execution.fast", "position", "wallet")
+
+
+class _Place:
+    """One symbol: its board, its words, and what its category calls the private topics."""
+
+    def __init__(self, venue: Venue, sessions: dict[PublicSession, None]) -> None:
+        self.venue = venue
+        self.category: Category = venue.instrument.category
+        self.written = written_of(venue.instrument)
+        self.board = Board(venue, sessions, self.written)
+        self.symbol_in_quotes = quoted(venue.instrument.symbol)[1:-1]
+        self.own_topics = {topic: f"{topic}.{self.category}" for topic in _TOPICS}
 
 
 class Streams:
@@ -17,10 +34,12 @@ class Streams:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._faults = exchange.faults
         self._public: dict[Category, dict[PublicSession, None]] = {name: {} for name in exchange.categories}
-        self._boards = {venue: Board(venue, self._public[venue.instrument.category]) for venue in exchange.venues}
-        self._by_topic = {
-            (venue.instrument.category, topic): board for venue, board in self._boards.items() for topic in board.topics
+        self._places = {venue: _Place(venue, self._public[venue.instrument.category]) for venue in exchange.venues}
+        self._boards = [place.board for place in self._places.values()]
+        self._by_topic: dict[tuple[str, str], Board] = {
+            (place.category, topic): place.board for place in self._places.values() for topic in place.board.topics
         }
         self._was_stalled = False
         self._restarts = 0
@@ -42,24 +61,24 @@ class Streams:
     def subscribed(self, category: Category, session: PublicSession, topic: str, now_ns: int) -> None:
         """Start a topic for a session: books and tickers begin with a snapshot."""
         self._restart()
-        if not self._exchange.faults.stalled:
+        if not self._faults.stalled:
             self._by_topic[category, topic].subscribed(session, topic, now_ns)
 
     def _restart(self) -> None:
-        if self._restarts != self._exchange.faults.restarts:
-            self._restarts = self._exchange.faults.restarts
-            for board in self._boards.values():
+        if self._restarts != self._faults.restarts:
+            self._restarts = self._faults.restarts
+            for board in self._boards:
                 board.restart()
 
     # ---- news -------------------------------------------------------------------------------------------------------
 
     def distribute(self, now_ns: int, moved: Venue | None = None) -> None:
         """Send what happened since the last call: everywhere, or where the market `moved`, its book and ticker too."""
-        if self._exchange.faults.stalled:
+        if self._faults.stalled:
             self._was_stalled = True
         elif self._was_stalled:
             self._was_stalled = False
-            for board in self._boards.values():
+            for board in self._boards:
                 board.resume(now_ns)
         if moved is not None:
             self._tell(moved, now_ns, market_moved=True)
@@ -70,55 +89,73 @@ class Streams:
 
     def next_flush_ns(self) -> int | None:
         """When books that changed before it was time to tell are to be told by `flush`; None: none waits."""
-        dues = [due_ns for board in self._boards.values() if (due_ns := board.next_flush_ns()) is not None]
-        return min(dues, default=None)
+        first_ns: int | None = None
+        for board in self._boards:
+            due_ns = board.next_flush_ns()
+            if due_ns is not None and (first_ns is None or due_ns < first_ns):
+                first_ns = due_ns
+        return first_ns
 
     def flush(self, now_ns: int) -> None:
         """Tell of books whose time has come. Nothing while the streams are stalled: then every book comes whole."""
-        if not self._exchange.faults.stalled and not self._was_stalled:
-            for board in self._boards.values():
+        if not self._faults.stalled and not self._was_stalled:
+            for board in self._boards:
                 board.flush(now_ns)
 
     def _tell(self, venue: Venue, now_ns: int, *, market_moved: bool) -> None:
-        happenings = venue.drain()
+        happenings, place = venue.drain(), self._places[venue]
         if not self._was_stalled:
-            board = self._boards[venue]
-            board.trades(happenings, now_ns)
+            if happenings:
+                place.board.trades(happenings, now_ns)
             if market_moved:
-                board.moved(now_ns)
+                place.board.moved(now_ns)
         if happenings:
-            self._tell_accounts(venue, happenings, now_ns)
+            self._tell_accounts(place, happenings, now_ns)
 
-    def _tell_accounts(self, venue: Venue, happenings: list[Happening], now_ns: int) -> None:
-        batch: list[Json] = []
-        batch_of: tuple[str, str] | None = None
+    def _tell_accounts(self, place: _Place, happenings: list[Happening], now_ns: int) -> None:
+        """Orders and executions as they came, those of one kind and account in one message; then what is left of it."""
+        name, topic = "", ""
+        rows: list[str] = []
+        fast: list[str] = []
         after: dict[tuple[str, str], None] = {}
-        instrument, mark = venue.instrument, messages.mark_price(venue)
+        venue = place.venue
         for happening in happenings:
-            if isinstance(happening, OrderChanged):
-                key, row = (happening.account, "order"), messages.pushed_order(instrument, happening.order)
-            elif isinstance(happening, Executed):
-                row = {"category": instrument.category, **messages.execution(instrument, happening.execution, mark)}
-                key = (happening.account, "execution")
-            else:
-                if isinstance(happening, WalletChanged):
-                    after[(happening.account, "wallet")] = None
-                elif isinstance(happening, PositionChanged) and instrument.category != "spot":
-                    after[(happening.account, "position")] = None
+            if isinstance(happening, Printed):
                 continue
-            if key != batch_of:
-                self._to_account(venue, batch_of, batch, now_ns)
-                batch, batch_of = [], key
-            batch.append(row)
-        self._to_account(venue, batch_of, batch, now_ns)
-        for key in after:
-            if self._listens(*key, instrument.category):
-                self._to_account(venue, key, [self._state_row(venue, *key)], now_ns)
+            if isinstance(happening, OrderChanged):
+                if topic != "order" or name != happening.account:
+                    self._told(place, name, topic, rows, fast, now_ns)
+                    name, topic, rows, fast = happening.account, "order", [], []
+                rows.append(place.written.order(happening.order))
+            elif isinstance(happening, Executed):
+                if topic != "execution" or name != happening.account:
+                    self._told(place, name, topic, rows, fast, now_ns)
+                    name, topic, rows, fast = happening.account, "execution", [], []
+                execution, mark_text = happening.execution, messages.text(messages.mark_price(venue))
+                rows.append(place.written.execution(execution, mark_text, pushed=True))
+                if isinstance(execution, Execution):
+                    fast.append(place.written.fast_execution(execution))
+            elif isinstance(happening, PositionChanged):
+                if place.category != "spot" and self._listens(place, happening.account, "position"):
+                    after[happening.account, "position"] = None
+            elif isinstance(happening, WalletChanged) and self._listens(place, happening.account, "wallet"):
+                after[happening.account, "wallet"] = None
+        self._told(place, name, topic, rows, fast, now_ns)
+        for whose, what in after:
+            self._to_account(place, whose, what, [quoted(self._state_row(venue, whose, what))], now_ns)
 
-    def _listens(self, name: str, topic: str, category: Category) -> bool:
-        holder = self._exchange.holders[name]
+    def _told(self, place: _Place, name: str, topic: str, rows: list[str], fast: list[str], now_ns: int) -> None:
+        """One message's worth, and of fills their fast form after it."""
+        if not rows:
+            return
+        self._to_account(place, name, topic, rows, now_ns)
+        if fast:
+            self._to_account(place, name, "execution.fast", fast, now_ns)
+
+    def _listens(self, place: _Place, name: str, topic: str) -> bool:
+        holder, own_topic = self._exchange.holders[name], place.own_topics[topic]
         for session in self.private:
-            if session.holder is holder and (topic in session.topics or f"{topic}.{category}" in session.topics):
+            if session.holder is holder and (topic in session.topics or own_topic in session.topics):
                 return True
         return False
 
@@ -127,20 +164,16 @@ class Streams:
             return messages.wallet(self._exchange, self._exchange.holders[name])
         return {"category": "linear", **messages.position(venue, venue.accounts[name], entry_field="entryPrice")}
 
-    def _to_account(self, venue: Venue, key: tuple[str, str] | None, rows: list[Json], now_ns: int) -> None:
-        if key is None or not rows:
-            return
-        name, topic = key
-        holder, instrument = self._exchange.holders[name], venue.instrument
+    def _to_account(self, place: _Place, name: str, topic: str, rows: list[str], now_ns: int) -> None:
+        """`rows` in JSON."""
+        holder, own_topic = self._exchange.holders[name], place.own_topics[topic]
         self._messages += 1
+        head = f'{{"id":"{holder.uid}_{place.symbol_in_quotes}_{self._messages}","topic":"'
+        rest = f'","creationTime":{now_ns // 1_000_000},"data":[{",".join(rows)}]}}'
         for session in self.private:
-            if session.holder is not holder:
-                continue
-            for subscribed in (topic, f"{topic}.{instrument.category}"):
-                if subscribed in session.topics:
-                    identity = f"{holder.uid}_{instrument.symbol}_{self._messages}"
-                    head = {"id": identity, "topic": subscribed, "creationTime": now_ns // 1_000_000}
-                    session.send(encode({**head, "data": rows}))
-        if topic == "execution":
-            fast = [messages.fast_execution(row) for row in rows if row["execType"] == "Trade"]
-            self._to_account(venue, (name, "execution.fast"), fast, now_ns)
+            if session.holder is holder:
+                topics = session.topics
+                if topic in topics:
+                    session.send(head + topic + rest)
+                if own_topic in topics:
+                    session.send(head + own_topic + rest)

@@ -27,7 +27,11 @@ class Exchange:
         self.faults: FaultPlan = self.venues[0].faults
         if any(venue.faults is not self.faults for venue in self.venues):
             raise ValueError("the venues of one exchange have one plan of faults")
-        self._by_place = {(v.instrument.category, v.instrument.symbol): v for v in self.venues}
+        self.categories: tuple[Category, ...] = tuple(dict.fromkeys(v.instrument.category for v in self.venues))
+        """Those in which something trades."""
+        self._by_place: dict[str, dict[str, Venue]] = {name: {} for name in self.categories}
+        for venue in self.venues:
+            self._by_place[venue.instrument.category].setdefault(venue.instrument.symbol, venue)
         self.holders: dict[str, Holder] = {}
         self.forgotten_before_ns = 0
         """When the venue last restarted: what had ended by then is no longer among the recent orders."""
@@ -38,16 +42,12 @@ class Exchange:
         """Where that symbol trades in that category; None: nowhere."""
         if not isinstance(category, str) or not isinstance(symbol, str):
             return None
-        return self._by_place.get((category, symbol))  # type: ignore[arg-type]
+        here = self._by_place.get(category)
+        return None if here is None else here.get(symbol)
 
     def of_category(self, category: object) -> list[Venue]:
         """All symbols of that category, in the order of listing."""
         return [venue for venue in self.venues if venue.instrument.category == category]
-
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        """Those in which something trades."""
-        return tuple(dict.fromkeys(venue.instrument.category for venue in self.venues))
 
     def accounts(self, holder: Holder, category: object = None) -> Iterable[tuple[Venue, Account]]:
         """The holder's accounts at all symbols, or at those of one category."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
-from typing import Literal, NamedTuple, Never
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, Never
 
 import msgspec
 
@@ -23,6 +23,7 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import Due
 from bot.simulator.faults import Pushes, Way
 from bot.simulator.timeline import NS_PER_S, Timeline
+from bot.simulator.turns import Timer, Turns
 from bot.simulator.venue import Venue
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
@@ -32,6 +33,7 @@ Kind = Literal["public", "private", "trade"]
 HOSTS = BybitHosts("http://link", "ws://link/v5/public/linear", "ws://link/v5/private", "ws://link/v5/trade")
 """Addresses that lead to a link; no name of a machine."""
 
+_REST_URL: Final = HOSTS.rest_url
 SPOT_HOSTS = msgspec.structs.replace(HOSTS, ws_public_url="ws://link/v5/public/spot")
 
 _KINDS: Mapping[str, tuple[Kind, Category]] = {
@@ -41,6 +43,7 @@ _KINDS: Mapping[str, tuple[Kind, Category]] = {
     "/v5/trade": ("trade", "linear"),
 }
 _WAYS: Mapping[Kind, Way] = {"public": "push", "private": "private", "trade": "answer"}
+_Future: Final[Any] = asyncio.Future
 
 
 class Latency(NamedTuple):
@@ -62,7 +65,11 @@ class Link:
         self._exchange = exchange
         self._faults = exchange.faults
         self._timeline = timeline
+        self._turns: Turns = timeline.turns
         self._latency = latency
+        self._request_ns = latency.request_ns
+        self._answer_ns = latency.answer_ns
+        self._push_ns = latency.push_ns
         self._face = V5(exchange)
         self._streams = Streams(exchange)
         self._sockets: dict[LinkSocket, Session] = {}
@@ -75,13 +82,14 @@ class Link:
     def start_market(self) -> None:
         """From now on the market of every symbol moves whenever it is due."""
         for venue in self._exchange.venues:
-            self._timeline.at_ns(venue.next_at_ns(), self._move_market, venue)
+            self._turns.at(venue.next_at_ns(), _Moving(self, venue))
 
-    def _move_market(self, venue: Venue) -> None:
-        now_ns = self._timeline.now_ns()
+    def move_market(self, moving: _Moving) -> None:
+        """The moment of one market: it moves, everybody is told, and its next moment is waited for."""
+        now_ns, venue = self._turns.now_ns, moving.venue
         venue.advance(now_ns)
         self._streams.distribute(now_ns, venue)
-        self._timeline.at_ns(venue.next_at_ns(), self._move_market, venue)
+        self._turns.at(venue.next_at_ns(), moving)
         self._await_flush()
 
     def _await_flush(self) -> None:
@@ -89,20 +97,20 @@ class Link:
         due_ns = self._streams.next_flush_ns()
         if due_ns is not None and due_ns != self._flush_at_ns:
             self._flush_at_ns = due_ns
-            self._timeline.at_ns(max(due_ns, self._timeline.now_ns()), self._flush)
+            self._timeline.at_ns(max(due_ns, self._turns.now_ns), self._flush)
 
     def _flush(self) -> None:
-        self._streams.flush(self._timeline.now_ns())
+        self._streams.flush(self._turns.now_ns)
         self._await_flush()
 
     def arm(self, kind: str, account: str, parameters: Mapping[str, object]) -> None:
         """A fault, here and now. Raises FaultRefused."""
-        self._exchange.arm(kind, account, parameters, self._timeline.now_ns())
+        self._exchange.arm(kind, account, parameters, self._turns.now_ns)
         self._cut_as_armed()
 
     def befall(self, due: Due) -> None:
         """A fault of a plan, now that its time has come."""
-        self._exchange.befall(due, self._timeline.now_ns())
+        self._exchange.befall(due, self._turns.now_ns)
         self._cut_as_armed()
 
     def _cut_as_armed(self) -> None:
@@ -114,34 +122,36 @@ class Link:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
     ) -> HttpAnswer:
-        timeline = self._timeline
-        path, _, query = url.removeprefix(HOSTS.rest_url).partition("?")
+        turns, faults = self._turns, self._faults
+        path, _, query = url.removeprefix(_REST_URL).partition("?")
         asked = Request(method, path, query, body, _lowered(headers))
-        answered: asyncio.Future[HttpAnswer] = timeline.create_future()
-        now_ns = timeline.now_ns()
-        extra_ns = self._faults.of("request", now_ns)
+        answered: asyncio.Future[HttpAnswer] = _Future(loop=self._timeline)
+        now_ns = turns.now_ns
+        extra_ns = faults.of("request", now_ns)
         if extra_ns is not None:
-            at_ns = now_ns + self._latency.request_ns + extra_ns + self._faults.latency_ns()
-            if self._faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
-                timeline.at_ns(at_ns, self._arrive, asked, timeline.create_future())
-            timeline.at_ns(at_ns, self._arrive, asked, answered)
-        late = timeline.call_at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
+            at_ns = now_ns + self._request_ns + extra_ns + faults.latency_ns()
+            if faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
+                turns.at(at_ns, _Arriving(self, asked, _Future(loop=self._timeline)))
+            turns.at(at_ns, _Arriving(self, asked, answered))
+        late = _Late(answered, timeout_s)
+        turns.at(now_ns + int(timeout_s * NS_PER_S), late)
         try:
             return await answered
         finally:
-            late.cancel()
+            late.is_cancelled = True
 
-    def _arrive(self, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
-        now_ns = self._timeline.now_ns()
+    def arrive(self, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
+        """A request is at the venue: it is answered at once, and the answer is on its way."""
+        now_ns = self._turns.now_ns
         answer = self._face.answer(asked, now_ns)
-        self._distribute()
+        self._streams.distribute(now_ns)
         extra_ns = None if answer.lost else self._faults.of("answer", now_ns)
         if extra_ns is not None:
-            shown = HttpAnswer(answer.status, _lowered(answer.headers), answer.body)
-            self._timeline.at_ns(now_ns + self._latency.answer_ns + extra_ns, _give, answered, shown)
+            shown = HttpAnswer(answer.status, answer.lowered_headers(), answer.body)
+            self._turns.at(now_ns + self._answer_ns + extra_ns, _Answering(answered, shown))
 
     def _distribute(self) -> None:
-        self._streams.distribute(self._timeline.now_ns())
+        self._streams.distribute(self._turns.now_ns)
 
     # ---- sockets ----------------------------------------------------------------------------------------------------
 
@@ -150,10 +160,10 @@ class Link:
         if known is None:
             raise NotSent(f"no socket at {url}")
         connected: asyncio.Future[None] = self._timeline.create_future()
-        now_ns = self._timeline.now_ns()
+        now_ns = self._turns.now_ns
         self._timeline.call_at_ns(now_ns + self._latency.connect_ns, connected.set_result, None)
         await connected
-        if self._faults.is_down(self._timeline.now_ns()):
+        if self._faults.is_down(self._turns.now_ns):
             raise NotSent("connection refused")
         self._connections += 1
         socket = LinkSocket(self, known[0])
@@ -174,7 +184,7 @@ class Link:
             return self._streams.is_public_topic(category, topic)
 
         def subscribed(session: PublicSession, topic: str) -> None:
-            self._streams.subscribed(category, session, topic, self._timeline.now_ns())
+            self._streams.subscribed(category, session, topic, self._turns.now_ns)
 
         public = PublicSession(name, send, is_topic, subscribed)
         self._streams.open_public(category, public)
@@ -189,26 +199,26 @@ class Link:
             requests(text)
 
     def _carry_request(self, socket: LinkSocket, text: str) -> None:
-        self._carry(socket, text, self._faults.of("request", self._timeline.now_ns()))
+        self._carry(socket, text, self._faults.of("request", self._turns.now_ns))
 
     def _carry(self, socket: LinkSocket, text: str, extra_ns: int | None) -> None:
-        now_ns = self._timeline.now_ns()
+        now_ns = self._turns.now_ns
         if extra_ns is not None:
-            self._timeline.call_at_ns(now_ns + self._latency.request_ns + extra_ns, self._hear, socket, text)
+            self._timeline.call_at_ns(now_ns + self._request_ns + extra_ns, self._hear, socket, text)
 
     def _hear(self, socket: LinkSocket, text: str) -> None:
         session = self._sockets.get(socket)
         if session is not None:
-            session.receive(text, self._timeline.now_ns())
+            session.receive(text, self._turns.now_ns)
 
     def push(self, socket: LinkSocket, text: str, not_before_ns: int) -> int:
         """Carry a session's message to its client; returns when it arrives. One connection keeps its order."""
-        now_ns = self._timeline.now_ns()
+        now_ns = self._turns.now_ns
         extra_ns = self._faults.of(_WAYS[socket.kind], now_ns)
         if extra_ns is None:
             return not_before_ns
-        at_ns = max(not_before_ns, now_ns + self._latency.push_ns + extra_ns)
-        self._timeline.at_ns(at_ns, socket.arrive, text)
+        at_ns = max(not_before_ns, now_ns + self._push_ns + extra_ns)
+        self._turns.at(at_ns, _Pushing(socket, text))
         return at_ns
 
     def cut(self, stream: str = "all") -> int:
@@ -227,7 +237,7 @@ class Link:
             self._streams.close_public(session)
         elif isinstance(session, PrivateSession):
             del self._streams.private[session]
-            session.closed(self._timeline.now_ns())
+            session.closed(self._turns.now_ns)
             self._await_disconnect_cancel()
 
     def _await_disconnect_cancel(self) -> None:
@@ -236,7 +246,7 @@ class Link:
             self._timeline.call_at_ns(due_ns, self._disconnect_cancel)
 
     def _disconnect_cancel(self) -> None:
-        self._face.dcp.cancel_due(self._timeline.now_ns())
+        self._face.dcp.cancel_due(self._turns.now_ns)
         self._await_disconnect_cancel()  # of others, whose window ends later
         self._distribute()
 
@@ -321,19 +331,80 @@ class LinkSocket:
             self._waiting.set_result(None)
 
 
+# ---- what timers wait for -------------------------------------------------------------------------------------------
+
+
+class _Moving(Timer):
+    """A market and its next moment; one for as long as it moves."""
+
+    def __init__(self, link: Link, venue: Venue) -> None:
+        self._link = link
+        self.venue = venue
+
+    def fire(self) -> None:
+        self._link.move_market(self)
+
+
+class _Arriving(Timer):
+    """A request on its way to the venue."""
+
+    def __init__(self, link: Link, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
+        self._link = link
+        self._asked = asked
+        self._answered = answered
+
+    def fire(self) -> None:
+        self._link.arrive(self._asked, self._answered)
+
+
+class _Answering(Timer):
+    """An answer on its way to its client, who may have given up."""
+
+    def __init__(self, answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:
+        self._answered = answered
+        self._answer = answer
+
+    def fire(self) -> None:
+        if not self._answered.done():
+            self._answered.set_result(self._answer)
+
+
+class _Late(Timer):
+    """The end of a client's patience with one request."""
+
+    def __init__(self, answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
+        self._answered = answered
+        self._timeout_s = timeout_s
+
+    def fire(self) -> None:
+        if not self._answered.done():
+            self._answered.set_exception(NoAnswer(f"no answer in {self._timeout_s} s"))
+
+
+class _Pushing(Timer):
+    """A session's message on its way to its client."""
+
+    def __init__(self, socket: LinkSocket, text: str) -> None:
+        self._socket = socket
+        self._text = text
+
+    def fire(self) -> None:
+        self._socket.arrive(self._text)
+
+
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
     """Names as both sides look for them."""
-    return {_lower(name): value for name, value in headers.items()}
+    lowered: dict[str, str] = {}
+    for name, value in headers.items():
+        known = _LOWER.get(name)
+        if known is None:
+            known = name.lower()
+            if len(_LOWER) < NAMES_KEPT:
+                _LOWER[name] = known
+        lowered[known] = value
+    return lowered
 
 
-_lower = lru_cache(maxsize=64)(str.lower)
-
-
-def _give(answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:
-    if not answered.done():
-        answered.set_result(answer)
-
-
-def _give_up(answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
-    if not answered.done():
-        answered.set_exception(NoAnswer(f"no answer in {timeout_s} s"))
+NAMES_KEPT: Final = 64
+_LOWER: Final[dict[str, str]] = {}
+"""Names of headers as clients write them, to the same in lower case."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
-from contextvars import Context
-from heapq import heappop, heappush
-from typing import Any, Never, TypeVarTuple
+from contextvars import Context, copy_context
+from decimal import getcontext
+from typing import Never, TypeVarTuple, cast
+
+from bot.simulator.turns import Turn, Turns
 
 NS_PER_S = 1_000_000_000
 _Ts = TypeVarTuple("_Ts")
@@ -24,118 +25,68 @@ class NothingLeft(RuntimeError):
     """Somebody waits, but no timer is set and nothing is ready: what it waits for can never happen."""
 
 
-class _Turn(asyncio.Handle):
-    """A callback's turn. Where nobody gave it a context it runs without one: the copy costs as much as the turn."""
-
-    __slots__ = ()
-
-    def __init__(self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = context
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        self._cancelled = True
-
-    def __repr__(self) -> str:
-        return f"<turn of {self._callback!r}>"
-
-
 class Timeline(asyncio.BaseEventLoop):
-    """`time()` is seconds since the start, so that floats stay exact to the nanosecond for months."""
+    """`time()` is seconds since the start, so that floats stay exact to the nanosecond for months.
 
-    _stopping: bool
-    """The base class's own: `stop` sets it, and only between two turns is it looked at."""
+    `turns`: its core; whoever mounts a venue sets timers there. `now_ns()`: nanoseconds since the epoch, simulated.
+    """
 
     def __init__(self, start_ns: int) -> None:
         super().__init__()
-        self._start_ns = self._now_ns = start_ns
-        self._turn: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[int, int, Callable[..., object] | None, Any]] = []
-        """(when, number, callback, its arguments), or (when, number, None, a handle that may be cancelled)."""
-        self._timers_set = 0
+        self._start_ns = start_ns
+        self.turns = turns = Turns(start_ns)
+        self.now_ns: Callable[[], int] = turns.now
+        self.call_soon = turns.call_soon  # type: ignore[assignment,method-assign]  # asked several times for each event
         self._home = threading.get_ident()
         self._signals: dict[int, Callable[[], asyncio.Handle]] = {}
-
-    def now_ns(self) -> int:
-        """Nanoseconds since the epoch, simulated."""
-        return self._now_ns
+        getcontext()  # tasks inherit it, and none has to make one of its own when it first counts in decimals
 
     def time(self) -> float:
-        return (self._now_ns - self._start_ns) / NS_PER_S
-
-    def call_soon(
-        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = _Turn(callback, args, context)
-        self._turn.append(handle)
-        return handle
+        return (self.turns.now_ns - self._start_ns) / NS_PER_S
 
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._set_timer(self.ns_at(when), handle)
-        return handle
+        turn = Turn(callback, args, copy_context() if context is None else context)
+        self.turns.at(self.ns_at(when), turn)
+        return cast("asyncio.TimerHandle", turn)
 
     def call_at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> asyncio.Handle:
         """As `call_at`, at an exact time. A time that has passed means now, after everything already set for now."""
-        handle = _Turn(callback, args, None)
-        self._set_timer(when_ns, handle)
-        return handle
+        turn = Turn(callback, args, None)
+        self.turns.at(when_ns, turn)
+        return cast("asyncio.Handle", turn)
 
     def at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
-        """As `call_at_ns`, of what nobody will want to cancel: it costs less."""
-        self._timers_set = number = self._timers_set + 1
-        heappush(self._timers, (when_ns if when_ns > self._now_ns else self._now_ns, number, callback, args))
+        """As `call_at_ns`, of what nobody will want to cancel."""
+        self.turns.at(when_ns, Turn(callback, args, None))
 
     def ns_at(self, when: float) -> int:
         """The loop's float time as nanoseconds since the epoch."""
         return self._start_ns + round(when * NS_PER_S)
 
-    def _set_timer(self, when_ns: int, handle: asyncio.Handle) -> None:
-        self._timers_set += 1
-        heappush(self._timers, (max(when_ns, self._now_ns), self._timers_set, None, handle))
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer stays in the heap until its time and is passed over there."""
+    def stop(self) -> None:
+        super().stop()
+        self.turns.stopping = True
 
     def _run_once(self) -> None:
         """Everything until the loop is stopped: `run_forever` calls this again and again, and looks at nothing else."""
-        while not self._stopping:
-            try:
-                self._take_turns()
-            except (SystemExit, KeyboardInterrupt, NothingLeft):
-                raise
-            except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
-                self.call_exception_handler({"message": "Exception in a callback", "exception": error})
-
-    def _take_turns(self) -> None:
-        """Turns and, where none is waiting, the next timer. Raises what a callback raises: its turn is over then."""
-        turns, timers = self._turn, self._timers
-        handle: Any
-        while not self._stopping:
-            if turns:
-                handle = turns.popleft()
-            elif timers:
-                when_ns, _, callback, args = heappop(timers)
-                if callback is not None:
-                    self._now_ns = when_ns
-                    callback(*args)
+        turns = self.turns
+        try:
+            while not turns.stopping:
+                try:
+                    turns.take()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
+                    self.call_exception_handler({"message": "Exception in a callback", "exception": error})
                     continue
-                handle = args
-                if handle._cancelled:
-                    continue
-                self._now_ns = when_ns
-            else:
-                raise NothingLeft("simulated time cannot go on: somebody waits, and nothing is left that could happen")
-            if handle._cancelled:
-                continue
-            if handle._context is None:
-                handle._callback(*handle._args)
-            else:
-                handle._context.run(handle._callback, *handle._args)
+                if not turns.stopping:
+                    raise NothingLeft(
+                        "simulated time cannot go on: somebody waits, and nothing is left that could happen"
+                    )
+        finally:
+            turns.stopping = False
 
     # ---- what a process has and a simulation has not --------------------------------------------------------------
 

@@ -1,0 +1,118 @@
+"""Whose turn it is in simulated time: callbacks in the order in which they were asked for, then the next timer. Pure.
+
+The clock is an attribute here and moves only when a timer fires. Whoever sets many timers makes a kind of `Timer` of
+its own: it carries what it needs, and nothing is packed into arguments and unpacked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from heapq import heappop, heappush
+
+
+class Timer:
+    """What happens at a set time. One that was cancelled stays in the heap until that time and moves no clock."""
+
+    is_cancelled: bool = False
+
+    def fire(self) -> None:
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Turn(Timer):
+    """A callback's turn. Where nobody gave it a context it runs without one: the copy costs as much as the turn."""
+
+    _source_traceback: None = None
+    """What asyncio looks for on a handle of its own."""
+
+    def __init__(self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self.next: Turn | None = None
+        """whose turn is after this one, where both wait for theirs"""
+
+    def fire(self) -> None:
+        callback, args, context = self._callback, self._args, self._context
+        count = len(args)
+        if context is None:
+            if count == 0:
+                callback()
+            elif count == 1:
+                callback(args[0])
+            else:
+                callback(*args)
+        elif count == 0:
+            context.run(callback)
+        elif count == 1:
+            context.run(callback, args[0])
+        else:
+            context.run(callback, *args)
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def __repr__(self) -> str:
+        return f"<turn of {self._callback!r}>"
+
+
+class Turns:
+    """Every event has a turn of its own. Timers of one moment fire in the order in which they were set."""
+
+    def __init__(self, start_ns: int) -> None:
+        self.now_ns = start_ns
+        self.stopping = False
+        """Looked at between two turns."""
+        self._first: Turn | None = None
+        self._last: Turn | None = None
+        self._timers: list[tuple[int, int, Timer]] = []
+        self._timers_set = 0
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch, simulated."""
+        return self.now_ns
+
+    def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> Turn:
+        """As an asyncio loop's."""
+        turn = Turn(callback, args, context)
+        last = self._last
+        if last is None:
+            self._first = turn
+        else:
+            last.next = turn
+        self._last = turn
+        return turn
+
+    def at(self, when_ns: int, timer: Timer) -> None:
+        """Set a timer. A time that has passed means now, after everything already set for now."""
+        self._timers_set = number = self._timers_set + 1
+        heappush(self._timers, (when_ns if when_ns > self.now_ns else self.now_ns, number, timer))
+
+    def take(self) -> None:
+        """Turns and, where none is waiting, the next timer, until `stopping` or until nothing is left.
+
+        Raises what a callback raises: its turn is over then.
+        """
+        timers = self._timers
+        while not self.stopping:
+            turn = self._first
+            if turn is not None:
+                following = turn.next
+                self._first = following
+                if following is None:
+                    self._last = None
+                else:
+                    turn.next = None  # whoever keeps a handle keeps no others by it
+                if not turn.is_cancelled:
+                    turn.fire()
+            elif timers:
+                when_ns, _, timer = heappop(timers)
+                if not timer.is_cancelled:
+                    self.now_ns = when_ns
+                    timer.fire()
+            else:
+                return

@@ -1,0 +1,193 @@
+"""What the simulated venue writes straight as text is what its encoder makes of the same objects, to the byte."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.instrument import Instrument
+from bot.domain.order import Side
+from bot.simulator import bybit_messages
+from bot.simulator.bybit_messages import Json, text
+from bot.simulator.bybit_sockets import encode
+from bot.simulator.bybit_written import Written, fixed
+from bot.simulator.depth import DepthMessage
+from bot.simulator.funding import Funding
+from bot.simulator.listings import GENERATED, LISTINGS
+from bot.simulator.orders import EndReason, Execution, Order, PublicTrade, SelfMatch, Status, TimeInForce
+
+ODD = Instrument(
+    "A\"é\\USDT", "linear", "A", "US\"D", Decimal("0.05"), Decimal("2.5"), Decimal("2.5"), Decimal(100), Decimal(5)
+)  # fmt: skip
+COARSE = Instrument("XUSDT", "spot", "X", "USDT", Decimal(10), Decimal("1E+1"), Decimal(1), Decimal(100), Decimal(5))
+FINE = Instrument(
+    "YUSDT", "linear", "Y", "USDT", Decimal("1E-9"), Decimal("0.0001"), Decimal(1), Decimal(9), Decimal(5)
+)  # fmt: skip
+INSTRUMENTS = [GENERATED, *(one.instrument for one in LISTINGS.values()), ODD, COARSE, FINE]
+AMOUNTS = st.decimals(-1000, 1000, places=9, allow_nan=False) | st.just(Decimal(0)) | st.just(Decimal("1E-9"))
+
+
+def order_object(instrument: Instrument, found: Order) -> Json:
+    return {
+        "category": instrument.category,
+        **bybit_messages.order(instrument, found),
+        "closedPnl": text(found.realised_quote),
+        "rpiTakerAccess": False,
+        "rpiMatchedQty": "0",
+    }
+
+
+def execution_object(instrument: Instrument, found: Execution, mark: Decimal) -> Json:
+    return {
+        "symbol": instrument.symbol,
+        "orderId": found.order_id,
+        "orderLinkId": found.link_id,
+        "side": "Buy" if found.side is Side.BUY else "Sell",
+        "orderType": "Market" if found.is_market else "Limit",
+        "orderPrice": text(instrument.price(found.order_price_ticks)),
+        "orderQty": text(instrument.qty(found.order_qty_lots)),
+        "leavesQty": text(instrument.qty(found.left_lots)),
+        "execId": found.execution_id,
+        "execType": "Trade",
+        "execPrice": text(instrument.price(found.price_ticks)),
+        "execQty": text(instrument.qty(found.lots)),
+        "execValue": text(instrument.notional_quote(found.price_ticks, found.lots)),
+        "execFee": text(found.fee_quote),
+        "feeRate": text(found.fee_rate),
+        "feeCurrency": found.fee_coin or instrument.quote,
+        "execTime": str(found.at_ns // 1_000_000),
+        "execPnl": text(found.realised_quote),
+        "isMaker": found.is_maker,
+        "closedSize": text(instrument.qty(found.closed_lots)),
+        "markPrice": text(mark),
+        "indexPrice": "",
+        "underlyingPrice": "",
+        "markIv": "",
+        "tradeIv": "",
+        "blockTradeId": "",
+        "stopOrderType": "",
+        "isLeverage": "0",
+        "marketUnit": "",
+        "createType": "CreateByUser",
+        "extraFees": "",
+        "seq": found.sequence,
+    }
+
+
+FAST = ("symbol", "execId", "execPrice", "execQty", "orderId", "isMaker", "side", "execTime", "seq")
+
+
+def fast_object(instrument: Instrument, found: Execution) -> Json:
+    row = execution_object(instrument, found, Decimal(0))
+    return {
+        "category": instrument.category,
+        **{name: row[name] for name in FAST},
+        "orderLinkId": "" if found.is_maker else found.link_id,
+    }
+
+
+def trade_object(instrument: Instrument, trade: PublicTrade) -> Json:
+    return {
+        "T": trade.at_ns // 1_000_000,
+        "s": instrument.symbol,
+        "S": "Buy" if trade.taker is Side.BUY else "Sell",
+        "v": text(instrument.qty(trade.lots)),
+        "p": text(instrument.price(trade.price_ticks)),
+        "L": "ZeroPlusTick",
+        "i": trade.trade_id,
+        "BT": False,
+        "RPI": False,
+        "seq": trade.sequence,
+    }
+
+
+def book_object(instrument: Instrument, message: DepthMessage, topic: str, sequence: int, at_ns: int) -> Json:
+    return {
+        "topic": topic,
+        "type": "snapshot" if message.is_snapshot else "delta",
+        "ts": at_ns // 1_000_000,
+        "data": {
+            "s": instrument.symbol,
+            "b": bybit_messages.levels(instrument, message.bids),
+            "a": bybit_messages.levels(instrument, message.asks),
+            "u": message.update_id,
+            "seq": sequence,
+        },
+        "cts": at_ns // 1_000_000,
+    }
+
+
+COUNTS = st.integers(0, 10**9)
+TIMES = st.integers(0, 2 * 10**18)
+IDS = st.text("abcXYZ019_-", max_size=36)
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> Order:
+    lots = draw(st.integers(1, 10**6))
+    filled = draw(st.integers(0, lots))
+    return Order(
+        1, draw(IDS), draw(IDS), "sim-1", draw(st.sampled_from(Side)), draw(COUNTS), lots,
+        draw(st.sampled_from(TimeInForce)), draw(st.booleans()), draw(st.booleans()), draw(TIMES), draw(TIMES),
+        draw(st.sampled_from(Status)), filled, filled * draw(COUNTS), draw(AMOUNTS), draw(AMOUNTS),
+        draw(st.sampled_from(EndReason)), draw(st.dictionaries(st.sampled_from(["BTC", "USDT"]), AMOUNTS)),
+        draw(st.sampled_from(SelfMatch)), draw(IDS),
+    )  # fmt: skip
+
+
+@given(st.sampled_from(INSTRUMENTS), orders())
+def test_an_order_is_written_as_the_encoder_writes_it(instrument: Instrument, order: Order) -> None:
+    assert Written(instrument).order(order) == encode(order_object(instrument, order))
+
+
+EXECUTIONS = st.builds(
+    Execution, IDS, COUNTS, IDS, IDS, IDS, st.sampled_from(Side), COUNTS, COUNTS, AMOUNTS, AMOUNTS, st.booleans(),
+    st.booleans(), COUNTS, COUNTS, COUNTS, COUNTS, AMOUNTS, TIMES, st.sampled_from(["", "BTC", "US\"D"]),
+)  # fmt: skip
+
+
+@given(st.sampled_from(INSTRUMENTS), EXECUTIONS, AMOUNTS)
+def test_an_execution_is_written_as_the_encoder_writes_it(
+    instrument: Instrument, found: Execution, mark: Decimal
+) -> None:
+    row, written = execution_object(instrument, found, mark), Written(instrument)
+    mark_text = text(mark)
+    assert written.execution(found, mark_text, pushed=False) == encode(row)
+    assert written.execution(found, mark_text, pushed=True) == encode({"category": instrument.category, **row})
+    assert written.fast_execution(found) == encode(fast_object(instrument, found))
+
+
+PAID = st.builds(Funding, IDS, COUNTS, IDS, st.sampled_from(Side), COUNTS, COUNTS, AMOUNTS, AMOUNTS, TIMES)
+
+
+@given(st.sampled_from(INSTRUMENTS), PAID)
+def test_funding_is_written_as_the_encoder_writes_it(instrument: Instrument, paid: Funding) -> None:
+    row = bybit_messages.funding(instrument, paid)
+    assert Written(instrument).execution(paid, "", pushed=True) == encode({"category": instrument.category, **row})
+
+
+@given(st.sampled_from(INSTRUMENTS), st.builds(PublicTrade, COUNTS, st.sampled_from(Side), COUNTS, COUNTS, TIMES))
+def test_a_trade_is_written_as_the_encoder_writes_it(instrument: Instrument, trade: PublicTrade) -> None:
+    assert Written(instrument).trade(trade) == encode(trade_object(instrument, trade))
+
+
+LEVELS = st.lists(st.tuples(COUNTS, COUNTS), max_size=5)
+
+
+@given(st.sampled_from(INSTRUMENTS), st.builds(DepthMessage, st.booleans(), LEVELS, LEVELS, COUNTS), COUNTS, TIMES)
+def test_a_book_is_written_as_the_encoder_writes_it(
+    instrument: Instrument, message: DepthMessage, sequence: int, at_ns: int
+) -> None:
+    topic = f"orderbook.50.{instrument.symbol}"
+    written = Written(instrument).book(msgspec.json.encode(topic).decode(), message, sequence, at_ns // 1_000_000)
+    assert written == encode(book_object(instrument, message, topic, sequence, at_ns))
+
+
+@pytest.mark.parametrize("places", [0, 1, 4, 9])
+@given(st.integers(-(10**20), 10**20))
+def test_a_fixed_number_of_decimals_is_what_a_decimal_prints(places: int, count: int) -> None:
+    assert fixed(count, places) == format(Decimal(count).scaleb(-places), "f")
