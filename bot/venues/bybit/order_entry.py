@@ -107,8 +107,8 @@ class OrderEntry:
             return envelope
         try:
             return _accepted(call, envelope)
-        except VenueGarbled as error:
-            return Unknown(error.code, str(error))
+        except VenueGarbled as garbled:
+            return Unknown(garbled.code, str(garbled))
 
     async def _together(self, group: Sequence[_Waiting]) -> list[Outcome]:
         """As many of them as the endpoint still takes; the others did not happen."""
@@ -157,10 +157,10 @@ class OrderEntry:
                 envelope = await self._rest.exchange(call)
             else:
                 envelope = await self._by_socket(trade, call)
-        except NotSent as error:
-            return Unreachable(str(error))
-        except NoAnswer as error:
-            return Unknown(0, str(error))
+        except NotSent as not_sent:
+            return Unreachable(str(not_sent))
+        except NoAnswer as no_answer:
+            return Unknown(0, str(no_answer))
         except (VenueUnknown, VenueGarbled) as error:
             return Unknown(error.code, str(error))
         if not envelope.ret_code:

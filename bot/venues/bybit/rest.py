@@ -136,10 +136,10 @@ class BybitRest:
         try:
             answer = await self._send(call)
             envelope = wire.envelope(answer.status, answer.body, call.path)
-        except NotSent as error:
-            raise VenueUnreachable(f"{call.path}: {error}") from None
-        except NoAnswer as error:
-            raise VenueUnknown(f"{call.path}: {error}") from None
+        except NotSent as not_sent:
+            raise VenueUnreachable(f"{call.path}: {not_sent}") from None
+        except NoAnswer as no_answer:
+            raise VenueUnknown(f"{call.path}: {no_answer}") from None
         if envelope.ret_code:
             self.key_refusals += envelope.ret_code in KEY_CODES
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
