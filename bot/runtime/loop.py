@@ -345,7 +345,9 @@ class Loop:
 
     async def _connect(self) -> None:
         """Until the venue has answered once; from then on the streams look after themselves."""
-        while not await self._started():
+        while True:
+            if await self._started():
+                break
             await asyncio.sleep(CONNECT_RETRY_S)
         self._log.write("INFO", NAME, "filters_warmed", {"symbols": ",".join(self.sender.instruments)})
 

@@ -114,6 +114,12 @@ class Link:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
     ) -> HttpAnswer:
+        return await self.begin(method, url, headers, body, timeout_s)
+
+    def begin(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> asyncio.Future[HttpAnswer]:
+        """The request leaves now. See `bot.venues.transport.Beginning`."""
         timeline = self._timeline
         path, _, query = url.removeprefix(HOSTS.rest_url).partition("?")
         asked = Request(method, path, query, body, _lowered(headers))
@@ -125,11 +131,8 @@ class Link:
             if self._faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
                 timeline.at_ns(at_ns, self._arrive, asked, timeline.create_future())
             timeline.at_ns(at_ns, self._arrive, asked, answered)
-        late = timeline.call_at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
-        try:
-            return await answered
-        finally:
-            late.cancel()
+        timeline.at_ns(now_ns + int(timeout_s * NS_PER_S), _give_up, answered, timeout_s)
+        return answered
 
     def _arrive(self, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
         now_ns = self._timeline.now_ns()

@@ -82,6 +82,15 @@ class Transport(Protocol):
         """Closes everything."""
 
 
+class Beginning(Protocol):
+    """A transport whose requests need no task of their own."""
+
+    def begin(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> asyncio.Future[HttpAnswer]:
+        """As `Transport.request`, but it leaves before this returns. Whoever cancels the future gives the answer up."""
+
+
 CONNECT_SHARE = 0.6
 """The part of a call's time-out that connecting may take: past it the request is known not to have been sent."""
 
