@@ -29,9 +29,11 @@ DIGEST = "SOURCES"
 INTERPRETED = frozenset((
     "bot/domain/events.py", "bot/domain/intent.py", "bot/domain/order.py", "bot/domain/quick_enum.py",
     "bot/domain/strategy_name.py", "bot/domain/told.py", "bot/domain/venue_events.py",
-    "bot/venues/bybit/wire.py", "bot/venues/bybit/sockets.py", "bot/venues/bybit/trade_stream.py",
     "bot/simulator/bybit_frame.py", "bot/simulator/recorded.py", "bot/simulator/fault_file.py",
     "bot/simulator/order_terms.py", "bot/simulator/timeline.py",
+    "bot/venues/bybit/wire.py", "bot/venues/bybit/hosts.py", "bot/venues/bybit/account_checks.py",
+    "bot/venues/bybit/account_client.py", "bot/venues/bybit/account_orders.py",
+    "bot/venues/bybit/account_positions.py", "bot/venues/bybit/timed_transport.py",
 ))  # fmt: skip
 """Not compiled, though their folder is: data alone."""
 
@@ -40,8 +42,10 @@ FOLDERS = ("bot/domain", "bot/engine", "bot/simulator", "bot/venues/bybit")
 
 MODULES = (
     "bot/exports.py", "bot/journal.py", "bot/markouts.py", "bot/runtime/housekeeping.py", "bot/runtime/loop.py",
-    "bot/runtime/own_orders.py", "bot/runtime/sender.py", "bot/simulation.py", "bot/venues/port.py",
-    "bot/venues/transport.py",
+    "bot/runtime/exporter.py", "bot/runtime/grant.py", "bot/runtime/kill_switch_start.py", "bot/runtime/logs.py",
+    "bot/runtime/own_orders.py", "bot/runtime/process_metrics.py", "bot/runtime/sender.py",
+    "bot/runtime/statement.py", "bot/runtime/symbol_filters.py", "bot/simulation.py", "bot/stores/sqlite_store.py",
+    "bot/tally.py", "bot/venues/transport.py",
 )  # fmt: skip
 
 

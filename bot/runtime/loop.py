@@ -346,16 +346,20 @@ class Loop:
     async def _connect(self) -> None:
         """Until the venue has answered once; from then on the streams look after themselves."""
         while True:
-            try:
-                await self._parts.port.start(self.tell)
-            except VenueError as error:
-                self._parts.metrics.filter_fetch_errors += 1
-                self._log.write("WARNING", NAME, "venue_not_ready", {"message": str(error)})
-                self.tell(ReadFailed(self.now_ns(), "instruments", "", str(error)))
-                await asyncio.sleep(CONNECT_RETRY_S)
-                continue
-            self._log.write("INFO", NAME, "filters_warmed", {"symbols": ",".join(self.sender.instruments)})
-            return
+            if await self._started():
+                break
+            await asyncio.sleep(CONNECT_RETRY_S)
+        self._log.write("INFO", NAME, "filters_warmed", {"symbols": ",".join(self.sender.instruments)})
+
+    async def _started(self) -> bool:
+        try:
+            await self._parts.port.start(self.tell)
+        except VenueError as error:
+            self._parts.metrics.filter_fetch_errors += 1
+            self._log.write("WARNING", NAME, "venue_not_ready", {"message": str(error)})
+            self.tell(ReadFailed(self.now_ns(), "instruments", "", str(error)))
+            return False
+        return True
 
     async def _last_resort(self) -> None:
         """The engine cannot be asked any more: cancel and prove without it."""

@@ -142,14 +142,17 @@ class OwnOrders:
     async def _one_by_one(self, symbol: str) -> Outcome:
         instrument = self._instruments.get(symbol) or unlisted(symbol)  # an earlier process may have sent something
         asked_at = self.strangers.told
+        orders: list[VenueOrder] = []
+        failed: Outcome | None = None
         try:
             orders = await self._port.open_orders(symbol, instrument)
-        except VenueUnreachable as error:
-            await self._cancel_sent(symbol)
-            return Unreachable(str(error))
+        except VenueUnreachable as unreachable:
+            failed = Unreachable(str(unreachable))
         except (VenueError, NotOnGrid) as error:
+            failed = Unknown(getattr(error, "code", 0), f"open orders of {symbol} could not be read: {error}")
+        if failed is not None:
             await self._cancel_sent(symbol)
-            return Unknown(getattr(error, "code", 0), f"open orders of {symbol} could not be read: {error}")
+            return failed
         self.strangers.read(symbol, orders, asked_at)
         now_ns = self._now_ns()
         cancels = [

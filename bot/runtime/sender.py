@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from msgspec import structs
 
@@ -52,7 +52,17 @@ from bot.runtime.grant import GrantHolder
 from bot.runtime.own_orders import OwnOrders
 from bot.runtime.statement import StatementReader
 from bot.runtime.symbol_filters import SymbolFilters
-from bot.venues.port import Accepted, ImmediateOrder, Outcome, Refused, Unknown, Unreachable, VenueError, VenuePort
+from bot.venues.port import (
+    Accepted,
+    Ended,
+    ImmediateOrder,
+    Outcome,
+    Refused,
+    Unknown,
+    Unreachable,
+    VenueError,
+    VenuePort,
+)
 
 Work = Coroutine[object, object, None]
 
@@ -68,8 +78,27 @@ FIRST: Final = (CancelAll, CancelOrder)
 
 _MUTATIONS: Final = frozenset(get_args(Mutation))
 _ORDERED: Final = frozenset((PlaceOrder, AmendOrder))
+_SINGLE: Final = frozenset((PlaceOrder, AmendOrder, CancelOrder))
+
+_LATENCY: Final = "mm_execution_latency_seconds"
+_TICK_TO_DECISION: Final = ("tick_to_decision",)
+_DECISION_TO_SEND: Final = ("decision_to_send",)
 
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of sending"
+
+
+class _Begun:
+    """A mutation that has left and has no task."""
+
+    __slots__ = ("_sender", "intent", "under_way")
+
+    def __init__(self, sender: Sender, intent: PlaceOrder | AmendOrder | CancelOrder) -> None:
+        self._sender = sender
+        self.intent = intent
+        self.under_way: asyncio.Future[Any] | None = None
+
+    def ended(self, outcome: Ended) -> None:
+        self._sender.ended(self, outcome)
 
 
 class Sender:
@@ -87,12 +116,15 @@ class Sender:
         account_is_ours: bool = False,
     ) -> None:
         self._port = port
+        self._begins: Callable[..., asyncio.Future[Any] | None] | None = getattr(port, "begin", None)
+        self._steps_due = False
+        """Whether tasks were started that have not begun: what is begun now would overtake them"""
         self._grant = grant
         self._now_ns = now_ns
         self._tell = tell
         self._failed = failed
         self._statement = StatementReader(port, now_ns, tell, reads_fees=reads_fees)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._executions: OrderedDict[str, None] = OrderedDict()
         self._executions_since_ms: dict[str, int] = {}
         self._swept: dict[str, None] = {}
@@ -113,9 +145,50 @@ class Sender:
             kind = type(intent)
             if kind is Note or (kind in _MUTATIONS and self._sent_before(key_of(intent))):  # type: ignore[arg-type]
                 continue
+            if kind in _SINGLE and not self._steps_due and self._begin(intent):  # type: ignore[arg-type]
+                continue
             work = self._work(intent)
             if work is not None:
                 self._start(work, kind.__name__)
+
+    def _begin(self, intent: PlaceOrder | AmendOrder | CancelOrder) -> bool:
+        """Whether it has left, without a task; where it has not, nothing was done."""
+        begins = self._begins
+        if begins is None:
+            return False
+        now_ns = self._now_ns()
+        if type(intent) is not CancelOrder and not self._grant.valid(intent.epoch, now_ns):
+            return False
+        begun = _Begun(self, intent)
+        under_way = begins(intent, self.instruments.get(intent.symbol), begun.ended)
+        if under_way is None:
+            return False
+        begun.under_way = under_way
+        self._tasks.add(under_way)
+        if type(intent) is PlaceOrder:
+            self._observations.append((_LATENCY, _DECISION_TO_SEND, (now_ns - intent.at_ns) / 1e9))
+            self.own_orders.sent(intent.symbol, intent.client_order_id)
+        return True
+
+    def ended(self, begun: _Begun, outcome: Ended) -> None:
+        """What was begun has come to this."""
+        intent = begun.intent
+        if begun.under_way is not None:
+            self._tasks.discard(begun.under_way)
+        if isinstance(outcome, BaseException):
+            if not isinstance(outcome, asyncio.CancelledError):
+                self._failed(outcome, f"sending {type(intent).__name__}")
+            return
+        try:
+            if type(intent) is AmendOrder:
+                self._amended(intent, outcome)
+            elif type(intent) is PlaceOrder:
+                if self._placed(intent, outcome) and self.filters is not None:
+                    self._start(self.filters.look(intent.symbol), "PlaceOrder")
+            else:
+                self._cancelled(intent, outcome)
+        except Exception as error:  # noqa: BLE001 - as of a task: counted, logged, ends the run
+            self._failed(error, f"sending {type(intent).__name__}")
 
     def _sent_before(self, key: str) -> bool:
         """Whether a mutation under that key was carried out (or is): its first result stands, nothing is sent."""
@@ -168,7 +241,7 @@ class Sender:
         """Measures tick_to_decision: from receiving an event to having decided on an order because of it."""
         for intent in intents:
             if type(intent) in _ORDERED:
-                self._observe("tick_to_decision", event.at_ns)
+                self._observe(_TICK_TO_DECISION, event.at_ns)
                 return
 
     def drain_observations(self) -> list[tuple[str, tuple[str, ...], float]]:
@@ -176,9 +249,9 @@ class Sender:
         drained, self._observations = self._observations, []
         return drained
 
-    def _observe(self, operation: str, since_ns: int) -> None:
+    def _observe(self, operation: tuple[str], since_ns: int) -> None:
         took_s = (self._now_ns() - since_ns) / 1e9
-        self._observations.append(("mm_execution_latency_seconds", (operation,), took_s))
+        self._observations.append((_LATENCY, operation, took_s))
 
     async def settle(self, deadline_s: float) -> bool:
         """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
@@ -202,9 +275,16 @@ class Sender:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, work: Work, name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        self._steps_due = True
+        loop.call_soon(self._stepped)
+
+    def _stepped(self) -> None:
+        """The tasks that were started have begun."""
+        self._steps_due = False
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -238,23 +318,29 @@ class Sender:
         if not self._grant.valid(intent.epoch, self._now_ns()):
             self._tell(OrderUnreachable(self._now_ns(), intent.client_order_id, NO_GRANT))
             return
-        self._observe("decision_to_send", intent.at_ns)
+        self._observe(_DECISION_TO_SEND, intent.at_ns)
         self.own_orders.sent(intent.symbol, intent.client_order_id)
         outcome = await self._port.place(intent, self.instruments[intent.symbol])
-        if isinstance(outcome, Refused | Unreachable):
+        if self._placed(intent, outcome) and self.filters is not None:
+            await self.filters.look(intent.symbol)
+
+    def _placed(self, intent: PlaceOrder, outcome: Outcome) -> bool:
+        """Tells of it. Whether the filters have to be read again."""
+        if isinstance(outcome, (Refused, Unreachable)):
             self.own_orders.ended(intent.client_order_id)
         elif isinstance(outcome, Unknown):
             self._uncertain_ns = self._now_ns()
         self._heed(outcome)
         self._tell(_order_answer(self._now_ns(), intent.client_order_id, outcome))
-        if self.filters is not None and self.filters.doubt(intent.symbol, outcome):
-            await self.filters.look(intent.symbol)
+        return self.filters is not None and self.filters.doubt(intent.symbol, outcome)
 
     async def _amend(self, intent: AmendOrder) -> None:
         if not self._grant.valid(intent.epoch, self._now_ns()):
             self._tell(_amend_answer(self._now_ns(), intent, Unreachable(NO_GRANT)))
             return
-        outcome = await self._port.amend(intent, self.instruments[intent.symbol])
+        self._amended(intent, await self._port.amend(intent, self.instruments[intent.symbol]))
+
+    def _amended(self, intent: AmendOrder, outcome: Outcome) -> None:
         self._heed(outcome)
         self._tell(_amend_answer(self._now_ns(), intent, outcome))
 
@@ -265,7 +351,9 @@ class Sender:
             self._tell(StopRequested(self._now_ns(), reason, "fault", "people", "venue"))
 
     async def _cancel(self, intent: CancelOrder) -> None:
-        outcome = await self._port.cancel(intent)
+        self._cancelled(intent, await self._port.cancel(intent))
+
+    def _cancelled(self, intent: CancelOrder, outcome: Outcome) -> None:
         word, detail = _word(outcome)
         self._tell(CancelAnswered(self._now_ns(), intent.client_order_id, word, detail))
 

@@ -122,6 +122,12 @@ class Link:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
     ) -> HttpAnswer:
+        return await self.begin(method, url, headers, body, timeout_s)
+
+    def begin(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> asyncio.Future[HttpAnswer]:
+        """The request leaves now. See `bot.venues.transport.Beginning`."""
         turns, faults = self._turns, self._faults
         path, _, query = url.removeprefix(_REST_URL).partition("?")
         asked = Request(method, path, query, body, _lowered(headers))
@@ -133,12 +139,8 @@ class Link:
             if faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
                 turns.at(at_ns, _Arriving(self, asked, _Future(loop=self._timeline)))
             turns.at(at_ns, _Arriving(self, asked, answered))
-        late = _Late(answered, timeout_s)
-        turns.at(now_ns + int(timeout_s * NS_PER_S), late)
-        try:
-            return await answered
-        finally:
-            late.is_cancelled = True
+        turns.at(now_ns + int(timeout_s * NS_PER_S), _Late(answered, timeout_s))
+        return answered
 
     def arrive(self, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
         """A request is at the venue: it is answered at once, and the answer is on its way."""

@@ -13,9 +13,10 @@ failed read says nothing: it is never "flat" and never "empty".
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -88,6 +89,10 @@ class Unknown(msgspec.Struct, frozen=True, gc=False):
 Outcome = Accepted | Refused | Unreachable | Unknown
 
 
+Ended = Outcome | BaseException
+"""What a mutation that was begun has come to: an exception is one that nobody expected."""
+
+
 class Position(msgspec.Struct, frozen=True, gc=False):
     """One position; `qty` signed in base, + long, - short."""
 
@@ -133,6 +138,22 @@ class ImmediateOrder(msgspec.Struct, frozen=True, gc=False):
 
 Sink = Callable[[Event], None]
 """Where streams put decoded events. Synchronous, never blocks: the engine decides before it returns."""
+
+
+class BeginningPort(Protocol):
+    """A port whose orders need no task of their own."""
+
+    def begin(
+        self,
+        intent: PlaceOrder | AmendOrder | CancelOrder,
+        instrument: Instrument | None,
+        ended: Callable[[Ended], None],
+    ) -> Future[Any] | None:
+        """As `place`, `amend` and `cancel`, but it has left when this returns, and `ended` is told what came of it.
+
+        None: nothing was done, and the other way has to be gone. Who cancels the future gives it up, and `ended` is
+        told of a CancelledError.
+        """
 
 
 class VenuePort(Protocol):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Literal, Never, Protocol
 
 import aiohttp
-import msgspec
 from aiohttp.http import WSMessageNoDecodeText
 from yarl import URL
 
@@ -38,12 +37,15 @@ class SocketClosed(Exception):
     """The socket ended; the message says how."""
 
 
-class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
+class HttpAnswer:
     """`headers`: to be asked with names in lower case."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
 class Socket(Protocol):
@@ -78,6 +80,15 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Closes everything."""
+
+
+class Beginning(Protocol):
+    """A transport whose requests need no task of their own."""
+
+    def begin(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> asyncio.Future[HttpAnswer]:
+        """As `Transport.request`, but it leaves before this returns. Whoever cancels the future gives the answer up."""
 
 
 CONNECT_SHARE = 0.6
@@ -116,8 +127,8 @@ class AiohttpTransport:
                 allow_redirects=False,
             )
             return HttpAnswer(answer.status, answer.headers, await answer.read())  # read to its end, or closed
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSent(_describe(error)) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as unconnected:
+            raise NotSent(_describe(unconnected)) from None
         except TimeoutError:
             raise NoAnswer(f"no answer in {timeout_s} s") from None
         except (aiohttp.ClientError, OSError) as error:

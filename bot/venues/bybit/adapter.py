@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.events import Filled, FundingPaid, OrderStatus, ReadFailed, VenueOrder
 from bot.domain.instrument import Category, Instrument
 from bot.domain.intent import AmendOrder, CancelOrder, PlaceOrder
 from bot.domain.venue_events import instruments_read
 from bot.venues.bybit import calls, decode, wire
+from bot.venues.bybit.calls import Call
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.bybit.order_entry import OrderEntry
@@ -28,6 +29,7 @@ from bot.venues.bybit.sockets import Stream
 from bot.venues.bybit.trade_stream import TradeStream
 from bot.venues.port import (
     Accepted,
+    Ended,
     FeeRates,
     ImmediateOrder,
     Outcome,
@@ -44,6 +46,18 @@ from bot.venues.transport import AiohttpTransport, Transport
 
 CALL_TIMEOUT_S: Final = 2.0
 log = logging.getLogger("slipway.bybit")
+
+
+class _Placed:
+    """A create that was begun."""
+
+    def __init__(self, adapter: BybitAdapter, symbol: str, sent_ns: int, ended: Callable[[Ended], None]) -> None:
+        self._adapter, self._symbol, self._sent_ns, self._ended = adapter, symbol, sent_ns, ended
+
+    def ended(self, outcome: Ended) -> None:
+        self._adapter.note_latency(self._symbol, self._sent_ns, outcome)
+        self._ended(outcome)
+
 
 Observation = tuple[str, tuple[str, ...], float]
 """(metric, label values in catalogue order, value), as the engine's observations."""
@@ -229,8 +243,24 @@ class BybitAdapter:
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
-    async def place(self, intent: PlaceOrder, instrument: Instrument) -> Outcome:
-        call = calls.create_post_only(
+    def begin(
+        self,
+        intent: PlaceOrder | AmendOrder | CancelOrder,
+        instrument: Instrument | None,
+        ended: Callable[[Ended], None],
+    ) -> asyncio.Future[Any] | None:
+        """See `bot.venues.port.BeginningPort`."""
+        if isinstance(intent, CancelOrder):
+            return self._entry.begin(self._cancelling(intent), ended)
+        if instrument is None:
+            return None
+        if isinstance(intent, AmendOrder):
+            return self._entry.begin(self._amending(intent, instrument), ended)
+        placed = _Placed(self, intent.symbol, self._now_ns(), ended)
+        return self._entry.begin(self._placing(intent, instrument), placed.ended)
+
+    def _placing(self, intent: PlaceOrder, instrument: Instrument) -> Call:
+        return calls.create_post_only(
             self._category,
             intent.symbol,
             intent.side,
@@ -240,19 +270,9 @@ class BybitAdapter:
             intent.reduce_only,
             intent.epoch,
         )
-        sent_ns = self._now_ns()
-        outcome = await self._entry.mutate(call)
-        self._note_latency(intent.symbol, sent_ns, outcome)
-        return outcome
 
-    async def place_immediate(self, order: ImmediateOrder) -> Outcome:
-        sent_ns = self._now_ns()
-        outcome = await self._entry.mutate(calls.create_immediate(self._category, order))
-        self._note_latency(order.symbol, sent_ns, outcome)
-        return outcome
-
-    async def amend(self, intent: AmendOrder, instrument: Instrument) -> Outcome:
-        call = calls.amend(
+    def _amending(self, intent: AmendOrder, instrument: Instrument) -> Call:
+        return calls.amend(
             self._category,
             intent.symbol,
             intent.client_order_id,
@@ -260,21 +280,36 @@ class BybitAdapter:
             instrument.price(intent.price_ticks),
             intent.epoch,
         )
-        return await self._entry.mutate(call)
+
+    def _cancelling(self, intent: CancelOrder) -> Call:
+        return calls.cancel(
+            self._category, intent.symbol, client_order_id=intent.client_order_id, venue_order_id=intent.venue_order_id
+        )
+
+    async def place(self, intent: PlaceOrder, instrument: Instrument) -> Outcome:
+        call = self._placing(intent, instrument)
+        sent_ns = self._now_ns()
+        outcome = await self._entry.mutate(call)
+        self.note_latency(intent.symbol, sent_ns, outcome)
+        return outcome
+
+    async def place_immediate(self, order: ImmediateOrder) -> Outcome:
+        sent_ns = self._now_ns()
+        outcome = await self._entry.mutate(calls.create_immediate(self._category, order))
+        self.note_latency(order.symbol, sent_ns, outcome)
+        return outcome
+
+    async def amend(self, intent: AmendOrder, instrument: Instrument) -> Outcome:
+        return await self._entry.mutate(self._amending(intent, instrument))
 
     async def cancel(self, intent: CancelOrder) -> Outcome:
-        call = calls.cancel(
-            self._category,
-            intent.symbol,
-            client_order_id=intent.client_order_id,
-            venue_order_id=intent.venue_order_id,
-        )
-        return await self._entry.mutate(call)
+        return await self._entry.mutate(self._cancelling(intent))
 
     async def cancel_all(self, symbol: str) -> Outcome:
         return await self._entry.mutate(calls.cancel_all(self._category, symbol))
 
-    def _note_latency(self, symbol: str, sent_ns: int, outcome: Outcome) -> None:
+    def note_latency(self, symbol: str, sent_ns: int, outcome: Ended) -> None:
+        """Of a create."""
         if isinstance(outcome, (Accepted, Refused)):  # without an acknowledgement there is no time until it
             self._observations.append(("mm_order_latency_ms", (symbol,), (self._now_ns() - sent_ns) / 1e6))
 

@@ -58,19 +58,31 @@ _encode = msgspec.json.Encoder().encode
 _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call:
     """One request. A GET carries `query`, a POST `body`. `epoch`: of the grant that it needs to leave; 0: of none.
 
     `orders`: how many of what its endpoint takes in a second it uses up.
     """
 
-    method: str
-    path: str
-    query: str = ""
-    body: bytes = b""
-    signed: bool = True
-    epoch: int = 0
-    orders: int = 1
+    __slots__ = ("body", "epoch", "method", "orders", "path", "query", "signed")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        body: bytes = b"",
+        signed: bool = True,
+        epoch: int = 0,
+        orders: int = 1,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.body = body
+        self.signed = signed
+        self.epoch = epoch
+        self.orders = orders
 
     @property
     def payload(self) -> bytes:

@@ -17,8 +17,8 @@ from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
 from bot.venues.bybit.rate_limits import held_ms
 from bot.venues.bybit.rest import BybitRest
 from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
-from bot.venues.port import Accepted, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
-from bot.venues.transport import NoAnswer, NotSent
+from bot.venues.port import Accepted, Ended, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
+from bot.venues.transport import HttpAnswer, NoAnswer, NotSent
 
 FIRST: Final = (calls.CANCEL, calls.AMEND, calls.CREATE)
 OF_NOTHING: Final = frozenset({calls.CREATE, calls.CREATE_BATCH, calls.DISCONNECT_CANCEL})
@@ -61,6 +61,55 @@ class OrderEntry:
         self._waiting.setdefault(call.path, []).append(_Waiting(call, outcome))
         return await outcome
 
+    def begin(self, call: Call, ended: Callable[[Ended], None]) -> asyncio.Future[HttpAnswer] | None:
+        """As `mutate`, of one order by REST alone: it has left when this returns, and its outcome is told to `ended`,
+        or the exception that nobody expected, CancelledError where the future was cancelled.
+
+        None: it goes another way, or may not leave now: nothing was done, `mutate` does it and says why.
+        """
+        path, trade = call.path, self._trade
+        if self._batch_max >= 2 or (trade is not None and trade.takes_orders and path in OPERATIONS):
+            return None
+        if call.epoch and not self._permitted(call.epoch):
+            return None
+        rest = self._rest
+        if not rest.limits.take(path, 1, rest.venue_now_ms(), is_cancel=path in CANCELS):
+            return None
+        answered = rest.begin(call)
+        answered.add_done_callback(_UnderWay(self, call, ended).ended)
+        return answered
+
+    def settled(self, call: Call, answered: asyncio.Future[HttpAnswer]) -> Outcome | wire.Envelope:
+        """What came of a call that `begin` began; the envelope of a refused timestamp, which `settle_later` settles."""
+        rest = self._rest
+        try:
+            answer = rest.end(call, answered)
+            order_id = wire.acknowledged(answer.status, answer.body)
+            if order_id is not None:
+                return Accepted(order_id)
+            envelope = rest.enveloped(call, answer)
+        except NotSent as not_sent:
+            return Unreachable(str(not_sent))
+        except NoAnswer as no_answer:
+            return Unknown(0, str(no_answer))
+        except (VenueUnknown, VenueGarbled) as error:
+            return Unknown(error.code, str(error))
+        if not envelope.ret_code:
+            return _outcome(call, envelope)
+        return envelope if meaning(envelope.ret_code) is Meaning.CLOCK else _refused(call, envelope)
+
+    def settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
+        """Of a timestamp that was refused: once the clock has been read again."""
+        self._keep(asyncio.get_running_loop().create_task(self._settle_later(call, envelope, ended)))
+
+    async def _settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
+        await self._rest.resync_quietly()
+        ended(_refused(call, envelope))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def close(self) -> None:
         """Abandons what is still under way."""
         for task in self._tasks:
@@ -75,9 +124,7 @@ class OrderEntry:
                 self._start(found[start : start + self._batch_max])
 
     def _start(self, group: Sequence[_Waiting]) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle(group))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(asyncio.get_running_loop().create_task(self._settle(group)))
 
     async def _settle(self, group: Sequence[_Waiting]) -> None:
         try:
@@ -103,12 +150,7 @@ class OrderEntry:
         except NotSent as error:
             return Unreachable(str(error), error.wait_ms)
         envelope = await self._exchange(call)
-        if not isinstance(envelope, wire.Envelope):
-            return envelope
-        try:
-            return _accepted(call, envelope)
-        except VenueGarbled as error:
-            return Unknown(error.code, str(error))
+        return _outcome(call, envelope) if isinstance(envelope, wire.Envelope) else envelope
 
     async def _together(self, group: Sequence[_Waiting]) -> list[Outcome]:
         """As many of them as the endpoint still takes; the others did not happen."""
@@ -157,18 +199,17 @@ class OrderEntry:
                 envelope = await self._rest.exchange(call)
             else:
                 envelope = await self._by_socket(trade, call)
-        except NotSent as error:
-            return Unreachable(str(error))
-        except NoAnswer as error:
-            return Unknown(0, str(error))
+        except NotSent as not_sent:
+            return Unreachable(str(not_sent))
+        except NoAnswer as no_answer:
+            return Unknown(0, str(no_answer))
         except (VenueUnknown, VenueGarbled) as error:
             return Unknown(error.code, str(error))
         if not envelope.ret_code:
             return envelope
         if meaning(envelope.ret_code) is Meaning.CLOCK:
             await self._rest.resync_quietly()
-        of_existing = call.path not in OF_NOTHING
-        return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=of_existing)
+        return _refused(call, envelope)
 
     async def _by_socket(self, trade: TradeStream, call: Call) -> wire.Envelope:
         limits = self._rest.limits
@@ -193,6 +234,38 @@ def _is_about(call: Call, row: wire.OrderAck) -> bool:
         if told and name in call.body and name + told.encode(errors="replace") + b'"' not in call.body:
             return False
     return True
+
+
+class _UnderWay:
+    """A call that `begin` began."""
+
+    __slots__ = ("_call", "_ended", "_entry")
+
+    def __init__(self, entry: OrderEntry, call: Call, ended: Callable[[Ended], None]) -> None:
+        self._entry, self._call, self._ended = entry, call, ended
+
+    def ended(self, answered: asyncio.Future[HttpAnswer]) -> None:
+        try:
+            found = self._entry.settled(self._call, answered)
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            self._ended(error)
+            return
+        if isinstance(found, wire.Envelope):
+            self._entry.settle_later(self._call, found, self._ended)
+        else:
+            self._ended(found)
+
+
+def _refused(call: Call, envelope: wire.Envelope) -> Outcome:
+    return refusal_outcome(envelope.ret_code, envelope.ret_msg, of_existing=call.path not in OF_NOTHING)
+
+
+def _outcome(call: Call, envelope: wire.Envelope) -> Outcome:
+    """Of a success."""
+    try:
+        return _accepted(call, envelope)
+    except VenueGarbled as garbled:
+        return Unknown(garbled.code, str(garbled))
 
 
 def _accepted(call: Call, envelope: wire.Envelope) -> Outcome:

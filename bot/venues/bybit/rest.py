@@ -6,7 +6,7 @@ A read raises a VenueError. It waits where the venue has said that its endpoint 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from bot.domain.counts import Counts
@@ -45,6 +45,7 @@ class BybitRest:
         limits: RateLimits | None = None,
     ) -> None:
         self._transport = transport
+        self._begin: Callable[..., asyncio.Future[HttpAnswer]] | None = getattr(transport, "begin", None)
         self._rest_url = rest_url
         self._api_key = api_key
         self._api_secret = api_secret
@@ -98,7 +99,10 @@ class BybitRest:
 
     async def exchange(self, call: Call) -> wire.Envelope:
         """One request and its envelope, whatever its code. Raises NotSent, NoAnswer, VenueUnknown or VenueGarbled."""
-        answer = await self._send(call)
+        return self.enveloped(call, await self._send(call))
+
+    def enveloped(self, call: Call, answer: HttpAnswer) -> wire.Envelope:
+        """Raises VenueUnknown or VenueGarbled."""
         envelope = wire.envelope(answer.status, answer.body, call.path)
         if envelope.ret_code:
             self.note_code(envelope.ret_code)
@@ -136,10 +140,10 @@ class BybitRest:
         try:
             answer = await self._send(call)
             envelope = wire.envelope(answer.status, answer.body, call.path)
-        except NotSent as error:
-            raise VenueUnreachable(f"{call.path}: {error}") from None
-        except NoAnswer as error:
-            raise VenueUnknown(f"{call.path}: {error}") from None
+        except NotSent as not_sent:
+            raise VenueUnreachable(f"{call.path}: {not_sent}") from None
+        except NoAnswer as no_answer:
+            raise VenueUnknown(f"{call.path}: {no_answer}") from None
         if envelope.ret_code:
             self.key_refusals += envelope.ret_code in KEY_CODES
             raise refusal_error(envelope.ret_code, envelope.ret_msg, call.path)
@@ -157,26 +161,64 @@ class BybitRest:
 
     async def _send(self, call: Call) -> HttpAnswer:
         """Its turn has been taken; what became of it is told to `limits` whatever happens."""
-        path, now_ms = call.path, self.venue_now_ms()
-        self.limits.sent(now_ms)
-        headers = (
-            rest_headers(self._api_key, self._api_secret, now_ms, self._recv_window_ms, call.payload)
-            if call.signed
-            else {}
-        )
+        headers = self._headers(call)
+        begin = self._begin
         try:
-            answer = await self._transport.request(
-                call.method, self._rest_url + call.target, headers, call.body, self._timeout_s
-            )
-        except NotSent:
+            if begin is None:
+                answer = await self._transport.request(
+                    call.method, self._rest_url + call.target, headers, call.body, self._timeout_s
+                )
+            else:
+                answer = await begin(call.method, self._rest_url + call.target, headers, call.body, self._timeout_s)
+        except BaseException as error:
+            self._unheard(call, error)
+            raise
+        self._heard(call, answer)
+        return answer
+
+    def begin(self, call: Call) -> asyncio.Future[HttpAnswer]:
+        """The first half of a request that nobody awaits; `end` is the second. Its turn has been taken."""
+        headers = self._headers(call)
+        begin = self._begin
+        url = self._rest_url + call.target
+        if begin is not None:
+            return begin(call.method, url, headers, call.body, self._timeout_s)
+        request = self._transport.request(call.method, url, headers, call.body, self._timeout_s)
+        return asyncio.get_running_loop().create_task(_awaited(request))
+
+    def end(self, call: Call, answered: asyncio.Future[HttpAnswer]) -> HttpAnswer:
+        """The answer of a request that `begin` began, once it is done. Raises as `Transport.request`."""
+        try:
+            answer = answered.result()
+        except BaseException as error:
+            self._unheard(call, error)
+            raise
+        self._heard(call, answer)
+        return answer
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        """Of a request that leaves now, and is counted."""
+        now_ms = self.venue_now_ms()
+        self.limits.sent(now_ms)
+        if not call.signed:
+            return {}
+        return rest_headers(self._api_key, self._api_secret, now_ms, self._recv_window_ms, call.payload)
+
+    def _unheard(self, call: Call, error: BaseException) -> None:
+        path = call.path
+        if isinstance(error, NotSent):
             self.responses.add((path, NO_CONNECTION))
             self.limits.returned(path, call.orders)
-            raise
-        except BaseException as error:
-            if isinstance(error, NoAnswer):
-                self.responses.add((path, NO_ANSWER))
-            self.limits.unheard(path, call.orders)
-            raise
-        self.responses.add((path, str(answer.status)))
-        self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, answer.status)
-        return answer
+            return
+        if isinstance(error, NoAnswer):
+            self.responses.add((path, NO_ANSWER))
+        self.limits.unheard(path, call.orders)
+
+    def _heard(self, call: Call, answer: HttpAnswer) -> None:
+        path, status = call.path, answer.status
+        self.responses.add((path, "200" if status == 200 else str(status)))
+        self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, status)
+
+
+async def _awaited(request: Awaitable[HttpAnswer]) -> HttpAnswer:
+    return await request

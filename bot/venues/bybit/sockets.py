@@ -149,34 +149,48 @@ class Stream:
             if self._before_connect is not None and self._was_up:
                 await self._before_connect()
             socket = await self._transport.connect(self._url, CONNECT_TIMEOUT_S)
-        except (NotSent, NoAnswer, VenueError) as error:
-            return f"no connection: {error}"
+        except (NotSent, NoAnswer, VenueError) as unconnected:
+            return f"no connection: {unconnected}"
         self._outbox = asyncio.Queue()
         self._heard, self._drop_reason, self._socket = True, "", socket
         sender = asyncio.get_running_loop().create_task(self._send_all(socket))
+        reason, failure = "", None
+        try:
+            reason = await self._heard_out(socket)
+        except BaseException as error:  # noqa: BLE001 - raised below, once the socket is closed
+            failure = error
+        sender.cancel()
+        cancelled = None
+        try:
+            await asyncio.wait([sender])  # not the sender itself: whoever cancels us now must not be taken for it
+        except asyncio.CancelledError as error_of_ours:
+            cancelled = error_of_ours
+        self._socket = None
+        await socket.close()
+        if cancelled is not None:
+            raise cancelled
+        with contextlib.suppress(asyncio.CancelledError):
+            sender.result()
+        if failure is not None:
+            raise failure
+        return reason
+
+    async def _heard_out(self, socket: Socket) -> str:
+        """Greets and takes messages until the connection ends. Returns why it ended."""
         try:
             self._greet()
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 while not self.is_up:
                     self._take(await self._receive(socket))
             await socket.hand_over(self._hear)
-        except SocketClosed as error:
-            return self._drop_reason or str(error)
+        except SocketClosed as closed:
+            return self._drop_reason or str(closed)
         except TimeoutError:
             return f"not subscribed in {HANDSHAKE_TIMEOUT_S} s"
-        except VenueGarbled as error:
-            return f"garbled: {error}"
-        except StreamRefused as error:
-            return f"refused: {error}"
-        finally:
-            sender.cancel()
-            try:
-                await asyncio.wait([sender])  # not the sender itself: whoever cancels us now must not be taken for it
-            finally:
-                self._socket = None
-                await socket.close()
-            with contextlib.suppress(asyncio.CancelledError):
-                sender.result()
+        except VenueGarbled as garbled:
+            return f"garbled: {garbled}"
+        except StreamRefused as refusal:
+            return f"refused: {refusal}"
 
     def _hear(self, raw: bytes | str) -> None:
         self._heard = True
@@ -193,36 +207,43 @@ class Stream:
 
     async def _send_all(self, socket: Socket) -> None:
         """Sends what is in the outbox, and a ping every PING_EVERY_S; silence after it ends the socket."""
-        loop = asyncio.get_running_loop()
-        ping_at_s, pinged = loop.time() + PING_EVERY_S, False
         try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(ping_at_s):
-                        message = await self._outbox.get()
-                except TimeoutError:
-                    if silent := self._silence(pinged=pinged):
-                        self._drop_reason = silent
-                        await socket.close()
-                        return
-                    pinged = not pinged
-                    ping_at_s += PONG_WITHIN_S if pinged else PING_EVERY_S - PONG_WITHIN_S
-                    if not pinged:
-                        continue
-                    self._heard = False
-                    self._pinging()
-                    message = PING
-                try:
-                    async with asyncio.timeout(PONG_WITHIN_S):
-                        await socket.drained()  # behind what has not left, a message would leave nobody knows when
-                except TimeoutError:
-                    raise SocketClosed(f"the other end took nothing for {PONG_WITHIN_S:g} s") from None
-                text = message if isinstance(message, str) else message()
-                if text:
-                    await socket.send(text)
-        except SocketClosed as error:
-            self._drop_reason = self._drop_reason or str(error)
-            await socket.close()
+            self._drop_reason = await self._sent_all(socket)
+        except SocketClosed as closed:
+            self._drop_reason = self._drop_reason or str(closed)
+        await socket.close()
+
+    async def _sent_all(self, socket: Socket) -> str:
+        """Returns what silence ended it. Raises SocketClosed."""
+        ping_at_s, pinged = asyncio.get_running_loop().time() + PING_EVERY_S, False
+        while True:
+            message = await self._next_outgoing(ping_at_s)
+            if message is None:
+                if silent := self._silence(pinged=pinged):
+                    return silent
+                pinged = not pinged
+                ping_at_s += PONG_WITHIN_S if pinged else PING_EVERY_S - PONG_WITHIN_S
+                if not pinged:
+                    continue
+                self._heard = False
+                self._pinging()
+                message = PING
+            try:
+                async with asyncio.timeout(PONG_WITHIN_S):
+                    await socket.drained()  # behind what has not left, a message would leave nobody knows when
+            except TimeoutError:
+                raise SocketClosed(f"the other end took nothing for {PONG_WITHIN_S:g} s") from None
+            text = message if isinstance(message, str) else message()
+            if text:
+                await socket.send(text)
+
+    async def _next_outgoing(self, until_s: float) -> Outgoing | None:
+        """None: nothing was to be sent until then."""
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await self._outbox.get()
+        except TimeoutError:
+            return None
 
 
 def push_of(raw: bytes | str, stream: str) -> wire.Push:

@@ -41,13 +41,6 @@ OPERATIONS: Final[Mapping[str, str]] = {
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
 
 
-class _Operation(msgspec.Struct, rename={"req_id": "reqId"}):
-    req_id: str
-    header: dict[str, str]
-    op: str
-    args: list[msgspec.Raw]
-
-
 class _Asked:
     """An operation under way. `left`: its bytes have been given to the socket; `heard`: what it had said by then."""
 
@@ -128,7 +121,7 @@ class TradeStream(Stream):
             return ""
         asked.left, asked.heard = True, self._taken
         header = {"X-BAPI-TIMESTAMP": str(self._venue_now_ms()), "X-BAPI-RECV-WINDOW": str(self._recv_window_ms)}
-        operation = _Operation(asked.number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
+        operation = wire.Operation(asked.number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
         return msgspec.json.encode(operation).decode()
 
     def _greet(self) -> None:

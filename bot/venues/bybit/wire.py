@@ -47,6 +47,15 @@ class TradeAnswer(_Wire, frozen=True, rename="camel"):
     header: dict[str, str] = {}
 
 
+class Operation(msgspec.Struct, rename="camel", gc=False):
+    """What is asked on the trade socket; its answer repeats `req_id`."""
+
+    req_id: str
+    header: dict[str, str]
+    op: str
+    args: list[msgspec.Raw]
+
+
 class ServerTime(_Wire, frozen=True, rename="camel"):
     time_nano: str
 
@@ -258,6 +267,16 @@ class BookRows(msgspec.Struct, frozen=True, gc=False):
 # ---- streams --------------------------------------------------------------------------------------------------------
 
 
+class _AckEnvelope(_Wire, frozen=True, rename="camel"):
+    """`Envelope` around `OrderAck`, whole."""
+
+    ret_code: int
+    result: OrderAck
+    ret_msg: str = ""
+    time: int = 0
+    ret_ext_info: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 class Push(msgspec.Struct, frozen=True, gc=False):
     """Anything a socket says: data (`topic` set) or the answer to an operation (`op` set). Times in ms."""
 
@@ -356,6 +375,23 @@ def envelope(status: int, body: bytes, where: str) -> Envelope:
     if status != 200 and not found.ret_code:
         raise VenueUnknown(f"{where}: HTTP {status} around a success", status)
     return found
+
+
+_ack_envelope = msgspec.json.Decoder(_AckEnvelope)
+
+
+def acknowledged(status: int, body: bytes) -> str | None:
+    """The venue's id of the order that a success of one order is about, in one pass over it.
+
+    None: it is no such, or has to be looked at in two to say why not.
+    """
+    if status != 200:
+        return None
+    try:
+        found = _ack_envelope.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if found.ret_code else found.result.order_id
 
 
 def next_cursor(cursor: str, seen: set[str], where: str) -> str:
