@@ -157,7 +157,7 @@ class Sender:
         if begins is None:
             return False
         now_ns = self._now_ns()
-        if type(intent) is not CancelOrder and not self._grant.valid(intent.epoch, now_ns):
+        if not isinstance(intent, CancelOrder) and not self._grant.valid(intent.epoch, now_ns):
             return False
         begun = _Begun(self, intent)
         under_way = begins(intent, self.instruments.get(intent.symbol), begun.ended)
@@ -180,9 +180,9 @@ class Sender:
                 self._failed(outcome, f"sending {type(intent).__name__}")
             return
         try:
-            if type(intent) is AmendOrder:
+            if isinstance(intent, AmendOrder):
                 self._amended(intent, outcome)
-            elif type(intent) is PlaceOrder:
+            elif isinstance(intent, PlaceOrder):
                 if self._placed(intent, outcome) and self.filters is not None:
                     self._start(self.filters.look(intent.symbol), "PlaceOrder")
             else:
