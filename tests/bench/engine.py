@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,7 +103,13 @@ class Worker:
 
 @contextmanager
 def worker(name: str, argv: list[str], folder: Path) -> Iterator[Worker]:
-    with subprocess.Popen(argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environment = dict(os.environ)
+    if folder == PEERS:  # the folder of the compiled bot is none of theirs
+        for variable in ("PYTHONPATH", "PYTHONSAFEPATH"):
+            environment.pop(variable, None)
+    with subprocess.Popen(
+        argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             started = Worker(name, process)
             if started.line().strip() != "ready":
