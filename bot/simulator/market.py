@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bot.domain.order import Side
 

@@ -16,8 +16,7 @@ two steps, for example to withdraw a reduce-only order whose position has just b
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.order import Side
 from bot.simulator.queue import BACKGROUND, Entry, Queue
@@ -67,21 +66,59 @@ class Half:
 
     def set(self, price: int, lots: int) -> None:
         """Everything at that price, as its queue has it; 0 takes the price out."""
-        known, prices = self.lots, self.prices
+        known = self.lots
         if lots:
             if price not in known:
-                if prices and price > prices[-1]:
-                    prices.append(price)
-                else:
-                    insort(prices, price)
+                _put(self.prices, price)
             known[price] = lots
         elif price in known:
             del known[price]
-            if prices[-1] == price:
-                del prices[-1]
-            else:
-                del prices[bisect_left(prices, price)]
+            _take(self.prices, price)
         self.changed.add(price)
+
+    def set_background(self, price: int, lots: int) -> None:
+        """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
+        queue = self.queues.get(price)
+        if queue is None:
+            self.set(price, lots)
+            return
+        if lots > queue.background:
+            queue.append(BACKGROUND, lots - queue.background)
+        elif lots < queue.background:
+            queue.cancel_background(queue.background - lots)
+        else:
+            return
+        self.set(price, queue.total)
+
+    def change_background(self, levels: list[tuple[Any, Any]]) -> None:
+        """As `set_background` for each of (price_ticks, lots).
+
+        Numbers are `Any` here, as they stand in lists and dictionaries: most are only looked up, and as `int` the
+        compiled bot would take each out of its object and make another one for every look-up.
+        """
+        known: dict[Any, Any] = self.lots
+        prices: list[Any] = self.prices
+        queues: dict[Any, Queue] = self.queues
+        changed: set[Any] = self.changed
+        for price, lots in levels:
+            if queues and price in queues:
+                self.set_background(price, lots)
+                continue
+            if lots:
+                if price not in known:
+                    _put(prices, price)
+                known[price] = lots
+            elif price in known:
+                del known[price]
+                _take(prices, price)
+            changed.add(price)
+
+    def replace_background(self, target: dict[int, int]) -> None:
+        """Make the whole background equal to `target` (price_ticks → lots)."""
+        known, queues = self.lots, self.queues
+        self.change_background([(price, 0) for price in self.prices if price not in target])
+        changes = [(price, lots) for price, lots in target.items() if price in queues or known.get(price) != lots]
+        self.change_background(changes)
 
     def best(self) -> int:
         """The best price with any size on it, or NO_PRICE."""
@@ -268,48 +305,15 @@ class Book:
 
     def set_background(self, side: Side, price_ticks: int, lots: int) -> None:
         """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
-        half = self.half(side)
-        queue = half.queues.get(price_ticks)
-        if queue is None:
-            if lots != half.lots.get(price_ticks, 0):
-                half.set(price_ticks, lots)
-            return
-        if lots > queue.background:
-            queue.append(BACKGROUND, lots - queue.background)
-        elif lots < queue.background:
-            queue.cancel_background(queue.background - lots)
-        else:
-            return
-        half.set(price_ticks, queue.total)
+        self.half(side).set_background(price_ticks, lots)
 
-    def change_background(self, side: Side, levels: Iterable[tuple[int, int]]) -> None:
+    def change_background(self, side: Side, levels: list[tuple[int, int]]) -> None:
         """As `set_background` for each of (price_ticks, lots)."""
-        self.change_levels(side, levels if isinstance(levels, list) else list(levels))
-
-    def change_levels(self, side: Side, levels: list[tuple[int, int]]) -> None:
-        """As `change_background`, of a list."""
-        half = self.bids if side is _BUY else self.asks
-        known, prices, queues, changed = half.lots, half.prices, half.queues, half.changed
-        for price, lots in levels:
-            if queues and price in queues:
-                self.set_background(side, price, lots)
-                continue
-            if lots:
-                if price not in known:
-                    insort(prices, price)
-                known[price] = lots
-            elif price in known:
-                del known[price]
-                del prices[bisect_left(prices, price)]
-            changed.add(price)
+        self.half(side).change_background(levels)
 
     def replace_background(self, side: Side, target: dict[int, int]) -> None:
         """Make the whole background of one side equal to `target` (price_ticks → lots)."""
-        half = self.half(side)
-        known, queues = half.lots, half.queues
-        self.change_levels(side, [(price, 0) for price in half.prices if price not in target])
-        changes = [(price, lots) for price, lots in target.items() if price in queues or known.get(price) != lots]
-        self.change_levels(side, changes)
+        self.half(side).replace_background(target)
 
     def put_back(self, side: Side, price_ticks: int, lots: int) -> None:
         """Return background that was matched to the front of its queue (a market whose size must not change)."""
@@ -392,3 +396,32 @@ class Book:
 
 def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:
     return price_ticks <= limit_ticks if taker is _BUY else price_ticks >= limit_ticks
+
+
+def _put(prices: list[Any], price: Any) -> None:
+    """Into its place among ascending prices; most come at one of the ends, where the touch is."""
+    number: int = price
+    if not prices:
+        prices.append(price)
+        return
+    first: int = prices[0]
+    last: int = prices[-1]
+    if number > last:
+        prices.append(price)
+    elif number < first:
+        prices.insert(0, price)
+    else:
+        insort(prices, price)
+
+
+def _take(prices: list[Any], price: Any) -> None:
+    """Out of ascending prices."""
+    number: int = price
+    first: int = prices[0]
+    last: int = prices[-1]
+    if number == last:
+        del prices[-1]
+    elif number == first:
+        del prices[0]
+    else:
+        del prices[bisect_left(prices, price)]
