@@ -15,7 +15,6 @@ two steps, for example to withdraw a reduce-only order whose position has just b
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from typing import Any, Final
 
 from bot.domain.order import Side
@@ -105,9 +104,10 @@ class Half:
                 self.set_background(price, lots)
                 continue
             if lots:
-                if price not in known:
-                    _put(prices, price)
+                count = len(known)
                 known[price] = lots
+                if len(known) != count:
+                    _put(prices, price)
             elif price in known:
                 del known[price]
                 _take(prices, price)
@@ -115,10 +115,17 @@ class Half:
 
     def replace_background(self, target: dict[int, int]) -> None:
         """Make the whole background equal to `target` (price_ticks → lots)."""
-        known, queues = self.lots, self.queues
-        self.change_background([(price, 0) for price in self.prices if price not in target])
-        changes = [(price, lots) for price, lots in target.items() if price in queues or known.get(price) != lots]
-        self.change_background(changes)
+        for price in list(self.queues):
+            self.set_background(price, target.get(price, 0))
+        known, queues, changed = self.lots, self.queues, self.changed
+        after = {price: lots for price, lots in target.items() if lots and price not in queues}
+        for price in queues:
+            after[price] = known[price]
+        changed.update([price for price in known if price not in after])
+        changed.update([price for price, lots in after.items() if known.get(price, 0) != lots])
+        known.clear()
+        known.update(after)
+        self.prices[:] = sorted(after)
 
     def best(self) -> int:
         """The best price with any size on it, or NO_PRICE."""
@@ -196,10 +203,21 @@ class Book:
 
     def prices_to(self, side: Side, limit_ticks: int) -> list[int]:
         """The prices of that side that a taker with that limit reaches, best first."""
-        prices = self.half(side).prices
+        prices: list[Any] = self.half(side).prices
+        reached: list[int] = []
         if side is _BUY:
-            return prices[bisect_left(prices, limit_ticks) :][::-1]
-        return prices[: bisect_right(prices, limit_ticks)]
+            for price in prices[::-1]:
+                bid: int = price
+                if bid < limit_ticks:
+                    break
+                reached.append(price)
+        else:
+            for price in prices:
+                ask: int = price
+                if ask > limit_ticks:
+                    break
+                reached.append(price)
+        return reached
 
     def sizes(self, side: Side) -> dict[int, int]:
         """Everything of one side, own orders included: price_ticks → lots. To look at only; it changes as the book."""
@@ -401,27 +419,35 @@ def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:
 def _put(prices: list[Any], price: Any) -> None:
     """Into its place among ascending prices; most come at one of the ends, where the touch is."""
     number: int = price
-    if not prices:
-        prices.append(price)
-        return
-    first: int = prices[0]
-    last: int = prices[-1]
-    if number > last:
-        prices.append(price)
-    elif number < first:
-        prices.insert(0, price)
-    else:
-        insort(prices, price)
+    if prices:
+        last: int = prices[-1]
+        if number < last:
+            prices.insert(_place(prices, number), price)
+            return
+    prices.append(price)
 
 
 def _take(prices: list[Any], price: Any) -> None:
     """Out of ascending prices."""
     number: int = price
-    first: int = prices[0]
     last: int = prices[-1]
     if number == last:
         del prices[-1]
-    elif number == first:
-        del prices[0]
     else:
-        del prices[bisect_left(prices, price)]
+        del prices[_place(prices, number)]
+
+
+def _place(prices: list[Any], number: int) -> int:
+    """The index of the first price that is not below it, as `bisect_left` finds it in a list that is not empty."""
+    first: int = prices[0]
+    if number <= first:
+        return 0
+    low, high = 1, len(prices)
+    while low < high:
+        middle = (low + high) >> 1
+        price: int = prices[middle]
+        if price < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low
