@@ -63,13 +63,14 @@ class Half:
         self.queues: Final[dict[int, Queue]] = {}
         self.changed: set[int] = set()
 
-    def set(self, price: int, lots: int) -> None:
+    def set(self, price: Any, lots: int) -> None:
         """Everything at that price, as its queue has it; 0 takes the price out."""
-        known = self.lots
+        known: dict[Any, int] = self.lots
         if lots:
-            if price not in known:
-                _put(self.prices, price)
+            count = len(known)
             known[price] = lots
+            if len(known) != count:
+                _put(self.prices, price)
         elif price in known:
             del known[price]
             _take(self.prices, price)
@@ -154,11 +155,11 @@ class Half:
         queue = self.queues.get(price)
         return self.lots.get(price, 0) if queue is None else queue.background
 
-    def settle(self, price: int, queue: Queue) -> None:
+    def settle(self, price: Any, queue: Queue) -> None:
         """After a queue changed: its total, and no queue any more where the last own order has left it."""
         total = queue.total
         self.set(price, total)
-        if total == queue.background and price in self.queues:
+        if total == queue.background:
             del self.queues[price]
 
 
@@ -291,11 +292,13 @@ class Book:
         if order in self._own or order == BACKGROUND or lots <= 0:
             raise ValueError(f"order {order} with {lots} lots cannot rest: known key or no size")
         half = self.bids if side is _BUY else self.asks
-        queue = half.queues.get(price_ticks)
+        price: Any = price_ticks
+        queues: dict[Any, Queue] = half.queues
+        queue = queues.get(price)
         if queue is None:
-            queue = half.queues[price_ticks] = Queue(side, price_ticks, half.lots.get(price_ticks, 0))
+            queue = queues[price] = Queue(side, price_ticks, half.lots.get(price, 0))
         queue.append(order, lots)
-        half.set(price_ticks, queue.total)
+        half.set(price, queue.total)
         self._own[order] = queue
 
     def shrink(self, order: int, lots: int) -> None:
