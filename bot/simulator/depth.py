@@ -55,27 +55,22 @@ class _Shown:
         before, edge = self._edge, self._furthest
         if len(prices) >= depth:
             edge = prices[-depth] if is_bids else prices[depth - 1]
-        told: list[Any] = []
-        looked_at: set[Any] = changed
-        for price in looked_at:
-            number: int = price
-            if number >= edge if is_bids else number <= edge:
-                told.append(price)
+        told: list[Any] = sorted(changed)
         if edge != before:
             self._edge = edge
             if edge > before if is_bids else edge < before:  # pushed out beyond the last level
                 for price in shown:
-                    number = price
-                    if number < edge if is_bids else number > edge:
+                    known: int = price
+                    if (known < edge if is_bids else known > edge) and price not in changed:
                         told.append(price)
             else:  # moved up into view
                 _add_beyond(told, half, depth, before, changed)
-        delta: Levels = []
-        told.sort()
+            told.sort()
         if is_bids:
             told.reverse()
+        delta: Levels = []
         for price in told:
-            number = price
+            number: int = price
             size = sizes.get(price, 0)
             if number < edge if is_bids else number > edge:
                 size = 0
