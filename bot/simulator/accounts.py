@@ -290,7 +290,7 @@ class Account:
             unit = self.instrument.tick_size * self.instrument.lot_size
             self._wallet_seen, self._wallet_units = wallet, int((wallet / unit).to_integral_value(ROUND_FLOOR))
         equity = self._wallet_units + self.position.unrealised(mark_half_ticks) // COST_SCALE
-        return lots * mark_half_ticks <= 2 * LEVERAGE * equity
+        return lots * mark_half_ticks // (2 * LEVERAGE) < equity
 
     def reducible_lots(self, side: Side) -> int:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Final
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.accounts import Account
 from bot.simulator.orders import Refusal, Refused
 
-LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
-OPEN_ORDERS_MAX = 500
-PRICE_BAND_PCT = 10
+_BUY: Final = Side.BUY
+
+LINK_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,36}")
+OPEN_ORDERS_MAX: Final = 500
+PRICE_BAND_PCT: Final = 10
 """How far through the mark a limit price may reach: buys at most this much above it, sells this much below."""
-PRICE_MAX = Decimal("1999999.80")
+PRICE_MAX: Final = Decimal("1999999.80")
 
 
 def price_limits_ticks(mark_half_ticks: int) -> tuple[int, int]:
@@ -27,7 +30,7 @@ def price_limits_ticks(mark_half_ticks: int) -> tuple[int, int]:
 def market_limit_ticks(side: Side, mark_half_ticks: int) -> int:
     """The price a market order may walk to."""
     highest_buy, lowest_sell = price_limits_ticks(mark_half_ticks)
-    return highest_buy if side is Side.BUY else lowest_sell
+    return highest_buy if side is _BUY else lowest_sell
 
 
 class Bounds:
@@ -36,7 +39,15 @@ class Bounds:
     What they admit needs no decimal; what they do not is looked at by the checks below, which say why.
     """
 
-    __slots__ = ("_band", "_lots_max", "_lots_min", "_mark_half_ticks", "_notional_min", "_price_max")
+    __slots__ = (
+        "_highest_buy",
+        "_lots_max",
+        "_lots_min",
+        "_lowest_sell",
+        "_mark_half_ticks",
+        "_notional_min",
+        "_price_max",
+    )
 
     def __init__(self, instrument: Instrument) -> None:
         unit = instrument.tick_size * instrument.lot_size
@@ -45,17 +56,17 @@ class Bounds:
         self._notional_min = _rounded(instrument.notional_min_quote / unit, ROUND_CEILING)
         self._price_max = _rounded(PRICE_MAX / instrument.tick_size, ROUND_FLOOR)
         self._mark_half_ticks = -1
-        self._band = (0, 0)
+        self._highest_buy = self._lowest_sell = 0
 
     def admit(self, side: Side, price_ticks: int, lots: int, mark_half_ticks: int) -> bool:
         """Whether an order that is not reduce-only passes `check_lots`, `check_price` and `check_notional`."""
         if mark_half_ticks != self._mark_half_ticks:
-            self._mark_half_ticks, self._band = mark_half_ticks, price_limits_ticks(mark_half_ticks)
-        highest_buy, lowest_sell = self._band
+            self._mark_half_ticks = mark_half_ticks
+            self._highest_buy, self._lowest_sell = price_limits_ticks(mark_half_ticks)
         return (
             self._lots_min <= lots <= self._lots_max
             and 0 < price_ticks <= self._price_max
-            and (price_ticks <= highest_buy if side is Side.BUY else price_ticks >= lowest_sell)
+            and (price_ticks <= self._highest_buy if side is _BUY else price_ticks >= self._lowest_sell)
             and price_ticks * lots >= self._notional_min
         )
 
@@ -97,9 +108,9 @@ def check_price(instrument: Instrument, side: Side, price_ticks: int, mark_half_
     if price_ticks <= 0 or price > PRICE_MAX:
         raise Refused(Refusal.PRICE_INVALID, f"price {price:f} is outside {instrument.tick_size:f} to {PRICE_MAX}")
     highest_buy, lowest_sell = price_limits_ticks(mark_half_ticks)
-    if side is Side.BUY and price_ticks > highest_buy:
+    if side is _BUY and price_ticks > highest_buy:
         limit = instrument.price(highest_buy)
         raise Refused(Refusal.PRICE_OUT_OF_RANGE, f"buy price {price:f} is above the highest allowed {limit:f}")
-    if side is Side.SELL and price_ticks < lowest_sell:
+    if side is not _BUY and price_ticks < lowest_sell:
         limit = instrument.price(lowest_sell)
         raise Refused(Refusal.PRICE_OUT_OF_RANGE, f"sell price {price:f} is below the lowest allowed {limit:f}")

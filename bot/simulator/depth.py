@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.order import Side
 from bot.simulator.matching import Book, Changes, Half
@@ -45,41 +45,44 @@ class _Shown:
 
     def update(self, book: Book, changed: set[int] | None) -> Levels:
         """What differs from the book, best first; then it is as the book. `changed` None: look at every level."""
-        shown, is_bids, depth = self.lots, self._is_bids, self._depth
+        is_bids, depth = self._is_bids, self._depth
         half = book.bids if is_bids else book.asks
         if changed is None:
-            changed = {*shown, *book.best_prices(self._side, depth)}
-        prices, sizes = half.prices, half.lots
+            changed = {*self.lots, *book.best_prices(self._side, depth)}
+        shown: dict[Any, Any] = self.lots  # Any, as in the book: what is only looked up stays the object it is
+        sizes: dict[Any, Any] = half.lots
+        prices = half.prices
         before, edge = self._edge, self._furthest
         if len(prices) >= depth:
             edge = prices[-depth] if is_bids else prices[depth - 1]
-        told: list[int] = []
-        for price in changed:
-            if price >= edge if is_bids else price <= edge:
-                told.append(price)
+        told: list[Any] = sorted(changed)
         if edge != before:
             self._edge = edge
             if edge > before if is_bids else edge < before:  # pushed out beyond the last level
                 for price in shown:
-                    if price < edge if is_bids else price > edge:
+                    known: int = price
+                    if (known < edge if is_bids else known > edge) and price not in changed:
                         told.append(price)
             else:  # moved up into view
                 _add_beyond(told, half, depth, before, changed)
-        delta: Levels = []
-        told.sort()
+            told.sort()
         if is_bids:
             told.reverse()
+        delta: Levels = []
         for price in told:
-            lots = sizes.get(price, 0)
-            if price < edge if is_bids else price > edge:
-                lots = 0
-            if lots == shown.get(price, 0):
+            number: int = price
+            size = sizes.get(price, 0)
+            if number < edge if is_bids else number > edge:
+                size = 0
+            lots: int = size
+            was: int = shown.get(price, 0)
+            if lots == was:
                 continue
             if lots:
-                shown[price] = lots
+                shown[price] = size
             else:
                 del shown[price]
-            delta.append((price, lots))
+            delta.append((price, size))
         return delta
 
     def levels(self) -> Levels:
@@ -87,7 +90,7 @@ class _Shown:
         return [(price, lots[price]) for price in sorted(lots, reverse=self._is_bids)]
 
 
-def _add_beyond(told: list[int], half: Half, depth: int, edge: int, known: set[int]) -> None:
+def _add_beyond(told: list[Any], half: Half, depth: int, edge: int, known: set[int]) -> None:
     """The prices of the best levels that lie beyond an edge and are not known anyway."""
     prices, count = half.prices, min(depth, len(half.prices))
     at = len(prices) - count if half.is_bids else count - 1

@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bot.domain.order import Side
 
@@ -254,7 +254,8 @@ class LevelSide:
 
     def move(self, touch: int) -> Levels:
         """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
-        before, upwards, levels = self.touch, self._away > 0, self.levels
+        before, upwards = self.touch, self._away > 0
+        levels: dict[Any, Any] = self.levels  # Any, as in the book: what is only looked up stays the object it is
         changes: Levels = []
         if touch == before:
             return changes
@@ -262,23 +263,19 @@ class LevelSide:
         outwards = touch > before if upwards else touch < before
         step = _GRID if upwards else -_GRID
         if outwards or before % _GRID != 0:
-            changes.append((before, 0))
-            del levels[before]
+            _gone(before, levels, changes)
         if outwards:
             price = _first(before + self._away, upwards, _GRID)
             while price < touch if upwards else price > touch:
-                changes.append((price, 0))
-                del levels[price]
+                _gone(price, levels, changes)
                 price += step
         else:
             price = _first(touch + self._away, upwards, _GRID)
             while price < before if upwards else price > before:
-                levels[price] = lots = self._size(_NEAR_LOTS)
-                changes.append((price, lots))
+                self._come(price, _NEAR_LOTS, changes)
                 price += step
         if touch not in levels:
-            levels[touch] = lots = self._size(_TOUCH_LOTS)
-            changes.append((touch, lots))
+            self._come(touch, _TOUCH_LOTS, changes)
         start, end = (before, touch) if outwards else (touch, before)
         for frontier in _FRONTIERS:
             far = frontier.far if upwards else -frontier.far
@@ -289,35 +286,44 @@ class LevelSide:
 
     def _cross(self, frontier: _Frontier, price: int, end: int, outwards: bool, changes: Levels) -> None:
         """Levels of the inner band up to that end come or go, but for those that stand in both bands."""
-        upwards, levels = self._away > 0, self.levels
-        step = frontier.every if upwards else -frontier.every
+        upwards, every, spacing_after = self._away > 0, frontier.every, frontier.spacing_after
+        step = every if upwards else -every
         while price < end if upwards else price > end:
-            if frontier.spacing_after and price % frontier.spacing_after == 0:
+            if spacing_after and price % spacing_after == 0:
                 pass
             elif not outwards:
-                if price in levels:
-                    del levels[price]
-                    changes.append((price, 0))
+                if price in self.levels:
+                    _gone(price, self.levels, changes)
             elif price > 0:
-                levels[price] = lots = self._size(frontier.sizes)
-                changes.append((price, lots))
+                self._come(price, frontier.sizes, changes)
             price += step
 
-    def redraw(self) -> tuple[int, int]:
-        """A new size somewhere: (price, lots)."""
+    def _come(self, price: Any, sizes: list[Any], changes: Levels) -> None:
+        """A level with a size of those."""
+        lots = sizes[int(self._draw() * 1024)]
+        levels: dict[Any, Any] = self.levels
+        levels[price] = lots
+        changes.append((price, lots))
+
+    def redraw(self, changes: Levels) -> None:
+        """A new size somewhere; the level goes to the changes."""
         touch, drawn = self.touch, self._draw()
         distance = int(_REDRAWN_TICKS * (drawn * drawn))
         price = touch + distance if self._away > 0 else touch - distance
         price -= price % _GRID
+        key: Any = price
         sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
-        if price == touch or price not in self.levels:
-            price, sizes = touch, _TOUCH_LOTS
-        lots = self._size(sizes)
-        self.levels[price] = lots
-        return price, lots
+        if price == touch or key not in self.levels:
+            key, sizes = touch, _TOUCH_LOTS
+        self._come(key, sizes, changes)
 
     def _size(self, sizes: list[int]) -> int:
         return sizes[int(self._draw() * 1024)]
+
+
+def _gone(price: Any, levels: dict[Any, Any], changes: Levels) -> None:
+    changes.append((price, 0))
+    del levels[price]
 
 
 def _first(start: int, upwards: bool, every: int) -> int:
@@ -454,8 +460,8 @@ class GeneratedMarket:
             return self._stand(bid, ask)
         changed_bids, changed_asks = bids.move(bid), asks.move(ask)
         for _ in range(self._p.redraws):
-            changed_bids.append(bids.redraw())
-            changed_asks.append(asks.redraw())
+            bids.redraw(changed_bids)
+            asks.redraw(changed_asks)
         return BookChange(changed_bids, changed_asks)
 
 

@@ -15,9 +15,7 @@ two steps, for example to withdraw a reduce-only order whose position has just b
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.order import Side
 from bot.simulator.queue import BACKGROUND, Entry, Queue
@@ -65,23 +63,70 @@ class Half:
         self.queues: Final[dict[int, Queue]] = {}
         self.changed: set[int] = set()
 
-    def set(self, price: int, lots: int) -> None:
+    def set(self, price: Any, lots: int) -> None:
         """Everything at that price, as its queue has it; 0 takes the price out."""
-        known, prices = self.lots, self.prices
+        known: dict[Any, int] = self.lots
         if lots:
-            if price not in known:
-                if prices and price > prices[-1]:
-                    prices.append(price)
-                else:
-                    insort(prices, price)
+            count = len(known)
             known[price] = lots
+            if len(known) != count:
+                _put(self.prices, price)
         elif price in known:
             del known[price]
-            if prices[-1] == price:
-                del prices[-1]
-            else:
-                del prices[bisect_left(prices, price)]
+            _take(self.prices, price)
         self.changed.add(price)
+
+    def set_background(self, price: int, lots: int) -> None:
+        """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
+        queue = self.queues.get(price)
+        if queue is None:
+            self.set(price, lots)
+            return
+        if lots > queue.background:
+            queue.append(BACKGROUND, lots - queue.background)
+        elif lots < queue.background:
+            queue.cancel_background(queue.background - lots)
+        else:
+            return
+        self.set(price, queue.total)
+
+    def change_background(self, levels: list[tuple[Any, Any]]) -> None:
+        """As `set_background` for each of (price_ticks, lots).
+
+        Numbers are `Any` here, as they stand in lists and dictionaries: most are only looked up, and as `int` the
+        compiled bot would take each out of its object and make another one for every look-up.
+        """
+        known: dict[Any, Any] = self.lots
+        prices: list[Any] = self.prices
+        queues: dict[Any, Queue] = self.queues
+        changed: set[Any] = self.changed
+        for price, lots in levels:
+            if queues and price in queues:
+                self.set_background(price, lots)
+                continue
+            if lots:
+                count = len(known)
+                known[price] = lots
+                if len(known) != count:
+                    _put(prices, price)
+            elif price in known:
+                del known[price]
+                _take(prices, price)
+            changed.add(price)
+
+    def replace_background(self, target: dict[int, int]) -> None:
+        """Make the whole background equal to `target` (price_ticks → lots)."""
+        for price in list(self.queues):
+            self.set_background(price, target.get(price, 0))
+        known, queues, changed = self.lots, self.queues, self.changed
+        after = {price: lots for price, lots in target.items() if lots and price not in queues}
+        for price in queues:
+            after[price] = known[price]
+        changed.update([price for price in known if price not in after])
+        changed.update([price for price, lots in after.items() if known.get(price, 0) != lots])
+        known.clear()
+        known.update(after)
+        self.prices[:] = sorted(after)
 
     def best(self) -> int:
         """The best price with any size on it, or NO_PRICE."""
@@ -110,11 +155,11 @@ class Half:
         queue = self.queues.get(price)
         return self.lots.get(price, 0) if queue is None else queue.background
 
-    def settle(self, price: int, queue: Queue) -> None:
+    def settle(self, price: Any, queue: Queue) -> None:
         """After a queue changed: its total, and no queue any more where the last own order has left it."""
         total = queue.total
         self.set(price, total)
-        if total == queue.background and price in self.queues:
+        if total == queue.background:
             del self.queues[price]
 
 
@@ -159,10 +204,21 @@ class Book:
 
     def prices_to(self, side: Side, limit_ticks: int) -> list[int]:
         """The prices of that side that a taker with that limit reaches, best first."""
-        prices = self.half(side).prices
+        prices: list[Any] = self.half(side).prices
+        reached: list[int] = []
         if side is _BUY:
-            return prices[bisect_left(prices, limit_ticks) :][::-1]
-        return prices[: bisect_right(prices, limit_ticks)]
+            for price in prices[::-1]:
+                bid: int = price
+                if bid < limit_ticks:
+                    break
+                reached.append(price)
+        else:
+            for price in prices:
+                ask: int = price
+                if ask > limit_ticks:
+                    break
+                reached.append(price)
+        return reached
 
     def sizes(self, side: Side) -> dict[int, int]:
         """Everything of one side, own orders included: price_ticks → lots. To look at only; it changes as the book."""
@@ -236,11 +292,13 @@ class Book:
         if order in self._own or order == BACKGROUND or lots <= 0:
             raise ValueError(f"order {order} with {lots} lots cannot rest: known key or no size")
         half = self.bids if side is _BUY else self.asks
-        queue = half.queues.get(price_ticks)
+        price: Any = price_ticks
+        queues: dict[Any, Queue] = half.queues
+        queue = queues.get(price)
         if queue is None:
-            queue = half.queues[price_ticks] = Queue(side, price_ticks, half.lots.get(price_ticks, 0))
+            queue = queues[price] = Queue(side, price_ticks, half.lots.get(price, 0))
         queue.append(order, lots)
-        half.set(price_ticks, queue.total)
+        half.set(price, queue.total)
         self._own[order] = queue
 
     def shrink(self, order: int, lots: int) -> None:
@@ -268,48 +326,15 @@ class Book:
 
     def set_background(self, side: Side, price_ticks: int, lots: int) -> None:
         """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
-        half = self.half(side)
-        queue = half.queues.get(price_ticks)
-        if queue is None:
-            if lots != half.lots.get(price_ticks, 0):
-                half.set(price_ticks, lots)
-            return
-        if lots > queue.background:
-            queue.append(BACKGROUND, lots - queue.background)
-        elif lots < queue.background:
-            queue.cancel_background(queue.background - lots)
-        else:
-            return
-        half.set(price_ticks, queue.total)
+        self.half(side).set_background(price_ticks, lots)
 
-    def change_background(self, side: Side, levels: Iterable[tuple[int, int]]) -> None:
+    def change_background(self, side: Side, levels: list[tuple[int, int]]) -> None:
         """As `set_background` for each of (price_ticks, lots)."""
-        self.change_levels(side, levels if isinstance(levels, list) else list(levels))
-
-    def change_levels(self, side: Side, levels: list[tuple[int, int]]) -> None:
-        """As `change_background`, of a list."""
-        half = self.bids if side is _BUY else self.asks
-        known, prices, queues, changed = half.lots, half.prices, half.queues, half.changed
-        for price, lots in levels:
-            if queues and price in queues:
-                self.set_background(side, price, lots)
-                continue
-            if lots:
-                if price not in known:
-                    insort(prices, price)
-                known[price] = lots
-            elif price in known:
-                del known[price]
-                del prices[bisect_left(prices, price)]
-            changed.add(price)
+        self.half(side).change_background(levels)
 
     def replace_background(self, side: Side, target: dict[int, int]) -> None:
         """Make the whole background of one side equal to `target` (price_ticks → lots)."""
-        half = self.half(side)
-        known, queues = half.lots, half.queues
-        self.change_levels(side, [(price, 0) for price in half.prices if price not in target])
-        changes = [(price, lots) for price, lots in target.items() if price in queues or known.get(price) != lots]
-        self.change_levels(side, changes)
+        self.half(side).replace_background(target)
 
     def put_back(self, side: Side, price_ticks: int, lots: int) -> None:
         """Return background that was matched to the front of its queue (a market whose size must not change)."""
@@ -392,3 +417,40 @@ class Book:
 
 def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:
     return price_ticks <= limit_ticks if taker is _BUY else price_ticks >= limit_ticks
+
+
+def _put(prices: list[Any], price: Any) -> None:
+    """Into its place among ascending prices; most come at one of the ends, where the touch is."""
+    number: int = price
+    if prices:
+        last: int = prices[-1]
+        if number < last:
+            prices.insert(_place(prices, number), price)
+            return
+    prices.append(price)
+
+
+def _take(prices: list[Any], price: Any) -> None:
+    """Out of ascending prices."""
+    number: int = price
+    last: int = prices[-1]
+    if number == last:
+        del prices[-1]
+    else:
+        del prices[_place(prices, number)]
+
+
+def _place(prices: list[Any], number: int) -> int:
+    """The index of the first price that is not below it, as `bisect_left` finds it in a list that is not empty."""
+    first: int = prices[0]
+    if number <= first:
+        return 0
+    low, high = 1, len(prices)
+    while low < high:
+        middle = (low + high) >> 1
+        price: int = prices[middle]
+        if price < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -322,8 +322,8 @@ class Venue:
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
         if isinstance(action, BookChange):
-            book.change_levels(_BUY, action.bids)
-            book.change_levels(_SELL, action.asks)
+            book.bids.change_background(action.bids)
+            book.asks.change_background(action.asks)
         elif isinstance(action, PassingOrder):
             trading.market_passes(action.taker, action.limit_ticks, action.lots, now_ns)
             return
@@ -334,8 +334,8 @@ class Venue:
             trading.recorded_trade(action.taker, action.price_ticks, action.lots, now_ns)
             return
         elif isinstance(action, BookReset):
-            book.replace_background(_BUY, action.bids)
-            book.replace_background(_SELL, action.asks)
+            book.bids.replace_background(action.bids)
+            book.asks.replace_background(action.asks)
         else:
             ticks = action.ticks
             for side in (_BUY, _SELL):
