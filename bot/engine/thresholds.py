@@ -46,6 +46,8 @@ class FreezeThresholds:
         self._base: dict[str, dict[str, Value]] = {}
         self._now: dict[str, dict[str, Value]] = {}
         self.held: dict[str, Held] = {symbol: Held() for symbol in parameters.symbols}
+        self.slow_ms = 0
+        """the tightest of all symbols'"""
         for symbol in parameters.symbols:
             own = parameters.of(symbol)
             values: dict[str, Value] = {name: getattr(own, name) for name in TIGHTER_IS_HIGHER}
@@ -58,6 +60,7 @@ class FreezeThresholds:
         held.edge_ubps = ubps(Decimal(values["edge_threshold_bps"]))
         held.stale_ns = int(values["stale_after_ms"]) * NS_PER_MS
         held.slow_ms = int(values["venue_slow_ms"])
+        self.slow_ms = min([one.slow_ms for one in self.held.values()])
 
     def reload(self, wanted: dict[str, Thresholds], *, granted: bool) -> list[Change]:
         """Take over a whole file; what it does not name is as the run was started with. Every change, in order."""
