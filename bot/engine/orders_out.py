@@ -161,15 +161,18 @@ class OrdersOut:
 
     def limits(self, desk: Desk) -> Limits:
         """Whole numbers of the limits as grant, ceilings and leverage leave them; made anew only when one changed."""
-        state = self._state
-        if desk.limits is None or desk.limits_version != state.limits_version:
+        state, limits = self._state, desk.limits
+        if limits is None or desk.limits_version != state.limits_version:
             total, name, leverage = state.total_max_quote, "total", state.leverage_quote
             if leverage is not None and leverage < total:
                 total, name = leverage, "leverage"
             inventory = state.position_max_quote(desk.symbol)
-            desk.limits = limits_of(desk.parameters, desk.instrument, inventory, total, name)
+            if limits is not None and limits.inventory_max_quote == inventory and limits.total_max_quote == total:
+                limits.retold(inventory, total, name)
+            else:
+                limits = desk.limits = limits_of(desk.parameters, desk.instrument, inventory, total, name)
             desk.limits_version = state.limits_version
-        return desk.limits
+        return limits
 
     def left_units2(self, desk: Desk) -> tuple[int, int]:
         """What the tighter of inventory and total leaves this symbol, other symbols at their worst case."""
