@@ -19,7 +19,7 @@ from bot.engine.order_plan import Amend, Place
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS_ONE
 from bot.engine.quoting import Quote
-from bot.engine.risk import NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
+from bot.engine.risk import HELD, NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
 from bot.engine.state import State
 from bot.engine.stopping import may_cancel_again, send_cancel
 
@@ -54,8 +54,9 @@ class OrdersOut:
         room = self._risk.room(standing, half.side, quote.price_ticks)
         lots = min(quote.qty_lots, max(fresh.lots, min(open_lots, room.lots)))
         if lots < desk.policy.min_lots(quote.price_ticks):
-            number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
-            self._refuse(desk, half, quote, number)
+            if half.blocked != ("inventory" if room.limit == HELD else room.limit):  # else it was told already
+                number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
+                self._refuse(desk, half, quote, number)
             return None, 0
         return Quote(half.side, quote.price_ticks, lots), room.lots
 
