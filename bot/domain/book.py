@@ -70,8 +70,7 @@ def _apply(side: BookSide, levels: tuple[tuple[Any, Any], ...]) -> None:
                 else:
                     prices.insert(_place_of(prices, ticks), price)
                 known += 1
-        elif price in lots:
-            del lots[price]
+        elif lots.pop(price, 0):
             if ticks == prices[-1]:
                 prices.pop()
             elif ticks == prices[0]:

@@ -16,7 +16,7 @@ class Counts(dict[K, int]):
         self.changed: set[K] = set(self)
 
     def __setitem__(self, key: K, value: int) -> None:
-        super().__setitem__(key, value)
+        dict.__setitem__(self, key, value)
         self.changed.add(key)
 
     def add(self, key: K) -> None:

@@ -18,6 +18,9 @@ _Halves = tuple[Instrument, int, int]
 _HALVES: dict[str, _Halves] = {}
 """symbol → its filters, and half a tick x a lot as a whole number and after how many digits: worked out once"""
 
+_SCALES: dict[int, Decimal] = {}
+"""digits → what brings them before the point"""
+
 
 def _half(symbol: str, instrument: Instrument) -> _Halves:
     known = _HALVES.get(symbol)
@@ -63,8 +66,12 @@ class NetBand:
             if each[number] != digits:
                 self._weights[number] *= 10 ** (digits - each[number])
             now += state.last_mid2[symbol] * self._weights[number]
-        self._high = now + max(1, ceil(EXACT.subtract(high, net).scaleb(digits, EXACT)))
-        self._low = now + floor(EXACT.subtract(low, net).scaleb(digits, EXACT))
+        scale = _SCALES.get(digits)
+        if scale is None:
+            scale = _SCALES[digits] = Decimal(10**digits)
+        less = EXACT.multiply(net, -scale)
+        self._high = now + max(1, ceil(EXACT.fma(high, scale, less)))
+        self._low = now + floor(EXACT.fma(low, scale, less))
 
     def holds(self, mids2: list[int]) -> bool:
         """Whether net is inside at these mids (twice, in ticks)."""

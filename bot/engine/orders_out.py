@@ -19,7 +19,7 @@ from bot.engine.order_plan import Amend, Place
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS_ONE
 from bot.engine.quoting import Quote
-from bot.engine.risk import NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
+from bot.engine.risk import HELD, NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
 from bot.engine.state import State
 from bot.engine.stopping import may_cancel_again, send_cancel
 
@@ -54,8 +54,9 @@ class OrdersOut:
         room = self._risk.room(standing, half.side, quote.price_ticks)
         lots = min(quote.qty_lots, max(fresh.lots, min(open_lots, room.lots)))
         if lots < desk.policy.min_lots(quote.price_ticks):
-            number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
-            self._refuse(desk, half, quote, number)
+            if half.blocked != ("inventory" if room.limit == HELD else room.limit):  # else it was told already
+                number = self._risk.number(standing, half.side, quote.price_ticks, room.limit, quote.qty_lots)
+                self._refuse(desk, half, quote, number)
             return None, 0
         return Quote(half.side, quote.price_ticks, lots), room.lots
 
@@ -161,15 +162,18 @@ class OrdersOut:
 
     def limits(self, desk: Desk) -> Limits:
         """Whole numbers of the limits as grant, ceilings and leverage leave them; made anew only when one changed."""
-        state = self._state
-        if desk.limits is None or desk.limits_version != state.limits_version:
+        state, limits = self._state, desk.limits
+        if limits is None or desk.limits_version != state.limits_version:
             total, name, leverage = state.total_max_quote, "total", state.leverage_quote
             if leverage is not None and leverage < total:
                 total, name = leverage, "leverage"
             inventory = state.position_max_quote(desk.symbol)
-            desk.limits = limits_of(desk.parameters, desk.instrument, inventory, total, name)
+            if limits is not None and limits.inventory_max_quote == inventory and limits.total_max_quote == total:
+                limits.retold(inventory, total, name)
+            else:
+                limits = desk.limits = limits_of(desk.parameters, desk.instrument, inventory, total, name)
             desk.limits_version = state.limits_version
-        return desk.limits
+        return limits
 
     def left_units2(self, desk: Desk) -> tuple[int, int]:
         """What the tighter of inventory and total leaves this symbol, other symbols at their worst case."""

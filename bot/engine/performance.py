@@ -73,6 +73,32 @@ class Earning:
         return edge_ubps if self.average_ubps is None else edge_ubps - self.adverse_ubps(at_ns)
 
 
+class _Fill:
+    """One fill whose markout is waited for. `sign` as of its side; `mid2_ticks`: twice the mid when it was told."""
+
+    __slots__ = ("due_ns", "mid2_ticks", "sign", "symbol")
+
+    def __init__(self, due_ns: int, symbol: str, sign: int, mid2_ticks: int) -> None:
+        self.due_ns = due_ns
+        self.symbol = symbol
+        self.sign = sign
+        self.mid2_ticks = mid2_ticks
+
+
+class _Horizon:
+    """One distance in time: the fills that are not yet so old, oldest first."""
+
+    __slots__ = ("due_ns", "fills", "is_edge", "name", "passes_ns")
+
+    def __init__(self, name: str, passes_ns: int) -> None:
+        self.name = name
+        self.passes_ns = passes_ns
+        self.is_edge = name == _EDGE_HORIZON
+        self.fills: deque[_Fill] = deque()
+        self.due_ns = NEVER_NS
+        """of the first of them"""
+
+
 class Performance:
     """Of one run, per symbol."""
 
@@ -83,7 +109,9 @@ class Performance:
             own = parameters.of(symbol)
             fee_ubps = ubps(own.fee_maker_bps) - ubps(own.rebate_maker_bps)
             self.of[symbol] = Earning(fee_ubps, parameters.markout_memory_s * NS_PER_S)
-        self._waiting: dict[str, deque[tuple[int, str, int, int]]] = {name: deque() for name, _ in HORIZONS}
+        self._horizons = [_Horizon(name, passes_ns) for name, passes_ns in HORIZONS]
+        self.due_ns = NEVER_NS
+        """when the next sample is due"""
         self._average: dict[tuple[str, str], int] = {}
 
     def set_fee(self, symbol: str, maker_net_ubps: int) -> None:
@@ -92,24 +120,36 @@ class Performance:
 
     def filled(self, symbol: str, side: Side, mid2_ticks: int, at_ns: int) -> None:
         """Start waiting for the markouts of a fill."""
-        for name, horizon_ns in HORIZONS:
-            self._waiting[name].append((at_ns + horizon_ns, symbol, side.sign, mid2_ticks))
+        for horizon in self._horizons:
+            due_ns = at_ns + horizon.passes_ns
+            horizon.fills.append(_Fill(due_ns, symbol, side.sign, mid2_ticks))
+            if len(horizon.fills) == 1:
+                horizon.due_ns = due_ns
+            if due_ns < self.due_ns:
+                self.due_ns = due_ns
 
     def advance(self, mids2: dict[str, int], at_ns: int) -> None:
         """Take every sample that is due, at the newest mid."""
-        for name, waiting in self._waiting.items():
-            while waiting and waiting[0][0] <= at_ns:
-                _, symbol, sign, mid2_then = waiting.popleft()
-                move_ubps = sign * (mids2[symbol] - mid2_then) * UBPS_ONE // mid2_then
-                before = self._average.get((symbol, name), 0)
-                average = self._average[(symbol, name)] = before + (move_ubps - before) * self._weight // 10_000
-                if name == _EDGE_HORIZON:
-                    self.of[symbol].average_ubps, self.of[symbol].sampled_ns = average, at_ns
+        if at_ns < self.due_ns:
+            return
+        first_ns = NEVER_NS
+        for horizon in self._horizons:
+            while horizon.due_ns <= at_ns:
+                fill = horizon.fills.popleft()
+                horizon.due_ns = horizon.fills[0].due_ns if horizon.fills else NEVER_NS
+                self._sample(fill, horizon, mids2[fill.symbol], at_ns)
+            if horizon.due_ns < first_ns:
+                first_ns = horizon.due_ns
+        self.due_ns = first_ns
 
-    @property
-    def due_ns(self) -> int:
-        """When the next sample is due."""
-        return min((waiting[0][0] for waiting in self._waiting.values() if waiting), default=NEVER_NS)
+    def _sample(self, fill: _Fill, horizon: _Horizon, mid2_ticks: int, at_ns: int) -> None:
+        key = (fill.symbol, horizon.name)
+        move_ubps = fill.sign * (mid2_ticks - fill.mid2_ticks) * UBPS_ONE // fill.mid2_ticks
+        before = self._average.get(key, 0)
+        average = self._average[key] = before + (move_ubps - before) * self._weight // 10_000
+        if horizon.is_edge:
+            earning = self.of[fill.symbol]
+            earning.average_ubps, earning.sampled_ns = average, at_ns
 
     def edge_ubps(self, symbol: str, at_ns: int) -> int | None:
         """What a quote of that symbol is expected to earn; None before anything was shaped."""

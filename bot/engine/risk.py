@@ -88,6 +88,12 @@ class Limits:
         self.room_units2 = min(self.inventory_units2, self.total_units2)
         self.fresh_units2 = self.room_units2 * NEW_SHARE_PCT // 100
 
+    def retold(self, inventory_max_quote: Decimal, total_max_quote: Decimal, total_name: str) -> None:
+        """The same numbers, as whoever set them last writes them."""
+        self.inventory_max_quote = inventory_max_quote
+        self.total_max_quote = total_max_quote
+        self.total_name = total_name
+
     def left_units2(self, others_pico: int) -> tuple[int, int]:
         """`fresh_units2` and `room_units2` where other symbols take that much of the total at worst."""
         taken = -(-others_pico // self.unit2_pico)
