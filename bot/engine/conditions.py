@@ -33,6 +33,10 @@ _NOTE_EVERY: Final = 1_000
 """The result is written down each minute, and whenever it moved by this part of the total limit."""
 
 
+def _higher(one: Decimal, other: Decimal) -> Decimal:
+    return one if one >= other else other
+
+
 class _Found:
     """What a look at losses went by. `marks`: see `Conditions._marks`."""
 
@@ -73,6 +77,12 @@ class Conditions:
         """-1 where there is no cap"""
         self._kill_orders_per_min = parameters.kill_orders_per_min_max
         self._margin_ratio_max: Final = parameters.margin_ratio_max
+        self._allowed_for_quote: Decimal | None = None
+        """the total limit that the three below are of"""
+        self._loss_allowed_quote = self._drawdown_allowed_quote = _ZERO
+        """what may not be lost in 24 hours, or from the peak"""
+        self._unnoted_quote = _ZERO
+        """by how much the result may move before it is written down"""
         self._sound: Wallet | None = None
         """the last statement whose margin was found in order"""
 
@@ -360,38 +370,44 @@ class Conditions:
         """Both curves as they stand against the limits; `net` is what the own one was told, None where nothing was."""
         state, parameters = self._state, self._state.parameters
         curve, venue, total_max_quote = state.equity, state.venue_equity, state.total_max_quote
-        loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
-        drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
-        if loss:
-            self._lost("daily_loss", loss, total_max_quote, parameters.daily_loss_pct_hard)
-        if drawdown:
-            self._lost("drawdown", drawdown, total_max_quote, parameters.drawdown_pct_hard)
-        cap, worst = parameters.kill_loss_max_quote, loss if net is None else max(loss, -net)
-        if cap is not None and worst > cap:
-            self._breach("kill_caps", f"lost {worst:.2f} quote, {cap} is the cap")
+        self._allow(total_max_quote)
+        loss = _higher(curve.loss_24h_quote, venue.loss_24h_quote)
+        drawdown = _higher(curve.drawdown_quote, venue.drawdown_quote)
+        if loss and loss >= self._loss_allowed_quote:
+            self._breach("daily_loss", f"{loss:.2f} quote, allowed below {self._loss_allowed_quote:.2f}")
+        if drawdown and drawdown >= self._drawdown_allowed_quote:
+            self._breach("drawdown", f"{drawdown:.2f} quote, allowed below {self._drawdown_allowed_quote:.2f}")
+        cap = parameters.kill_loss_max_quote
+        if cap is not None:
+            worst = loss if net is None else _higher(loss, -net)
+            if worst > cap:
+                self._breach("kill_caps", f"lost {worst:.2f} quote, {cap} is the cap")
         self._daily_cap(loss)
 
-    def _lost(self, reason: str, lost: Decimal, total_max_quote: Decimal, pct: Decimal) -> None:
-        allowed = total_max_quote * pct / 100
-        if lost >= allowed:
-            self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
+    def _allow(self, total_max_quote: Decimal) -> None:
+        """Work out what may be lost at that total limit, unless it is the one of the last time."""
+        if total_max_quote is not self._allowed_for_quote:
+            parameters = self._state.parameters
+            self._allowed_for_quote = total_max_quote
+            self._loss_allowed_quote = total_max_quote * parameters.daily_loss_pct_hard / 100
+            self._drawdown_allowed_quote = total_max_quote * parameters.drawdown_pct_hard / 100
+            self._unnoted_quote = total_max_quote / _NOTE_EVERY
 
     def _band_around(self, net: Decimal, total_max_quote: Decimal) -> NetBand:
         """Between which net results the look that found everything in order would have found nothing else."""
-        state, parameters = self._state, self._state.parameters
-        since_quote, peak_quote = state.equity.oldest_quote, state.equity.peak_quote
+        state, parameters, curve = self._state, self._state.parameters, self._state.equity_told
+        since_quote, peak_quote, noted_quote = curve.oldest_quote, curve.peak_quote, self._noted_quote
         assert peak_quote is not None  # noqa: S101 - told to the type checker; the curve was told a moment ago
-        noted = total_max_quote / _NOTE_EVERY
-        low = max(
-            self._noted_quote - noted,
-            since_quote - total_max_quote * parameters.daily_loss_pct_hard / 100,
-            peak_quote - total_max_quote * parameters.drawdown_pct_hard / 100,
-        )
-        if parameters.kill_loss_max_quote is not None:
-            low = max(low, -parameters.kill_loss_max_quote, since_quote - parameters.kill_loss_max_quote)
-        if parameters.daily_loss_cap_quote is not None:
-            low = max(low, since_quote - parameters.daily_loss_cap_quote)
-        return NetBand(state, net, low, min(peak_quote, self._noted_quote + noted))
+        self._allow(total_max_quote)
+        kill, cap = parameters.kill_loss_max_quote, parameters.daily_loss_cap_quote
+        low = _higher(noted_quote - self._unnoted_quote, since_quote - self._loss_allowed_quote)
+        low = _higher(low, peak_quote - self._drawdown_allowed_quote)
+        if kill is not None:
+            low = _higher(_higher(low, -kill), since_quote - kill)
+        if cap is not None:
+            low = _higher(low, since_quote - cap)
+        high = noted_quote + self._unnoted_quote
+        return NetBand(state, net, low, high if high < peak_quote else peak_quote)
 
     def _goes_by_the_same(self) -> bool:
         """Whether all of our own that a look at losses goes by, but time and marks, is as the last one found it."""
@@ -418,11 +434,11 @@ class Conditions:
         if self._venue_says_the_same() or not (loss or drawdown):
             return True
         assert self._found is not None  # noqa: S101 - told to the type checker; a band is around something found
-        total_max_quote = self._found.total_max_quote
         cap, kill = parameters.daily_loss_cap_quote, parameters.kill_loss_max_quote
+        self._allow(self._found.total_max_quote)
         return (
-            loss < total_max_quote * parameters.daily_loss_pct_hard / 100
-            and drawdown < total_max_quote * parameters.drawdown_pct_hard / 100
+            loss < self._loss_allowed_quote
+            and drawdown < self._drawdown_allowed_quote
             and (cap is None or loss < cap)
             and (kill is None or loss <= kill)
         )
