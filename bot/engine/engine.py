@@ -251,8 +251,8 @@ class Engine(Shown):
         due_ns = _first(due_ns, probing.due_ns(state))
         due_ns = _first(due_ns, self._recovery.due_ns)
         due_ns = _first(due_ns, (now_ns // DAY_NS + 1) * DAY_NS)
-        if state.held:
-            due_ns = _first(due_ns, now_ns + NS_PER_S)
+        if state.held:  # these are asked for at whole turns alone, which may as well come when markouts are taken
+            due_ns = _first(due_ns, _first(now_ns + NS_PER_S, self._markouts_due_ns))
         if grant is not None:
             due_ns = _first(due_ns, grant.expires_at_ns)
         if self._orders.finished_first_ns:
@@ -412,7 +412,6 @@ class Engine(Shown):
     def _release(self, symbol: str) -> None:
         """A symbol that was held by itself is known by now, and quoted like the others."""
         if self._recovery.release(symbol):
-            self._state.due_ns = 0
             self._cycle.learn(self._state.instruments[symbol])
             self._state.note("INFO", "symbol_released", symbol=symbol)
 
