@@ -89,13 +89,7 @@ class Performance:
     @property
     def due_ns(self) -> int:
         """When the next sample is due."""
-        first_ns = NEVER_NS
-        for waiting in self._waiting.values():
-            if waiting:
-                due_ns = waiting[0][0]
-                if due_ns < first_ns:
-                    first_ns = due_ns
-        return first_ns
+        return min((waiting[0][0] for waiting in self._waiting.values() if waiting), default=NEVER_NS)
 
     def edge_ubps(self, symbol: str, at_ns: int) -> int | None:
         """What a quote of that symbol is expected to earn; None before anything was shaped."""
