@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.domain import events as ev
 from bot.engine.conditions import Conditions
+from bot.engine.losses import Losses
 from bot.engine.parameters import UBPS
 from bot.engine.performance import Performance
 from bot.engine.state import State, Wallet
@@ -13,11 +14,14 @@ from bot.engine.stopping import Stopping
 class AccountEvents:
     """Applies them to ledger, limits and curves."""
 
-    def __init__(self, state: State, stopping: Stopping, performance: Performance, conditions: Conditions) -> None:
+    def __init__(
+        self, state: State, stopping: Stopping, performance: Performance, conditions: Conditions, losses: Losses
+    ) -> None:
         self._state = state
         self._stopping = stopping
         self._performance = performance
         self._conditions = conditions
+        self._losses = losses
 
     def funding_paid(self, event: ev.FundingPaid) -> None:
         """Book a funding settlement, once."""
@@ -30,7 +34,7 @@ class AccountEvents:
             funding_id=event.funding_id, amount_quote=str(event.amount_quote),
         )  # fmt: skip
         if new:
-            self._conditions.losses()
+            self._losses.look()
 
     def fees_read(self, event: ev.FeesRead) -> None:
         """In auto mode they decide from now on; where they had to be as signed and are not, quoting holds."""
@@ -57,7 +61,7 @@ class AccountEvents:
             state.due_ns = 0
         state.venue_equity.note(event.equity_quote - event.transfers_quote, state.now_ns)
         state.limits_version += 1
-        self._conditions.losses()
+        self._losses.look()
 
     def equity_carried(self, event: ev.EquityCarried) -> None:
         """What this account lost under an earlier journal counts on."""

@@ -23,7 +23,7 @@ from bot.domain.events import (
 )
 from bot.domain.order import IllegalTransition, OrderHappening, OrderState
 from bot.engine.counters import reject_reason
-from bot.engine.orders import OwnOrder
+from bot.engine.orders import NO_ANSWER, OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX
 from bot.engine.performance import Performance
 from bot.engine.probing import amend_may_happen, is_final
@@ -261,7 +261,7 @@ class Answers:
         order.price_ticks, order.qty_lots = told.price_ticks, told.qty_lots
         order.pending_price_ticks = order.pending_qty_lots = None
         if order.state is _WORKING:
-            order.answered_at_ns = None
+            order.answered_at_ns = NO_ANSWER
 
     def _confirm(self, order: OwnOrder) -> None:
         if not order.confirmed:

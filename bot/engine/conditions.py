@@ -1,7 +1,7 @@
 """The causes of stops that nobody reports: looked at when they can have come, which is seldom on a turn of the clock.
 
 Market causes begin to count once the bot has been ready for the first time; before that it is INIT anyway. `due_ns` and
-`unmoved` say together whether a look would find anything: the one by the clock, the other by the market.
+`Losses.unmoved` say together whether a look would find anything: the one by the clock, the other by the market.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from decimal import Decimal
 from typing import Final
 
 from bot.domain.book import Book
-from bot.domain.intent import RiskNumber
 from bot.engine.budgets import Rate
-from bot.engine.exposure import PICO
 from bot.engine.ledger import DAY_NS
-from bot.engine.money import Budgets, net_by_symbol
-from bot.engine.net_band import NetBand
+from bot.engine.losses import Losses
+from bot.engine.money import net_by_symbol
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.recovery import Recovery
@@ -29,50 +27,20 @@ _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
 UNREACHED_MAX: Final = 3
 """So many requests in a row without an answer, apart in time, and the venue cannot be reached."""
 
-_NOTE_EVERY: Final = 1_000
-"""The result is written down each minute, and whenever it moved by this part of the total limit."""
-
-
-class _Found:
-    """What a look at losses went by. `marks`: see `Conditions._marks`."""
-
-    __slots__ = (
-        "instruments_version", "ledger_version", "marks", "total_max_quote", "venue_drawdown_quote", "venue_loss_quote",
-    )  # fmt: skip
-
-    def __init__(self, state: State, marks: list[int | None]) -> None:
-        self.ledger_version: Final = state.ledger.version
-        self.total_max_quote: Final = state.total_max_quote
-        self.instruments_version: Final = state.instruments_version
-        self.venue_loss_quote: Final = state.venue_equity.loss_24h_quote
-        self.venue_drawdown_quote: Final = state.venue_equity.drawdown_quote
-        self.marks: Final = marks
-
 
 class Conditions:
     """Enters stops whose cause is there, starts the release of those whose cause has gone."""
 
-    def __init__(self, state: State, stopping: Stopping, performance: Performance, recovery: Recovery) -> None:
+    def __init__(
+        self, state: State, stopping: Stopping, performance: Performance, recovery: Recovery, losses: Losses
+    ) -> None:
         self._state = state
         self._stopping = stopping
         self._performance = performance
         self._recovery = recovery
-        self.budgets = Budgets(state.parameters, state.own)
-        self._cap_told = False
-        self._noted_quote = Decimal(0)
-        self._found: _Found | None = None
-        """what the last look at losses that found everything in order went by"""
-        self._band: NetBand | None = None
-        """how far the marks may move before such a look finds anything; None: not at all"""
-        self._spared: tuple[int, list[int]] | None = None
-        """when a look was spared last, and the band's mids of then: the curve of equity is not told yet"""
-        state.bring_equity_up = self.bring_equity_up
-        parameters = state.parameters
-        cap = parameters.kill_total_max_quote
-        self._kill_total_pico = -1 if cap is None else int(cap * PICO)
-        """-1 where there is no cap"""
-        self._kill_orders_per_min = parameters.kill_orders_per_min_max
-        self._margin_ratio_max: Final = parameters.margin_ratio_max
+        self._losses = losses
+        self._kill_orders_per_min = state.parameters.kill_orders_per_min_max
+        self._margin_ratio_max: Final = state.parameters.margin_ratio_max
         self._sound: Wallet | None = None
         """the last statement whose margin was found in order"""
 
@@ -93,36 +61,6 @@ class Conditions:
                 due_ns = stated_ns
         changes_ns = state.equity_told.changes_at_ns
         return due_ns if due_ns < changes_ns else changes_ns
-
-    def unmoved(self) -> bool:
-        """Whether prices alone have moved so little since the last look that the next one would find the same."""
-        state, band = self._state, self._band
-        if band is None:
-            return False
-        if self._kill_total_pico >= 0 and state.exposure.total_pico() > self._kill_total_pico:
-            return False
-        return self._holds(band)
-
-    def _holds(self, band: NetBand) -> bool:
-        """Whether the marks are inside it; if so, the curve of equity waits to be told."""
-        state = self._state
-        if not band.symbols:
-            return True
-        mids2 = [state.last_mid2[symbol] for symbol in band.symbols]
-        if not band.holds(mids2):
-            return False
-        self._spared = (state.now_ns, mids2)
-        return True
-
-    def bring_equity_up(self) -> None:
-        """Tell the curve of equity what the last look would have told it, where that was spared."""
-        if self._spared is None or self._band is None:
-            return
-        (at_ns, mids2), self._spared = self._spared, None
-        then = dict(zip(self._band.symbols, mids2, strict=True))
-        nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
-        if nets is not None:
-            self._state.equity_told.note(sum(nets.values(), Decimal(0)), at_ns)
 
     def turn_day(self) -> None:
         """A UTC day begins here: after midnight, or with the ledger. After a restart the journal knows it already.
@@ -158,7 +96,7 @@ class Conditions:
             self._market("result_unknown", self._unvalued())
         self._rates()
         self._account()
-        self.losses()
+        self._losses.look()
 
     def _unreachable(self) -> None:
         """A loss that a drill announced is planned until both streams are back and the account is read."""
@@ -220,7 +158,7 @@ class Conditions:
         strategy's own budget nobody else can.
         """
         state = self._state
-        if not state.is_shadow and not self.budgets.limited and state.statement is not None:
+        if not state.is_shadow and not self._losses.budgets.limited and state.statement is not None:
             return ""
         for symbol, account in state.ledger.accounts.items():
             if (account.position_lots or account.dust_base) and state.mark(symbol) is None:
@@ -246,10 +184,12 @@ class Conditions:
     def at_start(self) -> None:
         """What has to hold before the first quote, by what is known since the clock turned last."""
         self._account()
-        self.losses()
+        self._losses.look()
         cap, held = self._state.leverage_quote, self._position_quote()
         if cap is not None and held > cap:
-            self._breach("leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is")
+            self._losses.breach(
+                "leverage", f"positions of {held:.2f} quote, {cap:.2f} is the most at the equity there is"
+            )
 
     def _market(self, reason: str, cause: str) -> None:
         if cause:
@@ -281,7 +221,7 @@ class Conditions:
             )
         cap = self._kill_orders_per_min
         if cap is not None and state.order_rate.spent(now) > cap:
-            self._breach("kill_caps", f"{state.order_rate.spent(now)} orders in a minute, {cap} is the cap")
+            self._losses.breach("kill_caps", f"{state.order_rate.spent(now)} orders in a minute, {cap} is the cap")
 
     def _rate(self, rate: Rate, limit: str) -> None:
         state, now = self._state, self._state.now_ns
@@ -302,12 +242,14 @@ class Conditions:
         """What the venue's statement of the account, and all exposure together, may not pass."""
         state, wallet = self._state, self._state.statement
         if wallet is not None and not self.is_sound(wallet):
-            self._breach("margin_ratio", f"{wallet.margin_used_quote} of {wallet.equity_quote} equity in use as margin")
-        if self._kill_total_pico >= 0 and state.exposure.total_pico() > self._kill_total_pico:
+            self._losses.breach(
+                "margin_ratio", f"{wallet.margin_used_quote} of {wallet.equity_quote} equity in use as margin"
+            )
+        if self._losses.is_exposed():
             cap, held = state.parameters.kill_total_max_quote, self._position_quote()
             # open orders above the cap are risk's to refuse; a position above it is past refusing
             if cap is not None and held > cap:
-                self._breach("kill_caps", f"positions of {held:.2f} quote, {cap} is the cap")
+                self._losses.breach("kill_caps", f"positions of {held:.2f} quote, {cap} is the cap")
 
     def _position_quote(self) -> Decimal:
         state, held = self._state, Decimal(0)
@@ -316,148 +258,3 @@ class Conditions:
             if mark is not None and instrument is not None:
                 held += abs(instrument.qty(account.position_lots) + account.dust_base) * mark
         return held
-
-    def losses(self) -> None:
-        """Rolling-24 h loss and drawdown of equity, own and the venue's, against every limit on losing."""
-        state, curve, band = self._state, self._state.equity_told, self._band
-        if self._goes_by_the_same() and state.now_ns < curve.changes_at_ns:
-            # nothing that it goes by but marks and the venue's word has changed since it found everything in order
-            if band is not None and self._venue_is_sound() and self._holds(band):
-                return
-            if self._found is not None and self._found.marks == self._marks() and self._venue_says_the_same():
-                self._spared = None  # what would be told to the curve now holds instead
-                return
-        self._spared = None
-        self._found, self._band = _Found(state, self._marks()), None
-        nets = net_by_symbol(state)
-        if nets is None:
-            # a position that cannot be marked yet says nothing about profit or loss: the venue's statement does, and
-            # where there is none nothing is quoted (`_unvalued`)
-            self._found = None
-            self._judge(None)
-            return
-        net = sum(nets.values(), _ZERO)
-        total_max_quote = self._found.total_max_quote
-        moved = abs(net - self._noted_quote) * _NOTE_EVERY >= total_max_quote
-        if curve.note(net, state.now_ns) or moved:
-            self._noted_quote = net
-            state.note("DEBUG", "equity_sample", net_quote=str(net), peak_quote=str(curve.peak_quote))
-        self._judge(net)
-        if self.budgets.limited:
-            self._found = None  # a budget's day ends by the clock
-        detail = self.budgets.look(nets, state.ledger, state.now_ns)
-        for strategy, start in self.budgets.drain_fresh():
-            state.note(
-                "DEBUG", "budget_day", strategy=strategy, day=start.day, net_quote=str(start.net_quote),
-                turnover_quote=str(start.turnover_quote),
-            )  # fmt: skip
-        if detail:
-            self._breach("strategy_budget", detail)
-        if self._found is not None and not self._cap_told and state.barred is None:
-            self._band = self._band_around(net, total_max_quote)
-
-    def _judge(self, net: Decimal | None) -> None:
-        """Both curves as they stand against the limits; `net` is what the own one was told, None where nothing was."""
-        state, parameters = self._state, self._state.parameters
-        curve, venue, total_max_quote = state.equity, state.venue_equity, state.total_max_quote
-        loss = max(curve.loss_24h_quote, venue.loss_24h_quote)
-        drawdown = max(curve.drawdown_quote, venue.drawdown_quote)
-        if loss:
-            self._lost("daily_loss", loss, total_max_quote, parameters.daily_loss_pct_hard)
-        if drawdown:
-            self._lost("drawdown", drawdown, total_max_quote, parameters.drawdown_pct_hard)
-        cap, worst = parameters.kill_loss_max_quote, loss if net is None else max(loss, -net)
-        if cap is not None and worst > cap:
-            self._breach("kill_caps", f"lost {worst:.2f} quote, {cap} is the cap")
-        self._daily_cap(loss)
-
-    def _lost(self, reason: str, lost: Decimal, total_max_quote: Decimal, pct: Decimal) -> None:
-        allowed = total_max_quote * pct / 100
-        if lost >= allowed:
-            self._breach(reason, f"{lost:.2f} quote, allowed below {allowed:.2f}")
-
-    def _band_around(self, net: Decimal, total_max_quote: Decimal) -> NetBand:
-        """Between which net results the look that found everything in order would have found nothing else."""
-        state, parameters = self._state, self._state.parameters
-        since_quote, peak_quote = state.equity.oldest_quote, state.equity.peak_quote
-        assert peak_quote is not None  # noqa: S101 - told to the type checker; the curve was told a moment ago
-        noted = total_max_quote / _NOTE_EVERY
-        low = max(
-            self._noted_quote - noted,
-            since_quote - total_max_quote * parameters.daily_loss_pct_hard / 100,
-            peak_quote - total_max_quote * parameters.drawdown_pct_hard / 100,
-        )
-        if parameters.kill_loss_max_quote is not None:
-            low = max(low, -parameters.kill_loss_max_quote, since_quote - parameters.kill_loss_max_quote)
-        if parameters.daily_loss_cap_quote is not None:
-            low = max(low, since_quote - parameters.daily_loss_cap_quote)
-        return NetBand(state, net, low, min(peak_quote, self._noted_quote + noted))
-
-    def _goes_by_the_same(self) -> bool:
-        """Whether all of our own that a look at losses goes by, but time and marks, is as the last one found it."""
-        state, found = self._state, self._found
-        return (
-            found is not None
-            and found.ledger_version == state.ledger.version
-            and found.instruments_version == state.instruments_version
-            and found.total_max_quote == state.total_max_quote
-        )
-
-    def _venue_says_the_same(self) -> bool:
-        found, venue = self._found, self._state.venue_equity
-        return (
-            found is not None
-            and found.venue_loss_quote == venue.loss_24h_quote
-            and found.venue_drawdown_quote == venue.drawdown_quote
-        )
-
-    def _venue_is_sound(self) -> bool:
-        """Whether the account's losses by the venue's word are below every limit, at the same total limit."""
-        venue, parameters = self._state.venue_equity, self._state.parameters
-        loss, drawdown = venue.loss_24h_quote, venue.drawdown_quote
-        if self._venue_says_the_same() or not (loss or drawdown):
-            return True
-        assert self._found is not None  # noqa: S101 - told to the type checker; a band is around something found
-        total_max_quote = self._found.total_max_quote
-        cap, kill = parameters.daily_loss_cap_quote, parameters.kill_loss_max_quote
-        return (
-            loss < total_max_quote * parameters.daily_loss_pct_hard / 100
-            and drawdown < total_max_quote * parameters.drawdown_pct_hard / 100
-            and (cap is None or loss < cap)
-            and (kill is None or loss <= kill)
-        )
-
-    def _marks(self) -> list[int | None]:
-        """What open positions are marked by; a symbol that is flat has no mark."""
-        state = self._state
-        marks: list[int | None] = []
-        for symbol, account in state.ledger.accounts.items():
-            if account.position_lots or account.dust_base:
-                marks.append(state.last_mid2.get(symbol))
-        return marks
-
-    def _daily_cap(self, loss: Decimal) -> None:
-        """The cap on losing in 24 hours that holds, bars or only tells, as it is configured."""
-        state, parameters = self._state, self._state.parameters
-        cap = parameters.daily_loss_cap_quote
-        if cap is None:
-            return
-        detail = f"{loss:.2f} quote lost in 24 h, {cap} is the cap"
-        breached = loss >= cap
-        if breached and parameters.enforce_daily_loss_cap and parameters.daily_loss_cap_auto_hold:
-            self._breach("daily_loss_cap", detail)
-            return
-        if breached and not self._cap_told:
-            state.counters.add("mm_limit_breaches_total", "daily_loss_cap")
-            state.note("WARNING", "risk_check_blocked", reason="daily_loss_cap", value=f"{loss:.2f}", limit=str(cap))
-        self._cap_told = breached
-        bars = breached and parameters.enforce_daily_loss_cap
-        state.barred = RiskNumber("daily_loss_cap", loss, cap) if bars else None
-
-    def _breach(self, reason: str, detail: str) -> None:
-        """Enter a stop and count the limit behind it, once while it holds."""
-        state = self._state
-        self._found = self._band = None
-        if not state.stops.holds(reason):
-            state.counters.add("mm_limit_breaches_total", reason)
-            self._stopping.enter(reason, detail)

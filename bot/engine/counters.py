@@ -69,7 +69,18 @@ class Counters:
     """`counts[(metric name, label values in catalogue order)]`."""
 
     def __init__(self, symbols: Iterable[str]) -> None:
-        self.counts: Counts[Key] = Counts(_label_sets(tuple(symbols)))
+        self._counts: Counts[Key] = Counts(_label_sets(tuple(symbols)))
+        self._raised: dict[Key, int] = {}
+        """by how much since somebody looked last: so raising one writes nothing down"""
+
+    @property
+    def counts(self) -> Counts[Key]:
+        """As they are now; later ones are in it when it is asked for again."""
+        if self._raised:
+            for key, by in self._raised.items():
+                self._counts[key] = self._counts[key] + by
+            self._raised.clear()
+        return self._counts
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Raises KeyError for a label set that was not born at 0: a counter must not appear at 1."""
@@ -77,15 +88,21 @@ class Counters:
 
     def raise_by(self, key: Key, by: int) -> None:
         """The same for who keeps the key."""
-        self.counts[key] = self.counts[key] + by
+        before = self._raised.get(key)
+        if before is None:
+            if key not in self._counts:
+                raise KeyError(key)
+            before = 0
+        self._raised[key] = before + by
 
     def get(self, name: str, *labels: str) -> int:
         return self.counts[(name, labels)]
 
     def reset(self) -> None:
         """Back to birth: what an earlier process counted stands in the journal's totals already."""
-        for key in self.counts:
-            self.counts[key] = 0
+        counts = self.counts
+        for key in counts:
+            counts[key] = 0
 
     @property
     def seconds(self) -> dict[Key, float]:

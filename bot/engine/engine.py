@@ -5,7 +5,7 @@ each kind of event does is the table `_handlers`; after it the consequences are 
 
 In a calm market most turns of the clock find nothing but quotes to look at. So whoever waits for a time says when
 (`State.due_by`, `_next_due_ns`), and before the first of these times only quotes are looked at, as long as prices stay
-where no limit is near (`Conditions.unmoved`). Every event that is not one of `_USUAL` makes the next turn a whole one.
+where no limit is near (`Losses.unmoved`). Every event that is not one of `_USUAL` makes the next turn a whole one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bot.engine.conditions import Conditions
 from bot.engine.drills import Drills
 from bot.engine.flatten import Flatten
 from bot.engine.ledger import DAY_NS
+from bot.engine.losses import Losses
 from bot.engine.parameters import NS_PER_S, EngineParameters
 from bot.engine.performance import Performance
 from bot.engine.permission import check_grant, receive_grant
@@ -75,7 +76,8 @@ class Engine(Shown):
         super().__init__(state, performance, self._reconciliation.drift_pct, QuotingTime(state))
         self._answers = Answers(state, self._stopping, self._performance)
         self._recovery = Recovery(state)
-        self._conditions = Conditions(state, self._stopping, self._performance, self._recovery)
+        self._losses = Losses(state, self._stopping)
+        self._conditions = Conditions(state, self._stopping, self._performance, self._recovery, self._losses)
         self._flatten = Flatten(state)
         self._cycle = QuoteCycle(state, self._stopping, self._performance)
         self._freezes = SymbolFreezes(state)
@@ -86,7 +88,7 @@ class Engine(Shown):
         self._held_told: set[str] = set()
         requests = Requests(state, self._stopping, self._reconciliation)
         self._releasing = Releasing(state, self._stopping, self._reconciliation)
-        account = AccountEvents(state, self._stopping, self._performance, self._conditions)
+        account = AccountEvents(state, self._stopping, self._performance, self._conditions, self._losses)
         self._orders = state.orders
         self._ledger = state.ledger
         self._symbols: Final = parameters.symbols
@@ -131,7 +133,7 @@ class Engine(Shown):
         state = self._state
         if state.now_ns:
             raise RuntimeError("an engine is restored before it is told anything")
-        budgets, learn = self._conditions.budgets, self._learn
+        budgets, learn = self._losses.budgets, self._learn
         self._restored = Restoring(state, self._answers, self._stopping, self._releasing, budgets, learn).run(entries)
         self._recovery.restored = self._restored > 0
         self._markouts_due_ns = 0
@@ -178,7 +180,7 @@ class Engine(Shown):
             if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
                 state.due_ns = self._markouts_due_ns = 0
                 if kind is not _FILLED or len(state.last_mid2) < len(state.books):
-                    self._conditions.bring_equity_up()  # a fill has it told anew where every position has a mark
+                    self._losses.bring_equity_up()  # a fill has it told anew where every position has a mark
             self._handlers[kind](event)
         if state.now_ns < state.may_quote_until_ns and self._stopping.proven:
             # running, and nothing to enter, prove or release: the view stays and only quotes can have to change
@@ -203,7 +205,7 @@ class Engine(Shown):
 
     def _ticked(self) -> None:
         state, now_ns = self._state, self._state.now_ns
-        if now_ns < state.due_ns and self._conditions.unmoved():
+        if now_ns < state.due_ns and self._losses.unmoved():
             if now_ns >= self._markouts_due_ns:
                 self._take_markouts()
             self._cycle.tick()
@@ -249,8 +251,8 @@ class Engine(Shown):
         due_ns = _first(due_ns, probing.due_ns(state))
         due_ns = _first(due_ns, self._recovery.due_ns)
         due_ns = _first(due_ns, (now_ns // DAY_NS + 1) * DAY_NS)
-        if state.held:
-            due_ns = _first(due_ns, now_ns + NS_PER_S)
+        if state.held:  # these are asked for at whole turns alone, which may as well come when markouts are taken
+            due_ns = _first(due_ns, _first(now_ns + NS_PER_S, self._markouts_due_ns))
         if grant is not None:
             due_ns = _first(due_ns, grant.expires_at_ns)
         if self._orders.finished_first_ns:
@@ -410,7 +412,6 @@ class Engine(Shown):
     def _release(self, symbol: str) -> None:
         """A symbol that was held by itself is known by now, and quoted like the others."""
         if self._recovery.release(symbol):
-            self._state.due_ns = 0
             self._cycle.learn(self._state.instruments[symbol])
             self._state.note("INFO", "symbol_released", symbol=symbol)
 
@@ -443,4 +444,4 @@ class Engine(Shown):
     def _filled(self, event: ev.Filled) -> None:
         self._reconciliation.filled(event)
         self._answers.filled(event)
-        self._conditions.losses()
+        self._losses.look()

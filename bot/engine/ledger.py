@@ -16,11 +16,15 @@ import msgspec
 
 from bot.domain.events import Filled, FundingPaid
 from bot.domain.instrument import Instrument
+from bot.domain.order import Side
 from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
 
+_BUY: Final = Side.BUY
 ZERO: Final = Decimal(0)
 _STEP: Final = Decimal("0.000000000001")
 EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_multiply: Final = EXACT.multiply
+_subtract: Final = EXACT.subtract
 EXECUTIONS_KEPT: Final = 10_000
 DAY_NS: Final = 24 * 3600 * NS_PER_S
 _SAMPLE_NS: Final = 60 * NS_PER_S
@@ -204,32 +208,35 @@ def _unrealized(account: Account, mark: Decimal | None, instrument: Instrument |
         return ZERO
     if mark is None or instrument is None:
         return None
-    qty = EXACT.multiply(instrument.lot_size, account.position_lots)
+    qty = _multiply(instrument.lot_size, account.position_lots)
     if account.dust_base:
         qty = EXACT.add(qty, account.dust_base)
-    return EXACT.subtract(EXACT.multiply(qty, mark), account.cost_quote)
+    return _subtract(_multiply(qty, mark), account.cost_quote)
 
 
 def _apply(account: Account, fill: Filled, instrument: Instrument) -> None:
-    signed = fill.side.sign * fill.qty_lots
-    notional = instrument.qty(fill.qty_lots) * fill.price
+    lots, price, lot_size, fee_quote = fill.qty_lots, fill.price, instrument.lot_size, fill.fee_quote
+    buys = fill.side is _BUY
+    notional = lot_size * lots * price
     held = account.position_lots
-    closing = min(abs(held), fill.qty_lots) if held * signed < 0 else 0
-    if closing:
+    closing = 0
+    if held and (held < 0) is buys:
+        closing = min(abs(held), lots)
         share = account.cost_quote if closing == abs(held) else _part(account.cost_quote, closing, abs(held))
-        proceeds = instrument.qty(closing) * fill.price * (1 if held > 0 else -1)
-        account.realized_quote += proceeds - share
+        proceeds = lot_size * closing * price
+        account.realized_quote += (proceeds if held > 0 else -proceeds) - share
         account.cost_quote -= share
-    opening = fill.qty_lots - closing
+    opening = lots - closing
     if opening:
-        account.cost_quote += instrument.qty(opening) * fill.price * fill.side.sign
-    account.position_lots = held + signed
+        cost = notional if not closing else lot_size * opening * price
+        account.cost_quote += cost if buys else -cost
+    account.position_lots = held + lots if buys else held - lots
     if fill.fee_base:
         _take_out(account, fill, instrument)
-    if fill.fee_quote >= 0:
-        account.fees_quote += fill.fee_quote
+    if fee_quote >= 0:
+        account.fees_quote += fee_quote
     else:
-        account.rebates_quote -= fill.fee_quote
+        account.rebates_quote -= fee_quote
     if fill.is_maker:
         account.maker_notional_quote += notional
     elif not fill.client_order_id.startswith(FLATTEN_PREFIX):

@@ -21,6 +21,9 @@ _REJECTED: Final = OrderState.REJECTED
 OUT: Final = frozenset({_WORKING, _PENDING_AMEND})
 """States in which the venue has the order in its book, as far as we know."""
 
+NO_ANSWER: Final = -1
+"""`answered_at_ns` of an order whose last create, amend or cancel has no answer yet."""
+
 # the two rows that nearly every step goes by, looked up once
 _AMEND_SENT: Final = OrderHappening.AMEND_SENT
 _AMENDED: Final = OrderHappening.AMENDED
@@ -71,7 +74,7 @@ class OwnOrder:
         self.amended_at_ns = 0
         self.amended_before_ns = 0
         self.cancel_sent_ns = 0
-        self.answered_at_ns: int | None = None
+        self.answered_at_ns = NO_ANSWER
         self.probe_due_ns: int | None = None
         self.probe_sent_ns = 0
         self.absent_ns = 0
@@ -209,7 +212,7 @@ class OrderTable:
         order.state = _AFTER_AMEND_SENT if order.state is _WORKING else next_state(order.state, _AMEND_SENT)
         order.amended_before_ns = order.amended_at_ns
         order.changed_at_ns = order.sent_at_ns = order.amended_at_ns = at_ns
-        order.answered_at_ns = None
+        order.answered_at_ns = NO_ANSWER
         order.pending_price_ticks, order.pending_qty_lots = price_ticks, qty_lots
         if qty_lots > order.qty_lots:
             self.recount(order)
@@ -224,7 +227,7 @@ class OrderTable:
         if price_ticks is not None and qty_lots is not None:
             order.price_ticks, order.qty_lots = price_ticks, qty_lots
             order.pending_price_ticks = order.pending_qty_lots = None
-        order.probe_due_ns = order.answered_at_ns = None
+        order.probe_due_ns, order.answered_at_ns = None, NO_ANSWER
         if order.qty_lots - order.executed_lots == order.counted_lots:
             self.touch(order.symbol)
         else:

@@ -65,7 +65,7 @@ def due_ns(state: State) -> int:
                 return 0
             else:
                 answered_ns = order.answered_at_ns
-                waits_ns = order.sent_at_ns + state.ack_ns if answered_ns is None else answered_ns + state.confirm_ns
+                waits_ns = order.sent_at_ns + state.ack_ns if answered_ns < 0 else answered_ns + state.confirm_ns
             if waits_ns < due_ns:
                 due_ns = waits_ns
     return due_ns
@@ -89,7 +89,7 @@ def _look_after(state: State, order: OwnOrder, now: int, answer_ns: int) -> None
         probe_soon(state, order)
     elif order.probe_due_ns is None:
         answered_ns = order.answered_at_ns
-        if answered_ns is not None:
+        if answered_ns >= 0:
             if now - answered_ns >= state.confirm_ns:
                 probe_soon(state, order)
         elif now - order.sent_at_ns >= answer_ns:

@@ -151,7 +151,7 @@ class State:
         self.ledger = Ledger(symbols)
         self._equity = EquityCurve()
         self.bring_equity_up: Callable[[], None] = lambda: None
-        """tells the curve what the last turn of the clock found, where it was spared; see `bot.engine.conditions`"""
+        """tells the curve what the last turn of the clock found, where it was spared; see `bot.engine.losses`"""
         self.exposure = Exposure(self.orders, self.ledger, self.instruments, self.last_mid2)
         self.adopted_ns: dict[str, int] = {}
         """symbol → when the venue's position was taken over; executions from then on are ours to account for"""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bot.domain.events import CancelAllAnswered, OpenOrdersRead, OrderStatus
 from bot.domain.intent import CancelAll, CancelOrder, Exit, PublishKillSwitch, ReadAccount
 from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
-from bot.engine.orders import OwnOrder
+from bot.engine.orders import NO_ANSWER, OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S, seconds_ns
 from bot.engine.state import State
 from bot.engine.stop import Stop, View
@@ -147,7 +147,7 @@ class Stopping:
             if order.state in CANCELLABLE:
                 state.orders.happen(order, OrderHappening.CANCEL_SENT, state.now_ns)
                 order.sent_at_ns = order.cancel_sent_ns = state.now_ns
-                order.answered_at_ns = None
+                order.answered_at_ns = NO_ANSWER
         state.emit(CancelAll(state.now_ns, run.key, state.parameters.symbols, run.reason))
 
     def answered(self, event: CancelAllAnswered) -> None:
@@ -307,7 +307,7 @@ def send_cancel(state: State, order: OwnOrder) -> None:
     """Cancel one order now. Raises IllegalTransition for one that has ended."""
     state.orders.happen(order, OrderHappening.CANCEL_SENT, state.now_ns)
     order.sent_at_ns = order.cancel_sent_ns = state.now_ns
-    order.answered_at_ns = None
+    order.answered_at_ns = NO_ANSWER
     state.cancel_budget.spend(state.now_ns)
     state.cancel_rate.spend(state.now_ns)
     state.due_ns = 0  # rates are looked at, and an answer is waited for

@@ -228,8 +228,8 @@ def test_a_look_at_losses_that_is_spared_would_have_found_the_same(
         "kill_loss_max_quote": D(150), "budget_loss_quote": None if auto_hold else D(90), "leverage_max": D(3),
     }  # fmt: skip
     sparing, thorough = Driver(**changes).start(), Driver(**changes).start()
-    thorough.engine._conditions._goes_by_the_same = lambda: False  # type: ignore[method-assign]
-    thorough.engine._conditions.unmoved = lambda: False  # type: ignore[method-assign]
+    thorough.engine._losses._goes_by_the_same = lambda: False  # type: ignore[method-assign]
+    thorough.engine._losses.unmoved = lambda: False  # type: ignore[method-assign]
     for number, (what, amount, passed_ns) in enumerate(plan):
         for driver in (sparing, thorough):
             driver.now += passed_ns

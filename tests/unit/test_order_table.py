@@ -47,6 +47,36 @@ def test_an_illegal_transition_raises_and_changes_nothing(state: OrderState, hap
     assert (one.state, one.changed_at_ns, table.of[SYMBOL].version) == (state, changed, version)
 
 
+@pytest.mark.parametrize("state", OrderState)
+def test_the_usual_steps_of_an_amend_go_by_the_table_from_every_state(state: OrderState) -> None:
+    for happening in (H.AMEND_SENT, H.AMENDED):
+        one = order()
+        table = table_with(one)
+        one.state = state
+
+        def step(table: OrderTable = table, one: OwnOrder = one, happening: OrderHappening = happening) -> None:
+            if happening is H.AMEND_SENT:
+                table.amend(one, 500_001, 10, 9)
+            else:
+                table.amended(one, 9)
+
+        if (state, happening) in TRANSITIONS:
+            step()
+            assert one.state is TRANSITIONS[state, happening]
+        else:
+            with pytest.raises(IllegalTransition):
+                step()
+            assert (one.state, one.changed_at_ns, one.pending_price_ticks) == (state, 5, None)
+
+
+@pytest.mark.parametrize("state", OrderState)
+def test_an_order_lives_until_a_state_that_ends_it(state: OrderState) -> None:
+    one = order()
+    one.state, one.reported_lots = state, 3
+    assert one.live is (state not in TERMINAL)
+    assert one.exposed_lots == (3 if state in TERMINAL else 10)
+
+
 def test_an_order_that_has_ended_lives_again_only_against_the_venues_own_earlier_word() -> None:
     revived = {row for row, after in TRANSITIONS.items() if row[0] in TERMINAL and after not in TERMINAL}
     assert revived == {
