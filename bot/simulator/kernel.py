@@ -37,7 +37,7 @@ from bot.simulator.kernel_requests import (
     flatten_of,
 )
 from bot.simulator.link import Latency
-from bot.simulator.orders import Executed, Order, OrderChanged, Printed, PublicTrade, Refused
+from bot.simulator.orders import Executed, Happening, Order, OrderChanged, Printed, PublicTrade, Refused
 from bot.simulator.venue import Venue
 from bot.venues.bybit import calls
 from bot.venues.bybit.public_stream import BOOK_DEPTH
@@ -47,9 +47,6 @@ from bot.venues.bybit.rate_limits import held_ms, too_many
 GONE: Final = 110001
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
-_EXECUTED: Final = Executed
-_ORDER_CHANGED: Final = OrderChanged
-_PRINTED: Final = Printed
 _TICKED: Final = ev.Ticked
 _AMEND: Final = it.AmendOrder
 _CANCEL: Final = it.CancelOrder
@@ -81,46 +78,39 @@ class _Tick(Due):
 
 @final
 class _Push(Due):
-    """A message with one event in it, which is no execution."""
+    """A message of one of the streams. Most have one event in them; more are of the account, and so are executions."""
 
-    def __init__(self, event: ev.Event) -> None:
-        self._event = event
+    executions: bool = False
+    more: list[Any] | None = None
+    of_others: list[ev.VenueOrder] | None = None
+    """those in it that are not ours"""
 
-    def happen(self, kernel: Kernel) -> None:
-        kernel.tell(self._event)
-
-
-@final
-class _AccountPush(Due):
-    """A message of the private stream: orders, or executions."""
-
-    def __init__(self, first: Any, *, executions: bool) -> None:
-        self.executions = executions
-        self._first = first
-        self._more: list[Any] | None = None
-        self._of_others: list[ev.VenueOrder] | None = None
+    def __init__(self, event: Any) -> None:
+        self.event = event
 
     def add(self, event: Any) -> None:
-        if self._more is None:
-            self._more = []
-        self._more.append(event)
+        if self.more is None:
+            self.more = []
+        self.more.append(event)
 
     def add_other(self, order: ev.VenueOrder) -> None:
-        """One of those in it is not ours."""
-        if self._of_others is None:
-            self._of_others = []
-        self._of_others.append(order)
+        if self.of_others is None:
+            self.of_others = []
+        self.of_others.append(order)
 
     def happen(self, kernel: Kernel) -> None:
-        if self._of_others is not None:
-            for order in self._of_others:
+        if not self.executions and self.more is None and self.of_others is None:
+            kernel.spare_push = self
+            kernel.tell(self.event)
+            return
+        if self.of_others is not None:
+            for order in self.of_others:
                 kernel.strangers.heard(order)
+        events = [self.event] if self.more is None else [self.event, *self.more]
         if self.executions:
-            kernel.tell_executions([self._first] if self._more is None else [self._first, *self._more])
-        elif self._more is None:
-            kernel.tell(self._first)
+            kernel.tell_executions(events)
         else:
-            kernel.tell_all([self._first, *self._more])
+            kernel.tell_all(events)
 
 
 class Kernel:
@@ -138,6 +128,7 @@ class Kernel:
     ) -> None:
         self._engine = engine
         self.venue = venue
+        self._symbol = venue.instrument.symbol
         self.account = account
         self._uid = account.uid
         self._connect_ns, self.request_ns, self.answer_ns, self._push_ns = latency
@@ -145,6 +136,8 @@ class Kernel:
         self._agenda = Agenda()
         self._market, self._next_tick = _Market(), _Tick()
         self._leaving, self._answers, self._pushes = Line(), Line(), Line()
+        self.spare_push: _Push | None = None
+        """one that has happened, to be used again"""
         self._limits = RateLimits()
         self._turns = Turns()
         self._endpoints: dict[str, Endpoint] = {}
@@ -268,47 +261,50 @@ class Kernel:
             if happenings:
                 last = _last_print(happenings)
                 if last is not None:
-                    self._push(words.trade(self.now_ns + self._push_ns, venue.instrument, last))
+                    self._push(words.trade(self.now_ns + self._push_ns, self._symbol, last))
             if market_moved:
                 book = venue.book
                 message = self._view.publish(book, book.drain_changes())
                 if message is not None:
                     self._push(
-                        words.book(
-                            self.now_ns + self._push_ns, venue.instrument, message, words.whole_ms_ns(self.now_ns)
-                        )
+                        words.book(self.now_ns + self._push_ns, self._symbol, message, words.whole_ms_ns(self.now_ns))
                     )
         if self._private and happenings:
             self._push_account(happenings)
 
-    def _push_account(self, happenings: list[Any]) -> None:
+    def _push_account(self, happenings: list[Happening]) -> None:
         """Neighbours of one kind are one message of the private stream."""
-        heard_ns, instrument = self.now_ns + self._push_ns, self.venue.instrument
-        push: _AccountPush | None = None
+        heard_ns, symbol = self.now_ns + self._push_ns, self._symbol
+        push: _Push | None = None
         for happening in happenings:
-            kind = type(happening)
-            if kind is _ORDER_CHANGED:
-                order: Order = happening.order
-                told = words.venue_order(instrument, order)
+            if isinstance(happening, OrderChanged):
+                order = happening.order
+                told = words.venue_order(symbol, order)
                 updated = words.order_updated(heard_ns, told)
                 if push is None or push.executions:
-                    push = _AccountPush(updated, executions=False)
-                    self._agenda.put_in_line(self._pushes, push, heard_ns)
+                    push = self._push(updated)
                 else:
                     push.add(updated)
                 if not is_ours(order.link_id):
                     push.add_other(told)
-            elif kind is _EXECUTED:
-                execution = words.execution(heard_ns, instrument, happening.execution)
+            elif isinstance(happening, Executed):
+                execution = words.execution(heard_ns, self.venue.instrument, happening.execution)
                 if push is None or not push.executions:
-                    push = _AccountPush(execution, executions=True)
-                    self._agenda.put_in_line(self._pushes, push, heard_ns)
+                    push = self._push(execution)
+                    push.executions = True
                 else:
                     push.add(execution)
 
-    def _push(self, event: ev.Event) -> None:
+    def _push(self, event: ev.Event) -> _Push:
         """What is said is decided now, as it would be written now; it is heard later."""
-        self._agenda.put_in_line(self._pushes, _Push(event), self.now_ns + self._push_ns)
+        push = self.spare_push
+        if push is None:
+            push = _Push(event)
+        else:
+            self.spare_push = None
+            push.event = event
+        self._agenda.put_in_line(self._pushes, push, self.now_ns + self._push_ns)
+        return push
 
     # ---- start ------------------------------------------------------------------------------------------------------
 
@@ -333,7 +329,7 @@ class Kernel:
         venue = self.venue
         self._view.publish(venue.book)
         message = self._view.snapshot()
-        self._push(words.book(self.now_ns + self._push_ns, venue.instrument, message, words.whole_ms_ns(self.now_ns)))
+        self._push(words.book(self.now_ns + self._push_ns, self._symbol, message, words.whole_ms_ns(self.now_ns)))
 
     def _subscribe_private(self, _: object) -> None:
         self._private = True
@@ -409,7 +405,7 @@ class Kernel:
 
     def _cancel_all(self, key: str) -> None:
         """As the process does it: by the venue's cancel-all only where no order of others is known to stand."""
-        if self.strangers.none_stands(self.venue.instrument.symbol):
+        if self.strangers.none_stands(self._symbol):
             self._ask(CancelAll(self._endpoint(calls.CANCEL_ALL), key))
         else:
             self._reads.own_orders(lambda found: self._cancel_each(key, found))
@@ -424,12 +420,11 @@ class Kernel:
             self._ask(CancelOneOfAll(endpoint, order.order_id, tally))
 
 
-def _last_print(happenings: list[Any]) -> PublicTrade | None:
+def _last_print(happenings: list[Happening]) -> PublicTrade | None:
     for at in range(len(happenings) - 1, -1, -1):
         happening = happenings[at]
-        if type(happening) is _PRINTED:
-            trade: PublicTrade = happening.trade
-            return trade
+        if isinstance(happening, Printed):
+            return happening.trade
     return None
 
 

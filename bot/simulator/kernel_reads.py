@@ -38,9 +38,10 @@ class Newest:
     def add(self, name: str) -> bool:
         """Whether it is new; then it is one of them, and the oldest is not any more."""
         names, ring = self._names, self._ring
-        if name in names:
-            return False
+        before = len(names)
         names.add(name)
+        if len(names) == before:
+            return False
         if len(ring) < self._kept:
             ring.append(name)
             return True
@@ -87,7 +88,7 @@ class KernelReads:
 
         def look() -> ev.VenueOrder | None:
             order = kernel.account.by_link.get(client_order_id)
-            return None if order is None else words.venue_order(kernel.venue.instrument, order)
+            return None if order is None else words.venue_order(kernel.venue.instrument.symbol, order)
 
         def answered(order: ev.VenueOrder | V5Error | None) -> None:
             if isinstance(order, V5Error):
@@ -152,25 +153,25 @@ class KernelReads:
 
     def _read_open_orders(self) -> None:
         kernel = self._kernel
-        asked_at_ns, told, instrument = kernel.now_ns, kernel.strangers.told, kernel.venue.instrument
+        asked_at_ns, told, symbol = kernel.now_ns, kernel.strangers.told, kernel.venue.instrument.symbol
 
         def act() -> tuple[ev.VenueOrder, ...]:
             newest_first = reversed(kernel.account.open_orders.values())
-            return tuple(words.venue_order(instrument, order) for order in newest_first)
+            return tuple(words.venue_order(symbol, order) for order in newest_first)
 
         def answered(answer: tuple[ev.VenueOrder, ...] | V5Error) -> None:
             if isinstance(answer, V5Error):
                 self._failed("open_orders", calls.OPEN_ORDERS, answer)
             else:
-                kernel.strangers.read(instrument.symbol, answer, told)
-                kernel.tell(ev.OpenOrdersRead(kernel.now_ns, kernel.venue.instrument.symbol, asked_at_ns, answer))
+                kernel.strangers.read(symbol, answer, told)
+                kernel.tell(ev.OpenOrdersRead(kernel.now_ns, symbol, asked_at_ns, answer))
             self._read_position()
 
         kernel.read(act, answered, calls.OPEN_ORDERS)
 
     def own_orders(self, answered: Callable[[list[Order] | V5Error], None]) -> None:
         """Our own that stand, newest first, for cancelling them one by one."""
-        kernel, instrument = self._kernel, self._kernel.venue.instrument
+        kernel, symbol = self._kernel, self._kernel.venue.instrument.symbol
         told = kernel.strangers.told
 
         def act() -> list[Order]:
@@ -180,7 +181,7 @@ class KernelReads:
             if isinstance(answer, V5Error):
                 answered(answer)
                 return
-            kernel.strangers.read(instrument.symbol, (words.venue_order(instrument, order) for order in answer), told)
+            kernel.strangers.read(symbol, (words.venue_order(symbol, order) for order in answer), told)
             answered([order for order in answer if is_ours(order.link_id)])
 
         kernel.read(act, read, calls.OPEN_ORDERS)

@@ -48,14 +48,13 @@ def _printed(value: Decimal) -> Decimal:
     return Decimal(format(value, "f")) if "E" in str(value) else value
 
 
-def trade(at_ns: int, instrument: Instrument, last: PublicTrade) -> ev.TradePrinted:
+def trade(at_ns: int, symbol: str, last: PublicTrade) -> ev.TradePrinted:
     """The newest print of a message, as the adapter tells it; `at_ns`: when it is received."""
-    return _TRADE_PRINTED(at_ns, instrument.symbol, last.price_ticks, last.lots, last.taker, whole_ms_ns(last.at_ns))
+    return _TRADE_PRINTED(at_ns, symbol, last.price_ticks, last.lots, last.taker, whole_ms_ns(last.at_ns))
 
 
-def book(at_ns: int, instrument: Instrument, what: DepthMessage, venue_at_ns: int) -> ev.BookSnapshot | ev.BookDelta:
+def book(at_ns: int, symbol: str, what: DepthMessage, venue_at_ns: int) -> ev.BookSnapshot | ev.BookDelta:
     """A message of the book; `venue_at_ns` in whole milliseconds."""
-    symbol = instrument.symbol
     if what.is_snapshot:
         bids, asks = tuple(sorted(what.bids, reverse=True)), tuple(sorted(what.asks))
         return ev.BookSnapshot(at_ns, symbol, bids, asks, what.update_id, venue_at_ns)
@@ -66,7 +65,7 @@ def order_updated(at_ns: int, order: ev.VenueOrder) -> ev.OrderUpdated:
     return _ORDER_UPDATED(at_ns, order)
 
 
-def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
+def venue_order(symbol: str, order: Order) -> ev.VenueOrder:
     end_reason, status = order.end_reason, order.status
     reason = "" if end_reason is _NOT_ENDED else REJECT_REASONS[end_reason]
     would_take = end_reason is _WOULD_TAKE
@@ -78,7 +77,7 @@ def venue_order(instrument: Instrument, order: Order) -> ev.VenueOrder:
     elif status is _FILLED:
         told = _IS_FILLED
     return _VENUE_ORDER(
-        instrument.symbol,
+        symbol,
         order.link_id,
         order.order_id,
         order.side,
