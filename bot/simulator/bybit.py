@@ -382,6 +382,14 @@ def _check_may_write(holder: Holder) -> None:
 
 
 def _query(request: Request) -> Params:
+    query = request.query
+    if "%" not in query and "+" not in query:  # as below, where nothing has to be decoded
+        params: Params = {}
+        for pair in query.split("&"):
+            if pair:
+                name, _, value = pair.partition("=")
+                params[name] = value
+        return params
     return dict(parse_qsl(request.query, keep_blank_values=True))
 
 

@@ -350,7 +350,7 @@ class _Wanted:
         at_ms = at_ns // 1_000_000
         if not self._has_read_from:
             self._from_ms, self._has_read_from = _bound_ms("startTime", self._params), True
-        if at_ms < self._from_ms != NO_BOUND:
+        if at_ms < self._from_ms:
             return False
         if not self._has_read_to:
             self._to_ms, self._has_read_to = _bound_ms("endTime", self._params), True

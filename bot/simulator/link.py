@@ -23,7 +23,7 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import Due
 from bot.simulator.faults import Pushes, Way
 from bot.simulator.timeline import NS_PER_S, Timeline
-from bot.simulator.turns import Timer, Turns
+from bot.simulator.turns import Queue, Queued, Timer, Turns
 from bot.simulator.venue import Venue
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
@@ -74,6 +74,7 @@ class Link:
         self._streams = Streams(exchange)
         self._sockets: dict[LinkSocket, Session] = {}
         self._requests: dict[LinkSocket, Pushes] = {}
+        self._patience: dict[float, Queue] = {}
         self._connections = 0
         self._flush_at_ns = 0
 
@@ -133,8 +134,11 @@ class Link:
             if faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
                 turns.at(at_ns, _Arriving(self, asked, _Future(loop=self._timeline)))
             turns.at(at_ns, _Arriving(self, asked, answered))
+        patience = self._patience.get(timeout_s)
+        if patience is None:
+            patience = self._patience[timeout_s] = Queue()
         late = _Late(answered, timeout_s)
-        turns.at(now_ns + int(timeout_s * NS_PER_S), late)
+        turns.queue(patience, now_ns + int(timeout_s * NS_PER_S), late)
         try:
             return await answered
         finally:
@@ -369,10 +373,11 @@ class _Answering(Timer):
             self._answered.set_result(self._answer)
 
 
-class _Late(Timer):
+class _Late(Queued):
     """The end of a client's patience with one request."""
 
     def __init__(self, answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
+        super().__init__()
         self._answered = answered
         self._timeout_s = timeout_s
 

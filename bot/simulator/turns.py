@@ -23,6 +23,27 @@ class Timer:
         self.is_cancelled = True
 
 
+class Queued(Timer):
+    """A timer of a queue."""
+
+    queue: Queue | None = None
+    next: Queued | None = None
+
+    def __init__(self) -> None:
+        self.at_ns = self.number = 0
+
+
+class Queue:
+    """Timers that are set in the order of their times, as those of one delay are: only the first is in the heap.
+
+    Most time-outs are cancelled before anybody looks at them, and then cost no place there.
+    """
+
+    def __init__(self) -> None:
+        self.first: Queued | None = None
+        self.last: Queued | None = None
+
+
 class Turn(Timer):
     """A callback's turn. Where nobody gave it a context it runs without one: the copy costs as much as the turn."""
 
@@ -92,6 +113,29 @@ class Turns:
         self._timers_set = number = self._timers_set + 1
         heappush(self._timers, (when_ns if when_ns > self.now_ns else self.now_ns, number, timer))
 
+    def queue(self, queue: Queue, when_ns: int, timer: Queued) -> None:
+        """As `at`; `when_ns` is not before that of the last one in the queue."""
+        self._timers_set = number = self._timers_set + 1
+        timer.at_ns, timer.number, timer.queue = when_ns, number, queue
+        last, queue.last = queue.last, timer
+        if last is None:
+            queue.first = timer
+            heappush(self._timers, (when_ns, number, timer))
+        else:
+            last.next = timer
+
+    def _advance(self, queue: Queue) -> None:
+        """Its first timer has had its time: the next that still waits takes the place in the heap."""
+        first = queue.first
+        timer = None if first is None else first.next
+        while timer is not None and timer.is_cancelled:
+            timer = timer.next
+        queue.first = timer
+        if timer is None:
+            queue.last = None
+        else:
+            heappush(self._timers, (timer.at_ns, timer.number, timer))
+
     def take(self) -> None:
         """Turns and, where none is waiting, the next timer, until `stopping` or until nothing is left.
 
@@ -111,6 +155,8 @@ class Turns:
                     turn.fire()
             elif timers:
                 when_ns, _, timer = heappop(timers)
+                if isinstance(timer, Queued) and timer.queue is not None:
+                    self._advance(timer.queue)
                 if not timer.is_cancelled:
                     self.now_ns = when_ns
                     timer.fire()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.simulator.timeline import NothingLeft, Timeline
+from bot.simulator.turns import Queue, Queued, Turns
 
 START_NS = 1_767_225_600_000_000_000
 
@@ -142,3 +143,32 @@ def test_the_next_day_of_tenths_of_a_second_stays_on_its_grid() -> None:
         return abs(timeline.now_ns() - START_NS - 2_000_000_000_000)
 
     assert play(timeline, work()) <= 10
+
+
+class Rings(Queued):
+    def __init__(self, seen: list[tuple[str, int]], name: str, turns: Turns) -> None:
+        super().__init__()
+        self._seen, self._name, self._turns = seen, name, turns
+
+    def fire(self) -> None:
+        self._seen.append((self._name, self._turns.now_ns))
+
+
+def test_timers_of_a_queue_fire_among_the_others_as_if_each_were_alone_and_cancelled_ones_move_no_clock() -> None:
+    turns, queue = Turns(0), Queue()
+    seen: list[tuple[str, int]] = []
+    timers = {name: Rings(seen, name, turns) for name in "abcdef"}
+    turns.queue(queue, 10, timers["a"])
+    turns.at(20, timers["e"])
+    turns.queue(queue, 20, timers["b"])
+    turns.queue(queue, 20, timers["c"])
+    turns.at(20, timers["f"])
+    turns.queue(queue, 30, timers["d"])
+    timers["b"].cancel()
+    timers["d"].cancel()
+    turns.take()
+    assert seen == [("a", 10), ("e", 20), ("c", 20), ("f", 20)]
+    assert turns.now_ns == 20
+    turns.queue(queue, 40, Rings(seen, "again", turns))
+    turns.take()
+    assert seen[-1] == ("again", 40)

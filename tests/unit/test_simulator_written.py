@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from bot.domain.order import Side
 from bot.simulator import bybit_messages
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_sockets import encode
-from bot.simulator.bybit_written import Written, fixed
+from bot.simulator.bybit_written import Written
 from bot.simulator.depth import DepthMessage
 from bot.simulator.funding import Funding
 from bot.simulator.listings import GENERATED, LISTINGS
@@ -185,9 +184,3 @@ def test_a_book_is_written_as_the_encoder_writes_it(
     topic = f"orderbook.50.{instrument.symbol}"
     written = Written(instrument).book(msgspec.json.encode(topic).decode(), message, sequence, at_ns // 1_000_000)
     assert written == encode(book_object(instrument, message, topic, sequence, at_ns))
-
-
-@pytest.mark.parametrize("places", [0, 1, 4, 9])
-@given(st.integers(-(10**20), 10**20))
-def test_a_fixed_number_of_decimals_is_what_a_decimal_prints(places: int, count: int) -> None:
-    assert fixed(count, places) == format(Decimal(count).scaleb(-places), "f")
