@@ -132,7 +132,7 @@ class _OrderRow(_Row):
         self._order = order
 
     def shown(self) -> object:
-        return messages.order(self.venue.instrument, self._order)
+        return msgspec.Raw(written_of(self.venue.instrument).order(self._order, pushed=False))
 
 
 class _ExecutionRow(_Row):

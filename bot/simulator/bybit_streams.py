@@ -126,7 +126,7 @@ class Streams:
                 if topic != "order" or name != happening.account:
                     self._told(place, name, topic, rows, fast, now_ns)
                     name, topic, rows, fast = happening.account, "order", [], []
-                rows.append(place.written.order(happening.order))
+                rows.append(place.written.order(happening.order, pushed=True))
             elif type(happening) is Executed:
                 if topic != "execution" or name != happening.account:
                     self._told(place, name, topic, rows, fast, now_ns)

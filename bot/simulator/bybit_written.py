@@ -55,16 +55,18 @@ class Written:
         self._no_value = self._values.value(0)
         symbol = quoted(instrument.symbol)
         self._quote = quote = quoted(instrument.quote)
-        self._order_head = f'{{"category":"{instrument.category}","symbol":{symbol},"orderId":"'
+        self._order_head = f'"symbol":{symbol},"orderId":"'
         self._order_quote = f'","createType":"CreateByUser","feeCurrency":{quote},"cumFeeDetail":'
-        self._execution_head = f'"symbol":{symbol},"orderId":"'
         self._category = f'"category":"{instrument.category}",'
         self._fast_head = f'{{{self._category}"symbol":{symbol},"execId":"'
         self._trade_symbol = f',"s":{symbol},"S":"'
         self._book_symbol = f',"data":{{"s":{symbol},"b":['
 
-    def order(self, found: Order) -> str:
-        """An order as the stream shows it: bybit_messages.order, with what answers to queries leave out."""
+    def order(self, found: Order, *, pushed: bool) -> str:
+        """An order; on the stream with what answers to queries leave out.
+
+        What this venue has no notion of carries the value the documentation shows for "none".
+        """
         prices, sizes = self.prices, self.sizes
         filled_lots, left_lots, price_ticks, reason = (
             found.filled_lots, found.left_lots, found.price_ticks, found.end_reason
@@ -78,8 +80,12 @@ class Written:
                 whose = f'","createType":"CreateByUser","feeCurrency":{quoted(next(iter(fees)))},"cumFeeDetail":'
         average = average_text(self._instrument, found) if filled_lots else ""
         filled_value = self._values.value(found.filled_cost) if filled_lots else self._no_value
+        rest = ""
+        if pushed:
+            rest = f',"closedPnl":"{text(found.realised_quote)}","rpiTakerAccess":false,"rpiMatchedQty":"0"'
         return (
-            f'{self._order_head}{found.order_id}","orderLinkId":"{found.link_id}","side":"{_SIDES[found.side]}",'
+            f'{{{self._category if pushed else ""}{self._order_head}{found.order_id}",'
+            f'"orderLinkId":"{found.link_id}","side":"{_SIDES[found.side]}",'
             f'"orderType":"{"Market" if found.is_market else "Limit"}","price":"{prices.text(price_ticks)}",'
             f'"qty":"{sizes.text(found.qty_lots)}","timeInForce":"{_TIMES_IN_FORCE[found.tif]}",'
             f'"orderStatus":"{status(self._instrument, found)}",'
@@ -89,12 +95,11 @@ class Written:
             f'"cumExecValue":"{filled_value}","cumExecFee":"{text(found.fee_quote)}",'
             f'"avgPrice":"{average}","createdTime":"{found.created_at_ns // 1_000_000}",'
             f'"updatedTime":"{found.updated_at_ns // 1_000_000}{_REST}{_SELF_MATCHES[found.self_match]}",'
-            f'"smpGroup":0,"smpOrderId":"{found.self_match_id}{whose}{detail},'
-            f'"closedPnl":"{text(found.realised_quote)}","rpiTakerAccess":false,"rpiMatchedQty":"0"}}'
+            f'"smpGroup":0,"smpOrderId":"{found.self_match_id}{whose}{detail}{rest}}}'
         )
 
     def execution(self, found: Execution | Funding, mark_text: str, *, pushed: bool) -> str:
-        """As bybit_messages.execution; on the stream, with its category before it. `mark_text`: the mark of now."""
+        """A fill or a funding; on the stream with its category before it. `mark_text`: the mark of now."""
         category = self._category if pushed else ""
         if isinstance(found, Funding):
             return f"{{{category}{quoted(funding(self._instrument, found))[1:]}"
@@ -102,7 +107,7 @@ class Written:
         price_ticks, lots = found.price_ticks, found.lots
         coin = quoted(found.fee_coin) if found.fee_coin else self._quote
         return (
-            f'{{{category}{self._execution_head}{found.order_id}","orderLinkId":"{found.link_id}",'
+            f'{{{category}{self._order_head}{found.order_id}","orderLinkId":"{found.link_id}",'
             f'"side":"{_SIDES[found.side]}","orderType":"{"Market" if found.is_market else "Limit"}",'
             f'"orderPrice":"{prices.text(found.order_price_ticks)}","orderQty":"{sizes.text(found.order_qty_lots)}",'
             f'"leavesQty":"{sizes.text(found.left_lots)}","execId":"{found.execution_id}","execType":"Trade",'
