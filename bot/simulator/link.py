@@ -137,7 +137,7 @@ class Link:
         patience = self._patience.get(timeout_s)
         if patience is None:
             patience = self._patience[timeout_s] = Queue()
-        late = _Late(answered, timeout_s)
+        late = Late(answered, timeout_s)
         turns.queue(patience, now_ns + int(timeout_s * NS_PER_S), late)
         try:
             return await answered
@@ -373,7 +373,7 @@ class _Answering(Timer):
             self._answered.set_result(self._answer)
 
 
-class _Late(Queued):
+class Late(Queued):
     """The end of a client's patience with one request."""
 
     def __init__(self, answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:

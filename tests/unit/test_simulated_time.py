@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from bot.simulator.link import Late
 from bot.simulator.timeline import NothingLeft, Timeline
-from bot.simulator.turns import Queue, Queued, Turns
+from bot.simulator.turns import Queue
+from bot.venues.transport import NoAnswer
 
 START_NS = 1_767_225_600_000_000_000
 
@@ -145,30 +147,29 @@ def test_the_next_day_of_tenths_of_a_second_stays_on_its_grid() -> None:
     assert play(timeline, work()) <= 10
 
 
-class Rings(Queued):
-    def __init__(self, seen: list[tuple[str, int]], name: str, turns: Turns) -> None:
-        super().__init__()
-        self._seen, self._name, self._turns = seen, name, turns
-
-    def fire(self) -> None:
-        self._seen.append((self._name, self._turns.now_ns))
-
-
 def test_timers_of_a_queue_fire_among_the_others_as_if_each_were_alone_and_cancelled_ones_move_no_clock() -> None:
-    turns, queue = Turns(0), Queue()
-    seen: list[tuple[str, int]] = []
-    timers = {name: Rings(seen, name, turns) for name in "abcdef"}
-    turns.queue(queue, 10, timers["a"])
-    turns.at(20, timers["e"])
-    turns.queue(queue, 20, timers["b"])
-    turns.queue(queue, 20, timers["c"])
-    turns.at(20, timers["f"])
-    turns.queue(queue, 30, timers["d"])
-    timers["b"].cancel()
-    timers["d"].cancel()
+    timeline = Timeline(0)
+    turns, queue = timeline.turns, Queue()
+    answered = {name: timeline.create_future() for name in "abcde"}
+    lates = {name: Late(future, 1.0) for name, future in answered.items()}
+    seen: list[tuple[int, str]] = []
+
+    def look() -> None:
+        seen.append((turns.now_ns, "".join(name for name, future in answered.items() if future.done())))
+
+    turns.queue(queue, 10, lates["a"])
+    timeline.at_ns(20, look)
+    for name, when_ns in (("b", 20), ("c", 20), ("d", 30)):
+        turns.queue(queue, when_ns, lates[name])
+    timeline.at_ns(20, look)
+    lates["b"].cancel()
+    lates["d"].cancel()
     turns.take()
-    assert seen == [("a", 10), ("e", 20), ("c", 20), ("f", 20)]
+    assert seen == [(20, "a"), (20, "ac")]
     assert turns.now_ns == 20
-    turns.queue(queue, 40, Rings(seen, "again", turns))
+    turns.queue(queue, 40, lates["e"])
     turns.take()
-    assert seen[-1] == ("again", 40)
+    assert turns.now_ns == 40
+    for name in "ace":
+        assert isinstance(answered[name].exception(), NoAnswer)
+    timeline.close()
