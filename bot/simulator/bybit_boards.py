@@ -84,7 +84,7 @@ class Board:
             return
         rows: list[str] = []
         for happening in happenings:
-            if isinstance(happening, Printed):
+            if type(happening) is Printed:
                 rows.append(self._written.trade(happening.trade))
         if rows:
             text = f'{self._trades_head}{now_ns // 1_000_000},"data":[{",".join(rows)}]}}'

@@ -74,57 +74,6 @@ def status(instrument: Instrument, found: Order) -> str:
     return STATUSES[found.status]
 
 
-def order(instrument: Instrument, found: Order) -> Json:
-    sizes, prices = texts(instrument.lot_size), texts(instrument.tick_size)
-    unit, left_lots = instrument.tick_size * instrument.lot_size, found.left_lots
-    return {
-        "symbol": instrument.symbol,
-        "orderId": found.order_id,
-        "orderLinkId": found.link_id,
-        "side": SIDES[found.side],
-        "orderType": "Market" if found.is_market else "Limit",
-        "price": prices[found.price_ticks],
-        "qty": sizes[found.qty_lots],
-        "timeInForce": found.tif.value,
-        "orderStatus": status(instrument, found),
-        "cancelType": CANCEL_TYPES.get(found.end_reason, "UNKNOWN"),
-        "rejectReason": REJECT_REASONS[found.end_reason],
-        "reduceOnly": found.reduce_only,
-        "leavesQty": sizes[left_lots],
-        "leavesValue": text(unit * (left_lots * found.price_ticks)),
-        "cumExecQty": sizes[found.filled_lots],
-        "cumExecValue": text(unit * found.filled_cost),
-        "cumExecFee": text(found.fee_quote),
-        "avgPrice": average_text(instrument, found) if found.filled_lots else "",
-        "createdTime": ms(found.created_at_ns),
-        "updatedTime": ms(found.updated_at_ns),
-        "positionIdx": 0,
-        "isLeverage": "",
-        "orderIv": "",
-        "stopOrderType": "",
-        "tpslMode": "",
-        "triggerPrice": "",
-        "takeProfit": "",
-        "stopLoss": "",
-        "tpTriggerBy": "",
-        "slTriggerBy": "",
-        "tpLimitPrice": "",
-        "slLimitPrice": "",
-        "triggerDirection": 0,
-        "triggerBy": "",
-        "closeOnTrigger": False,
-        "lastPriceOnCreated": "",
-        "placeType": "",
-        "blockTradeId": "",
-        "smpType": found.self_match.value,
-        "smpGroup": 0,
-        "smpOrderId": found.self_match_id,
-        "createType": "CreateByUser",
-        "feeCurrency": next(iter(found.fees), instrument.quote),
-        "cumFeeDetail": fee_detail(instrument, found),
-    }
-
-
 def average_text(instrument: Instrument, found: Order) -> str:
     """The average price of an order that has fills."""
     average = instrument.tick_size * found.filled_cost / found.filled_lots

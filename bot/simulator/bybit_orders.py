@@ -11,6 +11,8 @@ from bot.domain.instrument import Category, NotOnGrid
 from bot.domain.order import Side
 from bot.simulator.accounts import Account, Holder
 from bot.simulator.bybit_access import V5Error
+from bot.simulator.bybit_numbers import units
+from bot.simulator.bybit_written import written_of
 from bot.simulator.exchange import Exchange
 from bot.simulator.orders import NewOrder, Order, Refusal, Refused, SelfMatch, Status, TimeInForce
 from bot.simulator.venue import Venue
@@ -261,6 +263,8 @@ def _decimal(name: str, value: object) -> Decimal:
 def _ticks(venue: Venue, value: object) -> int:
     if isinstance(value, str) and (known := venue.prices_seen.get(value)) is not None:
         return known
+    if isinstance(value, str) and (plain := units(value, written_of(venue.instrument).prices.places)) > 0:
+        return venue.prices_seen.keep(value, plain)
     try:
         return venue.prices_seen.keep(str(value), venue.instrument.ticks(_decimal("price", value)))
     except NotOnGrid as error:
@@ -271,6 +275,8 @@ def _ticks(venue: Venue, value: object) -> int:
 def _lots(venue: Venue, value: object) -> int:
     if isinstance(value, str) and (known := venue.sizes_seen.get(value)) is not None:
         return known
+    if isinstance(value, str) and (plain := units(value, written_of(venue.instrument).sizes.places)) > 0:
+        return venue.sizes_seen.keep(value, plain)
     try:
         return venue.sizes_seen.keep(str(value), venue.instrument.lots(_decimal("qty", value)))
     except NotOnGrid as error:

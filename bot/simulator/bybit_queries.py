@@ -132,7 +132,7 @@ class _OrderRow(_Row):
         self._order = order
 
     def shown(self) -> object:
-        return messages.order(self.venue.instrument, self._order)
+        return msgspec.Raw(written_of(self.venue.instrument).order(self._order, pushed=False))
 
 
 class _ExecutionRow(_Row):
@@ -350,7 +350,7 @@ class _Wanted:
         at_ms = at_ns // 1_000_000
         if not self._has_read_from:
             self._from_ms, self._has_read_from = _bound_ms("startTime", self._params), True
-        if at_ms < self._from_ms != NO_BOUND:
+        if at_ms < self._from_ms:
             return False
         if not self._has_read_to:
             self._to_ms, self._has_read_to = _bound_ms("endTime", self._params), True

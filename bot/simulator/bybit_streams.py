@@ -120,14 +120,14 @@ class Streams:
         after: dict[tuple[str, str], None] = {}
         venue = place.venue
         for happening in happenings:
-            if isinstance(happening, Printed):
+            if type(happening) is Printed:
                 continue
-            if isinstance(happening, OrderChanged):
+            if type(happening) is OrderChanged:
                 if topic != "order" or name != happening.account:
                     self._told(place, name, topic, rows, fast, now_ns)
                     name, topic, rows, fast = happening.account, "order", [], []
-                rows.append(place.written.order(happening.order))
-            elif isinstance(happening, Executed):
+                rows.append(place.written.order(happening.order, pushed=True))
+            elif type(happening) is Executed:
                 if topic != "execution" or name != happening.account:
                     self._told(place, name, topic, rows, fast, now_ns)
                     name, topic, rows, fast = happening.account, "execution", [], []
@@ -135,10 +135,10 @@ class Streams:
                 rows.append(place.written.execution(execution, mark_text, pushed=True))
                 if isinstance(execution, Execution):
                     fast.append(place.written.fast_execution(execution))
-            elif isinstance(happening, PositionChanged):
+            elif type(happening) is PositionChanged:
                 if place.category != "spot" and self._listens(place, happening.account, "position"):
                     after[happening.account, "position"] = None
-            elif isinstance(happening, WalletChanged) and self._listens(place, happening.account, "wallet"):
+            elif type(happening) is WalletChanged and self._listens(place, happening.account, "wallet"):
                 after[happening.account, "wallet"] = None
         self._told(place, name, topic, rows, fast, now_ns)
         for whose, what in after:

@@ -23,12 +23,14 @@ from bot.simulator.bybit_messages import (
     status,
     text,
 )
+from bot.simulator.bybit_numbers import Grid
 from bot.simulator.depth import DepthMessage, Levels
 from bot.simulator.funding import Funding
 from bot.simulator.orders import Execution, Order, PublicTrade, SelfMatch, TimeInForce
-from bot.simulator.texts import texts
 
 _ENCODER: Final = msgspec.json.Encoder()
+_TRADE_ID: Final = "00000000-0000-4000-8000-"
+_ZEROS: Final = "0" * 12
 INSTRUMENTS_KEPT: Final = 64
 _SELL: Final = Side.SELL
 _SIDES: Final[dict[Side, str]] = SIDES
@@ -42,41 +44,30 @@ _REST: Final = (
 """Of an order, between its times and its self-match: what this venue has no notion of."""
 
 
-def fixed(count: int, places: int) -> str:
-    """So many units of the last of `places` decimals, as a Decimal of that exponent is printed without one."""
-    digits = str(count)
-    if not places:
-        return digits
-    if count < 0:
-        return "-" + fixed(-count, places)
-    if len(digits) <= places:
-        digits = "0" * (places + 1 - len(digits)) + digits
-    return digits[:-places] + "." + digits[-places:]
-
-
 class Written:
     """Messages about one instrument."""
 
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
-        self._prices, self._sizes = texts(instrument.tick_size), texts(instrument.lot_size)
-        self._unit = unit = instrument.tick_size * instrument.lot_size
-        _, digits, exponent = unit.as_tuple()
-        self._places = -exponent if digits == (1,) and isinstance(exponent, int) and exponent <= 0 else -1
-        """Decimals of quantity times price, where a unit of it is a power of ten; -1: it is not."""
+        self.prices, self.sizes = Grid(instrument.tick_size), Grid(instrument.lot_size)
+        self._values = Grid(instrument.tick_size * instrument.lot_size)
+        """Of quantity times price."""
+        self._no_value = self._values.value(0)
         symbol = quoted(instrument.symbol)
         self._quote = quote = quoted(instrument.quote)
-        self._order_head = f'{{"category":"{instrument.category}","symbol":{symbol},"orderId":"'
+        self._order_head = f'"symbol":{symbol},"orderId":"'
         self._order_quote = f'","createType":"CreateByUser","feeCurrency":{quote},"cumFeeDetail":'
-        self._execution_head = f'"symbol":{symbol},"orderId":"'
         self._category = f'"category":"{instrument.category}",'
         self._fast_head = f'{{{self._category}"symbol":{symbol},"execId":"'
         self._trade_symbol = f',"s":{symbol},"S":"'
         self._book_symbol = f',"data":{{"s":{symbol},"b":['
 
-    def order(self, found: Order) -> str:
-        """An order as the stream shows it: bybit_messages.order, with what answers to queries leave out."""
-        prices, sizes = self._prices, self._sizes
+    def order(self, found: Order, *, pushed: bool) -> str:
+        """An order; on the stream with what answers to queries leave out.
+
+        What this venue has no notion of carries the value the documentation shows for "none".
+        """
+        prices, sizes = self.prices, self.sizes
         filled_lots, left_lots, price_ticks, reason = (
             found.filled_lots, found.left_lots, found.price_ticks, found.end_reason
         )  # fmt: skip
@@ -88,39 +79,43 @@ class Written:
             if fees:
                 whose = f'","createType":"CreateByUser","feeCurrency":{quoted(next(iter(fees)))},"cumFeeDetail":'
         average = average_text(self._instrument, found) if filled_lots else ""
+        filled_value = self._values.value(found.filled_cost) if filled_lots else self._no_value
+        rest = ""
+        if pushed:
+            rest = f',"closedPnl":"{text(found.realised_quote)}","rpiTakerAccess":false,"rpiMatchedQty":"0"'
         return (
-            f'{self._order_head}{found.order_id}","orderLinkId":"{found.link_id}","side":"{_SIDES[found.side]}",'
-            f'"orderType":"{"Market" if found.is_market else "Limit"}","price":"{prices[price_ticks]}",'
-            f'"qty":"{sizes[found.qty_lots]}","timeInForce":"{_TIMES_IN_FORCE[found.tif]}",'
+            f'{{{self._category if pushed else ""}{self._order_head}{found.order_id}",'
+            f'"orderLinkId":"{found.link_id}","side":"{_SIDES[found.side]}",'
+            f'"orderType":"{"Market" if found.is_market else "Limit"}","price":"{prices.text(price_ticks)}",'
+            f'"qty":"{sizes.text(found.qty_lots)}","timeInForce":"{_TIMES_IN_FORCE[found.tif]}",'
             f'"orderStatus":"{status(self._instrument, found)}",'
             f'"cancelType":"{CANCEL_TYPES.get(reason, "UNKNOWN")}","rejectReason":"{REJECT_REASONS[reason]}",'
-            f'"reduceOnly":{"true" if found.reduce_only else "false"},"leavesQty":"{sizes[left_lots]}",'
-            f'"leavesValue":"{self._value(left_lots * price_ticks)}","cumExecQty":"{sizes[filled_lots]}",'
-            f'"cumExecValue":"{self._value(found.filled_cost)}","cumExecFee":"{text(found.fee_quote)}",'
+            f'"reduceOnly":{"true" if found.reduce_only else "false"},"leavesQty":"{sizes.text(left_lots)}",'
+            f'"leavesValue":"{self._values.value(left_lots * price_ticks)}","cumExecQty":"{sizes.text(filled_lots)}",'
+            f'"cumExecValue":"{filled_value}","cumExecFee":"{text(found.fee_quote)}",'
             f'"avgPrice":"{average}","createdTime":"{found.created_at_ns // 1_000_000}",'
             f'"updatedTime":"{found.updated_at_ns // 1_000_000}{_REST}{_SELF_MATCHES[found.self_match]}",'
-            f'"smpGroup":0,"smpOrderId":"{found.self_match_id}{whose}{detail},'
-            f'"closedPnl":"{text(found.realised_quote)}","rpiTakerAccess":false,"rpiMatchedQty":"0"}}'
+            f'"smpGroup":0,"smpOrderId":"{found.self_match_id}{whose}{detail}{rest}}}'
         )
 
     def execution(self, found: Execution | Funding, mark_text: str, *, pushed: bool) -> str:
-        """As bybit_messages.execution; on the stream, with its category before it. `mark_text`: the mark of now."""
+        """A fill or a funding; on the stream with its category before it. `mark_text`: the mark of now."""
         category = self._category if pushed else ""
         if isinstance(found, Funding):
             return f"{{{category}{quoted(funding(self._instrument, found))[1:]}"
-        prices, sizes = self._prices, self._sizes
+        prices, sizes = self.prices, self.sizes
         price_ticks, lots = found.price_ticks, found.lots
         coin = quoted(found.fee_coin) if found.fee_coin else self._quote
         return (
-            f'{{{category}{self._execution_head}{found.order_id}","orderLinkId":"{found.link_id}",'
+            f'{{{category}{self._order_head}{found.order_id}","orderLinkId":"{found.link_id}",'
             f'"side":"{_SIDES[found.side]}","orderType":"{"Market" if found.is_market else "Limit"}",'
-            f'"orderPrice":"{prices[found.order_price_ticks]}","orderQty":"{sizes[found.order_qty_lots]}",'
-            f'"leavesQty":"{sizes[found.left_lots]}","execId":"{found.execution_id}","execType":"Trade",'
-            f'"execPrice":"{prices[price_ticks]}","execQty":"{sizes[lots]}",'
-            f'"execValue":"{self._value(price_ticks * lots)}","execFee":"{text(found.fee_quote)}",'
+            f'"orderPrice":"{prices.text(found.order_price_ticks)}","orderQty":"{sizes.text(found.order_qty_lots)}",'
+            f'"leavesQty":"{sizes.text(found.left_lots)}","execId":"{found.execution_id}","execType":"Trade",'
+            f'"execPrice":"{prices.text(price_ticks)}","execQty":"{sizes.text(lots)}",'
+            f'"execValue":"{self._values.value(price_ticks * lots)}","execFee":"{text(found.fee_quote)}",'
             f'"feeRate":"{text(found.fee_rate)}","feeCurrency":{coin},"execTime":"{found.at_ns // 1_000_000}",'
             f'"execPnl":"{text(found.realised_quote)}","isMaker":{"true" if found.is_maker else "false"},'
-            f'"closedSize":"{sizes[found.closed_lots]}","markPrice":"{mark_text}","indexPrice":"",'
+            f'"closedSize":"{sizes.text(found.closed_lots)}","markPrice":"{mark_text}","indexPrice":"",'
             f'"underlyingPrice":"","markIv":"","tradeIv":"","blockTradeId":"","stopOrderType":"","isLeverage":"0",'
             f'"marketUnit":"","createType":"CreateByUser","extraFees":"","seq":{found.sequence}}}'
         )
@@ -128,19 +123,20 @@ class Written:
     def fast_execution(self, found: Execution) -> str:
         """A fill as `execution.fast` shows it: little of it, and of a maker's fill without the client's id."""
         return (
-            f'{self._fast_head}{found.execution_id}","execPrice":"{self._prices[found.price_ticks]}",'
-            f'"execQty":"{self._sizes[found.lots]}","orderId":"{found.order_id}",'
+            f'{self._fast_head}{found.execution_id}","execPrice":"{self.prices.text(found.price_ticks)}",'
+            f'"execQty":"{self.sizes.text(found.lots)}","orderId":"{found.order_id}",'
             f'"isMaker":{"true" if found.is_maker else "false"},"side":"{_SIDES[found.side]}",'
             f'"execTime":"{found.at_ns // 1_000_000}","seq":{found.sequence},'
             f'"orderLinkId":"{"" if found.is_maker else found.link_id}"}}'
         )
 
     def trade(self, trade: PublicTrade) -> str:
-        """A print as the publicTrade topic shows it."""
+        """A print as the publicTrade topic shows it; its id as PublicTrade has it, which makes it at a higher price."""
+        number = hex(trade.sequence)[2:]
         return (
             f'{{"T":{trade.at_ns // 1_000_000}{self._trade_symbol}{"Sell" if trade.taker is _SELL else "Buy"}",'
-            f'"v":"{self._sizes[trade.lots]}","p":"{self._prices[trade.price_ticks]}","L":"ZeroPlusTick",'
-            f'"i":"{trade.trade_id}","BT":false,"RPI":false,"seq":{trade.sequence}}}'
+            f'"v":"{self.sizes.text(trade.lots)}","p":"{self.prices.text(trade.price_ticks)}","L":"ZeroPlusTick",'
+            f'"i":"{_TRADE_ID}{_ZEROS[len(number) :]}{number}","BT":false,"RPI":false,"seq":{trade.sequence}}}'
         )
 
     def book(self, topic: str, message: DepthMessage, sequence: int, at_ms: int) -> str:
@@ -152,15 +148,11 @@ class Written:
         )
 
     def _levels(self, pairs: Levels) -> str:
-        prices, sizes = self._prices, self._sizes
+        prices, sizes = self.prices, self.sizes
         levels: list[str] = []
         for price, lots in pairs:
-            levels.append(f'["{prices[price]}","{sizes[lots] if lots else "0"}"]')
+            levels.append(f'["{prices.text(price)}","{sizes.text(lots) if lots else "0"}"]')
         return ",".join(levels)
-
-    def _value(self, units: int) -> str:
-        """Quantity times price."""
-        return fixed(units, self._places) if self._places >= 0 else text(self._unit * units)
 
 
 _of_object: dict[int, tuple[Instrument, Written]] = {}

@@ -23,7 +23,7 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import Due
 from bot.simulator.faults import Pushes, Way
 from bot.simulator.timeline import NS_PER_S, Timeline
-from bot.simulator.turns import Timer, Turns
+from bot.simulator.turns import Queue, Queued, Timer, Turns
 from bot.simulator.venue import Venue
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
@@ -74,6 +74,7 @@ class Link:
         self._streams = Streams(exchange)
         self._sockets: dict[LinkSocket, Session] = {}
         self._requests: dict[LinkSocket, Pushes] = {}
+        self._patience: dict[float, Queue] = {}
         self._connections = 0
         self._flush_at_ns = 0
 
@@ -132,17 +133,21 @@ class Link:
         path, _, query = url.removeprefix(_REST_URL).partition("?")
         asked = Request(method, path, query, body, _lowered(headers))
         answered: asyncio.Future[HttpAnswer] = _Future(loop=self._timeline)
+        late = Late(answered, timeout_s)
         now_ns = turns.now_ns
         extra_ns = faults.of("request", now_ns)
         if extra_ns is not None:
             at_ns = now_ns + self._request_ns + extra_ns + faults.latency_ns()
             if faults.doubles("request"):  # as a gateway that tries again: the second answer is the client's
-                turns.at(at_ns, _Arriving(self, asked, _Future(loop=self._timeline)))
-            turns.at(at_ns, _Arriving(self, asked, answered))
-        turns.at(now_ns + int(timeout_s * NS_PER_S), _Late(answered, timeout_s))
+                turns.at(at_ns, _Arriving(self, asked, Late(_Future(loop=self._timeline), timeout_s)))
+            turns.at(at_ns, _Arriving(self, asked, late))
+        patience = self._patience.get(timeout_s)
+        if patience is None:
+            patience = self._patience[timeout_s] = Queue()
+        turns.queue(patience, now_ns + int(timeout_s * NS_PER_S), late)
         return answered
 
-    def arrive(self, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
+    def arrive(self, asked: Request, late: Late) -> None:
         """A request is at the venue: it is answered at once, and the answer is on its way."""
         now_ns = self._turns.now_ns
         answer = self._face.answer(asked, now_ns)
@@ -150,7 +155,7 @@ class Link:
         extra_ns = None if answer.lost else self._faults.of("answer", now_ns)
         if extra_ns is not None:
             shown = HttpAnswer(answer.status, answer.lowered_headers(), answer.body)
-            self._turns.at(now_ns + self._answer_ns + extra_ns, _Answering(answered, shown))
+            self._turns.at(now_ns + self._answer_ns + extra_ns, _Answering(late, shown))
 
     def _distribute(self) -> None:
         self._streams.distribute(self._turns.now_ns)
@@ -350,33 +355,39 @@ class _Moving(Timer):
 class _Arriving(Timer):
     """A request on its way to the venue."""
 
-    def __init__(self, link: Link, asked: Request, answered: asyncio.Future[HttpAnswer]) -> None:
+    def __init__(self, link: Link, asked: Request, late: Late) -> None:
         self._link = link
         self._asked = asked
-        self._answered = answered
+        self._late = late
 
     def fire(self) -> None:
-        self._link.arrive(self._asked, self._answered)
+        self._link.arrive(self._asked, self._late)
 
 
 class _Answering(Timer):
     """An answer on its way to its client, who may have given up."""
 
-    def __init__(self, answered: asyncio.Future[HttpAnswer], answer: HttpAnswer) -> None:
-        self._answered = answered
+    def __init__(self, late: Late, answer: HttpAnswer) -> None:
+        self._late = late
         self._answer = answer
 
     def fire(self) -> None:
-        if not self._answered.done():
-            self._answered.set_result(self._answer)
+        self._late.answer(self._answer)
 
 
-class _Late(Timer):
-    """The end of a client's patience with one request."""
+class Late(Queued):
+    """The end of a client's patience with one request, unless it is answered before."""
 
     def __init__(self, answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
+        super().__init__()
         self._answered = answered
         self._timeout_s = timeout_s
+
+    def answer(self, answer: HttpAnswer) -> None:
+        """Nothing is late any more."""
+        self.is_cancelled = True
+        if not self._answered.done():
+            self._answered.set_result(answer)
 
     def fire(self) -> None:
         if not self._answered.done():

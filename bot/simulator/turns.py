@@ -6,13 +6,13 @@ its own: it carries what it needs, and nothing is packed into arguments and unpa
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from contextvars import Context
-from heapq import heappop, heappush
 
 
 class Timer:
-    """What happens at a set time. One that was cancelled stays in the heap until that time and moves no clock."""
+    """What happens at a set time. One that was cancelled stays where it is until that time and moves no clock."""
 
     is_cancelled: bool = False
 
@@ -21,6 +21,27 @@ class Timer:
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+
+class Queued(Timer):
+    """A timer of a queue."""
+
+    queue: Queue | None = None
+    next: Queued | None = None
+
+    def __init__(self) -> None:
+        self.at_ns = self.number = 0
+
+
+class Queue:
+    """Timers that are set in the order of their times, as those of one delay are: only the first is among the others.
+
+    Most time-outs are cancelled before anybody looks at them, and then cost no place there.
+    """
+
+    def __init__(self) -> None:
+        self.first: Queued | None = None
+        self.last: Queued | None = None
 
 
 class Turn(Timer):
@@ -90,7 +111,37 @@ class Turns:
     def at(self, when_ns: int, timer: Timer) -> None:
         """Set a timer. A time that has passed means now, after everything already set for now."""
         self._timers_set = number = self._timers_set + 1
-        heappush(self._timers, (when_ns if when_ns > self.now_ns else self.now_ns, number, timer))
+        self._set(when_ns if when_ns > self.now_ns else self.now_ns, number, timer)
+
+    def _set(self, when_ns: int, number: int, timer: Timer) -> None:
+        """Sorted, not a heap: few wait at a time, and taking the first then compares nothing."""
+        insort(self._timers, (when_ns, number, timer))
+
+    def queue(self, queue: Queue, when_ns: int, timer: Queued) -> None:
+        """As `at`; `when_ns` is not before that of the last one in the queue."""
+        self._timers_set = number = self._timers_set + 1
+        timer.at_ns, timer.number, timer.queue = when_ns, number, queue
+        last, queue.last = queue.last, timer
+        if last is None:
+            queue.first = timer
+            self._set(when_ns, number, timer)
+        else:
+            last.next = timer
+
+    def _advance(self, queue: Queue) -> None:
+        """Its first timer has had its time: the next that still waits takes its place."""
+        first = queue.first
+        timer: Queued | None = None
+        if first is not None:
+            timer, first.next = first.next, None  # one by one: a chain would be let go of in a call within a call
+        while timer is not None and timer.is_cancelled:
+            following, timer.next = timer.next, None
+            timer = following
+        queue.first = timer
+        if timer is None:
+            queue.last = None
+        else:
+            self._set(timer.at_ns, timer.number, timer)
 
     def take(self) -> None:
         """Turns and, where none is waiting, the next timer, until `stopping` or until nothing is left.
@@ -110,7 +161,9 @@ class Turns:
                 if not turn.is_cancelled:
                     turn.fire()
             elif timers:
-                when_ns, _, timer = heappop(timers)
+                when_ns, _, timer = timers.pop(0)
+                if isinstance(timer, Queued) and timer.queue is not None:
+                    self._advance(timer.queue)
                 if not timer.is_cancelled:
                     self.now_ns = when_ns
                     timer.fire()

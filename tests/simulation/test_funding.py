@@ -6,6 +6,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bot.domain.order import Side
@@ -41,8 +42,9 @@ def held(side: Side, seed: int = 7) -> tuple[Venue, Account]:
 def executed_rows(venue: Venue, account: Account, **asked: object) -> list[dict[str, str]]:
     """What execution/list says of the account."""
     exchange = Exchange((venue,))
-    found = queries.executions(exchange, account.holder, {"category": "linear", **asked}, 0)["list"]
-    return [dict(row) for row in found]  # type: ignore[attr-defined]
+    found = queries.executions(exchange, account.holder, {"category": "linear", **asked}, 0)
+    rows: list[dict[str, str]] = msgspec.json.decode(msgspec.json.encode(found["list"]))
+    return rows
 
 
 @pytest.mark.parametrize("side", list(Side))

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from bot.simulator.link import Late
 from bot.simulator.timeline import NothingLeft, Timeline
+from bot.simulator.turns import Queue
+from bot.venues.transport import NoAnswer
 
 START_NS = 1_767_225_600_000_000_000
 
@@ -142,3 +145,31 @@ def test_the_next_day_of_tenths_of_a_second_stays_on_its_grid() -> None:
         return abs(timeline.now_ns() - START_NS - 2_000_000_000_000)
 
     assert play(timeline, work()) <= 10
+
+
+def test_timers_of_a_queue_fire_among_the_others_as_if_each_were_alone_and_cancelled_ones_move_no_clock() -> None:
+    timeline = Timeline(0)
+    turns, queue = timeline.turns, Queue()
+    answered = {name: timeline.create_future() for name in "abcde"}
+    lates = {name: Late(future, 1.0) for name, future in answered.items()}
+    seen: list[tuple[int, str]] = []
+
+    def look() -> None:
+        seen.append((turns.now_ns, "".join(name for name, future in answered.items() if future.done())))
+
+    turns.queue(queue, 10, lates["a"])
+    timeline.at_ns(20, look)
+    for name, when_ns in (("b", 20), ("c", 20), ("d", 30)):
+        turns.queue(queue, when_ns, lates[name])
+    timeline.at_ns(20, look)
+    lates["b"].cancel()
+    lates["d"].cancel()
+    turns.take()
+    assert seen == [(20, "a"), (20, "ac")]
+    assert turns.now_ns == 20
+    turns.queue(queue, 40, lates["e"])
+    turns.take()
+    assert turns.now_ns == 40
+    for name in "ace":
+        assert isinstance(answered[name].exception(), NoAnswer)
+    timeline.close()

@@ -14,6 +14,7 @@ from bot.simulator.bybit_access import V5Error
 from bot.simulator.exchange import Exchange
 from bot.simulator.listings import LISTINGS, exchange_of, generated
 from bot.simulator.orders import NewOrder, Status, TimeInForce
+from tests.unit.test_simulator_exchange import as_sent
 from tests.unit.test_simulator_face import Desk
 
 NOW_NS = 1_700_000_000 * 10**9
@@ -98,7 +99,7 @@ def test_a_cancel_without_a_fill_is_forgotten_after_a_day_and_one_with_fills_is_
     ]
 
     def history(now_ns: int) -> list[str]:
-        found: Any = bybit_queries.order_history(two.exchange, two.holder, {"category": "linear"}, now_ns)
+        found = as_sent(bybit_queries.order_history(two.exchange, two.holder, {"category": "linear"}, now_ns))
         return [row["orderLinkId"] for row in found["list"]]
 
     assert history(NOW_NS + DAY_NS) == ["none", "part"]
@@ -111,9 +112,9 @@ def test_a_cancel_with_fills_has_a_word_of_its_own_on_spot(category: str, word: 
     venue, account = next(iter(two.exchange.accounts(two.holder, category)))
     price, lots = venue.book.depth(Side.SELL, 1)[0]
     order = venue.create(account, NewOrder("part", Side.BUY, price, lots + 5, TimeInForce.IOC), NOW_NS)
-    assert bybit_messages.order(venue.instrument, order)["orderStatus"] == word
+    assert bybit_messages.status(venue.instrument, order) == word
     params = {"category": category, "symbol": "BTCUSDT", "orderStatus": word}
-    found: Any = bybit_queries.order_history(two.exchange, two.holder, params, NOW_NS)
+    found = as_sent(bybit_queries.order_history(two.exchange, two.holder, params, NOW_NS))
     assert [row["orderLinkId"] for row in found["list"]] == ["part"]
 
 

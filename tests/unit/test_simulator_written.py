@@ -5,16 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator import bybit_messages
+from bot.simulator.bybit import Outcome, envelope
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_sockets import encode
-from bot.simulator.bybit_written import Written, fixed
+from bot.simulator.bybit_written import Written
 from bot.simulator.depth import DepthMessage
 from bot.simulator.funding import Funding
 from bot.simulator.listings import GENERATED, LISTINGS
@@ -32,9 +32,59 @@ AMOUNTS = st.decimals(-1000, 1000, places=9, allow_nan=False) | st.just(Decimal(
 
 
 def order_object(instrument: Instrument, found: Order) -> Json:
+    unit, left_lots = instrument.tick_size * instrument.lot_size, found.left_lots
+    return {
+        "symbol": instrument.symbol,
+        "orderId": found.order_id,
+        "orderLinkId": found.link_id,
+        "side": "Buy" if found.side is Side.BUY else "Sell",
+        "orderType": "Market" if found.is_market else "Limit",
+        "price": text(instrument.price(found.price_ticks)),
+        "qty": text(instrument.qty(found.qty_lots)),
+        "timeInForce": found.tif.value,
+        "orderStatus": bybit_messages.status(instrument, found),
+        "cancelType": bybit_messages.CANCEL_TYPES.get(found.end_reason, "UNKNOWN"),
+        "rejectReason": bybit_messages.REJECT_REASONS[found.end_reason],
+        "reduceOnly": found.reduce_only,
+        "leavesQty": text(instrument.qty(left_lots)),
+        "leavesValue": text(unit * (left_lots * found.price_ticks)),
+        "cumExecQty": text(instrument.qty(found.filled_lots)),
+        "cumExecValue": text(unit * found.filled_cost),
+        "cumExecFee": text(found.fee_quote),
+        "avgPrice": bybit_messages.average_text(instrument, found) if found.filled_lots else "",
+        "createdTime": str(found.created_at_ns // 1_000_000),
+        "updatedTime": str(found.updated_at_ns // 1_000_000),
+        "positionIdx": 0,
+        "isLeverage": "",
+        "orderIv": "",
+        "stopOrderType": "",
+        "tpslMode": "",
+        "triggerPrice": "",
+        "takeProfit": "",
+        "stopLoss": "",
+        "tpTriggerBy": "",
+        "slTriggerBy": "",
+        "tpLimitPrice": "",
+        "slLimitPrice": "",
+        "triggerDirection": 0,
+        "triggerBy": "",
+        "closeOnTrigger": False,
+        "lastPriceOnCreated": "",
+        "placeType": "",
+        "blockTradeId": "",
+        "smpType": found.self_match.value,
+        "smpGroup": 0,
+        "smpOrderId": found.self_match_id,
+        "createType": "CreateByUser",
+        "feeCurrency": next(iter(found.fees), instrument.quote),
+        "cumFeeDetail": bybit_messages.fee_detail(instrument, found),
+    }
+
+
+def pushed_order_object(instrument: Instrument, found: Order) -> Json:
     return {
         "category": instrument.category,
-        **bybit_messages.order(instrument, found),
+        **order_object(instrument, found),
         "closedPnl": text(found.realised_quote),
         "rpiTakerAccess": False,
         "rpiMatchedQty": "0",
@@ -141,7 +191,9 @@ def orders(draw: st.DrawFn) -> Order:
 
 @given(st.sampled_from(INSTRUMENTS), orders())
 def test_an_order_is_written_as_the_encoder_writes_it(instrument: Instrument, order: Order) -> None:
-    assert Written(instrument).order(order) == encode(order_object(instrument, order))
+    written = Written(instrument)
+    assert written.order(order, pushed=True) == encode(pushed_order_object(instrument, order))
+    assert written.order(order, pushed=False) == encode(order_object(instrument, order))
 
 
 EXECUTIONS = st.builds(
@@ -187,7 +239,9 @@ def test_a_book_is_written_as_the_encoder_writes_it(
     assert written == encode(book_object(instrument, message, topic, sequence, at_ns))
 
 
-@pytest.mark.parametrize("places", [0, 1, 4, 9])
-@given(st.integers(-(10**20), 10**20))
-def test_a_fixed_number_of_decimals_is_what_a_decimal_prints(places: int, count: int) -> None:
-    assert fixed(count, places) == format(Decimal(count).scaleb(-places), "f")
+@given(st.sampled_from([0, 10001]), st.sampled_from(["OK", "success", "no"]), st.booleans(), TIMES)
+def test_an_envelope_is_what_the_encoder_makes_of_it(code: int, message: str, has_extra: bool, at_ns: int) -> None:
+    extra: Json = {"list": []} if has_extra else {}
+    result: Json = {"orderId": "1", "orderLinkId": ""}
+    whole = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": extra, "time": at_ns // 1_000_000}
+    assert envelope(Outcome(code, message, result, None, extra=extra), at_ns).decode() == encode(whole)
