@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
-import msgspec
-
 from bot.domain.events import Filled
 from bot.domain.instrument import Instrument
 
 HORIZONS_NS: Final = (1_000_000_000, 5_000_000_000, 60_000_000_000)
+_FIRST_NS: Final = 1_000_000_000
 COLUMNS: Final = (
     "ts_utc", "execution_id", "client_order_id", "symbol", "side", "price", "quoted_price", "qty", "fee_quote",
     "mid_at_fill", "spread_captured_bps", "slippage_bps", "markout_1s_bps", "markout_5s_bps", "markout_60s_bps",
@@ -24,13 +23,18 @@ COLUMNS: Final = (
 _STEP: Final = Decimal("0.0001")
 
 
-class Sampled(msgspec.Struct):
-    """One fill on its way to a row. `mids`: at the fill, then at each horizon reached."""
+class Sampled:
+    """One fill on its way to a row. `mids`: at the fill, then at each horizon reached, the last of them at most."""
 
-    fill: Filled
-    qty: Decimal
-    quoted: Decimal | None
-    mids: list[Decimal]
+    __slots__ = ("at_ns", "due_ns", "fill", "mids", "qty", "quoted")
+
+    def __init__(self, fill: Filled, qty: Decimal, quoted: Decimal | None, mids: list[Decimal]) -> None:
+        self.fill = fill
+        self.qty = qty
+        self.quoted = quoted
+        self.mids = mids
+        self.at_ns = fill.at_ns
+        self.due_ns = fill.at_ns + HORIZONS_NS[0]
 
 
 class Markouts:
@@ -62,28 +66,34 @@ class Markouts:
     def sample(self, mids: Mapping[str, Decimal | None], now_ns: int) -> list[Sampled]:
         """Takes what is due; gives back the fills that are done."""
         for one in self._waiting:
-            reached = len(one.mids) - 1
-            if now_ns - one.fill.at_ns < HORIZONS_NS[0]:
+            if now_ns - one.at_ns < _FIRST_NS:
                 break
-            while reached < len(HORIZONS_NS) and now_ns - one.fill.at_ns >= HORIZONS_NS[reached]:
-                mid = mids.get(one.fill.symbol)
-                if mid is None:
-                    break
-                one.mids.append(mid)
-                reached += 1
+            if now_ns >= one.due_ns:
+                _take(one, mids.get(one.fill.symbol), now_ns)
         done = []
         while self._waiting and len(self._waiting[0].mids) > len(HORIZONS_NS):
             done.append(self._waiting.popleft())
             self._seen.discard(done[-1].fill.execution_id)
-        last = len(HORIZONS_NS) - 1
-        dues = [one.fill.at_ns + HORIZONS_NS[min(last, len(one.mids) - 1)] for one in self._waiting]
-        self._due_ns = min(dues, default=0)
+        due_ns = 0
+        for one in self._waiting:
+            if not due_ns or one.due_ns < due_ns:
+                due_ns = one.due_ns
+        self._due_ns = due_ns
         return done
 
     def rest(self) -> list[Sampled]:
         """All that still wait, at the end of a run."""
         rest, self._waiting = list(self._waiting), deque()
         return rest
+
+
+def _take(one: Sampled, mid: Decimal | None, now_ns: int) -> None:
+    """What is due; without a mid it stays due."""
+    reached = len(one.mids) - 1
+    while mid is not None and reached < len(HORIZONS_NS) and now_ns - one.at_ns >= HORIZONS_NS[reached]:
+        one.mids.append(mid)
+        reached += 1
+    one.due_ns = one.at_ns + HORIZONS_NS[min(len(HORIZONS_NS) - 1, reached)]
 
 
 def figures(one: Sampled) -> tuple[str, ...]:

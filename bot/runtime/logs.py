@@ -48,7 +48,8 @@ class JsonLog:
         """`flush`: every line at once, so that a killed process has left it; not needed in simulated time."""
         self._streams = tuple(streams)
         self._flush = flush
-        self._second = (-1, "")
+        self._second = -1
+        self._second_text = ""
         self._now_ns = now_ns
         self._scrubber = Scrubber(secrets)
         self.counts = Counts(LOG_LEVELS)
@@ -59,22 +60,22 @@ class JsonLog:
 
     def write(self, lvl: str, name: str, event: str, fields: Mapping[str, Field] | None = None) -> None:
         """Writes one line. `lvl`: DEBUG INFO WARNING ERROR; `name`: dotted, its last part is the component."""
-        self.counts[lvl] += 1
-        seconds, nanoseconds = divmod(self._now_ns(), 1_000_000_000)
-        if self._second[0] != seconds:
-            self._second = (seconds, datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00"))
-        record: dict[str, Field] = {
-            **(fields or {}),
-            "ts_utc": f"{self._second[1]}.{nanoseconds // 1000:06d}Z",
-            "lvl": lvl,
-            "name": name,
-            "component": name.rpartition(".")[2],
-            "event": event,
-        }
-        line = self._scrubber.scrub(_encode(record))
+        self.counts.add(lvl)
+        now_ns = self._now_ns()
+        seconds = now_ns // 1_000_000_000
+        if self._second != seconds:
+            self._second = seconds
+            self._second_text = datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00") + "."
+        record: dict[str, Field] = dict(fields) if fields else {}
+        record["ts_utc"] = self._second_text + str(1_000_000 + now_ns % 1_000_000_000 // 1000)[1:] + "Z"
+        record["lvl"] = lvl
+        record["name"] = name
+        record["component"] = name.rpartition(".")[2]
+        record["event"] = event
+        line = self._scrubber.scrub(_encode(record)) + "\n"
         for stream in self._streams:
             try:
-                stream.write(line + "\n")
+                stream.write(line)
                 if self._flush:
                     stream.flush()
             except (OSError, ValueError):  # a full disk or a closed pipe must not stop a stop

@@ -22,7 +22,9 @@ from bot.domain.events import (
     Filled,
     FundingPaid,
     InstrumentsRead,
+    OpenOrdersRead,
     OrderUpdated,
+    PositionRead,
     ReadFailed,
     ShutdownRequested,
     Started,
@@ -56,9 +58,19 @@ SHUTDOWN_GRACE_S: Final = 5.0
 
 NAME: Final = "bot.runtime.loop"
 
-_BOOKS: Final = frozenset((BookDelta, BookSnapshot))
-_EXECUTIONS: Final = frozenset((Filled, FundingPaid))
-_OF_STRANGERS: Final = frozenset((OrderUpdated, StreamDown, StreamUp))
+_BOOK: Final = 1
+_EXECUTION: Final = 2
+_OF_STRANGERS: Final = 3
+_FILTERS: Final = 4
+_READ: Final = 5
+_CARE: Final[dict[type, int]] = {
+    **dict.fromkeys((BookDelta, BookSnapshot), _BOOK),
+    **dict.fromkeys((Filled, FundingPaid), _EXECUTION),
+    **dict.fromkeys((OrderUpdated, StreamDown, StreamUp), _OF_STRANGERS),
+    **dict.fromkeys((InstrumentsRead, ReadFailed), _FILTERS),
+    **dict.fromkeys((OpenOrdersRead, PositionRead), _READ),
+}
+"""Events with which something is to be done beside telling the engine, and what; of all others nothing."""
 _OWN: Final = frozenset((Note, PublishKillSwitch, Exit, CancelAll))
 """Intents that something in this file is done about; the sender sees all of them."""
 
@@ -157,34 +169,39 @@ class Loop:
         """Puts an event through the engine's door. What it decided is sent after the next commit, this turn."""
         if self._engine_broken:
             return
-        kind = type(event)
-        if kind in _EXECUTIONS and not self._is_news(event):
+        care = _CARE.get(type(event), 0)
+        if care == _EXECUTION and not self._is_news(event):
             return
-        if kind in _OF_STRANGERS:
+        if care == _OF_STRANGERS:
             self.sender.own_orders.note(event)
         try:
             self._journal.event(event)
             intents = self._engine.receive(event)
-            if isinstance(event, InstrumentsRead):
-                self.sender.instruments[event.symbol] = instrument_of(event)
-                self._filters.told(event)
-            elif isinstance(event, ReadFailed) and event.what == "filters":
-                self._filters.failed(event)
+            if care == _FILTERS:
+                self._note_filters(event)
             for intent in intents:
                 self._journal.intent(intent)
         except Exception as error:  # noqa: BLE001 - the engine's outermost frame: counted, logged, ends the run
             self._engine_broken = True
-            self.failed(error, f"deciding on {kind.__name__}")
+            self.failed(error, f"deciding on {type(event).__name__}")
             return
-        self.tally.note(event, intents)
+        if intents or care == _READ:
+            self.tally.note(event, intents)
         if intents:
             self.sender.decided(event, intents)
             self._intents += intents
-        if kind in _BOOKS:
+        if care == _BOOK:
             self._count_iteration(event.symbol)  # type: ignore[union-attr]  # the set says that it has one
         if not self._flush_is_due and (self._intents or self._journal.pending):
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _note_filters(self, event: Event) -> None:
+        if isinstance(event, InstrumentsRead):
+            self.sender.instruments[event.symbol] = instrument_of(event)
+            self._filters.told(event)
+        elif isinstance(event, ReadFailed) and event.what == "filters":
+            self._filters.failed(event)
 
     def _is_news(self, execution: Event) -> bool:
         """Whether an execution was not told before, or is heard for the first time after a read told it."""

@@ -46,7 +46,6 @@ from bot.domain.intent import (
     ProbeOrder,
     ReadAccount,
     ResyncBook,
-    key_of,
 )
 from bot.runtime.grant import GrantHolder
 from bot.runtime.own_orders import OwnOrders
@@ -75,6 +74,10 @@ KEYS_KEPT: Final = 20_000
 
 FIRST: Final = (CancelAll, CancelOrder)
 """Cancels overtake everything else."""
+_FIRST: Final = frozenset(FIRST)
+
+_KEYED: Final = frozenset((AmendOrder, CancelOrder, CancelAll))
+"""Mutations that carry a key of their own; of all others it is the order's id."""
 
 _MUTATIONS: Final = frozenset(get_args(Mutation))
 _ORDERED: Final = frozenset((PlaceOrder, AmendOrder))
@@ -140,10 +143,9 @@ class Sender:
 
     def send(self, intents: Sequence[Intent]) -> None:
         """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
-        ordered = intents if len(intents) == 1 else sorted(intents, key=lambda i: not isinstance(i, FIRST))
-        for intent in ordered:
+        for intent in _cancels_first(intents):
             kind = type(intent)
-            if kind is Note or (kind in _MUTATIONS and self._sent_before(key_of(intent))):  # type: ignore[arg-type]
+            if kind is Note or (kind in _MUTATIONS and self._sent_before(_key(intent))):  # type: ignore[arg-type]
                 continue
             if kind in _SINGLE and not self._steps_due and self._begin(intent):  # type: ignore[arg-type]
                 continue
@@ -185,7 +187,7 @@ class Sender:
             elif isinstance(intent, PlaceOrder):
                 if self._placed(intent, outcome) and self.filters is not None:
                     self._start(self.filters.look(intent.symbol), "PlaceOrder")
-            else:
+            elif type(intent) is CancelOrder:
                 self._cancelled(intent, outcome)
         except Exception as error:  # noqa: BLE001 - as of a task: counted, logged, ends the run
             self._failed(error, f"sending {type(intent).__name__}")
@@ -452,6 +454,18 @@ class Sender:
             self._tell(ReadFailed(self._now_ns(), "position", symbol, str(error)))
             return
         self._tell(PositionRead(self._now_ns(), symbol, asked_at_ns, qty_lots, position.entry_price, dust_base))
+
+
+def _cancels_first(intents: Sequence[Intent]) -> Sequence[Intent]:
+    for intent in intents:
+        if type(intent) in _FIRST:
+            return sorted(intents, key=lambda one: type(one) not in _FIRST)
+    return intents
+
+
+def _key(intent: Mutation) -> str:
+    """`key_of` without its three questions."""
+    return intent.key if type(intent) in _KEYED else intent.client_order_id  # type: ignore[union-attr]
 
 
 def identity_of(execution: Filled | FundingPaid) -> str:

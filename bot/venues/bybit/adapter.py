@@ -48,6 +48,35 @@ CALL_TIMEOUT_S: Final = 2.0
 log = logging.getLogger("slipway.bybit")
 
 
+TEXTS_MAX: Final = 4_000
+
+
+class _Terms:
+    """One instrument as its orders are written and read: texts of ticks and lots, and the way back."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self.instrument = instrument
+        self.grid = Grid(instrument)
+        self._prices: dict[int, str] = {}
+        self._qtys: dict[int, str] = {}
+
+    def price(self, ticks: int) -> str:
+        text = self._prices.get(ticks)
+        if text is None:
+            if len(self._prices) >= TEXTS_MAX:
+                self._prices.clear()
+            text = self._prices[ticks] = calls.number(self.instrument.price(ticks))
+        return text
+
+    def qty(self, lots: int) -> str:
+        text = self._qtys.get(lots)
+        if text is None:
+            if len(self._qtys) >= TEXTS_MAX:
+                self._qtys.clear()
+            text = self._qtys[lots] = calls.number(self.instrument.qty(lots))
+        return text
+
+
 class _Placed:
     """A create that was begun."""
 
@@ -126,6 +155,7 @@ class BybitAdapter:
         self._tasks: list[asyncio.Task[None]] = []
         self._observations: list[Observation] = []
         self._bases: dict[str, str] = {}
+        self._terms: dict[str, _Terms] = {}
         self._grids: dict[str, Grid] = {}
         """of the symbols on the streams, which look into it themselves"""
 
@@ -272,14 +302,22 @@ class BybitAdapter:
         )
 
     def _amending(self, intent: AmendOrder, instrument: Instrument) -> Call:
-        return calls.amend(
+        terms = self._terms_of(instrument)
+        return calls.amend_as_written(
             self._category,
             intent.symbol,
             intent.client_order_id,
-            instrument.qty(intent.qty_lots),
-            instrument.price(intent.price_ticks),
+            terms.qty(intent.qty_lots),
+            terms.price(intent.price_ticks),
             intent.epoch,
         )
+
+    def _terms_of(self, instrument: Instrument) -> _Terms:
+        symbol = instrument.symbol
+        terms = self._terms.get(symbol)
+        if terms is None or terms.instrument is not instrument:  # it was read again, or another asks
+            terms = self._terms[symbol] = _Terms(instrument)
+        return terms
 
     def _cancelling(self, intent: CancelOrder) -> Call:
         return calls.cancel(
@@ -346,7 +384,8 @@ class BybitAdapter:
         cursor = ""
         while True:
             page = await self._rest.read(calls.open_orders(self._category, symbol, cursor), wire.OrderPage)
-            orders += [decode.venue_order(row, instrument) for row in page.rows if row.symbol == symbol]
+            grid = self._terms_of(instrument).grid
+            orders += [decode.venue_order(row, instrument, grid) for row in page.rows if row.symbol == symbol]
             cursor = wire.next_cursor(page.next_page_cursor, seen, calls.OPEN_ORDERS) if page.rows else ""
             if not cursor:
                 return [order for order in orders if order.status is OrderStatus.WORKING]
@@ -361,8 +400,9 @@ class BybitAdapter:
             while True:
                 call = calls.executions(self._category, symbol, start_ms, end_ms, cursor)
                 page = await self._rest.read(call, wire.ExecutionPage)
+                grid, at_ns = self._terms_of(instrument).grid, self._now_ns()
                 for row in page.rows:
-                    event = decode.execution(row, instrument, self._now_ns()) if row.symbol == symbol else None
+                    event = decode.execution(row, instrument, at_ns, grid) if row.symbol == symbol else None
                     if event is not None:
                         found.append(event)
                 cursor = wire.next_cursor(page.next_page_cursor, seen, calls.EXECUTIONS) if page.rows else ""

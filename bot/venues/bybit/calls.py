@@ -96,7 +96,11 @@ class Call:
 
 
 def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> Call:
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items() if value)
+    query = "&".join(
+        f"{name}={value if value.isalnum() and value.isascii() else quote(value, safe='')}"
+        for name, value in fields.items()
+        if value
+    )
     if cursor:
         # the venue hands its cursors out percent-encoded: they go back as they came
         query += "&cursor=" + quote(cursor, safe="%")
@@ -176,15 +180,14 @@ def _create(
 
 
 def amend(category: Category, symbol: str, client_order_id: str, qty: Decimal, price: Decimal, epoch: int = 0) -> Call:
+    return amend_as_written(category, symbol, client_order_id, number(qty), number(price), epoch)
+
+
+def amend_as_written(category: Category, symbol: str, client_order_id: str, qty: str, price: str, epoch: int) -> Call:
+    """As `amend`, with both as `number` writes them."""
     return _post(
         AMEND,
-        {
-            "category": category,
-            "symbol": symbol,
-            "orderLinkId": client_order_id,
-            "qty": number(qty),
-            "price": number(price),
-        },
+        {"category": category, "symbol": symbol, "orderLinkId": client_order_id, "qty": qty, "price": price},
         epoch,
     )
 

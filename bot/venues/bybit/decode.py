@@ -116,26 +116,22 @@ class Grid:
             self._lots[text] = known
         return known
 
-    def has_seen(self, price: str) -> bool:
-        """Whether that text was a price before."""
-        return price in self._ticks
+    def seen_ticks(self, price: str) -> int:
+        """In ticks what was a price before; 0 for any other text."""
+        return self._ticks.get(price, 0)
 
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
         ticks, lots = self._ticks, self._lots
-        try:
-            return tuple([(ticks[price], lots[size]) for price, size in rows])
-        except KeyError:  # something new
-            pass
-        return tuple(
-            [
-                (
-                    ticks[price] if price in ticks else self.ticks(price, field),
-                    lots[size] if size in lots else self.lots(size, field),
-                )
-                for price, size in rows
-            ]
-        )
+        found: list[Level] = []
+        for price, size in rows:
+            tick, lot = ticks.get(price), lots.get(size)
+            if tick is None:
+                tick = self.ticks(price, field)
+            if lot is None:
+                lot = self.lots(size, field)
+            found.append((tick, lot))
+        return tuple(found)
 
 
 class _Step:
@@ -145,16 +141,21 @@ class _Step:
         _, digits, exponent = step.as_tuple()
         self._places = -int(exponent)
         self._units = int("".join(map(str, digits)))
+        self._powers: list[int] = [10**missing for missing in range(max(0, self._places) + 1)]
 
     def count(self, text: str) -> int:
         """How many steps a text of digits and at most one point is; 0 for anything that wants a closer look."""
-        whole, _, part = text.partition(".")
-        missing = self._places - len(part)
-        digits = whole + part
+        point = text.find(".")
+        if point < 0:
+            digits, missing = text, self._places
+        else:
+            digits, missing = text[:point] + text[point + 1 :], self._places - (len(text) - point - 1)
         if missing < 0 or len(digits) > DIGITS_MAX or not (digits.isdecimal() and digits.isascii()):
             return 0
-        count, rest = divmod(int(digits) * 10**missing, self._units)
-        return 0 if rest else count
+        number = int(digits) * self._powers[missing]
+        if self._units == 1:
+            return number
+        return 0 if number % self._units else number // self._units
 
 
 def price_ticks(text: str, field: str, instrument: Instrument) -> int:
@@ -276,15 +277,19 @@ def venue_order(row: wire.OrderRow, instrument: Instrument, grid: Grid | None = 
 
     `grid`: of that instrument, where one is kept: what it has seen need not be worked out again.
     """
-    grid = grid or Grid(instrument)
+    if grid is None:
+        grid = Grid(instrument)
     price = row.price
-    priceless = price == "" or not (grid.has_seen(price) or decimal(price, "price"))
+    ticks = grid.seen_ticks(price)
+    if not ticks and price != "" and decimal(price, "price"):
+        side(row.side, "side")  # as the message is read, from left to right: of two mistakes the first is named
+        ticks = grid.ticks(price, "price")
     return VenueOrder(
         row.symbol,
         row.order_link_id,
         row.order_id,
         side(row.side, "side"),
-        0 if priceless else grid.ticks(price, "price"),
+        ticks,
         grid.lots(row.qty, "qty"),
         grid.lots(row.cum_exec_qty, "cumExecQty"),
         order_status(row),
@@ -293,15 +298,19 @@ def venue_order(row: wire.OrderRow, instrument: Instrument, grid: Grid | None = 
     )
 
 
-def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled | None:
-    """An execution as a fill. None: funding or settlement, which move no quantity. An unknown type is garbled."""
+def fill(row: wire.ExecutionRow, instrument: Instrument, at_ns: int, grid: Grid | None = None) -> Filled | None:
+    """An execution as a fill. None: funding or settlement, which move no quantity. An unknown type is garbled.
+
+    `grid`: as of `venue_order`.
+    """
     if row.exec_type in _NO_FILLS:
         return None
     if row.exec_type not in _FILLS:
         raise VenueGarbled(f"execType: {row.exec_type!r} of execution {row.exec_id} is none we know")
     price = _above_zero(row.exec_price, "execPrice")
     fill_side = side(row.side, "side")
-    filled_lots = qty_lots(row.exec_qty, "execQty", instrument)
+    qty = row.exec_qty
+    filled_lots = qty_lots(qty, "execQty", instrument) if grid is None else grid.lots(qty, "execQty")
     if not filled_lots:
         raise VenueGarbled(f"execQty: {row.exec_qty!r} of execution {row.exec_id} is no fill")
     return Filled(
@@ -330,9 +339,11 @@ def funding(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Fundi
     return FundingPaid(at_ns, row.exec_id, row.symbol, -paid_quote, venue_at_ns)
 
 
-def execution(row: wire.ExecutionRow, instrument: Instrument, at_ns: int) -> Filled | FundingPaid | None:
+def execution(
+    row: wire.ExecutionRow, instrument: Instrument, at_ns: int, grid: Grid | None = None
+) -> Filled | FundingPaid | None:
     """An execution as whichever of the two it is; None for a settlement, which moves neither quantity nor money."""
-    return funding(row, instrument, at_ns) or fill(row, instrument, at_ns)
+    return funding(row, instrument, at_ns) or fill(row, instrument, at_ns, grid)
 
 
 def _fee_quote(row: wire.ExecutionRow, instrument: Instrument, price: Decimal, fill_side: Side) -> Decimal:

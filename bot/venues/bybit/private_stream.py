@@ -16,7 +16,7 @@ was read. So is `wallet`: it says nothing while nothing happens, so nobody could
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -92,6 +92,15 @@ class PrivateStream(Stream):
             log.warning("disconnect-cancel is not armed: %s", error)
 
     def _take(self, raw: bytes | str) -> None:
+        pushed = wire.account_push(raw)
+        if pushed is None:
+            self._take_any(raw)
+        elif isinstance(pushed, wire.OrderPush):
+            self._take_orders(pushed.data)
+        else:
+            self._take_executions(pushed.data)
+
+    def _take_any(self, raw: bytes | str) -> None:
         try:
             push = push_of(raw, self.name)
         except StreamRefused as error:
@@ -101,9 +110,9 @@ class PrivateStream(Stream):
             return
         match push.topic:
             case "order":
-                self._take_orders(push)
+                self._take_orders(wire.decode_rows(wire.OrderRow, push.data, push.topic))
             case "execution":
-                self._take_executions(push)
+                self._take_executions(wire.decode_rows(wire.ExecutionRow, push.data, push.topic))
             case "" if push.op == "auth":
                 self._subscribe()
             case "" if push.op == "subscribe":
@@ -115,17 +124,17 @@ class PrivateStream(Stream):
                 return  # pongs
 
     def _ours(self, symbol: str, category: str) -> Grid | None:
-        return self._grids.get(symbol) if category in {"", self._category} else None
+        return self._grids.get(symbol) if not category or category == self._category else None
 
-    def _take_orders(self, push: wire.Push) -> None:
-        for row in wire.decode_rows(wire.OrderRow, push.data, push.topic):
+    def _take_orders(self, rows: Sequence[wire.OrderRow]) -> None:
+        for row in rows:
             grid = self._ours(row.symbol, row.category)
             if grid is not None:
                 self._sink(OrderUpdated(self._now_ns(), venue_order(row, grid.instrument, grid)))
 
-    def _take_executions(self, push: wire.Push) -> None:
-        for row in wire.decode_rows(wire.ExecutionRow, push.data, push.topic):
+    def _take_executions(self, rows: Sequence[wire.ExecutionRow]) -> None:
+        for row in rows:
             grid = self._ours(row.symbol, row.category)
-            event = execution(row, grid.instrument, self._now_ns()) if grid is not None else None
+            event = execution(row, grid.instrument, self._now_ns(), grid) if grid is not None else None
             if event is not None:
                 self._sink(event)

@@ -191,6 +191,11 @@ class PublicStream(Stream):
             self._data_came = True
             self._take_book(book, book.data, self._books[book.topic])
             return
+        traded = wire.trade_push(raw)
+        if traded is not None and traded.topic in self._trades:
+            self._data_came = True
+            self._take_trades(traded.data, self._trades[traded.topic])
+            return
         push = wire.decode(wire.Push, raw, self.name)
         if push.success is False:
             self._take_refusal(push)
@@ -201,14 +206,8 @@ class PublicStream(Stream):
             symbol = self._books[push.topic]
             self._take_book(push, wire.decode(wire.BookRows, push.data, push.topic), symbol)
         elif push.topic in self._trades:
-            trades = wire.decode_rows(wire.TradeRow, push.data, push.topic)
-            symbol = self._trades[push.topic]
-            for row in trades:
-                if row.s != symbol:
-                    raise _of_another(row.s, symbol)
-            wanted = trades if self._every_print else trades[-1:]
-            for event in trade_events(wanted, self._grids[symbol], self._now_ns()):
-                self._sink(event)
+            rows = wire.decode_rows(wire.TradeRow, push.data, push.topic)
+            self._take_trades(rows, self._trades[push.topic])
         elif push.op == "subscribe":
             self._refused.difference_update(self._answered(push))
             self._up_where_answered()
@@ -216,6 +215,14 @@ class PublicStream(Stream):
             raise VenueGarbled(f"{self.name}: topic: missing, and it answers no operation")
         elif push.topic.rpartition(".")[2] in self._books.values():
             raise VenueGarbled(f"topic: {push.topic!r} is none that was asked for")
+
+    def _take_trades(self, rows: list[wire.TradeRow], symbol: str) -> None:
+        for row in rows:
+            if row.s != symbol:
+                raise _of_another(row.s, symbol)
+        wanted = rows if self._every_print else rows[-1:]
+        for event in trade_events(wanted, self._grids[symbol], self._now_ns()):
+            self._sink(event)
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         if rows.s != symbol:

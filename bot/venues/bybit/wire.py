@@ -301,6 +301,34 @@ class BookPush(msgspec.Struct, frozen=True, gc=False):
     cts: int = 0
 
 
+class OrderPush(msgspec.Struct, frozen=True, gc=False):
+    """A message of `order` as a whole; `Push` with its `data` already decoded."""
+
+    topic: str
+    data: list[OrderRow]
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str | int | None = None
+
+
+class ExecutionPush(msgspec.Struct, frozen=True, gc=False):
+    """As OrderPush, of `execution`."""
+
+    topic: str
+    data: list[ExecutionRow]
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str | int | None = None
+
+
 class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """A public trade: time in ms, symbol, taker's side, size, price."""
 
@@ -311,9 +339,25 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
     p: str
 
 
+class TradePush(msgspec.Struct, frozen=True, gc=False):
+    """As OrderPush, of `publicTrade.*`."""
+
+    topic: str
+    data: list[TradeRow]
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str | int | None = None
+
+
 # ---- decoding -------------------------------------------------------------------------------------------------------
 
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
+_lists: dict[type, Any] = {}
+"""Kind of row to a list of such."""
 
 
 def decode(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> T:
@@ -330,7 +374,9 @@ def decode(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> T:
 
 def decode_rows(kind: type[T], raw: bytes | str | msgspec.Raw, where: str) -> list[T]:
     """A JSON array of `kind`. Raises VenueGarbled as `decode`."""
-    listed: Any = GenericAlias(list, (kind,))
+    listed: Any = _lists.get(kind)
+    if listed is None:
+        listed = _lists[kind] = GenericAlias(list, (kind,))
     rows: list[T] = decode(listed, raw, where)
     return rows
 
@@ -350,6 +396,48 @@ def book_push(raw: bytes | str) -> BookPush | None:
         return _book_push.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+_trade_push = msgspec.json.Decoder(TradePush)
+_TRADE_BYTES, _TRADE_TEXT = b'{"topic":"publicTrade.', '{"topic":"publicTrade.'
+
+
+def trade_push(raw: bytes | str) -> TradePush | None:
+    """As `book_push`, of `publicTrade.*`."""
+    if not (raw.startswith(_TRADE_TEXT) if isinstance(raw, str) else raw.startswith(_TRADE_BYTES)):
+        return None
+    try:
+        found = _trade_push.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if found.success is False else found
+
+
+_order_push, _execution_push = msgspec.json.Decoder(OrderPush), msgspec.json.Decoder(ExecutionPush)
+_TOPIC_WITHIN = 160
+"""Characters from the begin: the venue writes an id before the topic."""
+
+
+def account_push(raw: bytes | str) -> OrderPush | ExecutionPush | None:
+    """As `book_push`, of `order` and `execution`."""
+    if isinstance(raw, str):
+        is_order = raw.find('"topic":"order"', 0, _TOPIC_WITHIN) > 0
+        is_execution = not is_order and raw.find('"topic":"execution"', 0, _TOPIC_WITHIN) > 0
+    else:
+        is_order = raw.find(b'"topic":"order"', 0, _TOPIC_WITHIN) > 0
+        is_execution = not is_order and raw.find(b'"topic":"execution"', 0, _TOPIC_WITHIN) > 0
+    found: OrderPush | ExecutionPush
+    try:
+        if is_order:
+            found = _order_push.decode(raw)
+        elif is_execution:
+            found = _execution_push.decode(raw)
+        else:
+            return None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    whole = found.topic == ("order" if is_order else "execution") and found.success is not False
+    return found if whole else None
 
 
 _NAMED = re.compile(rb'"(?:topic|s)"\s*:\s*"(?:[A-Za-z0-9_]{1,40}\.){0,4}([A-Za-z0-9]{1,40})"')
