@@ -16,7 +16,8 @@ import msgspec
 
 from bot.domain.events import Filled, FundingPaid
 from bot.domain.instrument import Instrument
-from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
+from bot.domain.order import FLATTEN_PREFIX
+from bot.engine.parameters import NS_PER_S
 
 ZERO: Final = Decimal(0)
 _STEP: Final = Decimal("0.000000000001")
