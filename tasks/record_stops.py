@@ -19,6 +19,8 @@ CLOCKS_APART_S = 30
 """How far the clocks of two machines may be apart."""
 MACHINE = "machine"
 """In the payload of a stop: by whose clock it was said, as `tasks.supervise.machine` notes one."""
+BEFORE_ANY = datetime(2020, 1, 1, tzinfo=UTC)
+"""No stop was said before: what stands below it where the time belongs is none."""
 
 
 @dataclass(frozen=True)

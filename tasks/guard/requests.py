@@ -6,9 +6,10 @@ A stop and a sign-off never wait for a judgement that is under way; what moves t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from gates.course import Happening, IllegalStep, Step
 from tasks.guard.attesting import attest
 from tasks.guard.beginning import begin, refuse_what_changed
 from tasks.guard.closing import by_no_go, end_stage
+from tasks.guard.damage import refuse_damaged
 from tasks.guard.drilling import drill_by_hand
 from tasks.guard.enrolling import enroll
 from tasks.guard.judging import judge_stage
@@ -30,8 +32,8 @@ from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold, Refus
 from tasks.guard.stopping import NOTHING_RUNS, stop_now
 from tasks.guard.taking_over import take_over
 from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
+from tasks.record_damage import DamagedRow
 from tasks.record_engine import RecordDamaged, is_away, storable
-from tasks.record_inbox import DAMAGED, DamagedRow
 from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
 
@@ -55,7 +57,7 @@ async def answer_for_ever(guard: GuardState) -> None:
     busy: dict[int, asyncio.Task[None]] = {}
     while True:
         try:
-            for row in await _waiting(guard):
+            for row in await guard.store.call(guard.store.record.waiting):
                 number = row.id or 0
                 if number in busy:
                     continue
@@ -69,23 +71,20 @@ async def answer_for_ever(guard: GuardState) -> None:
         await asyncio.sleep(EVERY_S)
 
 
-async def _waiting(guard: GuardState) -> Sequence[Inbox | DamagedRow]:
-    """What waits; where one of them cannot be read each by itself, so that it keeps the others from nothing."""
-    try:
-        return await guard.store.call(guard.store.record.waiting)
-    except Exception as error:
-        if is_away(error):
-            raise
-        return await guard.store.call(guard.store.record.waiting_one_by_one)
-
-
 async def _refuse_damaged(guard: GuardState, row: DamagedRow) -> None:
-    log.error("refused: %s", row)
-    now_s = time.monotonic()
-    link = guard.refusals.link(DAMAGED, str(row), now_s)
-    await guard.store.call(guard.store.record.refuse_damaged, row, link)
-    if link is not None:
-        guard.refusals.told(DAMAGED, str(row), now_s)
+    """A stop is one also where its words cannot be read: on its account one stage alone can be meant, and what ends it
+    wrongly parks it, flat and not burnt, where what does not end it lets trade what somebody wanted to stop. It is
+    answered after that, so it ends no other. A row of which not even the kind can be read is nobody's word for it."""
+    if row.is_stop:
+        active, words = guard.active, row.told.get("payload")
+        if active is None and guard.resuming:
+            return  # it waits until it is known what runs
+        if words is not None:
+            with contextlib.suppress(Refused):  # it names another stage
+                await _stop(guard, storable(words))
+        elif active is not None:
+            await stop_now(guard, active, "somebody", str(row))
+    await refuse_damaged(guard, row)
 
 
 async def _answer(guard: GuardState, row: Inbox) -> None:

@@ -205,7 +205,7 @@ def test_a_stop_of_what_begins_is_answered_as_done_and_ends_nothing_that_began_a
         async with writing(guard):
             await StoppedByUrl(guard)._stop("ada", "lunch")
             await _begin(guard, "next", requests_seen=record.newest_request())
-            (row,) = [one for one in record.waiting() if one.kind == "stop"]
+            (row,) = [one for one in record.waiting() if isinstance(one, Inbox) and one.kind == "stop"]
             await _answer(guard, row)
             answer = record.answer(row.id or 0)
             assert answer is not None
@@ -276,7 +276,7 @@ def test_the_flow_says_up_to_where_it_had_seen_the_inbox(tmp_path: Path, monkeyp
 
 def _queued(record: RecordWriter, *, ms_after_stop: int, on: str = HERE) -> dict[str, Any]:
     """What a flow run hands over that began just now, and was created so long after the newest stop."""
-    (*_, stop) = [one for one in record.waiting() if one.kind == "stop"]
+    (*_, stop) = [one for one in record.waiting() if isinstance(one, Inbox) and one.kind == "stop"]
     stopped_ms = int(stop.created_at.timestamp() * 1000)
     seen = record.newest_request()
     return {"requests_seen": seen, "run_created_ms": stopped_ms + ms_after_stop, "run_created_on": on}
@@ -310,6 +310,59 @@ def test_a_run_that_was_queued_when_the_stop_was_said_begins_nothing(tmp_path: P
             if named:  # another rollout is not meant
                 await _begin(guard, "other", **queued)
                 assert _runs(guard, "other") == ["requested"]
+
+    asyncio.run(work())
+
+
+def _damage(record: Record, column: str, value: str) -> None:
+    with record.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE inbox SET {column} = {value} WHERE kind = 'stop'")  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("payload", "'{'"), ("created_at", "'yesterday'"), ("state", "x'ff'"), ("account", "account")]
+)
+def test_a_damaged_stop_of_all_accounts_keeps_from_beginning_what_was_there_and_nothing_else(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    """The guard refuses it by its number; whoever comes after that goes on."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            number = record.submit_stop_of_what_begins("next", "ada", "lunch")
+            _damage(record, column, value)
+            who = "somebody" if column == "payload" else "ada"
+            with pytest.raises(Refused, match=f"rollout next was stopped by {who}"):
+                await _begin(guard, "next", requests_seen=seen)
+            if column != "account":
+                told = [entry.body for entry in record.entries("a") if entry.kind == "refused"]
+                assert f"request {number} is damaged: {column} cannot be read" in told[0]
+            said = record.stop_since("next", "a", number - 1, Created(0, HERE))
+            assert said is not None
+            later = {"run_created_ms": int(said.go_on_after.timestamp() * 1000) + 1, "run_created_on": HERE}
+            await _begin(guard, "next", requests_seen=record.newest_request(), **later)
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+def test_a_damaged_stop_that_was_said_since_the_flow_runs_ends_the_stage_that_it_finds_open(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            number = record.submit_stop_of_what_begins("r", "ada", "lunch")
+            _damage(record, "payload", "'{'")
+            await _begin(guard, "r", requests_seen=seen)
+            await guard.store.settled()
+            run = record.stage_run(1)
+            assert (run.step, run.end_wanted) == ("rolling_back", "park")
+            assert f"somebody: request {number} is damaged" in str(run.decided_why)
 
     asyncio.run(work())
 
