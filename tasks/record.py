@@ -26,7 +26,7 @@ from tasks.record_chain import ChainReport, check_chain
 from tasks.record_damage import DamagedRow, read_requests
 from tasks.record_engine import SQLITE, open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
-from tasks.record_stops import BEFORE_ANY, MACHINE, Created, StopSaid, clock_here, first_meant
+from tasks.record_stops import MACHINE, Created, StopSaid, clock_here, first_meant
 from tasks.record_tables import (
     Attested,
     Drill,
@@ -144,14 +144,16 @@ class Record:
                 return _id(found.id)
 
     def answer(self, inbox_id: int) -> Answer | None:
-        """None while the guard has not answered."""
-        with self.reading() as session:
-            row = session.get(Inbox, inbox_id)
-            if row is None:
-                raise RecordError(f"inbox {inbox_id}: no such row")
-            if row.state == "waiting":
-                return None
-            return Answer(inbox_id, row.state, row.reason, row.result)
+        """None while the guard has not answered. A row that cannot be read is answered by it as that; RecordError where
+        it was answered before."""
+        row = next(iter(read_requests(self.reading, col(Inbox.id) == inbox_id)), None)
+        if row is None:
+            raise RecordError(f"inbox {inbox_id}: no such row")
+        if isinstance(row, DamagedRow):
+            if row.is_answered:
+                raise RecordError(str(row))
+            return None
+        return None if row.state == "waiting" else Answer(inbox_id, row.state, row.reason, row.result)
 
     def submit_stop_of_what_begins(self, rollout: str | None, who: str, reason: str, account: str = EVERYWHERE) -> int:
         """Whoever is under way with that rollout (None: with any) on that account begins no further stage: a `begin`
@@ -172,11 +174,10 @@ class Record:
         Requests are numbered in the order in which they are written, by whichever clock. Raises StopDamaged where none
         that can be read holds and others cannot be read: whether one of them does is not known.
         """
-        meant = col(Inbox.id) > after
-        if created is not None:
-            at = col(Inbox.created_at)
-            meant = or_(meant, at >= created.counts_from, at < BEFORE_ANY)
-        meant = and_(meant, col(Inbox.kind) == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
+        meant = and_(col(Inbox.kind) == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
+        if created is None:
+            meant = and_(meant, col(Inbox.id) > after)
+        # Else all of them, few as stops are: a time of which a part is lost is found by no comparison of times.
         stops = read_requests(self.reading, meant)
         said = first_meant([one for one in stops if isinstance(one, Inbox)], rollout, after, created)
         damaged = [one for one in stops if isinstance(one, DamagedRow)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement
@@ -27,12 +27,16 @@ _KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "created_at": datetime,
     "answered_at": (datetime, type(None)),
 }
+STATES: Final = ("waiting", "done", "refused")
+FROM, UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Nothing was asked before or will be after: what stands there instead is no time of a request."""
 Reading = Callable[[], AbstractContextManager[Session]]
 
 
 @dataclass(frozen=True)
 class DamagedRow:
-    """A request of which these columns hold what is none of theirs: bytes that are no text, no JSON object, no time.
+    """A request of which these columns hold what is none of theirs: bytes that are no text, no JSON object, no time
+    at which anything was asked, no state that there is.
 
     `told`: what the others hold. It stands in no text: there may be a code in it.
     """
@@ -45,6 +49,11 @@ class DamagedRow:
     def is_stop(self) -> bool:
         """Whether somebody wanted to stop; one of which not even that can be read says nothing."""
         return self.told.get("kind") == "stop"
+
+    @property
+    def is_answered(self) -> bool:
+        """As far as can be read."""
+        return bool(self.told.get("state", "waiting") != "waiting")
 
     def __str__(self) -> str:
         said = f"request {self.id} is {DAMAGED}: {', '.join(self.columns)} cannot be read"
@@ -92,12 +101,20 @@ def _column(reading: Reading, number: int, name: str) -> list[Any]:
         if not _is_of_a_value(error):
             raise
         return []
-    return [value for value in values if isinstance(value, _KINDS[name])]
+    return [value for value in values if _fits(name, value)]
 
 
-def _odd(row: Inbox) -> tuple[str, ...]:
+def _odd(row: Inbox) -> bool:
     """SQLite also keeps bytes where a text belongs, and they are read without an error; and any JSON is JSON."""
-    return tuple(name for name, kind in _KINDS.items() if not isinstance(getattr(row, name), kind))
+    return not all(_fits(name, getattr(row, name)) for name in _KINDS)
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "state" and value not in STATES:
+        return False
+    if name == "created_at" and not (isinstance(value, datetime) and FROM <= value < UNTIL):
+        return False
+    return isinstance(value, _KINDS[name])
 
 
 def _is_of_a_value(error: Exception) -> bool:

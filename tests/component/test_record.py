@@ -152,6 +152,36 @@ def test_a_stop_that_cannot_be_read_is_told_by_number_and_refused_holds_for_what
     assert writer.verify_chain("a").ok
 
 
+def test_a_request_in_a_state_that_there_is_not_is_damaged_and_refused_once(writer: RecordWriter) -> None:
+    numbers = [writer.submit("a", "judge", {}, state) for state in ("", "e", "waitin", "waiting ", "Done", "~")]
+    answered = [writer.submit("a", "judge", {}, state) for state in ("done", "refused")]
+    with writer.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE inbox SET state = idempotency_key")
+    found = writer.waiting()
+    assert found == [DamagedRow(number, ("state",)) for number in numbers]
+    for row in found:
+        assert isinstance(row, DamagedRow)
+        writer.refuse_damaged(row)
+    assert writer.waiting() == []
+    assert [getattr(writer.answer(number), "state", None) for number in answered] == ["done", "refused"]
+
+
+def test_who_waits_for_a_request_that_was_damaged_waits_for_its_refusal(writer: RecordWriter) -> None:
+    """Not for an error that nobody expects; one that was answered says in a line that it cannot be read."""
+    number = writer.submit("a", "judge", {}, "one")
+    _without_a_time(writer, number)
+    assert writer.answer(number) is None
+    (row,) = writer.waiting()
+    assert isinstance(row, DamagedRow)
+    writer.refuse_damaged(row)
+    answer = writer.answer(number)
+    assert answer is not None
+    assert (answer.done, answer.reason) == (False, f"request {number} is damaged: created_at cannot be read")
+    _without_a_time(writer, number)
+    with pytest.raises(RecordError, match=f"^request {number} is damaged: created_at cannot be read$"):
+        writer.answer(number)
+
+
 def test_a_stop_that_can_be_read_holds_beside_one_that_cannot(writer: RecordWriter) -> None:
     damaged, sound = (writer.submit_stop_of_what_begins("r", who, "lunch") for who in ("bob", "ada"))
     _without_a_time(writer, damaged)
