@@ -29,7 +29,7 @@ from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.spent import refuse_burnt, refuse_without_attempt
 from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold, RefusedForNow
-from tasks.guard.stopping import NOTHING_RUNS, stop_now
+from tasks.guard.stopping import stop_asked
 from tasks.guard.taking_over import take_over
 from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
 from tasks.record_damage import DamagedRow
@@ -62,7 +62,7 @@ async def answer_for_ever(guard: GuardState) -> None:
                 if number in busy:
                     continue
                 if isinstance(row, DamagedRow):
-                    busy[number] = guard.spawn(_refuse_damaged(guard, row), f"inbox {number}")
+                    busy[number] = guard.spawn(_answer_damaged(guard, row), f"inbox {number}")
                 else:
                     busy[number] = guard.spawn(_answer(guard, row), f"inbox {number} {row.kind}")
         except SQLAlchemyError as error:
@@ -71,20 +71,9 @@ async def answer_for_ever(guard: GuardState) -> None:
         await asyncio.sleep(EVERY_S)
 
 
-async def _refuse_damaged(guard: GuardState, row: DamagedRow) -> None:
-    """A stop is one also where its words cannot be read: on its account one stage alone can be meant, and what ends it
-    wrongly parks it, flat and not burnt, where what does not end it lets trade what somebody wanted to stop. It is
-    answered after that, so it ends no other. A row of which not even the kind can be read is nobody's word for it."""
-    if row.is_stop:
-        active, words = guard.active, row.told.get("payload")
-        if active is None and guard.resuming:
-            return  # it waits until it is known what runs
-        if words is not None:
-            with contextlib.suppress(Refused):  # it names another stage
-                await _stop(guard, storable(words))
-        elif active is not None:
-            await stop_now(guard, active, "somebody", str(row))
-    await refuse_damaged(guard, row)
+async def _answer_damaged(guard: GuardState, row: DamagedRow) -> None:
+    with contextlib.suppress(RefusedForNow):  # it waits until it is known what runs
+        await refuse_damaged(guard, row)
 
 
 async def _answer(guard: GuardState, row: Inbox) -> None:
@@ -234,20 +223,6 @@ def _signed(quorum: Quorum) -> dict[str, Any]:
     return {"accepted": True, "counted": list(quorum.counted), "missing": list(quorum.missing)}
 
 
-async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
-    active = guard.active
-    if active is None and guard.resuming:
-        raise Refused(f"what runs on account {guard.account} is not known yet; use the kill switch")
-    wanted = {"stage_run_id": payload.get("stage_run_id"), "rollout": payload.get("rollout")}
-    if wanted == {"stage_run_id": None, "rollout": ""}:
-        return {"step": NOTHING_RUNS}  # said where nothing ran: it holds by standing there, for what was under way then
-    if active is None or (wanted["stage_run_id"] != active.id and wanted["rollout"] != active.row.rollout):
-        raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")
-    who, reason = str(payload.get("who", "somebody")), str(payload.get("reason", "no reason given"))
-    await stop_now(guard, active, who, reason)
-    return {"step": active.row.step}
-
-
 async def _named(guard: GuardState, payload: dict[str, Any]) -> Active | dict[str, Any]:
     """The active stage run that the request names; for one that has ended, its step as an answer."""
     wanted = payload.get("stage_run_id")
@@ -274,6 +249,6 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "enroll": enroll,
     "release_ask": release_ask,
     "release_confirm": release_confirm,
-    "stop": _stop,
+    "stop": stop_asked,
     "takeover": take_over,
 }

@@ -350,6 +350,31 @@ def test_a_damaged_stop_waits_until_it_is_known_what_runs(tmp_path: Path) -> Non
     assert asyncio.run(asked()).step == "rolling_back"
 
 
+@pytest.mark.parametrize("state", ["x'ff'", "'waitin'", "''", "x'776169746966'"])
+def test_a_stop_whose_state_cannot_be_read_is_not_overlooked(tmp_path: Path, state: str) -> None:
+    async def asked() -> tuple[StageRun, Answer]:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        number = record.submit("a", "stop", {"stage_run_id": 1, "who": "ada", "reason": "lunch"}, "k")
+        other = record.submit("a", "judge", {"stage_run_id": 7}, "other")
+        record.reply(other, done=True)
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE inbox SET state = {state} WHERE id = {number}")  # noqa: S608
+        async with writing(guard):
+            answering = asyncio.create_task(answer_for_ever(guard))
+            await _until(lambda: record.stage_run(1).step != "watch" and not record.waiting())
+            answering.cancel()
+            await guard.store.settled()
+            answer = record.answer(number)
+            assert answer is not None
+            return record.stage_run(1), answer
+
+    run, answer = asyncio.run(asked())
+    assert (run.step, run.decided_why) == ("rolling_back", "ada: lunch")
+    assert answer.state == "refused"
+
+
 def test_a_damaged_row_that_is_no_stop_ends_nothing(tmp_path: Path) -> None:
     async def asked() -> str:
         guard = guard_at(tmp_path / "home", "watch")
