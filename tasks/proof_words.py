@@ -28,7 +28,7 @@ def step_in_words(name: str, state: str, error: str, proof: Any) -> str:
 
     `proof` may be any JSON, where somebody has edited it.
     """
-    told = "" if proof is None or proof in ("", [], {}) else _told(name, state, proof)
+    error, told = _line(error), "" if proof is None or proof in ("", [], {}) else _told(name, state, proof)
     if state in NO_PROOF:
         return "; ".join(filter(None, (error, told or NO_PROOF[state])))
     hindered = error or "not proven yet"
@@ -134,26 +134,39 @@ def _flat(proof: _Proof) -> list[str]:
         words = [*_positions(again), *again.rest()]
         missing = f"MISSING: {', '.join(again.missing)}" if again.missing else ""
         said.append(f"once no order was open: {', '.join(filter(None, (missing, *words)))}")
+    elif "positions" not in proof.missing:  # an order that stood may have filled since
+        said.append("not read again yet, once no order is open")
     if tries := proof.rows(FLATTENINGS, is_told):
         said.append(_flattened(tries))
     return said
 
 
 def _flattened(tries: Sequence[Mapping[str, Any]]) -> str:
-    """The newest try, and how many there were before."""
+    """The newest try, how many there were before, and what of those is not known."""
     told = tries[-1]
     newest = _Proof({name: value for name, value in told.items() if name not in ("began_at", "orders")})
     held, at, orders = newest.mapping("held"), newest.text("read_at"), told.get("orders")
     sizes = ", ".join(_named(symbol, qty, 1) for symbol, qty in held.items()) or "UNKNOWN"
     said = [f"held before, in base: {sizes}, read {_at(at)}"]
     if isinstance(orders, list):
-        unsure = [one for one in orders if not (isinstance(one, dict) and one.get("taken") is True)]
-        names = ", ".join(_shown(one.get("id") if isinstance(one, dict) else one, 1) for one in unsure)
-        said += [f"orders sent: {len(orders)}", _after("not known whether the venue took ", names)]
+        said += [f"orders sent: {len(orders)}", _after("not known whether the venue took ", _unsure(orders))]
     else:
         said.append("MISSING: which orders were sent")
-    earlier = "" if len(tries) == 1 else str(len(tries) - 1)
-    return ", ".join(filter(None, (*said, *newest.rest(), _after("earlier tries: ", earlier))))
+    earlier = [one.get("orders") for one in tries[:-1]]
+    unsure = ", ".join(filter(None, (_unsure(one) for one in earlier if isinstance(one, list))))
+    untold = sum(not isinstance(one, list) for one in earlier)
+    before = [
+        _after("earlier tries: ", str(len(earlier)) if earlier else ""),
+        _after("not known whether the venue took of theirs ", unsure),
+        _after("MISSING: which orders were sent in ", str(untold) if untold else "", " of them"),
+    ]
+    return ", ".join(filter(None, (*said, *newest.rest(), *before)))
+
+
+def _unsure(orders: Sequence[Any]) -> str:
+    """Those of which the venue has not said that it took them."""
+    unsure = [one for one in orders if not (isinstance(one, dict) and one.get("taken") is True)]
+    return ", ".join(_shown(one.get("id") if isinstance(one, dict) else one, 1) for one in unsure)
 
 
 def _positions(proof: _Proof) -> list[str]:

@@ -15,6 +15,7 @@ KILLED = "kill switch executed: 3 cancelled, 2 reads"
 AT = "2026-01-01T10:00:0{}.250Z".format
 READS = [{"at": AT(4), "own_open": 0, "foreign_open": 2}, {"at": AT(5), "own_open": 0, "foreign_open": 2}]
 FLAT = {"positions": {"BTCUSDT": "0", "ETHUSDT": "0"}, "read_at": AT(6), "traded": False, "flatten": "was flat"}
+NOT_AGAIN = "not read again yet, once no order is open"
 ORDERS = [{"symbol": "BTCUSDT", "id": f"slwf-0-{number}", "taken": number == 1} for number in (1, 2)]
 TRY = {"began_at": AT(1), "read_at": AT(2), "held": {"BTCUSDT": "-0.004"}, "orders": ORDERS}
 
@@ -80,12 +81,12 @@ def said_of(name: str, proof: Any, state: str = "verified", error: str = "") -> 
         (
             "flatten",
             FLAT,
-            "position in base: BTCUSDT 0, ETHUSDT 0, read at 10:00:06.250; was flat, nothing traded",
+            f"position in base: BTCUSDT 0, ETHUSDT 0, read at 10:00:06.250; was flat, nothing traded; {NOT_AGAIN}",
         ),
         (
             "flatten",
             {**FLAT, "positions": {"BTCUSDT": "0.004"}, "flatten": NOT_FLATTENED},
-            f"position in base: BTCUSDT 0.004, read at 10:00:06.250; {NOT_FLATTENED}, nothing traded",
+            f"position in base: BTCUSDT 0.004, read at 10:00:06.250; {NOT_FLATTENED}, nothing traded; {NOT_AGAIN}",
         ),
         (
             "flatten",
@@ -101,7 +102,8 @@ def said_of(name: str, proof: Any, state: str = "verified", error: str = "") -> 
             "once no order was open: position in base: BTCUSDT 0, ETHUSDT 0, read at 10:00:08.250, "
             "was flat, nothing traded; "
             "held before, in base: BTCUSDT -0.004, read at 10:00:02.250, orders sent: 2, "
-            "not known whether the venue took slwf-0-2, earlier tries: 1",
+            "not known whether the venue took slwf-0-2, earlier tries: 1, "
+            "not known whether the venue took of theirs slwf-0-2",
         ),
         (
             "bundle",
@@ -148,7 +150,7 @@ def test_a_step_without_a_proof_does_not_read_as_done(name: str, proof: object) 
         (
             "flatten",
             {"positions": {"BTCUSDT": "0"}},
-            "MISSING: flatten; position in base: BTCUSDT 0, read at an unknown time",
+            f"MISSING: flatten; position in base: BTCUSDT 0, read at an unknown time; {NOT_AGAIN}",
         ),
         ("bundle", {"folder": "/evidence/r"}, "MISSING: files, digest; in /evidence/r"),
         ("tell", {"why": 7}, "MISSING: queued; why 7"),
@@ -165,6 +167,19 @@ def test_what_a_failing_step_has_told_already_stands_behind_what_hinders_it() ->
     assert said_of("flatten", tried, "started") == f"not proven yet; so far: {held}"
     again = said_of("flatten", FLAT, "failing", "the venue is away")
     assert again.startswith("the venue is away; so far: position in base: BTCUSDT 0, ETHUSDT 0, read")
+
+
+def test_what_is_not_known_of_an_earlier_try_stays_told() -> None:
+    """What it sent may have filled late, however the newest one went."""
+    tries = [TRY, {**TRY, "orders": ORDERS[1:]}, {"began_at": AT(1), "held": {}}, {**TRY, "orders": ORDERS[:1]}]
+    assert said_of("flatten", {"flattenings": tries}, "failing", "not flat yet").endswith(
+        "orders sent: 1, earlier tries: 3, not known whether the venue took of theirs slwf-0-2, slwf-0-2, "
+        "MISSING: which orders were sent in 1 of them"
+    )
+
+
+def test_an_error_is_one_line_that_a_terminal_does_not_obey() -> None:
+    assert said_of("flatten", {}, "failing", "away\n\x1b[2Jflat") == "away \N{REPLACEMENT CHARACTER}[2Jflat"
 
 
 def test_a_verified_step_with_an_error_says_both() -> None:
@@ -190,7 +205,7 @@ def test_what_nobody_here_writes_stands_behind_what_is_known() -> None:
     assert said_of("tell", proof) == "queued: parked; seen by ada; count 0"
     odd = {**FLAT, "traded": "perhaps", "confirmed": 7, "flattenings": [{"held": {"BTCUSDT": "0.1"}}]}
     said = said_of("flatten", odd)
-    assert said.endswith("was flat; traded perhaps; confirmed 7; flattenings (held (BTCUSDT 0.1))")
+    assert said.endswith(f"was flat; {NOT_AGAIN}; traded perhaps; confirmed 7; flattenings (held (BTCUSDT 0.1))")
 
 
 _leaf = st.one_of(st.booleans(), st.integers(), st.text(), st.none())
