@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Table = dict[str, list[Any]]
 
-OWN_ORDER_ID: Final = rf"^({QUOTE_PREFIX}|{FLATTEN_PREFIX})-[0-9]+-[0-9]+$"
+OWN_ORDER_ID: Final = rf"^(?:{QUOTE_PREFIX}|{FLATTEN_PREFIX})-[0-9]+-[0-9]+$"
 
 FILLS: Final = """
     SELECT DISTINCT json_extract(body, '$.execution_id'), client_order_id, symbol, json_extract(body, '$.side'),
