@@ -163,7 +163,9 @@ def test_what_is_proven_is_said_before_the_stage_has_ended(
     record.change_stage_run(run.id or 0, "step", step="rolling_back")
     for number, name in enumerate(STEPS[:4]):
         state = flatten if name == "flatten" else "verified"
-        record.write_rollback_step(RollbackStep(stage_run_id=run.id, number=number, name=name, state=state))
+        proof = {"flatten": "was flat"} if name == "flatten" else {}
+        step = RollbackStep(stage_run_id=run.id, number=number, name=name, state=state, proof=proof)
+        record.write_rollback_step(step)
     code, said = _stop(folder, record, capsys)
     assert code == (0 if flatten == "verified" else 1)
     assert ("r/testnet: bot gone, no open order, flat, grant revoked" in said) is (flatten == "verified")
