@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import yaml
 
+from bot.domain.order import QUOTE_PREFIX
 from bot.venues.bybit.signing import rest_headers
 from tasks.account_file import load_account
 from tasks.record_tables import StageRun
@@ -119,7 +120,7 @@ def _orphan(folder: StateFolder, table: Table, run: StageRun) -> str:
             "price": f"{price:f}",
             "qty": f"{qty:f}",
             "timeInForce": "PostOnly",
-            "orderLinkId": f"slwq-0-{time.time_ns() % 10**9}",
+            "orderLinkId": f"{QUOTE_PREFIX}-0-{time.time_ns() % 10**9}",
         }
         body = msgspec.json.encode(order)
         headers = rest_headers(access.api_key, access.api_secret, time.time_ns() // 1_000_000, RECV_WINDOW_MS, body)

@@ -6,13 +6,15 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import fill
 from typing import TextIO
 
 from flows.stage_table import as_table, stages_of
-from flows.words import end_sentence, needs, step_said, value_words
+from flows.words import end_sentence, needs, value_words
 from tasks.measured import measured_until_stopped
+from tasks.proof_words import step_in_words
 from tasks.record import Record
-from tasks.record_tables import MeasurementLatest, StageRun
+from tasks.record_tables import MeasurementLatest, RollbackStep, StageRun
 from tasks.rollback import end_headline, proven_flat
 
 WIDTH = 80
@@ -152,11 +154,16 @@ class View:
         self.raw("")
         if breach is not None:
             self._from_breach(times, breach)
-        steps = record.rollback_steps(run.id or 0)
+        self.steps_table(record.rollback_steps(run.id or 0))
+
+    def steps_table(self, steps: Sequence[RollbackStep]) -> None:
+        """What each step has proven, to the last word: what does not fit beside it goes below, indented."""
         if steps:
-            self.raw("Closed, step by step:")
+            self.raw("Closed, step by step (times in UTC):")
         for step in steps:
-            self.raw(f"  {step.number} {step.name:<13} {step.state:<9} {step_said(step)[: WIDTH - 28]}")
+            said = step_in_words(step.name, step.state, step.error, step.proof)
+            head = f"  {step.number} {step.name:<13} {step.state:<9} "
+            self.raw(fill(said, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False))
 
     def _from_breach(self, times: dict[str, str | None], breach: str) -> None:
         self.raw(f"Timeline (UTC), breach at {breach[11:23]}:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.flattenings import FLATTENINGS, in_words
+from tasks.proof_words import step_in_words
 from tasks.record_tables import MeasurementLatest, RollbackStep, SignOff, StageRun
 from tasks.rollback import end_headline, proven_flat
 
@@ -82,12 +82,6 @@ def sign_off_rows(rows: Sequence[SignOff]) -> list[dict[str, str]]:
     ]
 
 
-def step_said(row: RollbackStep) -> str:
-    """What a step proves; of one that fails what hinders it, also where it has told of its tries already."""
-    said = [f"{name} {value}" for name, value in row.proof.items() if name != FLATTENINGS]
-    return row.error or ", ".join(filter(None, [*said, in_words(row.proof)]))
-
-
 def step_rows(rows: Sequence[RollbackStep]) -> list[dict[str, str]]:
     return [
         {
@@ -95,7 +89,7 @@ def step_rows(rows: Sequence[RollbackStep]) -> list[dict[str, str]]:
             "state": row.state,
             "tries": str(row.attempts),
             "verified (UTC)": "" if row.verified_at is None else f"{row.verified_at:%H:%M:%S.%f}"[:-3],
-            "proof": step_said(row),
+            "proof (times in UTC)": step_in_words(row.name, row.state, row.error, row.proof),
         }
         for row in rows
     ]

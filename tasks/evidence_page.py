@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from tasks.evidence_plots import Plot
+from tasks.proof_words import step_in_words
 from tasks.rollback import end_headline, is_flat
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def render_page(
         groups=[(title, [row for row in found.latest if row["phase"] == phase]) for phase, title in PHASES],
         verdict=found.verdicts[-1] if found.verdicts else None,
         sign_offs=found.sign_offs,
-        steps=[{**step, "shown": _proof(step["proof"])} for step in found.steps if step["number"] < 4],
+        steps=[_step(step) for step in found.steps if step["number"] < 4],
         timeline=_timeline(found.timeline),
         since="the breach" if found.timeline.get("breach") else "the first",
         plots=plots,
@@ -101,5 +102,7 @@ def _size(count: int) -> str:
     return f"{count / 1000:,.1f} kB"
 
 
-def _proof(proof: dict[str, Any]) -> str:
-    return json.dumps(proof, indent=1, sort_keys=True, ensure_ascii=False)
+def _step(step: dict[str, Any]) -> dict[str, Any]:
+    """With its proof in words, and as it was written."""
+    words = step_in_words(step["name"], step["state"], step["error"], step["proof"])
+    return {**step, "words": words, "shown": json.dumps(step["proof"], indent=1, sort_keys=True, ensure_ascii=False)}

@@ -56,19 +56,12 @@ def with_earlier(proof: dict[str, Any], earlier: object) -> dict[str, Any]:
 
 def _told(proof: Any) -> list[dict[str, Any]]:
     told = proof.get(FLATTENINGS) if isinstance(proof, Mapping) else None
-    ones = told if isinstance(told, list) else []
-    return [one for one in ones if isinstance(one, dict) and isinstance(one.get("began_at"), str)]
+    return [one for one in told if is_told(one)] if isinstance(told, list) else []
 
 
-def in_words(proof: Mapping[str, Any]) -> str:
-    """The newest try in a few words; empty where nothing was held. Never raises: a page is shown of any row."""
-    tries = _told(proof)
-    if not tries:
-        return ""
-    held, orders = tries[-1].get("held"), tries[-1].get("orders")
-    sizes = ", ".join(f"{symbol} {qty}" for symbol, qty in held.items()) if isinstance(held, dict) else "unknown"
-    sent = f", orders sent: {len(orders)}" if isinstance(orders, list) else ""
-    return f"held before {sizes}{sent}" + (f", earlier tries: {len(tries) - 1}" if len(tries) > 1 else "")
+def is_told(one: Any) -> bool:
+    """Whether it is a try as a closing tells one: known by when it began."""
+    return isinstance(one, dict) and isinstance(one.get("began_at"), str)
 
 
 def flattenings_of(rows: Iterable[RollbackStep]) -> list[Flattening]:

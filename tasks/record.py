@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, and_, case, func, or_, text
+from sqlalchemy import Engine, and_, case, func, or_, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import defer
@@ -23,7 +23,8 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from tasks.record_chain import ChainReport, check_chain
-from tasks.record_engine import SQLITE, is_away, open_engine, without_password
+from tasks.record_damage import DamagedRow, read_requests
+from tasks.record_engine import SQLITE, open_engine, without_password
 from tasks.record_migrations import MigrationFailed, ensure_newest
 from tasks.record_stops import MACHINE, Created, StopSaid, clock_here, first_meant
 from tasks.record_tables import (
@@ -55,6 +56,14 @@ INBOX_KINDS = (
 
 class RecordError(Exception):
     """The record cannot be opened or does not hold what was asked for. One line for people."""
+
+
+class StopDamaged(RecordError):
+    """Stops that cannot be read. Each is to be refused by its number, and stands as one that can be read after that."""
+
+    def __init__(self, rows: Sequence[DamagedRow]) -> None:
+        super().__init__("; ".join(map(str, rows)))
+        self.rows = tuple(rows)
 
 
 EVERYWHERE = "*"
@@ -135,14 +144,16 @@ class Record:
                 return _id(found.id)
 
     def answer(self, inbox_id: int) -> Answer | None:
-        """None while the guard has not answered."""
-        with self.reading() as session:
-            row = session.get(Inbox, inbox_id)
-            if row is None:
-                raise RecordError(f"inbox {inbox_id}: no such row")
-            if row.state == "waiting":
-                return None
-            return Answer(inbox_id, row.state, row.reason, row.result)
+        """None while the guard has not answered. A row that cannot be read is answered by it as that; RecordError where
+        it was answered before."""
+        row = next(iter(read_requests(self.reading, col(Inbox.id) == inbox_id)), None)
+        if row is None:
+            raise RecordError(f"inbox {inbox_id}: no such row")
+        if isinstance(row, DamagedRow):
+            if row.is_answered:
+                raise RecordError(str(row))
+            return None
+        return None if row.state == "waiting" else Answer(inbox_id, row.state, row.reason, row.result)
 
     def submit_stop_of_what_begins(self, rollout: str | None, who: str, reason: str, account: str = EVERYWHERE) -> int:
         """Whoever is under way with that rollout (None: with any) on that account begins no further stage: a `begin`
@@ -160,34 +171,19 @@ class Record:
         """A stop of that rollout, or of all, behind that request in the inbox; None where there is none. `created`: of
         the flow run that asks, where one does: then also a stop that it had been queued at.
 
-        Requests are numbered in the order in which they are written, by whichever clock.
+        Requests are numbered in the order in which they are written, by whichever clock. Raises StopDamaged where none
+        that can be read holds and others cannot be read: whether one of them does is not known.
         """
-        meant = col(Inbox.id) > after
-        if created is not None:
-            meant = or_(meant, col(Inbox.created_at) >= created.counts_from)
-        meant = and_(meant, col(Inbox.kind) == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
-        with self.reading() as session:
-            try:
-                stops = session.exec(select(Inbox).where(meant).order_by(col(Inbox.id))).all()
-            except Exception as error:  # what a column makes of a value that is none of its own
-                if is_away(error):
-                    raise
-                raise RecordError(self._unreadable_stop(meant)) from error
-            return first_meant(stops, rollout, after, created)
-
-    def _unreadable_stop(self, meant: ColumnElement[bool]) -> str:
-        """Which of these stops cannot be read, in words. What it was to stop is not known, so nothing begins."""
-        with self.reading() as session:
-            numbers = session.exec(select(Inbox.id).where(meant).order_by(col(Inbox.id))).all()
-        for number in numbers:
-            try:
-                with self.reading() as session:
-                    session.get(Inbox, number)
-            except Exception as error:
-                if is_away(error):
-                    raise
-                return f"request {number}, a stop, cannot be read; nothing begins until its row is put right"
-        return "a stop in the inbox could not be read; ask again"
+        meant = and_(col(Inbox.kind) == "stop", col(Inbox.account).in_((account, EVERYWHERE)))
+        if created is None:
+            meant = and_(meant, col(Inbox.id) > after)
+        # Else all of them, few as stops are: a time of which a part is lost is found by no comparison of times.
+        stops = read_requests(self.reading, meant)
+        said = first_meant([one for one in stops if isinstance(one, Inbox)], rollout, after, created)
+        damaged = [one for one in stops if isinstance(one, DamagedRow)]
+        if said is None and damaged:
+            raise StopDamaged(damaged)
+        return said
 
     def newest_request(self) -> int:
         """The number of the newest request in the inbox; 0 where there is none."""

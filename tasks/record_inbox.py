@@ -1,78 +1,32 @@
-"""The guard's side of the inbox: what waits there, and the answer to each.
-
-Anybody writes into it, and a database can be edited by hand. A row that cannot be read is told apart from the others,
-so that it is answered as that and keeps nobody else waiting.
-"""
+"""The guard's side of the inbox: what waits there, and the answer to each. See `tasks.record_damage`."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DataError, SQLAlchemyError
-from sqlmodel import col, select, update
+from sqlmodel import and_, col, or_, select, update
 
+from tasks.record_damage import DAMAGED, DamagedRow, read_requests
 from tasks.record_links import ChainWriter
+from tasks.record_stops import MACHINE, clock_here
 from tasks.record_tables import Inbox, utc_now
 
-DAMAGED = "damaged"
-TEXTS = ("kind", "idempotency_key", "reason")
-
-
-@dataclass(frozen=True)
-class DamagedRow:
-    """A request of which these columns hold what is none of theirs: bytes that are no text, no JSON, no time."""
-
-    id: int
-    columns: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"request {self.id} is {DAMAGED}: {', '.join(self.columns)} cannot be read"
+STOP_WORDS = ("stage_run_id", "rollout", "who", "reason", MACHINE)
 
 
 class InboxWriter(ChainWriter):
     """The inbox of one account."""
 
-    def waiting(self) -> Sequence[Inbox]:
-        """Unanswered requests, oldest first. Raises where one of them cannot be read: see `waiting_one_by_one`."""
-        query = select(Inbox).where(Inbox.account == self.account, Inbox.state == "waiting")
-        with self.reading() as session:
-            rows = session.exec(query.order_by(col(Inbox.id))).all()
-        if any(_bytes_in(row) for row in rows):
-            raise ValueError("bytes where a text belongs")
-        return rows
-
-    def waiting_one_by_one(self) -> list[Inbox | DamagedRow]:
-        """The same, each read by itself. Raises only where the record is away, or does not answer just now."""
-        query = select(Inbox.id).where(Inbox.account == self.account, Inbox.state == "waiting")
-        with self.reading() as session:
-            numbers = session.exec(query.order_by(col(Inbox.id))).all()
-        return [found for number in numbers if (found := self._one(number or 0)) is not None]
-
-    def _one(self, number: int) -> Inbox | DamagedRow | None:
-        """None where it is gone, or where each of its columns can be read by itself: it is looked at again."""
-        try:
-            with self.reading() as session:
-                row = session.get(Inbox, number)
-            bytes_in = () if row is None else _bytes_in(row)
-            return DamagedRow(number, bytes_in) if bytes_in else row
-        except Exception as error:
-            if not _is_of_a_value(error):
-                raise
-        columns = tuple(name for name in Inbox.model_fields if not self._is_readable(number, name))
-        return DamagedRow(number, columns) if columns else None
-
-    def _is_readable(self, number: int, name: str) -> bool:
-        try:
-            with self.reading() as session:
-                session.exec(select(getattr(Inbox, name)).where(Inbox.id == number)).first()
-        except Exception as error:
-            if not _is_of_a_value(error):
-                raise
-            return False
-        return True
+    def waiting(self) -> list[Inbox | DamagedRow]:
+        """Unanswered requests, oldest first; one whose state cannot be read is no answer either. Raises only where the
+        record is away, or does not answer just now."""
+        # As ranges, and by number: so a database looks into its index of states. It is asked all the time.
+        state = col(Inbox.state)
+        unanswered = select(Inbox.id).where(
+            or_(state < "done", and_(state > "done", state < "refused"), state > "refused")
+        )
+        return read_requests(self.reading, and_(col(Inbox.account) == self.account, col(Inbox.id).in_(unanswered)))
 
     def reply(
         self,
@@ -101,26 +55,26 @@ class InboxWriter(ChainWriter):
     def refuse_damaged(self, row: DamagedRow, refused: dict[str, Any] | None = None) -> None:
         """Answers a row that cannot be read, once, and makes it one that can, for whoever waits for the answer.
 
-        Its words are not kept: there may be a code among them. A stop whose words cannot be read stands as one of
-        everything, for what it was to keep from beginning is not known.
+        Its words are not kept, for there may be a code among them, but a stop's that can be read. One whose cannot be
+        read stands as one of everything: what it was to stop is not known. It holds for whatever was there when it
+        was said (refused, where that cannot be read) and nothing later, so no row stops rollouts for ever.
         """
-        mended = {"kind": DAMAGED, "idempotency_key": f"{DAMAGED}-{secrets.token_hex(8)}", "created_at": utc_now()}
+        now = utc_now()
+        key = f"{DAMAGED}-{secrets.token_hex(8)}"
+        mended: dict[str, Any] = {"kind": DAMAGED, "idempotency_key": key, "created_at": now, "answered_at": now}
+        mended |= {"reason": "", "result": {}}
         values = {name: value for name, value in mended.items() if name in row.columns}
-        values |= {"state": "refused", "reason": str(row), "result": {}, "answered_at": utc_now()}
-        this = (col(Inbox.id) == row.id, col(Inbox.state) == "waiting")
+        if not row.is_answered:
+            values |= {"state": "refused", "reason": str(row), "result": {}, "answered_at": now}
+        values["payload"] = _stop_words(row) if row.is_stop else {}
+        this = and_(col(Inbox.id) == row.id, *([col(Inbox.state) == row.told["state"]] if "state" in row.told else []))
         with self.writing() as session:
-            is_stop = session.exec(select(Inbox.id).where(*this, Inbox.kind == "stop")).first() is not None
-            values["payload"] = {"rollout": "", "reason": "its words cannot be read"} if is_stop else {}
-            if session.exec(update(Inbox).where(*this).values(**values)).rowcount == 1 and refused is not None:
+            if session.exec(update(Inbox).where(this).values(**values)).rowcount == 1 and refused is not None:
                 self._append(session, "refused", refused)
 
 
-def _bytes_in(row: Inbox) -> tuple[str, ...]:
-    """SQLite also keeps bytes where a text belongs, and they are read without an error."""
-    return tuple(name for name in TEXTS if not isinstance(getattr(row, name), str))
-
-
-def _is_of_a_value(error: Exception) -> bool:
-    """Whether it comes of what stands in a column, which is each type's own error, and not of a database that does not
-    answer just now, or a machine that is short of something: a request that is sound is not refused for those."""
-    return isinstance(error, DataError) or not isinstance(error, (SQLAlchemyError, MemoryError, OSError))
+def _stop_words(row: DamagedRow) -> dict[str, Any]:
+    """A time that is this guard's is by this machine's clock."""
+    words = row.told.get("payload", {"rollout": "", "reason": str(row)})
+    clock = {MACHINE: clock_here()} if "created_at" in row.columns else {}
+    return {name: value for name, value in words.items() if name in STOP_WORDS} | clock

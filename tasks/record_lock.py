@@ -12,9 +12,10 @@ import json
 import os
 from datetime import timedelta
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, and_, col, select
 
 from tasks.record import FINAL_STEPS, Record, iso
+from tasks.record_damage import DamagedRow, read_requests
 from tasks.record_engine import storable
 from tasks.record_links import ChainWriter
 from tasks.record_tables import Inbox, Lock, RecordEntry, StageRun, utc_now
@@ -104,8 +105,10 @@ class LockWriter(ChainWriter):
 
     def _given_over(self, session: Session, held: Lock, here: Machine) -> bool:
         """Whether a person's word takes the account from that machine; a word about another one is refused."""
-        query = select(Inbox).where(Inbox.account == self.account, Inbox.state == "waiting", Inbox.kind == TAKEOVER)
-        for row in session.exec(query.order_by(col(Inbox.id))):
+        meant = and_(col(Inbox.account) == self.account, col(Inbox.state) == "waiting", col(Inbox.kind) == TAKEOVER)
+        for row in read_requests(self.reading, meant):
+            if isinstance(row, DamagedRow):
+                continue  # the guard that takes the account refuses it
             said, age = str(row.payload.get("off", "")), utc_now() - row.created_at
             if said == host_of(held.machine) and age < TAKEOVER_AFTER:
                 continue
@@ -117,7 +120,7 @@ class LockWriter(ChainWriter):
             else:
                 row.state, row.result = "done", {"off": said, "by": here.host}
                 self._tell_off(session, held.machine, row.payload, row.id or 0, here)
-            session.add(row)
+            session.merge(row)
             if row.state == "done":
                 return True
         return False

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from tasks.record_engine import storable
 from tasks.record_tables import Inbox
 from tasks.supervise.machine import MachineUnknown, one_clock, this_machine
 
@@ -19,6 +20,8 @@ CLOCKS_APART_S = 30
 """How far the clocks of two machines may be apart."""
 MACHINE = "machine"
 """In the payload of a stop: by whose clock it was said, as `tasks.supervise.machine` notes one."""
+UNSAID = {"who": "somebody", "reason": "no reason given"}
+"""What stands for the words of a stop that lacks them."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,6 @@ class Created:
 
     at_ms: int
     machine: str = ""
-
-    @property
-    def counts_from(self) -> datetime:
-        """A stop that was said before this is not meant for it, whichever clock it was said by."""
-        return datetime.fromtimestamp(self.at_ms // 1000, UTC) - timedelta(seconds=CLOCKS_APART_S)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def clock_here() -> str:
 
 def first_meant(stops: Iterable[Inbox], rollout: str, after: int, created: Created | None) -> StopSaid | None:
     """The first of these stops that is of that rollout, or of all, and stands behind request `after`, or was said when
-    the flow run that was `created` was there already."""
+    the flow run that was `created` was there already. Its words as every database holds them: they are written on."""
     for row in stops:
         said: Any = row.payload
         if not isinstance(said, dict) or said.get("rollout") not in (rollout, ""):
@@ -63,6 +61,6 @@ def first_meant(stops: Iterable[Inbox], rollout: str, after: int, created: Creat
         go_on_after = row.created_at if created is None or exact else row.created_at + timedelta(seconds=CLOCKS_APART_S)
         was_there = created is not None and created.at_ms <= int(go_on_after.timestamp() * 1000)
         if was_there or (row.id or 0) > after:
-            who, why = str(said.get("who", "somebody")), str(said.get("reason", "no reason given"))
+            who, why = (storable(str(said.get(name, other))) for name, other in UNSAID.items())
             return StopSaid(who, why, row.created_at, go_on_after)
     return None

@@ -360,12 +360,14 @@ class Closing:
 
 def all_proven(rows: Iterable[RollbackStep]) -> bool:
     """Whether every step that proves something is verified, and by more than a person's word: all but the telling."""
-    return PROVEN_WORDS.keys() <= {row.name for row in rows if _done(row) and SAID_BY not in row.proof}
+    return PROVEN_WORDS.keys() <= {row.name for row in rows if _done(row) and SAID_BY not in _told(row)}
 
 
-def is_flat(name: str, state: str, proof: Mapping[str, Any]) -> bool:
-    """Whether this step proves that nothing is held: a flattening that was asked for, and verified."""
-    return (name, state) == ("flatten", "verified") and proof.get("flatten") != NOT_FLATTENED
+def is_flat(name: str, state: str, proof: Any) -> bool:
+    """Whether this step proves that nothing is held: a flattening that was asked for, verified, and says so. Of a row
+    that somebody has edited `proof` may be any JSON."""
+    said = proof.get("flatten") if isinstance(proof, Mapping) else None
+    return (name, state) == ("flatten", "verified") and said not in (None, "", NOT_FLATTENED)
 
 
 def proven_flat(rows: Iterable[RollbackStep]) -> bool:
@@ -397,16 +399,18 @@ def proven_in_words(rows: Iterable[RollbackStep]) -> str:
 
 
 def _proven(name: str, row: RollbackStep) -> str:
-    if who := row.proof.get(SAID_BY):
+    if who := _told(row).get(SAID_BY):
         return f"{PROVEN_WORDS[name]} by the word of {who}"
-    kept = name == "flatten" and not proven_flat([row])
-    return "position as it was, not flattened" if kept else PROVEN_WORDS[name]
+    if name != "flatten" or proven_flat([row]):
+        return PROVEN_WORDS[name]
+    kept = _told(row).get("flatten") == NOT_FLATTENED
+    return "position as it was, not flattened" if kept else "flat without a proof"
 
 
 def _why_not(row: RollbackStep | None) -> str:
     if row is None:
         return "not begun"
-    said = row.error or str(row.proof.get("why", ""))
+    said = row.error or str(_told(row).get("why", ""))
     return f"{row.state}: {said}" if said else row.state
 
 
@@ -418,6 +422,12 @@ def in_words(error: Exception) -> str:
 
 def _done(row: RollbackStep | None) -> bool:
     return row is not None and row.state == "verified"
+
+
+def _told(row: RollbackStep) -> Mapping[str, Any]:
+    """Its proof; of one that somebody has edited into something else nothing."""
+    proof: Any = row.proof
+    return proof if isinstance(proof, Mapping) else {}
 
 
 def _settled(row: RollbackStep | None) -> bool:

@@ -20,6 +20,12 @@ from bot.domain.quick_enum import quick
 OWN_PREFIX: Final = "slw"
 """Every client order id of ours begins with it; any other order on the account is somebody else's."""
 
+QUOTE_PREFIX: Final = "slwq"
+"""Client order ids of quotes: `slwq-<epoch>-<sequence>`."""
+
+FLATTEN_PREFIX: Final = "slwf"
+"""Client order ids of reduce-only flatten orders, the kill switch's too; they trip no taker gate."""
+
 
 @quick
 class Side(StrEnum):

@@ -21,10 +21,10 @@ from bot.domain.events import (
     OrderUpdated,
     VenueOrder,
 )
-from bot.domain.order import IllegalTransition, OrderHappening, OrderState
+from bot.domain.order import QUOTE_PREFIX, IllegalTransition, OrderHappening, OrderState
 from bot.engine.counters import reject_reason
 from bot.engine.orders import NO_ANSWER, OwnOrder
-from bot.engine.parameters import NS_PER_MS, NS_PER_S, QUOTE_PREFIX
+from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.probing import amend_may_happen, is_final
 from bot.engine.state import State

@@ -7,8 +7,8 @@ is unknown can never turn the position round.
 from __future__ import annotations
 
 from bot.domain.intent import FlattenReduceOnly
-from bot.domain.order import Side
-from bot.engine.parameters import FLATTEN_PREFIX, UBPS_ONE, seconds_ns, ubps
+from bot.domain.order import FLATTEN_PREFIX, Side
+from bot.engine.parameters import UBPS_ONE, seconds_ns, ubps
 from bot.engine.state import State
 from bot.engine.stopping import Stopping
 

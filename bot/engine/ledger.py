@@ -16,8 +16,8 @@ import msgspec
 
 from bot.domain.events import Filled, FundingPaid
 from bot.domain.instrument import Instrument
-from bot.domain.order import Side
-from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S
+from bot.domain.order import FLATTEN_PREFIX, Side
+from bot.engine.parameters import NS_PER_S
 
 _BUY: Final = Side.BUY
 ZERO: Final = Decimal(0)

@@ -11,13 +11,13 @@ from typing import Final
 
 from bot.domain.book import NO_TICKS
 from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
-from bot.domain.order import Side
+from bot.domain.order import QUOTE_PREFIX, Side
 from bot.engine.budgets import BREACH
 from bot.engine.desk import Desk, DeskSide
 from bot.engine.maker_policy import Blocked
 from bot.engine.order_plan import Amend, Place
 from bot.engine.orders import OwnOrder
-from bot.engine.parameters import NS_PER_S, QUOTE_PREFIX, UBPS_ONE
+from bot.engine.parameters import NS_PER_S, UBPS_ONE
 from bot.engine.quoting import Quote
 from bot.engine.risk import HELD, NEW_SHARE_PCT, Approved, Limits, Permission, Refusal, Risk, Standing, limits_of
 from bot.engine.state import State

@@ -23,12 +23,6 @@ NS_PER_S: Final = 1_000_000_000
 FIRST_STATEMENT_S: Final = Decimal(30)
 """As long as a book may be silent: what the account is worth is no less needed than what the market is."""
 
-QUOTE_PREFIX: Final = "slwq"
-"""Client order ids of quotes: `slwq-<epoch>-<sequence>`."""
-
-FLATTEN_PREFIX: Final = "slwf"
-"""Client order ids of reduce-only flatten orders; they trip no taker gate."""
-
 
 class SymbolParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one symbol (or `*`: every symbol that is not named) has otherwise. None: as for all.

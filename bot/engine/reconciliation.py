@@ -15,10 +15,10 @@ import msgspec
 from bot.domain.events import ExecutionsSwept, Filled, OpenOrdersRead, OrderStatus, PositionRead, VenueOrder
 from bot.domain.instrument import Instrument
 from bot.domain.intent import CancelOrder, ReadAccount
-from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
+from bot.domain.order import FLATTEN_PREFIX, OWN_PREFIX, OrderHappening, OrderState
 from bot.engine.ledger import ZERO, Account
 from bot.engine.orders import OwnOrder
-from bot.engine.parameters import FLATTEN_PREFIX, NS_PER_S, seconds_ns
+from bot.engine.parameters import NS_PER_S, seconds_ns
 from bot.engine.state import NEVER_NS, State
 from bot.engine.stopping import CANCELLABLE, Stopping, probe_soon, send_cancel
 

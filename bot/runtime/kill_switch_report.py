@@ -9,9 +9,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from bot.domain.order import FLATTEN_PREFIX
+
 NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
-NO_GRANT: Final = "slwf-0-"
+NO_GRANT: Final = f"{FLATTEN_PREFIX}-0-"
 """How the id of an order begins that flattens without a bot and its grant: the flatten class, epoch 0."""
 NUMBER_DIGITS: Final = 4
 

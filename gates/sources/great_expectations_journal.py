@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bot.domain.order import FLATTEN_PREFIX, QUOTE_PREFIX
 from bot.journal import JournalError, JournalReader
 from gates.sources.tables import RESULT_SCHEMA
 
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 Table = dict[str, list[Any]]
 
-OWN_ORDER_ID: Final = r"^slw[qf]-[0-9]+-[0-9]+$"
-QUOTE_PREFIX: Final = "slwq-"
+OWN_ORDER_ID: Final = rf"^(?:{QUOTE_PREFIX}|{FLATTEN_PREFIX})-[0-9]+-[0-9]+$"
 
 FILLS: Final = """
     SELECT DISTINCT json_extract(body, '$.execution_id'), client_order_id, symbol, json_extract(body, '$.side'),
@@ -96,7 +96,7 @@ def read_tables(journal: Path) -> dict[str, Table]:
             "price_sign": [_sign(row[4]) for row in fills],
             "qty_lots": [row[5] for row in fills],
             "has_our_order": [int(row[1] in own) for row in fills],
-            "quote_as_taker": [int(str(row[1]).startswith(QUOTE_PREFIX) and not row[6]) for row in fills],
+            "quote_as_taker": [int(str(row[1]).startswith(f"{QUOTE_PREFIX}-") and not row[6]) for row in fills],
         },
         "orders": {"client_order_id": [row[0] for row in orders], "qty_lots": [row[1] for row in orders]},
         "entries": {

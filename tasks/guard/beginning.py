@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from gates.stages import (
 from tasks.account_file import ENVS, SIMULATED, AccountAccess, AccountFileError, load_account
 from tasks.guard.asking import link_of, wanted_words
 from tasks.guard.closing import by_people, end_stage
+from tasks.guard.damage import refuse_damaged
 from tasks.guard.drillable import cannot_be_drilled
 from tasks.guard.launching import launch_of
 from tasks.guard.spent import attempts_used, burnt_by
@@ -41,7 +43,7 @@ from tasks.guard.state import STAND_IN, Active, GuardState, Refused, RefusedForN
 from tasks.names import NameRefused, check_name
 from tasks.preflight import CHECKS, Checked, Subject, again_at_launch, entry_evidence, passed, preflight
 from tasks.preflight_listed import gather, item_check
-from tasks.record import RecordError, iso
+from tasks.record import RecordError, StopDamaged, iso
 from tasks.record_audit import measurements_fault, record_fault
 from tasks.record_chain import canonical_json
 from tasks.record_stops import CLOCKS_APART_S, Created, StopSaid
@@ -135,10 +137,17 @@ def _in_words_stopped(name: str, stopped: StopSaid) -> str:
 
 
 async def _stopped(guard: GuardState, name: str, since: int, created: Created | None = None) -> StopSaid | None:
-    """A stop of that rollout since then, or one that the flow run that was `created` had been queued at."""
+    """A stop of that rollout since then, or one that the flow run that was `created` had been queued at. One that
+    cannot be read is refused by its number, and holds for whatever was there."""
     if guard.store.behind:  # maybe by a stop that was said at the guard's own address while the record was away
         await guard.store.written()
-    return await guard.store.call(guard.store.record.stop_since, name, guard.account, since, created)
+    stop_since = partial(guard.store.record.stop_since, name, guard.account, since, created)
+    try:
+        return await guard.store.call(stop_since)
+    except StopDamaged as error:
+        for row in error.rows:
+            await refuse_damaged(guard, row)
+    return await guard.store.call(stop_since)
 
 
 async def _end_if_stopped(guard: GuardState, name: str, since: int) -> None:

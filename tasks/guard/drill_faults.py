@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot.domain.order import OWN_PREFIX, Side
+from bot.domain.order import OWN_PREFIX, QUOTE_PREFIX, Side
 from bot.journal import JournalError, JournalReader, label_text
 from gates.sources.tables import DIVERGENCES
 from tasks.guard.drilled import KILLS
@@ -279,7 +279,7 @@ class Orphan(Fault):
 
     def __init__(self, guard: GuardState, active: Active, drill_id: int, until: float) -> None:
         super().__init__(guard, active, drill_id, until)
-        self.order = f"slwq-{guard.epoch}-{time.time_ns() // 1_000_000}"
+        self.order = f"{QUOTE_PREFIX}-{guard.epoch}-{time.time_ns() // 1_000_000}"
         self._placed = False
 
     async def make(self) -> None:

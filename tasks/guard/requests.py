@@ -6,9 +6,10 @@ A stop and a sign-off never wait for a judgement that is under way; what moves t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from gates.course import Happening, IllegalStep, Step
 from tasks.guard.attesting import attest
 from tasks.guard.beginning import begin, refuse_what_changed
 from tasks.guard.closing import by_no_go, end_stage
+from tasks.guard.damage import refuse_damaged
 from tasks.guard.drilling import drill_by_hand
 from tasks.guard.enrolling import enroll
 from tasks.guard.judging import judge_stage
@@ -27,11 +29,11 @@ from tasks.guard.releasing import release_ask, release_confirm
 from tasks.guard.spent import refuse_burnt, refuse_without_attempt
 from tasks.guard.standing import refuse_what_was_changed
 from tasks.guard.state import Active, GuardState, Refused, RefusedAndTold, RefusedForNow
-from tasks.guard.stopping import NOTHING_RUNS, stop_now
+from tasks.guard.stopping import stop_asked
 from tasks.guard.taking_over import take_over
 from tasks.record import FINAL_STEPS, FOR_NOW, RecordError
+from tasks.record_damage import DamagedRow
 from tasks.record_engine import RecordDamaged, is_away, storable
-from tasks.record_inbox import DAMAGED, DamagedRow
 from tasks.record_tables import Inbox, SignOff
 from tasks.sign_off import Request, SeedsError
 
@@ -55,12 +57,12 @@ async def answer_for_ever(guard: GuardState) -> None:
     busy: dict[int, asyncio.Task[None]] = {}
     while True:
         try:
-            for row in await _waiting(guard):
+            for row in await guard.store.call(guard.store.record.waiting):
                 number = row.id or 0
                 if number in busy:
                     continue
                 if isinstance(row, DamagedRow):
-                    busy[number] = guard.spawn(_refuse_damaged(guard, row), f"inbox {number}")
+                    busy[number] = guard.spawn(_answer_damaged(guard, row), f"inbox {number}")
                 else:
                     busy[number] = guard.spawn(_answer(guard, row), f"inbox {number} {row.kind}")
         except SQLAlchemyError as error:
@@ -69,23 +71,9 @@ async def answer_for_ever(guard: GuardState) -> None:
         await asyncio.sleep(EVERY_S)
 
 
-async def _waiting(guard: GuardState) -> Sequence[Inbox | DamagedRow]:
-    """What waits; where one of them cannot be read each by itself, so that it keeps the others from nothing."""
-    try:
-        return await guard.store.call(guard.store.record.waiting)
-    except Exception as error:
-        if is_away(error):
-            raise
-        return await guard.store.call(guard.store.record.waiting_one_by_one)
-
-
-async def _refuse_damaged(guard: GuardState, row: DamagedRow) -> None:
-    log.error("refused: %s", row)
-    now_s = time.monotonic()
-    link = guard.refusals.link(DAMAGED, str(row), now_s)
-    await guard.store.call(guard.store.record.refuse_damaged, row, link)
-    if link is not None:
-        guard.refusals.told(DAMAGED, str(row), now_s)
+async def _answer_damaged(guard: GuardState, row: DamagedRow) -> None:
+    with contextlib.suppress(RefusedForNow):  # it waits until it is known what runs
+        await refuse_damaged(guard, row)
 
 
 async def _answer(guard: GuardState, row: Inbox) -> None:
@@ -235,20 +223,6 @@ def _signed(quorum: Quorum) -> dict[str, Any]:
     return {"accepted": True, "counted": list(quorum.counted), "missing": list(quorum.missing)}
 
 
-async def _stop(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
-    active = guard.active
-    if active is None and guard.resuming:
-        raise Refused(f"what runs on account {guard.account} is not known yet; use the kill switch")
-    wanted = {"stage_run_id": payload.get("stage_run_id"), "rollout": payload.get("rollout")}
-    if wanted == {"stage_run_id": None, "rollout": ""}:
-        return {"step": NOTHING_RUNS}  # said where nothing ran: it holds by standing there, for what was under way then
-    if active is None or (wanted["stage_run_id"] != active.id and wanted["rollout"] != active.row.rollout):
-        raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")
-    who, reason = str(payload.get("who", "somebody")), str(payload.get("reason", "no reason given"))
-    await stop_now(guard, active, who, reason)
-    return {"step": active.row.step}
-
-
 async def _named(guard: GuardState, payload: dict[str, Any]) -> Active | dict[str, Any]:
     """The active stage run that the request names; for one that has ended, its step as an answer."""
     wanted = payload.get("stage_run_id")
@@ -275,6 +249,6 @@ HANDLERS: dict[str, Callable[[GuardState, dict[str, Any]], Awaitable[dict[str, A
     "enroll": enroll,
     "release_ask": release_ask,
     "release_confirm": release_confirm,
-    "stop": _stop,
+    "stop": stop_asked,
     "takeover": take_over,
 }

@@ -10,7 +10,7 @@ from gates.course import FINAL
 from tasks.account_file import load_account
 from tasks.guard.closing import by_people, end_stage
 from tasks.guard.refusals import Refusals
-from tasks.guard.state import Active, GuardState
+from tasks.guard.state import Active, GuardState, Refused
 from tasks.guard.stop_url import NOT_LET_IN, Stopped
 
 WITHIN_S = 2.0
@@ -22,6 +22,21 @@ async def stop_now(guard: GuardState, active: Active, who: str, reason: str) -> 
     """Returns once it is written: an acknowledged stop stands in the record, whatever dies next."""
     end_stage(guard, active, by_people(who, reason))
     await guard.store.written()
+
+
+async def stop_asked(guard: GuardState, payload: dict[str, Any]) -> dict[str, Any]:
+    """The inbox's `stop`. Raises Refused."""
+    active = guard.active
+    if active is None and guard.resuming:
+        raise Refused(f"what runs on account {guard.account} is not known yet; use the kill switch")
+    wanted = {"stage_run_id": payload.get("stage_run_id"), "rollout": payload.get("rollout")}
+    if wanted == {"stage_run_id": None, "rollout": ""}:
+        return {"step": NOTHING_RUNS}  # said where nothing ran: it holds by standing there, for what was under way then
+    if active is None or (wanted["stage_run_id"] != active.id and wanted["rollout"] != active.row.rollout):
+        raise Refused(f"nothing of {wanted['rollout'] or wanted['stage_run_id']} runs on account {guard.account}")
+    who, reason = str(payload.get("who", "somebody")), str(payload.get("reason", "no reason given"))
+    await stop_now(guard, active, who, reason)
+    return {"step": active.row.step}
 
 
 class StoppedByUrl:

@@ -17,7 +17,7 @@ from tasks.guard.beginning import begin
 from tasks.guard.launching import launch_failed
 from tasks.guard.state import Active, GuardState, Refused
 from tasks.launch import BotEnded, BotProcess, LaunchError
-from tasks.record_tables import StageRun
+from tasks.record_tables import Inbox, StageRun
 from tasks.supervise.identity import Identity
 from tests.support.asked_guard import PLAN, run_guard
 
@@ -166,6 +166,7 @@ def test_a_sign_off_is_as_old_as_the_record_says_or_as_its_form_where_that_is_ol
             sent = time.time() - sent
         number = record.submit("a", "sign_off", {"asked_at_s": 1.0, "form_sent_at_s": sent}, "key")
         (row,) = record.waiting()
+        assert isinstance(row, Inbox)
         await requests._answer(guard, row)
         assert asked == [pytest.approx(sent if counts else row.created_at.timestamp(), abs=0.001)]
         assert record.answer(number) is not None

@@ -167,7 +167,8 @@ def test_a_sign_off_whose_guard_died_before_it_told_of_it_is_told_by_the_next(tm
         guard = guard_at(tmp_path / "home", "ready")
         active, record = activate(guard), guard.store.record
         number = record.submit("a", "sign_off", _signing(guard, "ada", "GO"), "go")
-        row = record.waiting()[0]
+        (row,) = record.waiting()
+        assert isinstance(row, Inbox)
         request = Request("ada", "entry", "GO", str(row.payload["code"]), DIGEST[:6], inbox_id=number)
         assert guard.desk.judge(request, active.gate("entry")).accepted  # and then the guard died
         async with writing(guard):
@@ -217,7 +218,7 @@ def test_a_request_whose_words_are_no_object_is_refused_once(tmp_path: Path, pay
 
     answer = asyncio.run(asked())
     assert not answer.done
-    assert "the guard could not handle it" in answer.reason
+    assert "is damaged: payload cannot be read" in answer.reason
 
 
 @pytest.mark.parametrize(
@@ -275,13 +276,119 @@ def test_a_stop_whose_words_cannot_be_read_holds_for_everything_that_was_under_w
             connection.exec_driver_sql("UPDATE inbox SET payload = CAST(x'ff41' AS TEXT)")
         async with writing(guard):
             assert not (await _answered_damaged(guard, number)).done
+            why = f"request {number} is damaged: payload cannot be read; it is a stop"
             for name in ("r", "another"):
                 said = record.stop_since(name, "a", number - 1)
                 assert said is not None
-                assert (said.who, said.why) == ("somebody", "its words cannot be read")
+                assert (said.who, said.why) == ("somebody", why)
             assert record.stop_since("r", "a", number) is None
 
     asyncio.run(asked())
+
+
+def test_a_stop_whose_words_cannot_be_read_parks_what_runs_on_its_account(tmp_path: Path) -> None:
+    """Somebody wanted to stop here, and one stage alone can be meant. No promotion, and no fault of the candidate."""
+
+    async def asked(step: str) -> tuple[int, StageRun, Answer]:
+        guard = guard_at(tmp_path / step, step)
+        activate(guard)
+        record = guard.store.record
+        number = record.submit("a", "stop", {"stage_run_id": 1, "who": "ada", "reason": "lunch"}, "k")
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE inbox SET payload = CAST(x'ff41' AS TEXT)")
+        async with writing(guard):
+            answer = await _answered_damaged(guard, number)
+            await guard.store.settled()
+            return number, record.stage_run(1), answer
+
+    for step in ("ready", "watch", "judged", "promoting"):
+        number, run, answer = asyncio.run(asked(step))
+        assert (run.step, run.end_wanted, run.reason) == ("rolling_back", "park", "people")
+        assert run.decided_why == f"somebody: request {number} is damaged: payload cannot be read; it is a stop"
+        assert not answer.done
+
+
+@pytest.mark.parametrize(("meant", "ends"), [(1, True), (7, False)])
+def test_a_damaged_stop_of_which_the_words_can_be_read_ends_the_stage_that_it_names(
+    tmp_path: Path, meant: int, ends: bool
+) -> None:
+    async def asked() -> StageRun:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        number = record.submit("a", "stop", {"stage_run_id": meant, "who": "ada", "reason": "lunch"}, "k")
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE inbox SET created_at = 'yesterday'")
+        async with writing(guard):
+            await _answered_damaged(guard, number)
+            await guard.store.settled()
+            return record.stage_run(1)
+
+    run = asyncio.run(asked())
+    assert (run.step, run.decided_why) == (("rolling_back", "ada: lunch") if ends else ("watch", None))
+
+
+def test_a_damaged_stop_waits_until_it_is_known_what_runs(tmp_path: Path) -> None:
+    async def asked() -> StageRun:
+        guard = guard_at(tmp_path / "home", "watch")
+        guard.resuming = True
+        record = guard.store.record
+        number = record.submit("a", "stop", {"stage_run_id": 1}, "k")
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE inbox SET payload = '{'")
+        async with writing(guard):
+            answering = asyncio.create_task(answer_for_ever(guard))
+            await asyncio.sleep(0.2)
+            assert _still_waits(guard, number)
+            activate(guard)
+            guard.resuming = False
+            await _until(lambda: not _still_waits(guard, number))
+            answering.cancel()
+            await guard.store.settled()
+            return record.stage_run(1)
+
+    assert asyncio.run(asked()).step == "rolling_back"
+
+
+@pytest.mark.parametrize("state", ["x'ff'", "'waitin'", "''", "x'776169746966'"])
+def test_a_stop_whose_state_cannot_be_read_is_not_overlooked(tmp_path: Path, state: str) -> None:
+    async def asked() -> tuple[StageRun, Answer]:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        number = record.submit("a", "stop", {"stage_run_id": 1, "who": "ada", "reason": "lunch"}, "k")
+        other = record.submit("a", "judge", {"stage_run_id": 7}, "other")
+        record.reply(other, done=True)
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE inbox SET state = {state} WHERE id = {number}")  # noqa: S608
+        async with writing(guard):
+            answering = asyncio.create_task(answer_for_ever(guard))
+            await _until(lambda: record.stage_run(1).step != "watch" and not record.waiting())
+            answering.cancel()
+            await guard.store.settled()
+            answer = record.answer(number)
+            assert answer is not None
+            return record.stage_run(1), answer
+
+    run, answer = asyncio.run(asked())
+    assert (run.step, run.decided_why) == ("rolling_back", "ada: lunch")
+    assert answer.state == "refused"
+
+
+def test_a_damaged_row_that_is_no_stop_ends_nothing(tmp_path: Path) -> None:
+    async def asked() -> str:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        number = record.submit("a", "judge", {"stage_run_id": 1}, "k")
+        with record.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE inbox SET payload = '{'")
+        async with writing(guard):
+            await _answered_damaged(guard, number)
+            await guard.store.settled()
+            return record.stage_run(1).step
+
+    assert asyncio.run(asked()) == "watch"
 
 
 async def _answered_damaged(guard: GuardState, number: int) -> Answer:

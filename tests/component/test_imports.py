@@ -35,3 +35,12 @@ def test_the_gates_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_kill_switch_loads_nothing_of_the_engine() -> None:
+    code = (
+        "import sys, bot.runtime.kill_switch\n"
+        "print([name for name in sys.modules if name.startswith(('bot.engine', 'gates', 'tasks', 'flows'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

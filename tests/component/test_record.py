@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, SQLModel
 
+from tasks import record_damage
 from tasks.flattenings import FLATTENINGS, KEPT_MAX
-from tasks.record import Record, RecordError
+from tasks.record import Record, RecordError, StopDamaged
 from tasks.record_audit import record_fault
-from tasks.record_engine import is_away, open_engine
-from tasks.record_inbox import DamagedRow
+from tasks.record_damage import DamagedRow
+from tasks.record_engine import open_engine
 from tasks.record_stops import CLOCKS_APART_S, Created, clock_here
 from tasks.record_tables import Inbox, MeasurementLatest, RollbackStep, Rollout, SignOff, StageRun
 from tasks.record_writer import EpochLost, RecordWriter
@@ -100,9 +101,12 @@ def test_a_stop_is_meant_for_who_was_under_way_and_for_a_flow_run_that_was_creat
     assert writer.stop_since("r", "a", number, Created(stopped_ms + CLOCKS_APART_S * 1000 + 1)) is None
 
 
-def _without_a_time(writer: RecordWriter, number: int) -> None:
-    """As somebody who edits the database by hand can: on either it is no time that Python knows of."""
-    no_time = "infinity" if writer.engine.dialect.name == "postgresql" else "yesterday"
+def _without_a_time(writer: RecordWriter, number: int, *, below: bool = False) -> None:
+    """As somebody who edits the database by hand can: on either it is no time that Python knows of, and comes behind
+    every time or, `below`, before it."""
+    no_time = (
+        ("-" * below + "infinity") if writer.engine.dialect.name == "postgresql" else "7" if below else "yesterday"
+    )
     with writer.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE inbox SET created_at = '{no_time}' WHERE id = {number}")  # noqa: S608
 
@@ -111,10 +115,7 @@ def test_a_request_without_a_time_is_told_apart_and_refused_and_the_others_are_s
     damaged, other = (writer.submit("a", "judge", {"stage_run_id": 1}, key) for key in ("one", "other"))
     writer.submit("b", "judge", {}, f"damaged-{damaged}")
     _without_a_time(writer, damaged)
-    with pytest.raises((DataError, ValueError)) as caught:
-        writer.waiting()
-    assert not is_away(caught.value)
-    found = writer.waiting_one_by_one()
+    found = writer.waiting()
     assert found[0] == DamagedRow(damaged, ("created_at",))
     assert [one.id for one in found] == [damaged, other]
     assert isinstance(found[0], DamagedRow)
@@ -126,14 +127,85 @@ def test_a_request_without_a_time_is_told_apart_and_refused_and_the_others_are_s
     assert writer.verify_chain("a").ok
 
 
-def test_a_stop_of_everywhere_that_cannot_be_read_lets_nothing_begin_and_is_told_by_number(
+@pytest.mark.parametrize("below", [False, True])
+def test_a_stop_that_cannot_be_read_is_told_by_number_and_refused_holds_for_what_was_there_and_no_longer(
+    writer: RecordWriter, below: bool
+) -> None:
+    """Who began after it was refused goes on: no row stops rollouts for ever."""
+    number = writer.submit_stop_of_what_begins("r", "ada", "lunch")
+    _without_a_time(writer, number, below=below)
+    queued = Created(int(datetime.now(UTC).timestamp() * 1000), clock_here())
+    assert writer.stop_since("r", "a", number) is None, "a run that began after it, as the numbers tell"
+    with pytest.raises(StopDamaged, match=f"request {number} is damaged: created_at cannot be read; it is") as it:
+        writer.stop_since("r", "a", number, queued)
+    assert isinstance(it.value, RecordError)
+    (row,) = it.value.rows
+    writer.refuse_damaged(row, {"kind": "damaged", "why": str(row)})
+    writer.refuse_damaged(row, {"kind": "damaged", "why": str(row)})
+    assert [entry.kind for entry in writer.entries("a")].count("refused") == 1
+    said = writer.stop_since("r", "a", number, queued)
+    assert said is not None
+    assert (said.who, said.why) == ("ada", "lunch"), "its words can be read, and are kept"
+    assert writer.stop_since("another", "a", number, queued) is None
+    later = Created(int(said.go_on_after.timestamp() * 1000) + 1, clock_here())
+    assert writer.stop_since("r", "a", number, later) is None
+    assert writer.verify_chain("a").ok
+
+
+def test_a_request_in_a_state_that_there_is_not_is_damaged_and_refused_once(writer: RecordWriter) -> None:
+    numbers = [writer.submit("a", "judge", {}, state) for state in ("", "e", "waitin", "waiting ", "Done", "~")]
+    answered = [writer.submit("a", "judge", {}, state) for state in ("done", "refused")]
+    with writer.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE inbox SET state = idempotency_key")
+    found = writer.waiting()
+    assert found == [DamagedRow(number, ("state",)) for number in numbers]
+    for row in found:
+        assert isinstance(row, DamagedRow)
+        writer.refuse_damaged(row)
+    assert writer.waiting() == []
+    assert [getattr(writer.answer(number), "state", None) for number in answered] == ["done", "refused"]
+
+
+def test_who_waits_for_a_request_that_was_damaged_waits_for_its_refusal(writer: RecordWriter) -> None:
+    """Not for an error that nobody expects; one that was answered says in a line that it cannot be read."""
+    number = writer.submit("a", "judge", {}, "one")
+    _without_a_time(writer, number)
+    assert writer.answer(number) is None
+    (row,) = writer.waiting()
+    assert isinstance(row, DamagedRow)
+    writer.refuse_damaged(row)
+    answer = writer.answer(number)
+    assert answer is not None
+    assert (answer.done, answer.reason) == (False, f"request {number} is damaged: created_at cannot be read")
+    _without_a_time(writer, number)
+    with pytest.raises(RecordError, match=f"^request {number} is damaged: created_at cannot be read$"):
+        writer.answer(number)
+
+
+def test_a_stop_that_can_be_read_holds_beside_one_that_cannot(writer: RecordWriter) -> None:
+    damaged, sound = (writer.submit_stop_of_what_begins("r", who, "lunch") for who in ("bob", "ada"))
+    _without_a_time(writer, damaged)
+    said = writer.stop_since("r", "a", damaged - 1)
+    assert said is not None
+    assert said.who == "ada"
+    with pytest.raises(StopDamaged):
+        writer.stop_since("another", "a", damaged - 1)
+    assert writer.stop_since("another", "a", sound) is None
+
+
+def test_a_stop_that_was_answered_and_cannot_be_read_any_more_is_put_right_and_keeps_its_answer(
     writer: RecordWriter,
 ) -> None:
-    number = writer.submit_stop_of_what_begins("r", "ada", "lunch")
+    number = writer.submit("a", "stop", {"rollout": "", "who": "ada"}, "k")
+    writer.reply(number, done=True)
     _without_a_time(writer, number)
-    with pytest.raises(RecordError, match=f"request {number}, a stop, cannot be read"):
-        writer.stop_since("r", "a", number, Created(int(datetime.now(UTC).timestamp() * 1000), clock_here()))
-    assert writer.stop_since("r", "a", number) is None
+    with pytest.raises(StopDamaged) as caught:
+        writer.stop_since("r", "a", number - 1)
+    writer.refuse_damaged(caught.value.rows[0])
+    said, answer = writer.stop_since("r", "a", number - 1), writer.answer(number)
+    assert said is not None
+    assert answer is not None
+    assert (said.who, answer.state) == ("ada", "done")
 
 
 @pytest.mark.parametrize("error", [PoolTimeout("QueuePool limit"), MemoryError(), OSError(24, "too many open files")])
@@ -141,29 +213,37 @@ def test_what_cannot_be_read_just_now_is_no_damage(
     writer: RecordWriter, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """A stop that is sound is not refused, nor its words dropped, because a machine is short of something."""
-    writer.submit_stop_of_what_begins(None, "ada", "lunch", "a")
+    number = writer.submit_stop_of_what_begins(None, "ada", "lunch", "a")
 
     def fails(*_: object, **__: object) -> None:
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "get", fails)
-        with pytest.raises(type(error)):
-            writer.waiting_one_by_one()
-    assert [type(one) for one in writer.waiting_one_by_one()] == [Inbox]
+        patched.setattr(Session, "exec", fails)
+        for read in (writer.waiting, lambda: writer.stop_since("r", "a", number - 1)):
+            with pytest.raises(type(error)):
+                read()
+    assert [type(one) for one in writer.waiting()] == [Inbox]
 
 
-def test_a_request_that_can_be_read_again_is_no_damage(writer: RecordWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was put right in between, or something else went wrong: it is looked at again."""
-    writer.submit("a", "judge", {}, "one")
+def test_a_request_of_which_each_column_can_be_read_is_no_damage(
+    writer: RecordWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was put right in between, or something else went wrong: it is served, and no stop is overlooked."""
+    number = writer.submit_stop_of_what_begins(None, "ada", "lunch", "a")
+    (whole,) = writer.waiting()
 
     def fails(*_: object, **__: object) -> None:
         raise ValueError("no JSON")
 
     with monkeypatch.context() as patched:
         patched.setattr(Session, "get", fails)
-        assert writer.waiting_one_by_one() == []
-    assert len(writer.waiting()) == 1
+        patched.setattr(record_damage, "_odd", lambda _: ("payload",))
+        (again,) = writer.waiting()
+        assert isinstance(again, Inbox)
+        assert isinstance(whole, Inbox)
+        assert again.model_dump() == whole.model_dump()
+        assert writer.stop_since("r", "a", number - 1) is not None
 
 
 def test_a_request_that_the_disk_does_not_take_shows_no_code_in_its_error(tmp_path: Path) -> None:
@@ -297,6 +377,7 @@ def test_a_text_that_not_every_database_holds_stops_nothing(writer: RecordWriter
     run = stage_run(writer)
     writer.submit("a", "stop", {"reason": "a\0b"}, "nul")
     (asked,) = writer.waiting()
+    assert isinstance(asked, Inbox)
     assert asked.payload["reason"] == "a\0b"
     writer.change_stage_run(run.id or 0, "step", decided_why="a\0b")
     assert writer.put_notice("k", "stop", "a\0b")

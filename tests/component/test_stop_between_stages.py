@@ -22,7 +22,7 @@ from tasks.ask import GuardSilent
 from tasks.ask import Refused as NotDone
 from tasks.guard import beginning, stopping
 from tasks.guard.requests import HANDLERS, _answer
-from tasks.guard.state import Active, GuardState, Refused, now_ms
+from tasks.guard.state import Active, GuardState, Refused, RefusedForNow, now_ms
 from tasks.guard.stopping import NOTHING_RUNS, StoppedByUrl
 from tasks.record import Answer, Record
 from tasks.record_stops import CLOCKS_APART_S, Created, clock_here
@@ -205,7 +205,7 @@ def test_a_stop_of_what_begins_is_answered_as_done_and_ends_nothing_that_began_a
         async with writing(guard):
             await StoppedByUrl(guard)._stop("ada", "lunch")
             await _begin(guard, "next", requests_seen=record.newest_request())
-            (row,) = [one for one in record.waiting() if one.kind == "stop"]
+            (row,) = [one for one in record.waiting() if isinstance(one, Inbox) and one.kind == "stop"]
             await _answer(guard, row)
             answer = record.answer(row.id or 0)
             assert answer is not None
@@ -276,7 +276,7 @@ def test_the_flow_says_up_to_where_it_had_seen_the_inbox(tmp_path: Path, monkeyp
 
 def _queued(record: RecordWriter, *, ms_after_stop: int, on: str = HERE) -> dict[str, Any]:
     """What a flow run hands over that began just now, and was created so long after the newest stop."""
-    (*_, stop) = [one for one in record.waiting() if one.kind == "stop"]
+    (*_, stop) = [one for one in record.waiting() if isinstance(one, Inbox) and one.kind == "stop"]
     stopped_ms = int(stop.created_at.timestamp() * 1000)
     seen = record.newest_request()
     return {"requests_seen": seen, "run_created_ms": stopped_ms + ms_after_stop, "run_created_on": on}
@@ -310,6 +310,147 @@ def test_a_run_that_was_queued_when_the_stop_was_said_begins_nothing(tmp_path: P
             if named:  # another rollout is not meant
                 await _begin(guard, "other", **queued)
                 assert _runs(guard, "other") == ["requested"]
+
+    asyncio.run(work())
+
+
+def _damage(record: Record, column: str, value: str) -> None:
+    with record.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE inbox SET {column} = {value} WHERE kind = 'stop'")  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("payload", "'{'"), ("created_at", "'yesterday'"), ("state", "x'ff'"), ("account", "account")]
+)
+def test_a_damaged_stop_of_all_accounts_keeps_from_beginning_what_was_there_and_nothing_else(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    """The guard refuses it by its number; whoever comes after that goes on."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            number = record.submit_stop_of_what_begins("next", "ada", "lunch")
+            _damage(record, column, value)
+            who = "somebody" if column == "payload" else "ada"
+            with pytest.raises(Refused, match=f"rollout next was stopped by {who}"):
+                await _begin(guard, "next", requests_seen=seen)
+            if column != "account":
+                told = [entry.body for entry in record.entries("a") if entry.kind == "refused"]
+                assert f"request {number} is damaged: {column} cannot be read" in told[0]
+            said = record.stop_since("next", "a", number - 1, Created(0, HERE))
+            assert said is not None
+            later = {"run_created_ms": int(said.go_on_after.timestamp() * 1000) + 1, "run_created_on": HERE}
+            await _begin(guard, "next", requests_seen=record.newest_request(), **later)
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["'2026-07'", "'2021-99-99'", "'1970-01-01 00:00:00.000000'", "'9999-12-31 23:59:59.999999'", "7", "x'ff'"],
+)
+def test_a_stop_whose_time_is_none_or_lacks_a_part_holds_for_what_was_queued_and_not_for_ever(
+    tmp_path: Path, value: str
+) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "promoted")
+        record = guard.store.record
+        async with writing(guard):
+            queued = {"run_created_ms": now_ms(), "run_created_on": HERE}
+            number = record.submit_stop_of_what_begins("next", "ada", "lunch")
+            _damage(record, "created_at", value)
+            seen = record.newest_request()
+            with pytest.raises(Refused, match="rollout next was stopped by ada: lunch"):
+                await _begin(guard, "next", requests_seen=seen, **queued)
+            said = record.stop_since("next", "a", number, Created(0, HERE))
+            assert said is not None
+            later = {"run_created_ms": int(said.go_on_after.timestamp() * 1000) + 1, "run_created_on": HERE}
+            await _begin(guard, "next", requests_seen=record.newest_request(), **later)
+            assert _runs(guard, "next") == ["requested"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("said", ["bad \udcff", "bad \0", {"\udcff": 1}])
+def test_a_stop_with_words_that_no_database_holds_ends_the_stage_and_not_the_guard(tmp_path: Path, said: Any) -> None:
+    """As a shell hands over what is no text: `rollout stop --reason $'\\xff'`."""
+
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            record.submit_stop_of_what_begins("r", "ada", said)
+            await _begin(guard, "r", requests_seen=seen)
+            assert await guard.store.written_within(5.0)
+            assert record.stage_run(1).step == "rolling_back"
+            guard.active = None
+            record.change_stage_run(1, "step", step="parked")
+            with pytest.raises(Refused) as caught:
+                await _begin(guard, "r", requests_seen=seen)
+            str(caught.value).encode()  # it goes into the answer
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("column", "value"), [("payload", "'{'"), ("created_at", "'yesterday'")])
+def test_a_damaged_stop_that_a_begin_comes_upon_first_ends_what_runs_all_the_same(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            number = record.submit("a", "stop", {"stage_run_id": 1, "who": "ada", "reason": "lunch"}, "k")
+            _damage(record, column, value)
+            await _begin(guard, "r", requests_seen=seen)
+            await guard.store.settled()
+            run, answer = record.stage_run(1), record.answer(number)
+            assert (run.step, run.end_wanted) == ("rolling_back", "park")
+            assert answer is not None
+            assert not answer.done
+
+    asyncio.run(work())
+
+
+def test_a_damaged_stop_is_not_answered_by_a_begin_while_it_is_not_known_what_runs(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "watch")
+        guard.resuming = True
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            number = record.submit("a", "stop", {"stage_run_id": 1}, "k")
+            _damage(record, "payload", "'{'")
+            with pytest.raises(RefusedForNow, match="not known yet"):
+                await _begin(guard, "next", requests_seen=seen)
+            assert record.answer(number) is None
+            assert _runs(guard, "next") == []
+
+    asyncio.run(work())
+
+
+def test_a_damaged_stop_that_was_said_since_the_flow_runs_ends_the_stage_that_it_finds_open(tmp_path: Path) -> None:
+    async def work() -> None:
+        guard = guard_at(tmp_path / "home", "watch")
+        activate(guard)
+        record = guard.store.record
+        async with writing(guard):
+            seen = record.newest_request()
+            number = record.submit_stop_of_what_begins("r", "ada", "lunch")
+            _damage(record, "payload", "'{'")
+            await _begin(guard, "r", requests_seen=seen)
+            await guard.store.settled()
+            run = record.stage_run(1)
+            assert (run.step, run.end_wanted) == ("rolling_back", "park")
+            assert f"somebody: request {number} is damaged" in str(run.decided_why)
 
     asyncio.run(work())
 

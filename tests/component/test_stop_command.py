@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows import status
-from tasks.record_tables import RollbackStep, StageRun
+from tasks.record_tables import Inbox, RollbackStep, StageRun
 from tasks.record_writer import RecordWriter
 from tasks.rollback import STEPS
 from tasks.state_folder import StateFolder
@@ -73,7 +73,9 @@ def test_its_guard_is_told_all_the_same_where_it_lives(
     code, said = _stop(folder, record, capsys)
     assert code == 1
     assert "account a has no file" in said
-    assert [(one.kind, one.payload["stage_run_id"]) for one in record.waiting()] == [("stop", 1)]
+    (row,) = record.waiting()
+    assert isinstance(row, Inbox)
+    assert (row.kind, row.payload["stage_run_id"]) == ("stop", 1)
 
 
 def test_a_simulated_account_that_was_taken_down_is_nothing_to_stop(
@@ -161,7 +163,9 @@ def test_what_is_proven_is_said_before_the_stage_has_ended(
     record.change_stage_run(run.id or 0, "step", step="rolling_back")
     for number, name in enumerate(STEPS[:4]):
         state = flatten if name == "flatten" else "verified"
-        record.write_rollback_step(RollbackStep(stage_run_id=run.id, number=number, name=name, state=state))
+        proof = {"flatten": "was flat"} if name == "flatten" else {}
+        step = RollbackStep(stage_run_id=run.id, number=number, name=name, state=state, proof=proof)
+        record.write_rollback_step(step)
     code, said = _stop(folder, record, capsys)
     assert code == (0 if flatten == "verified" else 1)
     assert ("r/testnet: bot gone, no open order, flat, grant revoked" in said) is (flatten == "verified")

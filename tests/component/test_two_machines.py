@@ -148,6 +148,25 @@ def test_a_word_that_the_machine_is_off_hands_the_account_over_and_is_told_in_th
     assert record_fault(pair.beta, "a") == ""
 
 
+@pytest.mark.parametrize(("column", "value"), [("created_at", "'yesterday'"), ("payload", "'{'"), ("payload", "'[]'")])
+def test_a_word_that_cannot_be_read_hands_nothing_over_and_keeps_no_other_from_it(
+    pair: Pair, column: str, value: str
+) -> None:
+    pair.alpha_holds()
+    damaged = pair.says_off("alpha", timedelta(seconds=31))
+    with pair.beta.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE inbox SET {column} = {value}")  # noqa: S608
+    with pytest.raises(AccountTaken, match="is held by a guard on machine alpha"):
+        pair.beta.take_account(BETA)
+    number = pair.says_off("alpha", timedelta(seconds=30))
+    pair.beta.take_account(BETA)
+    assert pair.beta.holds_account(BETA)
+    answer = pair.beta.answer(number)
+    assert answer is not None
+    assert answer.done
+    assert [one.id for one in pair.beta.waiting()] == [damaged], "the guard that begins refuses it"
+
+
 @pytest.mark.parametrize(
     ("machine", "ago", "reason"),
     [

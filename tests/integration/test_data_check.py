@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from bot.domain.order import Side
 from bot.journal import Journal
 from gates.criteria import Criterion
 from gates.judge import Cause, Measurement, Outcome, judge
+from gates.sources.great_expectations_journal import OWN_ORDER_ID
 from gates.sources.tables import measure_tables
 
 pytestmark = pytest.mark.integration
@@ -87,6 +89,14 @@ def _run(journal: Path, out: Path) -> subprocess.CompletedProcess[str]:
 def _judged(out: Path | None) -> Measurement:
     (reading,) = measure_tables([DATA], [], 1_000, out)
     return judge(DATA, reading, 1_000)
+
+
+def test_what_an_own_order_id_looks_like_is_asked_without_a_group_of_which_pandas_warns() -> None:
+    asked = re.compile(OWN_ORDER_ID)
+    assert asked.groups == 0
+    assert [bool(asked.match(one)) for one in ("slwq-7-1", "slwf-0-12", "slwx-1-1", "slw-1-1", "slwq-1", "x")] == [
+        True, True, False, False, False, False,
+    ]  # fmt: skip
 
 
 def test_clean_data_pass_in_a_process_of_their_own_and_the_result_names_every_expectation(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tasks.proof_words import step_in_words
 from tasks.record_tables import StageRun
 from tests.support.guard_stack import GuardStack
 
@@ -27,6 +28,9 @@ def proofs(stack: GuardStack, run: StageRun, *, granted: bool = True) -> dict[st
     whole_s = stack.plan.grant_ttl_s + stack.plan.recv_window_ms / 1000 + 2 * stack.plan.quote_interval_ms / 1000
     wait_s = whole_s if granted else 0.0
     assert (first_read - revoked).total_seconds() >= wait_s - 0.01
+    for step in (steps[name] for name in SAFETY_STEPS):
+        said = step_in_words(step.name, step.state, step.error, step.proof)
+        assert not [sign for sign in ("MISSING", "UNKNOWN", "NO PROOF", "{") if sign in said], said
     return {name: step.proof for name, step in steps.items()}
 
 

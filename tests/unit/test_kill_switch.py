@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from bot.domain.order import Side
+from bot.domain.order import FLATTEN_PREFIX, OWN_PREFIX, QUOTE_PREFIX, Side
 from bot.runtime.kill_switch import KillSwitch
-from bot.runtime.kill_switch_report import flatten_named_at_ms
+from bot.runtime.kill_switch_report import NO_GRANT, flatten_named_at_ms
 from bot.venues.port import VenueClockSkew, VenueGarbled, VenueRefused, VenueUnknown, VenueUnreachable
 from tests.support.small_account import START_NS, SYMBOL, Account, Clock, order, run
 
@@ -264,6 +264,12 @@ def test_an_order_whose_outcome_is_unknown_is_named_and_one_that_did_not_happen_
     assert len(account.flattens) == 1
     named = [(one.client_order_id, one.taken) for one in report.flattens]
     assert named == ([(account.flattens[0].client_order_id, False)] if may_have_happened else [])
+
+
+def test_the_kill_switch_flattens_under_the_same_name_as_the_bot():
+    """By it the ledger and the booking of an attempt know a flattening order, whoever sent it."""
+    assert f"{FLATTEN_PREFIX}-0-" == NO_GRANT
+    assert {prefix[: len(OWN_PREFIX)] for prefix in (FLATTEN_PREFIX, QUOTE_PREFIX)} == {OWN_PREFIX}
 
 
 def test_when_a_flattening_order_was_named_is_read_from_its_id():

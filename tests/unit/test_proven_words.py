@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.record_tables import RollbackStep
-from tasks.rollback import NOT_FLATTENED, STEPS, all_proven, proven_in_words
+from tasks.rollback import NOT_FLATTENED, STEPS, all_proven, proven_flat, proven_in_words
 
 
 def _rows(**states: str | dict[str, Any]) -> list[RollbackStep]:
@@ -15,7 +15,8 @@ def _rows(**states: str | dict[str, Any]) -> list[RollbackStep]:
     rows = []
     for number, name in enumerate(STEPS):
         given = states.get(name, "verified")
-        columns = {"state": given} if isinstance(given, str) else {"state": "verified", **given}
+        columns: dict[str, Any] = {"proof": {"flatten": "was flat"}} if name == "flatten" else {}
+        columns |= {"state": given} if isinstance(given, str) else {"state": "verified", **given}
         if columns["state"] != "none":
             rows.append(RollbackStep(stage_run_id=1, number=number, name=name, **columns))
     return rows
@@ -43,6 +44,15 @@ def _rows(**states: str | dict[str, Any]) -> list[RollbackStep]:
 )
 def test_what_is_not_verified_is_named(rows: list[RollbackStep], said: str) -> None:
     assert proven_in_words(rows) == said
+
+
+@pytest.mark.parametrize("proof", [{}, None, [], "flat", {"flatten": ""}, {"positions": {"BTCUSDT": "0"}}])
+def test_a_flattening_that_does_not_say_what_was_done_is_no_proof_that_nothing_is_held(proof: Any) -> None:
+    """Also of a row that somebody has edited: it keeps no page from being shown."""
+    rows = _rows(flatten={"proof": proof})
+    assert not proven_flat(rows)
+    assert "flat without a proof" in proven_in_words(rows)
+    all_proven(rows)
 
 
 def test_every_step_is_proven_only_where_it_is() -> None:

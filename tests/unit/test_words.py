@@ -6,7 +6,7 @@ import io
 
 from flows.demo_view import WIDTH, View
 from flows.status import _against
-from flows.words import approval_question, end_sentence, markdown_table, needs, step_said
+from flows.words import approval_question, end_sentence, markdown_table, needs, step_rows
 from tasks.preflight import CHECKS
 from tasks.record_tables import MeasurementLatest, RollbackStep, StageRun
 
@@ -91,15 +91,24 @@ def test_no_line_of_the_demo_is_wider_than_a_terminal() -> None:
     assert max(len(line) for line in stream.getvalue().splitlines()) <= WIDTH
 
 
-def test_what_was_flattened_is_told_in_words() -> None:
-    tries = [{"began_at": f"2026-01-01T00:00:0{n}Z", "held": {"BTCUSDT": f"-0.00{n}"}, "orders": [{}]} for n in (1, 2)]
-    step = RollbackStep(
-        stage_run_id=1, number=3, name="flatten", state="verified", proof={"traded": True, "flattenings": tries}
-    )
-    assert step_said(step) == "traded True, held before BTCUSDT -0.002, orders sent: 1, earlier tries: 1"
-    step.proof = {"traded": True, "flattenings": tries[:1]}
-    assert step_said(step) == "traded True, held before BTCUSDT -0.001, orders sent: 1"
-    step.proof = {"flattenings": [{"began_at": "edited by hand"}]}
-    assert step_said(step) == "held before unknown"
-    step.error = "not flat yet"
-    assert step_said(step) == "not flat yet"
+TOLD = {
+    "revoke_grant": {"how": "the bot answered 200", "epoch": 7, "state": "FROZEN"},
+    "stop_bot": {"pid": 41, "started_ticks": 903, "by": "asked", "took_ms": 312, "others_on_state_dir": []},
+    "bundle": {"folder": "/evidence/" + "a_long_name/" * 12, "digest": "ab" * 32, "files": 9},
+}
+
+
+def test_the_steps_of_a_closing_are_told_in_words_to_the_last_and_in_eighty_columns() -> None:
+    rows = [
+        RollbackStep(stage_run_id=1, number=number, name=name, state="verified", proof=proof)
+        for number, (name, proof) in enumerate(TOLD.items())
+    ]
+    stream = io.StringIO()
+    View(stream).steps_table(rows)
+    shown = stream.getvalue()
+    assert max(len(line) for line in shown.splitlines()) <= WIDTH
+    together = "".join(shown.split())
+    for row in step_rows(rows):
+        assert "{" not in row["proof (times in UTC)"]
+        assert "".join(row["proof (times in UTC)"].split()) in together, "nothing is cut off"
+    assert "pid 41 (started at tick 903) ended when asked" in markdown_table(step_rows(rows))
