@@ -180,13 +180,18 @@ IDS = st.text("abcXYZ019_-", max_size=36)
 def orders(draw: st.DrawFn) -> Order:
     lots = draw(st.integers(1, 10**6))
     filled = draw(st.integers(0, lots))
-    return Order(
+    order = Order(
         1, draw(IDS), draw(IDS), "sim-1", draw(st.sampled_from(Side)), draw(COUNTS), lots,
         draw(st.sampled_from(TimeInForce)), draw(st.booleans()), draw(st.booleans()), draw(TIMES), draw(TIMES),
-        draw(st.sampled_from(Status)), filled, filled * draw(COUNTS), draw(AMOUNTS), draw(AMOUNTS),
-        draw(st.sampled_from(EndReason)), draw(st.dictionaries(st.sampled_from(["BTC", "USDT"]), AMOUNTS)),
-        draw(st.sampled_from(SelfMatch)), draw(IDS),
+        draw(st.sampled_from(SelfMatch)),
     )  # fmt: skip
+    order.status, order.filled_lots = draw(st.sampled_from(Status)), filled
+    order.filled_cost = filled * draw(COUNTS)
+    order.fee_quote, order.realised_quote = draw(AMOUNTS), draw(AMOUNTS)
+    order.end_reason = draw(st.sampled_from(EndReason))
+    order.fees = draw(st.dictionaries(st.sampled_from(["BTC", "USDT"]), AMOUNTS))
+    order.self_match_id = draw(IDS)
+    return order
 
 
 @given(st.sampled_from(INSTRUMENTS), orders())
@@ -197,8 +202,8 @@ def test_an_order_is_written_as_the_encoder_writes_it(instrument: Instrument, or
 
 
 EXECUTIONS = st.builds(
-    Execution, IDS, COUNTS, IDS, IDS, IDS, st.sampled_from(Side), COUNTS, COUNTS, AMOUNTS, AMOUNTS, st.booleans(),
-    st.booleans(), COUNTS, COUNTS, COUNTS, COUNTS, AMOUNTS, TIMES, st.sampled_from(["", "BTC", "US\"D"]),
+    Execution, IDS, COUNTS, orders(), COUNTS, COUNTS, AMOUNTS, AMOUNTS, st.booleans(), COUNTS, COUNTS, AMOUNTS, TIMES,
+    st.sampled_from(["", "BTC", "US\"D"]),
 )  # fmt: skip
 
 
