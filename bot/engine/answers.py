@@ -192,6 +192,7 @@ class Answers:
             state.due_ns = 0
         self._confirm(order)
         if works:
+            order.shown_ns = state.now_ns
             self._works(order, told)
         elif told.status is OrderStatus.FILLED:
             order.qty_lots = told.qty_lots
@@ -206,13 +207,20 @@ class Answers:
         return True
 
     def not_found(self, event: OrderNotFound) -> None:
+        """The newer word counts: an order that was shown after that was asked is in doubt, and asked after again."""
         order = self._orders.get(event.client_order_id)
         if order is None or not order.live:
             return
         asked_at_ns = event.asked_at_ns or order.probe_sent_ns
         order.absent_ns = max(order.absent_ns, asked_at_ns)
-        if is_final(self._state, order, asked_at_ns):
+        if not is_final(self._state, order, asked_at_ns):
+            return
+        if asked_at_ns > order.shown_ns:
             self._cancelled(order, _H.FOUND_GONE, "probe")
+            return
+        if order.state is _WORKING:
+            self._tell(order, _H.UNCERTAIN)
+        probe_soon(self._state, order)
 
     def _works(self, order: OwnOrder, told: VenueOrder) -> None:
         state = self._state

@@ -38,7 +38,8 @@ class OwnOrder:
     filled by the venue's word; `executed_lots`: accounted for by executions. `pending_*`: terms of an amend whose
     outcome is open. `amended_before_ns`: what `amended_at_ns` was before the last amend, which may not have left.
     `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
-    `absent_ns`: when the last question was asked to which the venue said that it knows no such order.
+    `absent_ns`: when the last question was asked to which the venue said that it knows no such order. `shown_ns`: when
+    the venue last said that it works: when that was heard, or, of a read of open orders, when it was asked for.
     `operations`: amends and cancels sent, for their keys. `counted_lots`, `counted_live`: as its symbol's sums have it.
     """
 
@@ -46,8 +47,8 @@ class OwnOrder:
         "absent_ns", "acknowledged", "amended_at_ns", "amended_before_ns", "answered_at_ns", "cancel_sent_ns",
         "changed_at_ns", "client_order_id", "confirmed", "counted_live", "counted_lots", "created_at_ns", "epoch",
         "executed_lots", "finished_at_ns", "operations", "pending_price_ticks", "pending_qty_lots", "price_ticks",
-        "probe_due_ns", "probe_sent_ns", "probes", "qty_lots", "reported_lots", "sent_at_ns", "side", "state",
-        "symbol", "taker_counted", "unwanted", "venue_order_id",
+        "probe_due_ns", "probe_sent_ns", "probes", "qty_lots", "reported_lots", "sent_at_ns", "shown_ns", "side",
+        "state", "symbol", "taker_counted", "unwanted", "venue_order_id",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,7 @@ class OwnOrder:
         self.probe_due_ns: int | None = None
         self.probe_sent_ns = 0
         self.absent_ns = 0
+        self.shown_ns = 0
         self.probes = 0
         self.finished_at_ns = 0
         self.taker_counted = False
@@ -223,7 +225,7 @@ class OrderTable:
         """The venue has the terms of the amend in flight. Raises IllegalTransition and changes nothing."""
         price_ticks, qty_lots = order.pending_price_ticks, order.pending_qty_lots
         order.state = _AFTER_AMENDED if order.state is _PENDING_AMEND else next_state(order.state, _AMENDED)
-        order.changed_at_ns = at_ns
+        order.changed_at_ns = order.shown_ns = at_ns
         if price_ticks is not None and qty_lots is not None:
             order.price_ticks, order.qty_lots = price_ticks, qty_lots
             order.pending_price_ticks = order.pending_qty_lots = None

@@ -1,7 +1,7 @@
 """Orders whose outcome is open: asked after, never re-sent blind, never assumed dead.
 
 `Not found` ends an order only when the question was asked more than receive window + margin after the last thing we
-sent, and the private stream has been up for all of that time.
+sent, the private stream has been up for all of that time, and the venue has not shown the order since it was asked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNKNOWN: Final = OrderState.UNKNOWN
 
 
 def is_final(state: State, order: OwnOrder, asked_at_ns: int) -> bool:
-    """Whether a `not found` to what was asked then ends the order: there may have been later questions."""
+    """Whether a `not found` to what was asked then ends an order not shown since: there may be later questions."""
     if not state.private_up_since_ns or not asked_at_ns:
         return False
     return asked_at_ns >= _decides_from_ns(state, order)

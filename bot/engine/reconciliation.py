@@ -125,9 +125,11 @@ class Reconciliation:
             if client_order_id.startswith(OWN_PREFIX) and self._unknown_to_us(client_order_id, event.asked_at_ns):
                 seen[(event.symbol, "orders_remote_only", client_order_id)] = None
         for own in self._state.orders.live(event.symbol):
+            shown = open_ids.get(own.client_order_id)
+            if shown is not None:
+                own.shown_ns = max(own.shown_ns, event.asked_at_ns)
             if own.state is not _WORKING:
                 continue
-            shown = open_ids.get(own.client_order_id)
             if shown is not None:
                 self._settle_filled(own, shown)
             elif own.confirmed and own.sent_at_ns < event.asked_at_ns and own.changed_at_ns < event.asked_at_ns:

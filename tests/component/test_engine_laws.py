@@ -267,9 +267,9 @@ def move_money(driver: Driver, what: str, amount: int, name: str) -> None:
 class WholeTurns(Driver):
     """Every turn of the clock looks at everything, as if each time that somebody waits for had come."""
 
-    def tell(self, event: ev.Event) -> list[it.Intent]:
+    def tell(self, *said: ev.Event) -> list[it.Intent]:
         self.engine.state.due_ns = 0
-        return super().tell(event)
+        return super().tell(*said)
 
 
 troubles = st.sampled_from(

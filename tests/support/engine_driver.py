@@ -71,10 +71,10 @@ class Driver:
 
     # ---- what the test says ----
 
-    def tell(self, event: ev.Event) -> list[it.Intent]:
-        """The event and, one after the other, everything that the venue answers to it."""
+    def tell(self, *said: ev.Event) -> list[it.Intent]:
+        """The events and, one after the other, everything that the venue answers to them."""
         told: list[it.Intent] = []
-        events: deque[ev.Event] = deque([event])
+        events: deque[ev.Event] = deque(said)
         while events:
             intents = self.engine.receive(events.popleft())
             told += intents
@@ -124,7 +124,7 @@ class Driver:
     def fill(
         self, client_order_id: str, lots: int, *, maker: bool = True, price: Decimal | None = None, execution: str = ""
     ) -> list[it.Intent]:
-        """An order of ours fills; the execution comes first, then the word on the order."""
+        """An order of ours fills; the execution comes first, then the word on the order, then answers to either."""
         order = self.venue[client_order_id]
         self._executions += 1
         filled = order.filled_lots + lots
@@ -139,7 +139,7 @@ class Driver:
             self.now, execution or f"e{self._executions}", client_order_id, "v", SYMBOL, order.side, paid, lots,
             paid * lots / 1000 * Decimal("-0.0001" if maker else "0.0007"), maker, self.now,
         )  # fmt: skip
-        return self.tell(event) + self.tell(ev.OrderUpdated(self.now, told))
+        return self.tell(event, ev.OrderUpdated(self.now, told))
 
     # ---- what the venue does ----
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.domain import events as ev
@@ -19,7 +19,7 @@ D = Decimal
 happenings = st.lists(
     st.sampled_from(
         ["up", "down", "jump", "fill", "part", "taker", "lost", "deaf", "hear", "uncertain", "revoke", "grant",
-         "freeze", "resume", "drop", "private", "wait", "long", "gone"]
+         "freeze", "resume", "drop", "private", "wait", "long", "gone", "late"]
     ),
     min_size=1, max_size=40,
 )  # fmt: skip
@@ -63,6 +63,8 @@ class Chaos:
         for side in Side:
             levels = [order.price_ticks for order in state.orders.live_on(SYMBOL, side)]
             assert len(levels) <= 1, f"two orders on one side at {event}"
+            standing = [order for order in self.driver.venue.values() if order.side is side]
+            assert len(standing) <= 1, f"two orders on one side of the venue at {event}"
 
     def _hold_exposure(self, orders: list[it.PlaceOrder | it.AmendOrder]) -> None:
         state = self.driver.engine.state
@@ -114,11 +116,17 @@ class Chaos:
         elif what == "gone":
             for order in driver.engine.live_orders():
                 driver.tell(ev.OrderNotFound(driver.now, order.client_order_id))
+        elif what == "late":  # a wrong second answer to every question: the first, which was right, came at once
+            for intent in driver.sent.copy():
+                if isinstance(intent, it.ProbeOrder):
+                    driver.tell(ev.OrderNotFound(driver.now, intent.client_order_id, intent.at_ns))
         driver.wait({"wait": S, "long": 9 * S}.get(what, 100 * MS))
 
 
 @settings(max_examples=60, deadline=None)
 @given(happenings)
+@example(["long", "uncertain", "gone", "long"])
+@example(["long", "uncertain", "uncertain", "late", "long"])
 def test_whatever_happens_no_order_while_stopped_no_limit_passed_and_a_replay_says_the_same(plan: list[str]) -> None:
     chaos = Chaos()
     for what in plan:

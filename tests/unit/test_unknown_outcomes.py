@@ -74,6 +74,82 @@ def test_a_create_that_never_arrived_gives_its_side_back_as_soon_as_a_question_c
     assert buy.client_order_id not in [order.client_order_id for order in driver.engine.live_orders()]
 
 
+def test_a_late_not_found_does_not_end_an_order_that_the_venue_has_shown_since_it_was_asked() -> None:
+    driver, buy = _asked_after(window_s=9)
+    asked_ns = buy.probe_sent_ns
+    driver.tell(ev.OrderUpdated(driver.now, _unchanged(buy)))
+    assert _is(buy, OrderState.WORKING)
+    driver.wait(200 * MS)
+    told = driver.tell(ev.OrderNotFound(driver.now, buy.client_order_id, asked_ns))
+    assert _is(buy, OrderState.UNKNOWN)
+    told += driver.wait(100 * MS)
+    assert of(it.PlaceOrder, told) == [], "the venue may have both"
+    assert [one.client_order_id for one in of(it.ProbeOrder, told)] == [buy.client_order_id], "two words: asked again"
+    driver.tell(ev.OrderNotFound(driver.now, buy.client_order_id, buy.probe_sent_ns))
+    assert _is(buy, OrderState.CANCELLED), "asked after it was last shown, it decides"
+
+
+def test_a_late_not_found_does_not_end_an_order_that_is_in_doubt_anew() -> None:
+    driver, buy = _asked_after(window_s=9)
+    asked_ns = buy.probe_sent_ns
+    driver.tell(ev.OrderUpdated(driver.now, _unchanged(buy)))
+    driver.tell(ev.OrderUncertain(driver.now, buy.client_order_id, 0, "time-out"))
+    told = driver.tell(ev.OrderNotFound(driver.now, buy.client_order_id, asked_ns))
+    assert _is(buy, OrderState.UNKNOWN)
+    assert of(it.PlaceOrder, told) == []
+    driver.silent = set()
+    driver.wait(S)
+    assert _is(buy, OrderState.WORKING)
+
+
+def test_a_late_not_found_does_not_end_an_order_whose_amend_the_venue_has_confirmed_since() -> None:
+    driver = Driver().start()
+    driver.wait(S)
+    driver.silent = {it.AmendOrder, it.ProbeOrder, it.ReadAccount}
+    amend = of(it.AmendOrder, driver.book(BID + 300, ASK + 300))[0]
+    order = driver.engine.state.orders.get(amend.client_order_id)
+    assert order is not None
+    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "accepted"))
+    driver.wait(9 * S)
+    asked_ns = order.probe_sent_ns
+    assert asked_ns - order.sent_at_ns >= 7 * S
+    assert order.state is OrderState.PENDING_AMEND
+    done = structs.replace(_unchanged(order), price_ticks=amend.price_ticks, qty_lots=amend.qty_lots)
+    driver.tell(ev.OrderUpdated(driver.now, done))
+    told = driver.tell(ev.OrderNotFound(driver.now, order.client_order_id, asked_ns))
+    assert order.live
+    assert of(it.PlaceOrder, told) == []
+
+
+def test_a_late_not_found_does_not_end_an_order_that_a_read_asked_later_has_shown() -> None:
+    driver, buy = _asked_after(window_s=9)
+    asked_ns = buy.probe_sent_ns
+    driver.tell(ev.OrderAccepted(driver.now, buy.client_order_id, buy.venue_order_id))
+    assert buy.state is OrderState.WORKING
+    driver.now += MS
+    driver.tell(driver.orders_read())
+    told = driver.tell(ev.OrderNotFound(driver.now, buy.client_order_id, asked_ns))
+    assert buy.live
+    assert of(it.PlaceOrder, told) == []
+
+
+def _asked_after(window_s: int) -> tuple[Driver, OwnOrder]:
+    """A buy that stands at the venue and is in doubt, last asked after when `not found` would decide."""
+    driver = Driver().start()
+    driver.wait(window_s * S)
+    buy = next(order for order in driver.engine.live_orders() if order.side is Side.BUY)
+    driver.silent = {it.ProbeOrder}
+    driver.tell(ev.OrderUncertain(driver.now, buy.client_order_id, 0, "time-out"))
+    driver.wait(200 * MS)
+    assert buy.state is OrderState.UNKNOWN
+    assert buy.probe_sent_ns > buy.sent_at_ns
+    return driver, buy
+
+
+def _is(order: OwnOrder, state: OrderState) -> bool:
+    return order.state is state
+
+
 def test_without_acknowledgement_the_order_is_cancelled_and_probed() -> None:
     driver = Driver()
     driver.silent = {it.PlaceOrder, it.CancelOrder}
