@@ -27,8 +27,9 @@ COST_SCALE: Final = 100_000_000
 LEVERAGE: Final = 10
 MAINTENANCE: Final = 200
 """A position's value over this is its maintenance margin."""
-CLOSED_KEPT: Final = 1_000
-EXECUTIONS_KEPT: Final = 2_000
+CLOSED_KEPT = 1_000
+EXECUTIONS_KEPT = 2_000
+"""Not final: a process that measures memory keeps fewer."""
 
 _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from decimal import Decimal
@@ -28,13 +29,15 @@ READ_FROM_S = 8
 class Unread(Link):
     """Answers no question about the second symbol's filters before the 8th second."""
 
-    async def request(
+    def begin(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
-    ) -> HttpAnswer:
+    ) -> asyncio.Future[HttpAnswer]:
         asked = "/v5/market/instruments-info" in url and SYMBOLS[1] in url
         if asked and self._timeline.now_ns() < START_NS + READ_FROM_S * S:
-            return HttpAnswer(503, {}, b"")
-        return await super().request(method, url, headers, body, timeout_s)
+            refused: asyncio.Future[HttpAnswer] = self._timeline.create_future()
+            refused.set_result(HttpAnswer(503, {}, b""))
+            return refused
+        return super().begin(method, url, headers, body, timeout_s)
 
 
 class Watching(Invariants):

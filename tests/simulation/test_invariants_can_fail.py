@@ -33,7 +33,7 @@ def watched(folder: Path, **changes: Any) -> Invariants:
 
 def forgetting(self: Answers, event: OrderUncertain) -> None:
     """Takes an unknown outcome for a no."""
-    order = self._order(event.client_order_id)
+    order = self._state.orders.get(event.client_order_id)
     if order is not None and order.live:
         self._tell(order, OrderHappening.REFUSED)
 
