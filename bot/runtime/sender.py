@@ -139,10 +139,16 @@ class Sender:
         self.instruments: dict[str, Instrument] = {}
         self.filters: SymbolFilters | None = None
         """who sees to it that filters are read again, where anybody does"""
+        self._is_closed = False
         self.own_orders = OwnOrders(port, self.instruments, now_ns, alone=account_is_ours)
 
     def send(self, intents: Sequence[Intent]) -> None:
-        """Starts every intent that concerns the venue, cancels first; others are not the sender's."""
+        """Starts every intent that concerns the venue, cancels first; others are not the sender's.
+
+        Nothing once it is closed: what comes in while the process ends would meet a session that is gone.
+        """
+        if self._is_closed:
+            return
         for intent in _cancels_first(intents):
             kind = type(intent)
             if kind is Note or (kind in _MUTATIONS and self._sent_before(_key(intent))):  # type: ignore[arg-type]
@@ -271,7 +277,8 @@ class Sender:
         return receive_window_s - (self._now_ns() - self._uncertain_ns) / 1e9
 
     async def close(self) -> None:
-        """Abandons what is still under way."""
+        """Abandons what is still under way, and starts nothing any more."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -57,3 +57,43 @@ def test_a_create_may_come_until_its_receive_window_is_over_unless_it_was_answer
         return found
 
     assert asyncio.run(run()) == late_s
+
+
+class Silent:
+    """Never answers a create, and counts those that came."""
+
+    def __init__(self) -> None:
+        self.came = 0
+
+    async def place(self, _intent: PlaceOrder, _instrument: object) -> Outcome:
+        self.came += 1
+        await asyncio.Event().wait()
+        raise AssertionError("nobody waits for ever and goes on")
+
+
+def test_nothing_is_sent_any_more_once_the_sender_closes() -> None:
+    """While it waits for what it abandons, events still come: what they would have sent would meet a closed session."""
+
+    async def run() -> tuple[int, list[str]]:
+        venue, failed = Silent(), list[str]()
+        sender = Sender(
+            cast(VenuePort, venue),
+            Holder("a"),
+            lambda: START,
+            lambda _event: None,
+            lambda _, where: failed.append(where),
+        )
+        sender.instruments[SYMBOL] = instrument_of(filters(START))
+        sender.send([PlaceOrder(START, "slwq-1-1", SYMBOL, Side.BUY, 1, 1, 1)])
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(sender.close())
+        await asyncio.sleep(0)
+        sender.send([PlaceOrder(START, "slwq-1-2", SYMBOL, Side.BUY, 1, 1, 1)])
+        await closing
+        left = len(asyncio.all_tasks()) - 1
+        sender.send([PlaceOrder(START, "slwq-1-3", SYMBOL, Side.BUY, 1, 1, 1)])
+        await asyncio.sleep(0)
+        assert (left, len(asyncio.all_tasks()) - 1) == (0, 0)
+        return venue.came, failed
+
+    assert asyncio.run(run()) == (1, [])
