@@ -145,16 +145,14 @@ class Trading:
     def market_passes(self, taker: Side, limit_ticks: int, most_lots: int | None, now_ns: int) -> None:
         """As `market_takes`, but the background taken stands again at once behind what is left; None: all there is."""
         book, side, left = self.book, _SELL if taker is _BUY else _BUY, _NO_MOST if most_lots is None else most_lots
-        half = book.half(side)
-        sizes, queues = half.lots, half.queues
-        for price in book.prices_to(side, limit_ticks):
+        for level in book.levels_to(side, limit_ticks):
             if left <= 0:
                 return
-            if queues and price in queues:
+            price = level.price_ticks
+            if level.entries is not None:
                 printed = self._pass_queue(side, price, left, now_ns)
             else:
-                there = sizes.get(price, 0)
-                printed = there if there < left else left
+                printed = level.lots if level.lots < left else left
             left -= printed
             if printed:
                 self.print(taker, price, printed, now_ns)
@@ -194,7 +192,7 @@ class Trading:
 
     def _fill_through(self, side: Side, opposite: Side, now_ns: int) -> None:
         book = self.book
-        if not book.half(side).queues:
+        if not book.half(side).owned:
             return
         reached = book.half(opposite).best_background()
         while reached != NO_PRICE:
