@@ -90,7 +90,8 @@ class Half:
         if lots == was:
             return
         if not level.is_changed:
-            level.is_changed, level.before = True, was
+            level.is_changed = True
+            level.before = was
             self.changed.append(level)
         level.lots = lots
         if not was:
@@ -117,13 +118,25 @@ class Half:
         Numbers are `Any` here, as they stand in lists and dictionaries: prices are only looked up, and as `int` the
         compiled bot would take each out of its object and make another one for every look-up.
         """
-        levels = self.levels
+        levels, ladder, changed = self.levels, self.ladder, self.changed
         for price, size in sizes:
             level = levels.get(price)
             if level is None or level.entries is not None:
                 self.set_background(price, size)
-            else:
-                self.set(level, size)
+                continue
+            lots: int = size  # from here on as in `set`, which would be one call more for every level
+            was = level.lots
+            if lots == was:
+                continue
+            if not level.is_changed:
+                level.is_changed = True
+                level.before = was
+                changed.append(level)
+            level.lots = lots
+            if not was:
+                _put(ladder, level)
+            elif not lots:
+                _take(ladder, level)
 
     def replace_background(self, target: dict[int, int]) -> None:
         """Make the whole background equal to `target` (price_ticks → lots)."""
@@ -184,7 +197,8 @@ class Half:
 
     def _note(self, level: Level) -> None:
         if not level.is_changed:
-            level.is_changed, level.before = True, level.lots
+            level.is_changed = True
+            level.before = level.lots
             self.changed.append(level)
 
     def _made(self, price: Any) -> Level:
