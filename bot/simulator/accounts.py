@@ -21,7 +21,7 @@ from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.api_keys import KeyRing
 from bot.simulator.funding import Funding
-from bot.simulator.orders import Execution, Order, Refusal, Refused
+from bot.simulator.orders import Execution, Order, PositionChanged, Refusal, Refused
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -182,6 +182,8 @@ class Account:
     market: Marked
     name: str = field(init=False)
     is_spot: bool = field(init=False)
+    position_changed: PositionChanged = field(init=False)
+    """Said after every operation, and always the same"""
     position: Position = field(default_factory=Position)
     realised_quote: Decimal = field(default_factory=Decimal)
     position_updated_at_ns: int = 0
@@ -201,6 +203,7 @@ class Account:
 
     def __post_init__(self) -> None:
         self.name = self.holder.name
+        self.position_changed = PositionChanged(self.name)
         self.is_spot = self.instrument.category == "spot"
         self.holder.accounts.append(self)
 

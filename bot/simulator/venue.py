@@ -31,7 +31,6 @@ from bot.simulator.orders import (
     Happening,
     NewOrder,
     Order,
-    PositionChanged,
     PublicTrade,
     Refusal,
     Refused,
@@ -368,7 +367,7 @@ class Venue:
         if trading.touched:
             touched, trading.touched = trading.touched, []
             for account in touched:
-                trading.happenings.append(PositionChanged(account.name))
+                trading.happenings.append(account.position_changed)
                 if account.is_wallet_touched:
                     trading.happenings.append(WalletChanged(account.name))
                 account.is_touched = account.is_wallet_touched = False
