@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bot.domain.order import Side
 from bot.simulator.matching import Book, Changes, Half, Level
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 Levels = list[tuple[int, int]]
 
@@ -113,7 +116,9 @@ class _Followed:
                     changed.append(other)
             for level in changed:
                 level.is_changed = False
-        _sort(changed, is_bids)
+        _sort(changed)
+        if is_bids:
+            changed.reverse()
         delta: Levels = []
         for level in changed:
             number, lots, was = level.price_ticks, level.lots, level.before
@@ -161,23 +166,23 @@ def _between(half: Half, depth: int, before: int, edge: int) -> list[Level]:
     return found
 
 
-def _sort(levels: list[Level], descending: bool) -> None:
-    """Best first. Mostly they are few and nearly in order: a compiled bot has them in their places at once."""
-    count = len(levels)
+def _sort(levels: list[Level]) -> None:
+    """Ascending. Mostly they are few and nearly in order: a compiled bot has them in their places at once."""
+    count: i64 = len(levels)
     if count > _FEW:
-        levels.sort(key=_PRICE, reverse=descending)
+        levels.sort(key=_PRICE)
         return
-    for at in range(1, count):
+    at: i64 = 1
+    while at < count:
         level = levels[at]
-        number, place = level.price_ticks, at
-        while place:
-            other = levels[place - 1]
-            if other.price_ticks >= number if descending else other.price_ticks <= number:
-                break
-            levels[place] = other
+        number = level.price_ticks
+        place: i64 = at
+        while place > 0 and levels[place - 1].price_ticks > number:
+            levels[place] = levels[place - 1]
             place -= 1
         if place != at:
             levels[place] = level
+        at += 1
 
 
 class DepthView:
