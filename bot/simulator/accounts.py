@@ -15,13 +15,16 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
 from bot.simulator.api_keys import KeyRing
 from bot.simulator.funding import Funding
-from bot.simulator.orders import Execution, Order, Refusal, Refused
+from bot.simulator.orders import Execution, Order, PositionChanged, Refusal, Refused
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 COST_SCALE: Final = 100_000_000
 LEVERAGE: Final = 10
@@ -31,6 +34,8 @@ CLOSED_KEPT = 1_000
 EXECUTIONS_KEPT = 2_000
 """Not final: a process that measures memory keeps fewer."""
 
+_FITS: Final = 1 << 31
+"""Numbers below this can be multiplied within a machine word."""
 _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
 
@@ -178,6 +183,8 @@ class Account:
     market: Marked
     name: str = field(init=False)
     is_spot: bool = field(init=False)
+    position_changed: PositionChanged = field(init=False)
+    """Said after every operation, and always the same"""
     position: Position = field(default_factory=Position)
     realised_quote: Decimal = field(default_factory=Decimal)
     position_updated_at_ns: int = 0
@@ -187,6 +194,9 @@ class Account:
     closed_orders: deque[Order] = field(default_factory=deque)
     executions: deque[Execution] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     executions_count: int = 0
+    is_touched: bool = False
+    """Something happened to it that its streams are still to be told of"""
+    is_wallet_touched: bool = False
     fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=EXECUTIONS_KEPT))
     _wallet_seen: Decimal | None = None
     _wallet_units: int = 0
@@ -194,6 +204,7 @@ class Account:
 
     def __post_init__(self) -> None:
         self.name = self.holder.name
+        self.position_changed = PositionChanged(self.name)
         self.is_spot = self.instrument.category == "spot"
         self.holder.accounts.append(self)
 
@@ -290,8 +301,15 @@ class Account:
         if self._wallet_seen is not wallet:
             unit = self.instrument.tick_size * self.instrument.lot_size
             self._wallet_seen, self._wallet_units = wallet, int((wallet / unit).to_integral_value(ROUND_FLOOR))
-        equity = self._wallet_units + self.position.unrealised(mark_half_ticks) // COST_SCALE
-        return lots * mark_half_ticks // (2 * LEVERAGE) < equity
+        position = self.position
+        if not -_FITS < position.lots < _FITS or lots >= _FITS or mark_half_ticks >= _FITS:
+            return False
+        mark: i64 = mark_half_ticks
+        held: i64 = position.lots
+        more: i64 = lots
+        value: i64 = held * mark // 2
+        needed: i64 = more * mark // (2 * LEVERAGE)
+        return needed < self._wallet_units + value + -position.cost // COST_SCALE
 
     def reducible_lots(self, side: Side) -> int:
         """How much a further reduce-only order of that side may close, lots; 0 where there is nothing to reduce."""

@@ -23,7 +23,7 @@ PRICE_MAX: Final = Decimal("1999999.80")
 def price_limits_ticks(mark_half_ticks: int) -> tuple[int, int]:
     """(highest price of a buy, lowest price of a sell) at this mark."""
     highest_buy = mark_half_ticks * (100 + PRICE_BAND_PCT) // 200
-    lowest_sell = -(-mark_half_ticks * (100 - PRICE_BAND_PCT) // 200)
+    lowest_sell = (mark_half_ticks * (100 - PRICE_BAND_PCT) + 199) // 200  # rounded up
     return highest_buy, lowest_sell
 
 

@@ -2,160 +2,238 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from bot.simulator.queue import BACKGROUND, Queue
+from bot.simulator.queue import Entry, Level
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NO_PRICE: Final = -1
 """Where an inner answer says that there is none: prices are above zero."""
 
+_EMPTY_KEPT: Final = 1_000
+
 
 class Half:
-    """One side. `lots`: everything at a price; `queues`: only where own orders stand; `prices` ascending.
+    """One side. `ladder`: the levels where anything stands, prices ascending; `levels`: these and some empty ones.
 
-    For whoever publishes it, to look at only: it changes as the book. `changed`: prices whose size may have changed.
+    For whoever publishes it, to look at only: it changes as the book. `changed`: the levels whose size may have changed
+    since the last `drain`. `owned`: at how many levels own orders stand. An empty level is kept, because prices near
+    the touch come and go.
     """
 
-    __slots__ = ("changed", "is_bids", "lots", "prices", "queues")
+    __slots__ = ("_kept_max", "changed", "is_bids", "ladder", "levels", "owned")
 
     def __init__(self, is_bids: bool) -> None:
         self.is_bids: Final = is_bids
-        self.lots: Final[dict[int, int]] = {}
-        self.prices: Final[list[int]] = []
-        self.queues: Final[dict[int, Queue]] = {}
-        self.changed: set[int] = set()
+        self.ladder: Final[list[Level]] = []
+        self.levels: Final[dict[Any, Level]] = {}
+        self.changed: list[Level] = []
+        self.owned = 0
+        self._kept_max = _EMPTY_KEPT
 
-    def set(self, price: Any, lots: int) -> None:
-        """Everything at that price, as its queue has it; 0 takes the price out."""
-        known: dict[Any, int] = self.lots
-        if lots:
-            count = len(known)
-            known[price] = lots
-            if len(known) != count:
-                _put(self.prices, price)
-        elif price in known:
-            del known[price]
-            _take(self.prices, price)
-        self.changed.add(price)
-
-    def set_background(self, price: int, lots: int) -> None:
-        """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
-        queue = self.queues.get(price)
-        if queue is None:
-            self.set(price, lots)
-            return
-        if lots > queue.background:
-            queue.append(BACKGROUND, lots - queue.background)
-        elif lots < queue.background:
-            queue.cancel_background(queue.background - lots)
-        else:
-            return
-        self.set(price, queue.total)
-
-    def change_background(self, levels: list[tuple[Any, Any]]) -> None:
-        """As `set_background` for each of (price_ticks, lots).
-
-        Numbers are `Any` here, as they stand in lists and dictionaries: most are only looked up, and as `int` the
-        compiled bot would take each out of its object and make another one for every look-up.
-        """
-        known: dict[Any, Any] = self.lots
-        prices: list[Any] = self.prices
-        queues: dict[Any, Queue] = self.queues
-        changed: set[Any] = self.changed
-        for price, lots in levels:
-            if queues and price in queues:
-                self.set_background(price, lots)
-                continue
-            if lots:
-                count = len(known)
-                known[price] = lots
-                if len(known) != count:
-                    _put(prices, price)
-            elif price in known:
-                del known[price]
-                _take(prices, price)
-            changed.add(price)
-
-    def replace_background(self, target: dict[int, int]) -> None:
-        """Make the whole background equal to `target` (price_ticks → lots)."""
-        for price in list(self.queues):
-            self.set_background(price, target.get(price, 0))
-        known, queues, changed = self.lots, self.queues, self.changed
-        after = {price: lots for price, lots in target.items() if lots and price not in queues}
-        for price in queues:
-            after[price] = known[price]
-        changed.update([price for price in known if price not in after])
-        changed.update([price for price, lots in after.items() if known.get(price, 0) != lots])
-        known.clear()
-        known.update(after)
-        self.prices[:] = sorted(after)
+    # ---- reading ------------------------------------------------------------------------------------------------
 
     def best(self) -> int:
         """The best price with any size on it, or NO_PRICE."""
-        prices = self.prices
-        if not prices:
+        ladder = self.ladder
+        if not ladder:
             return NO_PRICE
-        return prices[-1] if self.is_bids else prices[0]
+        return ladder[-1].price_ticks if self.is_bids else ladder[0].price_ticks
 
     def best_background(self) -> int:
         """The best price that does not depend on own orders, or NO_PRICE."""
-        prices, queues = self.prices, self.queues
-        if not queues:
+        if not self.owned:
             return self.best()
-        count = len(prices)
-        at = count - 1 if self.is_bids else 0
-        step = -1 if self.is_bids else 1
+        ladder = self.ladder
+        count = len(ladder)
+        at, step = (count - 1, -1) if self.is_bids else (0, 1)
         while 0 <= at < count:
-            price = prices[at]
-            queue = queues.get(price)
-            if queue is None or queue.background:
-                return price
+            level = ladder[at]
+            if level.lots != level.own:
+                return level.price_ticks
             at += step
         return NO_PRICE
 
-    def background(self, price: int) -> int:
-        queue = self.queues.get(price)
-        return self.lots.get(price, 0) if queue is None else queue.background
+    def best_owned(self) -> Level:
+        """The best level where an own order stands. Raises IndexError where there is none."""
+        ladder, at, step = self.ladder, 0, 1
+        if self.is_bids:
+            at, step = len(ladder) - 1, -1
+        while ladder[at].entries is None:
+            at += step
+        return ladder[at]
 
-    def settle(self, price: Any, queue: Queue) -> None:
-        """After a queue changed: its total, and no queue any more where the last own order has left it."""
-        total = queue.total
-        self.set(price, total)
-        if total == queue.background:
-            del self.queues[price]
+    def size(self, price: Any) -> int:
+        """Everything at that price, own orders included, lots."""
+        level = self.levels.get(price)
+        return 0 if level is None else level.lots
 
+    def background(self, price: Any) -> int:
+        """Background at that price, lots."""
+        level = self.levels.get(price)
+        return 0 if level is None else level.lots - level.own
 
-def _put(prices: list[Any], price: Any) -> None:
-    """Into its place among ascending prices; most come at one of the ends, where the touch is."""
-    number: int = price
-    if prices:
-        last: int = prices[-1]
-        if number < last:
-            prices.insert(_place(prices, number), price)
+    def drain(self) -> list[Level]:
+        """The levels that may have changed since the last time; whoever asked looks at them at once."""
+        changed, self.changed = self.changed, []
+        for level in changed:
+            level.is_changed = False
+        return changed
+
+    # ---- background ---------------------------------------------------------------------------------------------
+
+    def set(self, level: Level, lots: int) -> None:
+        """Everything at a level without own orders."""
+        was = level.lots
+        if lots == was:
             return
-    prices.append(price)
+        if not level.is_changed:
+            level.is_changed = True
+            level.before = was
+            self.changed.append(level)
+        level.lots = lots
+        if not was:
+            _put(self.ladder, level)
+        elif not lots:
+            _take(self.ladder, level)
+
+    def set_background(self, price: Any, lots: int) -> None:
+        """Make the background at a price exactly `lots`: growth joins at the back, a fall is cancelled in the queue."""
+        level = self.levels.get(price)
+        if level is None:
+            if not lots:
+                return
+            level = self._made(price)
+        if level.entries is None:
+            self.set(level, lots)
+        elif lots != level.lots - level.own:
+            self._note(level)
+            level.set_background(lots)
+
+    def change_background(self, sizes: list[tuple[Any, Any]]) -> None:
+        """As `set_background` for each of (price_ticks, lots).
+
+        Numbers are `Any` here, as they stand in lists and dictionaries: prices are only looked up, and as `int` the
+        compiled bot would take each out of its object and make another one for every look-up.
+        """
+        levels, ladder, changed = self.levels, self.ladder, self.changed
+        for price, size in sizes:
+            level = levels.get(price)
+            if level is None or level.entries is not None:
+                self.set_background(price, size)
+                continue
+            lots: int = size  # from here on as in `set`, which would be one call more for every level
+            was = level.lots
+            if lots == was:
+                continue
+            if not level.is_changed:
+                level.is_changed = True
+                level.before = was
+                changed.append(level)
+            level.lots = lots
+            if not was:
+                _put(ladder, level)
+            elif not lots:
+                _take(ladder, level)
+
+    def replace_background(self, target: dict[int, int]) -> None:
+        """Make the whole background equal to `target` (price_ticks → lots)."""
+        for level in self.ladder[:]:
+            if level.price not in target:
+                self.set_background(level.price, 0)
+        for price, lots in target.items():
+            self.set_background(price, lots)
+
+    def put_back(self, price: Any, lots: int) -> None:
+        """Background to the front of the queue."""
+        level = self.levels.get(price)
+        if level is None or level.entries is None:
+            self.set_background(price, self.size(price) + lots)
+        else:
+            self._note(level)
+            level.put_back(lots)
+
+    # ---- own orders ---------------------------------------------------------------------------------------------
+
+    def rest(self, order: int, price: Any, lots: int) -> Entry:
+        """A new own order, at the end of the queue at its price."""
+        level = self.levels.get(price)
+        if level is None:
+            level = self._made(price)
+        entry = Entry(order, lots, level)
+        self._join(level, entry)
+        return entry
+
+    def move(self, entry: Entry, price: Any, lots: int) -> None:
+        """An own order goes to the end of the queue at a price, with that size."""
+        before = entry.level
+        self.reduce(before, before.find(entry), entry.lots)
+        level = self.levels.get(price)
+        if level is None:
+            level = self._made(price)
+        entry.lots = lots
+        self._join(level, entry)
+
+    def reduce(self, level: Level, index: int, lots: int) -> None:
+        """Less of one entry of a queue."""
+        self._note(level)
+        level.reduce(index, lots)
+        if level.entries is None:
+            self.owned -= 1
+            if not level.lots:
+                _take(self.ladder, level)
+
+    def _join(self, level: Level, entry: Entry) -> None:
+        self._note(level)
+        if level.entries is None:
+            self.owned += 1
+            if not level.lots:
+                _put(self.ladder, level)
+        level.join(entry)
+
+    # ---- levels -------------------------------------------------------------------------------------------------
+
+    def _note(self, level: Level) -> None:
+        if not level.is_changed:
+            level.is_changed = True
+            level.before = level.lots
+            self.changed.append(level)
+
+    def _made(self, price: Any) -> Level:
+        levels = self.levels
+        if len(levels) >= self._kept_max:
+            for one in list(levels.values()):
+                if not one.lots and not one.is_changed:
+                    del levels[one.price]
+            self._kept_max = 2 * len(levels) + _EMPTY_KEPT
+        level = levels[price] = Level(price, self.is_bids)
+        return level
 
 
-def _take(prices: list[Any], price: Any) -> None:
-    """Out of ascending prices."""
-    number: int = price
-    last: int = prices[-1]
-    if number == last:
-        del prices[-1]
+def _put(ladder: list[Level], level: Level) -> None:
+    """Into its place among ascending prices; most come at one of the ends, where the touch is."""
+    if ladder and level.price_ticks < ladder[-1].price_ticks:
+        ladder.insert(_place(ladder, level.price_ticks), level)
     else:
-        del prices[_place(prices, number)]
+        ladder.append(level)
 
 
-def _place(prices: list[Any], number: int) -> int:
-    """The index of the first price that is not below it, as `bisect_left` finds it in a list that is not empty."""
-    first: int = prices[0]
-    if number <= first:
+def _take(ladder: list[Level], level: Level) -> None:
+    """Out of ascending prices."""
+    ladder.pop(-1 if ladder[-1] is level else _place(ladder, level.price_ticks))
+
+
+def _place(ladder: list[Level], price_ticks: int) -> int:
+    """The index of the first level whose price is not below it, as `bisect_left` finds it; the list is not empty."""
+    if price_ticks <= ladder[0].price_ticks:
         return 0
-    low, high = 1, len(prices)
+    low: i64 = 1
+    high: i64 = len(ladder)
     while low < high:
-        middle = (low + high) >> 1
-        price: int = prices[middle]
-        if price < number:
+        middle: i64 = (low + high) >> 1
+        if ladder[middle].price_ticks < price_ticks:
             low = middle + 1
         else:
             high = middle

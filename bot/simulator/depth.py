@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from bot.domain.order import Side
-from bot.simulator.matching import Book, Changes, Half
+from bot.simulator.matching import Book, Changes, Half, Level
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 Levels = list[tuple[int, int]]
 
@@ -13,6 +17,8 @@ _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
 _BEYOND: Final = 1 << 60
 """More than any price."""
+_FEW: Final = 24
+_PRICE: Final = attrgetter("price_ticks")
 
 
 class DepthMessage:
@@ -43,46 +49,39 @@ class _Shown:
         self._edge: int = self._furthest
         self.lots: Final[dict[int, int]] = {}
 
-    def update(self, book: Book, changed: set[int] | None) -> Levels:
-        """What differs from the book, best first; then it is as the book. `changed` None: look at every level."""
+    def update(self, book: Book, levels: list[Level] | None) -> Levels:
+        """What differs from the book, best first; then it is as the book. `levels` None: look at every one."""
         is_bids, depth = self._is_bids, self._depth
         half = book.bids if is_bids else book.asks
-        if changed is None:
-            changed = {*self.lots, *book.best_prices(self._side, depth)}
-        shown: dict[Any, Any] = self.lots  # Any, as in the book: what is only looked up stays the object it is
-        sizes: dict[Any, Any] = half.lots
-        prices = half.prices
-        before, edge = self._edge, self._furthest
-        if len(prices) >= depth:
-            edge = prices[-depth] if is_bids else prices[depth - 1]
-        told: list[Any] = sorted(changed)
+        shown: dict[Any, int] = self.lots  # Any, as in the book: what is only looked up stays the object it is
+        known = half.levels
+        told: list[Any]
+        if levels is None:
+            told = list({*shown, *[level.price for level in book.best_levels(self._side, depth)]})
+        else:
+            told = [level.price for level in levels]
+        before, edge = self._edge, _edge(half, depth, self._furthest)
         if edge != before:
             self._edge = edge
-            if edge > before if is_bids else edge < before:  # pushed out beyond the last level
-                for price in shown:
-                    known: int = price
-                    if (known < edge if is_bids else known > edge) and price not in changed:
-                        told.append(price)
-            else:  # moved up into view
-                _add_beyond(told, half, depth, before, changed)
-            told.sort()
+            there = set(told)
+            told += [one.price for one in _between(half, depth, before, edge) if one.price not in there]
+        told.sort()
         if is_bids:
             told.reverse()
         delta: Levels = []
         for price in told:
             number: int = price
-            size = sizes.get(price, 0)
-            if number < edge if is_bids else number > edge:
-                size = 0
-            lots: int = size
-            was: int = shown.get(price, 0)
-            if lots == was:
+            level = known.get(price)
+            lots = 0
+            if level is not None and (number >= edge if is_bids else number <= edge):
+                lots = level.lots
+            if lots == shown.get(price, 0):
                 continue
             if lots:
-                shown[price] = size
+                shown[price] = lots
             else:
                 del shown[price]
-            delta.append((price, size))
+            delta.append((price, lots))
         return delta
 
     def levels(self) -> Levels:
@@ -90,18 +89,100 @@ class _Shown:
         return [(price, lots[price]) for price in sorted(lots, reverse=self._is_bids)]
 
 
-def _add_beyond(told: list[Any], half: Half, depth: int, edge: int, known: set[int]) -> None:
-    """The prices of the best levels that lie beyond an edge and are not known anyway."""
-    prices, count = half.prices, min(depth, len(half.prices))
-    at = len(prices) - count if half.is_bids else count - 1
-    step = 1 if half.is_bids else -1
-    while count:
-        price = prices[at]
-        if price >= edge if half.is_bids else price <= edge:
-            return
-        if price not in known:
-            told.append(price)
-        at, count = at + step, count - 1
+class _Followed:
+    """One side for a view that hears of every change: it has told of all levels up to `_edge`, and keeps no sizes."""
+
+    __slots__ = ("_depth", "_edge", "_furthest", "_half")
+
+    def __init__(self, half: Half, depth: int) -> None:
+        self._half: Final = half
+        self._depth: Final = depth
+        self._furthest: Final = 0 if half.is_bids else _BEYOND
+        self._edge: int = _BEYOND if half.is_bids else 0
+        """at first nothing is shown"""
+
+    def update(self) -> Levels:
+        """What differs from the last time, best first."""
+        half = self._half
+        is_bids, changed = half.is_bids, half.drain()
+        before, edge = self._edge, _edge(half, self._depth, self._furthest)
+        if edge != before:
+            self._edge = edge
+            for level in changed:
+                level.is_changed = True
+            for other in _between(half, self._depth, before, edge):
+                if not other.is_changed:
+                    other.before = other.lots
+                    changed.append(other)
+            for level in changed:
+                level.is_changed = False
+        _sort(changed)
+        if is_bids:
+            changed.reverse()
+        delta: Levels = []
+        for level in changed:
+            number, lots, was = level.price_ticks, level.lots, level.before
+            if number < edge if is_bids else number > edge:
+                lots = 0
+            if number < before if is_bids else number > before:
+                was = 0
+            if lots != was:
+                delta.append((level.price, lots))
+        return delta
+
+
+def _edge(half: Half, depth: int, furthest: int) -> int:
+    """The price of the last level in view; `furthest` where there are fewer than `depth`."""
+    ladder = half.ladder
+    count = len(ladder)
+    if count < depth:
+        return furthest
+    return (ladder[count - depth] if half.is_bids else ladder[depth - 1]).price_ticks
+
+
+def _between(half: Half, depth: int, before: int, edge: int) -> list[Level]:
+    """The levels that stand between two edges: they have come into view, or are pushed out of it."""
+    ladder, is_bids = half.ladder, half.is_bids
+    count = len(ladder)
+    near, far = (before, edge) if (edge < before) == is_bids else (edge, before)
+    comes = far == edge
+    if is_bids:
+        at, step = max(0, count - depth), 1
+    else:
+        at, step = min(count, depth) - 1, -1
+    if not comes:
+        step = -step
+        at += step
+    found: list[Level] = []
+    while 0 <= at < count:
+        level = ladder[at]
+        number = level.price_ticks
+        if comes and (number >= near if is_bids else number <= near):
+            break
+        if not comes and (number < far if is_bids else number > far):
+            break
+        found.append(level)
+        at += step
+    return found
+
+
+def _sort(levels: list[Level]) -> None:
+    """Ascending. Mostly they are few and nearly in order: a compiled bot has them in their places at once."""
+    count: i64 = len(levels)
+    if count > _FEW:
+        levels.sort(key=_PRICE)
+        return
+    at: i64 = 1
+    while at < count:
+        level = levels[at]
+        number = level.price_ticks
+        place: i64 = at
+        while place > 0 and levels[place - 1].price_ticks > number:
+            levels[place] = levels[place - 1]
+            place -= 1
+        if place != at:
+            levels[place] = level
+        at += 1
 
 
 class DepthView:
@@ -122,7 +203,7 @@ class DepthView:
     def publish(self, book: Book, changes: Changes | None = None) -> DepthMessage | None:
         """Look at the book; returns what changed since the last time, None where nothing did.
 
-        `changes`: at least the prices that changed since this view last looked; without them it looks at all.
+        `changes`: at least the levels that changed since this view last looked; without them it looks at all.
         """
         if changes is None:
             bids, asks = self._bids.update(book, None), self._asks.update(book, None)
@@ -132,3 +213,30 @@ class DepthView:
             return None
         self._update_id += 1
         return DepthMessage(False, bids, asks, self._update_id)
+
+
+class FollowedDepth:
+    """As a `DepthView` of a book that nobody else drains: it hears of every change, and need not keep what it told."""
+
+    __slots__ = ("_asks", "_bids", "_book", "_update_id", "depth")
+
+    def __init__(self, book: Book, depth: int, first_update_id: int = 1_000) -> None:
+        self.depth: Final = depth
+        self._book: Final = book
+        self._update_id = first_update_id
+        self._bids: Final = _Followed(book.bids, depth)
+        self._asks: Final = _Followed(book.asks, depth)
+
+    def publish(self) -> DepthMessage | None:
+        """Look at the book; returns what changed since the last time, None where nothing did."""
+        bids, asks = self._bids.update(), self._asks.update()
+        if not bids and not asks:
+            return None
+        self._update_id += 1
+        return DepthMessage(False, bids, asks, self._update_id)
+
+    def snapshot(self) -> DepthMessage:
+        """The book as it stands, whole, with what was not yet published: the deltas that follow continue from it."""
+        self.publish()
+        book, depth = self._book, self.depth
+        return DepthMessage(True, book.depth(_BUY, depth), book.depth(_SELL, depth), self._update_id)

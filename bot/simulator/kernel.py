@@ -21,7 +21,7 @@ from bot.simulator import kernel_words as words
 from bot.simulator.accounts import Account
 from bot.simulator.bybit_access import RateLimits, V5Error
 from bot.simulator.bybit_orders import v5_error
-from bot.simulator.depth import DepthView
+from bot.simulator.depth import FollowedDepth
 from bot.simulator.kernel_agenda import Agenda, Call, Due, Line
 from bot.simulator.kernel_reads import KernelReads, Newest
 from bot.simulator.kernel_requests import (
@@ -142,7 +142,7 @@ class Kernel:
         self._turns = Turns()
         self._endpoints: dict[str, Endpoint] = {}
         self._offset_ms = 0
-        self._view = DepthView(BOOK_DEPTH)
+        self._view = FollowedDepth(venue.book, BOOK_DEPTH)
         self._subscribed = self._private = False
         self._keys = Newest(KEYS_KEPT)
         self.strangers = Strangers()
@@ -263,8 +263,7 @@ class Kernel:
                 if last is not None:
                     self._push(words.trade(self.now_ns + self._push_ns, self._symbol, last))
             if market_moved:
-                book = venue.book
-                message = self._view.publish(book, book.drain_changes())
+                message = self._view.publish()
                 if message is not None:
                     self._push(
                         words.book(self.now_ns + self._push_ns, self._symbol, message, words.whole_ms_ns(self.now_ns))
@@ -326,8 +325,6 @@ class Kernel:
         self._resync(None)
 
     def _resync(self, _: object) -> None:
-        venue = self.venue
-        self._view.publish(venue.book)
         message = self._view.snapshot()
         self._push(words.book(self.now_ns + self._push_ns, self._symbol, message, words.whole_ms_ns(self.now_ns)))
 

@@ -6,7 +6,7 @@ moves forward when the level trades (from the front) and when background is canc
 the background in front of and behind the order in proportion to size, and what does not divide comes from the back,
 so an order is never moved further than its share.
 
-At most prices nobody's own order stands: there the queue is a number. What changed since the last look is kept by price
+At most prices nobody's own order stands: there the queue is a number. What changed since the last look is kept
 (`drain_changes`), so that whoever publishes the book need not compare all of it.
 
 Matching goes one step at a time (`next_match`), because whoever owns the accounts may have to change the book between
@@ -15,13 +15,13 @@ two steps, for example to withdraw a reduce-only order whose position has just b
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from bot.domain.order import Side
 from bot.simulator.book_half import NO_PRICE, Half
-from bot.simulator.queue import BACKGROUND, Entry, Queue
+from bot.simulator.queue import BACKGROUND, Entry, Level
 
-__all__ = ["BACKGROUND", "NO_PRICE", "Book", "Changes", "Half", "Match"]
+__all__ = ["BACKGROUND", "NO_PRICE", "Book", "Changes", "Half", "Level", "Match"]
 
 _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
@@ -46,8 +46,8 @@ class Match:
         return hash((self.price_ticks, self.lots, self.maker))
 
 
-Changes = tuple[set[int], set[int]]
-"""Prices (bids, asks) whose size may have changed."""
+Changes = tuple[list[Level], list[Level]]
+"""Levels (bids, asks) whose size may have changed: each once, in any order."""
 
 
 class Book:
@@ -58,7 +58,7 @@ class Book:
     def __init__(self) -> None:
         self.bids: Final = Half(True)
         self.asks: Final = Half(False)
-        self._own: Final[dict[int, Queue]] = {}
+        self._own: Final[dict[int, Entry]] = {}
 
     def half(self, side: Side) -> Half:
         return self.bids if side is _BUY else self.asks
@@ -77,47 +77,39 @@ class Book:
 
     def depth(self, side: Side, count: int) -> list[tuple[int, int]]:
         """At most `count` levels (price_ticks, lots) best first, own orders included."""
-        lots = self.half(side).lots
-        return [(price, lots[price]) for price in self.best_prices(side, count)]
+        return [(level.price_ticks, level.lots) for level in self.best_levels(side, count)]
 
-    def best_prices(self, side: Side, count: int) -> list[int]:
-        """At most `count` prices, best first."""
-        prices = self.half(side).prices
-        return prices[: -count - 1 : -1] if side is _BUY else prices[:count]
+    def best_levels(self, side: Side, count: int) -> list[Level]:
+        """At most `count` levels, best first; to look at only."""
+        ladder = self.half(side).ladder
+        return ladder[: -count - 1 : -1] if side is _BUY else ladder[:count]
 
-    def prices_to(self, side: Side, limit_ticks: int) -> list[int]:
-        """The prices of that side that a taker with that limit reaches, best first."""
-        prices: list[Any] = self.half(side).prices
-        reached: list[int] = []
+    def levels_to(self, side: Side, limit_ticks: int) -> list[Level]:
+        """The levels of that side that a taker with that limit reaches, best first; to look at only."""
+        reached: list[Level] = []
         if side is _BUY:
-            for price in prices[::-1]:
-                bid: int = price
-                if bid < limit_ticks:
+            for level in self.bids.ladder[::-1]:
+                if level.price_ticks < limit_ticks:
                     break
-                reached.append(price)
+                reached.append(level)
         else:
-            for price in prices:
-                ask: int = price
-                if ask > limit_ticks:
+            for level in self.asks.ladder:
+                if level.price_ticks > limit_ticks:
                     break
-                reached.append(price)
+                reached.append(level)
         return reached
 
-    def sizes(self, side: Side) -> dict[int, int]:
-        """Everything of one side, own orders included: price_ticks → lots. To look at only; it changes as the book."""
-        return self.half(side).lots
+    def lots_at(self, side: Side, price_ticks: int) -> int:
+        """Everything at one price, own orders included, lots."""
+        return self.half(side).size(price_ticks)
 
     def drain_changes(self) -> Changes:
-        """The prices whose size may have changed since the last call."""
-        bids, asks = self.bids, self.asks
-        changes = (bids.changed, asks.changed)
-        bids.changed, asks.changed = set(), set()
-        return changes
+        """The levels whose size may have changed since the last call; look at them before anything else happens."""
+        return self.bids.drain(), self.asks.drain()
 
     def background(self, side: Side) -> dict[int, int]:
         """All background size of one side: price_ticks → lots."""
-        half = self.half(side)
-        return {price: lots for price in half.prices if (lots := half.background(price))}
+        return {one.price_ticks: one.lots - one.own for one in self.half(side).ladder if one.lots != one.own}
 
     def background_lots(self, side: Side, price_ticks: int) -> int:
         """Background at one price, lots; 0 where there is none."""
@@ -136,37 +128,27 @@ class Book:
         """Whether any own order rests here."""
         return bool(self._own)
 
-    def any_own_of(self, side: Side) -> bool:
-        """Whether any own order of that side rests here."""
-        return bool((self.bids if side is _BUY else self.asks).queues)
-
-    def has_own(self, side: Side, price_ticks: int) -> bool:
-        """Whether an own order rests at that price."""
-        return price_ticks in self.half(side).queues
-
     def own_lots(self, order: int) -> int:
         """What is left of a resting order, lots. Raises KeyError where it does not rest here."""
-        queue = self._own[order]
-        return queue.entries[queue.find(order)].lots
+        return self._own[order].lots
 
     def ahead_lots(self, order: int) -> int:
         """Size that trades before this order at its price, lots. Raises KeyError where it does not rest here."""
-        queue = self._own[order]
-        return sum([entry.lots for entry in queue.entries[: queue.find(order)]])
+        entry = self._own[order]
+        level = entry.level
+        return sum([one.lots for one in level.queue()[: level.find(entry)]])
 
     def would_cross(self, side: Side, price_ticks: int) -> bool:
         """Whether an order of that side at that price would take."""
         if side is _BUY:
-            asks = self.asks.prices
-            return bool(asks) and price_ticks >= asks[0]
-        bids = self.bids.prices
-        return bool(bids) and price_ticks <= bids[-1]
+            asks = self.asks.ladder
+            return bool(asks) and price_ticks >= asks[0].price_ticks
+        bids = self.bids.ladder
+        return bool(bids) and price_ticks <= bids[-1].price_ticks
 
     def available_lots(self, taker: Side, limit_ticks: int) -> int:
         """Everything a taker could get down to its limit, lots."""
-        side = _SELL if taker is _BUY else _BUY
-        sizes = self.half(side).lots
-        return sum([sizes[price] for price in self.prices_to(side, limit_ticks)])
+        return sum([level.lots for level in self.levels_to(_SELL if taker is _BUY else _BUY, limit_ticks)])
 
     # ---- own orders ---------------------------------------------------------------------------------------------
 
@@ -174,36 +156,32 @@ class Book:
         """Put an order at the end of the queue at its price. The caller has matched what would cross."""
         if order in self._own or order == BACKGROUND or lots <= 0:
             raise ValueError(f"order {order} with {lots} lots cannot rest: known key or no size")
-        half = self.bids if side is _BUY else self.asks
-        price: Any = price_ticks
-        queues: dict[Any, Queue] = half.queues
-        queue = queues.get(price)
-        if queue is None:
-            queue = queues[price] = Queue(side, price_ticks, half.lots.get(price, 0))
-        queue.append(order, lots)
-        half.set(price, queue.total)
-        self._own[order] = queue
+        self._own[order] = (self.bids if side is _BUY else self.asks).rest(order, price_ticks, lots)
+
+    def move(self, order: int, price_ticks: int, lots: int) -> None:
+        """As `remove` and then `rest` at that price of the same side, with that size above 0."""
+        entry = self._own[order]
+        (self.bids if entry.level.is_bid else self.asks).move(entry, price_ticks, lots)
 
     def shrink(self, order: int, lots: int) -> None:
         """Lower what is left of an order to `lots` > 0; it keeps its place. Raises ValueError on growth."""
-        queue = self._own[order]
-        index = queue.find(order)
-        before = queue.entries[index].lots
+        entry = self._own[order]
+        before = entry.lots
         if not 0 < lots <= before:
             raise ValueError(f"order {order} cannot be shrunk from {before} to {lots} lots")
-        if lots < before:
-            queue.reduce(index, before - lots)
-            self.half(queue.side).set(queue.price_ticks, queue.total)
+        self._reduce(entry, before - lots)
 
     def remove(self, order: int) -> int:
         """Take an order out; returns the lots it still had. Raises KeyError where it does not rest here."""
-        queue = self._own[order]
+        entry = self._own[order]
         del self._own[order]
-        index = queue.find(order)
-        lots = queue.entries[index].lots
-        queue.reduce(index, lots)
-        self.half(queue.side).settle(queue.price_ticks, queue)
+        lots = entry.lots
+        self._reduce(entry, lots)
         return lots
+
+    def _reduce(self, entry: Entry, lots: int) -> None:
+        level = entry.level
+        (self.bids if level.is_bid else self.asks).reduce(level, level.find(entry), lots)
 
     # ---- background ---------------------------------------------------------------------------------------------
 
@@ -221,18 +199,7 @@ class Book:
 
     def put_back(self, side: Side, price_ticks: int, lots: int) -> None:
         """Return background that was matched to the front of its queue (a market whose size must not change)."""
-        half = self.half(side)
-        queue = half.queues.get(price_ticks)
-        if queue is None:
-            half.set(price_ticks, half.lots.get(price_ticks, 0) + lots)
-            return
-        if queue.entries[0].order == BACKGROUND:
-            queue.entries[0].lots += lots
-        else:
-            queue.entries.insert(0, Entry(BACKGROUND, lots))
-        queue.total += lots
-        queue.background += lots
-        half.set(price_ticks, queue.total)
+        self.half(side).put_back(price_ticks, lots)
 
     # ---- matching -----------------------------------------------------------------------------------------------
 
@@ -242,7 +209,7 @@ class Book:
         price = half.best()
         if lots <= 0 or price == NO_PRICE or (limit_ticks is not None and not _reaches(taker, limit_ticks, price)):
             return None
-        return self._match_front(half, price, 0, lots)
+        return self._match_front(half, half.ladder[-1] if half.is_bids else half.ladder[0], 0, lots)
 
     def front(self, taker: Side, limit_ticks: int) -> int | None:
         """What `next_match` would meet: the order's key or BACKGROUND; None where nothing reaches the limit."""
@@ -250,15 +217,16 @@ class Book:
         price = half.best()
         if price == NO_PRICE or not _reaches(taker, limit_ticks, price):
             return None
-        queue = half.queues.get(price)
-        return BACKGROUND if queue is None else queue.entries[0].order
+        entries = (half.ladder[-1] if half.is_bids else half.ladder[0]).entries
+        return BACKGROUND if entries is None else entries[0].order
 
     def match_at(self, side: Side, price_ticks: int, lots: int) -> Match | None:
         """Match at most `lots` against the front of one queue, whatever stands at better prices."""
         half = self.half(side)
-        if lots <= 0 or price_ticks not in half.lots:
+        level = half.levels.get(price_ticks)
+        if lots <= 0 or level is None or not level.lots:
             return None
-        return self._match_front(half, price_ticks, 0, lots)
+        return self._match_front(half, level, 0, lots)
 
     def next_own_through(self, side: Side, price_ticks: int, lots: int | None, *, at_price: bool) -> Match | None:
         """Match the best own order of `side` that the market has moved through, ahead of any background.
@@ -267,35 +235,34 @@ class Book:
         fills it whole: a market that stands at or beyond a price has traded everything there.
         """
         half = self.half(side)
-        if not half.queues or (lots is not None and lots <= 0):
+        if not half.owned or (lots is not None and lots <= 0):
             return None
         buys, best = half.is_bids, half.best()
         if best < price_ticks if buys else best > price_ticks:
             return None  # most of the time: the book is not crossed, and no own order is better than the best price
-        price = max(half.queues) if buys else min(half.queues)
+        level = half.best_owned()
+        price = level.price_ticks
         if (price < price_ticks if buys else price > price_ticks) or (price == price_ticks and not at_price):
             return None
-        queue = half.queues[price]
-        index = 0
-        while queue.entries[index].order == BACKGROUND:
+        index, entries = 0, level.queue()
+        while entries[index].order == BACKGROUND:
             index += 1
-        return self._match_front(half, price, index, lots if lots is not None else queue.entries[index].lots)
+        return self._match_front(half, level, index, lots if lots is not None else entries[index].lots)
 
-    def _match_front(self, half: Half, price: int, index: int, lots: int) -> Match:
-        queue = half.queues.get(price)
-        if queue is None:
-            there = half.lots[price]
-            traded = min(lots, there)
-            half.set(price, there - traded)
-            return Match(price, traded, BACKGROUND)
-        entry = queue.entries[index]
+    def _match_front(self, half: Half, level: Level, index: int, lots: int) -> Match:
+        entries = level.entries
+        if entries is None:
+            there = level.lots
+            traded = there if there < lots else lots
+            half.set(level, there - traded)
+            return Match(level.price_ticks, traded, BACKGROUND)
+        entry = entries[index]
         maker = entry.order
-        traded = min(lots, entry.lots)
+        traded = entry.lots if entry.lots < lots else lots
         if maker != BACKGROUND and traded == entry.lots:
             del self._own[maker]
-        queue.reduce(index, traded)
-        half.settle(price, queue)
-        return Match(price, traded, maker)
+        half.reduce(level, index, traded)
+        return Match(level.price_ticks, traded, maker)
 
 
 def _reaches(taker: Side, limit_ticks: int, price_ticks: int) -> bool:

@@ -1,60 +1,91 @@
-"""The queue at one price of the book: background and own orders, front first. Pure."""
+"""What stands at one price of the book: background and own orders, front first. Pure."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from bot.domain.order import Side
+from typing import Any, Final
 
 BACKGROUND: Final = 0
 """The key of size that belongs to nobody's account."""
 
 
 class Entry:
-    __slots__ = ("lots", "order")
+    """A part of a queue. An own order keeps its entry when it goes to another level."""
 
-    def __init__(self, order: int, lots: int) -> None:
-        self.order = order
+    __slots__ = ("level", "lots", "order")
+
+    def __init__(self, order: int, lots: int, level: Level) -> None:
+        self.order: Final = order
         self.lots = lots
+        self.level = level
 
 
-class Queue:
-    """The queue at a price where own orders stand, front first. `total` and `background`: lots."""
+class Level:
+    """Everything at a price, lots, and how much of it is of own orders. A level where nothing stands has 0 lots.
 
-    __slots__ = ("background", "entries", "price_ticks", "side", "total")
+    `entries`: the queue, front first; None where no own order stands. `price`: `price_ticks` as the object that it came
+    as, so that whoever looks it up or tells it need not make another one. `before`: the lots when somebody last looked,
+    where `is_changed`.
+    """
 
-    def __init__(self, side: Side, price_ticks: int, background: int) -> None:
-        self.side: Final = side
-        self.price_ticks: Final = price_ticks
-        self.entries: list[Entry] = [Entry(BACKGROUND, background)] if background else []
-        self.total = background
-        self.background = background
+    __slots__ = ("before", "entries", "is_bid", "is_changed", "lots", "own", "price", "price_ticks")
 
-    def append(self, order: int, lots: int) -> None:
+    def __init__(self, price: Any, is_bid: bool) -> None:
+        self.price: Final = price
+        self.price_ticks: Final[int] = price
+        self.is_bid: Final = is_bid
+        self.lots = 0
+        self.own = 0
+        self.before = 0
+        self.is_changed = False
+        self.entries: list[Entry] | None = None
+
+    def join(self, entry: Entry) -> None:
+        """An own order goes to the back."""
         entries = self.entries
-        if order == BACKGROUND and entries and entries[-1].order == BACKGROUND:
-            entries[-1].lots += lots
-        else:
-            entries.append(Entry(order, lots))
-        self.total += lots
-        if order == BACKGROUND:
-            self.background += lots
+        if entries is None:
+            entries = self.entries = [Entry(BACKGROUND, self.lots, self)] if self.lots else []
+        entries.append(entry)
+        entry.level = self
+        self.lots += entry.lots
+        self.own += entry.lots
 
     def reduce(self, index: int, lots: int) -> None:
-        entry = self.entries[index]
+        """Less of one entry; there is no queue any more where the last own order leaves."""
+        entries = self.queue()
+        entry = entries[index]
         entry.lots -= lots
-        self.total -= lots
-        if entry.order == BACKGROUND:
-            self.background -= lots
-        if entry.lots == 0:
-            del self.entries[index]
+        self.lots -= lots
+        if entry.order != BACKGROUND:
+            self.own -= lots
+            if not self.own:
+                self.entries = None
+                return
+        if not entry.lots:
+            entries.pop(index)
 
-    def cancel_background(self, lots: int) -> None:
-        entries = self.entries
-        if len(entries) == 1:
-            self.reduce(0, lots)
-            return
-        before = self.background
+    def put_back(self, lots: int) -> None:
+        """Background at the front of the queue."""
+        entries = self.queue()
+        if entries[0].order == BACKGROUND:
+            entries[0].lots += lots
+        else:
+            entries.insert(0, Entry(BACKGROUND, lots, self))
+        self.lots += lots
+
+    def set_background(self, lots: int) -> None:
+        """Growth joins at the back of the queue; a fall is shared out among the background in it."""
+        entries, change = self.queue(), lots - (self.lots - self.own)
+        if change < 0:
+            self._cancel(entries, -change)
+        elif entries[-1].order == BACKGROUND:
+            entries[-1].lots += change
+            self.lots += change
+        else:
+            entries.append(Entry(BACKGROUND, change, self))
+            self.lots += change
+
+    def _cancel(self, entries: list[Entry], lots: int) -> None:
+        before = self.lots - self.own
         shares = [lots * e.lots // before if e.order == BACKGROUND else 0 for e in entries]
         rest = lots - sum(shares)
         for index in range(len(entries) - 1, -1, -1):
@@ -66,8 +97,16 @@ class Queue:
             if shares[index] + extra:
                 self.reduce(index, shares[index] + extra)
 
-    def find(self, order: int) -> int:
-        for index, entry in enumerate(self.entries):
-            if entry.order == order:
+    def queue(self) -> list[Entry]:
+        """The entries of a level where own orders stand."""
+        entries = self.entries
+        if entries is None:
+            raise ValueError(f"no own order stands at {self.price_ticks}")
+        return entries
+
+    def find(self, entry: Entry) -> int:
+        """The place of an entry in the queue."""
+        for index, one in enumerate(self.queue()):
+            if one is entry:
                 return index
-        raise KeyError(order)
+        raise KeyError(entry.order)

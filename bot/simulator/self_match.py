@@ -39,8 +39,8 @@ class SelfMatches:
         if taker.self_match is SelfMatch.CANCEL_MAKER or not own:
             return book.available_lots(taker.side, taker.price_ticks) - sum([order.left_lots for order in own])
         first = own[0]
-        better = [book.sizes(side)[price] for price in book.prices_to(side, first.price_ticks)]
-        here = book.sizes(side)[first.price_ticks]
+        better = [level.lots for level in book.levels_to(side, first.price_ticks)]
+        here = book.lots_at(side, first.price_ticks)
         return sum(better) - here + book.ahead_lots(first.key)
 
     def ends_whole(self, account: Account, taker: Order, now_ns: int) -> bool:

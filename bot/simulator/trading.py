@@ -57,8 +57,8 @@ class Trading:
         self.book = Book()
         self.accounts: dict[str, Account] = {}
         self.happenings: list[Happening] = []
-        self.touched: dict[str, bool] = {}
-        """Accounts something happened to, in order; True where the wallet changed too."""
+        self.touched: list[Account] = []
+        """Accounts something happened to, in order."""
         self.recent_trades: list[PublicTrade] = []
         self.sequence = 1_000_000
         self.wrong_price: WrongPrice | None = None
@@ -122,10 +122,17 @@ class Trading:
 
     def tell(self, account: Account, order: Order) -> None:
         """Put the order as it now stands on record."""
-        name, touched = account.name, self.touched
-        self.happenings.append(OrderChanged(name, order.as_it_stands()))
-        if name not in touched:
-            touched[name] = False
+        self.happenings.append(OrderChanged(account.name, order.as_it_stands()))
+        if not account.is_touched:
+            account.is_touched = True
+            self.touched.append(account)
+
+    def touch_wallet(self, account: Account) -> None:
+        """Something happened to the account, and its wallet changed."""
+        account.is_wallet_touched = True
+        if not account.is_touched:
+            account.is_touched = True
+            self.touched.append(account)
 
     # ---- the market ---------------------------------------------------------------------------------------------
 
@@ -145,16 +152,14 @@ class Trading:
     def market_passes(self, taker: Side, limit_ticks: int, most_lots: int | None, now_ns: int) -> None:
         """As `market_takes`, but the background taken stands again at once behind what is left; None: all there is."""
         book, side, left = self.book, _SELL if taker is _BUY else _BUY, _NO_MOST if most_lots is None else most_lots
-        half = book.half(side)
-        sizes, queues = half.lots, half.queues
-        for price in book.prices_to(side, limit_ticks):
+        for level in book.levels_to(side, limit_ticks):
             if left <= 0:
                 return
-            if queues and price in queues:
+            price = level.price_ticks
+            if level.entries is not None:
                 printed = self._pass_queue(side, price, left, now_ns)
             else:
-                there = sizes.get(price, 0)
-                printed = there if there < left else left
+                printed = level.lots if level.lots < left else left
             left -= printed
             if printed:
                 self.print(taker, price, printed, now_ns)
@@ -194,7 +199,7 @@ class Trading:
 
     def _fill_through(self, side: Side, opposite: Side, now_ns: int) -> None:
         book = self.book
-        if not book.half(side).queues:
+        if not book.half(side).owned:
             return
         reached = book.half(opposite).best_background()
         while reached != NO_PRICE:
@@ -276,7 +281,7 @@ class Trading:
         if not left:
             self._close(account, order)
         self.tell(account, order)
-        self.touched[account.name] = True
+        self.touch_wallet(account)
         self._trim_reduce_only(account, now_ns)
 
     def settle_funding(self, rate: Decimal, mark_half_ticks: int, at_ns: int) -> None:
@@ -296,7 +301,7 @@ class Trading:
             )
             account.fundings.append(found)
             self.happenings.append(Executed(account.name, found))
-            self.touched[account.name] = True
+            self.touch_wallet(account)
 
     def _trim_reduce_only(self, account: Account, now_ns: int) -> None:
         if not account.open_orders:

@@ -31,7 +31,6 @@ from bot.simulator.orders import (
     Happening,
     NewOrder,
     Order,
-    PositionChanged,
     PublicTrade,
     Refusal,
     Refused,
@@ -80,6 +79,7 @@ class Venue:
         """What clients wrote of prices and quantities, as ticks and lots."""
         self._order_count = 0
         self._apply(market.start(now_ns), now_ns)
+        self._next_at_ns = market.next_at_ns()
 
     # ---- time and reading ---------------------------------------------------------------------------------------
 
@@ -100,15 +100,17 @@ class Venue:
 
     def next_at_ns(self) -> int:
         """When the market moves next."""
-        return self._market.next_at_ns()
+        return self._next_at_ns
 
     def advance(self, now_ns: int) -> int:
         """Let the market do everything that is due; returns how many steps that were."""
         steps = 0
-        while (at_ns := self._market.next_at_ns()) <= now_ns:
+        while (at_ns := self._next_at_ns) <= now_ns:
             while at_ns >= self.funding.due_ns:
                 self._settle_funding(self.funding.due_ns)
-            for action in self._market.step():
+            actions = self._market.step()
+            self._next_at_ns = self._market.next_at_ns()
+            for action in actions:
                 self._apply(action, at_ns)
             self._finish(at_ns)
             steps += 1
@@ -198,15 +200,25 @@ class Venue:
                 admission.check_notional(self.instrument, price, qty)
             self._check_funds(account, order.side, price, max(0, qty - order.qty_lots))
         keeps_place = price == order.price_ticks and qty < order.qty_lots
-        if not keeps_place:
+        stays = not keeps_place and self._stays_passive(order, price)
+        if not keeps_place and not stays:
             self.book.remove(order.key)
         order.price_ticks, order.qty_lots, order.updated_at_ns = price, qty, now_ns
         if keeps_place:
             self.book.shrink(order.key, order.left_lots)
-            self._trading.tell(account, order)
-            self._finish(now_ns)
+        elif stays:
+            self.book.move(order.key, price, order.left_lots)
         else:
             self._enter(account, order, now_ns)
+            return
+        self._trading.tell(account, order)
+        self._finish(now_ns)
+
+    def _stays_passive(self, order: Order, price_ticks: int) -> bool:
+        """Whether nothing can happen to an order at that price but to rest there."""
+        if order.tif is not _POST_ONLY or order.reduce_only or self.faults.armed:
+            return False
+        return not self.book.would_cross(order.side, price_ticks)
 
     def _check_funds(self, account: Account, side: Side, price_ticks: int, more_lots: int) -> None:
         if account.is_spot:
@@ -245,11 +257,11 @@ class Venue:
             case "position_altered":
                 account = self.accounts[fault.account]
                 account.alter_position(int(fault.number("lots")), self._mark_half_ticks, now_ns)
-                self._trading.touched[account.name] = True
+                self._trading.touch_wallet(account)
             case "insolvent":
                 account = self.accounts[fault.account]
                 account.wallet_quote += fault.number("equity_quote") - account.equity_quote(self._mark_half_ticks)
-                self._trading.touched[account.name] = True
+                self._trading.touch_wallet(account)
         self._finish(now_ns)
 
     def _worse_price(self, account: Account, order: Order, match: Match, now_ns: int) -> Match:
@@ -351,11 +363,11 @@ class Venue:
         if self.faults.armed:
             while self._fire_losses(now_ns):
                 pass
-        touched = self._trading.touched
-        if touched:
-            happenings = self._trading.happenings
-            for name, wallet_changed in touched.items():
-                happenings.append(PositionChanged(name))
-                if wallet_changed:
-                    happenings.append(WalletChanged(name))
-            touched.clear()
+        trading = self._trading
+        if trading.touched:
+            touched, trading.touched = trading.touched, []
+            for account in touched:
+                trading.happenings.append(account.position_changed)
+                if account.is_wallet_touched:
+                    trading.happenings.append(WalletChanged(account.name))
+                account.is_touched = account.is_wallet_touched = False

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.order import Side
-from bot.simulator.depth import DepthView
+from bot.simulator.depth import DepthView, FollowedDepth
 from bot.simulator.matching import Book
 
 _changes = st.lists(
@@ -50,3 +50,36 @@ def test_a_book_that_has_not_changed_says_nothing_and_uses_no_number() -> None:
     second = view.publish(book, book.drain_changes())
     assert second is not None
     assert second.update_id == first.update_id + 1
+
+
+@given(_changes, st.integers(1, 6))
+def test_a_view_that_hears_of_every_change_tells_what_one_that_compares_everything_tells(
+    changes: list[tuple[bool, Side, int, int]], depth: int
+) -> None:
+    book, twin = Book(), Book()
+    view, whole = FollowedDepth(book, depth), DepthView(depth)
+    for number, (look, side, away, lots) in enumerate(changes):
+        for one in (book, twin):
+            if lots == 2:
+                one.rest(number + 1, side, 100 - side.sign * away, lots)
+            else:
+                one.set_background(side, 100 - side.sign * away, lots)
+        if not look:
+            continue
+        told, expected = view.publish(), whole.publish(twin)
+        assert (told is None) == (expected is None)
+        if told is not None and expected is not None:
+            assert (told.bids, told.asks, told.update_id) == (expected.bids, expected.asks, expected.update_id)
+    whole.publish(twin)
+    shown, expected = view.snapshot(), whole.snapshot()
+    assert (shown.bids, shown.asks, shown.update_id) == (expected.bids, expected.asks, expected.update_id)
+
+
+def test_levels_that_stand_empty_are_forgotten_when_there_are_many() -> None:
+    book = Book()
+    for price in range(1, 5_000):
+        book.set_background(Side.BUY, price, 1)
+        book.set_background(Side.BUY, price, 0)
+        book.drain_changes()
+    assert len(book.bids.levels) <= 1_001
+    assert book.best(Side.BUY) is None
