@@ -1,19 +1,17 @@
-"""A limit order book on whole ticks and lots: one dict for the sizes, one sorted list of prices a side.
+"""A limit order book on whole ticks and lots: each side one row of sizes, a place a tick.
 
-A search by halves in a plain list of integers: a book of 50 levels costs about a microsecond a message. A book that
+What changes lies near the touch, within a few hundred ticks: there a level is one place in a list, set without a
+search. What lies beyond is kept in a dict, and the row is laid anew where the touch comes to its end. A book that
 cannot be trusted (a gap, an empty side, bid at or above ask) says so and shows no top until a snapshot has replaced it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bot.domain.events import Level
 from bot.domain.order import Side
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
 
 NO_TICKS: Final = -1
 """A best price where there is none; no price is negative."""
@@ -21,63 +19,111 @@ NO_TICKS: Final = -1
 _BUY: Final = Side.BUY
 
 
+_PLACES: Final = 1_024
+"""Of one side's row: so many ticks, most of them behind the touch."""
+_AHEAD: Final = 256
+"""How far the touch may come towards the other side before the row is laid anew."""
+
+
 class BookSide:
-    """Prices ascending; the best bid is the last one, the best ask the first."""
+    """`best_ticks`, `best_lots`: the best level; NO_TICKS and 0 where there is none.
 
-    __slots__ = ("lots", "prices")
+    `_row`: sizes by how many ticks they lie behind `_anchor`, a price that none is better than; 0: none there.
+    `_behind`: what lies beyond the row, by price. `_first`: the place of the best level, `_PLACES` where there is none.
+    """
 
-    def __init__(self) -> None:
-        self.lots: dict[int, int] = {}
-        self.prices: list[int] = []
+    __slots__ = ("_anchor", "_behind", "_first", "_is_bids", "_row", "best_lots", "best_ticks")
+
+    def __init__(self, *, is_bids: bool) -> None:
+        self._is_bids: Final = is_bids
+        self._row: list[Any] = [0] * _PLACES
+        self._behind: dict[int, int] = {}
+        self._anchor = 0
+        self._first = _PLACES
+        self.best_ticks = NO_TICKS
+        self.best_lots = 0
 
     def replace(self, levels: Iterable[Level]) -> None:
         """All levels at once; sizes of 0 or less are left out."""
-        self.lots = {price: qty for price, qty in levels if qty > 0}
-        self.prices = sorted(self.lots)
+        self._lay({price: qty for price, qty in levels if qty > 0})
+        self._find_best(self._first)
 
+    def change(self, levels: tuple[tuple[Any, Any], ...]) -> None:
+        """Levels to change; size 0 deletes, and deleting what is not there changes nothing.
 
-def _place_of(prices: list[int], ticks: int) -> int:
-    """Where that price stands, or would: `bisect_left`, at a fifth of what its call costs from a compiled book."""
-    low: i64 = 0
-    high: i64 = len(prices)
-    while low < high:
-        middle: i64 = (low + high) >> 1
-        if prices[middle] < ticks:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _apply(side: BookSide, levels: tuple[tuple[Any, Any], ...]) -> None:
-    """Levels to change; size 0 deletes, and deleting what is not there changes nothing.
-
-    Each number stays the object that came: compiled, a whole number would be made anew to be put into the dict. Most
-    levels that come and go are the first or the last of what is shown, and are found without a search.
-    """
-    lots, prices = side.lots, side.prices
-    known = len(lots)
-    for price, qty in levels:
-        size: int = qty
-        ticks: int = price
-        if size > 0:
-            lots[price] = qty
-            if len(lots) != known:
-                if not known or ticks > prices[-1]:
-                    prices.append(price)
-                elif ticks < prices[0]:
-                    prices.insert(0, price)
+        Each number stays the object that came: compiled, a whole number would be made anew to be put into the row.
+        """
+        is_bids, anchor, row, first = self._is_bids, self._anchor, self._row, self._first
+        for price, qty in levels:
+            size: int = qty
+            ticks: int = price
+            place = anchor - ticks if is_bids else ticks - anchor
+            if place >= _PLACES:
+                if size > 0:
+                    self._behind[ticks] = size
                 else:
-                    prices.insert(_place_of(prices, ticks), price)
-                known += 1
-        elif lots.pop(price, 0):
-            if ticks == prices[-1]:
-                prices.pop()
-            elif ticks == prices[0]:
-                prices.pop(0)
+                    self._behind.pop(ticks, None)
+            elif size <= 0:
+                if place >= 0:
+                    row[place] = 0
+            elif place >= 0:
+                row[place] = qty
+                if place < first:
+                    first = place
             else:
-                prices.pop(_place_of(prices, ticks))
-            known -= 1
+                self._lay({**self.lots(), ticks: size})
+                anchor, row, first = self._anchor, self._row, self._first
+        self._find_best(first)
+
+    def _find_best(self, first: int) -> None:
+        """No level lies before the place `first`."""
+        row, lots = self._row, 0
+        while first < _PLACES:
+            lots = row[first]
+            if lots:
+                self._first = first
+                self.best_lots = lots
+                self.best_ticks = self._anchor - first if self._is_bids else self._anchor + first
+                return
+            first += 1
+        if self._behind:
+            self._lay(self._behind)
+            self._find_best(self._first)
+            return
+        self._first = _PLACES
+        self.best_ticks, self.best_lots = NO_TICKS, 0
+
+    def _lay(self, lots: dict[int, int]) -> None:
+        """The row anew, around the best of these: all there are."""
+        self._row = row = [0] * _PLACES
+        self._behind = behind = {}
+        self._first = _PLACES
+        if not lots:
+            return
+        is_bids = self._is_bids
+        self._anchor = anchor = max(lots) + _AHEAD if is_bids else min(lots) - _AHEAD
+        self._first = _AHEAD
+        for ticks, size in lots.items():
+            place = anchor - ticks if is_bids else ticks - anchor
+            if place < _PLACES:
+                row[place] = size
+            else:
+                behind[ticks] = size
+
+    def at(self, ticks: int) -> int:
+        """What stands at that price."""
+        place = self._anchor - ticks if self._is_bids else ticks - self._anchor
+        if place >= _PLACES:
+            return self._behind.get(ticks, 0)
+        lots: int = self._row[place] if place >= 0 else 0
+        return lots
+
+    def lots(self) -> dict[int, int]:
+        """Every level, best first as far as the row goes."""
+        anchor, step = self._anchor, -1 if self._is_bids else 1
+        found = {anchor + step * place: lots for place, lots in enumerate(self._row) if lots}
+        found.update(self._behind)
+        return found
 
 
 class Book:
@@ -103,8 +149,8 @@ class Book:
     )
 
     def __init__(self) -> None:
-        self._bids = BookSide()
-        self._asks = BookSide()
+        self._bids = BookSide(is_bids=True)
+        self._asks = BookSide(is_bids=False)
         self.top: tuple[int, int] | None = None
         self.bid_ticks = self.ask_ticks = NO_TICKS
         self._bid_lots = self._ask_lots = 0
@@ -128,9 +174,9 @@ class Book:
             self.lose()
             return False
         if bids:
-            _apply(self._bids, tuple(bids))
+            self._bids.change(tuple(bids))
         if asks:
-            _apply(self._asks, tuple(asks))
+            self._asks.change(tuple(asks))
         self._changed(update_id, at_ns)
         return True
 
@@ -144,8 +190,8 @@ class Book:
         self.update_id = update_id
         self.updated_at_ns = at_ns
         bids, asks = self._bids, self._asks
-        if bids.prices and asks.prices and (bid := bids.prices[-1]) < (ask := asks.prices[0]):
-            bid_lots, ask_lots = bids.lots[bid], asks.lots[ask]
+        bid, ask, bid_lots, ask_lots = bids.best_ticks, asks.best_ticks, bids.best_lots, asks.best_lots
+        if bid_lots and ask_lots and bid < ask:
             if bid != self.bid_ticks or ask != self.ask_ticks:
                 self.top = (bid, ask)
                 self.bid_ticks = bid
@@ -182,10 +228,9 @@ class Book:
 
     def lots_at(self, side: Side, price_ticks: int) -> int:
         """Size shown at one price; 0 where there is none."""
-        return (self._bids if side is _BUY else self._asks).lots.get(price_ticks, 0)
+        return (self._bids if side is _BUY else self._asks).at(price_ticks)
 
     def depth(self, side: Side, levels: int) -> list[Level]:
         """The best `levels` levels of one side, best first."""
         one = self._bids if side is _BUY else self._asks
-        prices = one.prices[-levels:][::-1] if side is _BUY else one.prices[:levels]
-        return [(price, one.lots[price]) for price in prices]
+        return sorted(one.lots().items(), reverse=side is _BUY)[:levels]
