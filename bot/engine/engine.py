@@ -292,7 +292,8 @@ class Engine(Shown):
         if top is None:
             return
         state.last_mid2[symbol] = top[0] + top[1]
-        state.orders.touched.add(symbol)
+        orders = self._orders
+        orders.marked(symbol, orders.of[symbol])
         if state.ready:
             self._cycle.look_at(symbol)
 

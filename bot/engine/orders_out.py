@@ -7,7 +7,7 @@ number that decided.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.book import NO_TICKS
 from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
@@ -24,6 +24,8 @@ from bot.engine.state import State
 from bot.engine.stopping import may_cancel_again, send_cancel
 
 _BUY: Final = Side.BUY
+_AMEND_ORDER: Final = AmendOrder
+_NOTE: Final = Note
 
 
 class OrdersOut:
@@ -62,8 +64,8 @@ class OrdersOut:
 
     # ---- orders out ----
 
-    def amend(self, desk: Desk, half: DeskSide, amend: Amend, leaning_lots: int) -> None:
-        """Amend that side's one working quote. `leaning_lots`: how far we lean to that side without it."""
+    def amend(self, desk: Desk, half: DeskSide, order: OwnOrder, quote: Quote, leaning_lots: int) -> None:
+        """Amend that side's one working order. `leaning_lots`: how far we lean to that side without it."""
         sight = desk.sight
         if not desk.sighted:
             desk.sighted = True
@@ -77,9 +79,9 @@ class OrdersOut:
             sight.room_units2 = desk.room_units2
             sight.mid2_ticks = mid2
             sight.mark2_ticks = self._mark2(desk.symbol, mid2)
-        approved = self._risk.approve_amend(amend, sight, leaning_lots)
+        approved = self._risk.approve_amend(order, quote, sight, leaning_lots)
         if approved is None:
-            self.ask(desk, half, amend)  # which says why not
+            self.ask(desk, half, Amend(order, quote))  # which says why not
         else:
             half.blocked = ""
             self._send(desk, half, approved)
@@ -120,30 +122,36 @@ class OrdersOut:
         state.sequence += 1
         client_order_id = f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence}"
         now = state.now_ns
-        state.orders.add(
-            OwnOrder(client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch, now, now, now)
+        order = OwnOrder(
+            client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch, now, now, now
         )
+        state.orders.add(order)
         state.order_rate.spend(now)
         state.due_ns = 0  # rates are looked at, and an answer is waited for
         state.counters.add("mm_orders_placed_total", symbol, quote.side.value)
         if adjusted:
             state.counters.add("mm_post_only_adjustments_total", symbol, quote.side.value)
         state.emit(PlaceOrder(now, client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch))
-        state.note("INFO", "order_placed", **_terms(client_order_id, symbol, quote))
+        state.out.append(_NOTE(now, "INFO", "order_placed", order.terms.copy()))
 
     def _amend(self, order: OwnOrder, quote: Quote) -> None:
         state, now = self._state, self._state.now_ns
         filled_lots, reported_lots = order.executed_lots, order.reported_lots
         if reported_lots > filled_lots:
             filled_lots = reported_lots
-        price, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
-        state.orders.amend(order, price, total_lots, now)
+        price_ticks, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
+        state.orders.amend(order, price_ticks, total_lots, now)
         state.amend_pace.spend(now)
         state.due_by(now + state.ack_ns)
-        name, symbol = order.client_order_id, order.symbol
-        out = state.out
-        out.append(AmendOrder(now, name, symbol, price, total_lots, state.epoch, order.next_key("a")))
-        out.append(Note(now, "INFO", "order_amended", _terms(name, symbol, quote)))
+        # objects made once for all that takes them
+        at_ns: Any = now
+        price: Any = price_ticks
+        terms = order.terms.copy()
+        terms["price_ticks"] = price
+        terms["qty_lots"] = quote.qty_lots
+        name, symbol, out = order.client_order_id, order.symbol, state.out
+        out.append(_AMEND_ORDER(at_ns, name, symbol, price, total_lots, state.epoch, order.next_amend_key()))
+        out.append(_NOTE(at_ns, "INFO", "order_amended", terms))
 
     def cancel(self, order: OwnOrder) -> None:
         """A cancel of the plan: inside its budget, or not at all. Tried at once again, one would spend all of it."""
@@ -255,13 +263,3 @@ class OrdersOut:
             "reason": reason, "value": str(value),
         }  # fmt: skip
         state.note("INFO", event, **fields, **{"min_qty_required" if reason == "min_qty" else "limit": str(limit)})
-
-
-def _terms(client_order_id: str, symbol: str, quote: Quote) -> dict[str, str | int | float | bool]:
-    return {
-        "client_order_id": client_order_id,
-        "symbol": symbol,
-        "side": "buy" if quote.side is _BUY else "sell",
-        "price_ticks": quote.price_ticks,
-        "qty_lots": quote.qty_lots,
-    }

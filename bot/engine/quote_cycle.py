@@ -266,7 +266,7 @@ class QuoteCycle:
         if now_ns - set_at_ns < desk.interval_ns:
             half.blocked = ""
         elif state.amend_pace.may(now_ns, takes_back=False):  # else the clock looks again
-            self._out.amend(desk, half, Amend(order, Quote(half.side, price, lots)), leaning)
+            self._out.amend(desk, half, order, Quote(half.side, price, lots), leaning)
 
     def _any_side(self, desk: Desk, half: DeskSide, live: list[OwnOrder]) -> None:
         """The same whatever stands there, and however little room there is."""

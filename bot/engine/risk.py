@@ -231,13 +231,12 @@ class Risk:
             return RiskNumber(limit, value, limits.inventory_max_quote)
         return RiskNumber(limit, value + Decimal(standing.others_pico).scaleb(-12), limits.total_max_quote)
 
-    def approve_amend(self, amend: Amend, sight: Sight, leaning_lots: int) -> Approved | None:
-        """Approve an amend inside every limit, as `approve` would; None where one of them is in the way.
+    def approve_amend(self, order: OwnOrder, quote: Quote, sight: Sight, leaning_lots: int) -> Approved | None:
+        """Approve an amend of that order inside every limit, as `approve` would; None where one of them is in the way.
 
         `leaning_lots`: how far we lean to that side without the order. A test holds that both agree. Not for spot,
         which sells only what it holds.
         """
-        quote = amend.quote
         price, lots = quote.price_ticks, quote.qty_lots
         price2 = 2 * price
         worth2 = price2 if price2 > sight.mid2_ticks else sight.mid2_ticks
@@ -250,7 +249,7 @@ class Risk:
             and self._inside_collar(price2, sight.mark2_ticks)
             and (lots <= room_lots or lots <= -leaning_lots)
         ):
-            return Approved(quote, amend.order, False, _PERMIT)
+            return Approved(quote, order, False, _PERMIT)
         return None
 
     def _inside_collar(self, price2: int, mark2: int) -> bool:
