@@ -105,13 +105,16 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
+        self.amend_answered_at(event, event.at_ns)
+
+    def amend_answered_at(self, event: AmendAnswered, at_ns: int) -> None:
+        """The same, its time told beside it."""
         state, outcome = self._state, event.outcome
         if outcome == "accepted":
             if state.unreached and not event.wait_ms:
                 state.unreached = 0
             order = self._orders.get(event.client_order_id)
             if order is not None and order.live:
-                at_ns = event.at_ns
                 order.answered_at_ns = at_ns
                 state.due_by(at_ns + state.confirm_ns)
         else:

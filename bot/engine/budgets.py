@@ -1,10 +1,13 @@
-"""Rates: how often something may happen in a minute, or a second. Counted in event time over a sliding window."""
+"""Rates: how often something may happen in a minute, or a second, and how long to wait after a refusal.
+
+Counted in event time over a sliding window.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from bot.engine.parameters import NS_PER_S
+from bot.engine.parameters import NS_PER_MS, NS_PER_S
 
 MINUTE_NS: Final = 60 * NS_PER_S
 
@@ -28,7 +31,8 @@ class Rate:
         """Count one, whether allowed or not."""
         self._times.append(at_ns)
         self.kept += 1
-        self.spent(at_ns)
+        if self.kept > self.allowed:  # else whoever asks looks
+            self.spent(at_ns)
 
     def spent(self, at_ns: int) -> int:
         """How many lie inside the window that ends now."""
@@ -117,3 +121,25 @@ class CancelBudget:
     def broken(self, at_ns: int) -> bool:
         """As many breaches as halt."""
         return self._breaches.room(at_ns) < 0
+
+
+class BackOff:
+    """Waiting after refusals: doubled at each one, forgotten at the first success."""
+
+    __slots__ = ("step_ms", "until_ns")
+
+    def __init__(self) -> None:
+        self.until_ns = 0
+        self.step_ms = 0
+
+    def refused(self, at_ns: int, first_ms: int, max_ms: int) -> None:
+        self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
+        self.until_ns = at_ns + self.step_ms * NS_PER_MS
+
+    def wait(self, at_ns: int, wait_ms: int) -> None:
+        """Nothing was refused: the next try only has to come later."""
+        self.until_ns = max(self.until_ns, at_ns + wait_ms * NS_PER_MS)
+
+    def succeeded(self) -> None:
+        self.step_ms = 0
+        self.until_ns = 0

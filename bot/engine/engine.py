@@ -90,6 +90,7 @@ class Engine(Shown):
         self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions, self._losses)
         self._orders = state.orders
+        self._touched: Final = state.orders.touched
         self._ledger = state.ledger
         self._symbols: Final = parameters.symbols
         self._handlers: dict[type, Callable[[Any], object]] = {
@@ -175,7 +176,7 @@ class Engine(Shown):
         elif kind is _ORDER_UPDATED:
             self._order_updated(cast(ev.OrderUpdated, event))
         elif kind is _AMEND_ANSWERED:
-            self._answers.amend_answered(cast(ev.AmendAnswered, event))
+            self._answers.amend_answered_at(cast(ev.AmendAnswered, event), at_ns)
         else:
             if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
                 state.due_ns = self._markouts_due_ns = 0
@@ -292,8 +293,8 @@ class Engine(Shown):
         if top is None:
             return
         state.last_mid2[symbol] = top[0] + top[1]
-        orders = self._orders
-        orders.marked(symbol, orders.of[symbol])
+        if symbol not in self._touched:
+            self._orders.marked(symbol, self._orders.of[symbol])
         if state.ready:
             self._cycle.look_at(symbol)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from bot.domain.order import TERMINAL, TRANSITIONS, OrderHappening, OrderState, Side, next_state
+from bot.engine.budgets import BackOff
 
 _BUY: Final = Side.BUY
 _PENDING_NEW: Final = OrderState.PENDING_NEW
@@ -43,7 +44,17 @@ class SymbolOrders:
     `is_touched`: whether the symbol is one of `OrderTable.touched`.
     """
 
-    __slots__ = ("buys", "buys_lots", "counting", "is_touched", "sells", "sells_lots", "version")
+    __slots__ = (
+        "buys",
+        "buys_back_off",
+        "buys_lots",
+        "counting",
+        "is_touched",
+        "sells",
+        "sells_back_off",
+        "sells_lots",
+        "version",
+    )
 
     def __init__(self) -> None:
         self.counting: dict[str, OwnOrder] = {}
@@ -53,6 +64,12 @@ class SymbolOrders:
         self.sells_lots = 0
         self.version = 0
         self.is_touched = True
+        self.buys_back_off = BackOff()
+        self.sells_back_off = BackOff()
+
+    def back_off(self, side: Side) -> BackOff:
+        """How long that side waits."""
+        return self.buys_back_off if side is _BUY else self.sells_back_off
 
     def relist(self) -> None:
         """Some order has begun or ended."""

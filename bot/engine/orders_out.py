@@ -64,7 +64,9 @@ class OrdersOut:
 
     # ---- orders out ----
 
-    def amend(self, desk: Desk, half: DeskSide, order: OwnOrder, quote: Quote, leaning_lots: int) -> None:
+    def amend(
+        self, desk: Desk, half: DeskSide, order: OwnOrder, price_ticks: int, qty_lots: int, leaning_lots: int
+    ) -> None:
         """Amend that side's one working order. `leaning_lots`: how far we lean to that side without it."""
         sight = desk.sight
         if not desk.sighted:
@@ -79,9 +81,9 @@ class OrdersOut:
             sight.room_units2 = desk.room_units2
             sight.mid2_ticks = mid2
             sight.mark2_ticks = self._mark2(desk.symbol, mid2)
-        approved = self._risk.approve_amend(order, quote, sight, leaning_lots)
+        approved = self._risk.approve_amend(order, price_ticks, qty_lots, sight, leaning_lots)
         if approved is None:
-            self.ask(desk, half, Amend(order, quote))  # which says why not
+            self.ask(desk, half, Amend(order, Quote(half.side, price_ticks, qty_lots)))  # which says why not
         else:
             half.blocked = ""
             self._send(desk, half, approved)
@@ -101,21 +103,21 @@ class OrdersOut:
 
     def _send(self, desk: Desk, half: DeskSide, approved: Approved) -> None:
         """The last look before an order leaves: against the newest book there is."""
-        quote, book = approved.quote, desk.book
-        price_ticks, bid, ask = quote.price_ticks, book.bid_ticks, book.ask_ticks
+        book, price_ticks, lots = desk.book, approved.price_ticks, approved.qty_lots
+        bid, ask = book.bid_ticks, book.ask_ticks
         if bid == NO_TICKS or (price_ticks >= ask if half.is_buy else price_ticks <= bid):
             # The policy let it pass, and it would take all the same: only a maker's order leaves.
             price = desk.instrument.price(price_ticks)
             touch = price if bid == NO_TICKS else desk.instrument.price(ask if half.is_buy else bid)
-            self._block(desk, half, Blocked(quote, "maker_only", price, touch))
+            self._block(desk, half, Blocked(Quote(approved.side, price_ticks, lots), "maker_only", price, touch))
             return
         half.planned_ticks = price_ticks
-        half.planned_lots = quote.qty_lots
+        half.planned_lots = lots
         changed = approved.changed
         if changed is None:
-            self._place(desk.symbol, quote, adjusted=approved.adjusted)
+            self._place(desk.symbol, Quote(approved.side, price_ticks, lots), adjusted=approved.adjusted)
         else:
-            self._amend(changed, quote)
+            self._amend(changed, price_ticks, lots)
 
     def _place(self, symbol: str, quote: Quote, *, adjusted: bool) -> None:
         state = self._state
@@ -134,12 +136,12 @@ class OrdersOut:
         state.emit(PlaceOrder(now, client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch))
         state.out.append(_NOTE(now, "INFO", "order_placed", order.terms.copy()))
 
-    def _amend(self, order: OwnOrder, quote: Quote) -> None:
+    def _amend(self, order: OwnOrder, price_ticks: int, qty_lots: int) -> None:
         state, now = self._state, self._state.now_ns
         filled_lots, reported_lots = order.executed_lots, order.reported_lots
         if reported_lots > filled_lots:
             filled_lots = reported_lots
-        price_ticks, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
+        total_lots = qty_lots + filled_lots
         state.orders.amend(order, price_ticks, total_lots, now)
         state.amend_pace.spend(now)
         state.due_by(now + state.ack_ns)
@@ -148,7 +150,7 @@ class OrdersOut:
         price: Any = price_ticks
         terms = order.terms.copy()
         terms["price_ticks"] = price
-        terms["qty_lots"] = quote.qty_lots
+        terms["qty_lots"] = qty_lots
         name, symbol, out = order.client_order_id, order.symbol, state.out
         out.append(_AMEND_ORDER(at_ns, name, symbol, price, total_lots, state.epoch, order.next_amend_key()))
         out.append(_NOTE(at_ns, "INFO", "order_amended", terms))

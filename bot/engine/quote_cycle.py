@@ -20,7 +20,7 @@ from bot.engine.orders import OwnOrder
 from bot.engine.orders_out import OrdersOut
 from bot.engine.parameters import UBPS
 from bot.engine.performance import Performance
-from bot.engine.quoting import Quote, half_spread_ubps
+from bot.engine.quoting import half_spread_ubps
 from bot.engine.state import State
 from bot.engine.stopping import CANCELLABLE, Stopping, may_cancel_again, send_cancel
 
@@ -266,7 +266,7 @@ class QuoteCycle:
         if now_ns - set_at_ns < desk.interval_ns:
             half.blocked = ""
         elif state.amend_pace.may(now_ns, takes_back=False):  # else the clock looks again
-            self._out.amend(desk, half, order, Quote(half.side, price, lots), leaning)
+            self._out.amend(desk, half, order, price, lots, leaning)
 
     def _any_side(self, desk: Desk, half: DeskSide, live: list[OwnOrder]) -> None:
         """The same whatever stands there, and however little room there is."""

@@ -12,7 +12,7 @@ from bot.domain.book import Book
 from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent, Note, RiskNumber
 from bot.domain.order import Side
-from bot.engine.budgets import AmendPace, CancelBudget, Rate
+from bot.engine.budgets import AmendPace, BackOff, CancelBudget, Rate
 from bot.engine.counters import Counters
 from bot.engine.exposure import Exposure, pico
 from bot.engine.ledger import EquityCurve, Ledger
@@ -22,8 +22,6 @@ from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
-
-_BUY: Final = Side.BUY
 
 NEVER_NS: Final = (1 << 62) - 1
 """Later than any time that an event can carry."""
@@ -93,28 +91,6 @@ class Release(msgspec.Struct):
     confirmed: bool = False
 
 
-class BackOff:
-    """Waiting after refusals: doubled at each one, forgotten at the first success."""
-
-    __slots__ = ("step_ms", "until_ns")
-
-    def __init__(self) -> None:
-        self.until_ns = 0
-        self.step_ms = 0
-
-    def refused(self, at_ns: int, first_ms: int, max_ms: int) -> None:
-        self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
-        self.until_ns = at_ns + self.step_ms * NS_PER_MS
-
-    def wait(self, at_ns: int, wait_ms: int) -> None:
-        """Nothing was refused: the next try only has to come later."""
-        self.until_ns = max(self.until_ns, at_ns + wait_ms * NS_PER_MS)
-
-    def succeeded(self) -> None:
-        self.step_ms = 0
-        self.until_ns = 0
-
-
 class State:
     """Everything between two events. `out` collects the intents of the event being handled."""
 
@@ -170,9 +146,8 @@ class State:
         self.barred: RiskNumber | None = None
         """a limit that bars everything new without being a stop"""
         self.last_execution_ns: dict[str, int] = dict.fromkeys(symbols, 0)
-        self.back_off: dict[tuple[str, Side], BackOff] = {(s, side): BackOff() for s in symbols for side in Side}
-        self._back_offs: dict[str, tuple[BackOff, BackOff]] = {
-            symbol: (self.back_off[symbol, Side.BUY], self.back_off[symbol, Side.SELL]) for symbol in symbols
+        self.back_off: dict[tuple[str, Side], BackOff] = {
+            (symbol, side): self.orders.of[symbol].back_off(side) for symbol in symbols for side in Side
         }
         self.sequence = 0
         self.is_shadow: Final = parameters.mode == "shadow"
@@ -267,8 +242,7 @@ class State:
 
     def back_off_of(self, order: OwnOrder) -> BackOff:
         """How long that order's side waits."""
-        buys, sells = self._back_offs[order.symbol]
-        return buys if order.side is _BUY else sells
+        return order.of.back_off(order.side)
 
     def due_by(self, at_ns: int) -> None:
         """The first turn of the clock from then on has to look at more than the quotes."""

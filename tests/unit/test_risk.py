@@ -56,7 +56,7 @@ def approved(action: Place, seen: Standing, permission: Permission = FINE) -> bo
 
 def test_nobody_else_can_make_an_approval() -> None:
     with pytest.raises(PermissionError):
-        Approved(Quote(Side.BUY, 500_000, 1), None, False, object())
+        Approved(Side.BUY, 500_000, 1, None, False, object())
 
 
 def test_the_inventory_limit_is_met_exactly_and_not_passed() -> None:
@@ -144,7 +144,7 @@ def test_an_amend_is_approved_in_whole_numbers_where_it_is_approved_in_full(
     leaning = position + buys if side is Side.BUY else sells - position
     risk = Risk(parameters(price_collar_bps=D(400)))
     in_full = isinstance(risk.approve(Amend(order, quote), seen, permission), Approved)
-    assert (risk.approve_amend(order, quote, sight, leaning) is not None) == in_full
+    assert (risk.approve_amend(order, price, lots, sight, leaning) is not None) == in_full
 
 
 @given(st.integers(-30, 30), st.integers(0, 20), st.integers(0, 20), st.sampled_from(list(Side)))
