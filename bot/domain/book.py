@@ -129,8 +129,7 @@ class BookSide:
 class Book:
     """One symbol's book.
 
-    `top`: (best bid, best ask) in ticks, None where the book is not usable; the same tuple until it changes.
-    `bid_ticks`, `ask_ticks`: the same two, NO_TICKS where it is None.
+    `bid_ticks`, `ask_ticks`: the best prices, both NO_TICKS where the book is not usable.
     `updated_at_ns`: last message; `top_changed_at_ns`: last change of a best price or its size.
     """
 
@@ -142,7 +141,6 @@ class Book:
         "ask_ticks",
         "bid_ticks",
         "synced",
-        "top",
         "top_changed_at_ns",
         "update_id",
         "updated_at_ns",
@@ -151,7 +149,6 @@ class Book:
     def __init__(self) -> None:
         self._bids = BookSide(is_bids=True)
         self._asks = BookSide(is_bids=False)
-        self.top: tuple[int, int] | None = None
         self.bid_ticks = self.ask_ticks = NO_TICKS
         self._bid_lots = self._ask_lots = 0
         self.synced = False
@@ -183,7 +180,6 @@ class Book:
     def lose(self) -> None:
         """It can no longer be trusted; the times of the last update stay, so that staleness goes on counting."""
         self.synced = False
-        self.top = None
         self.bid_ticks = self.ask_ticks = NO_TICKS
 
     def _changed(self, update_id: int, at_ns: int) -> None:
@@ -193,15 +189,13 @@ class Book:
         bid, ask, bid_lots, ask_lots = bids.best_ticks, asks.best_ticks, bids.best_lots, asks.best_lots
         if bid_lots and ask_lots and bid < ask:
             if bid != self.bid_ticks or ask != self.ask_ticks:
-                self.top = (bid, ask)
                 self.bid_ticks = bid
                 self.ask_ticks = ask
             elif bid_lots == self._bid_lots and ask_lots == self._ask_lots:
                 return
-        elif self.top is None and not self._bid_lots:
+        elif self.bid_ticks == NO_TICKS and not self._bid_lots:
             return
         else:
-            self.top = None
             self.bid_ticks = self.ask_ticks = NO_TICKS
             bid_lots = ask_lots = 0
         self._bid_lots = bid_lots
@@ -211,20 +205,25 @@ class Book:
     @property
     def usable(self) -> bool:
         """Synced, two-sided and not crossed."""
-        return self.top is not None
+        return self.bid_ticks != NO_TICKS
+
+    @property
+    def top(self) -> tuple[int, int] | None:
+        """(best bid, best ask) in ticks, None where the book is not usable."""
+        return None if self.bid_ticks == NO_TICKS else (self.bid_ticks, self.ask_ticks)
 
     @property
     def best_bid_ticks(self) -> int | None:
-        return None if self.top is None else self.top[0]
+        return None if self.bid_ticks == NO_TICKS else self.bid_ticks
 
     @property
     def best_ask_ticks(self) -> int | None:
-        return None if self.top is None else self.top[1]
+        return None if self.bid_ticks == NO_TICKS else self.ask_ticks
 
     @property
     def mid2_ticks(self) -> int | None:
         """TWICE the mid in ticks (best bid + best ask), so that it stays a whole number."""
-        return None if self.top is None else self.top[0] + self.top[1]
+        return None if self.bid_ticks == NO_TICKS else self.bid_ticks + self.ask_ticks
 
     def lots_at(self, side: Side, price_ticks: int) -> int:
         """Size shown at one price; 0 where there is none."""
