@@ -143,10 +143,10 @@ class OrdersOut:
             filled_lots = reported_lots
         total_lots = qty_lots + filled_lots
         state.orders.amend(order, price_ticks, total_lots, now)
-        state.amend_pace.spend(now)
-        state.due_by(now + state.ack_ns)
         # objects made once for all that takes them
         at_ns: Any = now
+        state.amend_pace.spend(at_ns)
+        state.due_by(now + state.ack_ns)
         price: Any = price_ticks
         terms = order.terms.copy()
         terms["price_ticks"] = price
