@@ -299,8 +299,9 @@ class Engine(Shown):
             self._cycle.look_at(symbol)
 
     def _trade_printed(self, event: ev.TradePrinted) -> None:
-        if event.symbol in self._state.books:
-            self._state.last_trade[event.symbol] = (event.price_ticks, self._state.now_ns)
+        trade = self._state.last_trade.get(event.symbol)
+        if trade is not None:
+            trade.told(event.price_ticks, self._state.now_ns)
 
     def _book_lost(self, event: ev.BookLost) -> None:
         book = self._state.books.get(event.symbol)

@@ -71,16 +71,15 @@ class OrdersOut:
         sight = desk.sight
         if not desk.sighted:
             desk.sighted = True
-            state, mid2, earning = self._state, desk.bid_ticks + desk.ask_ticks, desk.earning
-            now_ns = state.now_ns
-            sight.running = now_ns < state.may_quote_until_ns
+            state, mid2 = self._state, desk.bid_ticks + desk.ask_ticks
+            sight.running = state.now_ns < state.may_quote_until_ns
             sight.barred = state.barred is not None
-            sight.edge_ubps = earning.edge_shaped_ubps(now_ns) if earning.shaped else UBPS_ONE
+            sight.edge_ubps = desk.edge_ubps
             sight.edge_min_ubps = desk.held.edge_ubps
             sight.order_units = self.limits(desk).order_units
             sight.room_units2 = desk.room_units2
             sight.mid2_ticks = mid2
-            sight.mark2_ticks = self._mark2(desk.symbol, mid2)
+            sight.mark2_ticks = self._mark2(desk, mid2)
         approved = self._risk.approve_amend(order, price_ticks, qty_lots, sight, leaning_lots)
         if approved is None:
             self.ask(desk, half, Amend(order, Quote(half.side, price_ticks, qty_lots)))  # which says why not
@@ -209,18 +208,18 @@ class OrdersOut:
             sells,
             len(orders.buys) + len(orders.sells),
             mid2,
-            self._mark2(desk.symbol, mid2),
+            self._mark2(desk, mid2),
             0 if self._alone else state.others_pico(desk.symbol),
             state.others_open(desk.symbol) if desk.parameters.max_open_positions is not None else 0,
             desk.account.dust_lots,
         )
 
-    def _mark2(self, symbol: str, mid2: int) -> int:
+    def _mark2(self, desk: Desk, mid2: int) -> int:
         """The collar's mark: the last public trade while it is young enough, else mid. Twice, as mid is."""
-        trade = self._state.last_trade.get(symbol)
-        if trade is None or self._state.now_ns - trade[1] > self._mark_max_age_ns:
+        trade = desk.last_trade
+        if trade.price2_ticks == NO_TICKS or self._state.now_ns - trade.at_ns > self._mark_max_age_ns:
             return mid2
-        return 2 * trade[0]
+        return trade.price2_ticks
 
     def _permission(self, desk: Desk) -> Permission:
         state = self._state

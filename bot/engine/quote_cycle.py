@@ -18,7 +18,7 @@ from bot.engine.desk import Desk, DeskSide
 from bot.engine.order_plan import Amend, Cancel, Place, is_near_enough, plan_pieces, plan_side, split
 from bot.engine.orders import OwnOrder
 from bot.engine.orders_out import OrdersOut
-from bot.engine.parameters import UBPS
+from bot.engine.parameters import UBPS, UBPS_ONE
 from bot.engine.performance import Performance
 from bot.engine.quoting import half_spread_ubps
 from bot.engine.state import State
@@ -183,12 +183,14 @@ class QuoteCycle:
         now_ns = state.now_ns
         if now_ns >= state.may_quote_until_ns:
             return
+        edge_ubps = UBPS_ONE
         if desk.earning.shaped:
             edge_ubps = desk.earning.edge_shaped_ubps(now_ns)
             if edge_ubps < desk.held.edge_ubps:
                 self._stopping.enter("edge_below_threshold", f"{desk.symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
                 state.counters.add("mm_limit_breaches_total", "edge")
                 return
+        desk.edge_ubps = edge_ubps
         desk.position_lots = desk.account.position_lots
         desk.variance = desk.shaped_variance
         if desk.seen_limits != state.limits_version or not self._alone:

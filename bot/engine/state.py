@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from bot.domain.book import Book
+from bot.domain.book import NO_TICKS, Book
 from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent, Note, RiskNumber
 from bot.domain.order import Side
@@ -91,6 +91,20 @@ class Release(msgspec.Struct):
     confirmed: bool = False
 
 
+class LastTrade:
+    """The newest public trade of one symbol: twice its price in ticks, NO_TICKS before the first, and when it came."""
+
+    __slots__ = ("at_ns", "price2_ticks")
+
+    def __init__(self) -> None:
+        self.price2_ticks = NO_TICKS
+        self.at_ns = 0
+
+    def told(self, price_ticks: int, at_ns: int) -> None:
+        self.price2_ticks = 2 * price_ticks
+        self.at_ns = at_ns
+
+
 class State:
     """Everything between two events. `out` collects the intents of the event being handled."""
 
@@ -117,8 +131,7 @@ class State:
         self.instruments_version = 0
         """rises when filters are told that are others"""
         self.last_mid2: dict[str, int] = {}
-        self.last_trade: dict[str, tuple[int, int]] = {}
-        """symbol → (price in ticks, at_ns) of the newest public trade"""
+        self.last_trade: dict[str, LastTrade] = {symbol: LastTrade() for symbol in symbols}
         self.resync_asked_ns: dict[str, int] = {}
         self.frozen: dict[str, int | None] = {}
         """symbols that are frozen by themselves → since when their book is good again, None while it is not"""
