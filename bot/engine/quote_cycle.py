@@ -321,11 +321,13 @@ class QuoteCycle:
 
 def _is_planned(order: OwnOrder, half: DeskSide) -> bool:
     """Whether an order is where that side's plan has it, or on its way."""
-    if order.unwanted or order.reported_lots > order.executed_lots:
+    executed_lots = order.executed_lots
+    if order.unwanted or order.reported_lots > executed_lots:
         return False
-    return order.state is not _WORKING or (
-        order.price_ticks == half.planned_ticks and order.remaining_lots == half.planned_lots
-    )
+    if order.state is not _WORKING:
+        return True
+    open_lots = order.qty_lots - executed_lots if order.qty_lots > executed_lots else 0
+    return order.price_ticks == half.planned_ticks and open_lots == half.planned_lots
 
 
 def _sell_waited_longer(desk: Desk) -> bool:
