@@ -19,10 +19,12 @@ NO_TICKS: Final = -1
 _BUY: Final = Side.BUY
 
 
-_PLACES: Final = 1_024
+_PLACES: Final = 4_096
 """Of one side's row: so many ticks, most of them behind the touch."""
-_AHEAD: Final = 256
-"""How far the touch may come towards the other side before the row is laid anew."""
+_AHEAD: Final = 1_024
+"""The place of the touch when the row is laid: how far it may come towards the other side before that is done anew."""
+_LATE: Final = 3_072
+"""From this place on the touch has gone so far back that the row is laid anew where something lies beyond it."""
 
 
 class BookSide:
@@ -37,7 +39,7 @@ class BookSide:
     def __init__(self, *, is_bids: bool) -> None:
         self._is_bids: Final = is_bids
         self._row: list[Any] = [0] * _PLACES
-        self._behind: dict[int, int] = {}
+        self._behind: dict[Any, Any] = {}
         self._anchor = 0
         self._first = _PLACES
         self.best_ticks = NO_TICKS
@@ -45,8 +47,9 @@ class BookSide:
 
     def replace(self, levels: Iterable[Level]) -> None:
         """All levels at once; sizes of 0 or less are left out."""
-        self._lay({price: qty for price, qty in levels if qty > 0})
-        self._find_best(self._first)
+        self._row = [0] * _PLACES
+        self._behind = {price: qty for price, qty in levels if qty > 0}
+        self._find_best(_PLACES)
 
     def change(self, levels: tuple[tuple[Any, Any], ...]) -> None:
         """Levels to change; size 0 deletes, and deleting what is not there changes nothing.
@@ -60,62 +63,65 @@ class BookSide:
             place = anchor - ticks if is_bids else ticks - anchor
             if place >= _PLACES:
                 if size > 0:
-                    self._behind[ticks] = size
+                    self._behind[price] = qty
                 else:
-                    self._behind.pop(ticks, None)
-            elif size <= 0:
-                if place >= 0:
-                    row[place] = 0
-            elif place >= 0:
+                    self._behind.pop(price, None)
+            elif size > 0:
+                if place < 0:
+                    self._move(place)
+                    anchor, row, place = self._anchor, self._row, _AHEAD
+                    first = place
                 row[place] = qty
                 if place < first:
                     first = place
-            else:
-                self._lay({**self.lots(), ticks: size})
-                anchor, row, first = self._anchor, self._row, self._first
+            elif place >= 0:
+                row[place] = 0
         self._find_best(first)
 
     def _find_best(self, first: int) -> None:
         """No level lies before the place `first`."""
-        row, lots = self._row, 0
+        row = self._row
         while first < _PLACES:
-            lots = row[first]
-            if lots:
-                self._first = first
-                self.best_lots = lots
-                self.best_ticks = self._anchor - first if self._is_bids else self._anchor + first
-                return
+            size: int = row[first]
+            if size:
+                break
             first += 1
-        if self._behind:
-            self._lay(self._behind)
-            self._find_best(self._first)
+        if first >= _LATE and self._behind:
+            if first >= _PLACES:
+                best: int = max(self._behind) if self._is_bids else min(self._behind)
+                first = self._anchor - best if self._is_bids else best - self._anchor
+            self._move(first)
+            first = _AHEAD
+        self._first = first
+        if first >= _PLACES:
+            self.best_ticks, self.best_lots = NO_TICKS, 0
             return
-        self._first = _PLACES
-        self.best_ticks, self.best_lots = NO_TICKS, 0
+        self.best_lots = self._row[first]
+        self.best_ticks = self._anchor - first if self._is_bids else self._anchor + first
 
-    def _lay(self, lots: dict[int, int]) -> None:
-        """The row anew, around the best of these: all there are."""
-        self._row = row = [0] * _PLACES
-        self._behind = behind = {}
-        self._first = _PLACES
-        if not lots:
-            return
-        is_bids = self._is_bids
-        self._anchor = anchor = max(lots) + _AHEAD if is_bids else min(lots) - _AHEAD
-        self._first = _AHEAD
-        for ticks, size in lots.items():
-            place = anchor - ticks if is_bids else ticks - anchor
-            if place < _PLACES:
-                row[place] = size
-            else:
-                behind[ticks] = size
+    def _move(self, place: int) -> None:
+        """The row anew, so that what is at that place, in the row or not, comes to `_AHEAD`."""
+        by, row, behind, is_bids = place - _AHEAD, self._row, self._behind, self._is_bids
+        staying = range(max(0, by), min(_PLACES, _PLACES + by))
+        for at in (*range(staying.start), *range(staying.stop, _PLACES)) if staying else range(_PLACES):
+            if row[at]:
+                behind[self._anchor - at if is_bids else self._anchor + at] = row[at]
+        kept = row[staying.start : staying.stop] if staying else []
+        before = min(_PLACES, max(0, -by))
+        self._row = row = [0] * before + kept + [0] * (_PLACES - before - len(kept))
+        self._anchor = anchor = self._anchor - by if is_bids else self._anchor + by
+        for price in list(behind):
+            ticks: int = price
+            at = anchor - ticks if is_bids else ticks - anchor
+            if 0 <= at < _PLACES:
+                row[at] = behind.pop(price)
 
     def at(self, ticks: int) -> int:
         """What stands at that price."""
         place = self._anchor - ticks if self._is_bids else ticks - self._anchor
-        if place >= _PLACES:
-            return self._behind.get(ticks, 0)
-        lots: int = self._row[place] if place >= 0 else 0
+        if place < 0:
+            return 0
+        lots: int = self._row[place] if place < _PLACES else self._behind.get(ticks, 0)
         return lots
 
     def lots(self) -> dict[int, int]:

@@ -55,7 +55,7 @@ def test_any_sequence_of_deltas_gives_what_a_plain_table_gives(
     assert shown == sorted(shown)
 
 
-@given(st.data(), st.sampled_from((40, 600, 5_000, 10**9)))
+@given(st.data(), st.sampled_from((40, 600, 5_000, 20_000, 10**9)))
 def test_however_far_apart_its_levels_lie_a_book_is_what_a_plain_table_is(data: st.DataObject, reach: int) -> None:
     message = st.lists(st.tuples(st.integers(0, reach), st.integers(0, 3)), max_size=6).map(tuple)
     one, plain = Book(), {Side.BUY: dict[int, int](), Side.SELL: dict[int, int]()}
