@@ -48,7 +48,9 @@ class BookSide:
     def replace(self, levels: Iterable[Level]) -> None:
         """All levels at once; sizes of 0 or less are left out."""
         self._row = [0] * _PLACES
-        self._behind = {price: qty for price, qty in levels if qty > 0}
+        self._behind = lots = {price: qty for price, qty in levels if qty > 0}
+        if lots:  # all of it lies behind a row that is still empty
+            self._anchor = max(lots) + _PLACES if self._is_bids else min(lots) - _PLACES
         self._find_best(_PLACES)
 
     def change(self, levels: tuple[tuple[Any, Any], ...]) -> None:
@@ -100,20 +102,25 @@ class BookSide:
         self.best_ticks = self._anchor - first if self._is_bids else self._anchor + first
 
     def _move(self, place: int) -> None:
-        """The row anew, so that what is at that place, in the row or not, comes to `_AHEAD`."""
-        by, row, behind, is_bids = place - _AHEAD, self._row, self._behind, self._is_bids
-        staying = range(max(0, by), min(_PLACES, _PLACES + by))
-        for at in (*range(staying.start), *range(staying.stop, _PLACES)) if staying else range(_PLACES):
-            if row[at]:
-                behind[self._anchor - at if is_bids else self._anchor + at] = row[at]
-        kept = row[staying.start : staying.stop] if staying else []
-        before = min(_PLACES, max(0, -by))
-        self._row = row = [0] * before + kept + [0] * (_PLACES - before - len(kept))
-        self._anchor = anchor = self._anchor - by if is_bids else self._anchor + by
+        """The row anew, so that what is at that place, in the row or not, comes to `_AHEAD`. None lies before it."""
+        by, row, behind, is_bids, anchor = place - _AHEAD, self._row, self._behind, self._is_bids, self._anchor
+        moved = self._anchor = anchor - by if is_bids else anchor + by
+        if by <= 0:  # what falls out at the end lies behind
+            end = _PLACES + by if -by < _PLACES else 0
+            at = end
+            while at < _PLACES:
+                size: int = row[at]
+                if size:
+                    behind[anchor - at if is_bids else anchor + at] = row[at]
+                at += 1
+            self._row = [0] * (_PLACES - end) + row[:end]
+            return
+        kept = row[by:] if by < _PLACES else []
+        self._row = row = kept + [0] * (_PLACES - len(kept))
         for price in list(behind):
             ticks: int = price
-            at = anchor - ticks if is_bids else ticks - anchor
-            if 0 <= at < _PLACES:
+            at = moved - ticks if is_bids else ticks - moved
+            if at < _PLACES:
                 row[at] = behind.pop(price)
 
     def at(self, ticks: int) -> int:
