@@ -23,7 +23,7 @@ from bot.domain.events import (
 )
 from bot.domain.order import QUOTE_PREFIX, IllegalTransition, OrderHappening, OrderState
 from bot.engine.counters import reject_reason
-from bot.engine.orders import NO_ANSWER, OwnOrder
+from bot.engine.orders import NO_ANSWER, NONE_ASKED, OwnOrder
 from bot.engine.parameters import NS_PER_MS, NS_PER_S
 from bot.engine.performance import Performance
 from bot.engine.probing import amend_may_happen, is_final
@@ -68,7 +68,7 @@ class Answers:
             order.acknowledged = True
             order.answered_at_ns = event.at_ns
             self._latency(order)
-        if was is not _UNKNOWN or order.pending_price_ticks is None:  # it says nothing of an amend since
+        if was is not _UNKNOWN or order.asked_ticks == NONE_ASKED:  # it says nothing of an amend since
             self._tell(order, _ACCEPTED)
         if was is _PENDING_NEW and state.last_latency[0] <= state.thresholds.slow_ms:
             state.due_by(event.at_ns + state.confirm_ns)
@@ -105,13 +105,16 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
+        self.amend_answered_at(event, event.at_ns)
+
+    def amend_answered_at(self, event: AmendAnswered, at_ns: int) -> None:
+        """The same, its time told beside it."""
         state, outcome = self._state, event.outcome
         if outcome == "accepted":
             if state.unreached and not event.wait_ms:
                 state.unreached = 0
             order = self._orders.get(event.client_order_id)
             if order is not None and order.live:
-                at_ns = event.at_ns
                 order.answered_at_ns = at_ns
                 state.due_by(at_ns + state.confirm_ns)
         else:
@@ -128,8 +131,8 @@ class Answers:
             probe_soon(self._state, order)
         elif outcome in ("refused", "unreachable"):
             never_left = outcome == "unreachable"
-            if order.pending_price_ticks is not None and self._tells(order, _H.AMEND_REFUSED):
-                order.pending_price_ticks = order.pending_qty_lots = None
+            if order.asked_ticks != NONE_ASKED and self._tells(order, _H.AMEND_REFUSED):
+                order.asked_ticks = order.asked_lots = NONE_ASKED
                 if never_left:
                     order.amended_at_ns = order.amended_before_ns
                 self._state.orders.recount(order)
@@ -179,15 +182,15 @@ class Answers:
         if (
             works
             and order.state is _PENDING_AMEND
-            and told.price_ticks == order.pending_price_ticks
-            and told.qty_lots == order.pending_qty_lots
+            and told.price_ticks == order.asked_ticks
+            and told.qty_lots == order.asked_lots
             and order.confirmed
             and not order.unwanted
         ):  # what was asked for has been done: no other word is as frequent
             state.orders.amended(order, state.now_ns)
             state.back_off_of(order).succeeded()
             return True
-        as_it_was = works and order.state is _WORKING and not order.unwanted and order.pending_price_ticks is None
+        as_it_was = works and order.state is _WORKING and not order.unwanted and order.asked_ticks == NONE_ASKED
         if not as_it_was or state.held:
             state.due_ns = 0
         self._confirm(order)
@@ -224,12 +227,12 @@ class Answers:
 
     def _works(self, order: OwnOrder, told: VenueOrder) -> None:
         state = self._state
-        if order.state is _WORKING and not order.unwanted and order.pending_price_ticks is None:
+        if order.state is _WORKING and not order.unwanted and order.asked_ticks == NONE_ASKED:
             self._settle_terms(order, told)
             state.back_off_of(order).succeeded()
             return
         terms = (told.price_ticks, told.qty_lots)
-        pending = (order.pending_price_ticks, order.pending_qty_lots)
+        pending = (order.asked_ticks, order.asked_lots)
         probed = order.probe_sent_ns > order.sent_at_ns
         if order.state is _S.PENDING_AMEND and terms == pending:
             self._settle(order, told, _H.AMENDED)
@@ -267,7 +270,7 @@ class Answers:
 
     def _settle_terms(self, order: OwnOrder, told: VenueOrder) -> None:
         order.price_ticks, order.qty_lots = told.price_ticks, told.qty_lots
-        order.pending_price_ticks = order.pending_qty_lots = None
+        order.asked_ticks = order.asked_lots = NONE_ASKED
         if order.state is _WORKING:
             order.answered_at_ns = NO_ANSWER
 
@@ -343,7 +346,7 @@ class Answers:
         was_refused = order.state is _REJECTED
         if order.executed_lots >= order.worst_qty_lots:
             self._tell(order, _FULLY_FILLED)
-        elif order.pending_qty_lots is None or order.state is not _UNKNOWN:
+        elif order.asked_lots == NONE_ASKED or order.state is not _UNKNOWN:
             # of an order whose amend is unknown a fill says nothing about its terms: it stays unknown
             self._tell(order, _PARTLY_FILLED)
         if was_refused:

@@ -1,10 +1,13 @@
-"""Rates: how often something may happen in a minute, or a second. Counted in event time over a sliding window."""
+"""Rates: how often something may happen in a minute, or a second, and how long to wait after a refusal.
+
+Counted in event time over a sliding window.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from bot.engine.parameters import NS_PER_S
+from bot.engine.parameters import NS_PER_MS, NS_PER_S
 
 MINUTE_NS: Final = 60 * NS_PER_S
 
@@ -18,29 +21,34 @@ class Rate:
     def __init__(self, allowed: int, window_ns: int = MINUTE_NS) -> None:
         self.allowed = allowed
         self._window_ns = window_ns
-        self._times: list[int] = []
-        """oldest first; what lies before `_first` has left the window"""
+        self._times: list[Any] = []
+        """oldest first; what lies before `_first` has left the window. Each is the number that came: compiled, one
+        would be made anew to be put in"""
         self._first = 0
         self.kept = 0
         """how many lie inside the window, and some that have left it since the last question"""
 
-    def spend(self, at_ns: int) -> None:
-        """Count one, whether allowed or not."""
+    def spend(self, at_ns: Any) -> None:
+        """Count one, whether allowed or not. `at_ns`: whole nanoseconds."""
         self._times.append(at_ns)
         self.kept += 1
-        self.spent(at_ns)
+        if self.kept > self.allowed:  # else whoever asks looks
+            self.spent(at_ns)
 
     def spent(self, at_ns: int) -> int:
         """How many lie inside the window that ends now."""
         if not self.kept:
             return 0
         times, first, since_ns = self._times, self._first, at_ns - self._window_ns
-        if times[first] > since_ns:
-            return self.kept
-        first += 1
-        while first < len(times) and times[first] <= since_ns:
+        count = len(times)
+        while first < count:
+            spent_ns: int = times[first]
+            if spent_ns > since_ns:
+                break
             first += 1
-        if first > 1_000 or first == len(times):
+        if first == self._first:
+            return self.kept
+        if first > 1_000 or first == count:
             del times[:first]
             first = 0
         self._first = first
@@ -72,7 +80,7 @@ class AmendPace:
         """Whether an amend may leave now."""
         return self._rate.kept < self._follow or self._rate.room(at_ns) > (0 if takes_back else self._reserve)
 
-    def spend(self, at_ns: int) -> None:
+    def spend(self, at_ns: Any) -> None:
         self._rate.spend(at_ns)
 
 
@@ -117,3 +125,25 @@ class CancelBudget:
     def broken(self, at_ns: int) -> bool:
         """As many breaches as halt."""
         return self._breaches.room(at_ns) < 0
+
+
+class BackOff:
+    """Waiting after refusals: doubled at each one, forgotten at the first success."""
+
+    __slots__ = ("step_ms", "until_ns")
+
+    def __init__(self) -> None:
+        self.until_ns = 0
+        self.step_ms = 0
+
+    def refused(self, at_ns: int, first_ms: int, max_ms: int) -> None:
+        self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
+        self.until_ns = at_ns + self.step_ms * NS_PER_MS
+
+    def wait(self, at_ns: int, wait_ms: int) -> None:
+        """Nothing was refused: the next try only has to come later."""
+        self.until_ns = max(self.until_ns, at_ns + wait_ms * NS_PER_MS)
+
+    def succeeded(self) -> None:
+        self.step_ms = 0
+        self.until_ns = 0

@@ -57,11 +57,11 @@ class Desk:
 
     __slots__ = (
         "_tolerance_ticks", "_tolerance_ubps", "account", "ask_max", "ask_min", "ask_ticks", "bid_max", "bid_min",
-        "bid_ticks", "book", "buy", "earning", "fresh_units2", "goes_by_variance", "held", "instrument", "interval_ns",
-        "is_spot", "kept_version", "limits", "limits_version", "orders", "parameters", "pieces_max", "planned",
-        "policy", "position_lots", "qty_pct", "room_units2", "seen_limits", "sell", "settled", "settled_version",
-        "shaped_ask", "shaped_bid", "shaped_position", "shaped_variance", "sight", "sighted", "slack_ticks",
-        "strategy", "symbol", "variance", "variance_ubps2", "version", "volatility",
+        "bid_ticks", "book", "buy", "earning", "edge_ubps", "fresh_units2", "goes_by_variance", "held", "instrument",
+        "interval_ns", "is_spot", "kept_version", "last_trade", "limits", "limits_version", "orders", "parameters",
+        "pieces_max", "planned", "policy", "position_lots", "qty_pct", "room_units2", "seen_limits", "sell", "settled",
+        "settled_version", "shaped_ask", "shaped_bid", "shaped_position", "shaped_variance", "sight", "sighted",
+        "slack_ticks", "strategy", "symbol", "variance", "variance_ubps2", "version", "volatility",
     )  # fmt: skip
 
     def __init__(self, state: State, instrument: Instrument, earning: Earning) -> None:
@@ -73,6 +73,7 @@ class Desk:
         self.is_spot = instrument.category == "spot"
         self.book = state.books[symbol]
         self.orders = state.orders.of[symbol]
+        self.last_trade = state.last_trade[symbol]
         self.account = state.ledger.accounts[symbol]
         self.earning = earning
         self.held = state.thresholds.held[symbol]
@@ -108,6 +109,8 @@ class Desk:
         self.version = -1
         """of the orders: as the last look found them, or as they are where that look's plan is being carried out"""
         self.position_lots = 0
+        self.edge_ubps = UBPS_ONE
+        """what a quote is expected to earn"""
         self.variance = 0
         self.seen_limits = -1
         self.fresh_units2 = self.room_units2 = 0

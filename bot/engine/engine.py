@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from bot.domain import events as ev
-from bot.domain.book import Book
+from bot.domain.book import NO_TICKS, Book
 from bot.domain.intent import Intent, ResyncBook
 from bot.domain.order import OWN_PREFIX, OrderHappening, OrderState
 from bot.engine import probing
@@ -90,6 +90,7 @@ class Engine(Shown):
         self._releasing = Releasing(state, self._stopping, self._reconciliation)
         account = AccountEvents(state, self._stopping, self._performance, self._conditions, self._losses)
         self._orders = state.orders
+        self._touched: Final = state.orders.touched
         self._ledger = state.ledger
         self._symbols: Final = parameters.symbols
         self._handlers: dict[type, Callable[[Any], object]] = {
@@ -175,7 +176,7 @@ class Engine(Shown):
         elif kind is _ORDER_UPDATED:
             self._order_updated(cast(ev.OrderUpdated, event))
         elif kind is _AMEND_ANSWERED:
-            self._answers.amend_answered(cast(ev.AmendAnswered, event))
+            self._answers.amend_answered_at(cast(ev.AmendAnswered, event), at_ns)
         else:
             if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
                 state.due_ns = self._markouts_due_ns = 0
@@ -268,9 +269,9 @@ class Engine(Shown):
         book = state.books.get(symbol)
         if book is None:
             return
-        before = book.top
+        bid, ask = book.bid_ticks, book.ask_ticks
         if book.change(event.bids, event.asks, event.update_id, state.now_ns):
-            if book.top is not before:
+            if book.bid_ticks != bid or book.ask_ticks != ask:
                 self._top_changed(symbol, book)
         else:
             self._ask_resync(symbol)
@@ -279,26 +280,28 @@ class Engine(Shown):
         book = self._state.books.get(event.symbol)
         if book is None:
             return
-        before = book.top
+        bid, ask = book.bid_ticks, book.ask_ticks
         book.replace(event.bids, event.asks, event.update_id, self._state.now_ns)
         if self._state.frozen:
             self._freezes.snapshot_came(event.symbol)
-        if book.top is not before:
+        if book.bid_ticks != bid or book.ask_ticks != ask:
             self._top_changed(event.symbol, book)
 
     def _top_changed(self, symbol: str, book: Book) -> None:
         """Only a change of a best price can have to change a quote; the clock looks at all else."""
-        state, top = self._state, book.top
-        if top is None:
+        state = self._state
+        if book.bid_ticks == NO_TICKS:
             return
-        state.last_mid2[symbol] = top[0] + top[1]
-        state.orders.touched.add(symbol)
+        state.last_mid2[symbol] = book.bid_ticks + book.ask_ticks
+        if symbol not in self._touched:
+            self._orders.marked(symbol, self._orders.of[symbol])
         if state.ready:
             self._cycle.look_at(symbol)
 
     def _trade_printed(self, event: ev.TradePrinted) -> None:
-        if event.symbol in self._state.books:
-            self._state.last_trade[event.symbol] = (event.price_ticks, self._state.now_ns)
+        trade = self._state.last_trade.get(event.symbol)
+        if trade is not None:
+            trade.told(event.price_ticks, self._state.now_ns)
 
     def _book_lost(self, event: ev.BookLost) -> None:
         book = self._state.books.get(event.symbol)

@@ -56,7 +56,7 @@ class Exposure:
                 worst = lots * mid2 * self._unit2_pico(symbol, instrument)
             self._total += worst - self._worst.get(symbol, 0)
             self._worst[symbol] = worst
-        touched.clear()
+        self._orders.untouch()
 
     def _unit2_pico(self, symbol: str, instrument: Instrument) -> int:
         known = self._pico_of.get(symbol)

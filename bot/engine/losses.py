@@ -55,8 +55,10 @@ class Losses:
         """what the last look at losses that found everything in order went by"""
         self._band: NetBand | None = None
         """how far the marks may move before such a look finds anything; None: not at all"""
-        self._spared: tuple[int, list[int]] | None = None
-        """when a look was spared last, and the band's mids of then: the curve of equity is not told yet"""
+        self._spared_ns = 0
+        """when a look was spared last, 0 where the curve of equity has been told since"""
+        self._spared_mids2: list[int] = []
+        """the band's mids of then"""
         state.bring_equity_up = self.bring_equity_up
         cap = state.parameters.kill_total_max_quote
         self._kill_total_pico = -1 if cap is None else int(cap * PICO)
@@ -87,15 +89,16 @@ class Losses:
         mids2 = [state.last_mid2[symbol] for symbol in band.symbols]
         if not band.holds(mids2):
             return False
-        self._spared = (state.now_ns, mids2)
+        self._spared_ns = state.now_ns
+        self._spared_mids2 = mids2
         return True
 
     def bring_equity_up(self) -> None:
         """Tell the curve of equity what the last look would have told it, where that was spared."""
-        if self._spared is None or self._band is None:
+        at_ns, self._spared_ns = self._spared_ns, 0
+        if not at_ns or self._band is None:
             return
-        (at_ns, mids2), self._spared = self._spared, None
-        then = dict(zip(self._band.symbols, mids2, strict=True))
+        then = dict(zip(self._band.symbols, self._spared_mids2, strict=True))
         nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
         if nets is not None:
             self._state.equity_told.note(sum(nets.values(), Decimal(0)), at_ns)
@@ -110,9 +113,9 @@ class Losses:
             if band is not None and self._venue_is_sound() and self._holds(band):
                 return
             if self._found is not None and self._found.marks == self._marks() and self._venue_says_the_same():
-                self._spared = None  # what would be told to the curve now holds instead
+                self._spared_ns = 0  # what would be told to the curve now holds instead
                 return
-        self._spared = None
+        self._spared_ns = 0
         self._found, self._band = _Found(state, self._marks()), None
         nets = net_by_symbol(state)
         if nets is None:

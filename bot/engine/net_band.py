@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 from math import ceil, floor
+from typing import TYPE_CHECKING, Final
 
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import EXACT
+from bot.engine.quoting import FITS_TICKS
 from bot.engine.state import State
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+_FITS: Final = 1 << 34
+"""A weight below this, times what is below `FITS_TICKS`, fits a machine word of 63 bits."""
 
 _Halves = tuple[Instrument, int, int]
 
@@ -75,8 +83,14 @@ class NetBand:
 
     def holds(self, mids2: list[int]) -> bool:
         """Whether net is inside at these mids (twice, in ticks)."""
-        value = 0
-        weights = self._weights
+        value, weights = 0, self._weights
         for number, mid2 in enumerate(mids2):
-            value += mid2 * weights[number]
+            weight = weights[number]
+            if 0 <= mid2 < FITS_TICKS and -_FITS < weight < _FITS:
+                mid: i64 = mid2
+                times: i64 = weight
+                product: i64 = mid * times
+                value += product
+            else:
+                value += mid2 * weight
         return self._low < value < self._high

@@ -7,9 +7,10 @@ amend in flight would give it, how much of it the venue says is filled and how m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.order import TERMINAL, TRANSITIONS, OrderHappening, OrderState, Side, next_state
+from bot.engine.budgets import BackOff
 
 _BUY: Final = Side.BUY
 _PENDING_NEW: Final = OrderState.PENDING_NEW
@@ -21,6 +22,9 @@ _REJECTED: Final = OrderState.REJECTED
 OUT: Final = frozenset({_WORKING, _PENDING_AMEND})
 """States in which the venue has the order in its book, as far as we know."""
 
+NONE_ASKED: Final = -1
+"""Terms of an amend that is not there; no price and no quantity is negative."""
+
 NO_ANSWER: Final = -1
 """`answered_at_ns` of an order whose last create, amend or cancel has no answer yet."""
 
@@ -31,12 +35,60 @@ _AFTER_AMEND_SENT: Final = TRANSITIONS[_WORKING, _AMEND_SENT]
 _AFTER_AMENDED: Final = TRANSITIONS[_PENDING_AMEND, _AMENDED]
 
 
+class SymbolOrders:
+    """One symbol's orders that may still cost something, and what they come to.
+
+    `counting`: by client order id, in the order of their creation: live ones, and ended ones of which fills were
+    reported whose executions have not come. `buys`, `sells`: the live ones, lists that are replaced and never changed.
+    `buys_lots`, `sells_lots`: the worst case of each side. `version` rises with every change of orders or position.
+    `is_touched`: whether the symbol is one of `OrderTable.touched`.
+    """
+
+    __slots__ = (
+        "buys",
+        "buys_back_off",
+        "buys_lots",
+        "counting",
+        "is_touched",
+        "sells",
+        "sells_back_off",
+        "sells_lots",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.counting: dict[str, OwnOrder] = {}
+        self.buys: list[OwnOrder] = []
+        self.sells: list[OwnOrder] = []
+        self.buys_lots = 0
+        self.sells_lots = 0
+        self.version = 0
+        self.is_touched = True
+        self.buys_back_off = BackOff()
+        self.sells_back_off = BackOff()
+
+    def back_off(self, side: Side) -> BackOff:
+        """How long that side waits."""
+        return self.buys_back_off if side is _BUY else self.sells_back_off
+
+    def relist(self) -> None:
+        """Some order has begun or ended."""
+        live = [order for order in self.counting.values() if order.live]
+        self.buys = [order for order in live if order.side is _BUY]
+        self.sells = [order for order in live if order.side is not _BUY]
+
+
+_NO_SYMBOL: Final = SymbolOrders()
+"""Of an order that is in no table yet."""
+
+
 class OwnOrder:
     """One quote of ours. `qty_lots` is the whole quantity, filled part included, as the venue counts it.
 
     `sent_at_ns`: last create, amend or cancel. `confirmed`: seen on the private stream or in a read. `reported_lots`:
-    filled by the venue's word; `executed_lots`: accounted for by executions. `pending_*`: terms of an amend whose
-    outcome is open. `amended_before_ns`: what `amended_at_ns` was before the last amend, which may not have left.
+    filled by the venue's word; `executed_lots`: accounted for by executions. `asked_ticks`, `asked_lots`: terms of an
+    amend whose outcome is open, NONE_ASKED where none is; `pending_*`: the same, None for that. `amended_before_ns`:
+    what `amended_at_ns` was before the last amend, which may not have left.
     `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
     `absent_ns`: when the last question was asked to which the venue said that it knows no such order. `shown_ns`: when
     the venue last said that it works: when that was heard, or, of a read of open orders, when it was asked for.
@@ -44,11 +96,11 @@ class OwnOrder:
     """
 
     __slots__ = (
-        "absent_ns", "acknowledged", "amended_at_ns", "amended_before_ns", "answered_at_ns", "cancel_sent_ns",
-        "changed_at_ns", "client_order_id", "confirmed", "counted_live", "counted_lots", "created_at_ns", "epoch",
-        "executed_lots", "finished_at_ns", "operations", "pending_price_ticks", "pending_qty_lots", "price_ticks",
+        "absent_ns", "acknowledged", "amend_key", "amended_at_ns", "amended_before_ns", "answered_at_ns", "asked_lots",
+        "asked_ticks", "cancel_sent_ns", "changed_at_ns", "client_order_id", "confirmed", "counted_live",
+        "counted_lots", "created_at_ns", "epoch", "executed_lots", "finished_at_ns", "of", "operations", "price_ticks",
         "probe_due_ns", "probe_sent_ns", "probes", "qty_lots", "reported_lots", "sent_at_ns", "shown_ns", "side",
-        "state", "symbol", "taker_counted", "unwanted", "venue_order_id",
+        "state", "symbol", "taker_counted", "terms", "unwanted", "venue_order_id",
     )  # fmt: skip
 
     def __init__(
@@ -70,8 +122,7 @@ class OwnOrder:
         self.confirmed = False
         self.executed_lots = 0
         self.reported_lots = 0
-        self.pending_price_ticks: int | None = None
-        self.pending_qty_lots: int | None = None
+        self.asked_ticks = self.asked_lots = NONE_ASKED
         self.amended_at_ns = 0
         self.amended_before_ns = 0
         self.cancel_sent_ns = 0
@@ -87,6 +138,25 @@ class OwnOrder:
         self.operations = 0
         self.counted_lots = 0
         self.counted_live = False
+        self.of = _NO_SYMBOL
+        """all orders of its symbol, once it is in a table"""
+        self.amend_key = f"{client_order_id}.a"
+        self.terms: dict[str, Any] = {
+            "client_order_id": client_order_id,
+            "symbol": symbol,
+            "side": "buy" if side is _BUY else "sell",
+            "price_ticks": price_ticks,
+            "qty_lots": qty_lots,
+        }
+        """as it was placed, for notes: to be copied only"""
+
+    @property
+    def pending_price_ticks(self) -> int | None:
+        return None if self.asked_ticks == NONE_ASKED else self.asked_ticks
+
+    @property
+    def pending_qty_lots(self) -> int | None:
+        return None if self.asked_lots == NONE_ASKED else self.asked_lots
 
     @property
     def live(self) -> bool:
@@ -98,10 +168,15 @@ class OwnOrder:
         """Whether the venue has never said a word of it, and asked after `since_ns` knew nothing: it may still come."""
         return not self.acknowledged and not self.confirmed and self.absent_ns > max(since_ns, self.created_at_ns)
 
-    def next_key(self, what: str) -> str:
-        """The idempotency key of the next amend (`a`) or cancel (`c`) of this order."""
+    def next_amend_key(self) -> str:
+        """The idempotency key of the next amend of this order."""
         self.operations += 1
-        return f"{self.client_order_id}.{what}{self.operations}"
+        return self.amend_key + str(self.operations)
+
+    def next_cancel_key(self) -> str:
+        """The same of a cancel."""
+        self.operations += 1
+        return f"{self.client_order_id}.c{self.operations}"
 
     @property
     def remaining_lots(self) -> int:
@@ -112,44 +187,19 @@ class OwnOrder:
     @property
     def worst_qty_lots(self) -> int:
         """The larger of the confirmed quantity and the one an open amend would give."""
-        return self.qty_lots if self.pending_qty_lots is None else max(self.qty_lots, self.pending_qty_lots)
+        return max(self.qty_lots, self.asked_lots)
 
     @property
     def exposed_lots(self) -> int:
         """What may still be added to the position: all that is open, and fills reported but not yet accounted for."""
-        state, pending_lots = self.state, self.pending_qty_lots
+        state = self.state
         if state is _FILLED or state is _CANCELLED or state is _REJECTED:
             lots = self.reported_lots
-        elif pending_lots is not None and pending_lots > self.qty_lots:
-            lots = pending_lots
+        elif self.asked_lots > self.qty_lots:
+            lots = self.asked_lots
         else:
             lots = self.qty_lots
         return lots - self.executed_lots if lots > self.executed_lots else 0
-
-
-class SymbolOrders:
-    """One symbol's orders that may still cost something, and what they come to.
-
-    `counting`: by client order id, in the order of their creation: live ones, and ended ones of which fills were
-    reported whose executions have not come. `buys`, `sells`: the live ones, lists that are replaced and never changed.
-    `buys_lots`, `sells_lots`: the worst case of each side. `version` rises with every change of orders or position.
-    """
-
-    __slots__ = ("buys", "buys_lots", "counting", "sells", "sells_lots", "version")
-
-    def __init__(self) -> None:
-        self.counting: dict[str, OwnOrder] = {}
-        self.buys: list[OwnOrder] = []
-        self.sells: list[OwnOrder] = []
-        self.buys_lots = 0
-        self.sells_lots = 0
-        self.version = 0
-
-    def relist(self) -> None:
-        """Some order has begun or ended."""
-        live = [order for order in self.counting.values() if order.live]
-        self.buys = [order for order in live if order.side is _BUY]
-        self.sells = [order for order in live if order.side is not _BUY]
 
 
 class OrderTable:
@@ -164,7 +214,7 @@ class OrderTable:
         self.finished_first_ns = 0
         """No order that is still here has ended before; 0: none has ended."""
         self.touched: set[str] = set(self.of)
-        """Symbols whose orders, position or mark changed; whoever adds exposures up clears it."""
+        """Symbols whose orders, position or mark changed; whoever adds exposures up takes them out (`untouch`)."""
         self.sides_version = 0
         """Rises where a symbol may have become quoted on more or fewer sides."""
 
@@ -177,13 +227,27 @@ class OrderTable:
         if order.client_order_id in self._orders:
             raise ValueError(f"client order id {order.client_order_id} is in use")
         self._orders[order.client_order_id] = order
-        self.of[order.symbol].counting[order.client_order_id] = order
+        order.of = self.of[order.symbol]
+        order.of.counting[order.client_order_id] = order
         self.recount(order)
 
     def touch(self, symbol: str) -> None:
         """Something that exposure depends on has changed."""
-        self.of[symbol].version += 1
-        self.touched.add(symbol)
+        of = self.of[symbol]
+        of.version += 1
+        self.marked(symbol, of)
+
+    def marked(self, symbol: str, of: SymbolOrders) -> None:
+        """That symbol's mark has changed, or something beside it."""
+        if not of.is_touched:
+            of.is_touched = True
+            self.touched.add(symbol)
+
+    def untouch(self) -> None:
+        """All of them have been looked at."""
+        for symbol in self.touched:
+            self.of[symbol].is_touched = False
+        self.touched.clear()
 
     def happen(self, order: OwnOrder, happening: OrderHappening, at_ns: int) -> bool:
         """Move it along the table. True where that ended it. Raises IllegalTransition and changes nothing."""
@@ -194,7 +258,7 @@ class OrderTable:
         order.changed_at_ns = at_ns
         if state in TERMINAL:
             order.probe_due_ns = None
-            order.pending_price_ticks = order.pending_qty_lots = None
+            order.asked_ticks = order.asked_lots = NONE_ASKED
             if was_live:
                 order.finished_at_ns = at_ns
                 self._finished[order.client_order_id] = at_ns
@@ -215,29 +279,37 @@ class OrderTable:
         order.amended_before_ns = order.amended_at_ns
         order.changed_at_ns = order.sent_at_ns = order.amended_at_ns = at_ns
         order.answered_at_ns = NO_ANSWER
-        order.pending_price_ticks, order.pending_qty_lots = price_ticks, qty_lots
+        order.asked_ticks = price_ticks
+        order.asked_lots = qty_lots
         if qty_lots > order.qty_lots:
             self.recount(order)
-        else:
-            self.touch(order.symbol)  # at worst it stays as it was
+            return
+        of = order.of  # at worst it stays as it was
+        of.version += 1
+        if not of.is_touched:
+            self.marked(order.symbol, of)
 
     def amended(self, order: OwnOrder, at_ns: int) -> None:
         """The venue has the terms of the amend in flight. Raises IllegalTransition and changes nothing."""
-        price_ticks, qty_lots = order.pending_price_ticks, order.pending_qty_lots
         order.state = _AFTER_AMENDED if order.state is _PENDING_AMEND else next_state(order.state, _AMENDED)
         order.changed_at_ns = order.shown_ns = at_ns
-        if price_ticks is not None and qty_lots is not None:
-            order.price_ticks, order.qty_lots = price_ticks, qty_lots
-            order.pending_price_ticks = order.pending_qty_lots = None
-        order.probe_due_ns, order.answered_at_ns = None, NO_ANSWER
-        if order.qty_lots - order.executed_lots == order.counted_lots:
-            self.touch(order.symbol)
-        else:
+        if order.asked_ticks != NONE_ASKED:
+            order.price_ticks = order.asked_ticks
+            order.qty_lots = order.asked_lots
+            order.asked_ticks = order.asked_lots = NONE_ASKED
+        order.probe_due_ns = None
+        order.answered_at_ns = NO_ANSWER
+        if order.qty_lots - order.executed_lots != order.counted_lots:
             self.recount(order)
+            return
+        of = order.of
+        of.version += 1
+        if not of.is_touched:
+            self.marked(order.symbol, of)
 
     def recount(self, order: OwnOrder) -> None:
         """Tell the table that an order's numbers changed."""
-        of = self.of[order.symbol]
+        of = order.of
         lots = order.exposed_lots
         if lots != order.counted_lots:
             if order.side is _BUY:
@@ -257,7 +329,7 @@ class OrderTable:
             else:
                 of.counting.pop(order.client_order_id, None)
         of.version += 1
-        self.touched.add(order.symbol)
+        self.marked(order.symbol, of)
 
     def live(self, symbol: str) -> list[OwnOrder]:
         """Orders of that symbol that may still be at the venue, in the order of their creation."""

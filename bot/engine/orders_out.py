@@ -7,7 +7,7 @@ number that decided.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.book import NO_TICKS
 from bot.domain.intent import AmendOrder, Note, PlaceOrder, RiskNumber
@@ -24,6 +24,8 @@ from bot.engine.state import State
 from bot.engine.stopping import may_cancel_again, send_cancel
 
 _BUY: Final = Side.BUY
+_AMEND_ORDER: Final = AmendOrder
+_NOTE: Final = Note
 
 
 class OrdersOut:
@@ -62,24 +64,25 @@ class OrdersOut:
 
     # ---- orders out ----
 
-    def amend(self, desk: Desk, half: DeskSide, amend: Amend, leaning_lots: int) -> None:
-        """Amend that side's one working quote. `leaning_lots`: how far we lean to that side without it."""
+    def amend(
+        self, desk: Desk, half: DeskSide, order: OwnOrder, price_ticks: int, qty_lots: int, leaning_lots: int
+    ) -> None:
+        """Amend that side's one working order. `leaning_lots`: how far we lean to that side without it."""
         sight = desk.sight
         if not desk.sighted:
             desk.sighted = True
-            state, mid2, earning = self._state, desk.bid_ticks + desk.ask_ticks, desk.earning
-            now_ns = state.now_ns
-            sight.running = now_ns < state.may_quote_until_ns
+            state, mid2 = self._state, desk.bid_ticks + desk.ask_ticks
+            sight.running = state.now_ns < state.may_quote_until_ns
             sight.barred = state.barred is not None
-            sight.edge_ubps = earning.edge_shaped_ubps(now_ns) if earning.shaped else UBPS_ONE
+            sight.edge_ubps = desk.edge_ubps
             sight.edge_min_ubps = desk.held.edge_ubps
             sight.order_units = self.limits(desk).order_units
             sight.room_units2 = desk.room_units2
             sight.mid2_ticks = mid2
-            sight.mark2_ticks = self._mark2(desk.symbol, mid2)
-        approved = self._risk.approve_amend(amend, sight, leaning_lots)
+            sight.mark2_ticks = self._mark2(desk, mid2)
+        approved = self._risk.approve_amend(order, price_ticks, qty_lots, sight, leaning_lots)
         if approved is None:
-            self.ask(desk, half, amend)  # which says why not
+            self.ask(desk, half, Amend(order, Quote(half.side, price_ticks, qty_lots)))  # which says why not
         else:
             half.blocked = ""
             self._send(desk, half, approved)
@@ -99,51 +102,57 @@ class OrdersOut:
 
     def _send(self, desk: Desk, half: DeskSide, approved: Approved) -> None:
         """The last look before an order leaves: against the newest book there is."""
-        quote, book = approved.quote, desk.book
-        price_ticks, bid, ask = quote.price_ticks, book.bid_ticks, book.ask_ticks
+        book, price_ticks, lots = desk.book, approved.price_ticks, approved.qty_lots
+        bid, ask = book.bid_ticks, book.ask_ticks
         if bid == NO_TICKS or (price_ticks >= ask if half.is_buy else price_ticks <= bid):
             # The policy let it pass, and it would take all the same: only a maker's order leaves.
             price = desk.instrument.price(price_ticks)
             touch = price if bid == NO_TICKS else desk.instrument.price(ask if half.is_buy else bid)
-            self._block(desk, half, Blocked(quote, "maker_only", price, touch))
+            self._block(desk, half, Blocked(Quote(approved.side, price_ticks, lots), "maker_only", price, touch))
             return
         half.planned_ticks = price_ticks
-        half.planned_lots = quote.qty_lots
+        half.planned_lots = lots
         changed = approved.changed
         if changed is None:
-            self._place(desk.symbol, quote, adjusted=approved.adjusted)
+            self._place(desk.symbol, Quote(approved.side, price_ticks, lots), adjusted=approved.adjusted)
         else:
-            self._amend(changed, quote)
+            self._amend(changed, price_ticks, lots)
 
     def _place(self, symbol: str, quote: Quote, *, adjusted: bool) -> None:
         state = self._state
         state.sequence += 1
         client_order_id = f"{QUOTE_PREFIX}-{state.epoch}-{state.sequence}"
         now = state.now_ns
-        state.orders.add(
-            OwnOrder(client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch, now, now, now)
+        order = OwnOrder(
+            client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch, now, now, now
         )
+        state.orders.add(order)
         state.order_rate.spend(now)
         state.due_ns = 0  # rates are looked at, and an answer is waited for
         state.counters.add("mm_orders_placed_total", symbol, quote.side.value)
         if adjusted:
             state.counters.add("mm_post_only_adjustments_total", symbol, quote.side.value)
         state.emit(PlaceOrder(now, client_order_id, symbol, quote.side, quote.price_ticks, quote.qty_lots, state.epoch))
-        state.note("INFO", "order_placed", **_terms(client_order_id, symbol, quote))
+        state.out.append(_NOTE(now, "INFO", "order_placed", order.terms.copy()))
 
-    def _amend(self, order: OwnOrder, quote: Quote) -> None:
+    def _amend(self, order: OwnOrder, price_ticks: int, qty_lots: int) -> None:
         state, now = self._state, self._state.now_ns
         filled_lots, reported_lots = order.executed_lots, order.reported_lots
         if reported_lots > filled_lots:
             filled_lots = reported_lots
-        price, total_lots = quote.price_ticks, quote.qty_lots + filled_lots
-        state.orders.amend(order, price, total_lots, now)
-        state.amend_pace.spend(now)
+        total_lots = qty_lots + filled_lots
+        state.orders.amend(order, price_ticks, total_lots, now)
+        # objects made once for all that takes them
+        at_ns: Any = now
+        state.amend_pace.spend(at_ns)
         state.due_by(now + state.ack_ns)
-        name, symbol = order.client_order_id, order.symbol
-        out = state.out
-        out.append(AmendOrder(now, name, symbol, price, total_lots, state.epoch, order.next_key("a")))
-        out.append(Note(now, "INFO", "order_amended", _terms(name, symbol, quote)))
+        price: Any = price_ticks
+        terms = order.terms.copy()
+        terms["price_ticks"] = price
+        terms["qty_lots"] = qty_lots
+        name, symbol, out = order.client_order_id, order.symbol, state.out
+        out.append(_AMEND_ORDER(at_ns, name, symbol, price, total_lots, state.epoch, order.next_amend_key()))
+        out.append(_NOTE(at_ns, "INFO", "order_amended", terms))
 
     def cancel(self, order: OwnOrder) -> None:
         """A cancel of the plan: inside its budget, or not at all. Tried at once again, one would spend all of it."""
@@ -199,18 +208,18 @@ class OrdersOut:
             sells,
             len(orders.buys) + len(orders.sells),
             mid2,
-            self._mark2(desk.symbol, mid2),
+            self._mark2(desk, mid2),
             0 if self._alone else state.others_pico(desk.symbol),
             state.others_open(desk.symbol) if desk.parameters.max_open_positions is not None else 0,
             desk.account.dust_lots,
         )
 
-    def _mark2(self, symbol: str, mid2: int) -> int:
+    def _mark2(self, desk: Desk, mid2: int) -> int:
         """The collar's mark: the last public trade while it is young enough, else mid. Twice, as mid is."""
-        trade = self._state.last_trade.get(symbol)
-        if trade is None or self._state.now_ns - trade[1] > self._mark_max_age_ns:
+        trade = desk.last_trade
+        if trade.price2_ticks == NO_TICKS or self._state.now_ns - trade.at_ns > self._mark_max_age_ns:
             return mid2
-        return 2 * trade[0]
+        return trade.price2_ticks
 
     def _permission(self, desk: Desk) -> Permission:
         state = self._state
@@ -255,13 +264,3 @@ class OrdersOut:
             "reason": reason, "value": str(value),
         }  # fmt: skip
         state.note("INFO", event, **fields, **{"min_qty_required" if reason == "min_qty" else "limit": str(limit)})
-
-
-def _terms(client_order_id: str, symbol: str, quote: Quote) -> dict[str, str | int | float | bool]:
-    return {
-        "client_order_id": client_order_id,
-        "symbol": symbol,
-        "side": "buy" if quote.side is _BUY else "sell",
-        "price_ticks": quote.price_ticks,
-        "qty_lots": quote.qty_lots,
-    }

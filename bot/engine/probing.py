@@ -10,7 +10,7 @@ from typing import Final
 
 from bot.domain.intent import ProbeOrder
 from bot.domain.order import OrderState
-from bot.engine.orders import OwnOrder
+from bot.engine.orders import NONE_ASKED, OwnOrder
 from bot.engine.parameters import NS_PER_MS
 from bot.engine.state import NEVER_NS, State
 from bot.engine.stopping import probe_soon, send_cancel
@@ -42,7 +42,7 @@ def amend_may_happen(state: State, order: OwnOrder) -> bool:
 
     It cannot once the receive window and a margin have passed since it left; only a question asked after that counts.
     """
-    if order.pending_price_ticks is None:
+    if order.asked_ticks == NONE_ASKED:
         return False
     parameters = state.parameters
     wait_ns = (parameters.receive_window_ms + parameters.not_found_margin_ms) * NS_PER_MS

@@ -18,9 +18,9 @@ from bot.engine.desk import Desk, DeskSide
 from bot.engine.order_plan import Amend, Cancel, Place, is_near_enough, plan_pieces, plan_side, split
 from bot.engine.orders import OwnOrder
 from bot.engine.orders_out import OrdersOut
-from bot.engine.parameters import UBPS
+from bot.engine.parameters import UBPS, UBPS_ONE
 from bot.engine.performance import Performance
-from bot.engine.quoting import Quote, half_spread_ubps
+from bot.engine.quoting import half_spread_ubps
 from bot.engine.state import State
 from bot.engine.stopping import CANCELLABLE, Stopping, may_cancel_again, send_cancel
 
@@ -183,12 +183,14 @@ class QuoteCycle:
         now_ns = state.now_ns
         if now_ns >= state.may_quote_until_ns:
             return
+        edge_ubps = UBPS_ONE
         if desk.earning.shaped:
             edge_ubps = desk.earning.edge_shaped_ubps(now_ns)
             if edge_ubps < desk.held.edge_ubps:
                 self._stopping.enter("edge_below_threshold", f"{desk.symbol} {Decimal(edge_ubps) / UBPS:.3f} bps")
                 state.counters.add("mm_limit_breaches_total", "edge")
                 return
+        desk.edge_ubps = edge_ubps
         desk.position_lots = desk.account.position_lots
         desk.variance = desk.shaped_variance
         if desk.seen_limits != state.limits_version or not self._alone:
@@ -266,7 +268,7 @@ class QuoteCycle:
         if now_ns - set_at_ns < desk.interval_ns:
             half.blocked = ""
         elif state.amend_pace.may(now_ns, takes_back=False):  # else the clock looks again
-            self._out.amend(desk, half, Amend(order, Quote(half.side, price, lots)), leaning)
+            self._out.amend(desk, half, order, price, lots, leaning)
 
     def _any_side(self, desk: Desk, half: DeskSide, live: list[OwnOrder]) -> None:
         """The same whatever stands there, and however little room there is."""
@@ -319,11 +321,13 @@ class QuoteCycle:
 
 def _is_planned(order: OwnOrder, half: DeskSide) -> bool:
     """Whether an order is where that side's plan has it, or on its way."""
-    if order.unwanted or order.reported_lots > order.executed_lots:
+    executed_lots = order.executed_lots
+    if order.unwanted or order.reported_lots > executed_lots:
         return False
-    return order.state is not _WORKING or (
-        order.price_ticks == half.planned_ticks and order.remaining_lots == half.planned_lots
-    )
+    if order.state is not _WORKING:
+        return True
+    open_lots = order.qty_lots - executed_lots if order.qty_lots > executed_lots else 0
+    return order.price_ticks == half.planned_ticks and open_lots == half.planned_lots
 
 
 def _sell_waited_longer(desk: Desk) -> bool:

@@ -155,7 +155,7 @@ class Restoring:
         if order is None or order.state is not OrderState.WORKING:
             return
         self._state.orders.happen(order, OrderHappening.AMEND_SENT, intent.at_ns)
-        order.pending_price_ticks, order.pending_qty_lots = intent.price_ticks, intent.qty_lots
+        order.asked_ticks, order.asked_lots = intent.price_ticks, intent.qty_lots
         order.sent_at_ns = order.amended_at_ns = intent.at_ns
         order.operations += 1
         self._state.orders.recount(order)

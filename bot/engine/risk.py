@@ -19,7 +19,7 @@ from bot.engine.exposure import pico
 from bot.engine.order_plan import Amend, Place
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import UBPS, UBPS_ONE, EngineParameters, ubps
-from bot.engine.quoting import FITS_TICKS, Quote
+from bot.engine.quoting import FITS_TICKS
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -35,13 +35,17 @@ _SELL: Final = Side.SELL
 class Approved:
     """An order that risk let through. Nothing but `Risk.approve` can make one, and nothing else is sent."""
 
-    __slots__ = ("adjusted", "changed", "quote")
+    __slots__ = ("adjusted", "changed", "price_ticks", "qty_lots", "side")
 
-    def __init__(self, quote: Quote, changed: OwnOrder | None, adjusted: bool, permit: object) -> None:
-        """`changed`: what is amended to that quote, None of a new order; `adjusted` as in `Place`."""
+    def __init__(
+        self, side: Side, price_ticks: int, qty_lots: int, changed: OwnOrder | None, adjusted: bool, permit: object
+    ) -> None:
+        """`changed`: what is amended to that, None of a new order; `adjusted` as in `Place`."""
         if permit is not _PERMIT:
             raise PermissionError("only risk approves orders")
-        self.quote = quote
+        self.side = side
+        self.price_ticks = price_ticks
+        self.qty_lots = qty_lots
         self.changed = changed
         self.adjusted = adjusted
 
@@ -231,14 +235,15 @@ class Risk:
             return RiskNumber(limit, value, limits.inventory_max_quote)
         return RiskNumber(limit, value + Decimal(standing.others_pico).scaleb(-12), limits.total_max_quote)
 
-    def approve_amend(self, amend: Amend, sight: Sight, leaning_lots: int) -> Approved | None:
-        """Approve an amend inside every limit, as `approve` would; None where one of them is in the way.
+    def approve_amend(
+        self, order: OwnOrder, price_ticks: int, qty_lots: int, sight: Sight, leaning_lots: int
+    ) -> Approved | None:
+        """Approve an amend of that order inside every limit, as `approve` would; None where one of them is in the way.
 
         `leaning_lots`: how far we lean to that side without the order. A test holds that both agree. Not for spot,
         which sells only what it holds.
         """
-        quote = amend.quote
-        price, lots = quote.price_ticks, quote.qty_lots
+        price, lots = price_ticks, qty_lots
         price2 = 2 * price
         worth2 = price2 if price2 > sight.mid2_ticks else sight.mid2_ticks
         room_lots = sight.room_units2 // worth2 - leaning_lots
@@ -250,7 +255,7 @@ class Risk:
             and self._inside_collar(price2, sight.mark2_ticks)
             and (lots <= room_lots or lots <= -leaning_lots)
         ):
-            return Approved(quote, amend.order, False, _PERMIT)
+            return Approved(order.side, price, lots, order, False, _PERMIT)
         return None
 
     def _inside_collar(self, price2: int, mark2: int) -> bool:
@@ -268,9 +273,10 @@ class Risk:
         number = self._refusal(action, standing, permission)
         if number is not None:
             return Refusal(number)
+        quote = action.quote
         if isinstance(action, Amend):
-            return Approved(action.quote, action.order, False, _PERMIT)
-        return Approved(action.quote, None, action.adjusted, _PERMIT)
+            return Approved(quote.side, quote.price_ticks, quote.qty_lots, action.order, False, _PERMIT)
+        return Approved(quote.side, quote.price_ticks, quote.qty_lots, None, action.adjusted, _PERMIT)
 
     def _refusal(self, action: Place | Amend, standing: Standing, permission: Permission) -> RiskNumber | None:
         quote, limits = action.quote, standing.limits

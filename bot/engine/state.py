@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from bot.domain.book import Book
+from bot.domain.book import NO_TICKS, Book
 from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent, Note, RiskNumber
 from bot.domain.order import Side
-from bot.engine.budgets import AmendPace, CancelBudget, Rate
+from bot.engine.budgets import AmendPace, BackOff, CancelBudget, Rate
 from bot.engine.counters import Counters
 from bot.engine.exposure import Exposure, pico
 from bot.engine.ledger import EquityCurve, Ledger
@@ -22,8 +22,6 @@ from bot.engine.stop import StopBoard, View
 from bot.engine.thresholds import FreezeThresholds
 
 Observation = tuple[str, tuple[str, ...], float]
-
-_BUY: Final = Side.BUY
 
 NEVER_NS: Final = (1 << 62) - 1
 """Later than any time that an event can carry."""
@@ -93,26 +91,18 @@ class Release(msgspec.Struct):
     confirmed: bool = False
 
 
-class BackOff:
-    """Waiting after refusals: doubled at each one, forgotten at the first success."""
+class LastTrade:
+    """The newest public trade of one symbol: twice its price in ticks, NO_TICKS before the first, and when it came."""
 
-    __slots__ = ("step_ms", "until_ns")
+    __slots__ = ("at_ns", "price2_ticks")
 
     def __init__(self) -> None:
-        self.until_ns = 0
-        self.step_ms = 0
+        self.price2_ticks = NO_TICKS
+        self.at_ns = 0
 
-    def refused(self, at_ns: int, first_ms: int, max_ms: int) -> None:
-        self.step_ms = min(max_ms, self.step_ms * 2) if self.step_ms else first_ms
-        self.until_ns = at_ns + self.step_ms * NS_PER_MS
-
-    def wait(self, at_ns: int, wait_ms: int) -> None:
-        """Nothing was refused: the next try only has to come later."""
-        self.until_ns = max(self.until_ns, at_ns + wait_ms * NS_PER_MS)
-
-    def succeeded(self) -> None:
-        self.step_ms = 0
-        self.until_ns = 0
+    def told(self, price_ticks: int, at_ns: int) -> None:
+        self.price2_ticks = 2 * price_ticks
+        self.at_ns = at_ns
 
 
 class State:
@@ -141,8 +131,7 @@ class State:
         self.instruments_version = 0
         """rises when filters are told that are others"""
         self.last_mid2: dict[str, int] = {}
-        self.last_trade: dict[str, tuple[int, int]] = {}
-        """symbol → (price in ticks, at_ns) of the newest public trade"""
+        self.last_trade: dict[str, LastTrade] = {symbol: LastTrade() for symbol in symbols}
         self.resync_asked_ns: dict[str, int] = {}
         self.frozen: dict[str, int | None] = {}
         """symbols that are frozen by themselves → since when their book is good again, None while it is not"""
@@ -170,9 +159,8 @@ class State:
         self.barred: RiskNumber | None = None
         """a limit that bars everything new without being a stop"""
         self.last_execution_ns: dict[str, int] = dict.fromkeys(symbols, 0)
-        self.back_off: dict[tuple[str, Side], BackOff] = {(s, side): BackOff() for s in symbols for side in Side}
-        self._back_offs: dict[str, tuple[BackOff, BackOff]] = {
-            symbol: (self.back_off[symbol, Side.BUY], self.back_off[symbol, Side.SELL]) for symbol in symbols
+        self.back_off: dict[tuple[str, Side], BackOff] = {
+            (symbol, side): self.orders.of[symbol].back_off(side) for symbol in symbols for side in Side
         }
         self.sequence = 0
         self.is_shadow: Final = parameters.mode == "shadow"
@@ -267,8 +255,7 @@ class State:
 
     def back_off_of(self, order: OwnOrder) -> BackOff:
         """How long that order's side waits."""
-        buys, sells = self._back_offs[order.symbol]
-        return buys if order.side is _BUY else sells
+        return order.of.back_off(order.side)
 
     def due_by(self, at_ns: int) -> None:
         """The first turn of the clock from then on has to look at more than the quotes."""

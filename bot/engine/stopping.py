@@ -311,5 +311,5 @@ def send_cancel(state: State, order: OwnOrder) -> None:
     state.cancel_budget.spend(state.now_ns)
     state.cancel_rate.spend(state.now_ns)
     state.due_ns = 0  # rates are looked at, and an answer is waited for
-    key = order.next_key("c")
+    key = order.next_cancel_key()
     state.emit(CancelOrder(state.now_ns, order.client_order_id, order.symbol, order.venue_order_id, key))

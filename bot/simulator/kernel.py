@@ -48,6 +48,7 @@ GONE: Final = 110001
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _TICKED: Final = ev.Ticked
+_ORDER_UPDATED: Final = ev.OrderUpdated
 _AMEND: Final = it.AmendOrder
 _CANCEL: Final = it.CancelOrder
 _CANCEL_ALL: Final = it.CancelAll
@@ -138,6 +139,8 @@ class Kernel:
         self._leaving, self._answers, self._pushes = Line(), Line(), Line()
         self.spare_push: _Push | None = None
         """one that has happened, to be used again"""
+        self.spare_amend: Amend | None = None
+        """one that has been answered, to be used again"""
         self._limits = RateLimits()
         self._turns = Turns()
         self._endpoints: dict[str, Endpoint] = {}
@@ -209,7 +212,13 @@ class Kernel:
         if kind is _AMEND:
             key: str = intent.key
             if not key or keys.add(key):
-                self._ask(Amend(self._amend, intent.client_order_id, intent.price_ticks, intent.qty_lots))
+                amend = self.spare_amend
+                if amend is None:
+                    amend = Amend(self._amend, intent.client_order_id, intent.price_ticks, intent.qty_lots)
+                else:
+                    self.spare_amend = None
+                    amend.again(intent.client_order_id, intent.price_ticks, intent.qty_lots)
+                self._ask(amend)
         elif kind is _PLACE:
             if keys.add(intent.client_order_id):
                 self._ask(create_of(self._create, intent))
@@ -279,7 +288,7 @@ class Kernel:
             if isinstance(happening, OrderChanged):
                 order = happening.order
                 told = words.venue_order(symbol, order)
-                updated = words.order_updated(heard_ns, told)
+                updated = _ORDER_UPDATED(heard_ns, told)
                 if push is None or push.executions:
                     push = self._push(updated)
                 else:

@@ -80,11 +80,22 @@ class Create(Request):
 
 @final
 class Amend(Request):
-    def __init__(self, endpoint: Endpoint, link_id: str, price_ticks: int, qty_lots: int) -> None:
+    """Price and quantity stay the objects that came: the answer tells them again."""
+
+    def __init__(self, endpoint: Endpoint, link_id: str, price_ticks: Any, qty_lots: Any) -> None:
         self.endpoint = endpoint
         self._link_id = link_id
         self._price_ticks = price_ticks
         self._qty_lots = qty_lots
+
+    def again(self, link_id: str, price_ticks: Any, qty_lots: Any) -> None:
+        """Another amend, once this one has been answered."""
+        self._link_id = link_id
+        self._price_ticks = price_ticks
+        self._qty_lots = qty_lots
+        self.has_arrived = False
+        self.error = None
+        self.left = -1
 
     def act(self, kernel: Kernel) -> None:
         order = kernel.open_order(self._link_id, "")
@@ -92,6 +103,11 @@ class Amend(Request):
 
     def answered(self, kernel: Kernel) -> None:
         error = self.error
+        if error is None:
+            told = _AMEND_ANSWERED(kernel.now_ns, self._link_id, self._price_ticks, self._qty_lots, "accepted")
+            kernel.spare_amend = self
+            kernel.tell(told)
+            return
         word, detail = words.of_existing(error)
         wait_ms = error.wait_ms if isinstance(error, words.NotLeft) else 0
         kernel.tell(

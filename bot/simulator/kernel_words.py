@@ -30,7 +30,6 @@ _IS_CANCELLED: Final = ev.OrderStatus.CANCELLED
 _IS_REJECTED: Final = ev.OrderStatus.REJECTED
 _NO_ERROR: Final = "EC_NoError"
 _ORDER_ACCEPTED: Final = ev.OrderAccepted
-_ORDER_UPDATED: Final = ev.OrderUpdated
 _VENUE_ORDER: Final = ev.VenueOrder
 _BOOK_DELTA: Final = ev.BookDelta
 _TRADE_PRINTED: Final = ev.TradePrinted
@@ -61,12 +60,13 @@ def book(at_ns: int, symbol: str, what: DepthMessage, venue_at_ns: int) -> ev.Bo
     return _BOOK_DELTA(at_ns, symbol, tuple(what.bids), tuple(what.asks), what.update_id, venue_at_ns)
 
 
-def order_updated(at_ns: int, order: ev.VenueOrder) -> ev.OrderUpdated:
-    return _ORDER_UPDATED(at_ns, order)
-
-
 def venue_order(symbol: str, order: Order) -> ev.VenueOrder:
     end_reason, status = order.end_reason, order.status
+    if end_reason is _NOT_ENDED and (status is _NEW or status is _PARTLY_FILLED):
+        return _VENUE_ORDER(
+            symbol, order.link_id, order.order_id, order.side, order.price_ticks, order.qty_lots, order.filled_lots,
+            _STANDS,
+        )  # fmt: skip
     reason = "" if end_reason is _NOT_ENDED else REJECT_REASONS[end_reason]
     would_take = end_reason is _WOULD_TAKE
     told = _IS_CANCELLED

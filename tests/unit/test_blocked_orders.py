@@ -52,7 +52,7 @@ def test_what_stands_is_named_where_its_change_is_held_back() -> None:
     standing = driver.quotes[Side.SELL].client_order_id
     driver.book(499_000, 499_002)
     driver.wait(S)
-    driver.engine.state.last_trade[SYMBOL] = (450_000, driver.now)  # an independent mark far away
+    driver.engine.state.last_trade[SYMBOL].told(450_000, driver.now)  # an independent mark far away
     driver.sent.clear()
     driver.book(500_000, 500_002)
     driver.wait(S)

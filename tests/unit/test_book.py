@@ -55,6 +55,30 @@ def test_any_sequence_of_deltas_gives_what_a_plain_table_gives(
     assert shown == sorted(shown)
 
 
+@given(st.data(), st.sampled_from((40, 600, 5_000, 20_000, 10**9)))
+def test_however_far_apart_its_levels_lie_a_book_is_what_a_plain_table_is(data: st.DataObject, reach: int) -> None:
+    message = st.lists(st.tuples(st.integers(0, reach), st.integers(0, 3)), max_size=6).map(tuple)
+    one, plain = Book(), {Side.BUY: dict[int, int](), Side.SELL: dict[int, int]()}
+    first = {side: data.draw(message) for side in Side}
+    one.replace(first[Side.BUY], first[Side.SELL], update_id=0, at_ns=1)
+    for side in Side:
+        plain[side] = {price: qty for price, qty in first[side] if qty}
+    for number in range(1, data.draw(st.integers(1, 12)) + 1):
+        told = {side: data.draw(message) for side in Side}
+        assert one.change(told[Side.BUY], told[Side.SELL], update_id=number, at_ns=number)
+        for side in Side:
+            for price, qty in told[side]:
+                plain[side].pop(price, None)
+                if qty:
+                    plain[side][price] = qty
+            levels = sorted(plain[side].items(), reverse=side is Side.BUY)
+            assert one.depth(side, 99) == levels
+            assert one.depth(side, 2) == levels[:2]
+            assert all(one.lots_at(side, price + 1) == plain[side].get(price + 1, 0) for price, _ in told[side])
+        bid, ask = max(plain[Side.BUY], default=None), min(plain[Side.SELL], default=None)
+        assert one.top == (None if bid is None or ask is None or bid >= ask else (bid, ask))
+
+
 def test_a_gap_loses_the_book_until_the_next_snapshot() -> None:
     one = book()
     assert not one.change((), (), update_id=3, at_ns=30)

@@ -123,10 +123,10 @@ def test_an_amend_in_flight_counts_with_the_larger_quantity() -> None:
     table = table_with(one)
     table.happen(one, H.ACCEPTED, 6)
     table.happen(one, H.AMEND_SENT, 7)
-    one.pending_qty_lots = 14
+    one.asked_lots = 14
     table.recount(one)
     assert table.exposed_lots(SYMBOL) == (14, 0)
-    one.pending_qty_lots = 3
+    one.asked_lots = 3
     table.recount(one)
     assert table.exposed_lots(SYMBOL) == (10, 0)
 

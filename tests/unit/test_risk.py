@@ -56,7 +56,7 @@ def approved(action: Place, seen: Standing, permission: Permission = FINE) -> bo
 
 def test_nobody_else_can_make_an_approval() -> None:
     with pytest.raises(PermissionError):
-        Approved(Quote(Side.BUY, 500_000, 1), None, False, object())
+        Approved(Side.BUY, 500_000, 1, None, False, object())
 
 
 def test_the_inventory_limit_is_met_exactly_and_not_passed() -> None:
@@ -135,7 +135,7 @@ def test_an_amend_is_approved_in_whole_numbers_where_it_is_approved_in_full(
     permission = FINE._replace(
         running=running, edge_ubps=edge, barred=RiskNumber("x", D(1), D(0)) if away == 3 else None
     )
-    amend = Amend(OwnOrder("slwq-1-1", "BTCUSDT", side, 500_000, 3, 1, 1, 1, 1), Quote(side, price, lots))
+    order, quote = OwnOrder("slwq-1-1", "BTCUSDT", side, 500_000, 3, 1, 1, 1, 1), Quote(side, price, lots)
     sight = Sight()
     sight.running, sight.barred = permission.running, permission.barred is not None
     sight.edge_ubps, sight.edge_min_ubps = permission.edge_ubps, permission.edge_min_ubps
@@ -143,8 +143,8 @@ def test_an_amend_is_approved_in_whole_numbers_where_it_is_approved_in_full(
     sight.mid2_ticks, sight.mark2_ticks = seen.mid2_ticks, seen.mark2_ticks
     leaning = position + buys if side is Side.BUY else sells - position
     risk = Risk(parameters(price_collar_bps=D(400)))
-    in_full = isinstance(risk.approve(amend, seen, permission), Approved)
-    assert (risk.approve_amend(amend, sight, leaning) is not None) == in_full
+    in_full = isinstance(risk.approve(Amend(order, quote), seen, permission), Approved)
+    assert (risk.approve_amend(order, price, lots, sight, leaning) is not None) == in_full
 
 
 @given(st.integers(-30, 30), st.integers(0, 20), st.integers(0, 20), st.sampled_from(list(Side)))
