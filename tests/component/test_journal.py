@@ -149,6 +149,40 @@ def test_a_commit_that_does_not_fit_is_kept_whole_and_written_later(tmp_path: Pa
     journal.close()
 
 
+def indexes_of(path: Path) -> set[str]:
+    db = sqlite3.connect(path)
+    try:
+        return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql <> ''")}
+    finally:
+        db.close()
+
+
+def test_in_simulated_time_indexes_are_made_when_it_is_closed_or_continued(tmp_path: Path) -> None:
+    both = {"entry_of_order", "entry_of_kind"}
+    filled_journal(tmp_path)
+    assert indexes_of(tmp_path / "journal.db") == both
+    folder = tmp_path / "simulated"
+    folder.mkdir()
+    path = folder / "journal.db"
+    journal = Journal(path, META, rows_min=2)
+    journal.event(FILL)
+    journal.intent(PLACE)
+    journal.commit({})
+    assert not indexes_of(path)
+    with JournalReader(path) as reader:  # as what a killed process left
+        assert [entry.seq for entry in reader.entries(client_order_id="slwq-3-1")] == [1, 2]
+        assert [entry.seq for entry in reader.entries(kind="PlaceOrder")] == [2]
+        assert [row[0] for row in reader.rows("SELECT execution_id FROM fills")] == ["e1"]
+    continued = journal_at(folder)
+    assert indexes_of(path) == both
+    continued.close()
+    journal.close()
+    closed = Journal(tmp_path / "closed.db", META, rows_min=2)
+    closed.event(FILL)
+    closed.close()
+    assert indexes_of(tmp_path / "closed.db") == both
+
+
 def test_two_processes_never_share_a_state_folder(tmp_path: Path) -> None:
     with (
         StateLock(tmp_path),
