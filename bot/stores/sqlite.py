@@ -106,7 +106,7 @@ class StateLock:
 def create(path: Path, meta: dict[str, str], synchronous: str, *, indexed: bool = True) -> sqlite3.Connection:
     """A new journal with its schema and meta rows. `synchronous`: FULL or NORMAL. Fails where the file exists.
 
-    `indexed`: False where `add_indexes` is to follow.
+    `indexed`: False where `add_indexes` may follow, or nobody asks often enough to need them.
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bot.domain.events import BookDelta, BookSnapshot
 from bot.simulator.listings import GENERATED
 from bot.venues.bybit import wire
-from bot.venues.bybit.book_text import BookText, topic_of
+from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
 from bot.venues.bybit.decode import Grid, book_event
 from bot.venues.port import VenueGarbled
 
@@ -35,7 +35,7 @@ def message(bids: list[tuple[str, str]], asks: list[tuple[str, str]], u: int, st
 def quickly(text: str) -> BookDelta | None:
     if not text.isascii() or "\\" in text or topic_of(text) != TOPIC:
         return None
-    return BookText(TOPIC, SYMBOL, lambda: NOW_NS).delta(text, Grid(GENERATED))
+    return BookText(SYMBOL, lambda: NOW_NS).delta(text, TOPIC_AT + len(TOPIC), Grid(GENERATED))
 
 
 def patiently(text: str) -> BookDelta | BookSnapshot | None:

@@ -16,7 +16,7 @@ from bot.venues.port import VenueGarbled
 
 _TOPIC: Final = '{"topic":"'
 _DELTA: Final = '","type":"delta","ts":'
-_TOPIC_AT: Final = len(_TOPIC)
+TOPIC_AT: Final = len(_TOPIC)
 _DIGITS_MAX: Final = 18
 NO_NUMBER: Final = -1
 
@@ -25,31 +25,30 @@ NO_NUMBER: Final = -1
 class BookText:
     """Reads changes of one symbol's book."""
 
-    def __init__(self, topic: str, symbol: str, now_ns: Callable[[], int]) -> None:
+    def __init__(self, symbol: str, now_ns: Callable[[], int]) -> None:
         self.symbol = symbol
         self._now_ns = now_ns
-        self._head = topic + _DELTA
         self._data = f',"data":{{"s":"{symbol}","b":['
-        self._data_length = len(self._data)
 
-    def delta(self, text: str, grid: Grid) -> BookDelta | None:
-        """None: it is no such, or has to be looked at more closely. `text`: ASCII, of that topic, without escapes."""
+    def delta(self, text: str, topic_end: int, grid: Grid) -> BookDelta | None:
+        """None: it is no such, or has to be looked at more closely. `text`: ASCII and without escapes.
+
+        `topic_end`: where the topic ends that it begins with, which is this one.
+        """
         try:
-            return self._delta(text, grid)
+            return self._delta(text, topic_end, grid)
         except (VenueGarbled, IndexError):
             return None
 
-    def _delta(self, text: str, grid: Grid) -> BookDelta | None:
-        head = self._head
-        if not text.startswith(head, _TOPIC_AT):
+    def _delta(self, text: str, topic_end: int, grid: Grid) -> BookDelta | None:
+        stamped = topic_end + len(_DELTA)
+        if text[topic_end:stamped] != _DELTA:
             return None
-        stamped = _TOPIC_AT + len(head)
         data_at = text.find(",", stamped)
-        if data_at < 0 or not text.startswith(self._data, data_at):
+        levels_at = data_at + len(self._data)
+        if data_at < 0 or text[data_at:levels_at] != self._data:
             return None
-        if whole(text[stamped:data_at]) < 0:
-            return None
-        pieces = text[data_at + self._data_length :].split('"')
+        pieces = text[levels_at:].split('"')
         bids: list[Level] = []
         asks: list[Level] = []
         at = 1
@@ -71,11 +70,16 @@ class BookText:
             return None
         if len(pieces) != at + 6 or pieces[at] != "u" or pieces[at + 2] != "seq" or pieces[at + 4] != "cts":
             return None
-        update_id = between(pieces[at + 1], ":", ",")
-        cts = between(pieces[at + 5], ":", "}")
-        if update_id <= 1 or cts <= 0 or between(pieces[at + 3], ":", "},") < 0:  # update 1 is a whole book
+        ts, number = text[stamped:data_at], between(pieces[at + 1], ":", ",")
+        seq, cts = between(pieces[at + 3], ":", "},"), between(pieces[at + 5], ":", "}")
+        if not (is_whole(ts) and is_whole(number) and is_whole(seq) and is_whole(cts)):
             return None
-        return BookDelta(self._now_ns(), self.symbol, tuple(bids), tuple(asks), update_id, cts * NS_PER_MS)
+        if not (ts + number + seq + cts).isdecimal():
+            return None
+        update_id = int(number)
+        if update_id == 1:  # a whole book, whatever it calls itself
+            return None
+        return BookDelta(self._now_ns(), self.symbol, tuple(bids), tuple(asks), update_id, int(cts) * NS_PER_MS)
 
 
 def _levels(pieces: list[str], at: int, found: list[Level], grid: Grid, field: str) -> int:
@@ -99,23 +103,21 @@ def _levels(pieces: list[str], at: int, found: list[Level], grid: Grid, field: s
             return NO_NUMBER
 
 
-def between(piece: str, before: str, behind: str) -> int:
-    """A whole number between two marks; NO_NUMBER for all else."""
+def between(piece: str, before: str, behind: str) -> str:
+    """What stands between two marks; empty where they are not there."""
     if not piece.startswith(before) or not piece.endswith(behind):
-        return NO_NUMBER
-    return whole(piece[len(before) : len(piece) - len(behind)])
+        return ""
+    return piece[len(before) : len(piece) - len(behind)]
 
 
-def whole(text: str) -> int:
-    """A number as JSON writes one above 0; NO_NUMBER for all else. `text`: ASCII."""
-    if len(text) > _DIGITS_MAX or not text.isdecimal() or text.startswith("0"):
-        return NO_NUMBER
-    return int(text)
+def is_whole(digits: str) -> bool:
+    """Whether digits are a number above 0 as JSON writes it, and none that is too long."""
+    return 0 < len(digits) <= _DIGITS_MAX and not digits.startswith("0")
 
 
 def topic_of(text: str) -> str:
     """The topic of a message that begins with it, empty where it does not."""
     if not text.startswith(_TOPIC):
         return ""
-    end = text.find('"', _TOPIC_AT)
-    return text[_TOPIC_AT:end] if end > 0 else ""
+    end = text.find('"', TOPIC_AT)
+    return text[TOPIC_AT:end] if end > 0 else ""

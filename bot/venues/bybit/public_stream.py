@@ -19,7 +19,7 @@ from typing import Final
 
 from bot.domain.events import BookDelta, BookLost, BookSnapshot
 from bot.venues.bybit import wire
-from bot.venues.bybit.book_text import BookText, topic_of
+from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
 from bot.venues.bybit.decode import Grid, book_event, trade_events
 from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, refused
 from bot.venues.port import Sink, VenueGarbled
@@ -199,8 +199,8 @@ class PublicStream(Stream):
             symbol = self._books.get(topic)
             if symbol is None:
                 return False
-            reader = self._texts[topic] = BookText(topic, symbol, self._now_ns)
-        change = reader.delta(text, self._grids[reader.symbol])
+            reader = self._texts[topic] = BookText(symbol, self._now_ns)
+        change = reader.delta(text, TOPIC_AT + len(topic), self._grids[reader.symbol])
         if change is None:
             return False
         self._data_came = True
