@@ -156,10 +156,12 @@ class Journal:
 
         `path`: where readers find it. `store`: where it is kept; None: in the SQLite file at `path`.
         `rows_min`: a commit waits for this many rows and `close` writes the rest. Above 1 in simulated time alone,
-        where nothing is sent that a lost machine could have forgotten.
+        where nothing is sent that a lost machine could have forgotten; there it has no indexes until it is continued.
         """
         self.path = path
-        self._store = SqliteStore(path, meta, synchronous) if store is None else store
+        self._store: Store = (
+            SqliteStore(path, meta, synchronous, indexed=rows_min == 1) if store is None else store
+        )
         self.continued = self._store.continued
         self._segments = segments
         self._rows: list[_Row] = []

@@ -24,7 +24,7 @@ class Request:
 
     __slots__ = ("body", "headers", "method", "path", "query")
 
-    def __init__(self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, method: str, path: str, query: str, body: bytes, headers: dict[str, str]) -> None:
         self.method = method
         self.path = path
         self.query = query

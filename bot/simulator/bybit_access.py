@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from functools import cache
 from typing import final
 
@@ -150,7 +149,8 @@ class _Window:
 
 def _sign(secret: str, message: bytes) -> str:
     """HMAC-SHA256 as RFC 2104 defines it, lower-case hex. What depends on the key alone is worked out once."""
-    inner, outer = (half.copy() for half in _keyed(secret))
+    started, finishing = _keyed(secret)
+    inner, outer = started.copy(), finishing.copy()
     inner.update(message)
     outer.update(inner.digest())
     return outer.hexdigest()
@@ -205,7 +205,7 @@ def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
         )
 
 
-def authenticate(exchange: Exchange, headers: Mapping[str, str], signed: bytes, now_ns: int) -> Holder:
+def authenticate(exchange: Exchange, headers: dict[str, str], signed: bytes, now_ns: int) -> Holder:
     """Check a REST request. `signed`: the query string as sent, or the raw body. Header names in lower case."""
     api_key = headers.get("x-bapi-api-key", "")
     found = holder_of_key(exchange, api_key, now_ns)
@@ -214,9 +214,9 @@ def authenticate(exchange: Exchange, headers: Mapping[str, str], signed: bytes, 
     holder, api_secret = found
     _check_expiry(holder, now_ns)
     timestamp = headers.get("x-bapi-timestamp", "")
-    window = headers.get("x-bapi-recv-window", str(RECV_WINDOW_MS))
-    check_timestamp(timestamp, window, now_ns)
     sent_window = headers.get("x-bapi-recv-window", "")
+    window = sent_window if "x-bapi-recv-window" in headers else str(RECV_WINDOW_MS)
+    check_timestamp(timestamp, window, now_ns)
     expected = _sign(api_secret, (timestamp + api_key + sent_window).encode() + signed)
     if not hmac.compare_digest(expected.encode(), _bytes(headers.get("x-bapi-sign", ""))):
         raise V5Error(10004, "Error sign, please check your signature generation algorithm.")

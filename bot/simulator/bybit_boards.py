@@ -80,7 +80,7 @@ class Board:
 
     def trades(self, happenings: Iterable[Happening], now_ns: int) -> None:
         """Tell of all prints among them, in one message."""
-        if not self._wanted(self._trades_topic):
+        if self._trades_topic not in self._wanted():
             return
         rows: list[str] = []
         for happening in happenings:
@@ -92,9 +92,9 @@ class Board:
 
     def moved(self, now_ns: int) -> None:
         """The market has moved: tell what changed in books and ticker."""
-        changes, waiting = self.venue.book.drain_changes(), self._waiting
+        changes, waiting, wanted = self.venue.book.drain_changes(), self._waiting, self._wanted()
         for one in self._depths:
-            if not self._wanted(one.topic):  # a view that nobody wants looks at the whole book when somebody does
+            if one.topic not in wanted:  # a view that nobody wants looks at the whole book when somebody does
                 if waiting:
                     waiting.pop(one, None)
             elif now_ns < one.told_ns + one.every_ns or (waiting and one in waiting):
@@ -103,7 +103,7 @@ class Board:
                 self._tell_depth(one, now_ns, changes)
         if waiting:
             self.flush(now_ns)
-        if not self._wanted(self._ticker_topic):
+        if self._ticker_topic not in wanted:
             return
         ticker = public.ticker(self.venue, now_ns)
         changed = {name: value for name, value in ticker.items() if self._ticker.get(name) != value}
@@ -135,11 +135,15 @@ class Board:
             if topic in session.topics:
                 session.send(text)
 
-    def _wanted(self, topic: str) -> bool:
-        for session in self._sessions:  # noqa: SIM110 - a generator costs more than the look
-            if topic in session.topics:
-                return True
-        return False
+    def _wanted(self) -> dict[str, None]:
+        """The topics that anybody listens to. To look at only: of one listener they are his own."""
+        if len(self._sessions) == 1:
+            for session in self._sessions:
+                return session.topics
+        wanted: dict[str, None] = {}
+        for session in self._sessions:
+            wanted.update(session.topics)
+        return wanted
 
     def _snapshot_text(self, one: _Depth, now_ns: int) -> str:
         return self._written.book(one.json_topic, one.view.snapshot(), self.venue.sequence, now_ns // 1_000_000)

@@ -141,19 +141,31 @@ class Written:
 
     def book(self, topic: str, message: DepthMessage, sequence: int, at_ms: int) -> str:
         """A whole message of the orderbook topic; `topic` in JSON."""
-        return (
-            f'{{"topic":{topic},"type":"{"snapshot" if message.is_snapshot else "delta"}","ts":{at_ms}'
-            f'{self._book_symbol}{self._levels(message.bids)}],"a":[{self._levels(message.asks)}],'
-            f'"u":{message.update_id},"seq":{sequence}}},"cts":{at_ms}}}'
-        )
+        stamp = str(at_ms)
+        pieces: list[str] = [
+            '{"topic":', topic, _SNAPSHOT if message.is_snapshot else _DELTA, stamp, self._book_symbol,
+        ]  # fmt: skip
+        self._levels(message.bids, pieces)
+        pieces.append('],"a":[')
+        self._levels(message.asks, pieces)
+        pieces += ['],"u":', str(message.update_id), ',"seq":', str(sequence), '},"cts":', stamp, "}"]
+        return "".join(pieces)
 
-    def _levels(self, pairs: Levels) -> str:
+    def _levels(self, pairs: Levels, pieces: list[str]) -> None:
         prices, sizes = self.prices, self.sizes
-        levels: list[str] = []
+        opening = '["'
         for price, lots in pairs:
-            levels.append(f'["{prices.text(price)}","{sizes.text(lots) if lots else "0"}"]')
-        return ",".join(levels)
+            pieces.append(opening)
+            pieces.append(prices.text(price))
+            pieces.append('","')
+            pieces.append(sizes.text(lots) if lots else "0")
+            opening = '"],["'
+        if pairs:
+            pieces.append('"]')
 
+
+_SNAPSHOT: Final = ',"type":"snapshot","ts":'
+_DELTA: Final = ',"type":"delta","ts":'
 
 _of_object: dict[int, tuple[Instrument, Written]] = {}
 """By the instrument's own identity, beside it, so that no other object can come to the same one."""

@@ -379,7 +379,6 @@ class Late(Queued):
     """The end of a client's patience with one request, unless it is answered before."""
 
     def __init__(self, answered: asyncio.Future[HttpAnswer], timeout_s: float) -> None:
-        super().__init__()
         self._answered = answered
         self._timeout_s = timeout_s
 

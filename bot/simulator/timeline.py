@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from decimal import getcontext
 from typing import Never, TypeVarTuple, cast
 
@@ -29,27 +29,19 @@ class Timeline(asyncio.BaseEventLoop):
     """`time()` is seconds since the start, so that floats stay exact to the nanosecond for months.
 
     `turns`: its core; whoever mounts a venue sets timers there. `now_ns()`: nanoseconds since the epoch, simulated.
+    Callbacks and timers run without a context of their own unless they are given one.
     """
 
     def __init__(self, start_ns: int) -> None:
         super().__init__()
-        self._start_ns = start_ns
         self.turns = turns = Turns(start_ns)
         self.now_ns: Callable[[], int] = turns.now
         self.call_soon = turns.call_soon  # type: ignore[assignment,method-assign]  # asked several times for each event
+        self.call_at = turns.call_at  # type: ignore[assignment,method-assign]  # as are these
+        self.time = turns.time  # type: ignore[method-assign]
         self._home = threading.get_ident()
         self._signals: dict[int, Callable[[], asyncio.Handle]] = {}
         getcontext()  # tasks inherit it, and none has to make one of its own when it first counts in decimals
-
-    def time(self) -> float:
-        return (self.turns.now_ns - self._start_ns) / NS_PER_S
-
-    def call_at(
-        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        turn = Turn(callback, args, copy_context() if context is None else context)
-        self.turns.at(self.ns_at(when), turn)
-        return cast("asyncio.TimerHandle", turn)
 
     def call_at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> asyncio.Handle:
         """As `call_at`, at an exact time. A time that has passed means now, after everything already set for now."""
@@ -60,10 +52,6 @@ class Timeline(asyncio.BaseEventLoop):
     def at_ns(self, when_ns: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """As `call_at_ns`, of what nobody will want to cancel."""
         self.turns.at(when_ns, Turn(callback, args, None))
-
-    def ns_at(self, when: float) -> int:
-        """The loop's float time as nanoseconds since the epoch."""
-        return self._start_ns + round(when * NS_PER_S)
 
     def stop(self) -> None:
         super().stop()

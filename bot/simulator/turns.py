@@ -6,15 +6,22 @@ its own: it carries what it needs, and nothing is packed into arguments and unpa
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable
 from contextvars import Context
+from typing import Final
+
+NS_PER_S: Final = 1_000_000_000
 
 
 class Timer:
     """What happens at a set time. One that was cancelled stays where it is until that time and moves no clock."""
 
     is_cancelled: bool = False
+    at_ns: int = 0
+    number: int = 0
+    """Of those of one moment, the lower one's turn is first."""
+    later: Timer | None = None
+    """The one after it, where both wait."""
 
     def fire(self) -> None:
         raise NotImplementedError
@@ -28,9 +35,6 @@ class Queued(Timer):
 
     queue: Queue | None = None
     next: Queued | None = None
-
-    def __init__(self) -> None:
-        self.at_ns = self.number = 0
 
 
 class Queue:
@@ -88,9 +92,11 @@ class Turns:
         self.now_ns = start_ns
         self.stopping = False
         """Looked at between two turns."""
+        self._start_ns = start_ns
         self._first: Turn | None = None
         self._last: Turn | None = None
-        self._timers: list[tuple[int, int, Timer]] = []
+        self._soonest: Timer | None = None
+        self._latest: Timer | None = None
         self._timers_set = 0
 
     def now(self) -> int:
@@ -108,14 +114,46 @@ class Turns:
         self._last = turn
         return turn
 
+    def time(self) -> float:
+        """As an asyncio loop's: seconds since the start."""
+        return (self.now_ns - self._start_ns) / NS_PER_S
+
+    def ns_at(self, when: float) -> int:
+        """The loop's float time as nanoseconds since the epoch."""
+        return self._start_ns + round(when * NS_PER_S)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> Turn:
+        """As an asyncio loop's."""
+        turn = Turn(callback, args, context)
+        self.at(self.ns_at(when), turn)
+        return turn
+
     def at(self, when_ns: int, timer: Timer) -> None:
-        """Set a timer. A time that has passed means now, after everything already set for now."""
+        """Set a timer that is not set. A time that has passed means now, after everything already set for now."""
         self._timers_set = number = self._timers_set + 1
         self._set(when_ns if when_ns > self.now_ns else self.now_ns, number, timer)
 
     def _set(self, when_ns: int, number: int, timer: Timer) -> None:
-        """Sorted, not a heap: few wait at a time, and taking the first then compares nothing."""
-        insort(self._timers, (when_ns, number, timer))
+        """A chain, not a heap: few wait at a time, most of those that are set are among the next to fire."""
+        timer.at_ns, timer.number = when_ns, number
+        latest = self._latest
+        if latest is None:
+            self._soonest = self._latest = timer
+            return
+        if when_ns > latest.at_ns or (when_ns == latest.at_ns and number > latest.number):
+            latest.later = self._latest = timer
+            return
+        before: Timer | None = None
+        after = self._soonest
+        while after is not None and (after.at_ns < when_ns or (after.at_ns == when_ns and after.number < number)):
+            before, after = after, after.later
+        timer.later = after
+        if before is None:
+            self._soonest = timer
+        else:
+            before.later = timer
 
     def queue(self, queue: Queue, when_ns: int, timer: Queued) -> None:
         """As `at`; `when_ns` is not before that of the last one in the queue."""
@@ -148,7 +186,6 @@ class Turns:
 
         Raises what a callback raises: its turn is over then.
         """
-        timers = self._timers
         while not self.stopping:
             turn = self._first
             if turn is not None:
@@ -160,12 +197,18 @@ class Turns:
                     turn.next = None  # whoever keeps a handle keeps no others by it
                 if not turn.is_cancelled:
                     turn.fire()
-            elif timers:
-                when_ns, _, timer = timers.pop(0)
-                if isinstance(timer, Queued) and timer.queue is not None:
-                    self._advance(timer.queue)
-                if not timer.is_cancelled:
-                    self.now_ns = when_ns
-                    timer.fire()
-            else:
+                continue
+            timer = self._soonest
+            if timer is None:
                 return
+            later = timer.later
+            self._soonest = later
+            if later is None:
+                self._latest = None
+            else:
+                timer.later = None
+            if isinstance(timer, Queued) and timer.queue is not None:
+                self._advance(timer.queue)
+            if not timer.is_cancelled:
+                self.now_ns = timer.at_ns
+                timer.fire()

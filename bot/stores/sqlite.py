@@ -14,7 +14,13 @@ from typing import Final
 SCHEMA_VERSION: Final = "1"
 SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 
-SCHEMA: Final = """
+INDEXES: Final = """
+CREATE INDEX IF NOT EXISTS entry_of_order ON entry (client_order_id) WHERE client_order_id <> '';
+CREATE INDEX IF NOT EXISTS entry_of_kind ON entry (kind);
+"""
+"""By which some questions are answered sooner; every question is answered without them too."""
+
+TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entry (
     seq INTEGER PRIMARY KEY,
@@ -25,8 +31,6 @@ CREATE TABLE entry (
     client_order_id TEXT NOT NULL,
     body TEXT NOT NULL
 );
-CREATE INDEX entry_of_order ON entry (client_order_id) WHERE client_order_id <> '';
-CREATE INDEX entry_of_kind ON entry (kind);
 CREATE TABLE total (
     name TEXT NOT NULL, labels TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, labels)
 ) WITHOUT ROWID;
@@ -48,6 +52,8 @@ CREATE VIEW stops AS
         json_extract(body, '$.fields.view') AS view, json_extract(body, '$.fields.detail') AS detail
     FROM entry WHERE kind = 'Note' AND json_extract(body, '$.event') = 'freeze_triggered';
 """
+
+SCHEMA: Final = TABLES + INDEXES
 
 
 class JournalError(Exception):
@@ -97,18 +103,26 @@ class StateLock:
         self._fd = -1
 
 
-def create(path: Path, meta: dict[str, str], synchronous: str) -> sqlite3.Connection:
-    """A new journal with its schema and meta rows. `synchronous`: FULL or NORMAL. Fails where the file exists."""
+def create(path: Path, meta: dict[str, str], synchronous: str, *, indexed: bool = True) -> sqlite3.Connection:
+    """A new journal with its schema and meta rows. `synchronous`: FULL or NORMAL. Fails where the file exists.
+
+    `indexed`: False where `add_indexes` may follow, or nobody asks often enough to need them.
+    """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         db = _connect_writer(path, synchronous)
-        db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
+        db.executescript(f"BEGIN;{SCHEMA if indexed else TABLES}COMMIT;")
         db.execute("BEGIN")
         db.executemany("INSERT INTO meta VALUES (?, ?)", ({"schema_version": SCHEMA_VERSION} | meta).items())
         db.execute("COMMIT")
     except sqlite3.Error as error:
         raise JournalUnwritable(f"{path}: cannot create the journal ({error})") from error
     return db
+
+
+def add_indexes(db: sqlite3.Connection) -> None:
+    """Those that are missing. Raises sqlite3.Error."""
+    db.executescript(f"BEGIN;{INDEXES}COMMIT;")
 
 
 def open_existing(path: Path, synchronous: str) -> sqlite3.Connection:

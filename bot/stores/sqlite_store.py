@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from bot.stores import sqlite
 from bot.stores.sqlite import JournalError, JournalUnwritable
 from bot.stores.store import Row, Totals
 
+ROWS_TOGETHER: Final = 64
+"""So many rows by one statement, where as many are written: each alone costs a third more."""
+_INSERT: Final = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_TOGETHER: Final = _INSERT + ", (?, ?, ?, ?, ?, ?, ?)" * (ROWS_TOGETHER - 1)
+
 
 class SqliteStore:
     """See `bot.stores.store.Store`."""
 
-    def __init__(self, path: Path, meta: Mapping[str, str], synchronous: str) -> None:
-        """Creates the file or continues it. Raises JournalDamaged; JournalError where it is another account's."""
+    def __init__(self, path: Path, meta: Mapping[str, str], synchronous: str, *, indexed: bool = True) -> None:
+        """Creates the file or continues it. Raises JournalDamaged; JournalError where it is another account's.
+
+        `indexed`: whether a new file has its indexes from its beginning. They cost a third of each row, and one that is
+        written once and read a few times is read without; it gets them when it is continued.
+        """
         self._path = path
         self.continued = path.exists()
         if self.continued:
             _refuse_other_account(path, meta.get("account", ""))
             self._db = sqlite.open_existing(path, synchronous)
+            self._add_indexes()
         else:
-            self._db = sqlite.create(path, dict(meta), synchronous)
+            self._db = sqlite.create(path, dict(meta), synchronous, indexed=indexed)
 
     def totals(self) -> Totals:
         rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()
@@ -46,7 +58,10 @@ class SqliteStore:
         """In one transaction: all of it or nothing."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            whole = len(rows) - len(rows) % ROWS_TOGETHER
+            for at in range(0, whole, ROWS_TOGETHER):
+                self._db.execute(_INSERT_TOGETHER, tuple(chain.from_iterable(rows[at : at + ROWS_TOGETHER])))
+            self._db.executemany(_INSERT, rows[whole:])
             self._db.executemany(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 [(name, labels, value) for (name, labels), value in totals.items()],
@@ -59,6 +74,14 @@ class SqliteStore:
 
     def close(self) -> None:
         self._db.close()
+
+    def _add_indexes(self) -> None:
+        """Where there is no room for them, readers take longer and read the same."""
+        try:
+            sqlite.add_indexes(self._db)
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def _number(self, query: str, *arguments: int) -> int:
         return int(self._db.execute(query, arguments).fetchone()[0])

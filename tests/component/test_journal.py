@@ -149,6 +149,47 @@ def test_a_commit_that_does_not_fit_is_kept_whole_and_written_later(tmp_path: Pa
     journal.close()
 
 
+def indexes_of(path: Path) -> set[str]:
+    db = sqlite3.connect(path)
+    try:
+        return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql <> ''")}
+    finally:
+        db.close()
+
+
+def test_in_simulated_time_indexes_are_made_when_it_is_continued(tmp_path: Path) -> None:
+    both = {"entry_of_order", "entry_of_kind"}
+    filled_journal(tmp_path)
+    assert indexes_of(tmp_path / "journal.db") == both
+    folder = tmp_path / "simulated"
+    folder.mkdir()
+    path = folder / "journal.db"
+    journal = Journal(path, META, rows_min=2)
+    journal.event(FILL)
+    journal.intent(PLACE)
+    journal.commit({})
+    assert not indexes_of(path)
+    journal.close()
+    with JournalReader(path) as reader:
+        assert [entry.seq for entry in reader.entries(client_order_id="slwq-3-1")] == [1, 2]
+        assert [entry.seq for entry in reader.entries(kind="PlaceOrder")] == [2]
+        assert [row[0] for row in reader.rows("SELECT execution_id FROM fills")] == ["e1"]
+    assert not indexes_of(path)
+    journal_at(folder).close()
+    assert indexes_of(path) == both
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_rows_are_written_in_order_however_many_they_are(tmp_path: Path, count: int) -> None:
+    journal = journal_at(tmp_path)
+    for number in range(count):
+        journal.event(msgspec.structs.replace(FILL, at_ns=number, execution_id=f"e{number}"))
+    journal.commit({})
+    journal.close()
+    with JournalReader(tmp_path / "journal.db") as reader:
+        assert [(entry.seq, entry.at_ns) for entry in reader.entries()] == [(n + 1, n) for n in range(count)]
+
+
 def test_two_processes_never_share_a_state_folder(tmp_path: Path) -> None:
     with (
         StateLock(tmp_path),

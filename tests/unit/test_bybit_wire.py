@@ -219,7 +219,7 @@ def test_a_grid_forgets_rather_than_grows(monkeypatch):
     monkeypatch.setattr(decode, "_MEMO_MAX", 4)
     grid = Grid(LINEAR)
     assert [grid.ticks(f"{n}.0", "p") for n in range(1, 30)] == [n * 10 for n in range(1, 30)]
-    assert len(grid._ticks) <= 4
+    assert len(grid.known_ticks) <= 4
 
 
 def test_a_cursor_that_comes_twice_is_garbled_instead_of_read_for_ever():

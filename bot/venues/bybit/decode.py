@@ -92,37 +92,38 @@ class Grid:
 
     def __init__(self, instrument: Instrument) -> None:
         self.instrument = instrument
-        self._ticks: dict[str, int] = {}
-        self._lots: dict[str, int] = {}
+        self.known_ticks: dict[str, int] = {}
+        self.known_lots: dict[str, int] = {}
+        """What it has seen, for whoever asks for many at once; only `ticks` and `lots` add to them."""
         self._tick_step, self._lot_step = _Step(instrument.tick_size), _Step(instrument.lot_size)
 
     def ticks(self, text: str, field: str) -> int:
         """A price > 0 in ticks. Raises VenueGarbled."""
-        known = self._ticks.get(text)
+        known = self.known_ticks.get(text)
         if known is None:
             known = self._tick_step.count(text) or price_ticks(text, field, self.instrument)
-            if len(self._ticks) >= _MEMO_MAX:
-                self._ticks.clear()
-            self._ticks[text] = known
+            if len(self.known_ticks) >= _MEMO_MAX:
+                self.known_ticks.clear()
+            self.known_ticks[text] = known
         return known
 
     def lots(self, text: str, field: str) -> int:
         """A quantity >= 0 in lots. Raises VenueGarbled."""
-        known = self._lots.get(text)
+        known = self.known_lots.get(text)
         if known is None:
             known = self._lot_step.count(text) or qty_lots(text, field, self.instrument)
-            if len(self._lots) >= _MEMO_MAX:
-                self._lots.clear()
-            self._lots[text] = known
+            if len(self.known_lots) >= _MEMO_MAX:
+                self.known_lots.clear()
+            self.known_lots[text] = known
         return known
 
     def seen_ticks(self, price: str) -> int:
         """In ticks what was a price before; 0 for any other text."""
-        return self._ticks.get(price, 0)
+        return self.known_ticks.get(price, 0)
 
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
-        ticks, lots = self._ticks, self._lots
+        ticks, lots = self.known_ticks, self.known_lots
         found: list[Level] = []
         for price, size in rows:
             tick, lot = ticks.get(price), lots.get(size)

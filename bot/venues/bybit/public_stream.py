@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
-from bot.domain.events import BookLost, BookSnapshot
+from bot.domain.events import BookDelta, BookLost, BookSnapshot
 from bot.venues.bybit import wire
+from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
 from bot.venues.bybit.decode import Grid, book_event, trade_events
 from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, refused
 from bot.venues.port import Sink, VenueGarbled
@@ -56,6 +57,8 @@ class PublicStream(Stream):
         self._every_print = every_print
         self._books: dict[str, str] = {}
         self._trades: dict[str, str] = {}
+        self._texts: dict[str, BookText] = {}
+        """topic of a book → who reads its changes"""
         for symbol in grids:
             self._topics_of(symbol)
         self._last_u: dict[str, int] = {}
@@ -185,7 +188,29 @@ class PublicStream(Stream):
             for symbol in suspect or ours:
                 self._lose_book(symbol, f"garbled: {error}", garbled=True)
 
+    def _take_change(self, raw: bytes | str) -> bool:
+        """Takes a change of a book that is written as nearly all are. False: it has to be looked at more closely."""
+        if not raw.isascii() or (b"\\" in raw if isinstance(raw, bytes) else "\\" in raw):
+            return False
+        text = raw.decode() if isinstance(raw, bytes) else raw
+        topic = topic_of(text)
+        reader = self._texts.get(topic)
+        if reader is None:
+            symbol = self._books.get(topic)
+            if symbol is None:
+                return False
+            reader = self._texts[topic] = BookText(symbol, self._now_ns)
+        change = reader.delta(text, TOPIC_AT + len(topic), self._grids[reader.symbol])
+        if change is None:
+            return False
+        self._data_came = True
+        if change.symbol not in self._refused:
+            self._change_book(change, change.symbol)
+        return True
+
     def _take_readable(self, raw: bytes | str) -> None:
+        if self._take_change(raw):
+            return
         book = wire.book_push(raw)
         if book is not None and book.topic in self._books:
             self._data_came = True
@@ -234,7 +259,10 @@ class PublicStream(Stream):
             self._last_u[symbol] = event.update_id
             self._asked_at_s.pop(symbol, None)
             self._sink(event)
-            return
+        else:
+            self._change_book(event, symbol)
+
+    def _change_book(self, event: BookDelta, symbol: str) -> None:
         last = self._last_u.get(symbol)
         if last is None:
             self.resync(symbol)  # no book to change: its snapshot is on the way, or was lost or garbled

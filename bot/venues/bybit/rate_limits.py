@@ -170,7 +170,17 @@ class RateLimits:
 
 def _number(text: str) -> int | None:
     """A number of plain digits; None for all else, however long."""
-    return int(text) if len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal() else None
+    known = _known.get(text)
+    if known is None and len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal():
+        if len(_known) >= NUMBERS_KEPT:
+            _known.clear()
+        known = _known[text] = int(text)
+    return known
+
+
+NUMBERS_KEPT: Final = 64
+_known: Final[dict[str, int]] = {}
+"""Numbers that were read before: the same few come again and again, and a moment of reset for a second."""
 
 
 def held_ms(wait_ms: int) -> int:

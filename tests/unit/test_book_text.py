@@ -1,0 +1,110 @@
+"""A change of a book read straight from its text: the same as field by field, or not at all."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bot.domain.events import BookDelta, BookSnapshot
+from bot.simulator.listings import GENERATED
+from bot.venues.bybit import wire
+from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
+from bot.venues.bybit.decode import Grid, book_event
+from bot.venues.port import VenueGarbled
+
+SYMBOL = GENERATED.symbol
+TOPIC = f"orderbook.50.{SYMBOL}"
+NOW_NS = 5
+ROWS = st.lists(
+    st.tuples(
+        st.integers(1, 10**7).map(lambda ticks: str(GENERATED.price(ticks))),
+        st.integers(0, 10**7).map(lambda lots: str(GENERATED.qty(lots))),
+    ),
+    max_size=4,
+)
+
+
+def message(bids: list[tuple[str, str]], asks: list[tuple[str, str]], u: int, stamp: int) -> str:
+    data = {"s": SYMBOL, "b": bids, "a": asks, "u": u, "seq": stamp + 1}
+    whole = {"topic": TOPIC, "type": "delta", "ts": stamp, "data": data, "cts": stamp}
+    return msgspec.json.encode(whole).decode()
+
+
+def quickly(text: str) -> BookDelta | None:
+    if not text.isascii() or "\\" in text or topic_of(text) != TOPIC:
+        return None
+    return BookText(SYMBOL, lambda: NOW_NS).delta(text, TOPIC_AT + len(TOPIC), Grid(GENERATED))
+
+
+def patiently(text: str) -> BookDelta | BookSnapshot | None:
+    try:
+        push = wire.decode(wire.Push, text, "public")
+        if push.topic != TOPIC:
+            return None
+        rows = wire.decode(wire.BookRows, push.data, push.topic)
+        return book_event(push, rows, Grid(GENERATED), NOW_NS) if rows.s == SYMBOL else None
+    except VenueGarbled:
+        return None
+
+
+@given(bids=ROWS, asks=ROWS, u=st.integers(2, 10**17), stamp=st.integers(1, 10**17))
+def test_what_the_venue_writes_is_read_at_once(
+    bids: list[tuple[str, str]], asks: list[tuple[str, str]], u: int, stamp: int
+) -> None:
+    text = message(bids, asks, u, stamp)
+    found = quickly(text)
+    assert found is not None
+    assert found == patiently(text)
+
+
+@given(data=st.data(), bids=ROWS, asks=ROWS, u=st.integers(0, 12), stamp=st.integers(0, 12))
+def test_whatever_is_changed_in_it_is_read_the_same_or_left_alone(
+    data: st.DataObject, bids: list[tuple[str, str]], asks: list[tuple[str, str]], u: int, stamp: int
+) -> None:
+    text = message(bids, asks, u, stamp)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, length = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 6))
+        put = data.draw(
+            st.sampled_from(["", " ", '"', ",", "[", "]", "{", "}", "0", "7", "-", ".", "e", "\n", "é", "\\"])
+        )
+        text = text[:at] + put + text[at + length :]
+    found = quickly(text)
+    if found is not None:
+        assert found == patiently(text)
+
+
+@given(st.text(max_size=40))
+@example("")
+@example('{"topic":"')
+def test_a_message_without_a_topic_in_front_has_none(text: str) -> None:
+    assert topic_of(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"u":7', '"u":1'),
+        ('"u":7', '"u":07'),
+        ('"u":7', '"u":7.0'),
+        ('"u":7', '"u":-7'),
+        ('"type":"delta"', '"type":"snapshot"'),
+        ('"seq":9', '"seq":"9"'),
+        ('"cts":8', '"cts":8,"cts":9'),
+        (f'"s":"{SYMBOL}"', '"s":"ETHUSDT"'),
+        ('"a":[]', '"a":[[]]'),
+        ('["60000.0","0.003"]', '["60000.05","0.003"]'),
+        ('["60000.0","0.003"]', '["60000.0","-1"]'),
+        ('["60000.0","0.003"]', '["60000.0",0.003]'),
+        ('["60000.0","0.003"]', '["60000.0"]'),
+        ('["60000.0","0.003"]', '["60000.0","0.003","1"]'),
+        ('["60000.0","0.003"]', '["60000.0","0.003"],'),
+        ("}", "}}"),
+    ],
+)
+def test_what_is_not_written_so_is_left_to_whoever_says_what_is_wrong(old: str, new: str) -> None:
+    text = message([("60000.0", "0.003")], [], 7, 8)
+    assert quickly(text) is not None
+    assert old in text
+    assert quickly(text.replace(old, new)) is None
