@@ -1,7 +1,8 @@
 """Carries intents out through the venue port and turns what came of them into events.
 
-Each intent is a task of its own, so that a slow answer holds up neither market data nor another intent; cancels are
-started before anything that adds risk. A create or amend takes a second look at the grant at the moment of sending.
+Each intent is a task of its own, or a request that a callback hears of, so that a slow answer holds up neither market
+data nor another intent; cancels are started before anything that adds risk. A create or amend takes a second look at
+the grant at the moment of sending.
 A failed read becomes `ReadFailed`: it never looks like an empty answer.
 """
 
