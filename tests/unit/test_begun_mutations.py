@@ -15,6 +15,7 @@ from bot.runtime.sender import Sender
 from bot.runtime.symbol_filters import SymbolFilters
 from bot.venues.bybit import calls
 from bot.venues.bybit.adapter import BybitAdapter
+from bot.venues.bybit.rate_limits import ADDRESS_REQUESTS_MAX, CANCEL_RESERVE
 from bot.venues.port import Accepted, Ended, Outcome, Unreachable, VenuePort
 from tests.support.engine_driver import START, SYMBOL, filters
 from tests.support.scripted_venue import HOSTS, NOW_NS, ScriptedTransport, refused
@@ -170,3 +171,17 @@ def test_an_answer_that_comes_while_the_sender_closes_starts_no_read() -> None:
 
     on_sender(port, work)
     assert port.came == ["slwq-1-1"]
+
+
+def test_what_was_begun_counts_for_the_address_before_it_is_written() -> None:
+    async def run() -> tuple[bool, bool]:
+        transport = ScriptedTransport()
+        transport.always(calls.CREATE, {"orderId": "v"})
+        adapter = adapter_on(transport)
+        for _ in range(ADDRESS_REQUESTS_MAX - CANCEL_RESERVE - 1):
+            adapter._rest.limits.sent(NOW_NS // 1_000_000)
+        found = [adapter.begin(PLACE, INSTRUMENT, lambda _: None) is not None for _ in range(2)]
+        await asyncio.sleep(0.01)
+        return found[0], found[1]
+
+    assert asyncio.run(run()) == (True, False)

@@ -189,13 +189,15 @@ class BybitRest:
         if begin is not None:
             url = self._rest_url + call.target
             return begin(call.method, url, self._headers(call), call.body, self._timeout_s)
+        self.limits.sent(self.venue_now_ms())  # already now: of several begun in one turn each counts for the next
         return asyncio.get_running_loop().create_task(self._written(call, may_leave))
 
     async def _written(self, call: Call, may_leave: Callable[[Call], bool]) -> HttpAnswer:
         if not may_leave(call):
             raise Withheld
         url = self._rest_url + call.target
-        return await self._transport.request(call.method, url, self._headers(call), call.body, self._timeout_s)
+        headers = self._signed(call, self.venue_now_ms())
+        return await self._transport.request(call.method, url, headers, call.body, self._timeout_s)
 
     def end(self, call: Call, answered: asyncio.Future[HttpAnswer]) -> HttpAnswer:
         """The answer of a request that `begin` began, once it is done. Raises as `Transport.request`, or Withheld."""
@@ -211,6 +213,9 @@ class BybitRest:
         """Of a request that leaves now, and is counted."""
         now_ms = self.venue_now_ms()
         self.limits.sent(now_ms)
+        return self._signed(call, now_ms)
+
+    def _signed(self, call: Call, now_ms: int) -> dict[str, str]:
         if not call.signed:
             return {}
         return rest_headers(self._api_key, self._api_secret, now_ms, self._recv_window_ms, call.payload)
