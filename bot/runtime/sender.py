@@ -1,7 +1,8 @@
 """Carries intents out through the venue port and turns what came of them into events.
 
-Each intent is a task of its own, so that a slow answer holds up neither market data nor another intent; cancels are
-started before anything that adds risk. A create or amend takes a second look at the grant at the moment of sending.
+Each intent is a task of its own, or a request that a callback hears of, so that a slow answer holds up neither market
+data nor another intent; cancels are started before anything that adds risk. A create or amend takes a second look at
+the grant at the moment of sending.
 A failed read becomes `ReadFailed`: it never looks like an empty answer.
 """
 
@@ -168,7 +169,13 @@ class Sender:
         if not isinstance(intent, CancelOrder) and not self._grant.valid(intent.epoch, now_ns):
             return False
         begun = _Begun(self, intent)
-        under_way = begins(intent, self.instruments.get(intent.symbol), begun.ended)
+        try:
+            under_way = begins(intent, self.instruments.get(intent.symbol), begun.ended)
+        except Exception as error:  # noqa: BLE001 - as of a task, and what was decided beside it still leaves
+            if type(intent) is PlaceOrder:
+                self.own_orders.sent(intent.symbol, intent.client_order_id)  # how far it came is not known
+            self.ended(begun, error)
+            return True
         if under_way is None:
             return False
         begun.under_way = under_way
@@ -265,8 +272,8 @@ class Sender:
         """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
         under_way = set(self._tasks)
         if under_way:
-            _, waiting = await asyncio.wait(under_way, timeout=deadline_s)
-            if waiting:
+            await asyncio.wait(under_way, timeout=deadline_s)
+            if not under_way.isdisjoint(self._tasks):  # not told of yet, answered or not
                 self._uncertain_ns = self._now_ns()  # one of them may be a create
         return bool(under_way)
 
@@ -284,6 +291,9 @@ class Sender:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, work: Work, name: str) -> None:
+        if self._is_closed:
+            work.close()
+            return
         loop = asyncio.get_running_loop()
         task = loop.create_task(work, name=name)
         self._tasks.add(task)

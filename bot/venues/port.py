@@ -149,7 +149,8 @@ class BeginningPort(Protocol):
         instrument: Instrument | None,
         ended: Callable[[Ended], None],
     ) -> Future[Any] | None:
-        """As `place`, `amend` and `cancel`, but it has left when this returns, and `ended` is told what came of it.
+        """As `place`, `amend` and `cancel`, but nobody awaits it: `ended` is told what came of it, never before this
+        has returned. It has left when this returns, or leaves in the loop's next turn where the transport needs a task.
 
         None: nothing was done, and the other way has to be gone. Who cancels the future gives it up, and `ended` is
         told of a CancelledError.

@@ -151,7 +151,7 @@ class _Step:
             digits, missing = text, self._places
         else:
             digits, missing = text[:point] + text[point + 1 :], self._places - (len(text) - point - 1)
-        if missing < 0 or len(digits) > DIGITS_MAX or not (digits.isdecimal() and digits.isascii()):
+        if missing < 0 or len(digits) > MAGNITUDE_MAX or not (digits.isdecimal() and digits.isascii()):
             return 0
         number = int(digits) * self._powers[missing]
         if self._units == 1:

@@ -15,7 +15,7 @@ from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
 from bot.venues.bybit.rate_limits import held_ms
-from bot.venues.bybit.rest import BybitRest
+from bot.venues.bybit.rest import BybitRest, Withheld
 from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
 from bot.venues.port import Accepted, Ended, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent
@@ -62,22 +62,26 @@ class OrderEntry:
         return await outcome
 
     def begin(self, call: Call, ended: Callable[[Ended], None]) -> asyncio.Future[HttpAnswer] | None:
-        """As `mutate`, of one order by REST alone: it has left when this returns, and its outcome is told to `ended`,
-        or the exception that nobody expected, CancelledError where the future was cancelled.
+        """As `mutate`, of one order by REST alone: it has left when this returns, or leaves in the loop's next turn
+        where the transport needs a task. Its outcome is told to `ended`, or the exception that nobody expected,
+        CancelledError where the future was cancelled.
 
         None: it goes another way, or may not leave now: nothing was done, `mutate` does it and says why.
         """
         path, trade = call.path, self._trade
         if self._batch_max >= 2 or (trade is not None and trade.takes_orders and path in OPERATIONS):
             return None
-        if call.epoch and not self._permitted(call.epoch):
+        if not self._may_leave(call):
             return None
         rest = self._rest
         if not rest.limits.take(path, 1, rest.venue_now_ms(), is_cancel=path in CANCELS):
             return None
-        answered = rest.begin(call)
+        answered = rest.begin(call, self._may_leave)
         answered.add_done_callback(_UnderWay(self, call, ended).ended)
         return answered
+
+    def _may_leave(self, call: Call) -> bool:
+        return not call.epoch or self._permitted(call.epoch)
 
     def settled(self, call: Call, answered: asyncio.Future[HttpAnswer]) -> Outcome | wire.Envelope:
         """What came of a call that `begin` began; the envelope of a refused timestamp, which `settle_later` settles."""
@@ -88,6 +92,8 @@ class OrderEntry:
             if order_id is not None:
                 return Accepted(order_id)
             envelope = rest.enveloped(call, answer)
+        except Withheld:
+            return Unreachable(NO_GRANT)
         except NotSent as not_sent:
             return Unreachable(str(not_sent))
         except NoAnswer as no_answer:
@@ -103,7 +109,11 @@ class OrderEntry:
         self._keep(asyncio.get_running_loop().create_task(self._settle_later(call, envelope, ended)))
 
     async def _settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
-        await self._rest.resync_quietly()
+        try:
+            await self._rest.resync_quietly()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            ended(error)
+            return
         ended(_refused(call, envelope))
 
     def _keep(self, task: asyncio.Task[None]) -> None:

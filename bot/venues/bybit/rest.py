@@ -6,7 +6,7 @@ A read raises a VenueError. It waits where the venue has said that its endpoint 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from bot.domain.counts import Counts
@@ -28,6 +28,10 @@ NO_CONNECTION: Final = "not_sent"
 NO_ANSWER: Final = "no_answer"
 STATUSES: Final = ("200", "403", "429", "500", "502", "503", "504", NO_CONNECTION, NO_ANSWER)
 """HTTP statuses, and two words where there was none. Counters are born with all of them."""
+
+
+class Withheld(Exception):
+    """It may not leave any more, and was not given to the transport."""
 
 
 class BybitRest:
@@ -176,18 +180,27 @@ class BybitRest:
         self._heard(call, answer)
         return answer
 
-    def begin(self, call: Call) -> asyncio.Future[HttpAnswer]:
-        """The first half of a request that nobody awaits; `end` is the second. Its turn has been taken."""
-        headers = self._headers(call)
+    def begin(self, call: Call, may_leave: Callable[[Call], bool]) -> asyncio.Future[HttpAnswer]:
+        """The first half of a request that nobody awaits; `end` is the second. Its turn has been taken.
+
+        Over a transport that begins nothing it is written a turn of the loop later, and `may_leave` is asked then.
+        """
         begin = self._begin
-        url = self._rest_url + call.target
         if begin is not None:
-            return begin(call.method, url, headers, call.body, self._timeout_s)
-        request = self._transport.request(call.method, url, headers, call.body, self._timeout_s)
-        return asyncio.get_running_loop().create_task(_awaited(request))
+            url = self._rest_url + call.target
+            return begin(call.method, url, self._headers(call), call.body, self._timeout_s)
+        self.limits.sent(self.venue_now_ms())  # already now: of several begun in one turn each counts for the next
+        return asyncio.get_running_loop().create_task(self._written(call, may_leave))
+
+    async def _written(self, call: Call, may_leave: Callable[[Call], bool]) -> HttpAnswer:
+        if not may_leave(call):
+            raise Withheld
+        url = self._rest_url + call.target
+        headers = self._signed(call, self.venue_now_ms())
+        return await self._transport.request(call.method, url, headers, call.body, self._timeout_s)
 
     def end(self, call: Call, answered: asyncio.Future[HttpAnswer]) -> HttpAnswer:
-        """The answer of a request that `begin` began, once it is done. Raises as `Transport.request`."""
+        """The answer of a request that `begin` began, once it is done. Raises as `Transport.request`, or Withheld."""
         try:
             answer = answered.result()
         except BaseException as error:
@@ -200,12 +213,18 @@ class BybitRest:
         """Of a request that leaves now, and is counted."""
         now_ms = self.venue_now_ms()
         self.limits.sent(now_ms)
+        return self._signed(call, now_ms)
+
+    def _signed(self, call: Call, now_ms: int) -> dict[str, str]:
         if not call.signed:
             return {}
         return rest_headers(self._api_key, self._api_secret, now_ms, self._recv_window_ms, call.payload)
 
     def _unheard(self, call: Call, error: BaseException) -> None:
         path = call.path
+        if isinstance(error, Withheld):
+            self.limits.returned(path, call.orders)
+            return
         if isinstance(error, NotSent):
             self.responses.add((path, NO_CONNECTION))
             self.limits.returned(path, call.orders)
@@ -218,7 +237,3 @@ class BybitRest:
         path, status = call.path, answer.status
         self.responses.add((path, "200" if status == 200 else str(status)))
         self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, status)
-
-
-async def _awaited(request: Awaitable[HttpAnswer]) -> HttpAnswer:
-    return await request
