@@ -24,6 +24,7 @@ from bot.domain.order import OWN_PREFIX
 from bot.engine.parameters import NS_PER_S
 from bot.engine.state import State
 from bot.runtime.loop import Loop
+from bot.venues.bybit.adapter import _Terms
 from bot.venues.bybit.decode import Grid
 
 GRACE_NS = 2 * NS_PER_S
@@ -108,13 +109,13 @@ def _may_be_held(name: str, state: State, kept_ns: int) -> bool:
 
 
 def _keys(loop: Loop) -> list[Sized]:
-    return [vars(loop.sender)["_keys"], vars(loop.sender)["_executions"]]
+    return [loop.sender._keys, loop.sender._executions]
 
 
 def _windows(loop: Loop, state: State) -> list[Sized]:
     """The day's execution ids and equity samples; the rows of a transaction."""
-    curves = [vars(curve)["_samples"] for curve in (state.equity_told, state.venue_equity)]
-    return [vars(state.ledger)["_seen"], *curves, vars(vars(loop)["_journal"])["_rows"]]
+    curves = [curve._samples for curve in (state.equity_told, state.venue_equity)]
+    return [state.ledger._seen, *curves, loop._journal._rows]
 
 
 def _reached(loop: Loop, now_ns: int, past: list[Sized]) -> Iterator[object]:
@@ -131,5 +132,11 @@ def _reached(loop: Loop, now_ns: int, past: list[Sized]) -> Iterator[object]:
             waiting.extend(one.__closure__ or ())
         elif isinstance(one, Filled) and now_ns - one.at_ns <= FILL_KEPT_NS:
             continue
-        elif not isinstance(one, type | ModuleType | Grid) and not type(one).__module__.startswith(_NOT_THE_BOT):
+        elif not isinstance(one, type | ModuleType | Grid | _Terms) and not _home(one).startswith(_NOT_THE_BOT):
             waiting.extend(gc.get_referents(one))
+
+
+def _home(one: object) -> str:
+    """The module of its class; of some that are made by mypyc it is not a text."""
+    module = type(one).__module__
+    return module if isinstance(module, str) else ""

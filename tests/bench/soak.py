@@ -205,7 +205,7 @@ def _count(evidence: Evidence, outcome: Outcome) -> None:
     for side in ("buy", "sell"):
         evidence.placed[side] = counts[("mm_orders_placed_total", (SYMBOL, side))]
         evidence.filled[side] = counts[("mm_orders_filled_total", (SYMBOL, side))]
-    evidence.seen_by_venue = vars(outcome.venue)["_order_count"]  # the venue numbers every order that it takes
+    evidence.seen_by_venue = outcome.venue._order_count  # the venue numbers every order that it takes
     evidence.executions = outcome.account.executions_count
     evidence.executions_told = outcome.engine.known.ledger.fills
     evidence.position_lots = outcome.engine.known.ledger.accounts[SYMBOL].position_lots
