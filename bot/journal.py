@@ -159,9 +159,7 @@ class Journal:
         where nothing is sent that a lost machine could have forgotten; there it has no indexes until it is continued.
         """
         self.path = path
-        self._store: Store = (
-            SqliteStore(path, meta, synchronous, indexed=rows_min == 1) if store is None else store
-        )
+        self._store: Store = SqliteStore(path, meta, synchronous, indexed=rows_min == 1) if store is None else store
         self.continued = self._store.continued
         self._segments = segments
         self._rows: list[_Row] = []
