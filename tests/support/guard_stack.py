@@ -257,9 +257,13 @@ class GuardStack:
         return told
 
     def is_clean(self) -> bool:
-        """No open order and no position, by the venue's own word."""
+        """No open order of ours and no position, by the venue's own word.
+
+        An order of others has no id of ours: it is left alone, and how long it stands is not our business.
+        """
         truth = self.truth()
-        return not truth["orders"] and all(float(one["qty"]) == 0 for one in truth["positions"])
+        ours = [one for one in truth["orders"] if one["client_order_id"]]
+        return not ours and all(float(one["qty"]) == 0 for one in truth["positions"])
 
     def is_stopped(self) -> bool:
         """The bot says that it is frozen, and the venue that nothing of it stands.
