@@ -125,7 +125,11 @@ def build(into: Path, opt: str) -> None:
     """Raises SystemExit with one line where it cannot be built; what stood there before is gone then."""
     if lacking := missing():
         raise SystemExit(f"compile: {lacking}")
+    if into.exists() and not (into / DIGEST).is_file() and any(into.iterdir()):
+        raise SystemExit(f"compile: --into {into}: holds something else; allowed: a new or empty folder, or a build")
     shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    (into / DIGEST).write_text("unfinished", encoding="ascii")
     shutil.copytree(ROOT / "bot", into / "bot", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     made_of = digest()
     done = subprocess.run(
@@ -146,7 +150,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python infra/compile.py", description="The bot as C extensions.")
     parser.add_argument("--into", type=Path, default=INTO)
     parser.add_argument(
-        "--opt", choices=("0", "1", "2", "3"), default=os.environ.get("OPT", "2"), help="level of the C compiler"
+        "--opt", choices=("0", "1", "2", "3"), default="2", help="level of the C compiler"
     )
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
     parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)

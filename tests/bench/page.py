@@ -33,6 +33,8 @@ PARTS = {
     "rollouts": "Rollouts at once",
 }
 """Each with its heading."""
+OF_THE_COMPILED = frozenset(("engine", "month"))
+"""Parts that run the bot as C extensions (`make compiled`); the others run its sources, as a live bot does."""
 JUDGED = re.compile(r"(?:.*?\s)?(NOT met|met)(?:, .*)?$")
 
 
@@ -90,8 +92,12 @@ def run(part: str) -> Told:
     """Runs it and shows what it says while it says it."""
     said: list[str] = []
     words = [sys.executable, "-m", f"tests.bench.{part}"]
+    environment = dict(os.environ)
+    if part in OF_THE_COMPILED:
+        compiled = REPOSITORY / "artifacts" / "compiled"
+        environment |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": f"{compiled}{os.pathsep}{REPOSITORY}"}
     with subprocess.Popen(
-        words, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        words, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

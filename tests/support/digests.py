@@ -51,6 +51,7 @@ def scenarios(*, few: bool) -> dict[str, tuple[bool, Scenario]]:
         found[f"kernel calm {seed}"] = (False, demo(seed, 60, **CALM))
         found[f"kernel slow {seed}"] = (False, demo(seed, 900, market=at_one_a_second, tick_s=1.0))
         found[f"wire demo {seed}"] = (True, demo(seed, 20, trade_socket=seed % 2 == 0))
+    for seed in range(1, 1 + max(len(seeds), len(PLANS))):
         found[f"wire plan {seed}"] = (True, _plan(PLANS[seed % len(PLANS)], seed))
     for kind in ("crossing", "loss", "foreign_order"):
         found[f"kernel {kind}"] = (False, demo(5, 25, faults_at_s={6: (kind, {})}))
