@@ -149,9 +149,7 @@ def build(into: Path, opt: str) -> None:
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python infra/compile.py", description="The bot as C extensions.")
     parser.add_argument("--into", type=Path, default=INTO)
-    parser.add_argument(
-        "--opt", choices=("0", "1", "2", "3"), default="2", help="level of the C compiler"
-    )
+    parser.add_argument("--opt", choices=("0", "1", "2", "3"), default="2", help="level of the C compiler")
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
     parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
