@@ -131,6 +131,7 @@ def build(into: Path, opt: str) -> None:
     into.mkdir(parents=True)
     (into / DIGEST).write_text("unfinished", encoding="ascii")
     shutil.copytree(ROOT / "bot", into / "bot", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    (into / "configs").symlink_to(ROOT / "configs")  # the bot looks for its profiles beside itself
     made_of = digest()
     done = subprocess.run(
         [sys.executable, __file__, "--within", str(into), "--opt", opt],

@@ -50,6 +50,24 @@ def test_it_decides_and_says_the_same_to_the_byte(built: Path) -> None:
     assert len(set(of_sources["digests"].values())) == len(of_sources["digests"]) >= 20, "each run is one of its own"
 
 
+@pytest.mark.parametrize("lane", ["wire", "kernel"])
+def test_its_command_line_rehearses_as_that_of_the_sources(built: Path, tmp_path: Path, lane: str) -> None:
+    reports: list[str] = []
+    for name, path in (("sources", str(ROOT)), ("compiled", f"{built}{os.pathsep}{ROOT}")):
+        report = tmp_path / f"{name}.json"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-P", "-m", "bot", "rehearse", "--settings", "configs/bot/demo.yaml"),
+                *("--span-s", "120", "--lane", lane, "--report", str(report)),
+            ],
+            check=False, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), name
+        reports.append(report.read_text(encoding="utf-8"))
+    assert reports[0] == reports[1]
+    assert json.loads(reports[0])["orders"]["placed"] > 0
+
+
 def test_a_build_is_kept_while_its_sources_are_and_no_longer(built: Path, tmp_path: Path) -> None:
     module = runpy.run_path(str(COMPILE))
     assert module["is_built"](built)
