@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.carrying import carried_equity
+from bot.commands.replay import as_line
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
+from bot.engine.budgets import BREACH
 from bot.engine.engine import Engine
 from bot.engine.ledger import DAY_NS
 from bot.engine.state import State
 from bot.journal import Journal, JournalError, JournalReader, Segments
 from bot.replaying import replay, restore
+from bot.version import code_version
 from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, of, parameters
 
 D = Decimal
 ENTRIES = msgspec.json.Decoder(ev.Event | it.Intent)
+
+
+def never(_: it.Intent) -> bool:
+    return False
 
 
 class Recorded(Driver):
@@ -452,7 +460,9 @@ def test_any_prefix_of_a_journal_gives_a_state_that_quotes_nothing_before_it_has
 class OnDisk(Driver):
     """A driver with a real journal and segments, written as the loop writes them."""
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, *, version: str = "", lacks: Callable[[it.Intent], bool] = never, **changes: Any
+    ) -> None:
         super().__init__(**changes)
         self.path = folder / "journal.db"
         meta = {"account": "acct", "run": "run", "config_digest": "d", "version": "v", "mode": "live"}
@@ -464,11 +474,12 @@ class OnDisk(Driver):
         def recorded(event: ev.Event) -> list[it.Intent]:
             if isinstance(event, ev.Started):
                 text = msgspec.json.encode(self.parameters).decode()
-                event = msgspec.structs.replace(event, parameters=text)
+                event = msgspec.structs.replace(event, parameters=text, version=version or event.version)
             self.journal.event(event)
             intents = receive(event)
             for intent in intents:
-                self.journal.intent(intent)
+                if not lacks(intent):
+                    self.journal.intent(intent)
             self.journal.commit({})
             return intents
 
@@ -528,6 +539,62 @@ def test_what_a_process_goes_on_with_that_was_halted_and_has_lost_its_permission
     assert of(it.PublishKillSwitch, second.sent)
     told = replay(tmp_path / "journal.db")
     assert (told.difference, told.processes) == ("", 2)
+
+
+def _notes_a_breach(intent: it.Intent) -> bool:
+    return isinstance(intent, it.Note) and intent.event == BREACH
+
+
+@pytest.mark.parametrize("version", ["0.1.0+000000000000", code_version()])
+def test_a_breach_that_an_older_version_did_not_note_is_told_as_a_later_rule_and_no_difference(
+    tmp_path: Path, version: str
+) -> None:
+    budget = {"cancel_budget_per_min": 6, "cancel_budget_reserve": 2, "requote_interval_ms": 100}
+    driver = OnDisk(tmp_path, version=version, lacks=_notes_a_breach, orders_per_min_max=1_000, **budget)
+    driver.start().wait(S)
+    for mark, top in ((450_000, BID + 2_000), (BID, BID)) * 4:
+        driver.tell(ev.TradePrinted(driver.now, SYMBOL, mark, 1, Side.SELL, driver.now))
+        driver.book(top, top + 2)
+        driver.wait(600 * MS)
+    assert driver.count("mm_limit_breaches_total", "cancel_budget")
+    driver.journal.close()
+    told = replay(driver.path)
+    if version == code_version():
+        assert "replayed" in told.difference
+        assert BREACH in told.difference
+        assert "version" not in told.difference
+        return
+    assert told.difference == ""
+    assert told.later == ("a breach of the cancel budget is noted",)
+    assert "the same but for what later rules add" in as_line(told)
+    assert "a breach of the cancel budget is noted" in as_line(told)
+
+
+def test_a_halt_over_a_restart_that_an_older_version_did_not_publish_again_is_told_as_a_later_rule(
+    tmp_path: Path,
+) -> None:
+    old: dict[str, Any] = {"two_man_rule": False, "version": "0.1.0+000000000000"}
+    first = OnDisk(tmp_path, **old)
+    first.start()
+    first.tell(ev.StopRequested(first.now, "kill_switch", "fault", "re-arm", "ops"))
+    first.wait(S)
+    first.journal.close()
+    second = OnDisk(tmp_path, lacks=lambda intent: isinstance(intent, it.PublishKillSwitch), **old)
+    second.now, second.epoch = first.now + S, 2
+    second.start().wait(S)
+    second.journal.close()
+    told = replay(second.path)
+    assert (told.difference, told.processes) == ("", 2)
+    assert told.later == ("a halt that holds at a start publishes the kill switch again",)
+
+
+def test_what_another_version_decided_otherwise_is_a_difference_that_names_both_versions(tmp_path: Path) -> None:
+    driver = OnDisk(tmp_path, version="0.1.0+000000000000", lacks=lambda intent: isinstance(intent, it.PlaceOrder))
+    driver.start()
+    driver.journal.close()
+    told = replay(driver.path)
+    assert '"type":"PlaceOrder"' in told.difference
+    assert f"written by version 0.1.0+000000000000, this is {code_version()}" in told.difference
 
 
 def test_the_first_difference_of_a_replay_is_named(tmp_path: Path) -> None:
