@@ -344,6 +344,38 @@ def test_breaches_of_the_cancel_budget_count_on_over_a_restart() -> None:
             assert driver.engine.view == "RUNNING"
 
 
+def _orphan(number: int) -> ev.VenueOrder:
+    name = f"slwq-9-{number}"
+    return ev.VenueOrder(SYMBOL, name, f"v-{name}", Side.BUY, BID - 900, 1, 0, ev.OrderStatus.WORKING)
+
+
+def test_a_cancel_of_an_order_that_nobody_knows_counts_like_any_other_before_and_after_a_restart() -> None:
+    driver = Recorded(two_man_rule=False)
+    for number in range(3):
+        driver.venue[_orphan(number).client_order_id] = _orphan(number)
+    driver.start()
+    driver.wait(2 * S)
+    counted = driver.engine.state.cancel_rate.spent(driver.now)
+    assert counted == len(of(it.CancelOrder, driver.sent)) == 3
+    assert driver.engine.view == "RUNNING"
+    driver.restart(driver.entries)
+    assert driver.engine.state.cancel_rate.spent(driver.now) == counted
+
+
+def test_who_cancels_unknown_orders_without_end_runs_away() -> None:
+    driver = Recorded(two_man_rule=False, cancels_per_min_max=6, foreign_orders="cancel").start()
+    driver.wait(2 * S)
+    for number in range(20):
+        if driver.engine.view != "RUNNING":
+            break
+        name = f"other-{number}"
+        driver.venue[name] = msgspec.structs.replace(_orphan(number), client_order_id=name, venue_order_id=f"v-{name}")
+        driver.tell(driver.orders_read())
+        driver.wait(S)
+    assert [stop.reason for stop in driver.engine.stops] == ["runaway_breaker"]
+    assert number == 6
+
+
 def test_a_position_that_changed_while_nobody_watched_is_held_not_adopted() -> None:
     driver = traded()
     driver.position_lots += 5

@@ -179,7 +179,8 @@ def check_replay(watch: Invariants, folder: Path) -> None:
     """Replay = live: of the journal in `folder`, whose market data was kept, come the intents that the watch saw, byte
     for byte. Raises AssertionError naming the run."""
     again = replay(folder / "journal.db")
-    assert not again.difference and not again.later, f"{watch.name}: {again.difference or again.later}"
+    assert not again.difference, f"{watch.name}: {again.difference}"
+    assert not again.later, f"{watch.name}: {again.later}"
     with JournalReader(folder / "journal.db") as reader:
         written = [entry.body.encode() for entry in reader.entries() if entry.direction == "out"]
     assert written == watch.decided, f"{watch.name}: {len(written)} intents in the journal, {len(watch.decided)} live"
