@@ -119,6 +119,16 @@ def test_a_gap_loses_the_book_until_the_next_snapshot() -> None:
     assert one.usable
 
 
+def test_a_lost_book_that_comes_back_without_a_top_shows_no_new_one() -> None:
+    for bids, asks in (((), ((102, 3),)), (((102, 5),), ((102, 3),))):
+        one = book()
+        one.lose()
+        one.replace(bids, asks, update_id=9, at_ns=50)
+        assert (one.top, one.updated_at_ns, one.top_changed_at_ns) == (None, 50, 10)
+        one.replace(((100, 5),), ((102, 3),), update_id=10, at_ns=60)
+        assert one.top_changed_at_ns == 60
+
+
 def test_a_crossed_or_one_sided_book_has_no_top() -> None:
     one = book()
     one.change(((102, 1),), (), update_id=2, at_ns=20)
