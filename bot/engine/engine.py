@@ -324,13 +324,11 @@ class Engine(Shown):
         What an earlier one left at the venue is asked after and cancelled; what only people may release still holds.
         """
         state = self._state
-        state.started_ns = state.now_ns
         state.public_up_since_ns = state.private_up_since_ns = 0
         state.grant, state.ready = None, False
         if not state.parameters.requires_grant:
             state.grant_lost_ns = None
-        else:
-            carry_lost(state, state.heard_ns, state.now_ns)
+        carry_lost(state, state.now_ns)
         for book in state.books.values():
             book.lose()
         self._freezes.forget()

@@ -65,15 +65,16 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
         )
 
 
-def carry_lost(state: State, heard_ns: int, started_ns: int) -> None:
-    """A process starts on the journal of one that was told something last at `heard_ns`, and maybe of many more.
+def carry_lost(state: State, started_ns: int) -> None:
+    """A process starts on the journal of one that started at `state.started_ns`, and maybe of many more.
 
-    Since when permission has been gone is what the journal says: a new start is no new permission. Where it ended while
-    nobody was there, it counts from the first start after that, so that whoever started it can permit it anew.
+    The first start after permission was lost gives whoever started it as long again to permit it anew, however long
+    nobody was there. No later one does: a bot that is started over and over would never flatten what it holds.
     """
     lost_ns = state.grant_lost_ns
-    if lost_ns is not None and lost_ns > heard_ns:
+    if lost_ns is not None and lost_ns > state.started_ns:
         state.grant_lost_ns = max(lost_ns, started_ns)
+    state.started_ns = started_ns
 
 
 def check_grant(state: State, stopping: Stopping) -> None:

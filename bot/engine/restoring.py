@@ -88,7 +88,7 @@ class Restoring:
         for entry in entries:
             number += 1
             if isinstance(entry, ev.Started):
-                carry_lost(state, state.now_ns, entry.at_ns)
+                carry_lost(state, entry.at_ns)
             state.now_ns = max(state.now_ns, entry.at_ns)
             handler = self._events.get(type(entry)) or self._intents.get(type(entry))
             if handler is not None:
@@ -98,7 +98,6 @@ class Restoring:
                 state.observations.clear()
                 state.orders.forget_finished(state.now_ns - state.parameters.finished_kept_s * NS_PER_S)
                 state.ledger.forget_executions(state.now_ns - DAY_NS)
-        state.heard_ns = state.now_ns
         state.observations.clear()
         state.counters.reset()
         state.stops.carry()

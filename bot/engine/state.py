@@ -181,8 +181,6 @@ class State:
         self.epoch = 0
         self.grant_lost_ns: int | None = None
         """when a grant that was held was lost, None while one is held or none ever was; see `permission.carry_lost`"""
-        self.heard_ns = 0
-        """when an earlier process was told something last, by the journal that this one began on; 0: there is none"""
         # stopping
         self.stops = StopBoard(seconds_ns(parameters.hysteresis_s), self._permit)
         self.thresholds = FreezeThresholds(parameters)
