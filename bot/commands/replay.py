@@ -39,6 +39,7 @@ def as_json(path: Path, found: Replay) -> Json:
         "events": found.events,
         "file": str(path),
         "intents": found.intents,
+        "later_rules": list(found.later),
         "processes": found.processes,
         "same": not found.difference,
     }
@@ -47,4 +48,7 @@ def as_json(path: Path, found: Replay) -> Json:
 def as_line(found: Replay) -> str:
     """For people."""
     told = f"{found.events} events, {found.intents} intents, {found.processes} processes"
-    return f"different after {told}: {found.difference}" if found.difference else f"the same, byte for byte: {told}"
+    later = f" the same but for what later rules add ({'; '.join(found.later)})" if found.later else ""
+    if found.difference:
+        return f"different after {told}{',' if later else ''}{later}: {found.difference}"
+    return f"{later.strip() or 'the same, byte for byte'}: {told}"

@@ -194,6 +194,7 @@ class Book:
         """It can no longer be trusted; the times of the last update stay, so that staleness goes on counting."""
         self.synced = False
         self.bid_ticks = self.ask_ticks = NO_TICKS
+        self._bid_lots = self._ask_lots = 0
 
     def _changed(self, update_id: int, at_ns: int) -> None:
         self.update_id = update_id

@@ -105,9 +105,13 @@ class VenueOrder(msgspec.Struct, frozen=True, gc=False):
 
 
 class OrderUpdated(Told, frozen=True, tag=True):
-    """The private stream's or a probe's word on an own order."""
+    """The private stream's or a probe's word on an own order.
+
+    `asked_at_ns`: when a probe asked for it, by the loop's clock; 0 where it was pushed, and in older journals.
+    """
 
     order: VenueOrder
+    asked_at_ns: int = 0
 
 
 class OrderNotFound(Told, frozen=True, tag=True):

@@ -175,6 +175,7 @@ class Answers:
         if order is None:
             return False
         venue_order_id, filled_lots, works = told.venue_order_id, told.filled_lots, told.status is _SHOWN_WORKING
+        asked_at_ns = event.asked_at_ns
         if venue_order_id:
             order.venue_order_id = venue_order_id
         if filled_lots > order.reported_lots:
@@ -186,6 +187,7 @@ class Answers:
             and told.qty_lots == order.asked_lots
             and order.confirmed
             and not order.unwanted
+            and not asked_at_ns
         ):  # what was asked for has been done: no other word is as frequent
             state.orders.amended(order, state.now_ns)
             state.back_off_of(order).succeeded()
@@ -196,7 +198,9 @@ class Answers:
         self._confirm(order)
         if works:
             order.shown_ns = state.now_ns
-            self._works(order, told)
+            if not asked_at_ns or asked_at_ns >= order.terms_told_ns:  # else a newer word has told its terms already
+                order.terms_told_ns = asked_at_ns or state.now_ns
+                self._works(order, told, asked_at_ns or order.probe_sent_ns)
         elif told.status is OrderStatus.FILLED:
             order.qty_lots = told.qty_lots
             order.reported_lots = max(order.reported_lots, told.qty_lots)
@@ -225,7 +229,8 @@ class Answers:
             self._tell(order, _H.UNCERTAIN)
         probe_soon(self._state, order)
 
-    def _works(self, order: OwnOrder, told: VenueOrder) -> None:
+    def _works(self, order: OwnOrder, told: VenueOrder, asked_at_ns: int) -> None:
+        """`asked_at_ns`: of a question; of what was pushed, when was last asked: it is taken for the answer."""
         state = self._state
         if order.state is _WORKING and not order.unwanted and order.asked_ticks == NONE_ASKED:
             self._settle_terms(order, told)
@@ -233,10 +238,10 @@ class Answers:
             return
         terms = (told.price_ticks, told.qty_lots)
         pending = (order.asked_ticks, order.asked_lots)
-        probed = order.probe_sent_ns > order.sent_at_ns
+        probed = asked_at_ns > order.sent_at_ns
         if order.state is _S.PENDING_AMEND and terms == pending:
             self._settle(order, told, _H.AMENDED)
-        elif order.live and terms != pending and amend_may_happen(state, order):
+        elif order.live and terms != pending and amend_may_happen(state, order, asked_at_ns):
             self._works_as_before(order, terms, probed=probed)
         elif order.state is _S.UNKNOWN or (probed and order.state in (_S.PENDING_AMEND, _S.PENDING_CANCEL)):
             self._settle(order, told, _H.FOUND_WORKING)

@@ -27,7 +27,7 @@ from bot.engine.ledger import DAY_NS
 from bot.engine.losses import Losses
 from bot.engine.parameters import NS_PER_S, EngineParameters
 from bot.engine.performance import Performance
-from bot.engine.permission import check_grant, receive_grant
+from bot.engine.permission import carry_lost, check_grant, receive_grant
 from bot.engine.quote_cycle import QuoteCycle
 from bot.engine.quoting_time import QuotingTime
 from bot.engine.reconciliation import Reconciliation
@@ -324,13 +324,11 @@ class Engine(Shown):
         What an earlier one left at the venue is asked after and cancelled; what only people may release still holds.
         """
         state = self._state
-        state.started_ns = state.now_ns
         state.public_up_since_ns = state.private_up_since_ns = 0
         state.grant, state.ready = None, False
         if not state.parameters.requires_grant:
             state.grant_lost_ns = None
-        elif state.grant_lost_ns is not None:  # whoever started this process has as long to permit it anew
-            state.grant_lost_ns = max(state.grant_lost_ns, state.now_ns)
+        carry_lost(state, state.now_ns)
         for book in state.books.values():
             book.lose()
         self._freezes.forget()

@@ -92,6 +92,7 @@ class OwnOrder:
     `unwanted`: wherever it is found working, it is cancelled and never quoted with again.
     `absent_ns`: when the last question was asked to which the venue said that it knows no such order. `shown_ns`: when
     the venue last said that it works: when that was heard, or, of a read of open orders, when it was asked for.
+    `terms_told_ns`: when the venue told the terms that it has: when that was heard, or, of a probe, when it was asked.
     `operations`: amends and cancels sent, for their keys. `counted_lots`, `counted_live`: as its symbol's sums have it.
     """
 
@@ -100,7 +101,7 @@ class OwnOrder:
         "asked_ticks", "cancel_sent_ns", "changed_at_ns", "client_order_id", "confirmed", "counted_live",
         "counted_lots", "created_at_ns", "epoch", "executed_lots", "finished_at_ns", "of", "operations", "price_ticks",
         "probe_due_ns", "probe_sent_ns", "probes", "qty_lots", "reported_lots", "sent_at_ns", "shown_ns", "side",
-        "state", "symbol", "taker_counted", "terms", "unwanted", "venue_order_id",
+        "state", "symbol", "taker_counted", "terms", "terms_told_ns", "unwanted", "venue_order_id",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +132,7 @@ class OwnOrder:
         self.probe_sent_ns = 0
         self.absent_ns = 0
         self.shown_ns = 0
+        self.terms_told_ns = 0
         self.probes = 0
         self.finished_at_ns = 0
         self.taker_counted = False
@@ -292,7 +294,7 @@ class OrderTable:
     def amended(self, order: OwnOrder, at_ns: int) -> None:
         """The venue has the terms of the amend in flight. Raises IllegalTransition and changes nothing."""
         order.state = _AFTER_AMENDED if order.state is _PENDING_AMEND else next_state(order.state, _AMENDED)
-        order.changed_at_ns = order.shown_ns = at_ns
+        order.changed_at_ns = order.shown_ns = order.terms_told_ns = at_ns
         if order.asked_ticks != NONE_ASKED:
             order.price_ticks = order.asked_ticks
             order.qty_lots = order.asked_lots

@@ -65,6 +65,18 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
         )
 
 
+def carry_lost(state: State, started_ns: int) -> None:
+    """A process starts on the journal of one that started at `state.started_ns`, and maybe of many more.
+
+    The first start after permission was lost gives whoever started it as long again to permit it anew, however long
+    nobody was there. No later one does: a bot that is started over and over would never flatten what it holds.
+    """
+    lost_ns = state.grant_lost_ns
+    if lost_ns is not None and lost_ns > state.started_ns:
+        state.grant_lost_ns = max(lost_ns, started_ns)
+    state.started_ns = started_ns
+
+
 def check_grant(state: State, stopping: Stopping) -> None:
     """Expire what has run out; start counting a lost grant as regained where one is held."""
     grant = state.grant

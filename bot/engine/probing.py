@@ -37,8 +37,8 @@ def _decides_from_ns(state: State, order: OwnOrder) -> int:
     return max(order.sent_at_ns, state.private_up_since_ns) + wait_ns
 
 
-def amend_may_happen(state: State, order: OwnOrder) -> bool:
-    """Whether an amend of ours is open and may still reach the venue: its old terms, shown now, do not end it.
+def amend_may_happen(state: State, order: OwnOrder, asked_at_ns: int) -> bool:
+    """Whether an amend of ours is open and may still reach the venue: its old terms, as asked then, do not end it.
 
     It cannot once the receive window and a margin have passed since it left; only a question asked after that counts.
     """
@@ -46,7 +46,7 @@ def amend_may_happen(state: State, order: OwnOrder) -> bool:
         return False
     parameters = state.parameters
     wait_ns = (parameters.receive_window_ms + parameters.not_found_margin_ms) * NS_PER_MS
-    return order.probe_sent_ns - order.amended_at_ns < wait_ns
+    return asked_at_ns - order.amended_at_ns < wait_ns
 
 
 def due_ns(state: State) -> int:

@@ -382,6 +382,7 @@ def cancel_orphan(state: State, symbol: str, client_order_id: str, venue_order_i
         send_cancel(state, order)
     else:
         state.cancel_budget.spend(state.now_ns)
+        state.cancel_rate.spend(state.now_ns)
         key = f"{client_order_id or venue_order_id}.x{state.now_ns}"
         state.emit(CancelOrder(state.now_ns, client_order_id, symbol, venue_order_id, key))
     state.note("WARNING", "orphan_order_canceled", client_order_id=client_order_id, symbol=symbol)

@@ -23,6 +23,7 @@ from bot.engine.ledger import DAY_NS
 from bot.engine.money import Budgets, DayStart
 from bot.engine.orders import OwnOrder
 from bot.engine.parameters import NS_PER_S
+from bot.engine.permission import carry_lost
 from bot.engine.releasing import Releasing
 from bot.engine.requests import detail_of, reason_of
 from bot.engine.state import Day, State
@@ -86,6 +87,8 @@ class Restoring:
         state, number = self._state, 0
         for entry in entries:
             number += 1
+            if isinstance(entry, ev.Started):
+                carry_lost(state, entry.at_ns)
             state.now_ns = max(state.now_ns, entry.at_ns)
             handler = self._events.get(type(entry)) or self._intents.get(type(entry))
             if handler is not None:

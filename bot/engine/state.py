@@ -180,8 +180,7 @@ class State:
         self._grant: Grant | None = None
         self.epoch = 0
         self.grant_lost_ns: int | None = None
-        """when a grant that was held was lost, None while one is held or none ever was; of one that an earlier process
-        held, when this one began or the grant would have ended, whichever is later"""
+        """when a grant that was held was lost, None while one is held or none ever was; see `permission.carry_lost`"""
         # stopping
         self.stops = StopBoard(seconds_ns(parameters.hysteresis_s), self._permit)
         self.thresholds = FreezeThresholds(parameters)

@@ -410,7 +410,7 @@ class Sender:
         if order is None:
             self._tell(OrderNotFound(self._now_ns(), intent.client_order_id, intent.at_ns))
         else:
-            self._tell(OrderUpdated(self._now_ns(), order))
+            self._tell(OrderUpdated(self._now_ns(), order, intent.at_ns))
 
     async def _read_account(self, symbol: str) -> None:
         """Executions, open orders, position, statement: whoever compares has heard of every fill before."""

@@ -50,7 +50,7 @@ class Grid:
     def __init__(self, step: Decimal) -> None:
         self._step = step
         self.places = places_of(step)
-        self._counts: list[int] = [NOT_PLAIN] * TEXTS_KEPT
+        self._counts: list[int] = [1] + [0] * (TEXTS_KEPT - 1)  # of no text yet: none of them has that place
         self._texts: list[str] = [""] * TEXTS_KEPT
 
     def text(self, count: int) -> str:

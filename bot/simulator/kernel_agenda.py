@@ -69,7 +69,9 @@ class Agenda:
 
     def put_at_once(self, due: Due, now_ns: int) -> None:
         """Before anything else that is due now, and after what was put so: as a task goes on that waits for nothing."""
-        before = self._at_once if self._at_once.is_set else self._start
+        before = self._at_once
+        if not before.is_set or before.when_ns != now_ns:  # it has happened, be it set again for later
+            before = self._start
         self._at_once = due
         self._put_between(before, due, before.after, now_ns)
 

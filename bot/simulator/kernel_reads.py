@@ -96,7 +96,7 @@ class KernelReads:
             elif order is None:
                 kernel.read(look, in_history, calls.ORDER_HISTORY)
             else:
-                kernel.tell(ev.OrderUpdated(kernel.now_ns, order))
+                kernel.tell(ev.OrderUpdated(kernel.now_ns, order, asked_at_ns))
 
         def in_history(order: ev.VenueOrder | V5Error | None) -> None:
             if isinstance(order, V5Error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.carrying import carried_equity
+from bot.commands.replay import as_line
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
+from bot.engine.budgets import BREACH
 from bot.engine.engine import Engine
 from bot.engine.ledger import DAY_NS
 from bot.engine.state import State
 from bot.journal import Journal, JournalError, JournalReader, Segments
 from bot.replaying import replay, restore
+from bot.version import code_version
 from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, of, parameters
 
 D = Decimal
 ENTRIES = msgspec.json.Decoder(ev.Event | it.Intent)
+
+
+def never(_: it.Intent) -> bool:
+    return False
 
 
 class Recorded(Driver):
@@ -248,6 +256,40 @@ def test_a_position_whose_permission_was_lost_is_flattened_after_a_restart_too(l
     assert all((one.side, one.qty_lots) == (Side.SELL, 4) for one in slices)
 
 
+@pytest.mark.parametrize("lost", ["expired", "revoked", "held when it was killed"])
+def test_a_bot_that_is_started_more_often_than_that_flattens_all_the_same(lost: str) -> None:
+    driver = holding()
+    if lost == "expired":
+        driver.granting = False
+        driver.wait(5 * S)
+    elif lost == "revoked":
+        driver.grant(revoked=True)
+    driver.sent.clear()
+    for starts in range(1, 9):
+        driver.restart(driver.entries)
+        driver.granting = False
+        driver.start()
+        driver.wait(1900 * MS)
+        assert starts > 1 or of(it.FlattenReduceOnly, driver.sent) == []
+    assert of(it.FlattenReduceOnly, driver.sent)
+
+
+@pytest.mark.parametrize("lived_on", [True, False])
+def test_the_first_start_long_after_permission_was_lost_has_as_long_to_get_it_anew(lived_on: bool) -> None:
+    driver = holding()
+    driver.granting = False
+    driver.wait((6 if lived_on else 1) * S)
+    driver.restart(driver.entries)
+    driver.now += 3_600 * S
+    driver.granting = False
+    driver.sent.clear()
+    driver.start()
+    driver.wait(2500 * MS)
+    assert of(it.FlattenReduceOnly, driver.sent) == []
+    driver.wait(4 * S)
+    assert of(it.FlattenReduceOnly, driver.sent)
+
+
 def test_a_restart_whose_permission_comes_in_time_flattens_nothing() -> None:
     driver = holding()
     driver.restart(driver.entries)
@@ -302,6 +344,38 @@ def test_breaches_of_the_cancel_budget_count_on_over_a_restart() -> None:
             driver.start()
             driver.wait(2 * S)
             assert driver.engine.view == "RUNNING"
+
+
+def _orphan(number: int) -> ev.VenueOrder:
+    name = f"slwq-9-{number}"
+    return ev.VenueOrder(SYMBOL, name, f"v-{name}", Side.BUY, BID - 900, 1, 0, ev.OrderStatus.WORKING)
+
+
+def test_a_cancel_of_an_order_that_nobody_knows_counts_like_any_other_before_and_after_a_restart() -> None:
+    driver = Recorded(two_man_rule=False)
+    for number in range(3):
+        driver.venue[_orphan(number).client_order_id] = _orphan(number)
+    driver.start()
+    driver.wait(2 * S)
+    counted = driver.engine.state.cancel_rate.spent(driver.now)
+    assert counted == len(of(it.CancelOrder, driver.sent)) == 3
+    assert driver.engine.view == "RUNNING"
+    driver.restart(driver.entries)
+    assert driver.engine.state.cancel_rate.spent(driver.now) == counted
+
+
+def test_who_cancels_unknown_orders_without_end_runs_away() -> None:
+    driver = Recorded(two_man_rule=False, cancels_per_min_max=6, foreign_orders="cancel").start()
+    driver.wait(2 * S)
+    for number in range(20):
+        if driver.engine.view != "RUNNING":
+            break
+        name = f"other-{number}"
+        driver.venue[name] = msgspec.structs.replace(_orphan(number), client_order_id=name, venue_order_id=f"v-{name}")
+        driver.tell(driver.orders_read())
+        driver.wait(S)
+    assert [stop.reason for stop in driver.engine.stops] == ["runaway_breaker"]
+    assert number == 6
 
 
 def test_a_position_that_changed_while_nobody_watched_is_held_not_adopted() -> None:
@@ -420,7 +494,9 @@ def test_any_prefix_of_a_journal_gives_a_state_that_quotes_nothing_before_it_has
 class OnDisk(Driver):
     """A driver with a real journal and segments, written as the loop writes them."""
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, *, version: str = "", lacks: Callable[[it.Intent], bool] = never, **changes: Any
+    ) -> None:
         super().__init__(**changes)
         self.path = folder / "journal.db"
         meta = {"account": "acct", "run": "run", "config_digest": "d", "version": "v", "mode": "live"}
@@ -432,11 +508,12 @@ class OnDisk(Driver):
         def recorded(event: ev.Event) -> list[it.Intent]:
             if isinstance(event, ev.Started):
                 text = msgspec.json.encode(self.parameters).decode()
-                event = msgspec.structs.replace(event, parameters=text)
+                event = msgspec.structs.replace(event, parameters=text, version=version or event.version)
             self.journal.event(event)
             intents = receive(event)
             for intent in intents:
-                self.journal.intent(intent)
+                if not lacks(intent):
+                    self.journal.intent(intent)
             self.journal.commit({})
             return intents
 
@@ -496,6 +573,62 @@ def test_what_a_process_goes_on_with_that_was_halted_and_has_lost_its_permission
     assert of(it.PublishKillSwitch, second.sent)
     told = replay(tmp_path / "journal.db")
     assert (told.difference, told.processes) == ("", 2)
+
+
+def _notes_a_breach(intent: it.Intent) -> bool:
+    return isinstance(intent, it.Note) and intent.event == BREACH
+
+
+@pytest.mark.parametrize("version", ["0.1.0+000000000000", code_version()])
+def test_a_breach_that_an_older_version_did_not_note_is_told_as_a_later_rule_and_no_difference(
+    tmp_path: Path, version: str
+) -> None:
+    budget = {"cancel_budget_per_min": 6, "cancel_budget_reserve": 2, "requote_interval_ms": 100}
+    driver = OnDisk(tmp_path, version=version, lacks=_notes_a_breach, orders_per_min_max=1_000, **budget)
+    driver.start().wait(S)
+    for mark, top in ((450_000, BID + 2_000), (BID, BID)) * 4:
+        driver.tell(ev.TradePrinted(driver.now, SYMBOL, mark, 1, Side.SELL, driver.now))
+        driver.book(top, top + 2)
+        driver.wait(600 * MS)
+    assert driver.count("mm_limit_breaches_total", "cancel_budget")
+    driver.journal.close()
+    told = replay(driver.path)
+    if version == code_version():
+        assert "replayed" in told.difference
+        assert BREACH in told.difference
+        assert "version" not in told.difference
+        return
+    assert told.difference == ""
+    assert told.later == ("a breach of the cancel budget is noted",)
+    assert "the same but for what later rules add" in as_line(told)
+    assert "a breach of the cancel budget is noted" in as_line(told)
+
+
+def test_a_halt_over_a_restart_that_an_older_version_did_not_publish_again_is_told_as_a_later_rule(
+    tmp_path: Path,
+) -> None:
+    old: dict[str, Any] = {"two_man_rule": False, "version": "0.1.0+000000000000"}
+    first = OnDisk(tmp_path, **old)
+    first.start()
+    first.tell(ev.StopRequested(first.now, "kill_switch", "fault", "re-arm", "ops"))
+    first.wait(S)
+    first.journal.close()
+    second = OnDisk(tmp_path, lacks=lambda intent: isinstance(intent, it.PublishKillSwitch), **old)
+    second.now, second.epoch = first.now + S, 2
+    second.start().wait(S)
+    second.journal.close()
+    told = replay(second.path)
+    assert (told.difference, told.processes) == ("", 2)
+    assert told.later == ("a halt that holds at a start publishes the kill switch again",)
+
+
+def test_what_another_version_decided_otherwise_is_a_difference_that_names_both_versions(tmp_path: Path) -> None:
+    driver = OnDisk(tmp_path, version="0.1.0+000000000000", lacks=lambda intent: isinstance(intent, it.PlaceOrder))
+    driver.start()
+    driver.journal.close()
+    told = replay(driver.path)
+    assert '"type":"PlaceOrder"' in told.difference
+    assert f"written by version 0.1.0+000000000000, this is {code_version()}" in told.difference
 
 
 def test_the_first_difference_of_a_replay_is_named(tmp_path: Path) -> None:
@@ -594,3 +727,21 @@ def test_a_request_that_an_earlier_process_took_releases_nothing_whoever_says_it
         assert driver.engine.view == "HELD"
         found = driver.engine.state.releases["r1"]
         assert (found.word, found.refusal.partition(":")[0]) == ("refused", "over")
+
+
+@pytest.mark.parametrize(("ago_ns", "is_believed"), [(MS, False), (0, True), (None, True)])
+def test_an_older_answer_about_an_order_undoes_no_newer_word_after_a_restart_either(
+    ago_ns: int | None, is_believed: bool
+) -> None:
+    """None: a journal of a version that did not write down when it was asked."""
+    driver = Recorded(two_man_rule=False).start()
+    driver.wait(S)
+    before = driver.quotes[Side.BUY]
+    moved = msgspec.structs.replace(before, price_ticks=before.price_ticks - 1)
+    driver.tell(ev.OrderUpdated(driver.now, moved))
+    driver.tell(ev.OrderUpdated(driver.now, before, 0 if ago_ns is None else driver.now - ago_ns))
+    assert (b"asked_at_ns" in msgspec.json.encode(driver.entries[-1])) is (ago_ns is not None)
+    driver.restart(driver.entries)
+    order = driver.engine.state.orders.get(before.client_order_id)
+    assert order is not None
+    assert order.price_ticks == (before if is_believed else moved).price_ticks

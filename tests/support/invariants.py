@@ -180,6 +180,7 @@ def check_replay(watch: Invariants, folder: Path) -> None:
     for byte. Raises AssertionError naming the run."""
     again = replay(folder / "journal.db")
     assert not again.difference, f"{watch.name}: {again.difference}"
+    assert not again.later, f"{watch.name}: {again.later}"
     with JournalReader(folder / "journal.db") as reader:
         written = [entry.body.encode() for entry in reader.entries() if entry.direction == "out"]
     assert written == watch.decided, f"{watch.name}: {len(written)} intents in the journal, {len(watch.decided)} live"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.book import Book
@@ -79,6 +80,36 @@ def test_however_far_apart_its_levels_lie_a_book_is_what_a_plain_table_is(data: 
         assert one.top == (None if bid is None or ask is None or bid >= ask else (bid, ask))
 
 
+@settings(max_examples=20)
+@given(st.randoms(use_true_random=False), st.sampled_from((5, 5_000, 10**12, 10**25)))
+def test_wherever_its_price_goes_no_level_is_left_behind(draw: Random, mid: int) -> None:
+    one, number = Book(), 0
+    one.replace((), (), update_id=0, at_ns=1)
+    plain: dict[Side, dict[int, int]] = {side: {} for side in Side}
+    for number in range(1, 31):
+        mid = max(1, mid + draw.choice((0, 1, -7, 300, -300, 3_000, -3_000, 10**5, -(10**5))))
+        told: dict[Side, list[tuple[int, int]]] = {side: [] for side in Side}
+        for side, levels in told.items():
+            for _ in range(draw.randrange(6)):
+                away = draw.randrange(draw.choice((3, 300, 1_100, 4_200, 9_000)))
+                stood = plain[side] and draw.random() < 0.4
+                price = draw.choice(list(plain[side])) if stood else max(1, mid - side.sign * away)
+                levels.append((price, draw.choice((0, 0, 1, 2, 10**20))))
+            if draw.random() < 0.1:
+                levels += [(price, 0) for price in plain[side]]
+            for price, lots in levels:
+                plain[side].pop(price, None)
+                if lots:
+                    plain[side][price] = lots
+        assert one.change(told[Side.BUY], told[Side.SELL], update_id=number, at_ns=number)
+        for side in Side:
+            levels = sorted(plain[side].items(), reverse=side is Side.BUY)
+            assert one.depth(side, len(levels) + 1) == levels
+            assert all(one.lots_at(side, price + 1) == plain[side].get(price + 1, 0) for price, _ in levels[:3])
+        bid, ask = max(plain[Side.BUY], default=None), min(plain[Side.SELL], default=None)
+        assert one.top == (None if bid is None or ask is None or bid >= ask else (bid, ask))
+
+
 def test_a_gap_loses_the_book_until_the_next_snapshot() -> None:
     one = book()
     assert not one.change((), (), update_id=3, at_ns=30)
@@ -86,6 +117,16 @@ def test_a_gap_loses_the_book_until_the_next_snapshot() -> None:
     assert not one.change((), (), update_id=4, at_ns=40)
     one.replace(((1, 1),), ((2, 1),), update_id=9, at_ns=50)
     assert one.usable
+
+
+def test_a_lost_book_that_comes_back_without_a_top_shows_no_new_one() -> None:
+    for bids, asks in (((), ((102, 3),)), (((102, 5),), ((102, 3),))):
+        one = book()
+        one.lose()
+        one.replace(bids, asks, update_id=9, at_ns=50)
+        assert (one.top, one.updated_at_ns, one.top_changed_at_ns) == (None, 50, 10)
+        one.replace(((100, 5),), ((102, 3),), update_id=10, at_ns=60)
+        assert one.top_changed_at_ns == 60
 
 
 def test_a_crossed_or_one_sided_book_has_no_top() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.events import BookDelta, BookSnapshot
@@ -32,10 +32,10 @@ def message(bids: list[tuple[str, str]], asks: list[tuple[str, str]], u: int, st
     return msgspec.json.encode(whole).decode()
 
 
-def quickly(text: str) -> BookDelta | None:
+def quickly(text: str, grid: Grid | None = None) -> BookDelta | None:
     if not text.isascii() or "\\" in text or topic_of(text) != TOPIC:
         return None
-    return BookText(SYMBOL, lambda: NOW_NS).delta(text, TOPIC_AT + len(TOPIC), Grid(GENERATED))
+    return BookText(SYMBOL, lambda: NOW_NS).delta(text, TOPIC_AT + len(TOPIC), grid or Grid(GENERATED))
 
 
 def patiently(text: str) -> BookDelta | BookSnapshot | None:
@@ -71,6 +71,53 @@ def test_whatever_is_changed_in_it_is_read_the_same_or_left_alone(
         )
         text = text[:at] + put + text[at + length :]
     found = quickly(text)
+    if found is not None:
+        assert found == patiently(text)
+
+
+NUMBERS = st.sampled_from(
+    ["1", "60000.0", "60000.05", "1e3", "1E+3", "01", "001.0", "+1", "1.", ".5", "-0", "-1", " 1", "1 ", "1_0", "1\x1f",
+     "1\x00", "1\n", "\\u0031", "\N{ARABIC-INDIC DIGIT ONE}", "\N{FULLWIDTH DIGIT ONE}", "0", "0.000", "", "NaN",
+     "sNaN", "Infinity", "1e400", "9" * 18, "9" * 19, "9" * 60, "9" * 61, "0." + "0" * 30 + "1", "1.2.3", "0x10", "--1"]
+)  # fmt: skip
+WHOLE = st.sampled_from(
+    [
+        "2",
+        "1",
+        "0",
+        "01",
+        "-1",
+        "+2",
+        "2.0",
+        "2e3",
+        "9" * 18,
+        "9" * 19,
+        str(2**63),
+        "",
+        "null",
+        '"2"',
+        "1_0",
+        " 2",
+        "2 ",
+    ]
+)
+AFTER = st.sampled_from(["", "", "", " ", "\n", "}", "{}", "x", "\x00"])
+KEPT = Grid(GENERATED)
+"""Of all examples: what a number once was says nothing of another one."""
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=2), WHOLE, WHOLE, AFTER, st.integers(0, 8))
+def test_however_a_number_is_written_it_is_read_the_same_or_left_alone(
+    levels: list[tuple[str, str]], one: str, other: str, after: str, cut: int
+) -> None:
+    rows = ",".join(f'["{price}","{size}"]' for price, size in levels)
+    text = (
+        f'{{"topic":"{TOPIC}","type":"delta","ts":{other},"data":{{"s":"{SYMBOL}","b":[{rows}],"a":[],"u":{one},'
+        f'"seq":{other}}},"cts":{one}}}{after}'
+    )
+    text = text[: len(text) - cut] if cut > 4 else text
+    found = quickly(text, KEPT)
     if found is not None:
         assert found == patiently(text)
 

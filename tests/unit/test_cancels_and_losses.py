@@ -133,6 +133,99 @@ def test_drawdown_and_loss_are_measured_against_the_total_and_halt_exactly_at_th
         assert (driver.engine.view == "HALTED") is halted, ticks
 
 
+NO_LIMIT: dict[str, Any] = {"daily_loss_pct_hard": D(90), "drawdown_pct_hard": D(90), "inventory_max_quote": D(500)}
+
+
+def lost(driver: Driver, ticks: int) -> None:
+    """4 lots of 0.001 were bought at the mid of the start: so many ticks below it each costs 0.0004 quote."""
+    driver.book(BID - ticks, ASK - ticks)
+    driver.wait(100 * MS)
+
+
+def a_day_later(driver: Driver) -> None:
+    """What is lost by now leaves the 24 hours: it is a sample of the curve, and the oldest."""
+    driver.wait(61 * S)
+    driver.now += 25 * 3_600 * S
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"drawdown_pct_hard": D(1)}, "drawdown"),
+        ({"daily_loss_pct_hard": D(1)}, "daily_loss"),
+        ({"kill_loss_max_quote": D(20)}, "kill_caps"),
+        ({"daily_loss_cap_quote": D(20), "daily_loss_cap_auto_hold": True}, "daily_loss_cap"),
+    ],
+)
+def test_a_loss_that_creeps_past_its_limit_is_seen_at_the_next_turn_of_the_clock(
+    limit: dict[str, Any], reason: str
+) -> None:
+    driver = Driver(**{**NO_LIMIT, **limit}).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4, price=D((BID + ASK) // 2) / 10)
+    driver.wait(200 * MS)
+    lost(driver, 48_000)
+    lost(driver, 48_001)
+    spared = driver.engine._losses.unmoved()
+    assert spared, "19.2 of 20 quote: a look would find everything in order, and nothing to write down until 21.2"
+    assert not driver.engine.stops
+    lost(driver, 50_200)
+    assert [stop.reason for stop in driver.engine.stops] == [reason]
+
+
+def test_what_was_lost_more_than_a_day_ago_leaves_the_cap_on_all_that_is_lost_as_near_as_it_was() -> None:
+    driver = Driver(kill_loss_max_quote=D(20), **NO_LIMIT).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4, price=D((BID + ASK) // 2) / 10)
+    lost(driver, 48_000)
+    a_day_later(driver)
+    lost(driver, 48_000)
+    assert driver.engine.state.equity.loss_24h_quote == 0
+    assert not driver.engine.state.stops.holds("kill_caps")
+    lost(driver, 50_200)
+    assert driver.engine.state.stops.holds("kill_caps")
+
+
+def test_a_peak_that_is_older_than_a_day_is_as_near_as_it_was() -> None:
+    """Nothing was lost in 24 hours: the drawdown alone is near its limit."""
+    driver = Driver(**{**NO_LIMIT, "drawdown_pct_hard": D(1), "daily_loss_pct_hard": D(1)}).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4, price=D((BID + ASK) // 2) / 10)
+    lost(driver, 48_000)
+    a_day_later(driver)
+    lost(driver, 48_000)
+    assert driver.engine.state.equity.loss_24h_quote == 0
+    lost(driver, 50_200)
+    assert driver.engine.state.stops.holds("drawdown")
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [({"daily_loss_pct_hard": D(1)}, "daily_loss"), ({"kill_loss_max_quote": D(20)}, "kill_caps")],
+)
+def test_a_profit_that_is_lost_within_a_day_is_seen_though_no_money_is_lost_by_it(
+    limit: dict[str, Any], reason: str
+) -> None:
+    """Above a first result of the day that is far above zero, the loss of 24 hours alone is near its limit."""
+    driver = Driver(**{**NO_LIMIT, **limit}).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4, price=D((BID + ASK) // 2) / 10)
+    lost(driver, -60_000)
+    a_day_later(driver)
+    lost(driver, -60_000)
+    assert driver.engine.state.equity.oldest_quote > 20
+    lost(driver, -12_000)
+    lost(driver, -11_999)
+    assert not driver.engine.state.stops.holds(reason)
+    lost(driver, -9_800)
+    assert driver.engine.state.stops.holds(reason)
+
+
+def test_a_peak_that_was_seen_for_a_moment_counts() -> None:
+    driver = Driver(**{**NO_LIMIT, "drawdown_pct_hard": D(1)}).start()
+    driver.fill(driver.quotes[Side.BUY].client_order_id, 4, price=D((BID + ASK) // 2) / 10)
+    driver.wait(200 * MS)
+    lost(driver, -2_000)  # 0.8 quote more than ever: too little to be written down
+    lost(driver, 48_500)
+    assert [stop.reason for stop in driver.engine.stops] == ["drawdown"]
+
+
 def test_edge_is_half_spread_less_fee_plus_rebate_less_expected_adverse_selection() -> None:
     driver = Driver(
         half_spread_bps=D(8), fee_maker_bps=D("1.5"), rebate_maker_bps=D("0.5"), post_only_offset_bps=D(0),

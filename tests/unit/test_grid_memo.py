@@ -48,3 +48,10 @@ def test_no_execution_is_of_a_size_that_markets_do_not_have() -> None:
     one = instrument("0.1")
     with pytest.raises(VenueGarbled, match="execQty"):
         decode.fill(row, one, 1, decode.Grid(one))
+
+
+def test_a_grid_remembers_only_so_many_numbers() -> None:
+    grid = decode.Grid(instrument("1"))
+    for number in range(1, 10_000):
+        assert (grid.ticks(str(number), "f"), grid.lots(str(number), "f")) == (number, number)
+    assert max(len(grid.known_ticks), len(grid.known_lots)) <= 4_000

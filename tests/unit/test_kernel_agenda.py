@@ -61,6 +61,15 @@ def test_what_is_put_at_once_comes_before_what_was_due_then_anyway() -> None:
     assert [agenda.pop() for _ in range(3)] == [first, second, due]
 
 
+def test_what_was_put_at_once_before_and_is_due_later_now_keeps_nothing_back() -> None:
+    agenda, again, other = Agenda(), Due(), Due()
+    agenda.put_at_once(again, 1)
+    assert agenda.pop() is again
+    agenda.put_in_line(Line(), again, 9)
+    agenda.put_at_once(other, 2)
+    assert [agenda.pop() for _ in range(2)] == [other, again]
+
+
 def test_only_the_newest_names_are_known() -> None:
     names = Newest(3)
     assert [names.add(name) for name in "abcadb"] == [True, True, True, False, True, False]

@@ -121,6 +121,90 @@ def test_a_late_not_found_does_not_end_an_order_whose_amend_the_venue_has_confir
     assert of(it.PlaceOrder, told) == []
 
 
+def _amended_since_it_was_asked(driver: Driver) -> tuple[OwnOrder, ev.VenueOrder, int]:
+    """An amend of unknown outcome was asked after, then the stream told that it was done: the order, what the venue
+    showed before, and when that was asked."""
+    driver.start().wait(S)
+    driver.silent = {it.AmendOrder, it.ProbeOrder, it.ReadAccount}
+    amend = of(it.AmendOrder, driver.book(BID + 300, ASK + 300))[0]
+    order = driver.engine.state.orders.get(amend.client_order_id)
+    assert order is not None
+    before = _unchanged(order)
+    driver.tell(ev.AmendAnswered(driver.now, amend.client_order_id, amend.price_ticks, amend.qty_lots, "unknown"))
+    driver.wait(200 * MS)
+    asked_ns = order.probe_sent_ns
+    assert asked_ns > order.sent_at_ns
+    driver.now += MS
+    driver.tell(ev.OrderUpdated(driver.now, structs.replace(before, price_ticks=amend.price_ticks)))
+    assert order.price_ticks == amend.price_ticks != before.price_ticks
+    return order, before, asked_ns
+
+
+def test_what_was_asked_before_the_stream_told_of_an_amend_does_not_undo_it() -> None:
+    driver = Driver()
+    order, before, asked_ns = _amended_since_it_was_asked(driver)
+    terms = (order.price_ticks, order.qty_lots)
+    filled = structs.replace(before, filled_lots=1, qty_lots=before.qty_lots + 1)
+    driver.tell(ev.OrderUpdated(driver.now + MS, filled, asked_ns))
+    assert (order.price_ticks, order.qty_lots) == terms
+    assert order.reported_lots == 1, "what is filled stays filled, whenever that was asked"
+    driver.tell(ev.OrderUpdated(driver.now + MS, before, driver.now))
+    assert order.price_ticks == before.price_ticks, "asked in the moment it was told: the venue answered later"
+
+
+def test_what_was_asked_before_the_stream_told_of_an_amend_confirms_no_later_one() -> None:
+    driver = Driver()
+    order, before, asked_ns = _amended_since_it_was_asked(driver)
+    driver.silent = {it.ReadAccount, it.AmendOrder}
+    told = [*driver.book(BID, ASK), *driver.wait(2 * S)]
+    back = next(one for one in of(it.AmendOrder, told) if one.client_order_id == order.client_order_id)
+    assert order.state is OrderState.PENDING_AMEND
+    was_there = structs.replace(before, price_ticks=back.price_ticks, qty_lots=back.qty_lots)
+    driver.tell(ev.OrderUpdated(driver.now, was_there, asked_ns))
+    assert order.state is OrderState.PENDING_AMEND
+    driver.tell(ev.OrderUpdated(driver.now, was_there))
+    assert _is(order, OrderState.WORKING)
+
+
+def test_that_an_order_has_ended_counts_whenever_it_was_asked() -> None:
+    for status in (ev.OrderStatus.CANCELLED, ev.OrderStatus.FILLED, ev.OrderStatus.REJECTED):
+        driver = Driver()
+        order, before, asked_ns = _amended_since_it_was_asked(driver)
+        driver.tell(ev.OrderUpdated(driver.now, structs.replace(before, status=status), asked_ns))
+        assert not order.live, status
+
+
+def test_of_two_answers_the_one_that_was_asked_for_later_counts_whichever_comes_first() -> None:
+    for first in (0, 1):
+        driver, buy = _asked_after(window_s=9)
+        asked_ns = [buy.probe_sent_ns, buy.probe_sent_ns + MS]
+        driver.now += 2 * MS
+        shown = [structs.replace(_unchanged(buy), price_ticks=buy.price_ticks + number) for number in range(2)]
+        for number in (first, 1 - first):
+            driver.tell(ev.OrderUpdated(driver.now, shown[number], asked_ns[number]))
+        assert buy.price_ticks == shown[1].price_ticks
+
+
+def test_an_answer_that_was_asked_for_before_the_cancel_says_nothing_of_it_though_another_question_followed() -> None:
+    driver = Driver()
+    driver.silent = {it.PlaceOrder, it.ProbeOrder, it.CancelOrder, it.CancelAll, it.ReadAccount}
+    driver.start()
+    driver.tell(driver.orders_read(), driver.position_read())
+    driver.wait(S)
+    buy = next(order for order in driver.engine.live_orders() if order.side is Side.BUY)
+    driver.tell(ev.OrderAccepted(driver.now, buy.client_order_id, "v"))
+    driver.wait(10 * S)
+    asked_ns = buy.probe_sent_ns
+    assert asked_ns > buy.sent_at_ns
+    driver.tell(ev.StopRequested(driver.now, "operator_freeze", "planned", "people", "ops"))
+    driver.wait(10 * S)
+    assert buy.probe_sent_ns > buy.sent_at_ns > asked_ns
+    assert buy.state is OrderState.PENDING_CANCEL
+    assert of(it.CancelOrder, driver.tell(ev.OrderUpdated(driver.now, _unchanged(buy), asked_ns))) == []
+    assert buy.state is OrderState.PENDING_CANCEL
+    assert of(it.CancelOrder, driver.tell(ev.OrderUpdated(driver.now, _unchanged(buy), buy.probe_sent_ns))) != []
+
+
 def test_a_late_not_found_does_not_end_an_order_that_a_read_asked_later_has_shown() -> None:
     driver, buy = _asked_after(window_s=9)
     asked_ns = buy.probe_sent_ns
