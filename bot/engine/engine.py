@@ -4,8 +4,9 @@ Deterministic: the same events give the same intents, byte for byte. Time is `ev
 each kind of event does is the table `_handlers`; after it the consequences are worked out in a fixed order.
 
 In a calm market most turns of the clock find nothing but quotes to look at. So whoever waits for a time says when
-(`State.due_by`, `_next_due_ns`), and before the first of these times only quotes are looked at, as long as prices stay
-where no limit is near (`Losses.unmoved`). Every event that is not one of `_USUAL` makes the next turn a whole one.
+(`State.due_by`, `_next_due_ns`), and before the first of these times only quotes are looked at, as long as books are
+told of (`Conditions.are_fresh`) and prices stay where no limit is near (`Losses.unmoved`). Every event that is not one
+of `_USUAL` makes the next turn a whole one.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ _GRANT_RECEIVED: Final = ev.GrantReceived
 _FILLED: Final = ev.Filled
 
 _USUAL: Final = frozenset({
-    ev.GrantReceived, ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
+    ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
 })  # fmt: skip
-"""Kinds of events whose handlers say themselves what they bring forward, beside the three that come all the time."""
+"""Kinds of events whose handlers say themselves what they bring forward, beside the four that come all the time."""
 
 _SHOWN_WORKING: Final = ev.OrderStatus.WORKING
 
@@ -177,8 +178,10 @@ class Engine(Shown):
             self._order_updated(cast(ev.OrderUpdated, event))
         elif kind is _AMEND_ANSWERED:
             self._answers.amend_answered_at(cast(ev.AmendAnswered, event), at_ns)
+        elif kind is _GRANT_RECEIVED:
+            receive_grant(state, self._stopping, cast(ev.GrantReceived, event))
         else:
-            if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
+            if kind not in _USUAL or state.held:
                 state.due_ns = self._markouts_due_ns = 0
                 if kind is not _FILLED or len(state.last_mid2) < len(state.books):
                     self._losses.bring_equity_up()  # a fill has it told anew where every position has a mark
@@ -206,7 +209,7 @@ class Engine(Shown):
 
     def _ticked(self) -> None:
         state, now_ns = self._state, self._state.now_ns
-        if now_ns < state.due_ns and self._losses.unmoved():
+        if now_ns < state.due_ns and self._conditions.are_fresh() and self._losses.unmoved():
             if now_ns >= self._markouts_due_ns:
                 self._take_markouts()
             self._cycle.tick()

@@ -11,12 +11,13 @@ from bot.engine.stopping import Stopping
 
 def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> None:
     """Renew, replace or revoke. A lower epoch than the one seen is ignored: it was refused at the door already."""
-    if event.epoch < state.epoch:
-        state.note("WARNING", "grant_changed", change="refused", epoch=event.epoch, epoch_held=state.epoch)
+    epoch, ttl_s = event.epoch, event.ttl_s
+    if epoch < state.epoch:
+        state.note("WARNING", "grant_changed", change="refused", epoch=epoch, epoch_held=state.epoch)
         return
     held = state.grant
-    if event.revoked or event.ttl_s <= 0:
-        state.epoch = event.epoch
+    if event.revoked or ttl_s <= 0:
+        state.epoch = epoch
         state.grant = None
         state.limits_version += 1
         if held is not None:
@@ -28,28 +29,24 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
             state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
             stopping.enter("grant_revoked")
         return
+    inventory_max_quote, total_max_quote, symbols = event.inventory_max_quote, event.total_max_quote, event.symbols
+    at_ns = event.at_ns
     grant = Grant(
-        event.account,
-        event.epoch,
-        event.inventory_max_quote,
-        event.total_max_quote,
-        event.at_ns,
-        event.at_ns + int(event.ttl_s * NS_PER_S),
-        event.symbols,
+        event.account, epoch, inventory_max_quote, total_max_quote, at_ns, at_ns + int(ttl_s * NS_PER_S), symbols
     )
-    renewed = (
+    renewed = (  # the same objects where the process is told the same again, so that few decimals are compared
         held is not None
-        and held.epoch == grant.epoch
-        and held.inventory_max_quote == grant.inventory_max_quote
-        and held.total_max_quote == grant.total_max_quote
-        and held.symbols == grant.symbols
+        and held.epoch == epoch
+        and (held.inventory_max_quote is inventory_max_quote or held.inventory_max_quote == inventory_max_quote)
+        and (held.total_max_quote is total_max_quote or held.total_max_quote == total_max_quote)
+        and (held.symbols is symbols or held.symbols == symbols)
     )
     if renewed:
         state.renew(grant)
     else:
         state.grant = grant
         state.limits_version += 1
-    state.epoch = event.epoch
+    state.epoch = epoch
     state.grant_lost_ns = None
     for stop in state.stops.release(RESTART):
         state.note("INFO", "stop_changed", released=stop.reason, who="grant")
