@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from bot.domain.order import Side
 
@@ -96,6 +96,24 @@ class BookChange:
         return self.bids == other.bids and self.asks == other.asks
 
     __hash__ = None  # type: ignore[assignment]
+
+
+@final
+class NewBook(BookChange):
+    """A new book around another price, told as what comes and what goes where nobody else changed the background.
+
+    Where somebody did, `whole` has to be asked before the market moves on.
+    """
+
+    __slots__ = ("_sides",)
+
+    def __init__(self, bids: Levels, asks: Levels, sides: tuple[LevelSide, LevelSide]) -> None:
+        super().__init__(bids, asks)
+        self._sides: Final = sides
+
+    def whole(self) -> BookReset:
+        """All that stands now."""
+        return BookReset(self._sides[0].levels, self._sides[1].levels)
 
 
 class BookShift:
@@ -308,48 +326,43 @@ class LevelSide:
         return levels
 
     def stand_near(self, touch: int) -> Levels:
-        """The same within `_NEAR_STAND_TICKS` of where it stands, as changes: all that goes, then all that stands."""
-        old_ring, old_lots, old_touch, upwards = self._ring, self._touch_lots, self.touch, self._away > 0
-        ring: list[Any] = [None] * _RING
-        stands: Levels = []
-        self._ring, self._touch_lots, self.touch = ring, None, touch
-        for band in _PLACES:
-            place: i64 = _first(touch + band.near if upwards else touch - band.near, upwards, band.every)
-            last: i64 = touch + band.far if upwards else touch - band.far
-            step: i64 = band.every if upwards else -band.every
-            while place < last if upwards else place > last:
-                if place > 0:
-                    lots: Any = None
-                    if place % _GRID == 0:
-                        slot = place // _GRID % _RING
-                        lots = old_ring[slot]
-                        if lots is None:
-                            lots = band.sizes[int(self._draw() * 1024)]
-                        ring[slot] = lots
-                    else:
-                        if place == old_touch:
-                            lots = old_lots
-                        if lots is None:
-                            lots = band.sizes[int(self._draw() * 1024)]
-                        self._touch_lots = lots
-                    price: Any = place
-                    stands.append((price, lots))
-                place += step
+        """The same within `_NEAR_STAND_TICKS` of where it stands, as changes: what comes, then what goes."""
+        before, upwards, ring, draw = self.touch, self._away > 0, self._ring, self._draw
         changes: Levels = []
-        if old_touch % _GRID != 0 and old_touch != touch:
-            changes.append((old_touch, 0))
+        if touch == before:
+            return changes
+        self.touch = touch
+        if before % _GRID != 0:
+            self._touch_lots = None
+            changes.append((before, 0))
         for band in _PLACES:
-            start: i64 = _first(old_touch + band.near if upwards else old_touch - band.near, upwards, band.every)
-            end: i64 = old_touch + band.far if upwards else old_touch - band.far
+            spacing: i64 = band.every
+            place: i64 = _first(touch + band.near if upwards else touch - band.near, upwards, spacing)
+            end: i64 = touch + band.far if upwards else touch - band.far
+            step = spacing if upwards else -spacing
+            while place < end if upwards else place > end:
+                if place <= 0:
+                    pass
+                elif place % _GRID != 0:
+                    self._come(place, band.sizes, changes)
+                elif ring[place // _GRID % _RING] is None:
+                    lots = band.sizes[int(draw() * 1024)]
+                    ring[place // _GRID % _RING] = lots
+                    come: Any = place
+                    changes.append((come, lots))
+                place += step
+        for band in _PLACES:
+            stood: i64 = _first(before + band.near if upwards else before - band.near, upwards, band.every)
+            last: i64 = before + band.far if upwards else before - band.far
             stride: i64 = band.every if upwards else -band.every
-            while start < end if upwards else start > end:
-                if start % _GRID == 0:
-                    at = start // _GRID % _RING
-                    if ring[at] is None and old_ring[at] is not None:
-                        gone: Any = start
-                        changes.append((gone, 0))
-                start += stride
-        changes += stands
+            while stood < last if upwards else stood > last:
+                if (
+                    stood % _GRID == 0
+                    and stood > 0
+                    and not _is_place(stood - touch if upwards else touch - stood, stood)
+                ):
+                    self._gone(stood, changes)
+                stood += stride
         return changes
 
     def move(self, touch: int) -> Levels:
@@ -441,6 +454,16 @@ class LevelSide:
 
     def _lots_at(self, price: int) -> Any:
         return self._ring[price // _GRID % _RING] if price % _GRID == 0 else self._touch_lots
+
+
+def _is_place(distance: i64, price: i64) -> bool:
+    """Whether a level stands at that multiple of the grid, so far outwards from the touch."""
+    if distance < 0:
+        return False
+    for band in _PLACES:
+        if distance < band.far:
+            return distance == 0 or price % band.every == 0
+    return False
 
 
 def _first(start: i64, upwards: bool, every: i64) -> i64:
@@ -577,7 +600,7 @@ class GeneratedMarket:
         if not self._stands or farthest > _NEAR_STAND_TICKS:
             return self._stand(bid, ask)
         if farthest > _MOVE_MAX_TICKS:
-            return BookChange(bids.stand_near(bid), asks.stand_near(ask))
+            return NewBook(bids.stand_near(bid), asks.stand_near(ask), (bids, asks))
         changed_bids, changed_asks = bids.move(bid), asks.move(ask)
         for _ in range(self._p.redraws):
             bids.redraw(changed_bids)
