@@ -6,16 +6,17 @@ be megabytes. So what stands before the number is kept once, with the numbers as
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Final
+from collections import deque
+from typing import Final, final
 
 _DIGITS: Final = "0123456789"
 _NONE: Final = -1
 """The number of a key that ends in none."""
 
 
+@final
 class _Run:
-    """Numbers without a gap, and the how manieth of all keys came into it last."""
+    """Numbers without a gap. `used`: how many keys there had been when the last one came to it."""
 
     __slots__ = ("first", "last", "used")
 
@@ -24,6 +25,7 @@ class _Run:
         self.used = used
 
 
+@final
 class Keys:
     """Whoever was among the newest `kept` is known, and perhaps some older ones beside them."""
 
@@ -31,8 +33,10 @@ class Keys:
         self._kept = kept
         self._count = 0
         """how many there have been"""
-        self._runs: OrderedDict[str, list[_Run]] = OrderedDict()
-        """what stands before the number → its runs; both the one that was used last at the end"""
+        self._runs: dict[str, list[_Run]] = {}
+        """what stands before the number → its runs, the one that was used last at the end"""
+        self._turns: deque[str] = deque()
+        """the same stems, in the order in which they are looked at next, whether they are old"""
 
     def __len__(self) -> int:
         """How many are known."""
@@ -45,26 +49,34 @@ class Keys:
     def add(self, key: str) -> bool:
         """Whether it is new; it is known from then on."""
         stem, number = _parted(key)
-        table = self._runs
-        runs = table.get(stem)
+        runs = self._runs.get(stem)
         if runs is None:
             self._count += 1
-            table[stem] = [_Run(number, self._count)]
-        else:
+            self._forget()
+            self._runs[stem] = [_Run(number, self._count)]
+            self._turns.append(stem)
+            return True
+        newest = runs[-1]
+        if number != newest.last + 1:
             if _has(runs, number):
                 return False
-            self._count += 1
-            newest = runs[-1]
-            if number == newest.last + 1:
-                newest.last, newest.used = number, self._count
-            else:
-                runs.append(_Run(number, self._count))
-                while self._is_old(runs[0]):
-                    del runs[0]
-            table.move_to_end(stem)
-        while self._is_old(next(iter(table.values()))[-1]):
-            table.popitem(last=False)
+            newest = _Run(number, 0)
+            runs.append(newest)
+        self._count += 1
+        newest.last, newest.used = number, self._count
+        if len(runs) > 1 and self._is_old(runs[0]):
+            del runs[0]
         return True
+
+    def _forget(self) -> None:
+        """For each stem that comes two are looked at, so that those which nobody uses any more go before long."""
+        turns = self._turns
+        for _ in range(min(2, len(turns))):
+            stem = turns.popleft()
+            if self._is_old(self._runs[stem][-1]):
+                del self._runs[stem]
+            else:
+                turns.append(stem)
 
     def _is_old(self, run: _Run) -> bool:
         return run.used <= self._count - self._kept
