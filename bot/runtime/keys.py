@@ -57,11 +57,12 @@ class Keys:
             self._turns.append(stem)
             return True
         newest = runs[-1]
-        if number != newest.last + 1:
+        if number != newest.last + 1 or len(runs) > 1:
             if _has(runs, number):
                 return False
-            newest = _Run(number, 0)
-            runs.append(newest)
+            if number != newest.last + 1:
+                newest = _Run(number, 0)
+                runs.append(newest)
         self._count += 1
         newest.last, newest.used = number, self._count
         if len(runs) > 1 and self._is_old(runs[0]):
