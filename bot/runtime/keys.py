@@ -65,6 +65,8 @@ class Keys:
                 runs.append(newest)
         self._count += 1
         newest.last, newest.used = number, self._count
+        if number - newest.first >= self._kept:
+            newest.first = number - self._kept + 1
         if len(runs) > 1 and self._is_old(runs[0]):
             del runs[0]
         return True

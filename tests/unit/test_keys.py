@@ -49,3 +49,12 @@ def test_gaps_do_not_pile_up() -> None:
         assert keys.add(f"q-1-{number}")
     assert sum(len(runs) for runs in keys._runs.values()) <= 101
     assert not keys.add("q-1-9998")
+
+
+def test_a_long_run_forgets_its_oldest() -> None:
+    keys = Keys(100)
+    for number in range(1_000):
+        assert keys.add(f"q-1-{number}")
+    assert len(keys) == 100
+    assert not keys.add("q-1-900")
+    assert "q-1-899" not in keys
