@@ -341,8 +341,9 @@ def markdown(evidence: Evidence, checks: list[Check], when: datetime) -> str:
         "failing on a bot that is stuck at its position limit and on one that places nothing.\n\n"
         "Memory is the process's, the venue in it included. A bot that has just started fills its tables: that is\n"
         "shown, and limited by `memory after`. The keys of repeats are runs of numbers and weigh next to nothing; a\n"
-        "day's execution ids and equity samples are full after the first day; then it is warm (a run of a day or less:\n"
-        "after an eighth). From then on only the sender's last 10,000 execution ids fill up, so whatever else grows is a leak. Other objects are\n"
+        "day's execution ids and equity samples are full after the first day; then it is warm (a run of a day or\n"
+        "less: after an eighth). From then on only the sender's last 10,000 execution ids fill up, so whatever else\n"
+        "grows is a leak. Other objects are\n"
         "counted, not weighed: all that can be reached from the bot, but for these tables.\n\n"
         "| what | value | limit | |\n| --- | ---: | --- | --- |\n"
     )
