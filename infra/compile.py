@@ -42,8 +42,8 @@ FOLDERS = ("bot/domain", "bot/engine", "bot/simulator", "bot/venues/bybit")
 
 MODULES = (
     "bot/exports.py", "bot/journal.py", "bot/markouts.py", "bot/runtime/housekeeping.py", "bot/runtime/loop.py",
-    "bot/runtime/exporter.py", "bot/runtime/grant.py", "bot/runtime/kill_switch_start.py", "bot/runtime/logs.py",
-    "bot/runtime/own_orders.py", "bot/runtime/process_metrics.py", "bot/runtime/sender.py",
+    "bot/runtime/exporter.py", "bot/runtime/grant.py", "bot/runtime/keys.py", "bot/runtime/kill_switch_start.py",
+    "bot/runtime/logs.py", "bot/runtime/own_orders.py", "bot/runtime/process_metrics.py", "bot/runtime/sender.py",
     "bot/runtime/statement.py", "bot/runtime/symbol_filters.py", "bot/simulation.py", "bot/stores/sqlite_store.py",
     "bot/tally.py", "bot/venues/transport.py",
 )  # fmt: skip

@@ -71,7 +71,7 @@ class Answers:
         if was is not _UNKNOWN or order.asked_ticks == NONE_ASKED:  # it says nothing of an amend since
             self._tell(order, _ACCEPTED)
         if was is _PENDING_NEW and state.last_latency[0] <= state.thresholds.slow_ms:
-            state.due_by(event.at_ns + state.confirm_ns)
+            state.answer_by(event.at_ns + state.confirm_ns)
         else:
             state.due_ns = 0
 
@@ -116,7 +116,7 @@ class Answers:
             order = self._orders.get(event.client_order_id)
             if order is not None and order.live:
                 order.answered_at_ns = at_ns
-                state.due_by(at_ns + state.confirm_ns)
+                state.answer_by(at_ns + state.confirm_ns)
         else:
             self._not_amended(event, outcome)
 

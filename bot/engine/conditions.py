@@ -19,6 +19,7 @@ from bot.engine.performance import Performance
 from bot.engine.recovery import Recovery
 from bot.engine.state import NEVER_NS, Day, State, Wallet
 from bot.engine.stopping import Stopping
+from bot.engine.thresholds import Held
 
 _ZERO: Final = Decimal(0)
 _SLOW_FORGOTTEN_NS: Final = 10 * NS_PER_S
@@ -41,6 +42,10 @@ class Conditions:
         self._losses = losses
         self._kill_orders_per_min = state.parameters.kill_orders_per_min_max
         self._margin_ratio_max: Final = state.parameters.margin_ratio_max
+        self._aging: Final[list[tuple[Book, Held]]] = [
+            (book, state.thresholds.held[symbol]) for symbol, book in state.books.items()
+        ]
+        """every book with what says when it is too old"""
         self._sound: Wallet | None = None
         """the last statement whose margin was found in order"""
 
@@ -48,19 +53,29 @@ class Conditions:
 
     @property
     def due_ns(self) -> int:
-        """From when on time alone can bring a cause, where nothing is stopped and nothing but prices changes."""
+        """From when on time alone can bring a cause, books' age apart, where nothing is stopped and only prices change.
+
+        A book that is told of all the time would be due again and again, and never old: see `are_fresh`.
+        """
         state, due_ns = self._state, NEVER_NS
-        for symbol, book in self._books().items():
-            since_ns = book.updated_at_ns if book.updated_at_ns < book.top_changed_at_ns else book.top_changed_at_ns
-            stale_ns = since_ns + state.thresholds.held[symbol].stale_ns + 1
-            if stale_ns < due_ns:
-                due_ns = stale_ns
         if not state.is_shadow:
             stated_ns = state.statement_due_ns + 1
             if stated_ns < due_ns:
                 due_ns = stated_ns
         changes_ns = state.equity_told.changes_at_ns
         return due_ns if due_ns < changes_ns else changes_ns
+
+    def are_fresh(self) -> bool:
+        """Whether no book is so old now that a look would say so."""
+        state = self._state
+        if state.held or state.frozen:
+            return not self.stale()
+        now_ns = state.now_ns
+        for book, held in self._aging:
+            stale_ns = held.stale_ns
+            if now_ns - book.updated_at_ns > stale_ns or now_ns - book.top_changed_at_ns > stale_ns:
+                return False
+        return True
 
     def turn_day(self) -> None:
         """A UTC day begins here: after midnight, or with the ledger. After a restart the journal knows it already.

@@ -4,8 +4,9 @@ Deterministic: the same events give the same intents, byte for byte. Time is `ev
 each kind of event does is the table `_handlers`; after it the consequences are worked out in a fixed order.
 
 In a calm market most turns of the clock find nothing but quotes to look at. So whoever waits for a time says when
-(`State.due_by`, `_next_due_ns`), and before the first of these times only quotes are looked at, as long as prices stay
-where no limit is near (`Losses.unmoved`). Every event that is not one of `_USUAL` makes the next turn a whole one.
+(`State.due_by`, `_next_due_ns`), and before the first of these times only quotes are looked at, as long as books are
+told of, grants renewed and requests answered (`_nothing_new`), and prices stay where no limit is near
+(`Losses.unmoved`). Every event that is not one of `_USUAL` makes the next turn a whole one.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ _GRANT_RECEIVED: Final = ev.GrantReceived
 _FILLED: Final = ev.Filled
 
 _USUAL: Final = frozenset({
-    ev.GrantReceived, ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
+    ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
 })  # fmt: skip
-"""Kinds of events whose handlers say themselves what they bring forward, beside the three that come all the time."""
+"""Kinds of events whose handlers say themselves what they bring forward, beside the four that come all the time."""
 
 _SHOWN_WORKING: Final = ev.OrderStatus.WORKING
 
@@ -177,8 +178,10 @@ class Engine(Shown):
             self._order_updated(cast(ev.OrderUpdated, event))
         elif kind is _AMEND_ANSWERED:
             self._answers.amend_answered_at(cast(ev.AmendAnswered, event), at_ns)
+        elif kind is _GRANT_RECEIVED:
+            receive_grant(state, self._stopping, cast(ev.GrantReceived, event))
         else:
-            if kind not in _USUAL or (state.held and kind is not _GRANT_RECEIVED):
+            if kind not in _USUAL or state.held:
                 state.due_ns = self._markouts_due_ns = 0
                 if kind is not _FILLED or len(state.last_mid2) < len(state.books):
                     self._losses.bring_equity_up()  # a fill has it told anew where every position has a mark
@@ -206,7 +209,7 @@ class Engine(Shown):
 
     def _ticked(self) -> None:
         state, now_ns = self._state, self._state.now_ns
-        if now_ns < state.due_ns and self._losses.unmoved():
+        if now_ns < state.due_ns and self._nothing_new():
             if now_ns >= self._markouts_due_ns:
                 self._take_markouts()
             self._cycle.tick()
@@ -237,6 +240,19 @@ class Engine(Shown):
         self._ledger.forget_executions(now_ns - DAY_NS)
         self._cycle.tick()
         state.due_by(self._next_due_ns())
+        state.answer_due_ns = probing.due_ns(state)
+
+    def _nothing_new(self) -> bool:
+        """Whether a whole turn would find nothing of what messages put off all the time: it is looked at, not due."""
+        state, now_ns = self._state, self._state.now_ns
+        grant = state.grant
+        if grant is not None and now_ns >= grant.expires_at_ns:
+            return False
+        if now_ns >= state.answer_due_ns:
+            state.answer_due_ns = probing.due_ns(state)
+            if now_ns >= state.answer_due_ns:
+                return False
+        return self._conditions.are_fresh() and self._losses.unmoved()
 
     def _take_markouts(self) -> None:
         state, performance = self._state, self._performance
@@ -245,17 +261,14 @@ class Engine(Shown):
 
     def _next_due_ns(self) -> int:
         """When time alone can first change anything but quotes; 0 while anything is stopped, missing or unproven."""
-        state, now_ns, grant = self._state, self._state.now_ns, self._state.grant
+        state, now_ns = self._state, self._state.now_ns
         if not state.may_quote() or not self._stopping.proven or state.grant_lost_ns is not None or state.frozen:
             return 0
         due_ns = _first(self._conditions.due_ns, self._reconciliation.due_ns)
-        due_ns = _first(due_ns, probing.due_ns(state))
         due_ns = _first(due_ns, self._recovery.due_ns)
         due_ns = _first(due_ns, (now_ns // DAY_NS + 1) * DAY_NS)
         if state.held:  # these are asked for at whole turns alone, which may as well come when markouts are taken
             due_ns = _first(due_ns, _first(now_ns + NS_PER_S, self._markouts_due_ns))
-        if grant is not None:
-            due_ns = _first(due_ns, grant.expires_at_ns)
         if self._orders.finished_first_ns:
             due_ns = _first(due_ns, self._orders.finished_first_ns + self._finished_kept_ns + 1)
         if self._ledger.executed_first_ns:

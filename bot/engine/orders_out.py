@@ -145,7 +145,7 @@ class OrdersOut:
         # objects made once for all that takes them
         at_ns: Any = now
         state.amend_pace.spend(at_ns)
-        state.due_by(now + state.ack_ns)
+        state.answer_by(now + state.ack_ns)
         price: Any = price_ticks
         terms = order.terms.copy()
         terms["price_ticks"] = price

@@ -20,9 +20,9 @@ from bot.engine.state import NEVER_NS
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-_FITS_NS: Final = 10**12
-_FITS_UBPS: Final = 8_000_000
-"""A quarter of an hour and eight basis points: a product of these fits a machine word (see `bot.engine.quoting`)."""
+_FITS: Final = 10**12
+_WORD: Final = 9 * 10**18
+"""Below these, numbers and products of them fit a machine word (see `bot.engine.quoting`)."""
 
 HORIZONS: Final = (("1s", NS_PER_S), ("5s", 5 * NS_PER_S), ("60s", 60 * NS_PER_S))
 _EDGE_HORIZON: Final = "5s"
@@ -55,12 +55,14 @@ class Earning:
         left_ns = memory_ns - (at_ns - self.sampled_ns)
         if left_ns <= 0:
             return 0
-        if 0 < memory_ns < _FITS_NS and left_ns < _FITS_NS and -_FITS_UBPS < average_ubps < _FITS_UBPS:
+        if 0 < memory_ns < _FITS and left_ns < _FITS and -_FITS < average_ubps < _FITS:
             average: i64 = average_ubps
             left: i64 = left_ns
             memory: i64 = memory_ns
-            fit: i64 = -average * left // memory
-            return fit
+            most: i64 = _WORD // left
+            if -most < average < most:
+                fit: i64 = -average * left // memory
+                return fit
         return -average_ubps * left_ns // memory_ns
 
     def edge_ubps(self, at_ns: int) -> int | None:

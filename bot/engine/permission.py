@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
 from bot.domain.events import GrantReceived
 from bot.engine.parameters import NS_PER_S
 from bot.engine.state import Grant, State
 from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
 
+_fields_of: Final = msgspec.structs.astuple
+"""All at once: each by its name is dear where a grant is renewed every second."""
+
 
 def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> None:
     """Renew, replace or revoke. A lower epoch than the one seen is ignored: it was refused at the door already."""
-    if event.epoch < state.epoch:
-        state.note("WARNING", "grant_changed", change="refused", epoch=event.epoch, epoch_held=state.epoch)
+    at_ns: int
+    epoch: int
+    ttl_s: float
+    inventory_max_quote: Decimal
+    total_max_quote: Decimal
+    symbols: tuple[str, ...]
+    at_ns, account, epoch, inventory_max_quote, total_max_quote, ttl_s, revoked, symbols = _fields_of(event)
+    if epoch < state.epoch:
+        state.note("WARNING", "grant_changed", change="refused", epoch=epoch, epoch_held=state.epoch)
         return
     held = state.grant
-    if event.revoked or event.ttl_s <= 0:
-        state.epoch = event.epoch
+    if revoked or ttl_s <= 0:
+        state.epoch = epoch
         state.grant = None
         state.limits_version += 1
         if held is not None:
-            state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
+            state.note("INFO", "grant_changed", change="revoked", epoch=epoch)
             state.grant_lost_ns = state.now_ns
             stopping.enter("grant_revoked")
         elif state.grant_lost_ns is not None and state.stops.holds("grant_expired"):
             # it had expired before; the revoke says that this is now meant so
-            state.note("INFO", "grant_changed", change="revoked", epoch=event.epoch)
+            state.note("INFO", "grant_changed", change="revoked", epoch=epoch)
             stopping.enter("grant_revoked")
         return
-    grant = Grant(
-        event.account,
-        event.epoch,
-        event.inventory_max_quote,
-        event.total_max_quote,
-        event.at_ns,
-        event.at_ns + int(event.ttl_s * NS_PER_S),
-        event.symbols,
-    )
-    renewed = (
+    expires_at_ns = at_ns + int(ttl_s * NS_PER_S)
+    grant = Grant(account, epoch, inventory_max_quote, total_max_quote, at_ns, expires_at_ns, symbols)
+    renewed = (  # the same objects where the process is told the same again, so that few decimals are compared
         held is not None
-        and held.epoch == grant.epoch
-        and held.inventory_max_quote == grant.inventory_max_quote
-        and held.total_max_quote == grant.total_max_quote
-        and held.symbols == grant.symbols
+        and held.epoch == epoch
+        and (held.inventory_max_quote is inventory_max_quote or held.inventory_max_quote == inventory_max_quote)
+        and (held.total_max_quote is total_max_quote or held.total_max_quote == total_max_quote)
+        and (held.symbols is symbols or held.symbols == symbols)
     )
     if renewed:
         state.renew(grant)
     else:
         state.grant = grant
         state.limits_version += 1
-    state.epoch = event.epoch
+    state.epoch = epoch
     state.grant_lost_ns = None
     for stop in state.stops.release(RESTART):
         state.note("INFO", "stop_changed", released=stop.reason, who="grant")
@@ -58,10 +66,10 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
             "INFO",
             "grant_changed",
             change="granted" if held is None else "changed",
-            epoch=event.epoch,
+            epoch=epoch,
             inventory_max_quote=str(grant.inventory_max_quote),
             total_max_quote=str(grant.total_max_quote),
-            symbols=",".join(event.symbols),
+            symbols=",".join(symbols),
         )
 
 

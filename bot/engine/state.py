@@ -202,6 +202,8 @@ class State:
         """until when quoting is permitted as things stand: 0 where it is not, NEVER_NS where no grant is needed"""
         self.due_ns = 0
         """when a turn of the clock has to look at more than the quotes; 0: at the next one (see `bot.engine.engine`)"""
+        self.answer_due_ns = 0
+        """before then no answer or confirmation can be missing for too long"""
         self.taker_fills = 0
         # rates
         self.order_rate = Rate(parameters.orders_per_min_max)
@@ -250,7 +252,6 @@ class State:
         self._grant = grant
         if self.may_quote_until_ns and self._requires_grant:
             self.may_quote_until_ns = grant.expires_at_ns
-        self.due_by(grant.expires_at_ns)
 
     def back_off_of(self, order: OwnOrder) -> BackOff:
         """How long that order's side waits."""
@@ -260,6 +261,11 @@ class State:
         """The first turn of the clock from then on has to look at more than the quotes."""
         if at_ns < self.due_ns:
             self.due_ns = at_ns
+
+    def answer_by(self, at_ns: int) -> None:
+        """Something was asked or answered: then it has to be looked at whether the next word has come."""
+        if at_ns < self.answer_due_ns:
+            self.answer_due_ns = at_ns
 
     def reached(self, *, reached: bool) -> None:
         """Whether a request reached the venue: told of every answer that says so or says the opposite."""

@@ -61,16 +61,7 @@ class GrantHolder:
         self.epoch = epoch
         self._renewed_at_ns = None if revoked else now_ns
         self._expires_at_ns = now_ns + int(ttl_s * 1_000_000_000)
-        return GrantReceived(
-            at_ns=now_ns,
-            account=account,
-            epoch=epoch,
-            inventory_max_quote=inventory_max_quote,
-            total_max_quote=total_max_quote,
-            ttl_s=ttl_s,
-            revoked=revoked,
-            symbols=symbols,
-        )
+        return GrantReceived(now_ns, account, epoch, inventory_max_quote, total_max_quote, ttl_s, revoked, symbols)
 
     def valid(self, epoch: int, now_ns: int) -> bool:
         """Whether an order decided under `epoch` may leave now."""

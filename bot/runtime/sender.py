@@ -49,6 +49,7 @@ from bot.domain.intent import (
     ResyncBook,
 )
 from bot.runtime.grant import GrantHolder
+from bot.runtime.keys import Keys
 from bot.runtime.own_orders import OwnOrders
 from bot.runtime.statement import StatementReader
 from bot.runtime.symbol_filters import SymbolFilters
@@ -132,7 +133,7 @@ class Sender:
         self._executions: OrderedDict[str, None] = OrderedDict()
         self._executions_since_ms: dict[str, int] = {}
         self._swept: dict[str, None] = {}
-        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._keys = Keys(KEYS_KEPT)
         self.duplicate_operations = 0
         self._uncertain_ns: int | None = None
         """when a create last had no answer that says whether it happened"""
@@ -209,13 +210,10 @@ class Sender:
         """Whether a mutation under that key was carried out (or is): its first result stands, nothing is sent."""
         if not key:
             return False
-        if key in self._keys:
-            self.duplicate_operations += 1
-            return True
-        self._keys[key] = None
-        while len(self._keys) > KEYS_KEPT:
-            self._keys.popitem(last=False)
-        return False
+        if self._keys.add(key):
+            return False
+        self.duplicate_operations += 1
+        return True
 
     def hold_back(self, intents: Sequence[Intent], why: str) -> list[Intent]:
         """Answers everything that would add risk as not sent; what is left may go out."""

@@ -14,6 +14,7 @@ from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.venue_events import instruments_read
 from bot.engine.engine import Engine
+from bot.runtime.keys import Keys
 from bot.runtime.loop import TICK_S
 from bot.runtime.own_orders import Strangers, is_ours
 from bot.runtime.sender import FIRST, KEYS_KEPT
@@ -23,7 +24,7 @@ from bot.simulator.bybit_access import RateLimits, V5Error
 from bot.simulator.bybit_orders import v5_error
 from bot.simulator.depth import FollowedDepth
 from bot.simulator.kernel_agenda import Agenda, Call, Due, Line
-from bot.simulator.kernel_reads import KernelReads, Newest
+from bot.simulator.kernel_reads import KernelReads
 from bot.simulator.kernel_requests import (
     Amend,
     Cancel,
@@ -147,7 +148,7 @@ class Kernel:
         self._offset_ms = 0
         self._view = FollowedDepth(venue.book, BOOK_DEPTH)
         self._subscribed = self._private = False
-        self._keys = Newest(KEYS_KEPT)
+        self._keys = Keys(KEYS_KEPT)
         self.strangers = Strangers()
         self._tick_s = tick_s
         self._tick_due_s = 0.0

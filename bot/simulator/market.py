@@ -17,9 +17,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from bot.domain.order import Side
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
@@ -93,6 +96,24 @@ class BookChange:
         return self.bids == other.bids and self.asks == other.asks
 
     __hash__ = None  # type: ignore[assignment]
+
+
+@final
+class NewBook(BookChange):
+    """A new book around another price, told as what comes and what goes where nobody else changed the background.
+
+    Where somebody did, `whole` has to be asked before the market moves on.
+    """
+
+    __slots__ = ("_sides",)
+
+    def __init__(self, bids: Levels, asks: Levels, sides: tuple[LevelSide, LevelSide]) -> None:
+        super().__init__(bids, asks)
+        self._sides: Final = sides
+
+    def whole(self) -> BookReset:
+        """All that stands now."""
+        return BookReset(self._sides[0].levels, self._sides[1].levels)
 
 
 class BookShift:
@@ -193,7 +214,13 @@ _GRID: Final = 40
 """As the second band has it."""
 
 _MOVE_MAX_TICKS: Final = 500
-"""A longer move of the touch is a new book."""
+"""A longer move of the touch is a new book: what goes and all that stands is said anew."""
+
+_NEAR_STAND_TICKS: Final = 10_000
+"""Up to here the old book and the new one are told apart in one ring."""
+
+_RING: Final = 1_024
+"""Multiples of the grid that a ring has room for: more than the farthest level and such a move have between them."""
 
 _REDRAWN_TICKS: Final = 2_000.0
 """Sizes are drawn anew up to this far from the touch, the nearer the more often."""
@@ -223,6 +250,23 @@ class _Frontier:
         self.spacing_after: Final = spacing_after
 
 
+class _Places:
+    """One band: from where on, up to where, how far apart, and the sizes there."""
+
+    __slots__ = ("every", "far", "near", "sizes")
+
+    def __init__(self, near: int, far: int, every: int, sizes: list[Any]) -> None:
+        self.near: Final = near
+        self.far: Final = far
+        self.every: Final = every
+        self.sizes: Final = sizes
+
+
+_PLACES: Final = [
+    _Places(near, far, every, _LOTS[mean])
+    for near, (far, every, mean) in zip([0, *(far for far, _, _ in _BANDS)], _BANDS, strict=False)
+]
+
 _FRONTIERS: Final = [
     _Frontier(far, every, _LOTS[mean], spacing_after)
     for (far, every, mean), spacing_after in zip(_BANDS[1:], [*(every for _, every, _ in _BANDS[2:]), 0], strict=True)
@@ -230,110 +274,207 @@ _FRONTIERS: Final = [
 
 
 class LevelSide:
-    """The background of one side as it should stand. `away`: the sign of the way from the touch outwards."""
+    """The background of one side as it should stand. `away`: the sign of the way from the touch outwards.
 
-    __slots__ = ("_away", "_draw", "levels", "touch")
+    All levels but one at the touch stand at multiples of `_GRID`. So a ring by these multiples holds their sizes, and
+    what stands at a price is found without a look-up. Sizes are `Any`, as in the book: they stay the objects they are.
+    """
+
+    __slots__ = ("_away", "_draw", "_elsewhere", "_ring", "_touch_lots", "touch")
 
     def __init__(self, away: int, draw: Callable[[], float]) -> None:
         self._away: Final = away
         self._draw: Final = draw
         self.touch = 0
-        self.levels: dict[int, int] = {}
+        self._ring: list[Any] = [None] * _RING
+        self._touch_lots: Any = None
+        """at the touch, where that is no multiple of the grid"""
+        self._elsewhere: dict[int, int] | None = {}
+        """price → lots of everything, until the next stand, where it does not stand on the grid: after a jump"""
+
+    @property
+    def levels(self) -> dict[int, int]:
+        """Price → lots of all that stands."""
+        if self._elsewhere is not None:
+            return self._elsewhere
+        levels: dict[int, int] = {}
+        near = 0
+        for far, every, _ in _BANDS:
+            for price in _multiples(self.touch + self._away * near, self._away, far - near, every):
+                lots = self._lots_at(price)
+                if lots is not None:
+                    levels[price] = lots
+            near = far
+        return levels
+
+    def shift(self, ticks: int) -> None:
+        """Everything moves by so much, wherever the grid is, until the next stand."""
+        self._elsewhere = {price + ticks: lots for price, lots in self.levels.items()}
+        self.touch += ticks
 
     def stand(self, touch: int) -> dict[int, int]:
         """All levels around that touch; those that stood before keep their sizes."""
         before, near = self.levels, 0
         levels: dict[int, int] = {}
-        self.levels, self.touch = levels, touch
+        self._elsewhere, self._ring, self._touch_lots, self.touch = None, [None] * _RING, None, touch
         for far, every, mean in _BANDS:
             for price in _multiples(touch + self._away * near, self._away, far - near, every):
                 if price > 0:
-                    levels[price] = before.get(price) or self._size(_LOTS[mean])
+                    lots = levels[price] = before.get(price) or _LOTS[mean][int(self._draw() * 1024)]
+                    self._put(price, lots)
             near = far
-        return dict(levels)
+        return levels
 
-    def move(self, touch: int) -> Levels:
-        """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
-        before, upwards = self.touch, self._away > 0
-        levels: dict[Any, Any] = self.levels  # Any, as in the book: what is only looked up stays the object it is
+    def stand_near(self, touch: int) -> Levels:
+        """The same within `_NEAR_STAND_TICKS` of where it stands, as changes: what comes, then what goes."""
+        before, upwards, ring, draw = self.touch, self._away > 0, self._ring, self._draw
         changes: Levels = []
         if touch == before:
             return changes
         self.touch = touch
-        outwards = touch > before if upwards else touch < before
-        step = _GRID if upwards else -_GRID
-        if outwards or before % _GRID != 0:
-            _gone(before, levels, changes)
-        if outwards:
-            price = _first(before + self._away, upwards, _GRID)
-            while price < touch if upwards else price > touch:
-                _gone(price, levels, changes)
-                price += step
-        else:
-            price = _first(touch + self._away, upwards, _GRID)
-            while price < before if upwards else price > before:
-                self._come(price, _NEAR_LOTS, changes)
-                price += step
-        if touch not in levels:
-            self._come(touch, _TOUCH_LOTS, changes)
-        start, end = (before, touch) if outwards else (touch, before)
-        for frontier in _FRONTIERS:
-            far = frontier.far if upwards else -frontier.far
-            price, last = _first(start + far, upwards, frontier.every), end + far
-            if price < last if upwards else price > last:  # most moves are short, and bring no level of a sparse band
-                self._cross(frontier, price, last, outwards, changes)
+        if before % _GRID != 0:
+            self._touch_lots = None
+            changes.append((before, 0))
+        for band in _PLACES:
+            spacing: i64 = band.every
+            place: i64 = _first(touch + band.near if upwards else touch - band.near, upwards, spacing)
+            end: i64 = touch + band.far if upwards else touch - band.far
+            step = spacing if upwards else -spacing
+            while place < end if upwards else place > end:
+                if place <= 0:
+                    pass
+                elif place % _GRID != 0:
+                    self._come(place, band.sizes, changes)
+                elif ring[place // _GRID % _RING] is None:
+                    lots = band.sizes[int(draw() * 1024)]
+                    ring[place // _GRID % _RING] = lots
+                    come: Any = place
+                    changes.append((come, lots))
+                place += step
+        for band in _PLACES:
+            stood: i64 = _first(before + band.near if upwards else before - band.near, upwards, band.every)
+            last: i64 = before + band.far if upwards else before - band.far
+            stride: i64 = band.every if upwards else -band.every
+            while stood < last if upwards else stood > last:
+                if (
+                    stood % _GRID == 0
+                    and stood > 0
+                    and not _is_place(stood - touch if upwards else touch - stood, stood)
+                ):
+                    self._gone(stood, changes)
+                stood += stride
         return changes
 
-    def _cross(self, frontier: _Frontier, price: int, end: int, outwards: bool, changes: Levels) -> None:
+    def move(self, touch: int) -> Levels:
+        """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
+        before: i64 = self.touch
+        after: i64 = touch
+        upwards = self._away > 0
+        changes: Levels = []
+        if after == before:
+            return changes
+        self.touch = touch
+        outwards = after > before if upwards else after < before
+        step: i64 = _GRID if upwards else -_GRID
+        if before % _GRID != 0:
+            self._touch_lots = None
+            left: Any = before
+            changes.append((left, 0))
+        elif outwards:
+            self._gone(before, changes)
+        if outwards:
+            place: i64 = _first(before + self._away, upwards, _GRID)
+            while place < after if upwards else place > after:
+                self._gone(place, changes)
+                place += step
+        else:
+            place = _first(after + self._away, upwards, _GRID)
+            while place < before if upwards else place > before:
+                self._come(place, _NEAR_LOTS, changes)
+                place += step
+        if after % _GRID != 0 or self._ring[after // _GRID % _RING] is None:
+            self._come(after, _TOUCH_LOTS, changes)
+        start, end = (before, after) if outwards else (after, before)
+        for frontier in _FRONTIERS:
+            far: i64 = frontier.far if upwards else -frontier.far
+            first: i64 = _first(start + far, upwards, frontier.every)
+            last: i64 = end + far
+            if first < last if upwards else first > last:  # most moves are short, and bring no level of a sparse band
+                self._cross(frontier, first, last, outwards, changes)
+        return changes
+
+    def _cross(self, frontier: _Frontier, place: i64, end: i64, outwards: bool, changes: Levels) -> None:
         """Levels of the inner band up to that end come or go, but for those that stand in both bands."""
-        upwards, every, spacing_after = self._away > 0, frontier.every, frontier.spacing_after
-        step = every if upwards else -every
-        while price < end if upwards else price > end:
-            if spacing_after and price % spacing_after == 0:
+        upwards = self._away > 0
+        spacing_after: i64 = frontier.spacing_after
+        step: i64 = frontier.every if upwards else -frontier.every
+        while place < end if upwards else place > end:
+            if spacing_after != 0 and place % spacing_after == 0:
                 pass
             elif not outwards:
-                if price in self.levels:
-                    _gone(price, self.levels, changes)
-            elif price > 0:
-                self._come(price, frontier.sizes, changes)
-            price += step
-
-    def _come(self, price: Any, sizes: list[Any], changes: Levels) -> None:
-        """A level with a size of those."""
-        lots = sizes[int(self._draw() * 1024)]
-        levels: dict[Any, Any] = self.levels
-        levels[price] = lots
-        changes.append((price, lots))
+                if self._ring[place // _GRID % _RING] is not None:
+                    self._gone(place, changes)
+            elif place > 0:
+                self._come(place, frontier.sizes, changes)
+            place += step
 
     def redraw(self, changes: Levels) -> None:
         """A new size somewhere; the level goes to the changes."""
-        touch, drawn = self.touch, self._draw()
-        distance = int(_REDRAWN_TICKS * (drawn * drawn))
-        price = touch + distance if self._away > 0 else touch - distance
-        price -= price % _GRID
-        key: Any = price
+        drawn = self._draw()
+        touch: i64 = self.touch
+        distance: i64 = int(_REDRAWN_TICKS * (drawn * drawn))
+        place = touch + distance if self._away > 0 else touch - distance
+        place -= place % _GRID
         sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
-        if price == touch or key not in self.levels:
-            key, sizes = touch, _TOUCH_LOTS
-        self._come(key, sizes, changes)
+        if place == touch or self._ring[place // _GRID % _RING] is None:
+            place, sizes = touch, _TOUCH_LOTS
+        self._come(place, sizes, changes)
 
-    def _size(self, sizes: list[int]) -> int:
-        return sizes[int(self._draw() * 1024)]
+    def _come(self, place: i64, sizes: list[Any], changes: Levels) -> None:
+        """A level with a size of those."""
+        lots = sizes[int(self._draw() * 1024)]
+        if place % _GRID == 0:
+            self._ring[place // _GRID % _RING] = lots
+        else:
+            self._touch_lots = lots
+        price: Any = place
+        changes.append((price, lots))
+
+    def _gone(self, place: i64, changes: Levels) -> None:
+        """A level of the grid."""
+        self._ring[place // _GRID % _RING] = None
+        price: Any = place
+        changes.append((price, 0))
+
+    def _put(self, price: int, lots: Any) -> None:
+        if price % _GRID == 0:
+            self._ring[price // _GRID % _RING] = lots
+        else:
+            self._touch_lots = lots
+
+    def _lots_at(self, price: int) -> Any:
+        return self._ring[price // _GRID % _RING] if price % _GRID == 0 else self._touch_lots
 
 
-def _gone(price: Any, levels: dict[Any, Any], changes: Levels) -> None:
-    changes.append((price, 0))
-    del levels[price]
+def _is_place(distance: i64, price: i64) -> bool:
+    """Whether a level stands at that multiple of the grid, so far outwards from the touch."""
+    if distance < 0:
+        return False
+    for band in _PLACES:
+        if distance < band.far:
+            return distance == 0 or price % band.every == 0
+    return False
 
 
-def _first(start: int, upwards: bool, every: int) -> int:
+def _first(start: i64, upwards: bool, every: i64) -> i64:
     """The first multiple of `every` from `start` on, going that way."""
     return start + -start % every if upwards else start - start % every
 
 
 def _multiples(start: int, away: int, count: int, every: int) -> range:
     """The multiples of `every` among `count` prices from `start` on, going away."""
-    return range(_first(start, away > 0, every), start + away * count, away * every)
+    first = start + -start % every if away > 0 else start - start % every
+    return range(first, start + away * count, away * every)
 
 
 class GeneratedMarket:
@@ -373,8 +514,7 @@ class GeneratedMarket:
     def jump(self, ticks: int) -> BookShift:
         self._fair += ticks
         for side in (self._bids, self._asks):
-            side.touch += ticks
-            side.levels = {price + ticks: lots for price, lots in side.levels.items()}
+            side.shift(ticks)
         self._stands = False
         return BookShift(ticks)
 
@@ -456,8 +596,11 @@ class GeneratedMarket:
     def _change(self) -> BookReset | BookChange:
         bid, ask = self._touches()
         bids, asks = self._bids, self._asks
-        if not self._stands or abs(bid - bids.touch) > _MOVE_MAX_TICKS or abs(ask - asks.touch) > _MOVE_MAX_TICKS:
+        farthest = max(abs(bid - bids.touch), abs(ask - asks.touch))
+        if not self._stands or farthest > _NEAR_STAND_TICKS:
             return self._stand(bid, ask)
+        if farthest > _MOVE_MAX_TICKS:
+            return NewBook(bids.stand_near(bid), asks.stand_near(ask), (bids, asks))
         changed_bids, changed_asks = bids.move(bid), asks.move(ask)
         for _ in range(self._p.redraws):
             bids.redraw(changed_bids)

@@ -88,7 +88,9 @@ class Book:
         """The levels of that side that a taker with that limit reaches, best first; to look at only."""
         reached: list[Level] = []
         if side is _BUY:
-            for level in self.bids.ladder[::-1]:
+            bids = self.bids.ladder
+            for index in range(len(bids) - 1, -1, -1):
+                level = bids[index]
                 if level.price_ticks < limit_ticks:
                     break
                 reached.append(level)

@@ -63,6 +63,8 @@ class Trading:
         self.sequence = 1_000_000
         self.wrong_price: WrongPrice | None = None
         """Set while a fault waits that says another price of a fill than it was made at."""
+        self.background_taken = False
+        """Whether somebody took of the background, since it was last told whole, and it does not stand again."""
         self._fixed_background = fixed_background
         self._orders: dict[int, Order] = {}
         self._self_matches = SelfMatches(self.book, self._orders, self.end)
@@ -141,6 +143,7 @@ class Trading:
         left, printing, printed = lots, 0, 0
         while (match := self.book.next_match(taker, limit_ticks, left)) is not None:
             left -= match.lots
+            self.background_taken = True
             self._settle_maker(match, now_ns)
             if printed and match.price_ticks != printing:
                 self.print(taker, printing, printed, now_ns)
@@ -182,6 +185,7 @@ class Trading:
         Afterwards the background at that price is what it would be without own orders: smaller by exactly `lots`.
         """
         side, left = _SELL if taker is _BUY else _BUY, lots
+        self.background_taken = True
         background_after = max(0, self.book.background_lots(side, price_ticks) - lots)
         while left and (match := self.book.next_own_through(side, price_ticks, left, at_price=False)) is not None:
             left -= match.lots
@@ -232,6 +236,7 @@ class Trading:
             if match is None:
                 break
             taken.append(match)
+            self.background_taken = True
             self._settle_maker(match, now_ns)
             self._fill(account, order, match, now_ns, is_maker=False)
             self.print(order.side, match.price_ticks, match.lots, now_ns)

@@ -22,6 +22,7 @@ from bot.simulator.market import (
     BookReset,
     Market,
     MarketOrder,
+    NewBook,
     PassingOrder,
     RecordedTrade,
 )
@@ -333,6 +334,8 @@ class Venue:
 
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
+        if isinstance(action, NewBook) and trading.background_taken:
+            action = action.whole()
         if isinstance(action, BookChange):
             book.bids.change_background(action.bids)
             book.asks.change_background(action.asks)
@@ -348,6 +351,7 @@ class Venue:
         elif isinstance(action, BookReset):
             book.bids.replace_background(action.bids)
             book.asks.replace_background(action.asks)
+            trading.background_taken = False
         else:
             ticks = action.ticks
             for side in (_BUY, _SELL):

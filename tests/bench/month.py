@@ -5,8 +5,9 @@
 The generated market as all benchmarks have it (`tests.bench.feed.MARKET`); `--busy`: as the demo has it, where somebody
 sweeps through the quotes nearly every second. Venue and engine in one process. CPU time; where fewer days are run, what
 a month of them would take. Exit code 1 where the run says nothing: it ended in error, did not trade on every day, the
-venue knows other fills than the engine, or orders stay behind. Memory is shown and not judged: the venue in the process
-never forgets an order's id; `tests.bench.soak` judges the bot's. A target that is not met is printed as not met.
+venue knows other fills than the engine, orders stay behind, or memory grows after the fifth day: everything that fills
+up is full then, and the venue, which knows a client order id for ever, keeps the bot's as runs of numbers. A target
+that is not met is printed as not met.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ NOBODY_HALTS = {"daily_loss_pct_hard": 50, "drawdown_pct_hard": 50}
 """Percent. In a month some day loses more than the usual limit, and a bot that has halted measures nothing."""
 FILLS_PER_DAY_MIN = 100
 ORDERS_KEPT_MAX = 500
+FULL_DAYS = 5
+"""After so many everything that fills up is full: last of all the newest 10,000 execution ids."""
+GROWTH_MB_MAX = 3.0
+"""From then on: steps of the allocator."""
 
 
 def calm(seed: int) -> GeneratedMarket:
@@ -59,7 +64,8 @@ class Looks:
             self.rss_mb.append(rss_mb())
             self.fills.append(engine.known.ledger.fills)
             self.orders_kept.append(len(engine.known.orders))
-            print(f"day {len(self.fills)}: {self.fills[-1]} fills", file=sys.stderr, flush=True)
+            told = f"day {len(self.fills)}: {self.fills[-1]} fills, {self.rss_mb[-1]:.1f} MB"
+            print(told, file=sys.stderr, flush=True)
 
 
 def rss_mb() -> float:
@@ -82,6 +88,8 @@ def faults(outcome: Outcome, looks: Looks, days: int) -> list[str]:
         found.append(f"fills of each day {each}, at least {FILLS_PER_DAY_MIN} on {days} days are wanted")
     if max(looks.orders_kept, default=0) > ORDERS_KEPT_MAX:
         found.append(f"{max(looks.orders_kept)} orders kept, at most {ORDERS_KEPT_MAX}")
+    if days > FULL_DAYS and looks.rss_mb[-1] - looks.rss_mb[FULL_DAYS - 1] > GROWTH_MB_MAX:
+        found.append(f"memory of each day {looks.rss_mb} MB, at most {GROWTH_MB_MAX} more from day {FULL_DAYS} on")
     return found
 
 

@@ -63,7 +63,7 @@ HOUR_NS = 3600 * NS_PER_S
 WARM_NS = DAY_NS
 """From here on memory may hardly grow: a day's execution ids and a day of equity samples are full then.
 
-The table of repeats' keys is full within three hours. What goes on filling up is the sender's last 10,000 execution
+The keys of repeats are a run of numbers for each order. What goes on filling up is the sender's last 10,000 execution
 ids, some 170 bytes each: they may not go by age, because a sweep is told the newest execution however old it is.
 """
 
@@ -340,9 +340,10 @@ def markdown(evidence: Evidence, checks: list[Check], when: datetime) -> str:
         "looks fast because it does nothing must fail: `tests/simulation/test_soak_cannot_lie.py` shows these checks\n"
         "failing on a bot that is stuck at its position limit and on one that places nothing.\n\n"
         "Memory is the process's, the venue in it included. A bot that has just started fills its tables: that is\n"
-        "shown, and limited by `memory after`. The keys of repeats are full within three hours, a day's execution ids\n"
-        "and equity samples after the first day; then it is warm (a run of a day or less: after an eighth). From then\n"
-        "on only the sender's last 10,000 execution ids fill up, so whatever else grows is a leak. Other objects are\n"
+        "shown, and limited by `memory after`. The keys of repeats are runs of numbers and weigh next to nothing; a\n"
+        "day's execution ids and equity samples are full after the first day; then it is warm (a run of a day or\n"
+        "less: after an eighth). From then on only the sender's last 10,000 execution ids fill up, so whatever else\n"
+        "grows is a leak. Other objects are\n"
         "counted, not weighed: all that can be reached from the bot, but for these tables.\n\n"
         "| what | value | limit | |\n| --- | ---: | --- | --- |\n"
     )

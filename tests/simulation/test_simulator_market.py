@@ -1,5 +1,6 @@
 """The generated market repeats under its seed, stands uncrossed, and pays a maker who quotes at a sensible distance."""
 
+import random
 from decimal import Decimal
 
 import pytest
@@ -56,6 +57,46 @@ def test_a_side_that_was_moved_stands_where_one_that_is_made_anew_would(away: in
             book[price] = lots
         assert {price: lots for price, lots in book.items() if lots} == moved.levels
         assert set(moved.levels) == set(LevelSide(away, draw).stand(moved.touch))
+
+
+@pytest.mark.parametrize("away", [-1, 1])
+@given(moves=st.lists(st.integers(-600, 600), max_size=8), far=st.integers(-10_000, 10_000), seed=st.integers(0, 99))
+def test_a_new_book_told_as_changes_is_the_one_told_whole(away: int, moves: list[int], far: int, seed: int) -> None:
+    whole, near = (LevelSide(away, random.Random(seed).random) for _ in range(2))
+    whole.stand(600_000)
+    book = dict(near.stand(600_000))
+    for ticks in moves:
+        whole.move(whole.touch + ticks)
+        book.update(near.move(near.touch + ticks))
+    stands, changes = whole.stand(whole.touch + far), near.stand_near(near.touch + far)
+    book.update(changes)
+    assert {price: lots for price, lots in book.items() if lots} == stands == near.levels
+    assert len(dict(changes)) == len(changes), "each once"
+    assert whole.move(whole.touch + 41) == near.move(near.touch + 41), "and as many draws were taken"
+
+
+@pytest.mark.parametrize("away", [-1, 1])
+@given(start=st.integers(600_000, 600_080), ticks=st.integers(-900, 900), seed=st.integers(0, 99))
+def test_levels_keep_their_sizes_through_a_jump(away: int, start: int, ticks: int, seed: int) -> None:
+    side = LevelSide(away, random.Random(seed).random)
+    before = {price + ticks: lots for price, lots in side.stand(start).items()}
+    side.shift(ticks)
+    assert side.levels == before
+    after = side.stand(start + ticks)
+    assert all(after[price] == lots for price, lots in before.items() if price in after)
+    assert side.levels == after
+
+
+def test_a_long_move_stands_again_what_a_taker_took() -> None:
+    market = GeneratedMarket(4)
+    venue = Venue(GENERATED, market, seed=4, now_ns=0)
+    account = venue.open_account("key", "secret", Decimal(10_000_000), 0)
+    venue.create(account, NewOrder("", Side.BUY, market._asks.touch + 2_000, 30_000, TimeInForce.IOC), 0)
+    assert len(venue.book.background(Side.SELL)) < len(market._asks.levels)
+    market._fair += 900
+    venue.advance(STEP_NS)
+    assert venue.book.background(Side.BUY) == market._bids.levels
+    assert venue.book.background(Side.SELL) == market._asks.levels
 
 
 def test_after_a_jump_of_any_size_the_book_stands_around_the_new_price() -> None:
