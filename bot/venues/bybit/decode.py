@@ -95,13 +95,13 @@ class Grid:
         self.known_ticks: dict[str, int] = {}
         self.known_lots: dict[str, int] = {}
         """What it has seen, for whoever asks for many at once; only `ticks` and `lots` add to them."""
-        self._tick_step, self._lot_step = _Step(instrument.tick_size), _Step(instrument.lot_size)
+        self.tick_step, self.lot_step = Step(instrument.tick_size), Step(instrument.lot_size)
 
     def ticks(self, text: str, field: str) -> int:
         """A price > 0 in ticks. Raises VenueGarbled."""
         known = self.known_ticks.get(text)
         if known is None:
-            known = self._tick_step.count(text) or price_ticks(text, field, self.instrument)
+            known = self.tick_step.count(text) or price_ticks(text, field, self.instrument)
             if len(self.known_ticks) >= _MEMO_MAX:
                 self.known_ticks.clear()
             self.known_ticks[text] = known
@@ -111,7 +111,7 @@ class Grid:
         """A quantity >= 0 in lots. Raises VenueGarbled."""
         known = self.known_lots.get(text)
         if known is None:
-            known = self._lot_step.count(text) or qty_lots(text, field, self.instrument)
+            known = self.lot_step.count(text) or qty_lots(text, field, self.instrument)
             if len(self.known_lots) >= _MEMO_MAX:
                 self.known_lots.clear()
             self.known_lots[text] = known
@@ -135,28 +135,31 @@ class Grid:
         return tuple(found)
 
 
-class _Step:
-    """Plain decimal texts to multiples of one step, in whole numbers: most of what a venue writes."""
+class Step:
+    """Plain decimal texts to multiples of one step, in whole numbers: most of what a venue writes.
+
+    `units` of the last of `places` decimals.
+    """
 
     def __init__(self, step: Decimal) -> None:
         _, digits, exponent = step.as_tuple()
-        self._places = -int(exponent)
-        self._units = int("".join(map(str, digits)))
-        self._powers: list[int] = [10**missing for missing in range(max(0, self._places) + 1)]
+        self.places = -int(exponent)
+        self.units = int("".join(map(str, digits)))
+        self._powers: list[int] = [10**missing for missing in range(max(0, self.places) + 1)]
 
     def count(self, text: str) -> int:
         """How many steps a text of digits and at most one point is; 0 for anything that wants a closer look."""
         point = text.find(".")
         if point < 0:
-            digits, missing = text, self._places
+            digits, missing = text, self.places
         else:
-            digits, missing = text[:point] + text[point + 1 :], self._places - (len(text) - point - 1)
+            digits, missing = text[:point] + text[point + 1 :], self.places - (len(text) - point - 1)
         if missing < 0 or len(digits) > MAGNITUDE_MAX or not (digits.isdecimal() and digits.isascii()):
             return 0
         number = int(digits) * self._powers[missing]
-        if self._units == 1:
+        if self.units == 1:
             return number
-        return 0 if number % self._units else number // self._units
+        return 0 if number % self.units else number // self.units
 
 
 def price_ticks(text: str, field: str, instrument: Instrument) -> int:
