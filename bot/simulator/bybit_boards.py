@@ -147,7 +147,9 @@ class Board:
         return wanted
 
     def _snapshot_text(self, one: _Depth, now_ns: int) -> str:
-        return self._written.book(one.json_topic, one.view.snapshot(self.venue.book), self.venue.sequence, now_ns // 1_000_000)
+        return self._written.book(
+            one.json_topic, one.view.snapshot(self.venue.book), self.venue.sequence, now_ns // 1_000_000
+        )
 
     def _ticker_text(self, kind: str, data: Mapping[str, object], now_ns: int) -> str:
         stamp = {"cs": self.venue.sequence, "ts": now_ns // 1_000_000}

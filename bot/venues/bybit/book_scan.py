@@ -18,7 +18,6 @@ DIGITS_MAX: Final = 18
 """So many fit into 64 bits, whatever they are."""
 NO_NUMBER: Final = -1
 
-_POINT: Final = ord(".")
 _ZERO: Final = ord("0")
 _NINE: Final = ord("9")
 _QUOTE: Final = ord('"')
@@ -43,13 +42,8 @@ class BookScan:
         self._symbol: Final = symbol
         self._data: Final = f',"data":{{"s":"{symbol}","b":['
         self._at: i64 = 0
-        self._tick_places: i64 = grid.tick_step.places
-        self._lot_places: i64 = grid.lot_step.places
-        self._tick_units: i64 = 0
-        self._lot_units: i64 = 0
-        if max(self._tick_places, self._lot_places) <= DIGITS_MAX:
-            self._tick_units = grid.tick_step.units
-            self._lot_units = grid.lot_step.units
+        self._ticks: Final = grid.tick_step
+        self._lots: Final = grid.lot_step
 
     def delta(self, text: str, topic_end: int, now_ns: int) -> BookDelta | None:
         """None: it is no such, or has to be looked at more closely. `text`: ASCII and without escapes.
@@ -93,16 +87,17 @@ class BookScan:
         if ord(text[at]) == _CLOSING:
             self._at = at + 1
             return True
+        tick_step, lot_step = self._ticks, self._lots
         while True:
             if ord(text[at]) != _OPENING or ord(text[at + 1]) != _QUOTE:
                 return False
-            ticks = self._steps(text, at + 2, self._tick_places, self._tick_units)
-            at = self._at
-            if ticks <= 0 or ord(text[at]) != _COMMA or ord(text[at + 1]) != _QUOTE:
+            ticks = tick_step.scan(text, at + 2)
+            at = tick_step.scanned_to
+            if ticks <= 0 or not self._is_between(text, at):
                 return False
-            lots = self._steps(text, at + 2, self._lot_places, self._lot_units)
-            at = self._at
-            if lots < 0 or ord(text[at]) != _CLOSING:
+            lots = lot_step.scan(text, at + 3)
+            at = lot_step.scanned_to + 1
+            if lots < 0 or ord(text[at - 1]) != _QUOTE or ord(text[at]) != _CLOSING:
                 return False
             found.append((ticks, lots))
             behind: i64 = ord(text[at + 1])
@@ -112,41 +107,6 @@ class BookScan:
                 return True
             if behind != _COMMA:
                 return False
-
-    def _steps(self, text: str, at: i64, places: i64, units: i64) -> i64:
-        """A number in quotes, from behind the first to behind the last, in steps of `units` of its `places` decimals.
-
-        NO_NUMBER where it is no such, or not to be had from digits alone.
-        """
-        first: i64 = at
-        point: i64 = 0
-        number: i64 = 0
-        char: i64 = ord(text[at])
-        while char != _QUOTE:
-            if _ZERO <= char <= _NINE:
-                number = number * 10 + (char - _ZERO)
-            elif char == _POINT and not point:
-                point = at + 1
-            else:
-                return NO_NUMBER
-            at += 1
-            if at - first > DIGITS_MAX:
-                return NO_NUMBER
-            char = ord(text[at])
-        self._at = at + 1
-        missing: i64 = places
-        digits: i64 = at - first
-        if point:
-            missing -= at - point
-            digits -= 1
-        if digits < 1 or missing < 0 or digits + missing > DIGITS_MAX or units < 1:
-            return NO_NUMBER
-        while missing:
-            number *= 10
-            missing -= 1
-        if units == 1:
-            return number
-        return NO_NUMBER if number % units else number // units
 
     def _whole(self, text: str, at: i64) -> i64:
         """A number above 0 as JSON writes it, to where it ends; NO_NUMBER where it is none, or one that is too long."""
@@ -163,6 +123,10 @@ class BookScan:
             char = ord(text[at])
         self._at = at
         return number if at > first else NO_NUMBER
+
+    def _is_between(self, text: str, at: i64) -> bool:
+        """Whether a price ends there and a size begins."""
+        return ord(text[at]) == _QUOTE and ord(text[at + 1]) == _COMMA and ord(text[at + 2]) == _QUOTE
 
     def _passes(self, text: str, mark: str) -> bool:
         """Whether that stands here; then it is behind it."""

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from bot.domain.events import BookDelta, Level
 from bot.venues.bybit.book_scan import BookScan
-from bot.venues.bybit.decode import NS_PER_MS, Grid
+from bot.venues.bybit.decode import IS_COMPILED, NS_PER_MS, Grid
 from bot.venues.port import VenueGarbled
 
 _TOPIC: Final = '{"topic":"'
@@ -134,7 +134,3 @@ def topic_of(text: str) -> str:
         return ""
     end = text.find('"', TOPIC_AT)
     return text[TOPIC_AT:end] if end > 0 else ""
-
-
-IS_COMPILED: Final = not hasattr(topic_of, "__code__")
-"""Whether this file runs as an extension: only what is interpreted has code."""

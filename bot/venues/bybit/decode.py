@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bot.domain.events import BookDelta, BookSnapshot, Filled, FundingPaid, Level, OrderStatus, TradePrinted, VenueOrder
 from bot.domain.instrument import NO_COIN, Category, Instrument, NotOnGrid
@@ -16,6 +16,9 @@ from bot.domain.order import Side
 from bot.venues.bybit import wire
 from bot.venues.bybit.codes import POST_ONLY_REASON
 from bot.venues.port import FeeRates, Position, TopOfBook, VenueGarbled, VenueRefused, Wallet
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NS_PER_MS: Final = 1_000_000
 
@@ -118,8 +121,9 @@ class Grid:
         return known
 
     def seen_ticks(self, price: str) -> int:
-        """In ticks what was a price before; 0 for any other text."""
-        return self.known_ticks.get(price, 0)
+        """In ticks what was a price before, or is one at first sight; 0 for any other text."""
+        known = self.known_ticks.get(price)
+        return self.tick_step.count(price) if known is None else known
 
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
@@ -138,28 +142,80 @@ class Grid:
 class Step:
     """Plain decimal texts to multiples of one step, in whole numbers: most of what a venue writes.
 
-    `units` of the last of `places` decimals.
+    `units` of the last of `places` decimals. `scanned_to`: where the last `scan` ended, as far as it found a number.
     """
 
     def __init__(self, step: Decimal) -> None:
         _, digits, exponent = step.as_tuple()
-        self.places = -int(exponent)
-        self.units = int("".join(map(str, digits)))
-        self._powers: list[int] = [10**missing for missing in range(max(0, self.places) + 1)]
+        self._places = -int(exponent)
+        self._units = int("".join(map(str, digits)))
+        self._powers: list[int] = [10**missing for missing in range(max(0, self._places) + 1)]
+        self.scanned_to: i64 = 0
+        self._scan_places: i64 = self._places if self._places <= MAGNITUDE_MAX else -1
+        self._scan_units: i64 = self._units if self._scan_places >= 0 and len(digits) <= MAGNITUDE_MAX else 0
 
     def count(self, text: str) -> int:
         """How many steps a text of digits and at most one point is; 0 for anything that wants a closer look."""
+        if IS_COMPILED:
+            found = self.scan(text, 0)
+            return found if found > 0 and self.scanned_to == len(text) else 0
+        return self.cut(text)
+
+    def cut(self, text: str) -> int:
+        """As `count`, by taking the text to pieces: interpreted that is several times as fast as to look at each."""
         point = text.find(".")
         if point < 0:
-            digits, missing = text, self.places
+            digits, missing = text, self._places
         else:
-            digits, missing = text[:point] + text[point + 1 :], self.places - (len(text) - point - 1)
+            digits, missing = text[:point] + text[point + 1 :], self._places - (len(text) - point - 1)
         if missing < 0 or len(digits) > MAGNITUDE_MAX or not (digits.isdecimal() and digits.isascii()):
             return 0
         number = int(digits) * self._powers[missing]
-        if self.units == 1:
+        if self._units == 1:
             return number
-        return 0 if number % self.units else number // self.units
+        return 0 if number % self._units else number // self._units
+
+    def scan(self, text: str, at: i64) -> i64:
+        """The digits with at most one point that stand there, in steps; NO_STEPS where it takes a closer look."""
+        first: i64 = at
+        end: i64 = len(text)
+        point: i64 = 0
+        number: i64 = 0
+        while at < end:
+            char: i64 = ord(text[at])
+            if _ZERO <= char <= _NINE:
+                number = number * 10 + (char - _ZERO)
+            elif char == _POINT and not point:
+                point = at + 1
+            else:
+                break
+            at += 1
+            if at - first > MAGNITUDE_MAX:
+                return NO_STEPS
+        missing: i64 = self._scan_places
+        units: i64 = self._scan_units
+        digits: i64 = at - first
+        if point:
+            missing -= at - point
+            digits -= 1
+        if digits < 1 or missing < 0 or digits + missing > MAGNITUDE_MAX or not units:
+            return NO_STEPS
+        self.scanned_to = at
+        while missing:
+            number *= 10
+            missing -= 1
+        if units == 1:
+            return number
+        return NO_STEPS if number % units else number // units
+
+
+NO_STEPS: Final = -1
+_POINT: Final = ord(".")
+_ZERO: Final = ord("0")
+_NINE: Final = ord("9")
+
+IS_COMPILED: Final = not hasattr(decimal, "__code__")
+"""Whether this is an extension: only what is interpreted has code. Such a bot reads numbers character by character."""
 
 
 def price_ticks(text: str, field: str, instrument: Instrument) -> int:
