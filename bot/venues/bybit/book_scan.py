@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 DIGITS_MAX: Final = 18
 """So many fit into 64 bits, whatever they are."""
 NO_NUMBER: Final = -1
+_NS_PER_MS: Final = 1_000_000
+"""As a number of this file: those of others are looked up, and are no 64 bits."""
+_SHORT: Final = 9_000_000_000_000
+"""Milliseconds that are nanoseconds in 64 bits."""
 
-_ZERO: Final = ord("0")
-_NINE: Final = ord("9")
-_QUOTE: Final = ord('"')
-_COMMA: Final = ord(",")
-_OPENING: Final = ord("[")
-_CLOSING: Final = ord("]")
+_ZERO: Final = 48
+_NINE: Final = 57
+_QUOTE: Final = 34
+_COMMA: Final = 44
+_OPENING: Final = 91
+_CLOSING: Final = 93
 
 _DELTA: Final = '","type":"delta","ts":'
 _ASKS: Final = ',"a":['
@@ -78,8 +82,14 @@ class BookScan:
         stamp_ms = self._whole(text, self._at)
         if stamp_ms < 0 or not self._passes(text, _END) or self._at != len(text):
             return None
-        venue_at_ms: int = stamp_ms
-        return BookDelta(now_ns, self._symbol, tuple(bids), tuple(asks), update_id, venue_at_ms * NS_PER_MS)
+        venue_at_ns: int
+        if stamp_ms < _SHORT:
+            short_ns: i64 = stamp_ms * _NS_PER_MS
+            venue_at_ns = short_ns
+        else:
+            venue_at_ms: int = stamp_ms
+            venue_at_ns = venue_at_ms * NS_PER_MS
+        return BookDelta(now_ns, self._symbol, tuple(bids), tuple(asks), update_id, venue_at_ns)
 
     def _levels(self, text: str, found: list[Level]) -> bool:
         """All of one side, behind the bracket that opens it; then it is behind the one that closes it."""

@@ -20,7 +20,7 @@ from typing import Final
 from bot.domain.events import BookDelta, BookLost, BookSnapshot
 from bot.venues.bybit import wire
 from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
-from bot.venues.bybit.decode import Grid, book_event, trade_events
+from bot.venues.bybit.decode import Grid, book_event, trade_event
 from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, refused
 from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
@@ -246,8 +246,9 @@ class PublicStream(Stream):
             if row.s != symbol:
                 raise _of_another(row.s, symbol)
         wanted = rows if self._every_print else rows[-1:]
-        for event in trade_events(wanted, self._grids[symbol], self._now_ns()):
-            self._sink(event)
+        grid, now_ns = self._grids[symbol], self._now_ns()
+        for row in wanted:
+            self._sink(trade_event(row, grid, now_ns))
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         if rows.s != symbol:
