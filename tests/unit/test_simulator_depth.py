@@ -127,3 +127,29 @@ def test_levels_that_stand_empty_are_forgotten_when_there_are_many() -> None:
         book.drain_changes()
     assert len(book.bids.levels) <= 1_001
     assert book.best(Side.BUY) is None
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3)), max_size=8), max_size=60), st.booleans())
+def test_many_changes_at_once_are_one_after_the_other(steps: list[list[tuple[int, int]]], is_bids: bool) -> None:
+    """Also of prices that share a place among those looked for last."""
+    side = Side.BUY if is_bids else Side.SELL
+    book, twin = Book(), Book()
+    for number, step in enumerate(steps):
+        sizes = [(price + (number % 2) * 4_096, lots) for price, lots in step]
+        book.half(side).change_background(sizes)
+        for price, lots in sizes:
+            twin.half(side).set_background(price, lots)
+        assert book.background(side) == twin.background(side)
+        assert [level.price for level in book.half(side).ladder] == [level.price for level in twin.half(side).ladder]
+
+
+def test_a_level_that_was_forgotten_is_made_anew_in_the_same_breath() -> None:
+    book = Book()
+    for price in range(1, 1_001):
+        book.bids.change_background([(price, 1)])
+        book.bids.change_background([(price, 0)])
+        book.drain_changes()
+    book.bids.change_background([(5_000, 1), (5, 2)])
+    assert [level.price for level in book.bids.ladder] == [5, 5_000]
+    assert book.bids.levels[5] is book.bids.ladder[0]
+    assert book.lots_at(Side.BUY, 5) == 2

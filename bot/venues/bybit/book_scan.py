@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 DIGITS_MAX: Final = 18
 """So many fit into 64 bits, whatever they are."""
 NO_NUMBER: Final = -1
-_NS_PER_MS: Final = 1_000_000
-"""As a number of this file: those of others are looked up, and are no 64 bits."""
 _SHORT: Final = 9_000_000_000_000
 """Milliseconds that are nanoseconds in 64 bits."""
 
@@ -84,7 +82,7 @@ class BookScan:
             return None
         venue_at_ns: int
         if stamp_ms < _SHORT:
-            short_ns: i64 = stamp_ms * _NS_PER_MS
+            short_ns: i64 = stamp_ms * NS_PER_MS
             venue_at_ns = short_ns
         else:
             venue_at_ms: int = stamp_ms

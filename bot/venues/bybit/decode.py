@@ -205,7 +205,9 @@ class Step:
             missing -= 1
         if units == 1:
             return number
-        return NO_STEPS if number % units else number // units
+        if number % units:
+            return NO_STEPS
+        return number // units
 
 
 NO_STEPS: Final = -1

@@ -196,16 +196,17 @@ class PublicStream(Stream):
         topic = topic_of(text)
         reader = self._texts.get(topic)
         if reader is None:
-            symbol = self._books.get(topic)
-            if symbol is None:
+            named = self._books.get(topic)
+            if named is None:
                 return False
-            reader = self._texts[topic] = BookText(symbol, self._now_ns)
+            reader = self._texts[topic] = BookText(named, self._now_ns)
         change = reader.delta(text, TOPIC_AT + len(topic), self._grids[reader.symbol])
         if change is None:
             return False
         self._data_came = True
-        if change.symbol not in self._refused:
-            self._change_book(change, change.symbol)
+        symbol = reader.symbol
+        if symbol not in self._refused:
+            self._change_book(change, symbol)
         return True
 
     def _take_readable(self, raw: bytes | str) -> None:
@@ -268,12 +269,13 @@ class PublicStream(Stream):
         if last is None:
             self.resync(symbol)  # no book to change: its snapshot is on the way, or was lost or garbled
             return
-        if event.update_id <= last:
+        update_id = event.update_id
+        if update_id <= last:
             return  # a message that came twice, or after its successor
-        if event.update_id != last + 1:
-            self._lose_book(symbol, f"gap: update {event.update_id} after {last}")
+        if update_id != last + 1:
+            self._lose_book(symbol, f"gap: update {update_id} after {last}")
             return
-        self._last_u[symbol] = event.update_id
+        self._last_u[symbol] = update_id
         self._sink(event)
 
     def _lose_book(self, symbol: str, reason: str, *, garbled: bool = False) -> None:
