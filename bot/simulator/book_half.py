@@ -35,7 +35,7 @@ class Half:
         self.changed: list[Level] = []
         self.owned = 0
         self._kept_max = _EMPTY_KEPT
-        self._places: list[Level] = [Level(NO_PRICE, is_bids)] * _PLACES
+        self._places: list[Level] = _no_places(is_bids)
         """the level that was looked for last of all prices with the same last bits: most are looked for again"""
 
     # ---- reading ------------------------------------------------------------------------------------------------
@@ -220,10 +220,15 @@ class Half:
             for one in list(levels.values()):
                 if not one.lots and not one.is_changed:
                     del levels[one.price]
-            self._places = [Level(NO_PRICE, self.is_bids)] * _PLACES
+            self._places = _no_places(self.is_bids)
             self._kept_max = 2 * len(levels) + _EMPTY_KEPT
         level = levels[price] = Level(price, self.is_bids)
         return level
+
+
+def _no_places(is_bids: bool) -> list[Level]:
+    """Of levels that were looked for, none: at each place one of a price that has another."""
+    return [Level(1, is_bids)] + [Level(0, is_bids)] * (_PLACES - 1)
 
 
 def _put(ladder: list[Level], level: Level) -> None:

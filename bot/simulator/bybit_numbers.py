@@ -52,7 +52,7 @@ class Grid:
         self.places = places_of(step)
         self._counts: list[int] = [NOT_PLAIN] * TEXTS_KEPT
         self._texts: list[str] = [""] * TEXTS_KEPT
-        self._opened: list[int] = [NOT_PLAIN] * TEXTS_KEPT
+        self._opened: list[int] = [1] + [0] * (TEXTS_KEPT - 1)  # of none yet: neither of them has that place
         self._openings: list[str] = [""] * TEXTS_KEPT
 
     def opening(self, count: int) -> str:
@@ -60,7 +60,7 @@ class Grid:
         at = count & _MASK
         if self._opened[at] == count:
             return self._openings[at]
-        opening = f'"],["{self.text(count)}","'
+        opening = f'"],["{self.value(count)}","'
         if count >= 0:
             self._opened[at], self._openings[at] = count, opening
         return opening
