@@ -47,8 +47,18 @@ _MARKET_DATA: Final = frozenset(MARKET_DATA)
 _Row = tuple[int, int, str, str, str, str, str]
 """A plain tuple in the order of `Entry`: SQLite takes it in half the time."""
 
-_names_of: dict[type, Callable[[Any], tuple[str, str]]] = {}
-"""Kind of entry to what finds (symbol, client order id) in one, each empty where that kind has none."""
+
+class _Kind:
+    """A kind of entry. `find`: its (symbol, client order id), each empty where that kind has none."""
+
+    __slots__ = ("find", "name")
+
+    def __init__(self, kind: type) -> None:
+        self.find: Final = _finder(kind)
+        self.name: Final = kind.__name__
+
+
+_kinds: Final[dict[type, _Kind]] = {}
 
 TAIL_BYTES = 1_000_000
 """The end of a segment is looked for its newest line in this much; a line is far shorter."""
@@ -271,13 +281,12 @@ class Journal:
 
     def _gather(self, direction: str, item: Event | Intent) -> None:
         self._seq += 1
-        kind = type(item)
-        find = _names_of.get(kind)
-        if find is None:
-            find = _names_of[kind] = _finder(kind)
-        symbol, client_order_id = find(item)
+        kind = _kinds.get(type(item))
+        if kind is None:
+            kind = _kinds[type(item)] = _Kind(type(item))
+        symbol, client_order_id = kind.find(item)
         body = _encode(item).decode()
-        self._rows.append((self._seq, item.at_ns, direction, kind.__name__, symbol, client_order_id, body))
+        self._rows.append((self._seq, item.at_ns, direction, kind.name, symbol, client_order_id, body))
 
 
 class JournalReader:

@@ -48,6 +48,11 @@ MODULES = (
     "bot/tally.py", "bot/venues/transport.py",
 )  # fmt: skip
 
+FLAGS = ("-fvisibility=hidden",)
+"""Beside mypyc's own. All modules are one library, whose functions nobody else calls: hidden, they call one another
+directly and not through a table, which saves a twelfth of the time of a simulated run. What Python looks for stays
+visible by its own mark."""
+
 
 def modules() -> list[str]:
     """What is compiled, paths from the root."""
@@ -109,6 +114,8 @@ def _compile(folder: Path, opt: str) -> None:
         ["--strict", "--ignore-missing-imports", *modules()], opt_level=opt, debug_level="0",
         multi_file=True,
     )  # fmt: skip
+    for extension in extensions:
+        extension.extra_compile_args += list(FLAGS)
     setup(name="slipway-compiled", packages=[], ext_modules=extensions, script_args=["-q", "build_ext", "--inplace"])
 
 

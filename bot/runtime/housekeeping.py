@@ -16,6 +16,8 @@ from bot.runtime.process_metrics import ProcessMetrics
 
 NAME: Final = "bot.runtime.housekeeping"
 NS_PER_S: Final = 1_000_000_000
+OBSERVE_NS: Final = NS_PER_S
+"""How often histogram observations are handed on between scrapes: so few may wait, and no tick need ask for them."""
 
 
 class Housekeeping:
@@ -42,7 +44,7 @@ class Housekeeping:
         self._disk_reserve_bytes = disk_reserve_bytes
         self._interval_ns = export_interval_s * NS_PER_S
         self._exports = Exports(folder, last_ns)
-        self._due_ns = 0
+        self._due_ns = self._observe_due_ns = 0
         self._failing = False
 
     def note_fill(self, fill: Filled) -> None:
@@ -53,7 +55,7 @@ class Housekeeping:
         self._drains.append(source)
 
     def observe(self) -> None:
-        """Hands histogram observations on; called at each scrape as well, so that none is a tick late."""
+        """Hands histogram observations on; called at each scrape as well, so that none is late."""
         for drain in self._drains:
             observed = drain()
             if observed:
@@ -61,7 +63,9 @@ class Housekeeping:
 
     def turn(self, now_ns: int) -> str:
         """Does what is due. The reason for a stop, or an empty string."""
-        self.observe()
+        if now_ns >= self._observe_due_ns:
+            self._observe_due_ns = now_ns + OBSERVE_NS
+            self.observe()
         self._exports.sample(self._state, now_ns)
         if now_ns < self._due_ns:
             return ""

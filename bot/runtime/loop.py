@@ -155,8 +155,16 @@ class Loop:
         self._iterations = parts.iterations
         parts.metrics.iterations = lambda: self.iterations
         self._heartbeat_at_ns = 0
+        self._heartbeat_ns = parts.heartbeat_ns
+        self._housekeeping = parts.housekeeping
+        self._tick_s = parts.tick_s
+        self._thresholds = parts.thresholds
         self._done: asyncio.Future[int] | None = None
         self._ticking: asyncio.Handle | None = None
+        self._running: asyncio.AbstractEventLoop | None = None
+        """the loop that this runs in, from `begin` on"""
+        self._flushing: Callable[[], None] = self._flush
+        self._turning: Callable[[float], None] = self._turn_clock
 
     @property
     def iterations(self) -> int:
@@ -194,7 +202,7 @@ class Loop:
             self._count_iteration(event.symbol)  # type: ignore[union-attr]  # the set says that it has one
         if not self._flush_is_due and (self._intents or self._journal.pending):
             self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            (self._running or asyncio.get_running_loop()).call_soon(self._flushing)
 
     def _note_filters(self, event: Event) -> None:
         if isinstance(event, InstrumentsRead):
@@ -296,24 +304,23 @@ class Loop:
         self._kill_switch.turn()
         now_ns = self.now_ns()
         event = Ticked(now_ns)
-        if now_ns - self._heartbeat_at_ns >= self._parts.heartbeat_ns:
+        if now_ns - self._heartbeat_at_ns >= self._heartbeat_ns:
             self._heartbeat_at_ns = now_ns
             self._journal.heartbeat(event)
             self._parts.metrics.note_readiness()
         self.tell(event)
-        self._read_thresholds(now_ns)
+        if self._thresholds is not None:
+            self._read_thresholds(self._thresholds, now_ns)
         if self._journal.market_data_error:
             self._log.write("WARNING", NAME, "market_data_not_kept", {"message": self._journal.market_data_error})
             self._journal.market_data_error = ""
-        stop = self._parts.housekeeping.turn(now_ns)
+        stop = self._housekeeping.turn(now_ns)
         if stop:
             self.tell(StopRequested(now_ns, stop, "fault", "people", "housekeeping"))
 
-    def _read_thresholds(self, now_ns: int) -> None:
+    def _read_thresholds(self, thresholds: ThresholdsFile, now_ns: int) -> None:
         """The thresholds file where it changed; one that cannot be used is refused and what held goes on holding."""
-        if self._parts.thresholds is None:
-            return
-        found = self._parts.thresholds.turn(now_ns)
+        found = thresholds.turn(now_ns)
         if isinstance(found, str):
             self._log.write("WARNING", NAME, "thresholds_refused", {"message": found})
         elif found is not None:
@@ -323,7 +330,7 @@ class Loop:
 
     def begin(self) -> None:
         """Takes signals and tells the engine of the start. Before anything else can be told to it."""
-        loop = asyncio.get_running_loop()
+        loop = self._running = asyncio.get_running_loop()
         self._done = loop.create_future()
         loop.set_exception_handler(self._asyncio_failed)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -356,9 +363,11 @@ class Loop:
     def _turn_clock(self, due_s: float) -> None:
         """Until the end, on a fixed grid of the loop's clock: a late tick does not push the later ones."""
         self._tick()
-        loop = asyncio.get_running_loop()
-        due_s = max(due_s + self._parts.tick_s, loop.time())
-        self._ticking = loop.call_at(due_s, self._turn_clock, due_s)
+        loop = self._running or asyncio.get_running_loop()
+        due_s += self._tick_s
+        now_s = loop.time()
+        due_s = max(due_s, now_s)
+        self._ticking = loop.call_at(due_s, self._turning, due_s)
 
     async def _connect(self) -> None:
         """Until the venue has answered once; from then on the streams look after themselves."""

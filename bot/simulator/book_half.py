@@ -13,6 +13,9 @@ NO_PRICE: Final = -1
 """Where an inner answer says that there is none: prices are above zero."""
 
 _EMPTY_KEPT: Final = 1_000
+_PLACES: Final = 4_096
+"""A power of two, many times what a market moves in between two looks at the same price."""
+_MASK: Final = _PLACES - 1
 
 
 class Half:
@@ -23,7 +26,7 @@ class Half:
     the touch come and go.
     """
 
-    __slots__ = ("_kept_max", "changed", "is_bids", "ladder", "levels", "owned")
+    __slots__ = ("_kept_max", "_places", "changed", "is_bids", "ladder", "levels", "owned")
 
     def __init__(self, is_bids: bool) -> None:
         self.is_bids: Final = is_bids
@@ -32,6 +35,8 @@ class Half:
         self.changed: list[Level] = []
         self.owned = 0
         self._kept_max = _EMPTY_KEPT
+        self._places: list[Level] = _no_places(is_bids)
+        """the level that was looked for last of all prices with the same last bits: most are looked for again"""
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -118,10 +123,18 @@ class Half:
         Numbers are `Any` here, as they stand in lists and dictionaries: prices are only looked up, and as `int` the
         compiled bot would take each out of its object and make another one for every look-up.
         """
-        levels, ladder, changed = self.levels, self.ladder, self.changed
+        places, ladder, changed = self._places, self.ladder, self.changed
         for price, size in sizes:
-            level = levels.get(price)
-            if level is None or level.entries is not None:
+            ticks: int = price
+            level = places[ticks & _MASK]
+            if level.price_ticks != ticks:
+                known = self.levels.get(price)
+                if known is None:
+                    self.set_background(price, size)
+                    places = self._places  # anew, where it forgot levels to make this one
+                    continue
+                level = places[ticks & _MASK] = known
+            if level.entries is not None:
                 self.set_background(price, size)
                 continue
             lots: int = size  # from here on as in `set`, which would be one call more for every level
@@ -207,9 +220,15 @@ class Half:
             for one in list(levels.values()):
                 if not one.lots and not one.is_changed:
                     del levels[one.price]
+            self._places = _no_places(self.is_bids)
             self._kept_max = 2 * len(levels) + _EMPTY_KEPT
         level = levels[price] = Level(price, self.is_bids)
         return level
+
+
+def _no_places(is_bids: bool) -> list[Level]:
+    """Of levels that were looked for, none: at each place one of a price that has another."""
+    return [Level(1, is_bids)] + [Level(0, is_bids)] * (_PLACES - 1)
 
 
 def _put(ladder: list[Level], level: Level) -> None:

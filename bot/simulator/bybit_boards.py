@@ -9,8 +9,7 @@ from bot.simulator import bybit_public as public
 from bot.simulator.bybit_messages import Json
 from bot.simulator.bybit_sockets import PublicSession, encode
 from bot.simulator.bybit_written import Written, quoted
-from bot.simulator.depth import DepthView
-from bot.simulator.matching import Changes
+from bot.simulator.depth import DepthMessage, DepthView
 from bot.simulator.orders import Happening, Printed
 from bot.simulator.venue import Venue
 
@@ -92,15 +91,18 @@ class Board:
 
     def moved(self, now_ns: int) -> None:
         """The market has moved: tell what changed in books and ticker."""
-        changes, waiting, wanted = self.venue.book.drain_changes(), self._waiting, self._wanted()
+        book, waiting, wanted = self.venue.book, self._waiting, self._wanted()
+        changes = book.drain_changes()
         for one in self._depths:
             if one.topic not in wanted:  # a view that nobody wants looks at the whole book when somebody does
+                one.view.stay_behind(book, changes)
                 if waiting:
                     waiting.pop(one, None)
             elif now_ns < one.told_ns + one.every_ns or (waiting and one in waiting):
+                one.view.stay_behind(book, changes)
                 waiting[one] = None
             else:
-                self._tell_depth(one, now_ns, changes)
+                self._tell_depth(one, now_ns, one.view.follow(book, changes))
         if waiting:
             self.flush(now_ns)
         if self._ticker_topic not in wanted:
@@ -121,10 +123,9 @@ class Board:
         """Tell the books that waited until now, all their changes as one."""
         for one in [waiting for waiting in self._waiting if now_ns >= waiting.told_ns + waiting.every_ns]:
             del self._waiting[one]
-            self._tell_depth(one, now_ns, None)
+            self._tell_depth(one, now_ns, one.view.publish(self.venue.book))
 
-    def _tell_depth(self, one: _Depth, now_ns: int, changes: Changes | None) -> None:
-        message = one.view.publish(self.venue.book, changes)
+    def _tell_depth(self, one: _Depth, now_ns: int, message: DepthMessage | None) -> None:
         if message is not None:
             one.told_ns = now_ns
             text = self._written.book(one.json_topic, message, self.venue.sequence, now_ns // 1_000_000)
@@ -146,7 +147,9 @@ class Board:
         return wanted
 
     def _snapshot_text(self, one: _Depth, now_ns: int) -> str:
-        return self._written.book(one.json_topic, one.view.snapshot(), self.venue.sequence, now_ns // 1_000_000)
+        return self._written.book(
+            one.json_topic, one.view.snapshot(self.venue.book), self.venue.sequence, now_ns // 1_000_000
+        )
 
     def _ticker_text(self, kind: str, data: Mapping[str, object], now_ns: int) -> str:
         stamp = {"cs": self.venue.sequence, "ts": now_ns // 1_000_000}

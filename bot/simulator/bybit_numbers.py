@@ -52,6 +52,18 @@ class Grid:
         self.places = places_of(step)
         self._counts: list[int] = [1] + [0] * (TEXTS_KEPT - 1)  # of no text yet: none of them has that place
         self._texts: list[str] = [""] * TEXTS_KEPT
+        self._opened: list[int] = [1] + [0] * (TEXTS_KEPT - 1)  # of none yet: neither of them has that place
+        self._openings: list[str] = [""] * TEXTS_KEPT
+
+    def opening(self, count: int) -> str:
+        """The same as the price of a level in JSON, with all that stands between it and the two sizes around it."""
+        at = count & _MASK
+        if self._opened[at] == count:
+            return self._openings[at]
+        opening = f'"],["{self.value(count)}","'
+        if count >= 0:
+            self._opened[at], self._openings[at] = count, opening
+        return opening
 
     def text(self, count: int) -> str:
         at = count & _MASK

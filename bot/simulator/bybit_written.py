@@ -152,18 +152,18 @@ class Written:
         return "".join(pieces)
 
     def _levels(self, pairs: Levels, pieces: list[str]) -> None:
+        if not pairs:
+            return
         prices, sizes = self.prices, self.sizes
-        opening = '["'
+        first = len(pieces)
         for price, lots in pairs:
-            pieces.append(opening)
-            pieces.append(prices.text(price))
-            pieces.append('","')
+            pieces.append(prices.opening(price))
             pieces.append(sizes.text(lots) if lots else "0")
-            opening = '"],["'
-        if pairs:
-            pieces.append('"]')
+        pieces[first] = pieces[first][_BEHIND_A_LEVEL:]
+        pieces.append('"]')
 
 
+_BEHIND_A_LEVEL: Final = len('"],')
 _SNAPSHOT: Final = ',"type":"snapshot","ts":'
 _DELTA: Final = ',"type":"delta","ts":'
 

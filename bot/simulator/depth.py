@@ -36,10 +36,11 @@ class DepthMessage:
 class _Shown:
     """One side as last published: at most `depth` levels.
 
-    `_edge`: the last price shown; while less than `depth` levels are shown it lies beyond every price.
+    `_edge`: the last price shown; while less than `depth` levels are shown it lies beyond every price. `follows`: it
+    has heard of everything up to the last drain; then the levels themselves know what was shown, and `_lots` is empty.
     """
 
-    __slots__ = ("_depth", "_edge", "_furthest", "_is_bids", "_side", "lots")
+    __slots__ = ("_depth", "_edge", "_furthest", "_is_bids", "_lots", "_side", "follows")
 
     def __init__(self, side: Side, depth: int) -> None:
         self._side: Final = side
@@ -47,13 +48,43 @@ class _Shown:
         self._depth: Final = depth
         self._furthest: Final = 0 if side is _BUY else _BEYOND
         self._edge: int = self._furthest
-        self.lots: Final[dict[int, int]] = {}
+        self._lots: Final[dict[int, int]] = {}
+        self.follows = False
+
+    def follow(self, book: Book, drained: list[Level]) -> Levels:
+        """As `update`, of what the book has just drained; as long as that goes on nothing is looked up."""
+        half = book.bids if self._is_bids else book.asks
+        if not self.follows:
+            delta = self.update(book, drained)
+            self.follows = True
+            self._lots.clear()
+            return delta
+        before, edge = self._edge, _edge(half, self._depth, self._furthest)
+        self._edge = edge
+        return _differences(half, drained, self._depth, before, edge)
+
+    def stay_behind(self, half: Half, changed: list[Level]) -> None:
+        """From now on it keeps by itself what was shown. `changed`: all that has changed since."""
+        if self.follows:
+            self.follows = False
+            self._lots.update(self._shown(half, changed))
+
+    def _shown(self, half: Half, changed: list[Level]) -> dict[int, int]:
+        """What was shown while it followed."""
+        edge, is_bids = self._edge, self._is_bids
+        lots = {level.price: level.lots for level in half.ladder}
+        for level in changed:
+            lots[level.price] = level.before
+        return {
+            price: shown for price, shown in lots.items() if shown and (price >= edge if is_bids else price <= edge)
+        }
 
     def update(self, book: Book, levels: list[Level] | None) -> Levels:
         """What differs from the book, best first; then it is as the book. `levels` None: look at every one."""
         is_bids, depth = self._is_bids, self._depth
         half = book.bids if is_bids else book.asks
-        shown: dict[Any, int] = self.lots  # Any, as in the book: what is only looked up stays the object it is
+        self.stay_behind(half, half.changed if levels is None else levels)
+        shown: dict[Any, int] = self._lots  # Any, as in the book: what is only looked up stays the object it is
         known = half.levels
         told: list[Any]
         if levels is None:
@@ -84,8 +115,13 @@ class _Shown:
             delta.append((price, lots))
         return delta
 
-    def levels(self) -> Levels:
-        lots = self.lots
+    def levels(self, book: Book | None) -> Levels:
+        """All of them. `book`: where it may have followed it."""
+        lots = self._lots
+        if self.follows:
+            assert book is not None  # noqa: S101 - told to the type checker; who follows has its book
+            half = book.bids if self._is_bids else book.asks
+            lots = self._shown(half, half.changed)
         return [(price, lots[price]) for price in sorted(lots, reverse=self._is_bids)]
 
 
@@ -104,31 +140,39 @@ class _Followed:
     def update(self) -> Levels:
         """What differs from the last time, best first."""
         half = self._half
-        is_bids, changed = half.is_bids, half.drain()
         before, edge = self._edge, _edge(half, self._depth, self._furthest)
-        if edge != before:
-            self._edge = edge
-            for level in changed:
-                level.is_changed = True
-            for other in _between(half, self._depth, before, edge):
-                if not other.is_changed:
-                    other.before = other.lots
-                    changed.append(other)
-            for level in changed:
-                level.is_changed = False
-        _sort(changed)
-        if is_bids:
-            changed.reverse()
-        delta: Levels = []
+        self._edge = edge
+        return _differences(half, half.drain(), self._depth, before, edge)
+
+
+def _differences(half: Half, changed: list[Level], depth: int, before: int, edge: int) -> Levels:
+    """What `changed`, which was drained just now, and a move of the edge make of what is shown, best first.
+
+    That list is put into another order, and what a move of the edge shows or hides is added to it.
+    """
+    is_bids = half.is_bids
+    if edge != before:
         for level in changed:
-            number, lots, was = level.price_ticks, level.lots, level.before
-            if number < edge if is_bids else number > edge:
-                lots = 0
-            if number < before if is_bids else number > before:
-                was = 0
-            if lots != was:
-                delta.append((level.price, lots))
-        return delta
+            level.is_changed = True
+        for other in _between(half, depth, before, edge):
+            if not other.is_changed:
+                other.before = other.lots
+                changed.append(other)
+        for level in changed:
+            level.is_changed = False
+    _sort(changed)
+    if is_bids:
+        changed.reverse()
+    delta: Levels = []
+    for level in changed:
+        number, lots, was = level.price_ticks, level.lots, level.before
+        if number < edge if is_bids else number > edge:
+            lots = 0
+        if number < before if is_bids else number > before:
+            was = 0
+        if lots != was:
+            delta.append((level.price, lots))
+    return delta
 
 
 def _edge(half: Half, depth: int, furthest: int) -> int:
@@ -196,9 +240,9 @@ class DepthView:
         self._bids: Final = _Shown(_BUY, depth)
         self._asks: Final = _Shown(_SELL, depth)
 
-    def snapshot(self) -> DepthMessage:
-        """What was last published, whole: the deltas that follow continue from it."""
-        return DepthMessage(True, self._bids.levels(), self._asks.levels(), self._update_id)
+    def snapshot(self, book: Book | None = None) -> DepthMessage:
+        """What was last published, whole: the deltas that follow continue from it. `book`: where it may follow it."""
+        return DepthMessage(True, self._bids.levels(book), self._asks.levels(book), self._update_id)
 
     def publish(self, book: Book, changes: Changes | None = None) -> DepthMessage | None:
         """Look at the book; returns what changed since the last time, None where nothing did.
@@ -209,6 +253,22 @@ class DepthView:
             bids, asks = self._bids.update(book, None), self._asks.update(book, None)
         else:
             bids, asks = self._bids.update(book, changes[0]), self._asks.update(book, changes[1])
+        return self._message(bids, asks)
+
+    def follow(self, book: Book, drained: Changes) -> DepthMessage | None:
+        """As `publish`, of what the book has just drained. Until it is told to `stay_behind` it is told of each drain.
+
+        The two lists may be put into another order and added to.
+        """
+        return self._message(self._bids.follow(book, drained[0]), self._asks.follow(book, drained[1]))
+
+    def stay_behind(self, book: Book, drained: Changes) -> None:
+        """It is not to publish what was just drained; where it followed, it keeps what it has published."""
+        if self._bids.follows:
+            self._bids.stay_behind(book.bids, drained[0])
+            self._asks.stay_behind(book.asks, drained[1])
+
+    def _message(self, bids: Levels, asks: Levels) -> DepthMessage | None:
         if not bids and not asks:
             return None
         self._update_id += 1

@@ -11,6 +11,8 @@ from contextvars import Context
 from typing import Final
 
 NS_PER_S: Final = 1_000_000_000
+_EXACT_BELOW: Final = 2.0**52
+"""Below it a float has a place for halves."""
 
 
 class Timer:
@@ -120,7 +122,12 @@ class Turns:
 
     def ns_at(self, when: float) -> int:
         """The loop's float time as nanoseconds since the epoch."""
-        return self._start_ns + round(when * NS_PER_S)
+        value = when * NS_PER_S
+        if not 0.0 <= value < _EXACT_BELOW:
+            return self._start_ns + round(value)
+        whole = int(value)  # from here on as `round` does it, which compiled is a call of Python's
+        part = value - whole
+        return self._start_ns + (whole + 1 if part > 0.5 or (part == 0.5 and whole % 2) else whole)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None

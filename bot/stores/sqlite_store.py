@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +59,10 @@ class SqliteStore:
             self._db.execute("BEGIN IMMEDIATE")
             whole = len(rows) - len(rows) % ROWS_TOGETHER
             for at in range(0, whole, ROWS_TOGETHER):
-                self._db.execute(_INSERT_TOGETHER, tuple(chain.from_iterable(rows[at : at + ROWS_TOGETHER])))
+                values: list[int | str] = []
+                for row in rows[at : at + ROWS_TOGETHER]:
+                    values += row
+                self._db.execute(_INSERT_TOGETHER, values)
             self._db.executemany(_INSERT, rows[whole:])
             self._db.executemany(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",

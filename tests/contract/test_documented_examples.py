@@ -222,7 +222,7 @@ def books(push: wire.Push, source: dict[str, Any], compared: Compared) -> None:
 
 
 def trades(rows: list[wire.TradeRow], source: list[dict[str, Any]]) -> None:
-    events = list(decode.trade_events(rows, Grid(fine(rows[0].s, "BTC", "USDT")), 1))
+    events = [decode.trade_event(row, Grid(fine(row.s, "BTC", "USDT")), 1) for row in rows]
     assert [(one.symbol, one.price_ticks * FINE, one.qty_lots * FINE, one.venue_at_ns) for one in events] == [
         (told["s"], Decimal(told["p"]), Decimal(told["v"]), told["T"] * 1_000_000) for told in source
     ]

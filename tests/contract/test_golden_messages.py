@@ -168,7 +168,7 @@ def test_update_one_is_a_snapshot_whatever_it_calls_itself():
 
 def test_a_trade_carries_the_takers_side_and_the_venues_time():
     rows = wire.decode_rows(wire.TradeRow, push("stream_trade").data, "trade")
-    assert list(decode.trade_events(rows, Grid(instrument()), AT_NS)) == [
+    assert [decode.trade_event(row, Grid(instrument()), AT_NS) for row in rows] == [
         TradePrinted(AT_NS, "BTCUSDT", 912400, 318, Side.SELL, 1764590400268_000_000)
     ]
 

@@ -1,6 +1,8 @@
-"""A change of a book read straight from its text: the same as field by field, or not at all."""
+"""A change of a book read straight from its text, in either way: the same as field by field, or not at all."""
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from bot.domain.events import BookDelta, BookSnapshot
 from bot.simulator.listings import GENERATED
 from bot.venues.bybit import wire
+from bot.venues.bybit.book_scan import BookScan
 from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
 from bot.venues.bybit.decode import Grid, book_event
 from bot.venues.port import VenueGarbled
@@ -32,10 +35,23 @@ def message(bids: list[tuple[str, str]], asks: list[tuple[str, str]], u: int, st
     return msgspec.json.encode(whole).decode()
 
 
+def cut(text: str, grid: Grid) -> BookDelta | None:
+    return BookText(SYMBOL, lambda: NOW_NS).cut(text, TOPIC_AT + len(TOPIC), grid)
+
+
+def scanned(text: str, grid: Grid) -> BookDelta | None:
+    return BookScan(SYMBOL, grid).delta(text, TOPIC_AT + len(TOPIC), NOW_NS)
+
+
 def quickly(text: str, grid: Grid | None = None) -> BookDelta | None:
+    """What both ways say; where the scan leaves more to a closer look, what the other one says."""
     if not text.isascii() or "\\" in text or topic_of(text) != TOPIC:
         return None
-    return BookText(SYMBOL, lambda: NOW_NS).delta(text, TOPIC_AT + len(TOPIC), grid or Grid(GENERATED))
+    by_cutting, by_scanning = cut(text, grid or Grid(GENERATED)), scanned(text, grid or Grid(GENERATED))
+    assert by_scanning is None or by_scanning == by_cutting
+    taken = BookText(SYMBOL, lambda: NOW_NS).delta(text, TOPIC_AT + len(TOPIC), grid or Grid(GENERATED))
+    assert taken in (by_cutting, by_scanning)
+    return by_cutting
 
 
 def patiently(text: str) -> BookDelta | BookSnapshot | None:
@@ -56,7 +72,25 @@ def test_what_the_venue_writes_is_read_at_once(
     text = message(bids, asks, u, stamp)
     found = quickly(text)
     assert found is not None
-    assert found == patiently(text)
+    assert found == patiently(text) == scanned(text, Grid(GENERATED))
+
+
+PLAIN = st.from_regex(r"[0-9]{0,12}(\.[0-9]{0,12})?", fullmatch=True)
+STEPS = ("0.1", "0.01", "0.5", "0.025", "1", "10", "1E+1", "3", "1E-17")
+
+
+@given(step=st.sampled_from(STEPS), lot=st.sampled_from(STEPS), price=PLAIN, size=PLAIN)
+@example(step="1E-17", lot="1E-17", price="123456789012", size="1")
+@example(step="1", lot="1", price="1", size="999999999999999999")
+@example(step="0.1", lot="0.1", price="1", size="99999999999999999.9")
+def test_plain_numbers_are_read_as_the_grid_says_or_left_alone(step: str, lot: str, price: str, size: str) -> None:
+    instrument = msgspec.structs.replace(GENERATED, tick_size=Decimal(step), lot_size=Decimal(lot))
+    text = message([(price, size)], [], 7, 8)
+    found = scanned(text, Grid(instrument))
+    if found is not None:
+        grid = Grid(instrument)
+        assert found.bids == ((grid.ticks(price, "p"), grid.lots(size, "q")),)
+        assert found == cut(text, Grid(instrument))
 
 
 @given(data=st.data(), bids=ROWS, asks=ROWS, u=st.integers(0, 12), stamp=st.integers(0, 12))

@@ -7,10 +7,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.simulator.link import Late
 from bot.simulator.timeline import NothingLeft, Timeline
-from bot.simulator.turns import Queue
+from bot.simulator.turns import Queue, Turns
 from bot.venues.transport import NoAnswer
 
 START_NS = 1_767_225_600_000_000_000
@@ -27,6 +29,11 @@ def test_a_simulated_day_of_sleep_takes_no_time_and_ends_to_the_nanosecond() -> 
     play(timeline, asyncio.sleep(86_400.000_000_001))
     assert timeline.now_ns() == START_NS + 86_400_000_000_001
     assert time.monotonic() - began < 60
+
+
+@given(st.one_of(st.floats(-1.0, 1e9), st.integers(0, 10**7).map(lambda halves: halves * 0.5e-9), st.just(1e200)))
+def test_a_time_in_seconds_is_the_nearest_nanosecond_and_of_two_the_even_one(when: float) -> None:
+    assert Turns(0).ns_at(when) == round(when * 1_000_000_000)
 
 
 def test_timers_of_one_moment_fire_in_the_order_in_which_they_were_set_each_with_a_turn_of_its_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from bot.domain.order import Side
 from bot.simulator import bybit_messages
 from bot.simulator.bybit import Outcome, envelope
 from bot.simulator.bybit_messages import Json, text
+from bot.simulator.bybit_numbers import Grid
 from bot.simulator.bybit_sockets import encode
 from bot.simulator.bybit_written import Written
 from bot.simulator.depth import DepthMessage
@@ -250,3 +252,10 @@ def test_an_envelope_is_what_the_encoder_makes_of_it(code: int, message: str, ha
     result: Json = {"orderId": "1", "orderLinkId": ""}
     whole = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": extra, "time": at_ns // 1_000_000}
     assert envelope(Outcome(code, message, result, None, extra=extra), at_ns).decode() == encode(whole)
+
+
+@pytest.mark.parametrize("step", ["0.1", "1", "0.5"])
+def test_the_opening_of_a_level_is_its_price_between_what_stands_around_it(step: str) -> None:
+    grid = Grid(Decimal(step))
+    for count in (0, -1, 1, 4_095, 4_096, 8_191, 0, 4_096, -4_096, 1):
+        assert grid.opening(count) == f'"],["{grid.value(count)}","'

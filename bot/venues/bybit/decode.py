@@ -6,9 +6,8 @@ VenueGarbled that names the field and the value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bot.domain.events import BookDelta, BookSnapshot, Filled, FundingPaid, Level, OrderStatus, TradePrinted, VenueOrder
 from bot.domain.instrument import NO_COIN, Category, Instrument, NotOnGrid
@@ -16,6 +15,9 @@ from bot.domain.order import Side
 from bot.venues.bybit import wire
 from bot.venues.bybit.codes import POST_ONLY_REASON
 from bot.venues.port import FeeRates, Position, TopOfBook, VenueGarbled, VenueRefused, Wallet
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NS_PER_MS: Final = 1_000_000
 
@@ -95,13 +97,13 @@ class Grid:
         self.known_ticks: dict[str, int] = {}
         self.known_lots: dict[str, int] = {}
         """What it has seen, for whoever asks for many at once; only `ticks` and `lots` add to them."""
-        self._tick_step, self._lot_step = _Step(instrument.tick_size), _Step(instrument.lot_size)
+        self.tick_step, self.lot_step = Step(instrument.tick_size), Step(instrument.lot_size)
 
     def ticks(self, text: str, field: str) -> int:
         """A price > 0 in ticks. Raises VenueGarbled."""
         known = self.known_ticks.get(text)
         if known is None:
-            known = self._tick_step.count(text) or price_ticks(text, field, self.instrument)
+            known = self.tick_step.count(text) or price_ticks(text, field, self.instrument)
             if len(self.known_ticks) >= _MEMO_MAX:
                 self.known_ticks.clear()
             self.known_ticks[text] = known
@@ -111,15 +113,16 @@ class Grid:
         """A quantity >= 0 in lots. Raises VenueGarbled."""
         known = self.known_lots.get(text)
         if known is None:
-            known = self._lot_step.count(text) or qty_lots(text, field, self.instrument)
+            known = self.lot_step.count(text) or qty_lots(text, field, self.instrument)
             if len(self.known_lots) >= _MEMO_MAX:
                 self.known_lots.clear()
             self.known_lots[text] = known
         return known
 
     def seen_ticks(self, price: str) -> int:
-        """In ticks what was a price before; 0 for any other text."""
-        return self.known_ticks.get(price, 0)
+        """In ticks what was a price before, or is one at first sight; 0 for any other text."""
+        known = self.known_ticks.get(price)
+        return self.tick_step.count(price) if known is None else known
 
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
@@ -135,17 +138,30 @@ class Grid:
         return tuple(found)
 
 
-class _Step:
-    """Plain decimal texts to multiples of one step, in whole numbers: most of what a venue writes."""
+class Step:
+    """Plain decimal texts to multiples of one step, in whole numbers: most of what a venue writes.
+
+    `units` of the last of `places` decimals. `scanned_to`: where the last `scan` ended, as far as it found a number.
+    """
 
     def __init__(self, step: Decimal) -> None:
         _, digits, exponent = step.as_tuple()
         self._places = -int(exponent)
         self._units = int("".join(map(str, digits)))
         self._powers: list[int] = [10**missing for missing in range(max(0, self._places) + 1)]
+        self.scanned_to: i64 = 0
+        self._scan_places: i64 = self._places if self._places <= MAGNITUDE_MAX else -1
+        self._scan_units: i64 = self._units if self._scan_places >= 0 and len(digits) <= MAGNITUDE_MAX else 0
 
     def count(self, text: str) -> int:
         """How many steps a text of digits and at most one point is; 0 for anything that wants a closer look."""
+        if IS_COMPILED:
+            found = self.scan(text, 0)
+            return found if found > 0 and self.scanned_to == len(text) else 0
+        return self.cut(text)
+
+    def cut(self, text: str) -> int:
+        """As `count`, by taking the text to pieces: interpreted that is several times as fast as to look at each."""
         point = text.find(".")
         if point < 0:
             digits, missing = text, self._places
@@ -157,6 +173,50 @@ class _Step:
         if self._units == 1:
             return number
         return 0 if number % self._units else number // self._units
+
+    def scan(self, text: str, at: i64) -> i64:
+        """The digits with at most one point that stand there, in steps; NO_STEPS where it takes a closer look."""
+        first: i64 = at
+        end: i64 = len(text)
+        point: i64 = 0
+        number: i64 = 0
+        while at < end:
+            char: i64 = ord(text[at])
+            if _ZERO <= char <= _NINE:
+                number = number * 10 + (char - _ZERO)
+            elif char == _POINT and not point:
+                point = at + 1
+            else:
+                break
+            at += 1
+            if at - first > MAGNITUDE_MAX:
+                return NO_STEPS
+        missing: i64 = self._scan_places
+        units: i64 = self._scan_units
+        digits: i64 = at - first
+        if point:
+            missing -= at - point
+            digits -= 1
+        if digits < 1 or missing < 0 or digits + missing > MAGNITUDE_MAX or not units:
+            return NO_STEPS
+        self.scanned_to = at
+        while missing:
+            number *= 10
+            missing -= 1
+        if units == 1:
+            return number
+        if number % units:
+            return NO_STEPS
+        return number // units
+
+
+NO_STEPS: Final = -1
+_POINT: Final = 46  # as numbers: a call here would be looked up at each use
+_ZERO: Final = 48
+_NINE: Final = 57
+
+IS_COMPILED: Final = not hasattr(decimal, "__code__")
+"""Whether this is an extension: only what is interpreted has code. Such a bot reads numbers character by character."""
 
 
 def price_ticks(text: str, field: str, instrument: Instrument) -> int:
@@ -205,11 +265,10 @@ def book_event(
     return BookDelta(at_ns, symbol, bids, asks, rows.u, venue_at_ns)
 
 
-def trade_events(rows: list[wire.TradeRow], grid: Grid, at_ns: int) -> Iterator[TradePrinted]:
-    """The trades of one message of `publicTrade.*`, as ordered by the venue."""
-    for row in rows:
-        price, size = grid.ticks(row.p, "data.p"), grid.lots(row.v, "data.v")
-        yield TradePrinted(at_ns, row.s, price, size, side(row.S, "data.S"), row.T * NS_PER_MS)
+def trade_event(row: wire.TradeRow, grid: Grid, at_ns: int) -> TradePrinted:
+    """One trade of a message of `publicTrade.*`."""
+    price, size = grid.ticks(row.p, "data.p"), grid.lots(row.v, "data.v")
+    return TradePrinted(at_ns, row.s, price, size, side(row.S, "data.S"), row.T * NS_PER_MS)
 
 
 def top_of_book(rows: wire.BookRows) -> TopOfBook:

@@ -20,7 +20,7 @@ from typing import Final
 from bot.domain.events import BookDelta, BookLost, BookSnapshot
 from bot.venues.bybit import wire
 from bot.venues.bybit.book_text import TOPIC_AT, BookText, topic_of
-from bot.venues.bybit.decode import Grid, book_event, trade_events
+from bot.venues.bybit.decode import Grid, book_event, trade_event
 from bot.venues.bybit.sockets import PING_EVERY_S, TOPICS_PER_REQUEST, Stream, operation, refused
 from bot.venues.port import Sink, VenueGarbled
 from bot.venues.transport import Transport
@@ -196,16 +196,17 @@ class PublicStream(Stream):
         topic = topic_of(text)
         reader = self._texts.get(topic)
         if reader is None:
-            symbol = self._books.get(topic)
-            if symbol is None:
+            named = self._books.get(topic)
+            if named is None:
                 return False
-            reader = self._texts[topic] = BookText(symbol, self._now_ns)
+            reader = self._texts[topic] = BookText(named, self._now_ns)
         change = reader.delta(text, TOPIC_AT + len(topic), self._grids[reader.symbol])
         if change is None:
             return False
         self._data_came = True
-        if change.symbol not in self._refused:
-            self._change_book(change, change.symbol)
+        symbol = reader.symbol
+        if symbol not in self._refused:
+            self._change_book(change, symbol)
         return True
 
     def _take_readable(self, raw: bytes | str) -> None:
@@ -246,8 +247,9 @@ class PublicStream(Stream):
             if row.s != symbol:
                 raise _of_another(row.s, symbol)
         wanted = rows if self._every_print else rows[-1:]
-        for event in trade_events(wanted, self._grids[symbol], self._now_ns()):
-            self._sink(event)
+        grid, now_ns = self._grids[symbol], self._now_ns()
+        for row in wanted:
+            self._sink(trade_event(row, grid, now_ns))
 
     def _take_book(self, push: wire.Push | wire.BookPush, rows: wire.BookRows, symbol: str) -> None:
         if rows.s != symbol:
@@ -267,12 +269,13 @@ class PublicStream(Stream):
         if last is None:
             self.resync(symbol)  # no book to change: its snapshot is on the way, or was lost or garbled
             return
-        if event.update_id <= last:
+        update_id = event.update_id
+        if update_id <= last:
             return  # a message that came twice, or after its successor
-        if event.update_id != last + 1:
-            self._lose_book(symbol, f"gap: update {event.update_id} after {last}")
+        if update_id != last + 1:
+            self._lose_book(symbol, f"gap: update {update_id} after {last}")
             return
-        self._last_u[symbol] = event.update_id
+        self._last_u[symbol] = update_id
         self._sink(event)
 
     def _lose_book(self, symbol: str, reason: str, *, garbled: bool = False) -> None:
