@@ -54,6 +54,12 @@ class Socket(Protocol):
     async def send(self, text: str) -> None:
         """Raises SocketClosed."""
 
+    def takes(self) -> bool:
+        """Whether what is sent now leaves this process at once."""
+
+    def send_now(self, text: str) -> None:
+        """As `send`, where it `takes`. Raises SocketClosed."""
+
     async def drained(self) -> None:
         """Waits until everything sent so far has left this process. Raises SocketClosed."""
 
@@ -197,6 +203,19 @@ class AiohttpSocket:
             await self._socket.send_str(text)
         except (aiohttp.ClientError, OSError) as error:
             raise SocketClosed(_describe(error)) from None
+
+    def takes(self) -> bool:
+        return not self._writer.protocol.writing_paused
+
+    def send_now(self, text: str) -> None:
+        sending = self._socket.send_str(text)
+        try:
+            sending.send(None)
+        except StopIteration:
+            return
+        except (aiohttp.ClientError, OSError) as error:
+            raise SocketClosed(_describe(error)) from None
+        sending.close()  # it is written, and would only wait until that has left
 
     async def drained(self) -> None:
         protocol = self._writer.protocol

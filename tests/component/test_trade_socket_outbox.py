@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Never
 
+import msgspec
 import pytest
 
 from bot.domain.order import Side
 from bot.simulator.listings import GENERATED
 from bot.simulator.timeline import Timeline
-from bot.venues.bybit import calls
+from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.order_entry import OrderEntry
 from bot.venues.bybit.rest import BybitRest
@@ -28,29 +29,42 @@ TIMEOUT_S = 2.0
 
 
 class Clogged:
-    """A trade socket that takes messages while `takes` is set, and answers what it has taken."""
+    """A trade socket that takes messages while `taking` is set, and answers what it has taken."""
 
     def __init__(self) -> None:
-        self.takes = asyncio.Event()
-        self.takes.set()
+        self.taking = asyncio.Event()
+        self.taking.set()
         self.written: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
         self.closes = asyncio.Event()
         self.closes.set()
         self.silent = False
+        self.full: bool | None = None
+        """What it says when it is asked whether it takes anything; None: what is so"""
+        self.breaks = False
+        self.texts: list[str] = []
         self.lets_go_s = 0.0
         """How long whoever waited for it to take something still takes to end"""
         self._incoming: asyncio.Queue[str] = asyncio.Queue()
 
+    def takes(self) -> bool:
+        return self.taking.is_set() if self.full is None else not self.full
+
     async def drained(self) -> None:
         try:
-            await self.takes.wait()
+            await self.taking.wait()
         except asyncio.CancelledError:
             await asyncio.sleep(self.lets_go_s)
             raise
 
     async def send(self, text: str) -> None:
+        self.send_now(text)
+
+    def send_now(self, text: str) -> None:
+        if self.breaks:
+            raise SocketClosed("reset")
         message = json.loads(text)
+        self.texts.append(text)
         self.written.append(message)
         if self.silent:
             return
@@ -156,12 +170,12 @@ def play(work: Callable[[Bench], Awaitable[None]]) -> None:
 
 def test_an_order_that_waits_for_the_socket_past_the_end_of_its_grant_is_never_written() -> None:
     async def work(bench: Bench) -> None:
-        bench.socket.takes.clear()
+        bench.socket.taking.clear()
         waiting = bench.ask(create(1))
         await asyncio.sleep(0.5)  # simulated time
         bench.granted = False
         await asyncio.sleep(0.5)
-        bench.socket.takes.set()
+        bench.socket.taking.set()
         assert await waiting == Unreachable(NO_GRANT)
         await asyncio.sleep(10)
         assert bench.socket.orders == []
@@ -171,11 +185,11 @@ def test_an_order_that_waits_for_the_socket_past_the_end_of_its_grant_is_never_w
 
 def test_a_cancel_that_waits_for_the_socket_needs_no_grant() -> None:
     async def work(bench: Bench) -> None:
-        bench.socket.takes.clear()
+        bench.socket.taking.clear()
         waiting = bench.ask(calls.cancel("linear", "BTCUSDT", client_order_id="slwq-7-1"))
         await asyncio.sleep(0.5)  # simulated time
         bench.granted = False
-        bench.socket.takes.set()
+        bench.socket.taking.set()
         assert isinstance(await waiting, Accepted)
 
     play(work)
@@ -183,11 +197,11 @@ def test_a_cancel_that_waits_for_the_socket_needs_no_grant() -> None:
 
 def test_an_order_whose_time_is_up_before_the_socket_takes_it_did_not_happen_and_does_not_leave_later() -> None:
     async def work(bench: Bench) -> None:
-        bench.socket.takes.clear()
+        bench.socket.taking.clear()
         outcome = await bench.ask(create(1))
         assert isinstance(outcome, Unreachable), outcome
         assert "took nothing" in outcome.detail
-        bench.socket.takes.set()
+        bench.socket.taking.set()
         assert isinstance(await bench.ask(create(2)), Accepted)
         assert bench.socket.orders == ["slwq-7-2"]
 
@@ -208,7 +222,7 @@ def test_when_the_socket_is_lost_only_what_was_written_is_unknown(takes: bool, w
     async def work(bench: Bench) -> None:
         bench.socket.silent = True
         if not takes:
-            bench.socket.takes.clear()
+            bench.socket.taking.clear()
         waiting = bench.ask(create(1))
         await asyncio.sleep(0.5)  # simulated time
         await bench.socket.close()
@@ -281,7 +295,7 @@ def test_a_socket_on_which_something_was_heard_since_is_kept() -> None:
 
 def test_a_socket_that_took_nothing_of_an_operation_is_not_left_for_its_silence() -> None:
     async def work(bench: Bench) -> None:
-        bench.socket.takes.clear()
+        bench.socket.taking.clear()
         assert isinstance(await bench.ask(cancel(1)), Unreachable)
         assert not bench.socket.closed.is_set()
 
@@ -290,7 +304,7 @@ def test_a_socket_that_took_nothing_of_an_operation_is_not_left_for_its_silence(
 
 def test_a_socket_that_takes_nothing_any_more_is_left() -> None:
     async def work(bench: Bench) -> None:
-        bench.socket.takes.clear()
+        bench.socket.taking.clear()
         waiting = bench.ask(create(1))
         await asyncio.sleep(PONG_WITHIN_S + 0.1)  # simulated time
         assert bench.socket.closed.is_set()
@@ -302,7 +316,7 @@ def test_a_socket_that_takes_nothing_any_more_is_left() -> None:
 
 def test_a_stream_that_is_cancelled_while_its_connection_ends_ends_too() -> None:
     async def work(bench: Bench) -> None:
-        bench.socket.takes.clear()
+        bench.socket.taking.clear()
         bench.socket.lets_go_s = 0.2
         waiting = bench.ask(cancel(1))
         await asyncio.sleep(0.1)  # simulated time, until it waits for the socket
@@ -312,5 +326,52 @@ def test_a_stream_that_is_cancelled_while_its_connection_ends_ends_too() -> None
         await asyncio.wait([bench.running], timeout=1)
         assert bench.running.cancelled(), "it went on to the next connection"
         waiting.cancel()
+
+    play(work)
+
+
+def test_what_is_written_is_what_an_encoder_would_write() -> None:
+    async def work(bench: Bench) -> None:
+        call = create(1)
+        assert isinstance(await bench.ask(call), Accepted)
+        header = {"X-BAPI-TIMESTAMP": str(bench.socket.written[1]["header"]["X-BAPI-TIMESTAMP"])}
+        header["X-BAPI-RECV-WINDOW"] = "5000"
+        written = wire.Operation("0-1", header, "order.create", [msgspec.Raw(call.body)])
+        assert msgspec.json.encode(written).decode() == bench.socket.texts[1]
+
+    play(work)
+
+
+def test_nothing_overtakes_an_operation_that_waits_for_the_socket() -> None:
+    async def work(bench: Bench) -> None:
+        bench.socket.taking.clear()
+        first = bench.ask(create(1))
+        await asyncio.sleep(0.1)  # simulated time, until it waits for the socket
+        bench.socket.full = False  # and the socket takes again, before whoever waits for it has seen it
+        second = bench.ask(create(2))
+        await asyncio.sleep(0.1)
+        bench.socket.taking.set()
+        assert [type(one) for one in await asyncio.gather(first, second)] == [Accepted, Accepted]
+        assert bench.socket.orders == ["slwq-7-1", "slwq-7-2"]
+
+    play(work)
+
+
+def test_a_socket_that_ended_under_the_writer_leaves_the_operation_unknown() -> None:
+    async def work(bench: Bench) -> None:
+        bench.socket.breaks = True
+        assert isinstance(await bench.ask(create(1)), Unknown)
+        assert not bench.trade.takes_orders
+        assert bench.trade._open == {}
+
+    play(work)
+
+
+def test_what_was_answered_is_not_kept_past_its_patience() -> None:
+    async def work(bench: Bench) -> None:
+        for number in range(1, 4):
+            assert isinstance(await bench.ask(create(number)), Accepted)
+        await asyncio.sleep(2 * TIMEOUT_S + 0.1)  # simulated time
+        assert (bench.trade._open, list(bench.trade._due), bench.trade._alarm) == ({}, [], None)
 
     play(work)

@@ -209,11 +209,16 @@ def cancel_everything(category: Category, coin: str) -> Call:
 
 def batch(several: Sequence[Call]) -> Call:
     """Calls of one kind and one category as one; it needs the newest grant that any of them needs."""
-    orders = [msgspec.json.decode(call.body, type=dict[str, str | int | bool]) for call in several]
-    category = orders[0]["category"]
-    rows = [{name: value for name, value in order.items() if name != "category"} for order in orders]
-    body = msgspec.json.encode({"category": category, "request": rows})
-    epoch = max(call.epoch for call in several)
+    category = several[0].body.partition(b",")[0] + b","  # `_post` writes it first, and it is a word without a comma
+    if not category.startswith(b'{"category":"'):
+        raise ValueError(f"{several[0].path}: no order that can go in a batch")
+    rows: list[bytes] = []
+    for call in several:
+        if not call.body.startswith(category):
+            raise ValueError(f"{call.path}: orders of one batch have one category")
+        rows.append(b"{" + call.body[len(category) :])
+    epoch = max([call.epoch for call in several])
+    body = category + b'"request":[' + b",".join(rows) + b"]}"
     return Call("POST", BATCH_OF[several[0].path], body=body, epoch=epoch, orders=len(several))
 
 

@@ -11,12 +11,11 @@ follows goes by REST until a new one is up. One that says anything, of whatever,
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from random import Random
 from typing import Final
-
-import msgspec
 
 from bot.domain.events import Event
 from bot.venues.bybit import calls, wire
@@ -41,12 +40,17 @@ OPERATIONS: Final[Mapping[str, str]] = {
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
 
 
+Told = Callable[[wire.TradeAnswer | NotSent | NoAnswer], None]
+
+
 class _Asked:
     """An operation under way. `left`: its bytes have been given to the socket; `heard`: what it had said by then."""
 
-    def __init__(self, number: str, call: Call, answer: asyncio.Future[wire.TradeAnswer]) -> None:
-        self.number, self.call, self.answer = number, call, answer
-        self.left = False
+    __slots__ = ("call", "due_s", "heard", "is_over", "left", "number", "told")
+
+    def __init__(self, number: str, call: Call, due_s: float, told: Told) -> None:
+        self.number, self.call, self.due_s, self.told = number, call, due_s, told
+        self.left = self.is_over = False
         self.heard = 0
 
 
@@ -74,6 +78,9 @@ class TradeStream(Stream):
         self._permitted = permitted
         self._numbers = count(1)
         self._open: dict[str, _Asked] = {}
+        self._due: deque[_Asked] = deque()
+        """by the time at which their patience ends"""
+        self._alarm: asyncio.TimerHandle | None = None
         self._taken = 0
         self._silent = False
 
@@ -86,24 +93,44 @@ class TradeStream(Stream):
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
         self._api_key, self._api_secret = api_key, api_secret
 
-    async def ask(self, call: Call, timeout_s: float) -> wire.TradeAnswer:
-        """One operation and its answer. Raises NotSent where it did not leave, NoAnswer once it has, or may have."""
+    def begin(self, call: Call, timeout_s: float, told: Told) -> None:
+        """One operation; `told` is called with its answer, NotSent where it did not leave, NoAnswer where it has, or
+        may have. It is written before this returns where the socket takes it. `timeout_s`: the same for all.
+        """
         if not self.takes_orders:
-            raise NotSent("the trade socket is not up")
+            told(NotSent("the trade socket is not up"))
+            return
         number = f"{self.reconnects}-{next(self._numbers)}"
-        asked = self._open[number] = _Asked(number, call, asyncio.get_running_loop().create_future())
-        self._send(lambda: self._text_of(asked))
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asked.answer
-        except TimeoutError:
-            if not asked.left:
-                raise NotSent(f"the trade socket took nothing for {timeout_s} s") from None
-            if asked.heard == self._taken and not self._silent:
-                self._leave(f"silent for {timeout_s:g} s after an operation")
-            raise NoAnswer(f"no answer on the trade socket in {timeout_s} s") from None
-        finally:
-            self._open.pop(number, None)
+        loop = asyncio.get_running_loop()
+        asked = self._open[number] = _Asked(number, call, loop.time() + timeout_s, told)
+        self._due.append(asked)
+        if self._alarm is None:
+            self._alarm = loop.call_at(asked.due_s, self._look_who_is_due, timeout_s)
+        if not self._write_now(lambda: self._text_of(asked)):
+            self._send(lambda: self._text_of(asked))
+
+    def _look_who_is_due(self, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._alarm, now_s = None, loop.time()
+        while self._due and (self._due[0].is_over or self._due[0].due_s <= now_s):
+            asked = self._due.popleft()
+            if not asked.is_over:
+                self._past_its_time(asked, timeout_s)
+        if self._due and self._alarm is None:
+            self._alarm = loop.call_at(self._due[0].due_s, self._look_who_is_due, timeout_s)
+
+    def _past_its_time(self, asked: _Asked, timeout_s: float) -> None:
+        if not asked.left:
+            self._end(asked, NotSent(f"the trade socket took nothing for {timeout_s} s"))
+            return
+        if asked.heard == self._taken and not self._silent:
+            self._leave(f"silent for {timeout_s:g} s after an operation")
+        self._end(asked, NoAnswer(f"no answer on the trade socket in {timeout_s} s"))
+
+    def _end(self, asked: _Asked, answer: wire.TradeAnswer | NotSent | NoAnswer) -> None:
+        asked.is_over = True
+        self._open.pop(asked.number, None)
+        asked.told(answer)
 
     def _leave(self, reason: str) -> None:
         """Ends the connection. It closes when the other end lets it: until then nothing goes by it any more."""
@@ -112,17 +139,19 @@ class TradeStream(Stream):
         self.cut()
 
     def _text_of(self, asked: _Asked) -> str:
-        """What is written now: nothing where nobody waits for it any more, or where it may not leave any more."""
-        if asked.answer.done():
+        """What is written now: nothing where its time is up, or where it may not leave any more."""
+        if asked.is_over:
             return ""
         call = asked.call
         if call.epoch and not self._permitted(call.epoch):
-            asked.answer.set_exception(NotSent(NO_GRANT))
+            self._end(asked, NotSent(NO_GRANT))
             return ""
         asked.left, asked.heard = True, self._taken
-        header = {"X-BAPI-TIMESTAMP": str(self._venue_now_ms()), "X-BAPI-RECV-WINDOW": str(self._recv_window_ms)}
-        operation = wire.Operation(asked.number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
-        return msgspec.json.encode(operation).decode()
+        return (
+            f'{{"reqId":"{asked.number}","header":{{"X-BAPI-TIMESTAMP":"{self._venue_now_ms()}",'
+            f'"X-BAPI-RECV-WINDOW":"{self._recv_window_ms}"}},"op":"{OPERATIONS[call.path]}","args":['
+            f"{call.body.decode()}]}}"
+        )
 
     def _greet(self) -> None:
         self._silent = False
@@ -137,16 +166,15 @@ class TradeStream(Stream):
             self._now_up()
             return
         asked = self._open.get(answer.req_id)
-        if asked is not None and not asked.answer.done():  # else a pong, or an answer that nobody waits for any more
-            asked.answer.set_result(answer)
+        if asked is not None:  # else a pong, or an answer that nobody waits for any more
+            self._end(asked, answer)
         if answer.ret_code in KEY_CODES:  # it was greeted with a key that is no more: the next one has the key of now
             raise StreamRefused(f"{answer.op}: {answer.ret_code} {answer.ret_msg}")
 
     def _lost(self, reason: str) -> None:
         why = f"the trade socket was lost: {reason}"
-        for asked in self._open.values():
-            if not asked.answer.done():
-                asked.answer.set_exception(NoAnswer(why) if asked.left else NotSent(why))
+        for asked in list(self._open.values()):
+            self._end(asked, NoAnswer(why) if asked.left else NotSent(why))
 
 
 def _tell_nobody(event: Event) -> None:
