@@ -210,11 +210,13 @@ class AiohttpSocket:
     def send_now(self, text: str) -> None:
         sending = self._socket.send_str(text)
         try:
-            sending.send(None)
+            waiting = sending.send(None)
         except StopIteration:
             return
         except (aiohttp.ClientError, OSError) as error:
             raise SocketClosed(_describe(error)) from None
+        if waiting is not None:  # others wait for the same future: hand it back as if nobody had begun to
+            waiting._asyncio_future_blocking = False
         sending.close()  # it is written, and would only wait until that has left
 
     async def drained(self) -> None:

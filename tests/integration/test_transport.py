@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import socket
+import warnings
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
@@ -135,6 +136,57 @@ def test_a_socket_whose_other_end_takes_nothing_is_not_drained_until_it_does():
             server.close()
 
     asyncio.run(run())
+
+
+def test_what_is_sent_at_once_is_written_before_it_returns_and_a_full_socket_takes_nothing_more():
+    """The wait for a full socket is not begun: whoever sends next asks first, and nothing of it warns or lingers."""
+    heard: list[str] = []
+    taking, all_heard = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        await taking.wait()
+        async for message in socket:
+            heard.append(message.data)
+            if len(heard) == 3:
+                all_heard.set()
+        return socket
+
+    async def run() -> list[bool]:
+        application = web.Application()
+        application.router.add_get("/", slow)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        transport = AiohttpTransport()
+        try:
+            socket = await transport.connect(f"http://127.0.0.1:{runner.addresses[0][1]}/", 60.0)
+            took = [socket.takes()]
+            socket.send_now("first")
+            took.append(socket.takes())
+            socket.send_now("x" * 20_000_000)  # more than two kernels' buffers
+            took.append(socket.takes())
+            taking.set()
+            async with asyncio.timeout(60):
+                await socket.drained()
+            took.append(socket.takes())
+            socket.send_now("last")
+            async with asyncio.timeout(60):
+                await all_heard.wait()
+            await socket.close()
+            with pytest.raises(SocketClosed):
+                socket.send_now("too late")
+        finally:
+            await transport.close()
+            await runner.cleanup()
+        return took
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert asyncio.run(run()) == [True, True, False, True]
+    assert [len(text) for text in heard] == [5, 20_000_000, 4]
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed():

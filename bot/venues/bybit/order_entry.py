@@ -367,10 +367,11 @@ _NO_CALL: Final = Call("", "")
 
 def _is_about(call: Call, row: wire.OrderAck) -> bool:
     """Whether a row answers that order, by each id that both name: an answer in another order would end what lives."""
-    for name, told in ((b'"orderLinkId":"', row.order_link_id), (b'"orderId":"', row.order_id)):
-        if told and name in call.body and name + told.encode(errors="replace") + b'"' not in call.body:
-            return False
-    return True
+    told, named = row.order_link_id, call.client_order_id
+    if told and named and told != named:
+        return False
+    told, named = row.order_id, call.venue_order_id
+    return not (told and named and told != named)
 
 
 class _UnderWay:
