@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -186,3 +187,106 @@ def test_a_create_without_filters_is_not_begun() -> None:
         assert isinstance(await begun(bench, CANCEL), Accepted | Refused)
 
     play(work, batches=False, trade_socket=False)
+
+
+@pytest.mark.parametrize("trade_socket", [False, True])
+def test_who_fails_when_it_is_told_keeps_nobody_else_from_being_told_or_from_leaving(trade_socket: bool) -> None:
+    others = [structs.replace(PLACE, client_order_id=f"slwq-1-{number}") for number in (2, 3)]
+
+    async def work(bench: Bench) -> None:
+        failed: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(str(context.get("exception"))))
+        heard: list[Ended] = []
+
+        def fails(_: Ended) -> None:
+            raise RuntimeError("nobody expected it")
+
+        bench.adapter.begin(PLACE, GENERATED, fails)
+        for other in others:
+            bench.adapter.begin(other, GENERATED, heard.append)
+        await asyncio.sleep(ANSWERED_S)  # simulated time
+        assert [type(outcome) for outcome in heard] == [Accepted, Accepted]
+        bench.adapter._entry._permitted = lambda epoch: epoch != 1
+        bench.adapter.begin(structs.replace(AMEND, epoch=1), GENERATED, fails)
+        bench.adapter.begin(structs.replace(PLACE, client_order_id="slwq-1-4", epoch=2), GENERATED, heard.append)
+        await asyncio.sleep(ANSWERED_S)
+        assert [type(outcome) for outcome in heard[2:]] == [Accepted]
+        assert failed == ["nobody expected it"] * 2
+
+    play(work, trade_socket=trade_socket)
+
+
+@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("begins_to_close", ["in the same turn", "later"])
+def test_who_closes_while_the_clock_is_read_again_leaves_nobody_untold(
+    by: tuple[bool, bool], begins_to_close: str
+) -> None:
+    async def work(bench: Bench) -> None:
+        entry = bench.adapter._entry
+        settling = entry.settle_later
+        bench.link.arm("refuse", "sim-1", {"request": "create", "code": 10002})
+        reached = asyncio.Event()
+
+        def noted(*args: Any) -> None:
+            settling(*args)
+            reached.set()
+            if begins_to_close == "in the same turn":
+                for task in entry._tasks:
+                    task.cancel()
+
+        entry.settle_later = noted  # type: ignore[method-assign]
+        _, heard = begin(bench, PLACE)
+        await reached.wait()
+        await entry.close()
+        assert [type(outcome) for outcome in heard] == [asyncio.CancelledError]
+        assert (entry._open, entry._gathered, entry._tasks) == ({}, {}, set())
+
+    play(work, batches=by[0], trade_socket=by[1])
+
+
+@pytest.mark.parametrize("trade_socket", [False, True])
+def test_who_closes_has_told_all_when_it_returns_though_their_holder_gave_them_up_before(trade_socket: bool) -> None:
+    async def work(bench: Bench) -> None:
+        under_way, given_up = begin(bench, PLACE)
+        await asyncio.sleep(0.002)  # simulated time: it has left and is not there
+        _, kept = begin(bench, AMEND)
+        await asyncio.sleep(0.001)
+        under_way.cancel()
+        await bench.adapter._entry.close()
+        assert [type(outcome) for outcome in (*given_up, *kept)] == [asyncio.CancelledError] * 2
+
+    play(work, trade_socket=trade_socket)
+
+
+def test_what_is_decided_after_a_gathered_order_was_given_up_leaves_all_the_same() -> None:
+    async def work(bench: Bench) -> None:
+        under_way, given_up = begin(bench, PLACE)
+        under_way.cancel()
+        _, heard = begin(bench, structs.replace(PLACE, client_order_id="slwq-1-2"))
+        await asyncio.sleep(ANSWERED_S)  # simulated time
+        assert [type(outcome) for outcome in (*given_up, *heard)] == [asyncio.CancelledError, Accepted]
+        assert bench.orders == ["slwq-1-2"]
+
+    play(work)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_a_request_that_cannot_be_begun_by_rest_is_not_counted_as_under_way_for_ever(batches: bool) -> None:
+    async def work(bench: Bench) -> None:
+        def odd(*_: object) -> None:
+            raise RuntimeError("nobody expected it")
+
+        heard: list[Ended] = []
+        rest = bench.adapter._rest
+        begins, rest._begin = rest._begin, odd  # type: ignore[assignment]
+        try:
+            bench.adapter.begin(PLACE, GENERATED, heard.append)
+        except RuntimeError as error:
+            heard.append(error)
+        await asyncio.sleep(ANSWERED_S)  # simulated time
+        rest._begin = begins
+        assert [str(outcome) for outcome in heard] == ["nobody expected it"]
+        assert rest.limits.bucket(calls.CREATE).under_way == 0
+
+    play(work, batches=batches, trade_socket=False)

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from msgspec import structs
+
 from bot.domain.intent import AmendOrder, CancelOrder, Intent, PlaceOrder
 from bot.domain.order import Side
 from bot.engine.recovery import instrument_of
@@ -185,3 +187,30 @@ def test_what_was_begun_counts_for_the_address_before_it_is_written() -> None:
         return found[0], found[1]
 
     assert asyncio.run(run()) == (True, False)
+
+
+def test_of_a_shared_future_those_that_were_not_told_yet_are_still_under_way() -> None:
+    """Of a batch some are told at once that they did not leave; the others may still arrive."""
+    port = Port()
+
+    async def work(sender: Sender) -> tuple[bool, float, float]:
+        shared = asyncio.get_running_loop().create_future()
+        heard: list[Callable[[Ended], None]] = []
+
+        def begin(_: object, __: object, ended: Callable[[Ended], None]) -> asyncio.Future[Any]:
+            heard.append(ended)
+            return shared
+
+        sender._begins = begin
+        sender.send([PLACE, structs.replace(PLACE, client_order_id="slwq-1-4")])
+        heard[0](Unreachable("too many"))
+        waited = await sender.settle(0.01)
+        late_s = sender.late_s(5.0)
+        heard[1](Accepted("v"))
+        assert not await sender.settle(0.01)
+        sender.send([structs.replace(PLACE, client_order_id="slwq-1-5")])
+        await sender.close()
+        assert shared.cancelled()
+        return waited, late_s, len(heard)
+
+    assert on_sender(port, work) == ((True, 5.0, 3), [])

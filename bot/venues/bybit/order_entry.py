@@ -20,7 +20,7 @@ from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
 from bot.venues.bybit.rate_limits import held_ms
 from bot.venues.bybit.rest import BybitRest, Withheld
 from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
-from bot.venues.port import Accepted, Ended, Outcome, Unknown, Unreachable, VenueGarbled, VenueUnknown
+from bot.venues.port import Accepted, Ended, Outcome, Unknown, Unreachable, VenueError, VenueGarbled, VenueUnknown
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent
 
 FIRST: Final = (calls.CANCEL, calls.AMEND, calls.CREATE)
@@ -41,8 +41,12 @@ class _Waiting:
 
     def tell(self, outcome: Ended) -> None:
         ended, self.ended = self.ended, None
-        if ended is not None:
+        if ended is None:
+            return
+        try:
             ended(outcome)
+        except Exception as error:  # noqa: BLE001 - the others are told all the same
+            asyncio.get_running_loop().call_exception_handler({"message": "an outcome was told", "exception": error})
 
 
 class OrderEntry:
@@ -67,6 +71,8 @@ class OrderEntry:
 
     async def mutate(self, call: Call) -> Outcome:
         """The outcome of one create, amend, cancel or cancel-all. Never raises for what a venue can answer."""
+        if not self._gathers(call) and not self._by_socket(call.path):
+            return await self._alone_by_rest(call)
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def tell(ended: Ended) -> None:
@@ -89,6 +95,24 @@ class OrderEntry:
         finally:
             request.give_up(one)
 
+    async def _alone_by_rest(self, call: Call) -> Outcome:
+        """It leaves in this turn: in a task of its own a cancel-all would leave after what follows it by the socket."""
+        if not self._may_leave(call):
+            return _NO_GRANT
+        try:
+            self._rest.take_turns(call.path, 1, is_cancel=call.path in CANCELS)
+        except NotSent as error:
+            return Unreachable(str(error), error.wait_ms)
+        try:
+            envelope = await self._rest.exchange(call)
+        except UNSETTLED as error:
+            return _unsettled(error)
+        if not envelope.ret_code:
+            return _outcome(call, envelope)
+        if meaning(envelope.ret_code) is Meaning.CLOCK:
+            await self._rest.resync_quietly()
+        return _refused(call, envelope)
+
     def begin(self, call: Call, ended: Callable[[Ended], None]) -> asyncio.Future[Any] | None:
         """As `mutate`, and nobody awaits it: what is gathered leaves in the loop's next turn, all else has left when
         this returns, or leaves in the next turn where the transport needs a task. The outcome is told to `ended`, or
@@ -104,25 +128,33 @@ class OrderEntry:
         if not rest.limits.take(path, 1, rest.venue_now_ms(), is_cancel=path in CANCELS):
             return None
         if self._by_socket(path):
-            request = _Request(self, path)
-            request.waiting.append(_Waiting(call, ended))
-            self._send(request, call)
+            one, request = _Waiting(call, ended), _Request(self, path)
+            request.waiting.append(one)
+            try:
+                self._send(request, call)
+            except BaseException:
+                one.ended = None  # whoever began it hears of it here
+                self.forget(request)
+                raise
             return request.done
         answered = rest.begin(call, self._may_leave)
         answered.add_done_callback(_UnderWay(self, call, ended).ended)
         return answered
 
     async def close(self) -> None:
-        """Abandons what is still under way."""
+        """Abandons what is still under way; everybody has been told of it when this returns."""
         gathered, self._gathered = self._gathered, {}
         for requests in gathered.values():
             for request in requests:
                 request.tell_all(asyncio.CancelledError())
+        under_way: list[asyncio.Future[Any]] = [*self._tasks]
         for request in list(self._open):
+            if request.answered is not None:
+                under_way.append(request.answered)
             request.cancel()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     # ---- what leaves ------------------------------------------------------------------------------------------------
 
@@ -137,7 +169,7 @@ class OrderEntry:
         requests = self._gathered.get(path)
         if requests is None:
             requests = self._gathered[path] = []
-        if not requests or len(requests[-1].waiting) == self._batch_max:
+        if not requests or len(requests[-1].waiting) == self._batch_max or requests[-1].done.cancelled():
             requests.append(_Request(self, path))
         request = requests[-1]
         request.waiting.append(one)
@@ -154,13 +186,26 @@ class OrderEntry:
         if request.done.cancelled():
             request.tell_all(asyncio.CancelledError())
             return
-        waiting = request.waiting = [one for one in request.waiting if one.ended is not None]
-        if not waiting:
-            return
-        waiting = request.waiting = self._permitted_of(waiting)
-        if not waiting:
+        waiting: list[_Waiting] = []
+        staying: list[tuple[_Waiting, Outcome]] = []
+        for one in request.waiting:
+            if one.ended is None:
+                continue
+            if self._may_leave(one.call):
+                waiting.append(one)
+            else:
+                staying.append((one, _NO_GRANT))
+        if waiting:
+            request.waiting = waiting
+            self._leave_permitted(request, staying)
+        else:
             request.tell_all(_NO_GRANT)
-            return
+        for one, outcome in staying:  # only now: whoever is told may decide on something else
+            one.tell(outcome)
+
+    def _leave_permitted(self, request: _Request, staying: list[tuple[_Waiting, Outcome]]) -> None:
+        """Adds to `staying` those that are too many."""
+        waiting = request.waiting
         path = request.path if len(waiting) == 1 else calls.BATCH_OF[request.path]
         try:
             leaving = self._rest.take_turns(path, len(waiting), is_cancel=path in CANCELS)
@@ -170,24 +215,18 @@ class OrderEntry:
         if leaving < len(waiting):
             wait_ms = self._rest.limits.wait_ms(path, self._rest.venue_now_ms(), is_cancel=path in CANCELS)
             over = Unreachable(f"{path}: the rate limit leaves room for {leaving}", held_ms(wait_ms))
-            request.waiting, kept_back = waiting[:leaving], waiting[leaving:]
-            for one in kept_back:
-                one.tell(over)
+            staying += [(one, over) for one in waiting[leaving:]]
+            request.waiting = waiting[:leaving]
         try:
-            call = waiting[0].call
-            self._send(request, call if path == request.path else calls.batch([one.call for one in request.waiting]))
+            call = waiting[0].call if path == request.path else calls.batch([one.call for one in request.waiting])
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            self._rest.limits.returned(path, leaving)
             request.tell_all(error)
-
-    def _permitted_of(self, waiting: list[_Waiting]) -> list[_Waiting]:
-        """Those that may leave; the others are told that they did not."""
-        permitted: list[_Waiting] = []
-        for one in waiting:
-            if self._may_leave(one.call):
-                permitted.append(one)
-            else:
-                one.tell(_NO_GRANT)
-        return permitted
+            return
+        try:
+            self._send(request, call)
+        except Exception as error:  # noqa: BLE001 - as above
+            request.tell_all(error)
 
     def _may_leave(self, call: Call) -> bool:
         return not call.epoch or self._permitted(call.epoch)
@@ -203,7 +242,7 @@ class OrderEntry:
         trade = self._trade
         if trade is not None and trade.takes_orders and call.path in OPERATIONS:
             self._rest.limits.sent(self._rest.venue_now_ms())
-            trade.begin(call, self._timeout_s, request.answered_by_socket)
+            trade.begin(call, self._timeout_s, request.answered_by_socket, request.done.cancelled)
         else:
             answered = request.answered = self._rest.begin(call, self._may_leave)
             answered.add_done_callback(request.answered_by_rest)
@@ -215,16 +254,9 @@ class OrderEntry:
         `settle_later` settles."""
         rest = self._rest
         try:
-            answer = rest.end(call, answered)
-            return rest.enveloped(call, answer)
-        except Withheld:
-            return _NO_GRANT
-        except NotSent as not_sent:
-            return Unreachable(str(not_sent))
-        except NoAnswer as no_answer:
-            return Unknown(0, str(no_answer))
-        except (VenueUnknown, VenueGarbled) as error:
-            return Unknown(error.code, str(error))
+            return rest.enveloped(call, rest.end(call, answered))
+        except UNSETTLED as error:
+            return _unsettled(error)
 
     def settled_alone(self, call: Call, answered: asyncio.Future[HttpAnswer]) -> Outcome | wire.Envelope:
         """As `settled`, of one order: an envelope that is left is one of a refused timestamp."""
@@ -275,18 +307,19 @@ class OrderEntry:
         self._open.pop(request, None)
 
     def settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
-        """Of a timestamp that was refused: once the clock has been read again."""
-        task = asyncio.get_running_loop().create_task(self._settle_later(call, envelope, ended))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Of a timestamp that was refused: once the clock has been read again, or could not be."""
 
-    async def _settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
-        try:
-            await self._rest.resync_quietly()
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
-            ended(error)
-            return
-        ended(_refused(call, envelope))
+        def resynced(reading: asyncio.Task[None]) -> None:
+            self._tasks.discard(reading)
+            if reading.cancelled():
+                ended(asyncio.CancelledError())
+                return
+            error = reading.exception()
+            ended(_refused(call, envelope) if error is None else error)
+
+        reading = asyncio.get_running_loop().create_task(self._rest.resync_quietly())
+        self._tasks.add(reading)
+        reading.add_done_callback(resynced)  # not inside the task: one cancelled before its first step does nothing
 
 
 class _Request:
@@ -357,12 +390,24 @@ class _Request:
         """What has not left will not; what has is not waited for."""
         if self.answered is not None:
             self.answered.cancel()  # tells whoever is left
-        elif not self.done.done():
-            self.done.cancel()
-            self.tell_all(asyncio.CancelledError())
+            return
+        self.done.cancel()  # which the trade socket looks at
+        self.tell_all(asyncio.CancelledError())
 
 
 _NO_CALL: Final = Call("", "")
+UNSETTLED: Final = (Withheld, NotSent, NoAnswer, VenueUnknown, VenueGarbled)
+"""Why there is no envelope, other than what nobody expects."""
+
+
+def _unsettled(error: Exception) -> Outcome:
+    if isinstance(error, Withheld):
+        return _NO_GRANT
+    if isinstance(error, NotSent):
+        return Unreachable(str(error))
+    if isinstance(error, VenueError):
+        return Unknown(error.code, str(error))
+    return Unknown(0, str(error))
 
 
 def _is_about(call: Call, row: wire.OrderAck) -> bool:

@@ -187,8 +187,12 @@ class BybitRest:
         """
         begin = self._begin
         if begin is not None:
-            url = self._rest_url + call.target
-            return begin(call.method, url, self._headers(call), call.body, self._timeout_s)
+            try:
+                url = self._rest_url + call.target
+                return begin(call.method, url, self._headers(call), call.body, self._timeout_s)
+            except BaseException as error:
+                self._unheard(call, error)
+                raise
         self.limits.sent(self.venue_now_ms())  # already now: of several begun in one turn each counts for the next
         return asyncio.get_running_loop().create_task(self._written(call, may_leave))
 

@@ -178,6 +178,7 @@ class Stream:
             reason = await self._heard_out(socket)
         except BaseException as error:  # noqa: BLE001 - raised below, once the socket is closed
             failure = error
+        self._drop_reason = self._drop_reason or reason or "nobody reads from it any more"  # so nobody writes to it
         sender.cancel()
         cancelled = None
         try:
