@@ -235,7 +235,7 @@ def test_who_closes_while_the_clock_is_read_again_leaves_nobody_untold(
                 for task in entry._tasks:
                     task.cancel()
 
-        entry.settle_later = noted  # type: ignore[method-assign]
+        entry.settle_later = noted  # type: ignore[method-assign,assignment]
         _, heard = begin(bench, PLACE)
         await reached.wait()
         await entry.close()

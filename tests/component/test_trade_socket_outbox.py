@@ -418,7 +418,7 @@ def test_a_moment_that_no_float_names_ends_the_patience_as_any_other() -> None:
             assert looked < 100, "it looks again and again and no time passes"
             look(*args)
 
-        bench.trade._look_who_is_due = counted  # type: ignore[method-assign]
+        bench.trade._look_who_is_due = counted  # type: ignore[method-assign,assignment]
         while round((loop.time() + TIMEOUT_S) * 1e9) / 1e9 >= loop.time() + TIMEOUT_S:  # noqa: ASYNC110 - for time alone
             await asyncio.sleep(0.000_000_001)
         outcome = asyncio.ensure_future(bench.entry.mutate(cancel(1)))
@@ -499,7 +499,11 @@ def test_what_is_decided_when_a_refused_key_is_told_does_not_go_by_the_socket_th
         heard: list[Ended] = []
         bench.transport.by_rest = True
         bench.socket.silent = True
-        bench.entry.begin(cancel(1), lambda _: bench.entry.begin(cancel(2), heard.append))
+
+        def another(_: Ended) -> None:
+            bench.entry.begin(cancel(2), heard.append)
+
+        bench.entry.begin(cancel(1), another)
         bench.socket.say('{"op":"order.cancel","reqId":"0-1","retCode":10003}')
         await asyncio.sleep(0.1)  # simulated time
         assert [type(one) for one in heard] == [Accepted]
@@ -540,7 +544,7 @@ def test_who_cannot_be_begun_hears_of_it_from_begin_and_never_again() -> None:
         def odd(_: str) -> Never:
             raise RuntimeError("nobody expected it")
 
-        send, bench.socket.send_now = bench.socket.send_now, odd  # type: ignore[method-assign]
+        send, bench.socket.send_now = bench.socket.send_now, odd  # type: ignore[method-assign,assignment]
         with pytest.raises(RuntimeError):
             bench.entry.begin(create(1), heard.append)
         bench.socket.send_now = send  # type: ignore[method-assign]

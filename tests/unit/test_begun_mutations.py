@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -18,7 +19,7 @@ from bot.runtime.symbol_filters import SymbolFilters
 from bot.venues.bybit import calls
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.rate_limits import ADDRESS_REQUESTS_MAX, CANCEL_RESERVE
-from bot.venues.port import Accepted, Ended, Outcome, Unreachable, VenuePort
+from bot.venues.port import Accepted, Ended, Outcome, Unreachable, VenuePort, VenueUnknown
 from tests.support.engine_driver import START, SYMBOL, filters
 from tests.support.scripted_venue import HOSTS, NOW_NS, ScriptedTransport, refused
 
@@ -214,3 +215,28 @@ def test_of_a_shared_future_those_that_were_not_told_yet_are_still_under_way() -
         return waited, late_s, len(heard)
 
     assert on_sender(port, work) == ((True, 5.0, 3), [])
+
+
+def test_a_clock_that_cannot_be_read_is_nobody_s_mistake_where_all_who_waited_were_cancelled() -> None:
+    async def run() -> list[object]:
+        unexpected: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
+        transport = ScriptedTransport()
+        transport.then(calls.CREATE, refused(10002))
+        adapter = adapter_on(transport)
+
+        async def slow(*_: object) -> None:
+            await asyncio.sleep(0.002)
+            raise VenueUnknown("no answer")
+
+        adapter._rest._read_now = slow  # type: ignore[method-assign,assignment]
+        adapter.begin(PLACE, INSTRUMENT, lambda _: None)
+        while adapter._rest._syncing is None:  # noqa: ASYNC110 - nobody says when
+            await asyncio.sleep(0)
+        await adapter._entry.close()
+        await asyncio.sleep(0.01)
+        adapter._rest._syncing = None
+        gc.collect()
+        return unexpected
+
+    assert asyncio.run(run()) == []

@@ -68,6 +68,7 @@ class OrderEntry:
         self._gathered: dict[str, list[_Request]] = {}
         self._open: dict[_Request, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def mutate(self, call: Call) -> Outcome:
         """The outcome of one create, amend, cancel or cancel-all. Never raises for what a venue can answer."""
@@ -97,7 +98,7 @@ class OrderEntry:
 
     async def _alone_by_rest(self, call: Call) -> Outcome:
         """It leaves in this turn: in a task of its own a cancel-all would leave after what follows it by the socket."""
-        if not self._may_leave(call):
+        if not self.may_leave(call):
             return _NO_GRANT
         try:
             self._rest.take_turns(call.path, 1, is_cancel=call.path in CANCELS)
@@ -122,7 +123,7 @@ class OrderEntry:
         """
         if self._gathers(call):
             return self._gather(_Waiting(call, ended)).done
-        if not self._may_leave(call):
+        if not self.may_leave(call):
             return None
         rest, path = self._rest, call.path
         if not rest.limits.take(path, 1, rest.venue_now_ms(), is_cancel=path in CANCELS):
@@ -137,12 +138,13 @@ class OrderEntry:
                 self.forget(request)
                 raise
             return request.done
-        answered = rest.begin(call, self._may_leave)
+        answered = rest.begin(call, self.may_leave)
         answered.add_done_callback(_UnderWay(self, call, ended).ended)
         return answered
 
     async def close(self) -> None:
         """Abandons what is still under way; everybody has been told of it when this returns."""
+        self._is_closed = True
         gathered, self._gathered = self._gathered, {}
         for requests in gathered.values():
             for request in requests:
@@ -191,7 +193,7 @@ class OrderEntry:
         for one in request.waiting:
             if one.ended is None:
                 continue
-            if self._may_leave(one.call):
+            if self.may_leave(one.call):
                 waiting.append(one)
             else:
                 staying.append((one, _NO_GRANT))
@@ -228,7 +230,7 @@ class OrderEntry:
         except Exception as error:  # noqa: BLE001 - as above
             request.tell_all(error)
 
-    def _may_leave(self, call: Call) -> bool:
+    def may_leave(self, call: Call) -> bool:
         return not call.epoch or self._permitted(call.epoch)
 
     def _by_socket(self, path: str) -> bool:
@@ -244,7 +246,7 @@ class OrderEntry:
             self._rest.limits.sent(self._rest.venue_now_ms())
             trade.begin(call, self._timeout_s, request.answered_by_socket, request.done.cancelled)
         else:
-            answered = request.answered = self._rest.begin(call, self._may_leave)
+            answered = request.answered = self._rest.begin(call, request.may_leave)
             answered.add_done_callback(request.answered_by_rest)
 
     # ---- what came of it --------------------------------------------------------------------------------------------
@@ -308,6 +310,9 @@ class OrderEntry:
 
     def settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
         """Of a timestamp that was refused: once the clock has been read again, or could not be."""
+        if self._is_closed:  # its answer was here already: nobody waits for a clock any more
+            ended(_refused(call, envelope))
+            return
 
         def resynced(reading: asyncio.Task[None]) -> None:
             self._tasks.discard(reading)
@@ -337,6 +342,9 @@ class _Request:
         """by REST"""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """once everybody has been told; cancelled: nobody waits for it any more"""
+
+    def may_leave(self, call: Call) -> bool:
+        return not self.done.cancelled() and self._entry.may_leave(call)
 
     def answered_by_rest(self, answered: asyncio.Future[HttpAnswer]) -> None:
         try:
