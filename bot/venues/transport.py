@@ -232,8 +232,8 @@ class AiohttpSocket:
 
     async def drained(self) -> None:
         protocol = self._writer.protocol
-        while self._below.get_write_buffer_size() and not protocol.writing_paused:
-            await asyncio.sleep(LOOKS_EVERY_S)  # below TLS nobody is told
+        while self._below.get_write_buffer_size() and not protocol.writing_paused:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(LOOKS_EVERY_S)
         if not protocol.writing_paused:
             return
         try:

@@ -102,12 +102,12 @@ class OrderEntry:
             return _NO_GRANT
         try:
             self._rest.take_turns(call.path, 1, is_cancel=call.path in CANCELS)
-        except NotSent as error:
-            return Unreachable(str(error), error.wait_ms)
+        except NotSent as too_many:
+            return Unreachable(str(too_many), too_many.wait_ms)
         try:
             envelope = await self._rest.exchange(call)
-        except UNSETTLED as error:
-            return _unsettled(error)
+        except UNSETTLED as unsettled:
+            return _unsettled(unsettled)
         if not envelope.ret_code:
             return _outcome(call, envelope)
         if meaning(envelope.ret_code) is Meaning.CLOCK:
