@@ -30,7 +30,7 @@ from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
 START_NS = 1_767_225_600_000_000_000
 TIMEOUT_S = 2.0
 BATCH_MAX = 4
-SEEDS: Final = 60
+SEEDS: Final = 160
 EMPTY: Final = b"{}"
 
 
@@ -532,9 +532,9 @@ class Player:
         return any(one is order for one, _ in self.under_way)
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 20))
+@pytest.mark.parametrize("first", range(0, SEEDS, 40))
 def test_the_laws_hold_whatever_fails(first: int) -> None:
-    for seed in range(first, first + 20):
+    for seed in range(first, first + 40):
         run(seed)
 
 

@@ -143,7 +143,8 @@ class OrderEntry:
         return answered
 
     async def close(self) -> None:
-        """Abandons what is still under way; everybody has been told of it when this returns."""
+        """Abandons what is still under way, and has told everybody when this returns; other than of what goes alone by
+        REST, which whoever awaits it or holds its future cancels."""
         self._is_closed = True
         gathered, self._gathered = self._gathered, {}
         for requests in gathered.values():
