@@ -95,12 +95,11 @@ NO_GRANT: Final = "no unexpired grant of that epoch at the moment of sending"
 class _Begun:
     """A mutation that has left and has no task."""
 
-    __slots__ = ("_sender", "intent", "under_way")
+    __slots__ = ("_sender", "intent")
 
     def __init__(self, sender: Sender, intent: PlaceOrder | AmendOrder | CancelOrder) -> None:
         self._sender = sender
         self.intent = intent
-        self.under_way: asyncio.Future[Any] | None = None
 
     def ended(self, outcome: Ended) -> None:
         self._sender.ended(self, outcome)
@@ -129,7 +128,9 @@ class Sender:
         self._tell = tell
         self._failed = failed
         self._statement = StatementReader(port, now_ns, tell, reads_fees=reads_fees)
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun: dict[_Begun, asyncio.Future[Any]] = {}
+        """what nobody was told of yet; several may share a future, and one may be told long before the others"""
         self._executions: OrderedDict[str, None] = OrderedDict()
         self._executions_since_ms: dict[str, int] = {}
         self._swept: dict[str, None] = {}
@@ -179,8 +180,7 @@ class Sender:
             return True
         if under_way is None:
             return False
-        begun.under_way = under_way
-        self._tasks.add(under_way)
+        self._begun[begun] = under_way
         if type(intent) is PlaceOrder:
             self._observations.append((_LATENCY, _DECISION_TO_SEND, (now_ns - intent.at_ns) / 1e9))
             self.own_orders.sent(intent.symbol, intent.client_order_id)
@@ -189,8 +189,7 @@ class Sender:
     def ended(self, begun: _Begun, outcome: Ended) -> None:
         """What was begun has come to this."""
         intent = begun.intent
-        if begun.under_way is not None:
-            self._tasks.discard(begun.under_way)
+        self._begun.pop(begun, None)
         if isinstance(outcome, BaseException):
             if not isinstance(outcome, asyncio.CancelledError):
                 self._failed(outcome, f"sending {type(intent).__name__}")
@@ -268,10 +267,12 @@ class Sender:
 
     async def settle(self, deadline_s: float) -> bool:
         """Waits until all that is under way has its outcome, or until the deadline. Whether anything was."""
-        under_way = set(self._tasks)
+        tasks, begun = set(self._tasks), dict(self._begun)
+        under_way: set[asyncio.Future[Any]] = {*tasks, *begun.values()}
         if under_way:
             await asyncio.wait(under_way, timeout=deadline_s)
-            if not under_way.isdisjoint(self._tasks):  # not told of yet, answered or not
+            told = tasks.isdisjoint(self._tasks) and begun.keys().isdisjoint(self._begun)
+            if not told:  # answered or not
                 self._uncertain_ns = self._now_ns()  # one of them may be a create
         return bool(under_way)
 
@@ -284,9 +285,10 @@ class Sender:
     async def close(self) -> None:
         """Abandons what is still under way, and starts nothing any more."""
         self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        under_way: list[asyncio.Future[Any]] = [*self._tasks, *self._begun.values()]
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     def _start(self, work: Work, name: str) -> None:
         if self._is_closed:

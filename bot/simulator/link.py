@@ -211,9 +211,9 @@ class Link:
     def _carry(self, socket: LinkSocket, text: str, extra_ns: int | None) -> None:
         now_ns = self._turns.now_ns
         if extra_ns is not None:
-            self._timeline.call_at_ns(now_ns + self._request_ns + extra_ns, self._hear, socket, text)
+            self._turns.at(now_ns + self._request_ns + extra_ns, _Hearing(self, socket, text))
 
-    def _hear(self, socket: LinkSocket, text: str) -> None:
+    def hear(self, socket: LinkSocket, text: str) -> None:
         session = self._sockets.get(socket)
         if session is not None:
             session.receive(text, self._turns.now_ns)
@@ -274,6 +274,14 @@ class LinkSocket:
         self._take: Callable[[str], None] | None = None
 
     async def send(self, text: str) -> None:
+        if self._ended:
+            raise SocketClosed(self._ended)
+        self._link.send(self, text)
+
+    def takes(self) -> bool:
+        return True
+
+    def send_now(self, text: str) -> None:
         if self._ended:
             raise SocketClosed(self._ended)
         self._link.send(self, text)
@@ -362,6 +370,18 @@ class _Arriving(Timer):
 
     def fire(self) -> None:
         self._link.arrive(self._asked, self._late)
+
+
+class _Hearing(Timer):
+    """A client's message on its way to the session."""
+
+    def __init__(self, link: Link, socket: LinkSocket, text: str) -> None:
+        self._link = link
+        self._socket = socket
+        self._text = text
+
+    def fire(self) -> None:
+        self._link.hear(self._socket, self._text)
 
 
 class _Answering(Timer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Literal, Never, Protocol
+from typing import Any, Literal, Never, Protocol
 
 import aiohttp
 from aiohttp.http import WSMessageNoDecodeText
@@ -54,6 +54,12 @@ class Socket(Protocol):
     async def send(self, text: str) -> None:
         """Raises SocketClosed."""
 
+    def takes(self) -> bool:
+        """Whether what is sent now leaves this process at once."""
+
+    def send_now(self, text: str) -> None:
+        """As `send`, where it `takes`. Raises SocketClosed."""
+
     async def drained(self) -> None:
         """Waits until everything sent so far has left this process. Raises SocketClosed."""
 
@@ -95,6 +101,8 @@ CONNECT_SHARE = 0.6
 """The part of a call's time-out that connecting may take: past it the request is known not to have been sent."""
 
 CLOSE_TIMEOUT_S = 0.5
+LOOKS_EVERY_S = 0.001
+"""Whoever waits for what has left TLS and not this process."""
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 SLICE_MESSAGES = 32
@@ -190,7 +198,16 @@ class AiohttpSocket:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
         self._socket = socket
         self._writer = socket._writer  # aiohttp shows nobody else whether a message has left
-        self._writer.transport.set_write_buffer_limits(high=0)
+        transport = self._writer.transport
+        tls = getattr(transport, "_ssl_protocol", None)
+        self._below: Any = transport if tls is None else tls._transport
+        """The transport next to the kernel; where uvloop hides it below its TLS, that one"""
+        if transport.get_extra_info("ssl_object") is None:
+            transport.set_write_buffer_limits(high=0)
+            return
+        transport.set_write_buffer_limits(high=1, low=0)  # by 0 TLS takes itself for full with nothing in it
+        if self._below is not transport:
+            self._below.set_write_buffer_limits(high=0)
 
     async def send(self, text: str) -> None:
         try:
@@ -198,8 +215,25 @@ class AiohttpSocket:
         except (aiohttp.ClientError, OSError) as error:
             raise SocketClosed(_describe(error)) from None
 
+    def takes(self) -> bool:
+        return not self._writer.protocol.writing_paused and not self._below.get_write_buffer_size()
+
+    def send_now(self, text: str) -> None:
+        sending = self._socket.send_str(text)
+        try:
+            waiting = sending.send(None)
+        except StopIteration:
+            return
+        except (aiohttp.ClientError, OSError) as error:
+            raise SocketClosed(_describe(error)) from None
+        if waiting is not None:  # others wait for the same future: hand it back as if nobody had begun to
+            waiting._asyncio_future_blocking = False
+        sending.close()  # it is written, and would only wait until that has left
+
     async def drained(self) -> None:
         protocol = self._writer.protocol
+        while self._below.get_write_buffer_size() and not protocol.writing_paused:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(LOOKS_EVERY_S)
         if not protocol.writing_paused:
             return
         try:

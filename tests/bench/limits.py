@@ -15,10 +15,12 @@ PER_S = 1_000
 
 
 def lift() -> None:
-    """From now on every private endpoint of simulated venues in this process takes this many requests a second."""
+    """From now on every private endpoint of simulated venues in this process takes this many a second, of its orders or
+    requests."""
     table = cast("dict[tuple[str, str], Any]", bybit.PRIVATE)
     for key, entry in list(table.items()):
         table[key] = entry._replace(per_s=PER_S)
+    bybit.BATCH_ORDERS_PER_S = PER_S
 
 
 def forget_soon() -> None:

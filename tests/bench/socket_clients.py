@@ -55,6 +55,12 @@ class PicowsSocket(WSListener):
             self._ended.set_result(None)
 
     async def send(self, text: str) -> None:
+        self.send_now(text)
+
+    def takes(self) -> bool:
+        return True
+
+    def send_now(self, text: str) -> None:
         assert self._transport is not None
         self._transport.send(WSMsgType.TEXT, text.encode())
 

@@ -6,13 +6,22 @@ import asyncio
 import base64
 import hashlib
 import socket
+import ssl
+import warnings
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 from aiohttp.http import WS_KEY
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from bot.venues.transport import SLICE_MESSAGES, AiohttpTransport, HttpAnswer, NoAnswer, NotSent, SocketClosed
@@ -137,6 +146,57 @@ def test_a_socket_whose_other_end_takes_nothing_is_not_drained_until_it_does():
     asyncio.run(run())
 
 
+def test_what_is_sent_at_once_is_written_before_it_returns_and_a_full_socket_takes_nothing_more():
+    """The wait for a full socket is not begun: whoever sends next asks first, and nothing of it warns or lingers."""
+    heard: list[str] = []
+    taking, all_heard = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        await taking.wait()
+        async for message in socket:
+            heard.append(message.data)
+            if len(heard) == 3:
+                all_heard.set()
+        return socket
+
+    async def run() -> list[bool]:
+        application = web.Application()
+        application.router.add_get("/", slow)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        transport = AiohttpTransport()
+        try:
+            socket = await transport.connect(f"http://127.0.0.1:{runner.addresses[0][1]}/", 60.0)
+            took = [socket.takes()]
+            socket.send_now("first")
+            took.append(socket.takes())
+            socket.send_now("x" * 20_000_000)  # more than two kernels' buffers
+            took.append(socket.takes())
+            taking.set()
+            async with asyncio.timeout(60):
+                await socket.drained()
+            took.append(socket.takes())
+            socket.send_now("last")
+            async with asyncio.timeout(60):
+                await all_heard.wait()
+            await socket.close()
+            with pytest.raises(SocketClosed):
+                socket.send_now("too late")
+        finally:
+            await transport.close()
+            await runner.cleanup()
+        return took
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert asyncio.run(run()) == [True, True, False, True]
+    assert [len(text) for text in heard] == [5, 20_000_000, 4]
+
+
 def test_a_redirect_is_an_answer_and_is_not_followed():
     seen: list[bytes] = []
     text = b"HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -259,3 +319,82 @@ def test_a_socket_follows_no_redirect_and_so_its_login_reaches_no_other_host():
 
     asyncio.run(run())
     assert reached == []
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """A server's context for loopback, by a certificate that nobody else has."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
+    certificate = builder.not_valid_after(now + timedelta(hours=1)).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    both = folder / "server.pem"
+    both.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + certificate.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    return context
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_socket_over_tls_takes_what_is_sent_until_it_is_full_and_again_once_it_is_not(
+    loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+):
+    context = certified(tmp_path)
+
+    async def run() -> tuple[list[bool], int, int]:
+        taking, heard, sent = asyncio.Event(), 0, 0
+        all_heard = asyncio.Event()
+
+        async def slow(request: web.Request) -> web.WebSocketResponse:
+            nonlocal heard
+            answer = web.WebSocketResponse(max_msg_size=0)
+            await answer.prepare(request)
+            heard += len((await answer.receive()).data) == 5
+            assert request.transport is not None
+            request.transport.pause_reading()  # type: ignore[attr-defined]  # it can
+            await taking.wait()
+            request.transport.resume_reading()  # type: ignore[attr-defined]  # it can
+            async for message in answer:
+                heard += 1
+                if message.data == "last":
+                    all_heard.set()
+            return answer
+
+        application = web.Application()
+        application.router.add_get("/", slow)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        transport = AiohttpTransport()
+        transport._sockets = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False))
+        try:
+            async with asyncio.timeout(60):
+                socket = await transport.connect(f"wss://127.0.0.1:{runner.addresses[0][1]}/", 60.0)
+                took = [socket.takes()]
+                await socket.drained()
+                socket.send_now("first")
+                sent += 1
+                took.append(socket.takes())
+                await socket.drained()
+                while socket.takes():
+                    socket.send_now("x" * 100_000)
+                    sent += 1
+                    await asyncio.sleep(0)
+                taking.set()
+                await socket.drained()
+                took.append(socket.takes())
+                socket.send_now("last")
+                sent += 1
+                await all_heard.wait()
+                await socket.close()
+        finally:
+            await transport.close()
+            await runner.cleanup()
+        return took, sent, heard
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        took, sent, heard = runner.run(run())
+    assert took == [True, True, True]
+    assert heard == sent > 3

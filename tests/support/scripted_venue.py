@@ -45,6 +45,12 @@ class ScriptedSocket:
         self.on_send: Callable[[dict[str, Any]], None] = lambda message: None
 
     async def send(self, text: str) -> None:
+        self.send_now(text)
+
+    def takes(self) -> bool:
+        return True
+
+    def send_now(self, text: str) -> None:
         message = json.loads(text)
         self.sent.append(message)
         self.on_send(message)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
+
+from msgspec import structs
 
 from bot.domain.intent import AmendOrder, CancelOrder, Intent, PlaceOrder
 from bot.domain.order import Side
@@ -16,7 +19,7 @@ from bot.runtime.symbol_filters import SymbolFilters
 from bot.venues.bybit import calls
 from bot.venues.bybit.adapter import BybitAdapter
 from bot.venues.bybit.rate_limits import ADDRESS_REQUESTS_MAX, CANCEL_RESERVE
-from bot.venues.port import Accepted, Ended, Outcome, Unreachable, VenuePort
+from bot.venues.port import Accepted, Ended, Outcome, Unreachable, VenuePort, VenueUnknown
 from tests.support.engine_driver import START, SYMBOL, filters
 from tests.support.scripted_venue import HOSTS, NOW_NS, ScriptedTransport, refused
 
@@ -185,3 +188,55 @@ def test_what_was_begun_counts_for_the_address_before_it_is_written() -> None:
         return found[0], found[1]
 
     assert asyncio.run(run()) == (True, False)
+
+
+def test_of_a_shared_future_those_that_were_not_told_yet_are_still_under_way() -> None:
+    """Of a batch some are told at once that they did not leave; the others may still arrive."""
+    port = Port()
+
+    async def work(sender: Sender) -> tuple[bool, float, float]:
+        shared = asyncio.get_running_loop().create_future()
+        heard: list[Callable[[Ended], None]] = []
+
+        def begin(_: object, __: object, ended: Callable[[Ended], None]) -> asyncio.Future[Any]:
+            heard.append(ended)
+            return shared
+
+        sender._begins = begin
+        sender.send([PLACE, structs.replace(PLACE, client_order_id="slwq-1-4")])
+        heard[0](Unreachable("too many"))
+        waited = await sender.settle(0.01)
+        late_s = sender.late_s(5.0)
+        heard[1](Accepted("v"))
+        assert not await sender.settle(0.01)
+        sender.send([structs.replace(PLACE, client_order_id="slwq-1-5")])
+        await sender.close()
+        assert shared.cancelled()
+        return waited, late_s, len(heard)
+
+    assert on_sender(port, work) == ((True, 5.0, 3), [])
+
+
+def test_a_clock_that_cannot_be_read_is_nobody_s_mistake_where_all_who_waited_were_cancelled() -> None:
+    async def run() -> list[object]:
+        unexpected: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
+        transport = ScriptedTransport()
+        transport.then(calls.CREATE, refused(10002))
+        adapter = adapter_on(transport)
+
+        async def slow(*_: object) -> None:
+            await asyncio.sleep(0.002)
+            raise VenueUnknown("no answer")
+
+        adapter._rest._read_now = slow  # type: ignore[method-assign,assignment]
+        adapter.begin(PLACE, INSTRUMENT, lambda _: None)
+        while adapter._rest._syncing is None:  # noqa: ASYNC110 - nobody says when
+            await asyncio.sleep(0)
+        await adapter._entry.close()
+        await asyncio.sleep(0.01)
+        adapter._rest._syncing = None
+        gc.collect()
+        return unexpected
+
+    assert asyncio.run(run()) == []

@@ -50,6 +50,11 @@ class Closed:
 
     async def send(self, text: str) -> None: ...
 
+    def takes(self) -> bool:
+        return True
+
+    def send_now(self, text: str) -> None: ...
+
     async def drained(self) -> None: ...
 
     async def receive(self) -> str:

@@ -17,7 +17,10 @@ def _paused(loop: asyncio.AbstractEventLoop) -> tuple[AiohttpSocket, BaseProtoco
     protocol = BaseProtocol(loop)
     protocol.transport = cast("asyncio.Transport", SimpleNamespace())
     protocol.pause_writing()
-    writer = SimpleNamespace(protocol=protocol, transport=SimpleNamespace(set_write_buffer_limits=lambda high: None))
+    transport = SimpleNamespace(
+        set_write_buffer_limits=lambda high: None, get_extra_info=lambda _: None, get_write_buffer_size=lambda: 1
+    )
+    writer = SimpleNamespace(protocol=protocol, transport=transport)
     return AiohttpSocket(cast("Any", SimpleNamespace(_writer=writer))), protocol
 
 

@@ -78,6 +78,7 @@ class BybitRest:
         """Reads the venue's clock and keeps the offset; callers at the same time share one read. Raises VenueError."""
         if self._syncing is None or self._syncing.done():
             self._syncing = asyncio.get_running_loop().create_task(self._sync_clock())
+            self._syncing.add_done_callback(_taken)  # where all who waited were cancelled, nobody else takes it
         return await asyncio.shield(self._syncing)
 
     async def _sync_clock(self) -> int:
@@ -187,8 +188,12 @@ class BybitRest:
         """
         begin = self._begin
         if begin is not None:
-            url = self._rest_url + call.target
-            return begin(call.method, url, self._headers(call), call.body, self._timeout_s)
+            try:
+                url = self._rest_url + call.target
+                return begin(call.method, url, self._headers(call), call.body, self._timeout_s)
+            except BaseException as error:
+                self._unheard(call, error)
+                raise
         self.limits.sent(self.venue_now_ms())  # already now: of several begun in one turn each counts for the next
         return asyncio.get_running_loop().create_task(self._written(call, may_leave))
 
@@ -237,3 +242,9 @@ class BybitRest:
         path, status = call.path, answer.status
         self.responses.add((path, "200" if status == 200 else str(status)))
         self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, status)
+
+
+def _taken(reading: asyncio.Task[int]) -> None:
+    """Takes its exception, if it has one: one that nobody took is told of as unexpected, and ends the run."""
+    if not reading.cancelled():
+        reading.exception()

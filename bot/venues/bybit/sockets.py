@@ -85,6 +85,8 @@ class Stream:
         self._heard = False
         self._drop_reason = ""
         self._socket: Socket | None = None
+        self._holds = False
+        """Whether a message has left the outbox and not yet this process"""
         self._cutting: asyncio.Task[None] | None = None
 
     # ---- for subclasses ---------------------------------------------------------------------------------------------
@@ -105,6 +107,23 @@ class Stream:
 
     def _send(self, message: Outgoing) -> None:
         self._outbox.put_nowait(message)
+
+    def _write_now(self, message: Callable[[], str]) -> bool:
+        """Writes it before this returns. False: nothing was done, as something waits before it or the socket is full.
+
+        `message` is asked only where it is written, as by `_send`.
+        """
+        socket = self._socket
+        if socket is None or self._holds or not self._outbox.empty() or not socket.takes():
+            return False
+        text = message()
+        if text:
+            try:
+                socket.send_now(text)
+            except SocketClosed as closed:  # it may have left: whoever reads will see the end, and tell of it
+                self._drop_reason = self._drop_reason or str(closed)
+                self.cut()
+        return True
 
     def _now_up(self) -> None:
         if self.is_up:
@@ -151,7 +170,7 @@ class Stream:
             socket = await self._transport.connect(self._url, CONNECT_TIMEOUT_S)
         except (NotSent, NoAnswer, VenueError) as unconnected:
             return f"no connection: {unconnected}"
-        self._outbox = asyncio.Queue()
+        self._outbox, self._holds = asyncio.Queue(), False
         self._heard, self._drop_reason, self._socket = True, "", socket
         sender = asyncio.get_running_loop().create_task(self._send_all(socket))
         reason, failure = "", None
@@ -159,6 +178,7 @@ class Stream:
             reason = await self._heard_out(socket)
         except BaseException as error:  # noqa: BLE001 - raised below, once the socket is closed
             failure = error
+        self._drop_reason = self._drop_reason or reason or "nobody reads from it any more"  # so nobody writes to it
         sender.cancel()
         cancelled = None
         try:
@@ -228,6 +248,7 @@ class Stream:
                 self._heard = False
                 self._pinging()
                 message = PING
+            self._holds = True
             try:
                 async with asyncio.timeout(PONG_WITHIN_S):
                     await socket.drained()  # behind what has not left, a message would leave nobody knows when
@@ -236,6 +257,7 @@ class Stream:
             text = message if isinstance(message, str) else message()
             if text:
                 await socket.send(text)
+            self._holds = False
 
     async def _next_outgoing(self, until_s: float) -> Outgoing | None:
         """None: nothing was to be sent until then."""

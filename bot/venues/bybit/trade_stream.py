@@ -11,12 +11,11 @@ follows goes by REST until a new one is up. One that says anything, of whatever,
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from random import Random
 from typing import Final
-
-import msgspec
 
 from bot.domain.events import Event
 from bot.venues.bybit import calls, wire
@@ -41,12 +40,17 @@ OPERATIONS: Final[Mapping[str, str]] = {
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
 
 
+Told = Callable[[wire.TradeAnswer | NotSent | NoAnswer], None]
+
+
 class _Asked:
     """An operation under way. `left`: its bytes have been given to the socket; `heard`: what it had said by then."""
 
-    def __init__(self, number: str, call: Call, answer: asyncio.Future[wire.TradeAnswer]) -> None:
-        self.number, self.call, self.answer = number, call, answer
-        self.left = False
+    __slots__ = ("call", "due_s", "given_up", "heard", "is_over", "left", "number", "told")
+
+    def __init__(self, number: str, call: Call, due_s: float, told: Told, given_up: Callable[[], bool]) -> None:
+        self.number, self.call, self.due_s, self.told, self.given_up = number, call, due_s, told, given_up
+        self.left = self.is_over = False
         self.heard = 0
 
 
@@ -74,58 +78,95 @@ class TradeStream(Stream):
         self._permitted = permitted
         self._numbers = count(1)
         self._open: dict[str, _Asked] = {}
+        self._due: deque[_Asked] = deque()
+        """by the time at which their patience ends"""
+        self._alarm: asyncio.TimerHandle | None = None
         self._taken = 0
-        self._silent = False
 
     @property
     def takes_orders(self) -> bool:
-        """Whether an operation may go by it: it is up, and it is not being left for its silence."""
-        return self.is_up and not self._silent
+        """Whether an operation may go by it: it is up, and it is not being left for its silence or a broken write."""
+        return self.is_up and not self._drop_reason
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
         self._api_key, self._api_secret = api_key, api_secret
 
-    async def ask(self, call: Call, timeout_s: float) -> wire.TradeAnswer:
-        """One operation and its answer. Raises NotSent where it did not leave, NoAnswer once it has, or may have."""
+    def begin(self, call: Call, timeout_s: float, told: Told, given_up: Callable[[], bool]) -> None:
+        """One operation; `told` is called with its answer, NotSent where it did not leave, NoAnswer where it has, or
+        may have. It is written before this returns where the socket takes it; nobody is told before. `timeout_s`: the
+        same for all. `given_up`: whether nobody waits for it any more; asked as it is written.
+        """
         if not self.takes_orders:
-            raise NotSent("the trade socket is not up")
+            asyncio.get_running_loop().call_soon(told, NotSent("the trade socket is not up"))
+            return
         number = f"{self.reconnects}-{next(self._numbers)}"
-        asked = self._open[number] = _Asked(number, call, asyncio.get_running_loop().create_future())
-        self._send(lambda: self._text_of(asked))
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asked.answer
-        except TimeoutError:
-            if not asked.left:
-                raise NotSent(f"the trade socket took nothing for {timeout_s} s") from None
-            if asked.heard == self._taken and not self._silent:
-                self._leave(f"silent for {timeout_s:g} s after an operation")
-            raise NoAnswer(f"no answer on the trade socket in {timeout_s} s") from None
-        finally:
-            self._open.pop(number, None)
+        loop = asyncio.get_running_loop()
+        asked = self._open[number] = _Asked(number, call, loop.time() + timeout_s, told, given_up)
+        self._due.append(asked)
+        if self._alarm is None:
+            self._alarm = loop.call_at(asked.due_s, self._look_who_is_due, asked.due_s, timeout_s)
+        if not self._write_now(lambda: self._text_of(asked)):
+            self._send(lambda: self._text_of(asked))
+
+    def _look_who_is_due(self, alarm_s: float, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        now_s = max(alarm_s, loop.time())  # a loop may wake us a hair before the moment that it was asked for
+        while self._due and (self._due[0].is_over or self._due[0].due_s <= now_s):
+            asked = self._due.popleft()
+            if not asked.is_over:
+                self._past_its_time(asked, timeout_s)
+        self._alarm = None  # only now: who was told may have begun another, whose time is after that of all here
+        if self._due:
+            due_s = self._due[0].due_s
+            self._alarm = loop.call_at(due_s, self._look_who_is_due, due_s, timeout_s)
+
+    def _past_its_time(self, asked: _Asked, timeout_s: float) -> None:
+        if not asked.left:
+            self._end(asked, NotSent(f"the trade socket took nothing for {timeout_s} s"))
+            return
+        if asked.heard == self._taken and not self._drop_reason:
+            self._leave(f"silent for {timeout_s:g} s after an operation")
+        self._end(asked, NoAnswer(f"no answer on the trade socket in {timeout_s} s"))
+
+    def _end(self, asked: _Asked, answer: wire.TradeAnswer | NotSent | NoAnswer) -> None:
+        if asked.is_over:
+            return
+        asked.is_over = True
+        self._open.pop(asked.number, None)
+        asked.told(answer)
+
+    def _withhold(self, asked: _Asked, why: str) -> None:
+        """It did not leave. Told in the loop's next turn: whoever begins it now has not heard from `begin` yet."""
+        asked.is_over = True
+        self._open.pop(asked.number, None)
+        asyncio.get_running_loop().call_soon(asked.told, NotSent(why))
 
     def _leave(self, reason: str) -> None:
         """Ends the connection. It closes when the other end lets it: until then nothing goes by it any more."""
-        self._silent = True
         self._drop_reason = reason
         self.cut()
 
     def _text_of(self, asked: _Asked) -> str:
-        """What is written now: nothing where nobody waits for it any more, or where it may not leave any more."""
-        if asked.answer.done():
+        """What is written now: nothing where its time is up, where nobody waits for it any more, or where it may not
+        leave any more."""
+        if asked.is_over:
             return ""
         call = asked.call
+        if asked.given_up():
+            self._withhold(asked, "it was given up before the trade socket took it")
+            return ""
         if call.epoch and not self._permitted(call.epoch):
-            asked.answer.set_exception(NotSent(NO_GRANT))
+            self._withhold(asked, NO_GRANT)
             return ""
         asked.left, asked.heard = True, self._taken
-        header = {"X-BAPI-TIMESTAMP": str(self._venue_now_ms()), "X-BAPI-RECV-WINDOW": str(self._recv_window_ms)}
-        operation = wire.Operation(asked.number, header, OPERATIONS[call.path], [msgspec.Raw(call.body)])
-        return msgspec.json.encode(operation).decode()
+        return (
+            f'{{"reqId":"{asked.number}","header":{{"X-BAPI-TIMESTAMP":"{self._venue_now_ms()}",'
+            f'"X-BAPI-RECV-WINDOW":"{self._recv_window_ms}"}},"op":"{OPERATIONS[call.path]}","args":['
+            f"{call.body.decode()}]}}"
+        )
 
     def _greet(self) -> None:
-        self._silent = False
         self._send(socket_auth(self._api_key, self._api_secret, self._venue_now_ms() + AUTH_VALID_MS))
 
     def _take(self, raw: bytes | str) -> None:
@@ -136,17 +177,19 @@ class TradeStream(Stream):
                 raise StreamRefused(f"auth: {answer.ret_code} {answer.ret_msg}")
             self._now_up()
             return
+        is_of_key = answer.ret_code in KEY_CODES
+        if is_of_key:  # already now: what is decided when it is told must not go by it
+            self._drop_reason = f"refused: {answer.op}: {answer.ret_code} {answer.ret_msg}"
         asked = self._open.get(answer.req_id)
-        if asked is not None and not asked.answer.done():  # else a pong, or an answer that nobody waits for any more
-            asked.answer.set_result(answer)
-        if answer.ret_code in KEY_CODES:  # it was greeted with a key that is no more: the next one has the key of now
+        if asked is not None and asked.left:  # else a pong, or an answer that nobody waits for (any more)
+            self._end(asked, answer)
+        if is_of_key:  # it was greeted with a key that is no more: the next one has the key of now
             raise StreamRefused(f"{answer.op}: {answer.ret_code} {answer.ret_msg}")
 
     def _lost(self, reason: str) -> None:
         why = f"the trade socket was lost: {reason}"
-        for asked in self._open.values():
-            if not asked.answer.done():
-                asked.answer.set_exception(NoAnswer(why) if asked.left else NotSent(why))
+        for asked in list(self._open.values()):
+            self._end(asked, NoAnswer(why) if asked.left else NotSent(why))
 
 
 def _tell_nobody(event: Event) -> None:
