@@ -144,28 +144,48 @@ class OrderText:
         return text[at:] == between[count]
 
 
-_ACK: Final = b'{"retCode":0,"retMsg":"OK","result":{"orderId":"'
-_LINK: Final = b'","orderLinkId":"'
-_BEHIND: Final = b'"},"retExtInfo":{},"time":'
-_IN_IDS: Final = b'-_",:'
-"""Of the characters of ids and of what stands between two, those that are no letters or digits."""
+_ACK: Final = '{"retCode":0,"retMsg":"OK","result":{"orderId":"'
+_LINK: Final = '","orderLinkId":"'
+_BEHIND: Final = '"},"retExtInfo":{},"time":'
+_BEYOND: Final = 127
+"""From here on no character is of an id, nor is it ASCII."""
 
 
 def acknowledged_text(body: bytes) -> str:
     """The venue's id of the order that a success of one order is about; empty: it has to be looked at more closely."""
-    if body[: len(_ACK)] != _ACK:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
         return ""
-    id_end = body.find(b'"', len(_ACK))
-    link_at = id_end + len(_LINK)
-    if id_end < 0 or body[id_end:link_at] != _LINK:
+    start: i64 = len(_ACK)
+    if text[:start] != _ACK:
         return ""
-    link_end = body.find(b'"', link_at)
-    time_at = link_end + len(_BEHIND)
-    if link_end < 0 or body[link_end:time_at] != _BEHIND or body[-1:] != b"}":
+    end = _id_end(text, start)
+    at: i64 = end + len(_LINK)
+    if end < 0 or text[end:at] != _LINK:
         return ""
-    digits = body[time_at:-1]
-    if not digits.isdigit() or len(digits) > _DIGITS_MAX or (digits[:1] == b"0" and len(digits) > 1):
+    end_of_link = _id_end(text, at)
+    at = end_of_link + len(_BEHIND)
+    if end_of_link < 0 or text[end_of_link:at] != _BEHIND:
         return ""
-    if not body[len(_ACK) : link_end].translate(None, _IN_IDS).isalnum():
+    first: i64 = at
+    size: i64 = len(text)
+    while at < size and _ZERO <= ord(text[at]) <= _NINE:
+        at += 1
+    digits: i64 = at - first
+    if digits < 1 or digits > _DIGITS_MAX or (ord(text[first]) == _ZERO and digits > 1) or text[at:] != "}":
         return ""
-    return body[len(_ACK) : id_end].decode()
+    return text[start:end]
+
+
+def _id_end(text: str, at: i64) -> i64:
+    """Where the quote stands that ends an id; below 0 where something is in it that wants a closer look."""
+    size: i64 = len(text)
+    while at < size:
+        char: i64 = ord(text[at])
+        if char == _QUOTE:
+            return at
+        if char < _SPACE or char == _BACKSLASH or char >= _BEYOND:
+            return -1
+        at += 1
+    return -1
