@@ -9,9 +9,8 @@ merging both by `seq` gives back exactly what the engine was told, in order.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -49,13 +48,16 @@ _Row = tuple[int, int, str, str, str, str, str]
 
 
 class _Kind:
-    """A kind of entry. `find`: its (symbol, client order id), each empty where that kind has none."""
+    """A kind of entry, and which of symbol and client order id it has: itself, or its order."""
 
-    __slots__ = ("find", "name")
+    __slots__ = ("has_client_order_id", "has_order", "has_symbol", "name")
 
     def __init__(self, kind: type) -> None:
-        self.find: Final = _finder(kind)
-        self.name: Final = kind.__name__
+        fields = kind.__struct_fields__  # type: ignore[attr-defined]  # every event and intent is a struct
+        self.has_order: Final = "order" in fields
+        self.has_symbol: Final = "symbol" in fields or self.has_order
+        self.has_client_order_id: Final = "client_order_id" in fields or self.has_order
+        self.name: Final[str] = kind.__name__
 
 
 _kinds: Final[dict[type, _Kind]] = {}
@@ -74,21 +76,6 @@ def label_text(name: str, values: tuple[str, ...]) -> str:
     """
     labels = _LABELS[name] if name in _LABELS else _LABELS[name.removesuffix(_MS_SUFFIX) + "_seconds_total"]
     return ",".join(f"{label}={value}" for label, value in zip(labels, values, strict=True))
-
-
-def _finder(kind: type) -> Callable[[Any], tuple[str, str]]:
-    """What finds (symbol, client order id) in an entry of that kind."""
-    fields = kind.__struct_fields__  # type: ignore[attr-defined]  # every event and intent is a struct
-    if "order" in fields:
-        return attrgetter("order.symbol", "order.client_order_id")
-    has_symbol, has_client_order_id = "symbol" in fields, "client_order_id" in fields
-    if has_symbol and has_client_order_id:
-        return attrgetter("symbol", "client_order_id")
-    if has_symbol:
-        return lambda entry: (entry.symbol, "")
-    if has_client_order_id:
-        return lambda entry: ("", entry.client_order_id)
-    return lambda _: ("", "")
 
 
 class Entry(NamedTuple):
@@ -284,7 +271,11 @@ class Journal:
         kind = _kinds.get(type(item))
         if kind is None:
             kind = _kinds[type(item)] = _Kind(type(item))
-        symbol, client_order_id = kind.find(item)
+        about: Any = item
+        if kind.has_order:
+            about = about.order
+        symbol: str = about.symbol if kind.has_symbol else ""
+        client_order_id: str = about.client_order_id if kind.has_client_order_id else ""
         body = _encode(item).decode()
         self._rows.append((self._seq, item.at_ns, direction, kind.name, symbol, client_order_id, body))
 

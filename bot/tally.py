@@ -11,6 +11,8 @@ from bot.domain.intent import Intent, Note
 Counts = Mapping[tuple[str, tuple[str, ...]], int]
 
 FREEZES_KEPT: Final = 100
+_NOTE: Final = Note
+"""By `isinstance` the question would be put to the types' own metaclass."""
 SHUTDOWN: Final = "shutdown"
 _READS: Final = frozenset((OpenOrdersRead, PositionRead))
 _RECON_RUNS: Final = ("mm_recon_runs_total", ())
@@ -33,7 +35,7 @@ class Tally:
     def note(self, event: Event, intents: list[Intent]) -> None:
         """Call with every event and what the engine made of it."""
         for intent in intents:
-            if isinstance(intent, Note):
+            if type(intent) is _NOTE:
                 self._read(intent)
         if type(event) in _READS:
             runs = self._counts().get(_RECON_RUNS, 0)

@@ -52,11 +52,13 @@ class JsonLog:
         self._second_text = ""
         self._now_ns = now_ns
         self._scrubber = Scrubber(secrets)
+        self._forms = self._scrubber.forms
         self.counts = Counts(LOG_LEVELS)
 
     def conceal(self, secrets: Iterable[Secret | str]) -> None:
         """From now on these never appear either."""
         self._scrubber.learn(secrets)
+        self._forms = self._scrubber.forms
 
     def write(self, lvl: str, name: str, event: str, fields: Mapping[str, Field] | None = None) -> None:
         """Writes one line. `lvl`: DEBUG INFO WARNING ERROR; `name`: dotted, its last part is the component."""
@@ -72,7 +74,12 @@ class JsonLog:
         record["name"] = name
         record["component"] = name.rpartition(".")[2]
         record["event"] = event
-        line = self._scrubber.scrub(_encode(record)) + "\n"
+        line = _encode(record)
+        for form in self._forms:
+            if form in line:
+                line = self._scrubber.scrub(line)
+                break
+        line += "\n"
         for stream in self._streams:
             try:
                 stream.write(line)

@@ -149,6 +149,11 @@ class Scrubber(logging.Filter):
         forms = {form for value in values for form in _written_forms(value)}
         self._forms = sorted(forms | set(self._forms), key=len, reverse=True)
 
+    @property
+    def forms(self) -> list[str]:
+        """All that is removed now: a text in which none of it stands has nothing to be scrubbed of."""
+        return self._forms
+
     def scrub(self, text: str) -> str:
         """The text with every planted secret replaced."""
         for form in self._forms:

@@ -81,6 +81,11 @@ _FIRST: Final = frozenset(FIRST)
 _KEYED: Final = frozenset((AmendOrder, CancelOrder, CancelAll))
 """Mutations that carry a key of their own; of all others it is the order's id."""
 
+_CANCEL: Final = CancelOrder
+_REFUSED: Final = Refused
+_UNREACHABLE: Final = Unreachable
+"""By `isinstance` such a question would be put to the types' own metaclass."""
+
 _MUTATIONS: Final = frozenset(get_args(Mutation))
 _ORDERED: Final = frozenset((PlaceOrder, AmendOrder))
 _SINGLE: Final = frozenset((PlaceOrder, AmendOrder, CancelOrder))
@@ -168,7 +173,7 @@ class Sender:
         if begins is None:
             return False
         now_ns = self._now_ns()
-        if not isinstance(intent, CancelOrder) and not self._grant.valid(intent.epoch, now_ns):
+        if type(intent) is not _CANCEL and not self._grant.valid(intent.epoch, now_ns):  # type: ignore[union-attr]
             return False
         begun = _Begun(self, intent)
         try:
@@ -195,9 +200,9 @@ class Sender:
                 self._failed(outcome, f"sending {type(intent).__name__}")
             return
         try:
-            if isinstance(intent, AmendOrder):
+            if type(intent) is AmendOrder:
                 self._amended(intent, outcome)
-            elif isinstance(intent, PlaceOrder):
+            elif type(intent) is PlaceOrder:
                 if self._placed(intent, outcome) and self.filters is not None:
                     self._start(self.filters.look(intent.symbol), "PlaceOrder")
             elif type(intent) is CancelOrder:
@@ -365,7 +370,7 @@ class Sender:
 
     def _heed(self, outcome: Outcome) -> None:
         """A refusal that is about more than its order stops more than its order."""
-        if isinstance(outcome, Refused) and outcome.scope != "order":
+        if type(outcome) is _REFUSED and outcome.scope != "order":
             reason = "account_stopped" if outcome.scope == "account" else "symbol_stopped"
             self._tell(StopRequested(self._now_ns(), reason, "fault", "people", "venue"))
 
@@ -508,7 +513,7 @@ def _order_answer(now_ns: int, client_order_id: str, outcome: Outcome) -> Event:
 
 def _amend_answer(now_ns: int, intent: AmendOrder, outcome: Outcome) -> Event:
     word, detail = _word(outcome)
-    wait_ms = outcome.wait_ms if isinstance(outcome, Unreachable) else 0
+    wait_ms = outcome.wait_ms if type(outcome) is _UNREACHABLE else 0
     return AmendAnswered(now_ns, intent.client_order_id, intent.price_ticks, intent.qty_lots, word, detail, wait_ms)
 
 

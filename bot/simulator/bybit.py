@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -71,13 +71,16 @@ class Answer:
         """The same, their names in lower case."""
         if not self._number:
             return {}
-        lowered = {"timenow": str(self._shown_ms), "traceid": _trace_id(self._number)}
         limit = self._limit
-        if limit is not None:
-            lowered["x-bapi-limit"] = str(limit.allowed)
-            lowered["x-bapi-limit-status"] = str(limit.left)
-            lowered["x-bapi-limit-reset-timestamp"] = str(limit.resets_at_ms + self._skew_ms)
-        return lowered
+        if limit is None:
+            return {"timenow": str(self._shown_ms), "traceid": _trace_id(self._number)}
+        return {
+            "timenow": str(self._shown_ms),
+            "traceid": _trace_id(self._number),
+            "x-bapi-limit": str(limit.allowed),
+            "x-bapi-limit-status": str(limit.left),
+            "x-bapi-limit-reset-timestamp": str(limit.resets_at_ms + self._skew_ms),
+        }
 
 
 def trace(number: int, shown_ms: int) -> dict[str, str]:
@@ -86,11 +89,25 @@ def trace(number: int, shown_ms: int) -> dict[str, str]:
 
 
 def _trace_id(number: int) -> str:
-    digits = hex(number)[2:]
-    return _ZEROS[len(digits) :] + digits
+    page = number >> 8
+    if _traces.page != page:
+        _traces.page, _traces.head = page, f"{page:030x}"
+    return _traces.head + _LAST_DIGITS[number & 255]
 
 
-_ZEROS: Final = "0" * 32
+@final
+class _Traces:
+    """The numbers of answers as they are shown: all but the last two digits of the one that was shown last."""
+
+    __slots__ = ("head", "page")
+
+    def __init__(self) -> None:
+        self.page = -1
+        self.head = ""
+
+
+_traces: Final = _Traces()
+_LAST_DIGITS: Final = [f"{number:02x}" for number in range(256)]
 
 
 class _Public(NamedTuple):

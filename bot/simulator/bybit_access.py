@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from functools import cache
-from typing import final
-
-import msgspec
+from typing import Final, final
 
 from bot.simulator.accounts import Holder
 from bot.simulator.exchange import Exchange
@@ -34,14 +32,20 @@ class V5Error(Exception):
         self.limit = limit
 
 
-class Limit(msgspec.Struct, frozen=True, gc=False):
-    """What is left of a bucket, for the answer's headers."""
+@final
+class Limit:
+    """What is left of a bucket, for the answer's headers.
 
-    allowed: int
-    left: int
-    resets_at_ms: int
-    taken: int = 1
-    """How many of the requests asked for the bucket still had; only a batch asks for more than one."""
+    `taken`: how many of the requests asked for the bucket still had; only a batch asks for more than one.
+    """
+
+    __slots__ = ("allowed", "left", "resets_at_ms", "taken")
+
+    def __init__(self, allowed: int, left: int, resets_at_ms: int, taken: int = 1) -> None:
+        self.allowed = allowed
+        self.left = left
+        self.resets_at_ms = resets_at_ms
+        self.taken = taken
 
     def headers(self, skew_ms: int) -> dict[str, str]:
         """`skew_ms`: how much more than it should the clock shows by which clients are told of the reset."""
@@ -188,7 +192,17 @@ def _check_expiry(holder: Holder, now_ns: int) -> None:
 
 def whole(text: str) -> int | None:
     """A number of plain digits, as long as any that means something here; None for all else."""
-    return int(text) if len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal() else None
+    known = _numbers.get(text)
+    if known is None and len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal():
+        if len(_numbers) >= NUMBERS_KEPT:
+            _numbers.clear()
+        known = _numbers[text] = int(text)
+    return known
+
+
+NUMBERS_KEPT: Final = 64
+_numbers: Final[dict[str, int]] = {}
+"""Those that were read last: a window is always the same, and much is asked within one millisecond."""
 
 
 def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
@@ -214,8 +228,9 @@ def authenticate(exchange: Exchange, headers: dict[str, str], signed: bytes, now
     holder, api_secret = found
     _check_expiry(holder, now_ns)
     timestamp = headers.get("x-bapi-timestamp", "")
-    sent_window = headers.get("x-bapi-recv-window", "")
-    window = sent_window if "x-bapi-recv-window" in headers else str(RECV_WINDOW_MS)
+    given_window = headers.get("x-bapi-recv-window")
+    sent_window = "" if given_window is None else given_window
+    window = str(RECV_WINDOW_MS) if given_window is None else given_window
     check_timestamp(timestamp, window, now_ns)
     expected = _sign(api_secret, (timestamp + api_key + sent_window).encode() + signed)
     if not hmac.compare_digest(expected.encode(), _bytes(headers.get("x-bapi-sign", ""))):

@@ -427,7 +427,8 @@ class _Pushing(Timer):
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
     """Names as both sides look for them."""
     lowered: dict[str, str] = {}
-    for name, value in headers.items():
+    given: dict[str, str] = headers if isinstance(headers, dict) else dict(headers)
+    for name, value in given.items():
         known = _LOWER.get(name)
         if known is None:
             known = name.lower()

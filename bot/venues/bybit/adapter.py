@@ -49,6 +49,8 @@ log = logging.getLogger("slipway.bybit")
 
 
 TEXTS_MAX: Final = 4_000
+_AMEND: Final = AmendOrder
+_CANCEL: Final = CancelOrder
 
 
 class _Terms:
@@ -280,14 +282,15 @@ class BybitAdapter:
         ended: Callable[[Ended], None],
     ) -> asyncio.Future[Any] | None:
         """See `bot.venues.port.BeginningPort`."""
-        if isinstance(intent, CancelOrder):
-            return self._entry.begin(self._cancelling(intent), ended)
+        kind = type(intent)  # by `isinstance` each question would be put to the types' own metaclass
+        if kind is _CANCEL:
+            return self._entry.begin(self._cancelling(intent), ended)  # type: ignore[arg-type]  # it is one
         if instrument is None:
             return None
-        if isinstance(intent, AmendOrder):
-            return self._entry.begin(self._amending(intent, instrument), ended)
+        if kind is _AMEND:
+            return self._entry.begin(self._amending(intent, instrument), ended)  # type: ignore[arg-type]  # as above
         placed = _Placed(self, intent.symbol, self._now_ns(), ended)
-        return self._entry.begin(self._placing(intent, instrument), placed.ended)
+        return self._entry.begin(self._placing(intent, instrument), placed.ended)  # type: ignore[arg-type]  # as above
 
     def _placing(self, intent: PlaceOrder, instrument: Instrument) -> Call:
         return calls.create_post_only(

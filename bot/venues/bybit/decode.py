@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 NS_PER_MS: Final = 1_000_000
 
-_SIDES: Final = {"Buy": Side.BUY, "Sell": Side.SELL}
+SIDES: Final[dict[str, Side]] = {"Buy": Side.BUY, "Sell": Side.SELL}
 
-_STATUSES: Final = {
+STATUSES: Final[dict[str, OrderStatus]] = {
     **dict.fromkeys(("Created", "New", "PartiallyFilled", "Untriggered", "Triggered", "Active"), OrderStatus.WORKING),
     "Filled": OrderStatus.FILLED,
     **dict.fromkeys(("Cancelled", "PartiallyFilledCanceled", "Deactivated"), OrderStatus.CANCELLED),
@@ -83,7 +83,7 @@ def _above_zero(text: str, field: str) -> Decimal:
 
 def side(text: str | None, field: str) -> Side:
     """`Buy` or `Sell`. Raises VenueGarbled for anything else."""
-    found = _SIDES.get(text or "")
+    found = SIDES.get(text or "")
     if found is None:
         raise VenueGarbled(f"{field}: {text!r}, allowed: Buy Sell")
     return found
@@ -319,7 +319,7 @@ def listed_instrument(page: wire.InstrumentPage, symbol: str, category: Category
 
 def order_status(row: wire.OrderRow) -> OrderStatus:
     """The venue's status. A post-only refusal is REJECTED, whichever of two statuses carries the reason."""
-    found = _STATUSES.get(row.order_status)
+    found = STATUSES.get(row.order_status)
     if found is None:
         raise VenueGarbled(f"orderStatus: {row.order_status!r} of order {row.order_id} is none we know")
     if is_post_only_refusal(row) and found is OrderStatus.CANCELLED:

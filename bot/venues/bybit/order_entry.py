@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from bot.venues.bybit import calls, wire
+from bot.venues.bybit.account_text import acknowledged_text
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
+from bot.venues.bybit.decode import IS_COMPILED
 from bot.venues.bybit.rate_limits import held_ms
 from bot.venues.bybit.rest import BybitRest, Withheld
 from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
@@ -28,6 +30,7 @@ OF_NOTHING: Final = frozenset({calls.CREATE, calls.CREATE_BATCH, calls.DISCONNEC
 """To what is about no order that exists, "it is gone" is no answer."""
 CANCELS: Final = frozenset({calls.CANCEL, calls.CANCEL_BATCH, calls.CANCEL_ALL})
 _NO_GRANT: Final = Unreachable(NO_GRANT)
+_ENVELOPE: Final = wire.Envelope
 
 
 class _Waiting:
@@ -265,7 +268,9 @@ class OrderEntry:
         """As `settled`, of one order: an envelope that is left is one of a refused timestamp."""
         if not answered.cancelled() and answered.exception() is None:
             answer = answered.result()
-            order_id = wire.acknowledged(answer.status, answer.body)
+            order_id: str | None = acknowledged_text(answer.body) if IS_COMPILED and answer.status == 200 else ""
+            if not order_id:
+                order_id = wire.acknowledged(answer.status, answer.body)
             if order_id is not None:
                 self._rest.end(call, answered)
                 return Accepted(order_id)
@@ -442,10 +447,10 @@ class _UnderWay:
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
             self._ended(error)
             return
-        if isinstance(found, wire.Envelope):
+        if type(found) is _ENVELOPE:
             self._entry.settle_later(self._call, found, self._ended)
         else:
-            self._ended(found)
+            self._ended(found)  # type: ignore[arg-type]  # it is no envelope
 
 
 def _outcomes(batch: Call, envelope: wire.Envelope, waiting: Sequence[_Waiting]) -> list[Outcome]:

@@ -23,7 +23,8 @@ from typing import Final
 from bot.domain.events import OrderUpdated
 from bot.domain.instrument import Category
 from bot.venues.bybit import wire
-from bot.venues.bybit.decode import Grid, execution, venue_order
+from bot.venues.bybit.account_text import OrderText
+from bot.venues.bybit.decode import IS_COMPILED, Grid, execution, venue_order
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, StreamRefused, operation, push_of
 from bot.venues.port import Sink, VenueGarbled
@@ -64,6 +65,7 @@ class PrivateStream(Stream):
         """Whether each connection is to be one whose loss cancels the account's orders, once it is gone too long"""
         self._guard_unanswered = False
         self._guard_refusal_told = False
+        self._texts: Final = OrderText(category)
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Greets with that pair from the next connection on; the one that is open stays as it is."""
@@ -92,12 +94,21 @@ class PrivateStream(Stream):
             log.warning("disconnect-cancel is not armed: %s", error)
 
     def _take(self, raw: bytes | str) -> None:
+        text = ""
+        if IS_COMPILED and raw.isascii():
+            text = raw.decode() if isinstance(raw, bytes) else raw
+            order = self._texts.read(text, self._grids)
+            if order is not None:
+                self._sink(OrderUpdated(self._now_ns(), order))
+                return
         pushed = wire.account_push(raw)
         if pushed is None:
             self._take_any(raw)
-        elif isinstance(pushed, wire.OrderPush):
+        elif type(pushed) is wire.OrderPush:
+            if text:
+                self._texts.learn(text, pushed.data)
             self._take_orders(pushed.data)
-        else:
+        elif type(pushed) is wire.ExecutionPush:
             self._take_executions(pushed.data)
 
     def _take_any(self, raw: bytes | str) -> None:

@@ -21,6 +21,9 @@ from multidict import istr
 LIMIT, STATUS = istr("x-bapi-limit"), istr("x-bapi-limit-status")
 RESETS: Final = istr("x-bapi-limit-reset-timestamp")
 """Names of headers whose lower case is worked out once, not with every answer."""
+_LIMIT: Final = "x-bapi-limit"
+_STATUS: Final = "x-bapi-limit-status"
+_RESETS: Final = "x-bapi-limit-reset-timestamp"
 
 ADDRESS_REQUESTS_MAX: Final = 600
 ADDRESS_WINDOW_MS: Final = 5_000
@@ -127,9 +130,15 @@ class RateLimits:
         """An answer came. Header names in lower case; one without limits says nothing of them."""
         if status == SHUT_OUT:
             self._shut_out_until_ms = now_ms + SHUT_OUT_MS
-        limit, left = _number(headers.get(LIMIT, "")), _number(headers.get(STATUS, ""))
+        if isinstance(headers, dict):
+            plain: dict[str, str] = headers  # of one the names are looked up at once
+            limit, left = _number(plain.get(_LIMIT, "")), _number(plain.get(_STATUS, ""))
+            resets_ms = _number(plain.get(_RESETS, ""))
+        else:
+            limit, left = _number(headers.get(LIMIT, "")), _number(headers.get(STATUS, ""))
+            resets_ms = _number(headers.get(RESETS, ""))
         if limit and left is not None:
-            self.told(path, limit, left, _number(headers.get(RESETS, "")) or 0, now_ms, taken)
+            self.told(path, limit, left, resets_ms or 0, now_ms, taken)
             return
         self.unheard(path, taken)
         bucket = self._buckets.get(path)

@@ -59,12 +59,23 @@ class BybitRest:
         self._syncing: asyncio.Task[int] | None = None
         self.clock_offset_ms = 0
         self.clock_syncs = 0
-        self.responses: Counts[tuple[str, str]] = Counts(
+        self._responses: Counts[tuple[str, str]] = Counts(
             (path, status) for path in calls.BOT_ENDPOINTS for status in STATUSES
         )
+        self._successes: dict[str, int] = {}
+        """Answers with status 200 that are not counted there yet: nearly all are such, and nobody asks in between."""
         self.limits = RateLimits() if limits is None else limits
         self.key_refusals = 0
         """How often the venue has refused the key itself."""
+
+    @property
+    def responses(self) -> Counts[tuple[str, str]]:
+        """(endpoint, HTTP status or why there was none) → how many."""
+        if self._successes:
+            for path, count in self._successes.items():
+                self._responses[path, "200"] = self._responses.get((path, "200"), 0) + count
+            self._successes.clear()
+        return self._responses
 
     def use_key(self, api_key: str, api_secret: str) -> None:
         """Signs with that pair from the next request on."""
@@ -231,16 +242,19 @@ class BybitRest:
             self.limits.returned(path, call.orders)
             return
         if isinstance(error, NotSent):
-            self.responses.add((path, NO_CONNECTION))
+            self._responses.add((path, NO_CONNECTION))
             self.limits.returned(path, call.orders)
             return
         if isinstance(error, NoAnswer):
-            self.responses.add((path, NO_ANSWER))
+            self._responses.add((path, NO_ANSWER))
         self.limits.unheard(path, call.orders)
 
     def _heard(self, call: Call, answer: HttpAnswer) -> None:
         path, status = call.path, answer.status
-        self.responses.add((path, "200" if status == 200 else str(status)))
+        if status == 200:
+            self._successes[path] = self._successes.get(path, 0) + 1
+        else:
+            self._responses.add((path, str(status)))
         self.limits.heard(path, answer.headers, self.venue_now_ms(), call.orders, status)
 
 
