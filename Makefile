@@ -62,7 +62,7 @@ peers: compiled # the engines of others, in an environment of their own (about 1
 		"$(CURDIR)/.bootstrap/bin/uv" sync --locked --quiet
 
 bench: peers ## freezes, rollbacks, edges, both lanes against nautilus and hftbacktest, symbols, rollouts: docs/bench.md [STRICT=1]
-	@$(BIN)/python -m tests.bench.page $(if $(PARTS),--parts "$(PARTS)",--page docs/bench.md) $(if $(STRICT),--strict)
+	@$(BIN)/python -m tests.bench.page $(if $(PARTS),--parts "$(PARTS)" $(if $(PAGE),--page "$(PAGE)"),--page docs/bench.md) $(if $(STRICT),--strict)
 
 soak: compiled ## hours: plans of faults, garbled messages, kills, two simulated days [HOURS=0.5] [STYLE=heavy] [KILLS=10]
 	@failed=; \

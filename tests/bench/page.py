@@ -68,7 +68,8 @@ def outcome_of(told: Sequence[Told]) -> Outcome:
 
 def page(told: Sequence[Told], when: datetime, load: float) -> str:
     """Markdown. Pure."""
-    found = outcome_of(told)
+    found, run_parts = outcome_of(told), [one.part for one in told]
+    left_out = [part for part in PARTS if part not in run_parts]
     lines = [
         "# Benchmarks",
         "",
@@ -77,6 +78,7 @@ def page(told: Sequence[Told], when: datetime, load: float) -> str:
         "part measures, and against what: [measuring speed](reference/benchmarks.md).",
         "",
         f"Promises met: {found.met}. Promises NOT met: {len(found.unmet)}.",
+        *(["", f"Parts that this run left out: {', '.join(left_out)}."] if left_out else []),
         *([""] if found.unmet else []),
         *(f"- `{line}`" for line in found.unmet),
         *([""] if found.invalid else []),

@@ -12,7 +12,7 @@ from tests.bench.edges import Measured, table, targets
 from tests.bench.freeze import below
 from tests.bench.orders import BARE, CCXT, PYBIT, REST, SLIPWAY, Cost
 from tests.bench.overtaking import Overtaking
-from tests.bench.page import Told, main, outcome_of, page
+from tests.bench.page import PARTS, Told, main, outcome_of, page
 from tests.bench.sockets import PICOWS, Taken
 from tests.bench.sockets import SLIPWAY as OURS
 
@@ -45,6 +45,8 @@ def test_the_page_has_its_date_what_is_not_met_and_every_part() -> None:
     assert "- `edges: order create, signed, CPU 1.46 x ≤ 1.3 x NOT met`" in text
     assert "- INVALID: edges ended with code 3" in text
     assert text.count("```text") == 2
+    assert "Parts that this run left out: breach, engine, month, linearity, memory, rollouts." in text
+    assert "left out" not in page([Told(part, GOOD, 0) for part in PARTS], datetime(2026, 12, 1, tzinfo=UTC), 0.4)
     assert "freeze → none, p99        41.2 ms  < 100 ms  met" in text
 
 
