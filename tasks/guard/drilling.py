@@ -121,8 +121,13 @@ async def run_drills(guard: GuardState, active: Active) -> None:
     open_rows = {row.name: row for row in of_part if not row.outcome}
     wanted = _to_come(active, of_part)
     for drill in wanted.values():
-        row = open_rows.get(drill.name) or await _open(guard, active, drill)
-        if not await _run(guard, active, drill, row):
+        row = open_rows.get(drill.name)
+        unseen = "" if row is not None else await _out_of_sight(guard, active, drill)
+        if not active.at(Step.DRILLS):
+            return
+        if row is None:
+            row = await _open(guard, active, drill)
+        if not await _run(guard, active, drill, row, unseen):
             return
     if active.at(Step.DRILLS):
         await begin_watch(guard, active, Happening.DRILLS_PASSED)  # else the course looks again at its next turn
@@ -186,15 +191,38 @@ async def _newest_entry(active: Active) -> int | None:
         return None
 
 
-async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow) -> bool:
-    """Whether it passed; where it did not, the stage is being ended."""
+async def _out_of_sight(guard: GuardState, active: Active, drill: Drill) -> str:
+    """Waits until Prometheus sees the bot, where it measures what the drill must trip; why it does not, in words.
+
+    One that has just been launched is found there some seconds later: a fault that was over by then nobody could have
+    seen, and it would be held against the candidate.
+    """
+    if not any(one.source == "promql" for one in _criteria(active, drill)):
+        return ""
+    plan, row, until = active.plan, active.row, time.monotonic() + drill.window_s
+    selector = Selector(row.account, row.rollout, row.stage, 0.0)
+    async with PrometheusSource(
+        guard.prometheus_url, plan.source_timeout_s, plan.stale_after_s, plan.scrape_every_s
+    ) as source:
+        while active.at(Step.DRILLS):
+            failed = await source.freshness(selector, time.time())
+            if failed is None:
+                break
+            if time.monotonic() >= until:
+                return f"the bot could not be seen: {failed.detail}"
+            await asyncio.sleep(LOOK_EVERY_S)
+    return ""
+
+
+async def _run(guard: GuardState, active: Active, drill: Drill, row: DrillRow, unseen: str) -> bool:
+    """Whether it passed; where it did not, the stage is being ended. `unseen`: why it cannot be made; empty: it can."""
     log.info("drill %s begins; it must trip %s", drill.name, ", ".join(drill.trips))
     run = _Run(guard, active, drill, row)
     # The bot is silenced since it was begun, by whichever guard.
     began_ms, before = round(row.started_at.timestamp() * 1000), active.history
     active.drilled.expect(run.criteria, drill.trips, now_ms() / 1000, silenced=drill.name in SILENCED)
     try:
-        outcome, why = await run.outcome()
+        outcome, why = ("not_run", unseen) if unseen else await run.outcome()
         if not active.at(Step.DRILLS):
             return False
         proof: dict[str, Any] = {**run.proof, "why": why} if why else run.proof

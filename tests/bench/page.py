@@ -78,11 +78,11 @@ def page(told: Sequence[Told], when: datetime, load: float) -> str:
         "part measures, and against what: [measuring speed](reference/benchmarks.md).",
         "",
         f"Promises met: {found.met}. Promises NOT met: {len(found.unmet)}.",
-        *(["", f"Parts that this run left out: {', '.join(left_out)}."] if left_out else []),
         *([""] if found.unmet else []),
         *(f"- `{line}`" for line in found.unmet),
         *([""] if found.invalid else []),
         *(f"- INVALID: {line}; its figures say nothing" for line in found.invalid),
+        *(["", f"Parts that this run left out: {', '.join(left_out)}."] if left_out else []),
     ]
     for one in told:
         lines += ["", f"## {PARTS[one.part]}", "", f"`python -m tests.bench.{one.part}`", "", "```text"]

@@ -22,6 +22,8 @@ from gates.course import Step
 from gates.criteria import Criterion
 from gates.judge import Cause, Measurement, Outcome
 from gates.parts import DrillName
+from gates.promql import Selector
+from gates.sources.prometheus import Failed
 from gates.stages import criteria_of
 from tasks.guard import drill_operations, drilling, facts, launching
 from tasks.guard import resume as resuming
@@ -363,6 +365,48 @@ def test_a_window_in_which_nobody_looked_to_its_end_is_not_held_against_the_cand
         said = f"nobody looked in the last {unlooked} s of its window: recon_divergences, divergences"
         assert (row.outcome, row.proof["why"]) == ("not_run", said)
         assert (active.row.reason, active.row.end_wanted) == ("environment", "park")
+
+    _run(tmp_path / "home", work)
+
+
+@pytest.mark.parametrize(("looks", "why"), [(3, "made"), (None, "the bot could not be seen: not scraped")])
+def test_a_drill_begins_once_prometheus_sees_the_bot_and_is_not_made_where_it_never_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int | None, why: str
+) -> None:
+    """Of a bot that has just been launched it knows nothing yet: what was over by then nobody would have seen."""
+    asked: list[str] = []
+
+    class Sight:
+        def __init__(self, *_: object) -> None: ...
+
+        async def __aenter__(self) -> Sight:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def freshness(self, selector: Selector, at_s: float) -> Failed | None:
+            asked.append(selector.account)
+            return None if len(asked) == looks else Failed(Cause.STALE, "not scraped")
+
+    class Frozen(Fault):
+        async def make(self) -> None:
+            asked.append("made")
+            raise DrillNotRun("made")
+
+    monkeypatch.setattr(drilling, "PrometheusSource", Sight)
+    monkeypatch.setattr(drilling, "FAULTS", {"freeze": Frozen})
+    _by_looks(monkeypatch)
+
+    async def work(guard: GuardState, active: Active) -> None:
+        freeze = active.stage.drills[0].model_copy(update={"name": "freeze", "trips": ("held_or_frozen",)})
+        active.stage = active.stage.model_copy(update={"drills": (freeze,)})
+        await run_drills(guard, active)
+        await guard.store.settled()
+        (row,) = guard.store.record.drills(1)
+        assert (row.outcome, row.proof["why"]) == ("not_run", why)
+        assert active.row.end_wanted == "park"
+        assert ("made" in asked) is (looks is not None)
+        assert looks is None or asked == [active.row.account] * looks + ["made"]
 
     _run(tmp_path / "home", work)
 
