@@ -365,10 +365,6 @@ class OrderTable:
         of = self.of[symbol]
         return int(_any_out(of.buys)) + int(_any_out(of.sells))
 
-    def owing(self, symbol: str) -> bool:
-        """Whether the venue reported fills whose executions have not come yet."""
-        return any(order.reported_lots > order.executed_lots for order in self.of[symbol].counting.values())
-
     def forget_finished(self, before_ns: int) -> None:
         """Orders that finished before that leave memory, unless executions of theirs are still owed."""
         if not self.finished_first_ns or self.finished_first_ns >= before_ns:

@@ -14,7 +14,7 @@ import pytest
 from bot.domain.order import Side
 from bot.simulator.listings import GENERATED
 from bot.simulator.timeline import Timeline
-from bot.venues.bybit import calls, wire
+from bot.venues.bybit import calls
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.order_entry import OrderEntry
 from bot.venues.bybit.rest import BybitRest
@@ -338,7 +338,7 @@ def test_what_is_written_is_what_an_encoder_would_write() -> None:
         assert isinstance(await bench.ask(call), Accepted)
         header = {"X-BAPI-TIMESTAMP": str(bench.socket.written[1]["header"]["X-BAPI-TIMESTAMP"])}
         header["X-BAPI-RECV-WINDOW"] = "5000"
-        written = wire.Operation("0-1", header, "order.create", [msgspec.Raw(call.body)])
+        written = {"reqId": "0-1", "header": header, "op": "order.create", "args": [msgspec.Raw(call.body)]}
         assert msgspec.json.encode(written).decode() == bench.socket.texts[1]
 
     play(work)

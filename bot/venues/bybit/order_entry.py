@@ -75,7 +75,7 @@ class OrderEntry:
 
     async def mutate(self, call: Call) -> Outcome:
         """The outcome of one create, amend, cancel or cancel-all. Never raises for what a venue can answer."""
-        if not self._gathers(call) and not self._by_socket(call.path):
+        if not self._gathers(call) and self._socket_for(call.path) is None:
             return await self._alone_by_rest(call)
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
@@ -131,7 +131,7 @@ class OrderEntry:
         rest, path = self._rest, call.path
         if not rest.limits.take(path, 1, rest.venue_now_ms(), is_cancel=path in CANCELS):
             return None
-        if self._by_socket(path):
+        if self._socket_for(path) is not None:
             one, request = _Waiting(call, ended), _Request(self, path)
             request.waiting.append(one)
             try:
@@ -237,16 +237,17 @@ class OrderEntry:
     def may_leave(self, call: Call) -> bool:
         return not call.epoch or self._permitted(call.epoch)
 
-    def _by_socket(self, path: str) -> bool:
+    def _socket_for(self, path: str) -> TradeStream | None:
+        """The trade socket, where that path goes by it now."""
         trade = self._trade
-        return trade is not None and trade.takes_orders and path in OPERATIONS
+        return trade if trade is not None and trade.takes_orders and path in OPERATIONS else None
 
     def _send(self, request: _Request, call: Call) -> None:
         """Its turn has been taken."""
         request.call = call
         self._open[request] = None
-        trade = self._trade
-        if trade is not None and trade.takes_orders and call.path in OPERATIONS:
+        trade = self._socket_for(call.path)
+        if trade is not None:
             self._rest.limits.sent(self._rest.venue_now_ms())
             trade.begin(call, self._timeout_s, request.answered_by_socket, request.done.cancelled)
         else:

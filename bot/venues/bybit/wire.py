@@ -47,15 +47,6 @@ class TradeAnswer(_Wire, frozen=True, rename="camel"):
     header: dict[str, str] = {}
 
 
-class Operation(msgspec.Struct, rename="camel", gc=False):
-    """What is asked on the trade socket; its answer repeats `req_id`."""
-
-    req_id: str
-    header: dict[str, str]
-    op: str
-    args: list[msgspec.Raw]
-
-
 class ServerTime(_Wire, frozen=True, rename="camel"):
     time_nano: str
 
