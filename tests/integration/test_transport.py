@@ -117,10 +117,12 @@ def test_a_socket_whose_other_end_takes_nothing_is_not_drained_until_it_does():
         accept = base64.b64encode(hashlib.sha1(key.encode() + WS_KEY).digest()).decode()  # noqa: S324  # RFC 6455
         upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         writer.write(f"{upgrade}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
-        await taking.wait()
-        while await reader.read(1 << 20):
-            pass
-        writer.close()
+        try:
+            await taking.wait()
+            while await reader.read(1 << 20):
+                pass
+        finally:
+            writer.close()
 
     async def run() -> None:
         server = await asyncio.start_server(deaf, "127.0.0.1", 0)
