@@ -146,12 +146,10 @@ def test_a_fill_reported_but_not_yet_executed_still_counts() -> None:
     one.reported_lots = 10
     table.happen(one, H.FULLY_FILLED, 6)
     assert not table.any_live()
-    assert table.owing(SYMBOL)
     assert table.exposed_lots(SYMBOL) == (10, 0)
     one.executed_lots = 10
     table.recount(one)
     assert table.exposed_lots(SYMBOL) == (0, 0)
-    assert not table.owing(SYMBOL)
 
 
 def test_finished_orders_leave_memory_but_not_while_executions_are_owed() -> None:
