@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple, TextIO, cast
 
 import msgspec
 
@@ -45,6 +45,8 @@ _encode = msgspec.json.Encoder().encode
 _MARKET_DATA: Final = frozenset(MARKET_DATA)
 _Row = tuple[int, int, str, str, str, str, str]
 """A plain tuple in the order of `Entry`: SQLite takes it in half the time."""
+_Packed = tuple[int, str, str, Event | Intent]
+"""seq, direction, kind, and what becomes its body with the whole batch: a fifth of the work of a row."""
 
 
 class _Kind:
@@ -153,13 +155,16 @@ class Journal:
 
         `path`: where readers find it. `store`: where it is kept; None: in the SQLite file at `path`.
         `rows_min`: a commit waits for this many rows and `close` writes the rest. Above 1 in simulated time alone,
-        where nothing is sent that a lost machine could have forgotten; there it has no indexes until it is continued.
+        where nothing is sent that a lost machine could have forgotten; a new file is packed there until continued.
         """
         self.path = path
-        self._store: Store = SqliteStore(path, meta, synchronous, indexed=rows_min == 1) if store is None else store
+        file = SqliteStore(path, meta, synchronous, packed=rows_min > 1) if store is None else None
+        self._packs = file if file is not None and file.packed else None
+        self._store: Store = file if file is not None else cast("Store", store)
         self.continued = self._store.continued
         self._segments = segments
-        self._rows: list[_Row] = []
+        self._rows: list[Any] = []
+        """of `_Row`, or of `_Packed` where the file is packed"""
         self._rows_min = rows_min
         self._due_rows = 0
         self._due_totals: dict[tuple[str, str], int] = {}
@@ -233,7 +238,12 @@ class Journal:
         """What is due, in one transaction."""
         changed, count, self._due_rows = dict(self._due_totals), self._due_rows, 0
         self._flush_market_data()
-        self._store.write(self._rows[:count], {key: value + self._base.get(key, 0) for key, value in changed.items()})
+        rows = self._rows[:count]
+        totals = {key: value + self._base.get(key, 0) for key, value in changed.items()}
+        if self._packs is None:
+            self._store.write(rows, totals)
+        else:
+            self._packs.write_packed(_encode(rows).decode() if rows else "", totals)
         del self._rows[:count]
         self._due_totals.clear()
         self._totals.update(changed)
@@ -271,6 +281,10 @@ class Journal:
         kind = _kinds.get(type(item))
         if kind is None:
             kind = _kinds[type(item)] = _Kind(type(item))
+        if self._packs is not None:
+            packed: _Packed = (self._seq, direction, kind.name, item)
+            self._rows.append(packed)
+            return
         about: Any = item
         if kind.has_order:
             about = about.order

@@ -20,20 +20,23 @@ _INSERT_TOGETHER: Final = _INSERT + ", (?, ?, ?, ?, ?, ?, ?)" * (ROWS_TOGETHER -
 class SqliteStore:
     """See `bot.stores.store.Store`."""
 
-    def __init__(self, path: Path, meta: Mapping[str, str], synchronous: str, *, indexed: bool = True) -> None:
-        """Creates the file or continues it. Raises JournalDamaged; JournalError where it is another account's.
+    def __init__(self, path: Path, meta: Mapping[str, str], synchronous: str, *, packed: bool = False) -> None:
+        """Creates the file or continues it. Raises JournalDamaged; JournalError where it is another account's;
+        JournalUnwritable where there is no room to unpack it.
 
-        `indexed`: whether a new file has its indexes from its beginning. They cost a third of each row, and one that is
-        written once and read a few times is read without; it gets them when it is continued.
+        `packed`: whether a new file is written by `write_packed`: for one that is written once and read a few times. It
+        becomes one like the others, with their indexes, when it is continued.
         """
         self._path = path
         self.continued = path.exists()
+        self.packed: Final = packed and not self.continued
         if self.continued:
             _refuse_other_account(path, meta.get("account", ""))
             self._db = sqlite.open_existing(path, synchronous)
+            self._unpack()
             self._add_indexes()
         else:
-            self._db = sqlite.create(path, dict(meta), synchronous, indexed=indexed)
+            self._db = sqlite.create(path, dict(meta), synchronous, packed=packed)
 
     def totals(self) -> Totals:
         rows = self._db.execute("SELECT name, labels, value FROM total").fetchall()
@@ -55,15 +58,19 @@ class SqliteStore:
 
     def write(self, rows: Sequence[Row], totals: Mapping[tuple[str, str], int]) -> None:
         """In one transaction: all of it or nothing."""
+        self._write(rows, "", totals)
+
+    def write_packed(self, body: str, totals: Mapping[tuple[str, str], int]) -> None:
+        """A batch of a `packed` file, in one transaction. `body`: JSON, as `sqlite.PACKED_ENTRY` has it."""
+        self._write((), body, totals)
+
+    def _write(self, rows: Sequence[Row], packed: str, totals: Mapping[tuple[str, str], int]) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            whole = len(rows) - len(rows) % ROWS_TOGETHER
-            for at in range(0, whole, ROWS_TOGETHER):
-                values: list[int | str] = []
-                for row in rows[at : at + ROWS_TOGETHER]:
-                    values += row
-                self._db.execute(_INSERT_TOGETHER, values)
-            self._db.executemany(_INSERT, rows[whole:])
+            if packed:
+                self._db.execute("INSERT INTO batch (body) VALUES (?)", (packed,))
+            if rows:
+                self._insert(rows)
             self._db.executemany(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 [(name, labels, value) for (name, labels), value in totals.items()],
@@ -74,8 +81,24 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
             raise JournalUnwritable(f"{self._path}: cannot write ({error})") from error
 
+    def _insert(self, rows: Sequence[Row]) -> None:
+        whole = len(rows) - len(rows) % ROWS_TOGETHER
+        for at in range(0, whole, ROWS_TOGETHER):
+            values: list[int | str] = []
+            for row in rows[at : at + ROWS_TOGETHER]:
+                values += row
+            self._db.execute(_INSERT_TOGETHER, values)
+        self._db.executemany(_INSERT, rows[whole:])
+
     def close(self) -> None:
         self._db.close()
+
+    def _unpack(self) -> None:
+        try:
+            sqlite.unpack(self._db)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise JournalUnwritable(f"{self._path}: cannot be unpacked to be continued ({error})") from error
 
     def _add_indexes(self) -> None:
         """Where there is no room for them, readers take longer and read the same."""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from bot.domain.events import BookDelta, Filled, StopRequested, Ticked
-from bot.domain.intent import PlaceOrder
+from bot.domain.events import BookDelta, Event, Filled, StopRequested, Ticked
+from bot.domain.intent import Intent, PlaceOrder
 from bot.domain.order import Side
 from bot.journal import (
     Journal,
@@ -26,6 +28,10 @@ from bot.journal import (
     StateLock,
     label_text,
 )
+from bot.simulation import run_wire
+from bot.simulator.fault_file import load_fault_file
+from tests.support.fault_runs import FOLDER
+from tests.support.lanes import demo
 
 META = {"account": "a1", "run": "r1", "config_digest": "d", "version": "v"}
 PLACE = PlaceOrder(10, "slwq-3-1", "BTCUSDT", Side.BUY, 500_000, 2, 3)
@@ -177,6 +183,101 @@ def test_in_simulated_time_indexes_are_made_when_it_is_continued(tmp_path: Path)
     assert not indexes_of(path)
     journal_at(folder).close()
     assert indexes_of(path) == both
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Event, list[Intent]]]:
+    """What a run with faults of all kinds was told and decided."""
+    found: list[tuple[Event, list[Intent]]] = []
+    scenario = demo(2, 15, faults=load_fault_file(FOLDER / "rough.yaml"), trade_socket=True)
+    run_wire(scenario, tmp_path_factory.mktemp("run"), lambda event, intents, _: found.append((event, intents)))
+    return found
+
+
+def write_run(journal: Journal, run: list[tuple[Event, list[Intent]]]) -> None:
+    for number, (event, intents) in enumerate(run):
+        journal.event(event)
+        for intent in intents:
+            journal.intent(intent)
+        if not journal.puts_off():
+            journal.commit({CROSSINGS: number})
+
+
+QUESTIONS = (
+    "SELECT seq, at_ns, direction, kind, symbol, client_order_id, body FROM entry ORDER BY seq",
+    "SELECT * FROM fills ORDER BY execution_id",
+    "SELECT * FROM orders ORDER BY client_order_id",
+    "SELECT * FROM stops ORDER BY seq",
+    "SELECT count(*), min(at_ns), max(typeof(at_ns)), max(typeof(seq)) FROM entry WHERE kind = 'Note' AND at_ns > 5",
+)
+
+
+def answers(path: Path) -> list[list[tuple[object, ...]]]:
+    with JournalReader(path) as reader:
+        return [list(reader.rows(question)) for question in QUESTIONS]
+
+
+def test_a_packed_journal_answers_as_one_of_rows_does_and_becomes_one(
+    tmp_path: Path, a_run: list[tuple[Event, list[Intent]]]
+) -> None:
+    plain, packed = tmp_path / "journal.db", tmp_path / "packed.db"
+    for path, rows_min in ((plain, 1), (packed, 100)):
+        journal = Journal(path, META, rows_min=rows_min)
+        write_run(journal, a_run)
+        journal.close()
+    wanted = answers(plain)
+    kinds = {str(row[3]) for row in wanted[0]}
+    assert {"PlaceOrder", "AmendOrder", "CancelAll", "OrderUpdated", "Filled", "Note", "StreamDown"} <= kinds
+    assert all(len(found) >= 1 for found in wanted)
+    assert answers(packed) == wanted
+    continued = Journal(packed, META, rows_min=100)
+    continued.event(FILL)
+    continued.commit({})
+    assert continued.last_ns == wanted[0][-1][1]
+    continued.close()
+    again = Journal(plain, META)
+    again.event(FILL)
+    again.commit({})
+    again.close()
+    assert answers(packed) == answers(plain) != wanted
+    assert schema_of(packed) == schema_of(plain)
+
+
+def schema_of(path: Path) -> set[tuple[str, str]]:
+    db = sqlite3.connect(path)
+    try:
+        return {(kind, name) for kind, name in db.execute("SELECT type, name FROM sqlite_master")}
+    finally:
+        db.close()
+
+
+CONTINUE_WITHOUT_ROOM = """
+import resource, sys
+from pathlib import Path
+from bot.journal import Journal, JournalUnwritable
+resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+try:
+    Journal(Path(sys.argv[1]), {"account": "a1"})
+except JournalUnwritable as error:
+    print(error)
+"""
+
+
+def test_a_packed_journal_that_has_no_room_to_be_unpacked_is_left_as_it_is(
+    tmp_path: Path, a_run: list[tuple[Event, list[Intent]]]
+) -> None:
+    path = tmp_path / "packed.db"
+    journal = Journal(path, META, rows_min=100)
+    write_run(journal, a_run)
+    journal.close()
+    before = answers(path)
+    done = subprocess.run(
+        [sys.executable, "-c", CONTINUE_WITHOUT_ROOM, str(path)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(f"{path}: cannot be unpacked to be continued (")
+    assert len(done.stdout.splitlines()) == 1
+    assert answers(path) == before
+    assert ("table", "batch") in schema_of(path)
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
