@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -222,8 +222,10 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
         rows_min=JOURNAL_ROWS_MIN,
     )
     try:
-        with (state_dir / "bot.log").open("w", encoding="utf-8") as log_file:
-            log = JsonLog([log_file], timeline.now_ns, [_API_SECRET], flush=False)
+        with (
+            (state_dir / "bot.log").open("w", encoding="utf-8") as log_file,
+            closing(JsonLog([log_file], timeline.now_ns, [_API_SECRET], flush=False)) as log,
+        ):
             parts = _parts(scenario, state_dir, engine, link, journal, log, timeline)
             loop = Loop(parts)
             link.start_market()

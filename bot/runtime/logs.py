@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import msgspec
 
@@ -21,7 +21,12 @@ from bot.metrics import LOG_LEVELS
 from bot.runtime.secrets import Scrubber, Secret
 
 _encode_any: Callable[[object], str] = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
-_encode_quickly: Callable[[object], bytes] = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
+_encoder = msgspec.json.Encoder(order="sorted", enc_hook=str)
+_encode_quickly: Callable[[object], bytes] = _encoder.encode
+_encode_lines_quickly: Callable[[Iterable[object]], bytes] = _encoder.encode_lines
+
+LINES_TOGETHER: Final = 256
+"""Of a log that need not be written line by line."""
 
 Field = str | int | float | bool | None
 
@@ -45,9 +50,12 @@ class JsonLog:
         *,
         flush: bool = True,
     ) -> None:
-        """`flush`: every line at once, so that a killed process has left it; not needed in simulated time."""
+        """`flush`: every line at once, so that a killed process has left it. Without it lines are gathered and written
+        together, the last of them by `close`: in simulated time alone.
+        """
         self._streams = tuple(streams)
         self._flush = flush
+        self._gathered: list[dict[str, Field]] = []
         self._second = -1
         self._second_text = ""
         self._now_ns = now_ns
@@ -74,15 +82,37 @@ class JsonLog:
         record["name"] = name
         record["component"] = name.rpartition(".")[2]
         record["event"] = event
-        line = _encode(record)
+        if self._flush:
+            self._put(self._clean(_encode(record) + "\n"))
+            return
+        self._gathered.append(record)
+        if len(self._gathered) >= LINES_TOGETHER:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what is gathered; the streams stay open, and more may be written."""
+        records, self._gathered = self._gathered, []
+        try:
+            lines = _encode_lines_quickly(records).decode()
+        except (msgspec.MsgspecError, ValueError, OverflowError, TypeError):
+            lines = "".join([_encode(record) + "\n" for record in records])
+        if self._clean(lines) is lines:
+            self._put(lines)
+            return
+        for line in lines.split("\n")[:-1]:  # what looks like a secret across two lines is none
+            self._put(self._clean(line) + "\n")
+
+    def _clean(self, text: str) -> str:
+        """Without any secret; the very same where there was none."""
         for form in self._forms:
-            if form in line:
-                line = self._scrubber.scrub(line)
-                break
-        line += "\n"
+            if form in text:
+                return self._scrubber.scrub(text)
+        return text
+
+    def _put(self, text: str) -> None:
         for stream in self._streams:
             try:
-                stream.write(line)
+                stream.write(text)
                 if self._flush:
                     stream.flush()
             except (OSError, ValueError):  # a full disk or a closed pipe must not stop a stop
