@@ -53,9 +53,10 @@ lint: setup ## ruff, mypy --strict, the floor plan
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-compiled: ## the bot as C extensions in artifacts/compiled: the same decisions to the byte, in less time
+bench soak: PROFILE = 1
+compiled: ## the bot as C extensions in artifacts/compiled: the same decisions to the byte, in less time [PROFILE=1]
 	@infra/setup.sh compiler
-	@$(BIN)/python infra/compile.py
+	@$(BIN)/python infra/compile.py $(if $(PROFILE),--profile)
 
 peers: compiled # the engines of others, in an environment of their own (about 1.2 GB the first time)
 	@cd tests/bench/peers && UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \

@@ -11,24 +11,44 @@ import ast
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def compiled() -> list[str]:
+def compiler() -> ModuleType:
     spec = importlib.util.spec_from_file_location("compile_bot", ROOT / "infra" / "compile.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def compiled() -> list[str]:
+    module = compiler()
     return [name for name in module.modules() if name.startswith(("bot/venues/", "bot/runtime/", "bot/stores/"))]
 
 
 def coroutines(name: str) -> Iterator[ast.AsyncFunctionDef]:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     return (node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize(
+    ("written", "plain", "profiled"),
+    [(None, False, False), ("unfinished", False, False), ("{}", True, False), ("{}+profile", True, True),
+     ("older+profile", False, False)],
+)  # fmt: skip
+def test_a_build_after_training_stands_for_a_plain_one_and_not_the_other_way_round(
+    tmp_path: Path, written: str | None, plain: bool, profiled: bool
+) -> None:
+    module = compiler()
+    if written is not None:
+        (tmp_path / module.DIGEST).write_text(written.format(module.digest()), encoding="ascii")
+    assert (module.is_built(tmp_path), module.is_built(tmp_path, profiled=True)) == (plain, profiled)
 
 
 def test_the_bot_s_side_is_compiled() -> None:
