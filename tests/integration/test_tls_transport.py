@@ -18,10 +18,14 @@ from typing import Any
 import aiohttp.web
 import pytest
 import uvloop
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from bot.runtime.aws_secrets import AwsSecrets
+from bot.runtime.secrets import SecretsUnreadable
 from bot.runtime.venue_watch import VenueWatch
 from bot.simulator.listings import GENERATED, exchange_of, generated
 from bot.simulator.loopback import Clock, LoopbackVenue
+from bot.stores.redis_place import RedisPlace
 from bot.venues.bybit.account_client import AccountClient
 from bot.venues.bybit.hosts import BybitHosts
 from bot.venues.ccxt.capabilities import CAPABILITIES
@@ -220,6 +224,27 @@ def test_the_kill_switchs_client_tells_nothing_either(whose: str, authority: Aut
     with tls_front(context_of(authority, tmp_path), 9) as front, account_client(front.port) as client:
         with pytest.raises(VenueUnreachable):
             client.server_time_ms()
+        assert bytes(front.heard) == b""
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("whose", ["another authority", "another host", "expired"])
+def test_where_the_journal_and_the_keys_are_kept_is_told_nothing_either(
+    whose: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context_of, why = REFUSED[whose]
+    known = {"MM_REDIS_PASSWORD": SECRET, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    for name, value in {**known, "AWS_CA_BUNDLE": str(authority.file)}.items():
+        monkeypatch.setenv(name, value)
+    with tls_front(context_of(authority, tmp_path), 9) as front:
+        redis = RedisPlace(f"rediss://localhost:{front.port}", "a").connect()
+        with pytest.raises(RedisConnectionError, match=why):
+            redis.ping()
+        redis.close()
+        aws = AwsSecrets("dev", {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": f"https://localhost:{front.port}"})
+        with pytest.raises(SecretsUnreadable, match="SSL"):
+            aws.pair("bybit")
+        assert len(front.names) >= 2
         assert bytes(front.heard) == b""
 
 
