@@ -46,10 +46,10 @@ class TimedTransport(httpx.HTTPTransport):
 
 
 def trusting() -> ssl.SSLContext:
-    """Believes whom the bot believes: the system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR alone.
+    """Believes whom the bot believes: the system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR instead.
 
     What the bot can trade at, its kill switch can cancel at: httpx would believe the authorities of its own list only.
-    That list is added where nobody has named others, for a system that has none.
+    That list is added where neither is set, for a system that has none.
     """
     if any(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")):
         return ssl.create_default_context()
