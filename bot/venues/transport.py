@@ -8,8 +8,12 @@ may have happened). Anything doubtful is `NoAnswer`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import socket as sockets
+import struct
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Never, Protocol
+from typing import Any, Final, Literal, Never, Protocol
 
 import aiohttp
 from aiohttp.http import WSMessageNoDecodeText
@@ -101,6 +105,11 @@ CONNECT_SHARE = 0.6
 """The part of a call's time-out that connecting may take: past it the request is known not to have been sent."""
 
 CLOSE_TIMEOUT_S = 0.5
+UNSENT_BYTES_MAX: Final = 4096
+"""Past so much that a socket's kernel holds and has not sent, it is full. By itself it takes megabytes for a peer that
+reads nothing, thousands of orders that nobody could withhold any more."""
+NO_LINGER: Final = struct.pack("ii", 1, 0)
+"""Closed with it, a kernel forgets what it has not sent."""
 LOOKS_EVERY_S = 0.001
 """Whoever waits for what has left TLS and not this process."""
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -198,10 +207,13 @@ class AiohttpSocket:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
         self._socket = socket
         self._writer = socket._writer  # aiohttp shows nobody else whether a message has left
+        self._is_left = False
         transport = self._writer.transport
-        tls = getattr(transport, "_ssl_protocol", None)
-        self._below: Any = transport if tls is None else tls._transport
-        """The transport next to the kernel; where uvloop hides it below its TLS, that one"""
+        self._below: Any = _next_to_kernel(transport)
+        own, lowat = transport.get_extra_info("socket"), getattr(sockets, "TCP_NOTSENT_LOWAT", None)
+        if own is not None and lowat is not None:
+            with contextlib.suppress(OSError):  # a system that cannot: full is then what its kernel takes for full
+                own.setsockopt(sockets.IPPROTO_TCP, lowat, UNSENT_BYTES_MAX)
         if transport.get_extra_info("ssl_object") is None:
             transport.set_write_buffer_limits(high=0)
             return
@@ -258,11 +270,27 @@ class AiohttpSocket:
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
+        """What has not left by then never does, so that an order which was given up comes to nobody later."""
+        if self._is_left:
+            return
+        self._is_left = True
         try:
             async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
                 await self._socket.close()
-        except TimeoutError:  # not even the word that it closes is taken
-            self._writer.transport.abort()
+        except TimeoutError:
+            pass  # not even the word that it closes is taken
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Without waiting for anything: aiohttp's own end flushes first, for half a minute by TLS, else for ever."""
+        transport = self._writer.transport
+        if self._socket.close_code in (None, aiohttp.WSCloseCode.ABNORMAL_CLOSURE):  # nobody has heard it all
+            own = transport.get_extra_info("socket")
+            if own is not None:
+                with contextlib.suppress(OSError):  # it is closed
+                    own.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, NO_LINGER)
+        transport.abort()
 
     def _payload(self, message: WSMessageNoDecodeText) -> bytes:
         if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
@@ -273,6 +301,21 @@ class AiohttpSocket:
         raise SocketClosed(f"closed with code {self._socket.close_code}")
 
 
+def _next_to_kernel(transport: asyncio.Transport) -> Any:
+    """The transport by which one of TLS writes, else itself: what waits there has not left, and TLS does not count it.
+
+    uvloop shows its own to nobody; Python's collector of cycles knows it all the same.
+    """
+    tls = getattr(transport, "_ssl_protocol", None)
+    if tls is not None:
+        return tls._transport
+    hidden = transport.get_extra_info("uvloop.sslproto")
+    for held in gc.get_referents(hidden) if hidden is not None else ():
+        if held is not transport and hasattr(held, "get_write_buffer_size"):
+            return held
+    return transport
+
+
 def _heard(left: asyncio.Task[None]) -> None:
     """Takes its exception, if it has one: one that nobody took is told of as unexpected, and ends the run."""
     if not left.cancelled():
@@ -281,5 +324,10 @@ def _heard(left: asyncio.Task[None]) -> None:
 
 def _describe(error: object) -> str:
     """One line, without the request: headers of a request hold the key."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        return f"the certificate of {error.host}:{error.port} is refused: {str(why).rstrip('.')}"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno is None:  # it ends as "[None]"
+        return f"no connection to {error.host}:{error.port}: {error.os_error or type(error.os_error).__name__}"
     text = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

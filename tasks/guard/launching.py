@@ -56,7 +56,10 @@ GRANT_LIVES = 2.0
 RECORD_AGAIN_S = 0.5
 JOURNAL = ("MM_JOURNAL_STORE", "MM_REDIS_PASSWORD")
 """Where this machine keeps journals, if not in the state folder."""
-KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK", *JOURNAL)
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Whose certificates are believed: the guard has asked the venue by them, the bot trades there."""
+_SURROUNDINGS = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "SLIPWAY_STACK")
+KEPT_ENVIRONMENT = (*_SURROUNDINGS, *JOURNAL, *TRUST)
 
 
 async def launch(guard: GuardState, active: Active) -> None:

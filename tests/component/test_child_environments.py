@@ -139,6 +139,21 @@ def test_the_bot_knows_nothing_of_the_guards(tmp_path: Path) -> None:
     assert _secrets_in(bot_environment(activate(guard), "run")) == {REDIS}, "its key and tokens are `k…`"
 
 
+def test_whoever_goes_to_the_venue_believes_the_authorities_that_the_user_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"SSL_CERT_FILE": "/etc/ours.pem", "SSL_CERT_DIR": "/etc/ours"}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    guard = guard_at(tmp_path, "watch")
+    guard.store.close()
+    for known in (
+        bot_environment(activate(guard), "run"),
+        specs.stack_environment(StateFolder(tmp_path), "mark", "plan.yaml"),
+    ):
+        assert {name: known.get(name) for name in named} == named
+
+
 @pytest.fixture
 def python_that_shows_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a child that is started as this interpreter leaves what it was given, and does nothing else."""

@@ -46,10 +46,12 @@ def wait_for(what: str, condition: Callable[[], Any], deadline_s: float = 15.0, 
     return value
 
 
-def _start(arguments: list[str], environment: dict[str, str], stderr: Path) -> subprocess.Popen[str]:
+def _start(
+    arguments: list[str], environment: dict[str, str], stderr: Path, module: str = "bot"
+) -> subprocess.Popen[str]:
     with stderr.open("w") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "bot", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], **environment},
             stdin=subprocess.DEVNULL,
@@ -268,14 +270,16 @@ def running_bot(
     extra: tuple[str, ...] = (),
     account: dict[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    module: str = "bot",
 ) -> Iterator[Bot]:
-    """A bot on a fresh account (or the given one), without a grant yet. `environment`: over its own; "" takes away."""
+    """A bot on a fresh account (or the given one), without a grant yet. `environment`: over its own; "" takes away.
+    `module`: what is run as the bot."""
     account = account or venue.account()
     state_dir = folder / "run"
     state_dir.mkdir(exist_ok=True)
     given = bot_environment(venue, account) | dict(environment or {})
     given = {name: value for name, value in given.items() if value}
-    process = _start([*bot_arguments(state_dir, settings), *extra], given, folder / "bot.stderr")
+    process = _start([*bot_arguments(state_dir, settings), *extra], given, folder / "bot.stderr", module)
     bot: Bot | None = None
     try:
         assert process.stdout is not None

@@ -9,6 +9,7 @@ leads to, too: a socket that connects by itself gives the whole time to every on
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
 import threading
@@ -26,7 +27,7 @@ class TimedTransport(httpx.HTTPTransport):
     thread that made it, nor than its extension `left_s` where it has one. Raises httpx's timeouts."""
 
     def __init__(self, call_s_max: float) -> None:
-        context = httpx.create_ssl_context(trust_env=False)
+        context = trusting()
         super().__init__(verify=context, trust_env=False)
         self._call_s_max = call_s_max
         self._deadline = _Deadline()
@@ -42,6 +43,19 @@ class TimedTransport(httpx.HTTPTransport):
         left_s: float = request.extensions.get("left_s", math.inf)
         self._deadline.at_s = time.monotonic() + min(self._call_s_max, left_s)
         return super().handle_request(request)
+
+
+def trusting() -> ssl.SSLContext:
+    """Believes whom the bot believes: the system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR instead.
+
+    What the bot can trade at, its kill switch can cancel at: httpx would believe the authorities of its own list only.
+    That list is added where neither is set, for a system that has none.
+    """
+    if any(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")):
+        return ssl.create_default_context()
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
 
 
 class _Deadline(threading.local):
