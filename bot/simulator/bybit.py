@@ -172,7 +172,7 @@ _NOTHING: Final[Mapping[str, object]] = {}
 
 
 class Outcome:
-    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`.
+    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`; of a batch both are JSON already.
 
     `status`: of HTTP; anything but 200 has no envelope.
     """
@@ -183,10 +183,10 @@ class Outcome:
         self,
         code: int,
         message: str,
-        result: Mapping[str, object],
+        result: Mapping[str, object] | msgspec.Raw,
         limit: Limit | None,
         lost: bool = False,
-        extra: Mapping[str, object] = _NOTHING,
+        extra: Mapping[str, object] | msgspec.Raw = _NOTHING,
         status: int = 200,
     ) -> None:
         self.code = code
@@ -277,20 +277,22 @@ class V5:
             faults.skew_ns // 1_000_000, lost=outcome.lost,
         )  # fmt: skip
 
-    def limit_headers(self, outcome: Outcome | None) -> dict[str, str]:
-        """What is left of the bucket, and when by the venue's own clock it is full again."""
-        if outcome is None or outcome.limit is None:
-            return {}
-        return outcome.limit.headers(self.faults.skew_ns // 1_000_000)
-
     def shown_ns(self, now_ns: int) -> int:
         """What the venue's own clock shows."""
         return now_ns + self.faults.skew_ns
 
-    def trace(self, now_ns: int) -> dict[str, str]:
-        """The headers of one more answer."""
+    def header_text(self, limit: Limit | None, now_ns: int) -> str:
+        """The headers of one more answer on a socket, in JSON: as by REST, what is left of the bucket before them."""
         self._answers += 1
-        return trace(self._answers, self.shown_ns(now_ns) // 1_000_000)
+        skew_ms = self.faults.skew_ns // 1_000_000
+        spent = ""
+        if limit is not None:
+            spent = (
+                f'"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
+                f'"X-Bapi-Limit-Reset-Timestamp":"{limit.resets_at_ms + skew_ms}",'
+            )
+        shown_ms = self.shown_ns(now_ns) // 1_000_000
+        return f'{{{spent}"Timenow":"{shown_ms}","Traceid":"{_trace_id(self._answers)}"}}'
 
     def operate(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated holder, by REST or by the trade socket: one bucket, one meaning."""
@@ -327,7 +329,7 @@ class V5:
             now_ns,
             creates=one.creates,
         )
-        return Outcome(0, "OK", {"list": answer.rows}, limit, fate.lost, {"list": answer.ends})
+        return Outcome(0, "OK", answer.rows, limit, fate.lost, answer.ends)
 
     def _act(self, holder: Holder, route: _Route, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
         """Do one thing, with what the plan of faults has for it."""

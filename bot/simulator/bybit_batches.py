@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_messages import ms
 from bot.simulator.bybit_orders import Params, check_category
+from bot.simulator.bybit_written import quoted
 from bot.simulator.exchange import Exchange
 
 BATCH_MAX = {"linear": 20, "spot": 10}
@@ -26,10 +29,10 @@ OF_ONE: Mapping[str, str] = {
 
 
 class BatchAnswer(NamedTuple):
-    """`rows` and `ends` run side by side, in the order of the request."""
+    """Lists in JSON that run side by side, in the order of the request."""
 
-    rows: list[Params]
-    ends: list[Params]
+    rows: msgspec.Raw
+    ends: msgspec.Raw
 
 
 ActOnOne = Callable[[Params], Mapping[str, object]]
@@ -48,19 +51,29 @@ def orders_of(exchange: Exchange, params: Params) -> list[Params]:
 
 def run(orders: list[Params], admitted: int, act: ActOnOne, now_ns: int, *, creates: bool) -> BatchAnswer:
     """Act on the first `admitted` orders; those after them answer 10006."""
-    answer = BatchAnswer([], [])
+    rows: list[str] = []
+    ends: list[str] = []
     for number, order in enumerate(orders):
-        code, message, done = 0, "OK", False
-        ids: Mapping[str, object] = {"orderId": "", "orderLinkId": order.get("orderLinkId", "")}
         try:
             if number >= admitted:
                 raise V5Error(10006, "Too many visits. Exceeded the API Rate Limit.")
-            ids, done = act(order), True
+            ids = act(order)
         except V5Error as error:
-            code, message = error.code, error.message
-        row: Params = {"category": order["category"], "symbol": order.get("symbol", ""), **ids}
-        if creates:
-            row["createAt"] = ms(now_ns) if done else ""
-        answer.rows.append(row)
-        answer.ends.append({"code": code, "msg": message})
-    return answer
+            row: Params = {"category": order["category"], "symbol": order.get("symbol", "")}
+            row |= {"orderId": "", "orderLinkId": order.get("orderLinkId", "")}
+            if creates:
+                row["createAt"] = ""
+            rows.append(quoted(row))
+            ends.append(quoted({"code": error.code, "msg": error.message}))
+            continue
+        created = f',"createAt":"{ms(now_ns)}"' if creates else ""  # what follows is the venue's own: as it stands
+        rows.append(
+            f'{{"category":"{order["category"]}","symbol":"{order["symbol"]}","orderId":"{ids["orderId"]}",'
+            f'"orderLinkId":"{ids["orderLinkId"]}"{created}}}'
+        )
+        ends.append('{"code":0,"msg":"OK"}')
+    return BatchAnswer(_listed(rows), _listed(ends))
+
+
+def _listed(texts: list[str]) -> msgspec.Raw:
+    return msgspec.Raw(f'{{"list":[{",".join(texts)}]}}'.encode())

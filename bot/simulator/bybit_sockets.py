@@ -5,7 +5,7 @@ and hands what goes out to `send`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -14,6 +14,8 @@ from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome
 from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
 from bot.simulator.bybit_dcp import TOPICS as DCP_TOPICS
 from bot.simulator.bybit_frame import Frame
+from bot.simulator.bybit_orders import Params
+from bot.simulator.bybit_written import quoted
 
 Send = Callable[[str], None]
 _ENCODER: Final = msgspec.json.Encoder()
@@ -231,7 +233,7 @@ class TradeSession:
         self._used_ids[frame.reqId] = None
         if len(self._used_ids) > REQUEST_IDS_KEPT:
             del self._used_ids[next(iter(self._used_ids))]
-        named = {str(name): value for name, value in params.items()}
+        named = cast("Params", params)
         if self._face.faults.storm(now_ns) is not None:
             self._reply(frame, 10429, "System level frequency protection", now_ns)
             return
@@ -248,14 +250,11 @@ class TradeSession:
         now_ns: int,
         outcome: Outcome | None = None,
     ) -> None:
-        reply = {
-            "reqId": frame.reqId,
-            "retCode": code,
-            "retMsg": message,
-            "op": frame.op,
-            "data": outcome.result if outcome else {},
-            "retExtInfo": outcome.extra if outcome else {},
-            "header": {**self._face.limit_headers(outcome), **self._face.trace(now_ns)},
-            "connId": self._connection_id,
-        }
-        self.send(encode(reply))
+        data, extra, limit = "{}", "{}", None
+        if outcome is not None:
+            data, extra, limit = quoted(outcome.result), quoted(outcome.extra), outcome.limit
+        self.send(
+            f'{{"reqId":{quoted(frame.reqId)},"retCode":{code},"retMsg":{quoted(message)},"op":{quoted(frame.op)},'
+            f'"data":{data},"retExtInfo":{extra},"header":{self._face.header_text(limit, now_ns)},'
+            f'"connId":{quoted(self._connection_id)}}}'
+        )
