@@ -13,6 +13,7 @@ from bot.simulator.accounts import Holder
 from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
 from bot.simulator.bybit_dcp import DisconnectCancel
 from bot.simulator.bybit_orders import Params
+from bot.simulator.bybit_written import quoted
 from bot.simulator.exchange import Exchange
 
 _ENCODER = msgspec.json.Encoder()
@@ -172,7 +173,7 @@ _NOTHING: Final[Mapping[str, object]] = {}
 
 
 class Outcome:
-    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`; of a batch both are JSON already.
+    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`. A text is JSON already.
 
     `status`: of HTTP; anything but 200 has no envelope.
     """
@@ -183,10 +184,10 @@ class Outcome:
         self,
         code: int,
         message: str,
-        result: Mapping[str, object] | msgspec.Raw,
+        result: Mapping[str, object] | str,
         limit: Limit | None,
         lost: bool = False,
-        extra: Mapping[str, object] | msgspec.Raw = _NOTHING,
+        extra: Mapping[str, object] | str = _NOTHING,
         status: int = 200,
     ) -> None:
         self.code = code
@@ -384,17 +385,20 @@ class V5:
 
 def envelope(outcome: Outcome, now_ns: int) -> bytes:
     """The JSON around every REST answer; around the commonest ones it is written already."""
-    if not outcome.code and not outcome.extra and outcome.message == "OK":
-        return _OK + _ENCODER.encode(outcome.result) + _AT + str(now_ns // 1_000_000).encode() + b"}"
-    return _ENCODER.encode(
-        {
-            "retCode": outcome.code,
-            "retMsg": outcome.message,
-            "result": outcome.result,
-            "retExtInfo": outcome.extra,
-            "time": now_ns // 1_000_000,
-        }
-    )
+    result = outcome.result
+    if not outcome.code and not outcome.extra and outcome.message == "OK" and not isinstance(result, str):
+        return _OK + _ENCODER.encode(result) + _AT + str(now_ns // 1_000_000).encode() + b"}"
+    return (
+        f'{{"retCode":{outcome.code},"retMsg":{quoted(outcome.message)},"result":{in_json(result)},'
+        f'"retExtInfo":{in_json(outcome.extra)},"time":{now_ns // 1_000_000}}}'
+    ).encode()
+
+
+def in_json(value: Mapping[str, object] | str) -> str:
+    """A part of an outcome."""
+    if isinstance(value, str):
+        return value
+    return quoted(value) if value else "{}"
 
 
 _OK: Final = b'{"retCode":0,"retMsg":"OK","result":'

@@ -7,9 +7,6 @@ succeed in part, which `retCode` does not tell; only the list in `retExtInfo` do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
-
-import msgspec
 
 from bot.simulator.bybit_access import V5Error
 from bot.simulator.bybit_messages import ms
@@ -28,11 +25,14 @@ OF_ONE: Mapping[str, str] = {
 """Path of the batch to the path of what it does to each order."""
 
 
-class BatchAnswer(NamedTuple):
-    """Lists in JSON that run side by side, in the order of the request."""
+class BatchAnswer:
+    """Both in JSON; their lists run side by side, in the order of the request."""
 
-    rows: msgspec.Raw
-    ends: msgspec.Raw
+    __slots__ = ("ends", "rows")
+
+    def __init__(self, rows: str, ends: str) -> None:
+        self.rows = rows
+        self.ends = ends
 
 
 ActOnOne = Callable[[Params], Mapping[str, object]]
@@ -40,13 +40,19 @@ ActOnOne = Callable[[Params], Mapping[str, object]]
 
 def orders_of(exchange: Exchange, params: Params) -> list[Params]:
     """The orders of a batch, each with the batch's category. Raises V5Error 10001."""
-    most = BATCH_MAX[check_category(exchange, params)]
-    orders = params.get("request")
-    if not isinstance(orders, list) or not all(isinstance(order, dict) for order in orders):
+    category = check_category(exchange, params)
+    most = BATCH_MAX[category]
+    listed = params.get("request")
+    orders: list[Params] = []
+    for order in listed if isinstance(listed, list) else ():
+        if isinstance(order, dict):
+            order["category"] = category
+            orders.append(order)
+    if not isinstance(listed, list) or len(orders) < len(listed):
         raise V5Error(10001, "params error: request is not a list of orders")
     if not 1 <= len(orders) <= most:
         raise V5Error(10001, f"params error: a request of {len(orders)} orders is outside 1 to {most}")
-    return [{**order, "category": params["category"]} for order in orders]
+    return orders
 
 
 def run(orders: list[Params], admitted: int, act: ActOnOne, now_ns: int, *, creates: bool) -> BatchAnswer:
@@ -72,8 +78,4 @@ def run(orders: list[Params], admitted: int, act: ActOnOne, now_ns: int, *, crea
             f'"orderLinkId":"{ids["orderLinkId"]}"{created}}}'
         )
         ends.append('{"code":0,"msg":"OK"}')
-    return BatchAnswer(_listed(rows), _listed(ends))
-
-
-def _listed(texts: list[str]) -> msgspec.Raw:
-    return msgspec.Raw(f'{{"list":[{",".join(texts)}]}}'.encode())
+    return BatchAnswer(f'{{"list":[{",".join(rows)}]}}', f'{{"list":[{",".join(ends)}]}}')

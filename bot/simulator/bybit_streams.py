@@ -169,12 +169,14 @@ class Streams:
         """`rows` in JSON."""
         holder, own_topic = self._exchange.holders[name], place.own_topics[topic]
         self._messages += 1
-        head = f'{{"id":"{holder.uid}_{place.symbol_in_quotes}_{self._messages}","topic":"'
-        rest = f'","creationTime":{now_ns // 1_000_000},"data":[{",".join(rows)}]}}'
+        number, at_ms = self._messages, now_ns // 1_000_000
+        listed = rows[0] if len(rows) == 1 else ",".join(rows)
         for session in self.private:
-            if session.holder is holder:
-                topics = session.topics
-                if topic in topics:
-                    session.send(head + topic + rest)
-                if own_topic in topics:
-                    session.send(head + own_topic + rest)
+            if session.holder is not holder:
+                continue
+            for name_of_it in (topic, own_topic):
+                if name_of_it in session.topics:
+                    session.send(
+                        f'{{"id":"{holder.uid}_{place.symbol_in_quotes}_{number}","topic":"{name_of_it}",'
+                        f'"creationTime":{at_ms},"data":[{listed}]}}'
+                    )

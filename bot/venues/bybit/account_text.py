@@ -47,7 +47,9 @@ _DIGITS_MAX: Final = 18
 class _Known:
     """What was said of a working order, and the order: all of it but the price is in the shape."""
 
-    __slots__ = ("client_order_id", "filled_lots", "grid", "qty_lots", "shape", "side", "symbol", "venue_order_id")
+    __slots__ = (
+        "client_order_id", "filled_lots", "follower", "grid", "qty_lots", "shape", "side", "symbol", "venue_order_id"
+    )  # fmt: skip
 
     def __init__(self, shape: Shape, grid: Grid, order: VenueOrder) -> None:
         self.shape: Final = shape
@@ -58,6 +60,8 @@ class _Known:
         self.side: Final = order.side
         self.qty_lots: Final = order.qty_lots
         self.filled_lots: Final = order.filled_lots
+        self.follower: _Known | None = None
+        """What was read after it the last time."""
 
     def at(self, price_ticks: int) -> VenueOrder:
         """The order at that price."""
@@ -80,6 +84,8 @@ class OrderText:
         """By all that is said of an order before its first value that may be another: its id is in it."""
         self._lengths: list[int] = []
         """Of those."""
+        self._last: _Known | None = None
+        """What was read last."""
         self._told_once: dict[str, None] = {}
         """Ids of orders of which a single message was read: many an order has no second one worth a shape."""
         self._vain = 0
@@ -112,11 +118,23 @@ class OrderText:
         return []
 
     def _known_at(self, text: str, at: i64) -> _Known | None:
-        for length in self._lengths:
-            known = self._known.get(text[at : at + length])
-            if known is not None:
-                return known
-        return None
+        last = self._last
+        found = None if last is None else last.follower  # quotes take turns
+        if found is not None:
+            opening = found.shape.opening
+            if text[at : at + len(opening)] != opening:
+                found = None
+        if found is None:
+            for length in self._lengths:
+                found = self._known.get(text[at : at + length])
+                if found is not None:
+                    break
+            else:
+                return None
+            if last is not None:
+                last.follower = found
+        self._last = found
+        return found
 
     def learn(self, text: str, rows: list[wire.OrderRow], grids: dict[str, Grid]) -> None:
         """A message that was read whole, and its rows. `text`: ASCII."""
@@ -154,6 +172,9 @@ class OrderText:
             return
         if len(self._known) >= ORDERS_KEPT:
             self._known.clear()
+        for known in self._known.values():  # it may be the one that this replaces
+            known.follower = None
+        self._last = None
         self._known[shape.opening] = _Known(shape, grid, venue_order(row, grid.instrument, grid))
         self._lengths = sorted({len(opening) for opening in self._known})
         self._vain += 1

@@ -33,6 +33,7 @@ CANCELS: Final = frozenset({calls.CANCEL, calls.CANCEL_BATCH, calls.CANCEL_ALL})
 _NO_GRANT: Final = Unreachable(NO_GRANT)
 _ENVELOPE: Final = wire.Envelope
 _ACCEPTED: Final = Accepted
+_FUTURE: Final[Any] = asyncio.Future
 
 
 class _Waiting:
@@ -355,7 +356,7 @@ class _Request:
         """what was sent"""
         self.answered: asyncio.Future[HttpAnswer] | None = None
         """by REST"""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = _FUTURE(loop=asyncio.get_running_loop())
         """once everybody has been told; cancelled: nobody waits for it any more"""
 
     def may_leave(self, call: Call) -> bool:

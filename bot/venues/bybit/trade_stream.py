@@ -167,7 +167,7 @@ class TradeStream(Stream):
         return (
             f'{{"reqId":"{asked.number}","header":{{"X-BAPI-TIMESTAMP":"{self._venue_now_ms()}",'
             f'"X-BAPI-RECV-WINDOW":"{self._recv_window_ms}"}},"op":"{OPERATIONS[call.path]}","args":['
-            f"{call.body.decode()}]}}"
+            f"{call.text}]}}"
         )
 
     def _greet(self) -> None:
