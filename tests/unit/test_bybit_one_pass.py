@@ -210,7 +210,13 @@ def test_filters_that_were_read_again_are_not_those_of_the_shape() -> None:
 
 
 def answer_text(numbers: list[int], code: int = 0, **odd: object) -> str:
-    ids = [{"category": "linear", "orderId": f"v-{number}", "orderLinkId": f"slwq-{number}"} for number in numbers]
+    ids = [
+        {
+            "category": "linear", "symbol": "BTCUSDT" if number < 50 else "ETHUSDC", "orderId": f"v-{number}",
+            "orderLinkId": f"slwq-{number}",
+        }
+        for number in numbers
+    ]  # fmt: skip
     is_batch = len(ids) > 1
     ends = [{"code": code, "msg": "OK"} for _ in ids]
     header = {"X-Bapi-Limit": "10", "X-Bapi-Limit-Status": "8", "X-Bapi-Limit-Reset-Timestamp": "5", "Timenow": "4"}
@@ -278,7 +284,7 @@ def test_a_success_read_by_its_shape_is_the_one_that_is_decoded(texts: list[tupl
         assert [(ack.order_id, ack.order_link_id) for ack in acks] == ids
 
 
-@given(st.integers(1, 4), st.integers(0, 99))
+@given(st.integers(1, 4), st.integers(0, 40))
 def test_the_next_success_of_a_kind_is_read_by_its_shape(orders: int, first: int) -> None:
     reader = AnswerText()
     text = answer_text(list(range(orders)))
@@ -290,8 +296,23 @@ def test_the_next_success_of_a_kind_is_read_by_its_shape(orders: int, first: int
     assert (found.number, found.limit, found.left, found.resets_ms) == (f"0-{first}", 10, 8, 5)
     assert found.link_ids == [f"slwq-{number}" for number in numbers]
     assert [found.answers(count) for count in (orders, orders + 1)] == [True, False]
+    other = reader.read(answer_text([*numbers, 48]))
+    assert (other is None) == (orders == 1)  # the answer to a batch is another
     in_part = answer_text(numbers).replace('{"code":0', '{"code":110001', 1)
     assert (reader.read(in_part) is None) == (orders > 1)
+
+
+def test_orders_of_several_symbols_are_read_in_whatever_order_they_come() -> None:
+    reader = AnswerText()
+    for numbers in ([1, 60], [61, 2, 3]):
+        text = answer_text(numbers)
+        if reader.read(text) is None:
+            reader.learn(text, wire.decode(wire.TradeAnswer, text, "trade"), len(numbers))
+    for numbers in ([60, 61], [3, 2, 1], [70, 1, 71, 2, 72], list(range(40, 60))):
+        found = reader.read(answer_text(numbers))
+        assert found is not None
+        assert found.order_ids == [f"v-{number}" for number in numbers]
+    assert reader.read(answer_text(list(range(40, 61)))) is None, "no request is of so many"
 
 
 @given(st.dictionaries(st.sampled_from(["retCode", "retMsg", "result", "time", "retExtInfo"]), ODD), st.data())
