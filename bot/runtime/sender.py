@@ -196,7 +196,8 @@ class Sender:
     def ended(self, begun: _Begun, outcome: Ended) -> None:
         """What was begun has come to this."""
         intent = begun.intent
-        self._begun.pop(begun, None)
+        if begun in self._begun:
+            del self._begun[begun]
         if type(outcome) is not _ACCEPTED and isinstance(outcome, BaseException):
             if not isinstance(outcome, asyncio.CancelledError):
                 self._failed(outcome, f"sending {type(intent).__name__}")

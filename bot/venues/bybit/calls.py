@@ -56,6 +56,9 @@ _encode = msgspec.json.Encoder().encode
 SYMBOLS_KEPT: Final = 256
 _amend_heads: Final[dict[str, dict[str, str]]] = {}
 """Symbol and category to how the body of an amend begins."""
+IDS_KEPT: Final = 256
+_ids: Final[dict[str, str]] = {}
+"""Ids of orders in JSON."""
 
 _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
@@ -211,8 +214,18 @@ def amend_as_written(category: Category, symbol: str, client_order_id: str, qty:
     head = heads.get(category)
     if head is None:
         head = heads[category] = _encode({"category": category, "symbol": symbol}).decode()[:-1] + ',"orderLinkId":'
-    text = f'{head}{_encode(client_order_id).decode()},"qty":"{qty}","price":"{price}"}}'
+    text = f'{head}{_id_in_json(client_order_id)},"qty":"{qty}","price":"{price}"}}'
     return Call("POST", AMEND, "", text, True, epoch, 1, client_order_id)
+
+
+def _id_in_json(client_order_id: str) -> str:
+    """The same few orders are amended again and again."""
+    text = _ids.get(client_order_id)
+    if text is None:
+        if len(_ids) >= IDS_KEPT:
+            _ids.clear()
+        text = _ids[client_order_id] = _encode(client_order_id).decode()
+    return text
 
 
 def cancel(category: Category, symbol: str, *, client_order_id: str = "", venue_order_id: str = "") -> Call:

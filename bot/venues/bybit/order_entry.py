@@ -322,7 +322,8 @@ class OrderEntry:
             request.tell_each(_outcomes(call, found, waiting))
 
     def forget(self, request: _Request) -> None:
-        self._open.pop(request, None)
+        if request in self._open:
+            del self._open[request]
 
     def settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
         """Of a timestamp that was refused: once the clock has been read again, or could not be."""
