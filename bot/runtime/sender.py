@@ -82,6 +82,8 @@ _KEYED: Final = frozenset((AmendOrder, CancelOrder, CancelAll))
 """Mutations that carry a key of their own; of all others it is the order's id."""
 
 _CANCEL: Final = CancelOrder
+_AMEND: Final = AmendOrder
+_ACCEPTED: Final = Accepted
 _REFUSED: Final = Refused
 _UNREACHABLE: Final = Unreachable
 """By `isinstance` such a question would be put to the types' own metaclass."""
@@ -194,13 +196,14 @@ class Sender:
     def ended(self, begun: _Begun, outcome: Ended) -> None:
         """What was begun has come to this."""
         intent = begun.intent
-        self._begun.pop(begun, None)
-        if isinstance(outcome, BaseException):
+        if begun in self._begun:
+            del self._begun[begun]
+        if type(outcome) is not _ACCEPTED and isinstance(outcome, BaseException):
             if not isinstance(outcome, asyncio.CancelledError):
                 self._failed(outcome, f"sending {type(intent).__name__}")
             return
         try:
-            if type(intent) is AmendOrder:
+            if type(intent) is _AMEND:
                 self._amended(intent, outcome)
             elif type(intent) is PlaceOrder:
                 if self._placed(intent, outcome) and self.filters is not None:

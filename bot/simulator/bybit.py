@@ -13,6 +13,7 @@ from bot.simulator.accounts import Holder
 from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
 from bot.simulator.bybit_dcp import DisconnectCancel
 from bot.simulator.bybit_orders import Params
+from bot.simulator.bybit_written import quoted
 from bot.simulator.exchange import Exchange
 
 _ENCODER = msgspec.json.Encoder()
@@ -172,7 +173,7 @@ _NOTHING: Final[Mapping[str, object]] = {}
 
 
 class Outcome:
-    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`.
+    """What a private operation came to; `lost` as in Answer, `extra` is `retExtInfo`. A text is JSON already.
 
     `status`: of HTTP; anything but 200 has no envelope.
     """
@@ -183,10 +184,10 @@ class Outcome:
         self,
         code: int,
         message: str,
-        result: Mapping[str, object],
+        result: Mapping[str, object] | str,
         limit: Limit | None,
         lost: bool = False,
-        extra: Mapping[str, object] = _NOTHING,
+        extra: Mapping[str, object] | str = _NOTHING,
         status: int = 200,
     ) -> None:
         self.code = code
@@ -277,20 +278,22 @@ class V5:
             faults.skew_ns // 1_000_000, lost=outcome.lost,
         )  # fmt: skip
 
-    def limit_headers(self, outcome: Outcome | None) -> dict[str, str]:
-        """What is left of the bucket, and when by the venue's own clock it is full again."""
-        if outcome is None or outcome.limit is None:
-            return {}
-        return outcome.limit.headers(self.faults.skew_ns // 1_000_000)
-
     def shown_ns(self, now_ns: int) -> int:
         """What the venue's own clock shows."""
         return now_ns + self.faults.skew_ns
 
-    def trace(self, now_ns: int) -> dict[str, str]:
-        """The headers of one more answer."""
+    def header_text(self, limit: Limit | None, now_ns: int) -> str:
+        """The headers of one more answer on a socket, in JSON: as by REST, what is left of the bucket before them."""
         self._answers += 1
-        return trace(self._answers, self.shown_ns(now_ns) // 1_000_000)
+        skew_ms = self.faults.skew_ns // 1_000_000
+        spent = ""
+        if limit is not None:
+            spent = (
+                f'"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
+                f'"X-Bapi-Limit-Reset-Timestamp":"{limit.resets_at_ms + skew_ms}",'
+            )
+        shown_ms = self.shown_ns(now_ns) // 1_000_000
+        return f'{{{spent}"Timenow":"{shown_ms}","Traceid":"{_trace_id(self._answers)}"}}'
 
     def operate(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated holder, by REST or by the trade socket: one bucket, one meaning."""
@@ -327,7 +330,7 @@ class V5:
             now_ns,
             creates=one.creates,
         )
-        return Outcome(0, "OK", {"list": answer.rows}, limit, fate.lost, {"list": answer.ends})
+        return Outcome(0, "OK", answer.rows, limit, fate.lost, answer.ends)
 
     def _act(self, holder: Holder, route: _Route, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
         """Do one thing, with what the plan of faults has for it."""
@@ -382,17 +385,20 @@ class V5:
 
 def envelope(outcome: Outcome, now_ns: int) -> bytes:
     """The JSON around every REST answer; around the commonest ones it is written already."""
-    if not outcome.code and not outcome.extra and outcome.message == "OK":
-        return _OK + _ENCODER.encode(outcome.result) + _AT + str(now_ns // 1_000_000).encode() + b"}"
-    return _ENCODER.encode(
-        {
-            "retCode": outcome.code,
-            "retMsg": outcome.message,
-            "result": outcome.result,
-            "retExtInfo": outcome.extra,
-            "time": now_ns // 1_000_000,
-        }
-    )
+    result = outcome.result
+    if not outcome.code and not outcome.extra and outcome.message == "OK" and not isinstance(result, str):
+        return _OK + _ENCODER.encode(result) + _AT + str(now_ns // 1_000_000).encode() + b"}"
+    return (
+        f'{{"retCode":{outcome.code},"retMsg":{quoted(outcome.message)},"result":{in_json(result)},'
+        f'"retExtInfo":{in_json(outcome.extra)},"time":{now_ns // 1_000_000}}}'
+    ).encode()
+
+
+def in_json(value: Mapping[str, object] | str) -> str:
+    """A part of an outcome."""
+    if isinstance(value, str):
+        return value
+    return quoted(value) if value else "{}"
 
 
 _OK: Final = b'{"retCode":0,"retMsg":"OK","result":'

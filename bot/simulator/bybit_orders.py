@@ -103,9 +103,9 @@ def check_category(exchange: Exchange, params: Params) -> Category:
 
 def venue_of(exchange: Exchange, params: Params) -> Venue:
     """Where the request's symbol trades. Raises V5Error 10001."""
-    category = check_category(exchange, params)
-    venue = exchange.venue(category, params.get("symbol"))
+    venue = exchange.venue(params.get("category"), params.get("symbol"))
     if venue is None:
+        check_category(exchange, params)
         raise V5Error(10001, f"params error: symbol invalid {params.get('symbol')}")
     return venue
 
@@ -132,8 +132,9 @@ def create(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> P
 def amend(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Params:
     desk = desk_of(exchange, holder, params)
     order = find_order(desk, params)
-    price = _ticks(desk.venue, params["price"]) if params.get("price") else None
-    qty = _lots(desk.venue, params["qty"]) if params.get("qty") else None
+    new_price, new_qty = params.get("price"), params.get("qty")
+    price = _ticks(desk.venue, new_price) if new_price else None
+    qty = _lots(desk.venue, new_qty) if new_qty else None
     if price is None and qty is None:
         raise V5Error(10001, "params error: price or qty is needed")
     try:

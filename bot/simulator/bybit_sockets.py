@@ -4,19 +4,23 @@ and hands what goes out to `send`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 
 from bot.simulator.accounts import Holder
-from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome
+from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome, in_json
 from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
 from bot.simulator.bybit_dcp import TOPICS as DCP_TOPICS
 from bot.simulator.bybit_frame import Frame
+from bot.simulator.bybit_orders import Params
+from bot.simulator.bybit_written import quoted
 
 Send = Callable[[str], None]
 _ENCODER: Final = msgspec.json.Encoder()
+_OK: Final = '"OK"'
 REQUEST_IDS_KEPT = 10_000
 _BY_CATEGORY = ("order", "execution", "execution.fast", "position")
 PRIVATE_TOPICS = frozenset(
@@ -182,12 +186,15 @@ class TradeSession:
     def __init__(self, connection_id: str, send: Send, face: V5, acted: Callable[[], None]) -> None:
         self.send = send
         self._connection_id = connection_id
+        self._connection_text = quoted(connection_id)
         self._face = face
         self._acted = acted
         self._holder: Holder | None = None
         self.api_key = ""
         """What it authenticated with."""
-        self._used_ids: dict[str | int, None] = {}
+        self._used_ids: set[str] = set()
+        self._used_in_turn: deque[str] = deque()
+        """The same, the oldest first: of a dictionary it is looked for among all that went before."""
 
     def receive(self, text: str, now_ns: int) -> None:
         frame = _frame(text)
@@ -215,7 +222,8 @@ class TradeSession:
         self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))
 
     def _operate(self, holder: Holder, frame: Frame, now_ns: int) -> None:
-        if frame.reqId and frame.reqId in self._used_ids:
+        number = str(frame.reqId)
+        if number and number in self._used_ids:
             self._reply(frame, 20006, "reqId is duplicated", now_ns)
             return
         timestamp = str(frame.header.get("X-BAPI-TIMESTAMP", ""))
@@ -228,10 +236,12 @@ class TradeSession:
         except V5Error as error:
             self._reply(frame, error.code, error.message, now_ns)
             return
-        self._used_ids[frame.reqId] = None
-        if len(self._used_ids) > REQUEST_IDS_KEPT:
-            del self._used_ids[next(iter(self._used_ids))]
-        named = {str(name): value for name, value in params.items()}
+        if number not in self._used_ids:
+            self._used_ids.add(number)
+            self._used_in_turn.append(number)
+            if len(self._used_in_turn) > REQUEST_IDS_KEPT:
+                self._used_ids.remove(self._used_in_turn.popleft())
+        named = cast("Params", params)
         if self._face.faults.storm(now_ns) is not None:
             self._reply(frame, 10429, "System level frequency protection", now_ns)
             return
@@ -248,14 +258,12 @@ class TradeSession:
         now_ns: int,
         outcome: Outcome | None = None,
     ) -> None:
-        reply = {
-            "reqId": frame.reqId,
-            "retCode": code,
-            "retMsg": message,
-            "op": frame.op,
-            "data": outcome.result if outcome else {},
-            "retExtInfo": outcome.extra if outcome else {},
-            "header": {**self._face.limit_headers(outcome), **self._face.trace(now_ns)},
-            "connId": self._connection_id,
-        }
-        self.send(encode(reply))
+        data, extra, limit = "{}", "{}", None
+        if outcome is not None:
+            data, extra, limit = in_json(outcome.result), in_json(outcome.extra), outcome.limit
+        shown = _OK if message == "OK" else quoted(message)
+        self.send(
+            f'{{"reqId":{quoted(frame.reqId)},"retCode":{code},"retMsg":{shown},"op":{quoted(frame.op)},'
+            f'"data":{data},"retExtInfo":{extra},"header":{self._face.header_text(limit, now_ns)},'
+            f'"connId":{self._connection_text}}}'
+        )

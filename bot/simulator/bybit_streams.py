@@ -9,7 +9,7 @@ from bot.simulator import bybit_messages as messages
 from bot.simulator.bybit_boards import Board
 from bot.simulator.bybit_messages import Json
 from bot.simulator.bybit_sockets import PrivateSession, PublicSession
-from bot.simulator.bybit_written import quoted, written_of
+from bot.simulator.bybit_written import PushedOrders, quoted, written_of
 from bot.simulator.exchange import Exchange
 from bot.simulator.orders import Executed, Execution, Happening, OrderChanged, PositionChanged, Printed, WalletChanged
 from bot.simulator.venue import Venue
@@ -24,6 +24,7 @@ class _Place:
         self.venue = venue
         self.category: Category = venue.instrument.category
         self.written = written_of(venue.instrument)
+        self.orders = PushedOrders(self.written)
         self.board = Board(venue, sessions, self.written)
         self.symbol_in_quotes = quoted(venue.instrument.symbol)[1:-1]
         self.own_topics = {topic: f"{topic}.{self.category}" for topic in _TOPICS}
@@ -126,7 +127,7 @@ class Streams:
                 if topic != "order" or name != happening.account:
                     self._told(place, name, topic, rows, fast, now_ns)
                     name, topic, rows, fast = happening.account, "order", [], []
-                rows.append(place.written.order(happening.order, pushed=True))
+                rows.append(place.orders.text(happening.order))
             elif type(happening) is Executed:
                 if topic != "execution" or name != happening.account:
                     self._told(place, name, topic, rows, fast, now_ns)
@@ -168,12 +169,14 @@ class Streams:
         """`rows` in JSON."""
         holder, own_topic = self._exchange.holders[name], place.own_topics[topic]
         self._messages += 1
-        head = f'{{"id":"{holder.uid}_{place.symbol_in_quotes}_{self._messages}","topic":"'
-        rest = f'","creationTime":{now_ns // 1_000_000},"data":[{",".join(rows)}]}}'
+        number, at_ms = self._messages, now_ns // 1_000_000
+        listed = rows[0] if len(rows) == 1 else ",".join(rows)
         for session in self.private:
-            if session.holder is holder:
-                topics = session.topics
-                if topic in topics:
-                    session.send(head + topic + rest)
-                if own_topic in topics:
-                    session.send(head + own_topic + rest)
+            if session.holder is not holder:
+                continue
+            for name_of_it in (topic, own_topic):
+                if name_of_it in session.topics:
+                    session.send(
+                        f'{{"id":"{holder.uid}_{place.symbol_in_quotes}_{number}","topic":"{name_of_it}",'
+                        f'"creationTime":{at_ms},"data":[{listed}]}}'
+                    )

@@ -26,13 +26,15 @@ from bot.simulator.bybit_messages import (
 from bot.simulator.bybit_numbers import Grid
 from bot.simulator.depth import DepthMessage, Levels
 from bot.simulator.funding import Funding
-from bot.simulator.orders import Execution, Order, PublicTrade, SelfMatch, TimeInForce
+from bot.simulator.orders import Execution, Order, PublicTrade, SelfMatch, Status, TimeInForce
 
 _ENCODER: Final = msgspec.json.Encoder()
 _TRADE_ID: Final = "00000000-0000-4000-8000-"
 _ZEROS: Final = "0" * 12
 INSTRUMENTS_KEPT: Final = 64
+ORDERS_KEPT: Final = 256
 _SELL: Final = Side.SELL
+_NEW: Final = Status.NEW
 _SIDES: Final[dict[Side, str]] = SIDES
 _TIMES_IN_FORCE: Final[dict[TimeInForce, str]] = {kind: kind.value for kind in TimeInForce}
 _SELF_MATCHES: Final[dict[SelfMatch, str]] = {kind: kind.value for kind in SelfMatch}
@@ -50,9 +52,9 @@ class Written:
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
         self.prices, self.sizes = Grid(instrument.tick_size), Grid(instrument.lot_size)
-        self._values = Grid(instrument.tick_size * instrument.lot_size)
+        self.values = Grid(instrument.tick_size * instrument.lot_size)
         """Of quantity times price."""
-        self._no_value = self._values.value(0)
+        self._no_value = self.values.value(0)
         symbol = quoted(instrument.symbol)
         self._quote = quote = quoted(instrument.quote)
         self._order_head = f'"symbol":{symbol},"orderId":"'
@@ -79,7 +81,7 @@ class Written:
             if fees:
                 whose = f'","createType":"CreateByUser","feeCurrency":{quoted(next(iter(fees)))},"cumFeeDetail":'
         average = average_text(self._instrument, found) if filled_lots else ""
-        filled_value = self._values.value(found.filled_cost) if filled_lots else self._no_value
+        filled_value = self.values.value(found.filled_cost) if filled_lots else self._no_value
         rest = ""
         if pushed:
             rest = f',"closedPnl":"{text(found.realised_quote)}","rpiTakerAccess":false,"rpiMatchedQty":"0"'
@@ -91,7 +93,7 @@ class Written:
             f'"orderStatus":"{status(self._instrument, found)}",'
             f'"cancelType":"{CANCEL_TYPES.get(reason, "UNKNOWN")}","rejectReason":"{REJECT_REASONS[reason]}",'
             f'"reduceOnly":{"true" if found.reduce_only else "false"},"leavesQty":"{sizes.text(left_lots)}",'
-            f'"leavesValue":"{self._values.value(left_lots * price_ticks)}","cumExecQty":"{sizes.text(filled_lots)}",'
+            f'"leavesValue":"{self.values.value(left_lots * price_ticks)}","cumExecQty":"{sizes.text(filled_lots)}",'
             f'"cumExecValue":"{filled_value}","cumExecFee":"{text(found.fee_quote)}",'
             f'"avgPrice":"{average}","createdTime":"{found.created_at_ns // 1_000_000}",'
             f'"updatedTime":"{found.updated_at_ns // 1_000_000}{_REST}{_SELF_MATCHES[found.self_match]}",'
@@ -112,7 +114,7 @@ class Written:
             f'"orderPrice":"{prices.text(found.order_price_ticks)}","orderQty":"{sizes.text(found.order_qty_lots)}",'
             f'"leavesQty":"{sizes.text(found.left_lots)}","execId":"{found.execution_id}","execType":"Trade",'
             f'"execPrice":"{prices.text(price_ticks)}","execQty":"{sizes.text(lots)}",'
-            f'"execValue":"{self._values.value(price_ticks * lots)}","execFee":"{text(found.fee_quote)}",'
+            f'"execValue":"{self.values.value(price_ticks * lots)}","execFee":"{text(found.fee_quote)}",'
             f'"feeRate":"{text(found.fee_rate)}","feeCurrency":{coin},"execTime":"{found.at_ns // 1_000_000}",'
             f'"execPnl":"{text(found.realised_quote)}","isMaker":{"true" if found.is_maker else "false"},'
             f'"closedSize":"{sizes.text(found.closed_lots)}","markPrice":"{mark_text}","indexPrice":"",'
@@ -161,6 +163,54 @@ class Written:
             pieces.append(sizes.text(lots) if lots else "0")
         pieces[first] = pieces[first][_BEHIND_A_LEVEL:]
         pieces.append('"]')
+
+
+class PushedOrders:
+    """One venue's orders as the stream shows them.
+
+    One that nothing was filled of is told again and again, moved: all that stands between what a move changes is
+    written once for each size.
+    """
+
+    def __init__(self, written: Written) -> None:
+        self._written = written
+        self._resting: dict[str, _Resting] = {}
+        """By the venue's id, which no two orders of one venue share."""
+
+    def text(self, found: Order) -> str:
+        """As `Written.order`."""
+        written = self._written
+        if found.filled_lots or found.status is not _NEW or found.self_match_id:
+            return written.order(found, pushed=True)
+        resting = self._resting.get(found.order_id)
+        if resting is None or resting.qty_lots != found.qty_lots:
+            if len(self._resting) >= ORDERS_KEPT:
+                self._resting.clear()
+            resting = self._resting[found.order_id] = _Resting(written.order(found, pushed=True), found.qty_lots)
+        price_ticks = found.price_ticks
+        return (
+            f"{resting.head}{written.prices.text(price_ticks)}{resting.behind_price}"
+            f"{written.values.value(found.qty_lots * price_ticks)}{resting.behind_value}"
+            f"{found.updated_at_ns // 1_000_000}{resting.behind_updated}"
+        )
+
+
+class _Resting:
+    """An order that nothing was filled of, but for its price and what changes with it."""
+
+    __slots__ = ("behind_price", "behind_updated", "behind_value", "head", "qty_lots")
+
+    def __init__(self, written: str, qty_lots: int) -> None:
+        self.qty_lots: Final = qty_lots
+        self.head, rest = _around(written, '"price":"')
+        self.behind_price, rest = _around(rest, '"leavesValue":"')
+        self.behind_value, self.behind_updated = _around(rest, '"updatedTime":"')
+
+
+def _around(written: str, opening: str) -> tuple[str, str]:
+    """What stands before the value after that opening, and what stands behind it."""
+    first = written.index(opening) + len(opening)
+    return written[:first], written[written.index('"', first) :]
 
 
 _BEHIND_A_LEVEL: Final = len('"],')

@@ -221,7 +221,7 @@ class Link:
     def push(self, socket: LinkSocket, text: str, not_before_ns: int) -> int:
         """Carry a session's message to its client; returns when it arrives. One connection keeps its order."""
         now_ns = self._turns.now_ns
-        extra_ns = self._faults.of(_WAYS[socket.kind], now_ns)
+        extra_ns = self._faults.of(socket.way, now_ns)
         if extra_ns is None:
             return not_before_ns
         at_ns = max(not_before_ns, now_ns + self._push_ns + extra_ns)
@@ -266,6 +266,7 @@ class LinkSocket:
 
     def __init__(self, link: Link, kind: Kind) -> None:
         self.kind: Kind = kind
+        self.way: Way = _WAYS[kind]
         self._link = link
         self._inbox: deque[str] = deque()
         self._waiting: asyncio.Future[None] | None = None

@@ -131,7 +131,11 @@ def contest(path: Path, rounds: int) -> list[Played]:
             stack.enter_context(worker(name, [str(python), f"{script}.py", str(path)], PEERS))
             for name, script in ((NAUTILUS, "nautilus"), (HFT, "hft"))
         )
-        counted = {style: ours.play(_lane("counted", style)) for style in TOLERANCE_TICKS}
+        counted = {
+            (engine, style): ours.play(_lane(f"counted {lane}", style))
+            for engine, lane in ((KERNEL, "kernel"), (WIRE, "wire"))
+            for style in TOLERANCE_TICKS
+        }
         for number in range(rounds):
             for style in TOLERANCE_TICKS:
                 played = {
@@ -141,7 +145,7 @@ def contest(path: Path, rounds: int) -> list[Played]:
                     HFT: hft.play(_strategy(style)),
                 }
                 for engine in (KERNEL, WIRE):
-                    played[engine]["amended"] = counted[style]["amended"]
+                    played[engine]["amended"] = counted[engine, style]["amended"]
                 for engine, run in played.items():
                     runs.setdefault((engine, style), []).append(run)
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)

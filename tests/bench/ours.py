@@ -2,8 +2,9 @@
 
     python -m tests.bench.ours FEED
 
-Reads one line of JSON for every run, `{"lane": "wire" | "kernel" | "counted", "tolerance_ticks": n}`, and answers with
-one line. `counted` is the kernel lane with somebody who counts events and amends; it is not for timing.
+Reads one line of JSON for every run, `{"lane": "wire" | "kernel", "tolerance_ticks": n}`, and answers with one line.
+`counted wire` and `counted kernel` are the same with somebody who counts events, amends and what came of them; they are
+not for timing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bot.domain.events import Event
+from bot.domain.events import AmendAnswered, Event, OrderRefused, OrderUncertain, OrderUnreachable
 from bot.domain.intent import AmendOrder, Intent
 from bot.engine.engine import Engine
-from bot.simulation import Outcome, Scenario, run_kernel, run_wire
+from bot.simulation import Outcome, Scenario, Watch, run_kernel, run_wire
 from bot.simulator.timeline import NS_PER_S
 from tests.bench import limits
 from tests.bench.feed import Feed, FeedMarket, load
@@ -37,7 +38,10 @@ STRATEGY: dict[str, float] = {
 
 
 def scenario(feed: Feed, tolerance_ticks: int) -> Scenario:
-    """The demo's bot, with the comparison's strategy, on that feed."""
+    """The demo's bot, with the comparison's strategy, on that feed.
+
+    In the wire lane orders leave as a live bot's do: by the trade socket, what is decided in one turn in one request.
+    """
     changes: dict[str, Any] = {
         "half_spread_bps": int(STRATEGY["half_spread_bps"]),
         "inventory_skew_bps": int(STRATEGY["skew_bps"]),
@@ -52,27 +56,36 @@ def scenario(feed: Feed, tolerance_ticks: int) -> Scenario:
         "amends_per_s_max": limits.PER_S,
         "recon_interval_s": 60,
         "market": lambda _seed: FeedMarket(feed),
+        "trade_socket": True,
     }
     return demo(1, len(feed.updates) * feed.step_ns // NS_PER_S, **changes)
 
 
-def _on_wire(wanted: Scenario) -> Outcome:
+def _on_wire(wanted: Scenario, watch: Watch | None = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        return run_wire(wanted, Path(name))
+        return run_wire(wanted, Path(name), watch)
 
 
-LANES: dict[str, Callable[[Scenario], Outcome]] = {"wire": _on_wire, "kernel": run_kernel}
+LANES: dict[str, Callable[[Scenario, Watch | None], Outcome]] = {"wire": _on_wire, "kernel": run_kernel}
+COUNTED = "counted "
 
 
 class Counting:
-    """Events through the engine's door, and amends that left it."""
+    """Events through the engine's door, amends that left it, and how many orders and amends the venue did not take.
+
+    An amend of an order that has just been filled is not one of those.
+    """
 
     def __init__(self) -> None:
-        self.events = self.amended = 0
+        self.events = self.amended = self.failed = 0
 
     def __call__(self, event: Event, intents: list[Intent], engine: Engine) -> None:
         self.events += 1
         self.amended += sum(isinstance(intent, AmendOrder) for intent in intents)
+        if isinstance(event, AmendAnswered):
+            self.failed += event.outcome not in ("accepted", "gone")
+        else:
+            self.failed += isinstance(event, OrderRefused | OrderUncertain | OrderUnreachable)
 
 
 def play(feed: Feed, lane: str, tolerance_ticks: int) -> dict[str, float]:
@@ -80,7 +93,7 @@ def play(feed: Feed, lane: str, tolerance_ticks: int) -> dict[str, float]:
     wanted, counting = scenario(feed, tolerance_ticks), Counting()
     gc.collect()
     began_s = time.process_time()
-    outcome = run_kernel(wanted, counting) if lane == "counted" else LANES[lane](wanted)
+    outcome = LANES[lane.removeprefix(COUNTED)](wanted, counting if lane.startswith(COUNTED) else None)
     cpu_s = time.process_time() - began_s
     if outcome.exit_code != 0:
         raise RuntimeError(f"{lane} lane: exit code {outcome.exit_code}")
@@ -89,6 +102,8 @@ def play(feed: Feed, lane: str, tolerance_ticks: int) -> dict[str, float]:
     filled = outcome.engine.known.ledger.fills
     if filled != outcome.account.executions_count:
         raise RuntimeError(f"{lane} lane: told of {filled} fills, the venue made {outcome.account.executions_count}")
+    if counting.failed:
+        raise RuntimeError(f"{lane} lane: the venue did not take {counting.failed} orders and amends")
     figures: dict[str, float] = {
         "cpu_s": cpu_s, "updates": len(feed.updates), "placed": placed, "amended": counting.amended, "filled": filled,
         "events": counting.events,

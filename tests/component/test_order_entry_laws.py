@@ -1,7 +1,8 @@
 """The laws of order entry over a venue at which anything may go wrong at any time, in simulated time and under seeds.
 
-Everybody is told once, never inside `begin`; what was told as not happened never was there; nothing leaves twice, late,
-without its grant or ahead of what waits; each turn that was taken is accounted for once; nothing is kept.
+Everybody is told once, never inside `begin`; what was told as not happened never was there, and as taken only what the
+venue took; nothing leaves twice, late, without its grant or ahead of what waits; each turn that was taken is accounted
+for once; nothing is kept. Answers that are read by their shape end in the same, order by order, as those decoded.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import pytest
 from bot.domain.order import Side
 from bot.simulator.listings import GENERATED
 from bot.simulator.timeline import Timeline
-from bot.venues.bybit import calls
+from bot.venues.bybit import calls, trade_stream
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.order_entry import OrderEntry
 from bot.venues.bybit.rate_limits import RateLimits
 from bot.venues.bybit.rest import BybitRest
 from bot.venues.bybit.trade_stream import TradeStream
+from bot.venues.bybit.trade_text import Acknowledged, AnswerText
 from bot.venues.port import Accepted, Ended, Unknown, Unreachable
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent, SocketClosed
 
@@ -59,6 +61,9 @@ class Counted(RateLimits):
         self.due[path] -= taken
         assert self.due[path] >= 0, f"{path}: accounted for twice"
 
+    def told(self, path: str, limit: int, left: int, resets_ms: int, now_ms: int, taken: int = 1) -> None:
+        self._accounted(path, taken, lambda: RateLimits.told(self, path, limit, left, resets_ms, now_ms, taken))
+
     def heard(self, path: str, headers: Mapping[str, str], now_ms: int, taken: int = 1, status: int = 200) -> None:
         self._accounted(path, taken, lambda: RateLimits.heard(self, path, headers, now_ms, taken, status))
 
@@ -76,6 +81,8 @@ class Order:
         self.number, self.call, self.begun_s = number, call, begun_s
         self.written = 0
         self.was_there = False
+        self.was_taken = False
+        """by an answer of the venue's about this order"""
         self.told: list[Ended] = []
         self.told_s = 0.0
         self.is_given_up = False
@@ -100,7 +107,7 @@ class World:
         """How often anything goes wrong"""
         self.socket: Socket | None = None
         self.socket_log: list[Order] = []
-        self.limit = self.random.choice((0, 0, 5))
+        self.limit = self.random.choice((0, 5, 500))
         self.broken: list[str] = []
         """laws that were"""
 
@@ -147,13 +154,27 @@ class World:
             envelope["result"] = {"timeNano": str(self.loop.now_ns() + self.random.randrange(-50, 50) * 1_000_000)}
         elif path in calls.BATCH_OF.values():
             rows = [{"orderId": f"v{one.number}", "orderLinkId": one.call.client_order_id} for one in found]
-            ends = [{"code": self.random.choice((0, 0, 110007)), "msg": ""} for _ in found]
+            ends = [{"code": self.random.choice((0, 0, 0, 0, 110007)), "msg": ""} for _ in found]
+            for order, end in zip(found, ends, strict=True):
+                order.was_taken = not end["code"]
             if self.trouble():
                 self.random.choice((rows.reverse, rows.clear, ends.clear))()
             envelope["result"], envelope["retExtInfo"] = {"list": rows}, {"list": ends}
         else:
-            envelope["result"] = {"orderId": "v1"} if not self.trouble() else {"odd": 1}
+            for order in found:
+                order.was_taken = True
+                envelope["result"] = {"orderId": f"v{order.number}", "orderLinkId": order.call.client_order_id}
+            if self.trouble():
+                envelope["result"] = {"odd": 1}
         return envelope
+
+    def header(self) -> dict[str, str]:
+        """As the trade socket writes them."""
+        now_ms = self.loop.now_ns() // 1_000_000
+        named = {name.title(): value for name, value in self.headers().items()}
+        if named:
+            named["X-Bapi-Limit-Reset-Timestamp"] = str(now_ms)
+        return {**named, "Traceid": f"{self.random.getrandbits(64):x}", "Timenow": str(now_ms)}
 
     def headers(self) -> dict[str, str]:
         if not self.limit:
@@ -210,7 +231,7 @@ class Socket:
             raise SocketClosed(self._ended or "reset")
         answer = world.answer(path, found)
         said = {"op": op, "reqId": message["reqId"], "retCode": answer["retCode"], "retMsg": "so"}
-        said |= {"data": answer["result"], "retExtInfo": answer["retExtInfo"], "header": world.headers()}
+        said |= {"data": answer["result"], "retExtInfo": answer["retExtInfo"], "header": world.header()}
         if world.trouble():
             what = world.random.choice(("never", "late", "garbled", "other", "cut"))
             if what == "never":
@@ -222,12 +243,12 @@ class Socket:
                 world.loop.call_later(world.random.random(), self.say, text[:20])
                 return
             if what == "other":
-                world.loop.call_later(world.random.random(), self.say, json.dumps(said | {"reqId": "0-999999"}))
+                world.loop.call_later(world.random.random(), self.say, _written(said | {"reqId": "0-999999"}))
                 return
-            world.loop.call_later(TIMEOUT_S + world.random.choice((-0.1, 0, 0.1)), self.say, json.dumps(said))
+            world.loop.call_later(TIMEOUT_S + world.random.choice((-0.1, 0, 0.1)), self.say, _written(said))
             return
         for _ in range(1 + world.trouble()):
-            world.loop.call_later(world.random.choice((0.0, 0.01, 0.3)), self.say, json.dumps(said))
+            world.loop.call_later(world.random.choice((0.0, 0.01, 0.3)), self.say, _written(said))
 
     def say(self, text: str) -> None:
         if self._ended:
@@ -272,6 +293,10 @@ class Socket:
         if self._world.trouble():
             await asyncio.sleep(self._world.random.random())
         self.break_()
+
+
+def _written(said: dict[str, Any]) -> str:
+    return json.dumps(said, separators=(",", ":"))
 
 
 _OPERATIONS: Final = {
@@ -516,6 +541,9 @@ class Player:
                 assert not order.written, name
             if isinstance(outcome, (Accepted, Unknown)):
                 assert order.written, name
+            if isinstance(outcome, Accepted) and not outcome.gone:
+                assert order.was_taken, name
+                assert outcome.venue_order_id == f"v{order.number}", name
         assert not +self.limits.due, self.limits.due
         entry, trade = self.entry, self.trade
         assert (entry._open, entry._gathered, entry._tasks) == ({}, {}, set())
@@ -538,7 +566,27 @@ def test_the_laws_hold_whatever_fails(first: int) -> None:
         run(seed)
 
 
-def run(seed: int) -> None:
+def test_by_its_shape_an_answer_is_read_as_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = [run(seed) for seed in range(SEEDS)]
+    read: list[Acknowledged] = []
+
+    class Counting(AnswerText):
+        def read(self, text: str) -> Acknowledged | None:
+            found = super().read(text)
+            if found is not None:
+                read.append(found)
+            return found
+
+    monkeypatch.setattr(trade_stream, "IS_COMPILED", True)
+    monkeypatch.setattr(trade_stream, "AnswerText", Counting)
+    for seed, told in enumerate(decoded):
+        assert run(seed) == told, f"seed {seed}"
+    assert sum(one.is_batch for one in read) > SEEDS // 8
+    assert sum(not one.is_batch for one in read) > SEEDS
+
+
+def run(seed: int) -> list[str]:
+    """What each order was told, and when."""
     timeline = Timeline(START_NS)
     player = Player(seed, timeline)
     with asyncio.Runner(loop_factory=lambda: timeline) as runner:
@@ -547,3 +595,4 @@ def run(seed: int) -> None:
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
+    return [f"{order.number} {order.told!r} {order.told_s}" for order in player.world.orders]

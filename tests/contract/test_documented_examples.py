@@ -23,6 +23,7 @@ from bot.venues.bybit import decode, wire
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import PING, operation, push_of
+from bot.venues.bybit.trade_text import AnswerText
 from bot.venues.port import VenueGarbled
 from tests.support.documented import Compared, kinds_of
 
@@ -285,6 +286,7 @@ def by_trade_socket(raw: bytes, source: dict[str, Any], name: str, compared: Com
         compared.same(wire.decode(wire.BatchAck, answer.data, name), source["data"], f"{name}.data")
         ends = wire.decode(wire.BatchEnds, answer.ret_ext_info, name)
         compared.same(ends, source["retExtInfo"], f"{name}.retExtInfo")
+        compared.same(wire.decode(wire.RawList, answer.data, name), source["data"], f"{name}.data")  # row by row, too
 
 
 def ours(source: dict[str, Any]) -> None:
@@ -332,6 +334,28 @@ def test_every_documented_example_is_read_as_it_stands_or_named_with_the_reason_
     assert compared.values > 250
     elsewhere = set(ONE_PASS)
     assert kinds_of(wire) - compared.seen - elsewhere == set(), "a kind of message of which there is no example"
+
+
+@BESIDE
+def test_a_documented_success_on_the_trade_socket_is_read_by_its_shape_the_next_time() -> None:
+    one = json.loads((EXAMPLES / "websocket__trade__guideline__3.json").read_bytes())
+    batch = json.loads((EXAMPLES / "websocket__trade__guideline__5.json").read_bytes())
+    ends = [{"code": 0, "msg": "OK"} for _ in batch["data"]["list"]]
+    several = {"reqId": "test-006", **batch, "retExtInfo": {"list": ends}}
+    reader = AnswerText()
+    for source, orders in ((one, 1), (several, len(ends))):
+        text = json.dumps(source, separators=(",", ":"))
+        assert reader.read(text) is None
+        reader.learn(text, wire.decode(wire.TradeAnswer, text, "trade"), orders)
+        found = reader.read(text.replace("test-00", "test-10"))
+        assert found is not None
+        header = source["header"]
+        assert (found.number, found.answers(orders)) == (source["reqId"].replace("0", "1", 1), True)
+        assert [str(found.limit), str(found.left)] == [header["X-Bapi-Limit"], header["X-Bapi-Limit-Status"]]
+        assert str(found.resets_ms) == header["X-Bapi-Limit-Reset-Timestamp"]
+        rows = source["data"]["list"] if orders > 1 else [source["data"]]
+        assert found.link_ids == [row["orderLinkId"] for row in rows]
+        assert found.order_ids == [row["orderId"] for row in rows]
 
 
 @BESIDE

@@ -16,7 +16,7 @@ from bot.simulator.bybit import Outcome, envelope
 from bot.simulator.bybit_messages import Json, text
 from bot.simulator.bybit_numbers import Grid
 from bot.simulator.bybit_sockets import encode
-from bot.simulator.bybit_written import Written
+from bot.simulator.bybit_written import PushedOrders, Written
 from bot.simulator.depth import DepthMessage
 from bot.simulator.funding import Funding
 from bot.simulator.listings import GENERATED, LISTINGS
@@ -207,6 +207,22 @@ EXECUTIONS = st.builds(
     Execution, IDS, COUNTS, orders(), COUNTS, COUNTS, AMOUNTS, AMOUNTS, st.booleans(), COUNTS, COUNTS, AMOUNTS, TIMES,
     st.sampled_from(["", "BTC", "US\"D"]),
 )  # fmt: skip
+
+
+@given(
+    st.sampled_from(INSTRUMENTS),
+    st.lists(orders(), min_size=1, max_size=3, unique_by=lambda one: one.order_id),
+    st.lists(st.integers(0, 2)),
+)
+def test_an_order_pushed_again_is_written_as_for_the_first_time(
+    instrument: Instrument, found: list[Order], told: list[int]
+) -> None:
+    pushed = PushedOrders(Written(instrument))
+    for number, which in enumerate(told):
+        order = found[which % len(found)].as_it_stands()
+        order.price_ticks += number
+        order.updated_at_ns += number * 1_000_000
+        assert pushed.text(order) == Written(instrument).order(order, pushed=True)
 
 
 @given(st.sampled_from(INSTRUMENTS), EXECUTIONS, AMOUNTS)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 from urllib.parse import quote
@@ -57,19 +56,22 @@ _encode = msgspec.json.Encoder().encode
 SYMBOLS_KEPT: Final = 256
 _amend_heads: Final[dict[str, dict[str, str]]] = {}
 """Symbol and category to how the body of an amend begins."""
+IDS_KEPT: Final = 256
+_ids: Final[dict[str, str]] = {}
+"""Ids of orders in JSON."""
 
 _SIDE_WORDS: Final = {Side.BUY: "Buy", Side.SELL: "Sell"}
 
 
 class Call:
-    """One request. A GET carries `query`, a POST `body`. `epoch`: of the grant that it needs to leave; 0: of none.
+    """One request. A GET carries `query`, a POST `text`. `epoch`: of the grant that it needs to leave; 0: of none.
 
     `orders`: how many of what its endpoint takes in a second it uses up. `client_order_id`, `venue_order_id`: by which
     it names its order, empty where it does not.
     """
 
     __slots__ = (
-        "body", "client_order_id", "epoch", "method", "orders", "path", "query", "signed", "venue_order_id"
+        "client_order_id", "epoch", "method", "orders", "path", "query", "signed", "text", "venue_order_id"
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +79,7 @@ class Call:
         method: str,
         path: str,
         query: str = "",
-        body: bytes = b"",
+        text: str = "",
         signed: bool = True,
         epoch: int = 0,
         orders: int = 1,
@@ -87,7 +89,7 @@ class Call:
         self.method = method
         self.path = path
         self.query = query
-        self.body = body
+        self.text = text
         self.signed = signed
         self.epoch = epoch
         self.orders = orders
@@ -95,9 +97,13 @@ class Call:
         self.venue_order_id = venue_order_id
 
     @property
+    def body(self) -> bytes:
+        return self.text.encode()
+
+    @property
     def payload(self) -> bytes:
         """What the signature covers."""
-        return self.body or self.query.encode()
+        return (self.text or self.query).encode()
 
     @property
     def target(self) -> str:
@@ -120,9 +126,10 @@ def _get(path: str, *, signed: bool = True, cursor: str = "", **fields: str) -> 
 def _post(
     path: str, fields: dict[str, str | int | bool], epoch: int = 0, client_order_id: str = "", venue_order_id: str = ""
 ) -> Call:
+    text = _encode(fields).decode()
     return Call(
-        "POST", path, body=_encode(fields), epoch=epoch, client_order_id=client_order_id, venue_order_id=venue_order_id
-    )
+        "POST", path, text=text, epoch=epoch, client_order_id=client_order_id, venue_order_id=venue_order_id
+    )  # fmt: skip
 
 
 def number(value: Decimal) -> str:
@@ -207,8 +214,18 @@ def amend_as_written(category: Category, symbol: str, client_order_id: str, qty:
     head = heads.get(category)
     if head is None:
         head = heads[category] = _encode({"category": category, "symbol": symbol}).decode()[:-1] + ',"orderLinkId":'
-    body = f'{head}{_encode(client_order_id).decode()},"qty":"{qty}","price":"{price}"}}'.encode()
-    return Call("POST", AMEND, "", body, True, epoch, 1, client_order_id)
+    text = f'{head}{_id_in_json(client_order_id)},"qty":"{qty}","price":"{price}"}}'
+    return Call("POST", AMEND, "", text, True, epoch, 1, client_order_id)
+
+
+def _id_in_json(client_order_id: str) -> str:
+    """The same few orders are amended again and again."""
+    text = _ids.get(client_order_id)
+    if text is None:
+        if len(_ids) >= IDS_KEPT:
+            _ids.clear()
+        text = _ids[client_order_id] = _encode(client_order_id).decode()
+    return text
 
 
 def cancel(category: Category, symbol: str, *, client_order_id: str = "", venue_order_id: str = "") -> Call:
@@ -229,19 +246,20 @@ def cancel_everything(category: Category, coin: str) -> Call:
     return _post(CANCEL_ALL, {"category": category, **({"settleCoin": coin} if coin else {})})
 
 
-def batch(several: Sequence[Call]) -> Call:
+def batch(several: list[Call]) -> Call:
     """Calls of one kind and one category as one; it needs the newest grant that any of them needs."""
-    category = several[0].body.partition(b",")[0] + b","  # `_post` writes it first, and it is a word without a comma
-    if not category.startswith(b'{"category":"'):
-        raise ValueError(f"{several[0].path}: no order that can go in a batch")
-    rows: list[bytes] = []
+    first, epoch = several[0], 0
+    category = first.text[: first.text.find(",") + 1]  # `_post` writes it first, and it is a word without a comma
+    if not category.startswith('{"category":"'):
+        raise ValueError(f"{first.path}: no order that can go in a batch")
+    rows: list[str] = []
     for call in several:
-        if not call.body.startswith(category):
+        if not call.text.startswith(category):
             raise ValueError(f"{call.path}: orders of one batch have one category")
-        rows.append(b"{" + call.body[len(category) :])
-    epoch = max([call.epoch for call in several])
-    body = category + b'"request":[' + b",".join(rows) + b"]}"
-    return Call("POST", BATCH_OF[several[0].path], body=body, epoch=epoch, orders=len(several))
+        rows.append(call.text[len(category) :])
+        epoch = max(epoch, call.epoch)
+    text = f'{category}"request":[{{{",{".join(rows)}]}}'
+    return Call("POST", BATCH_OF[first.path], "", text, True, epoch, len(several))
 
 
 def disconnect_cancel(category: Category, window_s: int) -> Call:

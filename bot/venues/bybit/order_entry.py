@@ -19,9 +19,10 @@ from bot.venues.bybit.account_text import acknowledged_text
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import Meaning, meaning, refusal_outcome
 from bot.venues.bybit.decode import IS_COMPILED
-from bot.venues.bybit.rate_limits import held_ms
+from bot.venues.bybit.rate_limits import held_ms, lowered
 from bot.venues.bybit.rest import BybitRest, Withheld
-from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, TradeStream
+from bot.venues.bybit.trade_stream import NO_GRANT, OPERATIONS, Answer, TradeStream
+from bot.venues.bybit.trade_text import Acknowledged
 from bot.venues.port import Accepted, Ended, Outcome, Unknown, Unreachable, VenueError, VenueGarbled, VenueUnknown
 from bot.venues.transport import HttpAnswer, NoAnswer, NotSent
 
@@ -31,6 +32,8 @@ OF_NOTHING: Final = frozenset({calls.CREATE, calls.CREATE_BATCH, calls.DISCONNEC
 CANCELS: Final = frozenset({calls.CANCEL, calls.CANCEL_BATCH, calls.CANCEL_ALL})
 _NO_GRANT: Final = Unreachable(NO_GRANT)
 _ENVELOPE: Final = wire.Envelope
+_ACCEPTED: Final = Accepted
+_FUTURE: Final[Any] = asyncio.Future
 
 
 class _Waiting:
@@ -282,6 +285,13 @@ class OrderEntry:
             return _outcome(call, found)
         return found if meaning(found.ret_code) is Meaning.CLOCK else _refused(call, found)
 
+    def acknowledged_by_socket(self, call: Call, answer: Acknowledged) -> None:
+        """As `settled`: the venue did all of it."""
+        rest = self._rest
+        rest.limits.told(
+            call.path, answer.limit, answer.left, answer.resets_ms, rest.venue_now_ms(), call.orders
+        )  # fmt: skip
+
     def heard_by_socket(self, call: Call, answer: wire.TradeAnswer | NotSent | NoAnswer) -> Outcome | wire.Envelope:
         """As `settled`, by the trade socket."""
         rest = self._rest
@@ -291,8 +301,7 @@ class OrderEntry:
         if isinstance(answer, NoAnswer):
             rest.limits.unheard(call.path, call.orders)
             return Unknown(0, str(answer))
-        headers = {name.lower(): value for name, value in answer.header.items()}
-        rest.limits.heard(call.path, headers, rest.venue_now_ms(), call.orders)
+        rest.limits.heard(call.path, lowered(answer.header), rest.venue_now_ms(), call.orders)
         if answer.ret_code:
             rest.note_code(answer.ret_code)
         return wire.Envelope(answer.ret_code, answer.ret_msg, answer.data, ret_ext_info=answer.ret_ext_info)
@@ -313,7 +322,8 @@ class OrderEntry:
             request.tell_each(_outcomes(call, found, waiting))
 
     def forget(self, request: _Request) -> None:
-        self._open.pop(request, None)
+        if request in self._open:
+            del self._open[request]
 
     def settle_later(self, call: Call, envelope: wire.Envelope, ended: Callable[[Ended], None]) -> None:
         """Of a timestamp that was refused: once the clock has been read again, or could not be."""
@@ -347,7 +357,7 @@ class _Request:
         """what was sent"""
         self.answered: asyncio.Future[HttpAnswer] | None = None
         """by REST"""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = _FUTURE(loop=asyncio.get_running_loop())
         """once everybody has been told; cancelled: nobody waits for it any more"""
 
     def may_leave(self, call: Call) -> bool:
@@ -361,13 +371,32 @@ class _Request:
             return
         self._ended(found)
 
-    def answered_by_socket(self, answer: wire.TradeAnswer | NotSent | NoAnswer) -> None:
+    def answered_by_socket(self, answer: Answer) -> None:
         try:
+            if isinstance(answer, Acknowledged):
+                self._entry.acknowledged_by_socket(self.call, answer)
+                self._acknowledged(answer)
+                return
             found = self._entry.heard_by_socket(self.call, answer)
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
             self.tell_all(error)
             return
         self._ended(found)
+
+    def _acknowledged(self, answer: Acknowledged) -> None:
+        if self.done.cancelled():
+            self.tell_all(asyncio.CancelledError())
+            return
+        waiting, order_ids = self.waiting, answer.order_ids
+        if answer.is_batch:
+            try:
+                _check_rows(self.call, order_ids, answer.link_ids, waiting)
+            except VenueGarbled as error:
+                self.tell_all(Unknown(error.code, str(error)))
+                return
+        for number, one in enumerate(waiting):
+            one.tell(_ACCEPTED(order_ids[number]))
+        self._close()
 
     def _ended(self, found: Outcome | wire.Envelope) -> None:
         if self.done.cancelled():
@@ -425,13 +454,15 @@ def _unsettled(error: Exception) -> Outcome:
     return Unknown(0, str(error))
 
 
-def _is_about(call: Call, row: wire.OrderAck) -> bool:
-    """Whether a row answers that order, by each id that both name: an answer in another order would end what lives."""
-    told, named = row.order_link_id, call.client_order_id
-    if told and named and told != named:
-        return False
-    told, named = row.order_id, call.venue_order_id
-    return not (told and named and told != named)
+def _check_rows(batch: Call, order_ids: list[str], link_ids: list[str], waiting: list[_Waiting]) -> None:
+    """Each row has to answer the order in its place, by each id that both name: an answer in another order would end
+    what lives. Raises VenueGarbled."""
+    for number, one in enumerate(waiting):
+        call, order_id, link_id = one.call, order_ids[number], link_ids[number]
+        named, named_by_venue = call.client_order_id, call.venue_order_id
+        is_other = bool(link_id and named and link_id != named)
+        if is_other or (order_id and named_by_venue and order_id != named_by_venue):
+            raise VenueGarbled(f"{batch.path}: a row is about {link_id or order_id}, not its order")
 
 
 class _UnderWay:
@@ -454,16 +485,14 @@ class _UnderWay:
             self._ended(found)  # type: ignore[arg-type]  # it is no envelope
 
 
-def _outcomes(batch: Call, envelope: wire.Envelope, waiting: Sequence[_Waiting]) -> list[Outcome]:
+def _outcomes(batch: Call, envelope: wire.Envelope, waiting: list[_Waiting]) -> list[Outcome]:
     """Of a batch that the venue took, one for each order."""
     try:
         rows = wire.decode(wire.BatchAck, envelope.result, batch.path).rows
         ends = wire.decode(wire.BatchEnds, envelope.ret_ext_info, batch.path).rows
         if not len(rows) == len(ends) == len(waiting):
             raise VenueGarbled(f"{batch.path}: {len(rows)} rows and {len(ends)} codes for {len(waiting)} orders")
-        for one, row in zip(waiting, rows, strict=True):
-            if not _is_about(one.call, row):
-                raise VenueGarbled(f"{batch.path}: a row is about {row.order_link_id or row.order_id}, not its order")
+        _check_rows(batch, [row.order_id for row in rows], [row.order_link_id for row in rows], waiting)
     except VenueGarbled as error:
         return [Unknown(error.code, str(error))] * len(waiting)
     of_existing = batch.path != calls.CREATE_BATCH

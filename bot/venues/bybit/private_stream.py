@@ -16,7 +16,7 @@ was read. So is `wallet`: it says nothing while nothing happens, so nobody could
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Final
 
@@ -49,7 +49,7 @@ class PrivateStream(Stream):
         now_ns: Callable[[], int],
         jitter: Random,
         before_connect: Callable[[], Awaitable[object]],
-        grids: Mapping[str, Grid],
+        grids: dict[str, Grid],
         category: Category,
         api_key: str,
         api_secret: str,
@@ -97,17 +97,18 @@ class PrivateStream(Stream):
         text = ""
         if IS_COMPILED and raw.isascii():
             text = raw.decode() if isinstance(raw, bytes) else raw
-            order = self._texts.read(text, self._grids)
-            if order is not None:
-                self._sink(OrderUpdated(self._now_ns(), order))
+            orders = self._texts.read(text, self._grids)
+            if orders:
+                for order in orders:
+                    self._sink(OrderUpdated(self._now_ns(), order))
                 return
         pushed = wire.account_push(raw)
         if pushed is None:
             self._take_any(raw)
         elif type(pushed) is wire.OrderPush:
-            if text:
-                self._texts.learn(text, pushed.data)
             self._take_orders(pushed.data)
+            if text:
+                self._texts.learn(text, pushed.data, self._grids)
         elif type(pushed) is wire.ExecutionPush:
             self._take_executions(pushed.data)
 

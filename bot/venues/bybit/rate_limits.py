@@ -132,11 +132,11 @@ class RateLimits:
             self._shut_out_until_ms = now_ms + SHUT_OUT_MS
         if isinstance(headers, dict):
             plain: dict[str, str] = headers  # of one the names are looked up at once
-            limit, left = _number(plain.get(_LIMIT, "")), _number(plain.get(_STATUS, ""))
-            resets_ms = _number(plain.get(_RESETS, ""))
+            limit, left = header_number(plain.get(_LIMIT, "")), header_number(plain.get(_STATUS, ""))
+            resets_ms = header_number(plain.get(_RESETS, ""))
         else:
-            limit, left = _number(headers.get(LIMIT, "")), _number(headers.get(STATUS, ""))
-            resets_ms = _number(headers.get(RESETS, ""))
+            limit, left = header_number(headers.get(LIMIT, "")), header_number(headers.get(STATUS, ""))
+            resets_ms = header_number(headers.get(RESETS, ""))
         if limit and left is not None:
             self.told(path, limit, left, resets_ms or 0, now_ms, taken)
             return
@@ -177,7 +177,12 @@ class RateLimits:
         return wait_ms
 
 
-def _number(text: str) -> int | None:
+def lowered(header: Mapping[str, str]) -> dict[str, str]:
+    """With names in lower case, of which the last one counts."""
+    return {name.lower(): value for name, value in header.items()}
+
+
+def header_number(text: str) -> int | None:
     """A number of plain digits; None for all else, however long."""
     known = _known.get(text)
     if known is None and len(text) <= DIGITS_MAX and text.isascii() and text.isdecimal():

@@ -21,9 +21,11 @@ from bot.domain.events import Event
 from bot.venues.bybit import calls, wire
 from bot.venues.bybit.calls import Call
 from bot.venues.bybit.codes import KEY_CODES
+from bot.venues.bybit.decode import IS_COMPILED
 from bot.venues.bybit.private_stream import AUTH_VALID_MS
 from bot.venues.bybit.signing import socket_auth
 from bot.venues.bybit.sockets import Stream, StreamRefused
+from bot.venues.bybit.trade_text import Acknowledged, AnswerText
 from bot.venues.transport import NoAnswer, NotSent, Transport
 
 OPERATIONS: Final[Mapping[str, str]] = {
@@ -40,7 +42,8 @@ OPERATIONS: Final[Mapping[str, str]] = {
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
 
 
-Told = Callable[[wire.TradeAnswer | NotSent | NoAnswer], None]
+Answer = wire.TradeAnswer | Acknowledged | NotSent | NoAnswer
+Told = Callable[[Answer], None]
 
 
 class _Asked:
@@ -82,6 +85,7 @@ class TradeStream(Stream):
         """by the time at which their patience ends"""
         self._alarm: asyncio.TimerHandle | None = None
         self._taken = 0
+        self._texts: Final = AnswerText()
 
     @property
     def takes_orders(self) -> bool:
@@ -129,7 +133,7 @@ class TradeStream(Stream):
             self._leave(f"silent for {timeout_s:g} s after an operation")
         self._end(asked, NoAnswer(f"no answer on the trade socket in {timeout_s} s"))
 
-    def _end(self, asked: _Asked, answer: wire.TradeAnswer | NotSent | NoAnswer) -> None:
+    def _end(self, asked: _Asked, answer: Answer) -> None:
         if asked.is_over:
             return
         asked.is_over = True
@@ -163,7 +167,7 @@ class TradeStream(Stream):
         return (
             f'{{"reqId":"{asked.number}","header":{{"X-BAPI-TIMESTAMP":"{self._venue_now_ms()}",'
             f'"X-BAPI-RECV-WINDOW":"{self._recv_window_ms}"}},"op":"{OPERATIONS[call.path]}","args":['
-            f"{call.body.decode()}]}}"
+            f"{call.text}]}}"
         )
 
     def _greet(self) -> None:
@@ -171,6 +175,17 @@ class TradeStream(Stream):
 
     def _take(self, raw: bytes | str) -> None:
         self._taken += 1
+        text = ""
+        if IS_COMPILED and raw.isascii():
+            text = raw.decode() if isinstance(raw, bytes) else raw
+            said = self._texts.read(text)
+            if said is not None:
+                whose = self._open.get(said.number)
+                if whose is None or not whose.left:
+                    return  # an answer that nobody waits for (any more)
+                if said.answers(whose.call.orders):
+                    self._end(whose, said)
+                    return
         answer = wire.decode(wire.TradeAnswer, raw, self.name)
         if answer.op == "auth":
             if answer.ret_code:
@@ -183,6 +198,8 @@ class TradeStream(Stream):
         asked = self._open.get(answer.req_id)
         if asked is not None and asked.left:  # else a pong, or an answer that nobody waits for (any more)
             self._end(asked, answer)
+            if text:
+                self._texts.learn(text, answer, asked.call.orders)
         if is_of_key:  # it was greeted with a key that is no more: the next one has the key of now
             raise StreamRefused(f"{answer.op}: {answer.ret_code} {answer.ret_msg}")
 

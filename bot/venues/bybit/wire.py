@@ -104,6 +104,12 @@ class BatchEnds(_Wire, frozen=True, rename="camel"):
     rows: list[BatchEnd] = msgspec.field(name="list")
 
 
+class RawList(_Wire, frozen=True, rename="camel"):
+    """Either of the two with its rows still undecoded."""
+
+    rows: list[msgspec.Raw] = msgspec.field(name="list")
+
+
 class CancelAllAck(_Wire, frozen=True, rename="camel"):
     rows: list[OrderAck] = msgspec.field(name="list")
 
