@@ -117,39 +117,37 @@ class Half:
             self._note(level)
             level.set_background(lots)
 
-    def change_background(self, sizes: list[tuple[Any, Any]]) -> None:
-        """As `set_background` for each of (price_ticks, lots).
-
-        Numbers are `Any` here, as they stand in lists and dictionaries: prices are only looked up, and as `int` the
-        compiled bot would take each out of its object and make another one for every look-up.
-        """
-        places, ladder, changed = self._places, self.ladder, self.changed
-        for price, size in sizes:
-            ticks: int = price
-            level = places[ticks & _MASK]
-            if level.price_ticks != ticks:
-                known = self.levels.get(price)
-                if known is None:
-                    self.set_background(price, size)
-                    places = self._places  # anew, where it forgot levels to make this one
-                    continue
-                level = places[ticks & _MASK] = known
-            if level.entries is not None:
+    def change(self, price_ticks: i64, size: Any) -> None:
+        """As `set_background`, for whoever changes many: a level that was looked for before is found at once."""
+        level = self._places[price_ticks & _MASK]
+        if level.price_ticks != price_ticks:
+            price: Any = price_ticks
+            known = self.levels.get(price)
+            if known is None:
                 self.set_background(price, size)
-                continue
-            lots: int = size  # from here on as in `set`, which would be one call more for every level
-            was = level.lots
-            if lots == was:
-                continue
-            if not level.is_changed:
-                level.is_changed = True
-                level.before = was
-                changed.append(level)
-            level.lots = lots
-            if not was:
-                _put(ladder, level)
-            elif not lots:
-                _take(ladder, level)
+                return
+            level = self._places[price_ticks & _MASK] = known
+        if level.entries is not None:
+            self.set_background(level.price, size)
+            return
+        lots: int = size  # from here on as in `set`, which would be one call more for every level
+        was = level.lots
+        if lots == was:
+            return
+        if not level.is_changed:
+            level.is_changed = True
+            level.before = was
+            self.changed.append(level)
+        level.lots = lots
+        if not was:
+            _put(self.ladder, level)
+        elif not lots:
+            _take(self.ladder, level)
+
+    def change_background(self, sizes: list[tuple[Any, Any]]) -> None:
+        """As `set_background` for each of (price_ticks, lots)."""
+        for price, size in sizes:
+            self.change(price, size)
 
     def replace_background(self, target: dict[int, int]) -> None:
         """Make the whole background equal to `target` (price_ticks → lots)."""

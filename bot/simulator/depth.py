@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from bot.domain.order import Side
@@ -17,8 +16,6 @@ _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
 _BEYOND: Final = 1 << 60
 """More than any price."""
-_FEW: Final = 24
-_PRICE: Final = attrgetter("price_ticks")
 
 
 class DepthMessage:
@@ -160,10 +157,12 @@ def _differences(half: Half, changed: list[Level], depth: int, before: int, edge
                 changed.append(other)
         for level in changed:
             level.is_changed = False
+    if is_bids:  # they come best first more often than not
+        changed.reverse()
     _sort(changed)
     if is_bids:
         changed.reverse()
-    delta: Levels = []
+    delta: list[Any] = []
     for level in changed:
         number, lots, was = level.price_ticks, level.lots, level.before
         if number < edge if is_bids else number > edge:
@@ -171,7 +170,7 @@ def _differences(half: Half, changed: list[Level], depth: int, before: int, edge
         if number < before if is_bids else number > before:
             was = 0
         if lots != was:
-            delta.append((level.price, lots))
+            delta.append((level.price, lots) if lots else level.gone)
     return delta
 
 
@@ -211,22 +210,40 @@ def _between(half: Half, depth: int, before: int, edge: int) -> list[Level]:
 
 
 def _sort(levels: list[Level]) -> None:
-    """Ascending. Mostly they are few and nearly in order: a compiled bot has them in their places at once."""
+    """Ascending. They come in runs that are so already: each of them is laid into what stands before it, from the back.
+
+    A compiled bot has them in order long before it had asked each for its price.
+    """
     count: i64 = len(levels)
-    if count > _FEW:
-        levels.sort(key=_PRICE)
-        return
-    at: i64 = 1
-    while at < count:
-        level = levels[at]
-        number = level.price_ticks
-        place: i64 = at
-        while place > 0 and levels[place - 1].price_ticks > number:
-            levels[place] = levels[place - 1]
-            place -= 1
-        if place != at:
+    end: i64 = 1
+    while end < count:
+        start = end
+        end = _run_end(levels, start)
+        if levels[start - 1].price_ticks < levels[start].price_ticks:
+            continue
+        run = levels[start:end]
+        place: i64 = end - 1
+        before: i64 = start - 1
+        at: i64 = len(run) - 1
+        while at >= 0:
+            level = run[at]
+            number = level.price_ticks
+            while before >= 0 and levels[before].price_ticks > number:
+                levels[place] = levels[before]
+                before -= 1
+                place -= 1
             levels[place] = level
-        at += 1
+            place -= 1
+            at -= 1
+
+
+def _run_end(levels: list[Level], start: i64) -> i64:
+    """Up to where they ascend from there on."""
+    count: i64 = len(levels)
+    end: i64 = start + 1
+    while end < count and levels[end - 1].price_ticks < levels[end].price_ticks:
+        end += 1
+    return end
 
 
 class DepthView:

@@ -23,15 +23,16 @@ class Level:
     """Everything at a price, lots, and how much of it is of own orders. A level where nothing stands has 0 lots.
 
     `entries`: the queue, front first; None where no own order stands. `price`: `price_ticks` as the object that it came
-    as, so that whoever looks it up or tells it need not make another one. `before`: the lots when somebody last looked,
-    where `is_changed`.
+    as, so that whoever looks it up or tells it need not make another one, and `gone` is what is told of it where it
+    goes: (price, 0). `before`: the lots when somebody last looked, where `is_changed`.
     """
 
-    __slots__ = ("before", "entries", "is_bid", "is_changed", "lots", "own", "price", "price_ticks")
+    __slots__ = ("before", "entries", "gone", "is_bid", "is_changed", "lots", "own", "price", "price_ticks")
 
     def __init__(self, price: Any, is_bid: bool) -> None:
         self.price: Final = price
         self.price_ticks: Final[int] = price
+        self.gone: Final[Any] = (price, 0)
         self.is_bid: Final = is_bid
         self.lots = 0
         self.own = 0
