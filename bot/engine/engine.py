@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
+import msgspec
+
 from bot.domain import events as ev
 from bot.domain.book import NO_TICKS, Book
 from bot.domain.intent import Intent, ResyncBook
@@ -50,6 +52,8 @@ _TRADE_PRINTED: Final = ev.TradePrinted
 _BOOK_SNAPSHOT: Final = ev.BookSnapshot
 _GRANT_RECEIVED: Final = ev.GrantReceived
 _FILLED: Final = ev.Filled
+_fields_of: Final = msgspec.structs.astuple
+"""All at once: each by its name is dear in what is told all the time."""
 
 _USUAL: Final = frozenset({
     ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
@@ -278,12 +282,17 @@ class Engine(Shown):
     # ---- market ----
 
     def _book_delta(self, event: ev.BookDelta) -> None:
-        state, symbol = self._state, event.symbol
+        symbol: str
+        bids: tuple[Any, ...]
+        asks: tuple[Any, ...]
+        update_id: int
+        _, symbol, bids, asks, update_id, _ = _fields_of(event)
+        state = self._state
         book = state.books.get(symbol)
         if book is None:
             return
         bid, ask = book.bid_ticks, book.ask_ticks
-        if book.change(event.bids, event.asks, event.update_id, state.now_ns):
+        if book.change(bids, asks, update_id, state.now_ns):
             if book.bid_ticks != bid or book.ask_ticks != ask:
                 self._top_changed(symbol, book)
         else:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NO_PRICE: Final = -1
 """Where an inner answer says that there is none: prices are above zero."""
 
-_EMPTY_KEPT: Final = 1_000
+_EMPTY_KEPT: Final = 250
 _PLACES: Final = 4_096
 """A power of two, many times what a market moves in between two looks at the same price."""
 _MASK: Final = _PLACES - 1
@@ -26,7 +26,7 @@ class Half:
     the touch come and go.
     """
 
-    __slots__ = ("_kept_max", "_places", "changed", "is_bids", "ladder", "levels", "owned")
+    __slots__ = ("_kept_max", "_places", "_spare", "changed", "is_bids", "ladder", "levels", "owned")
 
     def __init__(self, is_bids: bool) -> None:
         self.is_bids: Final = is_bids
@@ -35,7 +35,9 @@ class Half:
         self.changed: list[Level] = []
         self.owned = 0
         self._kept_max = _EMPTY_KEPT
-        self._places: list[Level] = _no_places(is_bids)
+        self._spare: Final[list[Level]] = []
+        """levels that were forgotten, for other prices"""
+        self._places: Final[list[Level]] = _no_places(is_bids)
         """the level that was looked for last of all prices with the same last bits: most are looked for again"""
 
     # ---- reading ------------------------------------------------------------------------------------------------
@@ -213,15 +215,26 @@ class Half:
             self.changed.append(level)
 
     def _made(self, price: Any) -> Level:
-        levels = self.levels
+        levels, spare = self.levels, self._spare
         if len(levels) >= self._kept_max:
-            for one in list(levels.values()):
-                if not one.lots and not one.is_changed:
-                    del levels[one.price]
-            self._places = _no_places(self.is_bids)
-            self._kept_max = 2 * len(levels) + _EMPTY_KEPT
-        level = levels[price] = Level(price, self.is_bids)
+            self._forget()
+        if spare:
+            level = spare.pop()
+            level.stand_for(price)
+        else:
+            level = Level(price, self.is_bids)
+        levels[price] = level
         return level
+
+    def _forget(self) -> None:
+        """The empty levels, but for those that have yet to be looked at."""
+        levels, spare = self.levels, self._spare
+        for one in list(levels.values()):
+            if not one.lots and not one.is_changed:
+                del levels[one.price]
+                one.price_ticks = NO_PRICE  # whoever comes upon it at its place has not found it
+                spare.append(one)
+        self._kept_max = 2 * len(levels) + _EMPTY_KEPT
 
 
 def _no_places(is_bids: bool) -> list[Level]:
