@@ -180,10 +180,11 @@ class _Renewal(Due):
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
+        self._limits = _limits_of(scenario)
         self._grant = GrantHolder(ACCOUNT)
 
     def happen(self, kernel: Kernel) -> None:
-        kernel.tell(_granted(self._scenario, self._grant, kernel.now_ns))
+        kernel.tell(_granted(self._limits, self._grant, kernel.now_ns))
         if _renews(self._scenario, kernel.now_ns):
             kernel.put(self, kernel.now_ns + _GRANT_EVERY_NS)
 
@@ -238,8 +239,10 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
             link.start_market()
             loop.begin()
 
+            limits = _limits_of(scenario)
+
             def renew() -> None:
-                loop.tell(_granted(scenario, parts.grant, timeline.now_ns()))
+                loop.tell(_granted(limits, parts.grant, timeline.now_ns()))
                 if _renews(scenario, timeline.now_ns()):
                     timeline.call_at_ns(timeline.now_ns() + _GRANT_EVERY_NS, renew)
 
@@ -337,6 +340,11 @@ def _renews(scenario: Scenario, now_ns: int) -> bool:
     return scenario.granted_s is None or now_ns < START_NS + scenario.granted_s * NS_PER_S
 
 
-def _granted(scenario: Scenario, grant: GrantHolder, now_ns: int) -> GrantReceived:
-    limits = scenario.parameters
-    return grant.take(ACCOUNT, 1, limits.inventory_max_quote, limits.total_max_quote, _GRANT_TTL_S, now_ns)
+def _limits_of(scenario: Scenario) -> tuple[Decimal, Decimal]:
+    """Inventory and total, quote: what a grant permits."""
+    return scenario.parameters.inventory_max_quote, scenario.parameters.total_max_quote
+
+
+def _granted(limits: tuple[Decimal, Decimal], grant: GrantHolder, now_ns: int) -> GrantReceived:
+    inventory_quote, total_quote = limits
+    return grant.take(ACCOUNT, 1, inventory_quote, total_quote, _GRANT_TTL_S, now_ns)

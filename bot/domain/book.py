@@ -61,7 +61,8 @@ class BookSide:
 
         Each number stays the object that came: compiled, a whole number would be made anew to be put into the row.
         """
-        is_bids, anchor, row, first = self._is_bids, self._anchor, self._row, self._first
+        is_bids, anchor, row = self._is_bids, self._anchor, self._row
+        first: i64 = self._first
         for price, qty in levels:
             size: int = qty
             ticks: int = price
@@ -75,12 +76,14 @@ class BookSide:
                 if place < 0:
                     self._move(place)
                     anchor, row, place = self._anchor, self._row, _AHEAD
-                    first = place
-                row[place] = qty
-                if place < first:
-                    first = place
+                    first = _AHEAD
+                at: i64 = place
+                row[at] = qty
+                if at < first:
+                    first = at
             elif place >= 0:
-                row[place] = None
+                gone_at: i64 = place
+                row[gone_at] = None
         self._find_best(first)
 
     def _find_best(self, first: int) -> None:

@@ -162,13 +162,14 @@ class Engine(Shown):
         state = self._state
         out: list[Intent] = []
         state.out = out
-        at_ns, kind = event.at_ns, type(event)
-        if at_ns > state.now_ns:
-            state.now_ns = at_ns
+        kind = type(event)
         # by how often they come; no other kind of event needs more than the table
         if kind is _BOOK_DELTA:
             self._book_delta(cast(ev.BookDelta, event))
             return out
+        at_ns = event.at_ns
+        if at_ns > state.now_ns:
+            state.now_ns = at_ns
         if kind is _TRADE_PRINTED:
             self._trade_printed(cast(ev.TradePrinted, event))
             return out
@@ -282,12 +283,15 @@ class Engine(Shown):
     # ---- market ----
 
     def _book_delta(self, event: ev.BookDelta) -> None:
+        at_ns: int
         symbol: str
         bids: tuple[Any, ...]
         asks: tuple[Any, ...]
         update_id: int
-        _, symbol, bids, asks, update_id, _ = _fields_of(event)
+        at_ns, symbol, bids, asks, update_id, _ = _fields_of(event)
         state = self._state
+        if at_ns > state.now_ns:
+            state.now_ns = at_ns
         book = state.books.get(symbol)
         if book is None:
             return
