@@ -1,6 +1,6 @@
 """The bot, compiled: the same Python files as C extensions, in a folder of their own.
 
-    python infra/compile.py [--into artifacts/compiled] [--opt 2] [--trained] [--force]
+    python infra/compile.py [--into artifacts/compiled] [--opt 2] [--force]
 
 mypyc takes the strict types of the modules below and makes a C extension of each; all others stay as they are. Nothing
 is written beside the sources: the folder is a copy of `bot/` with the extensions in it, and whoever puts it first on
@@ -8,9 +8,6 @@ PYTHONPATH runs them. A digest of all sources is kept in it, so that it is built
 never used where it no longer is what the sources say. Needs a C compiler and Python's headers; about a minute.
 
 Enumerations and message types stay interpreted: mypyc makes them no faster, and msgspec reads their annotations.
-
-`--trained`: compiled twice, with simulated runs of both lanes between, so that the C compiler (gcc) knows which way the
-branches go: a tenth faster, for two to three times the time of a build. What is decided and written is the same.
 """
 
 from __future__ import annotations
@@ -57,14 +54,6 @@ directly and not through a table, which saves a twelfth of the time of a simulat
 visible by its own mark."""
 
 
-TRAINING = (("tests.bench.month", "--days", "1"), ("tests.support.digests", "--few"))
-"""Modules to run, with their arguments."""
-
-LEARN = ("-fprofile-generate={profile}", "-fprofile-update=single")
-LEARNED = ("-fprofile-use={profile}", "-fprofile-partial-training", "-Wno-missing-profile")
-"""Of the C compiler, gcc. What no run came by is compiled as ever, and not for the least size."""
-
-
 def modules() -> list[str]:
     """What is compiled, paths from the root."""
     found = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
@@ -72,19 +61,18 @@ def modules() -> list[str]:
     return [name for name in names if name not in INTERPRETED] + list(MODULES)
 
 
-def digest(*, trained: bool = False) -> str:
-    """Of every source of the bot, of this file, of the interpreter and of how it is built."""
-    whole = hashlib.sha256(sys.version.encode() + b" trained" * trained)
+def digest() -> str:
+    """Of every source of the bot, of this file and of the interpreter."""
+    whole = hashlib.sha256(sys.version.encode())
     for path in [Path(__file__).resolve(), *sorted((ROOT / "bot").rglob("*.py"))]:
         whole.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return whole.hexdigest()
 
 
-def is_built(into: Path, *, trained: bool = False) -> bool:
-    """Whether what stands there is made of the sources as they are now; trained is good for whoever wants it or not."""
+def is_built(into: Path) -> bool:
+    """Whether what stands there is made of the sources as they are now."""
     try:
-        found = (into / DIGEST).read_text(encoding="ascii")
-        return found == digest(trained=True) or (not trained and found == digest())
+        return (into / DIGEST).read_text(encoding="ascii") == digest()
     except OSError:
         return False
 
@@ -115,8 +103,8 @@ def _in_parallel() -> None:
     CCompiler.compile = compile_all
 
 
-def _compile(folder: Path, opt: str, flags: list[str]) -> None:
-    """Within a copy of the sources. `flags` are the linker's too."""
+def _compile(folder: Path, opt: str) -> None:
+    """Within a copy of the sources."""
     from mypyc.build import mypycify
     from setuptools import setup
 
@@ -127,8 +115,7 @@ def _compile(folder: Path, opt: str, flags: list[str]) -> None:
         multi_file=True,
     )  # fmt: skip
     for extension in extensions:
-        extension.extra_compile_args += [*FLAGS, *flags]
-        extension.extra_link_args += flags
+        extension.extra_compile_args += list(FLAGS)
     setup(name="slipway-compiled", packages=[], ext_modules=extensions, script_args=["-q", "build_ext", "--inplace"])
 
 
@@ -141,31 +128,7 @@ def missing() -> str:
     return "" if headers.is_file() else f"{headers}: not there; on Debian: apt-get install python3-dev"
 
 
-def _compile_apart(into: Path, opt: str, flags: list[str]) -> None:
-    """In a process of its own, which goes to that folder and changes setuptools."""
-    _run([__file__, "--within", str(into), "--opt", opt, *(f"--flag={flag}" for flag in flags)], into)
-
-
-def _train(into: Path) -> None:
-    for module, *arguments in TRAINING:
-        _run(["-m", module, *arguments], ROOT, PYTHONSAFEPATH="1", PYTHONPATH=f"{into}{os.pathsep}{ROOT}")
-
-
-def _run(arguments: list[str], folder: Path, **environment: str) -> None:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **environment},
-    )
-    if done.returncode:
-        tail = (done.stdout + done.stderr).strip().splitlines()[-25:]
-        raise SystemExit("compile: failed\n" + "\n".join(tail))
-
-
-def build(into: Path, opt: str, *, trained: bool = False) -> None:
+def build(into: Path, opt: str) -> None:
     """Raises SystemExit with one line where it cannot be built; what stood there before is gone then."""
     if lacking := missing():
         raise SystemExit(f"compile: {lacking}")
@@ -176,16 +139,17 @@ def build(into: Path, opt: str, *, trained: bool = False) -> None:
     (into / DIGEST).write_text("unfinished", encoding="ascii")
     shutil.copytree(ROOT / "bot", into / "bot", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     (into / "configs").symlink_to(ROOT / "configs")  # the bot looks for its profiles beside itself
-    made_of = digest(trained=trained)
-    if trained:
-        profile = into / "profile"
-        _compile_apart(into, opt, [flag.format(profile=profile) for flag in LEARN])
-        _train(into)
-        shutil.rmtree(into / "build")
-        _compile_apart(into, opt, [flag.format(profile=profile) for flag in LEARNED])
-        shutil.rmtree(profile)
-    else:
-        _compile_apart(into, opt, [])
+    made_of = digest()
+    done = subprocess.run(
+        [sys.executable, __file__, "--within", str(into), "--opt", opt],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=into,
+    )
+    if done.returncode:
+        tail = (done.stdout + done.stderr).strip().splitlines()[-25:]
+        raise SystemExit("compile: failed\n" + "\n".join(tail))
     shutil.rmtree(into / "build", ignore_errors=True)
     (into / DIGEST).write_text(made_of, encoding="ascii")
 
@@ -194,16 +158,14 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python infra/compile.py", description="The bot as C extensions.")
     parser.add_argument("--into", type=Path, default=INTO)
     parser.add_argument("--opt", choices=("0", "1", "2", "3"), default="2", help="level of the C compiler")
-    parser.add_argument("--trained", action="store_true", help="compile twice, with runs to learn from between")
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
     parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--flag", action="append", default=[], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.within:
-        _compile(args.within, args.opt, args.flag)
-    elif args.force or not is_built(args.into, trained=args.trained):
+        _compile(args.within, args.opt)
+    elif args.force or not is_built(args.into):
         print(f"compile: {len(modules())} modules", flush=True)
-        build(args.into.resolve(), args.opt, trained=args.trained)
+        build(args.into, args.opt)
 
 
 if __name__ == "__main__":
