@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, final
 
 import msgspec
 
@@ -37,6 +37,7 @@ from bot.simulator.exchange import Exchange
 from bot.simulator.fault_file import FaultFile
 from bot.simulator.funding import FUNDING_NS
 from bot.simulator.kernel import Kernel
+from bot.simulator.kernel_agenda import Due
 from bot.simulator.link import HOSTS, SPOT_HOSTS, Latency, Link
 from bot.simulator.listings import GENERATED, exchange_of
 from bot.simulator.market import GeneratedMarket, Market
@@ -173,6 +174,21 @@ class SimulatedClock(Clock):
         self.now_ns = timeline.now_ns  # type: ignore[method-assign]  # asked dozens of times for each event
 
 
+@final
+class _Renewal(Due):
+    """The grant in the kernel lane, told again and again as long as the scenario has it renewed."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._limits = _limits_of(scenario)
+        self._grant = GrantHolder(ACCOUNT)
+
+    def happen(self, kernel: Kernel) -> None:
+        kernel.tell(_granted(self._limits, self._grant, kernel.now_ns))
+        if _renews(self._scenario, kernel.now_ns):
+            kernel.put(self, kernel.now_ns + _GRANT_EVERY_NS)
+
+
 def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
     """One run in the kernel lane. Raises ValueError for what only the wire lane has: its faults, and more symbols."""
     kinds = {kind for kind, _ in scenario.faults_at_s.values()} - KERNEL_FAULTS
@@ -184,17 +200,11 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
     account = venue.accounts[ACCOUNT]
     engine = _engine(scenario, watch)
     kernel = Kernel(engine, venue, account, scenario.latency, START_NS, tick_s=scenario.tick_s)
-    grant = GrantHolder(ACCOUNT)
-
-    def renew(_: None) -> None:
-        kernel.tell(_granted(scenario, grant, kernel.now_ns))
-        if _renews(scenario, kernel.now_ns):
-            kernel.at(kernel.now_ns + _GRANT_EVERY_NS, renew)
 
     def arm(fault: tuple[str, dict[str, object]]) -> None:
         venue.arm(fault[0], ACCOUNT, fault[1], kernel.now_ns)
 
-    kernel.at(START_NS + _GRANT_FIRST_NS, renew)
+    kernel.put(_Renewal(scenario), START_NS + _GRANT_FIRST_NS)
     for second, fault in scenario.faults_at_s.items():
         kernel.at(START_NS + second * NS_PER_S, arm, fault)
     kernel.at(_end_ns(scenario), lambda _: kernel.tell(ShutdownRequested(kernel.now_ns, "the span is over")))
@@ -231,8 +241,10 @@ async def _wire(scenario: Scenario, state_dir: Path, watch: Watch | None, timeli
             link.start_market()
             loop.begin()
 
+            limits = _limits_of(scenario)
+
             def renew() -> None:
-                loop.tell(_granted(scenario, parts.grant, timeline.now_ns()))
+                loop.tell(_granted(limits, parts.grant, timeline.now_ns()))
                 if _renews(scenario, timeline.now_ns()):
                     timeline.call_at_ns(timeline.now_ns() + _GRANT_EVERY_NS, renew)
 
@@ -330,6 +342,11 @@ def _renews(scenario: Scenario, now_ns: int) -> bool:
     return scenario.granted_s is None or now_ns < START_NS + scenario.granted_s * NS_PER_S
 
 
-def _granted(scenario: Scenario, grant: GrantHolder, now_ns: int) -> GrantReceived:
-    limits = scenario.parameters
-    return grant.take(ACCOUNT, 1, limits.inventory_max_quote, limits.total_max_quote, _GRANT_TTL_S, now_ns)
+def _limits_of(scenario: Scenario) -> tuple[Decimal, Decimal]:
+    """Inventory and total, quote: what a grant permits."""
+    return scenario.parameters.inventory_max_quote, scenario.parameters.total_max_quote
+
+
+def _granted(limits: tuple[Decimal, Decimal], grant: GrantHolder, now_ns: int) -> GrantReceived:
+    inventory_quote, total_quote = limits
+    return grant.take(ACCOUNT, 1, inventory_quote, total_quote, _GRANT_TTL_S, now_ns)

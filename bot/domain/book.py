@@ -8,10 +8,13 @@ cannot be trusted (a gap, an empty side, bid at or above ask) says so and shows 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bot.domain.events import Level
 from bot.domain.order import Side
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NO_TICKS: Final = -1
 """A best price where there is none; no price is negative."""
@@ -19,18 +22,18 @@ NO_TICKS: Final = -1
 _BUY: Final = Side.BUY
 
 
-_PLACES: Final = 4_096
+_PLACES: Final = 8_192
 """Of one side's row: so many ticks, most of them behind the touch."""
-_AHEAD: Final = 1_024
+_AHEAD: Final = 3_072
 """The place of the touch when the row is laid: how far it may come towards the other side before that is done anew."""
-_LATE: Final = 3_072
+_LATE: Final = 6_144
 """From this place on the touch has gone so far back that the row is laid anew where something lies beyond it."""
 
 
 class BookSide:
     """`best_ticks`, `best_lots`: the best level; NO_TICKS and 0 where there is none.
 
-    `_row`: sizes by how many ticks they lie behind `_anchor`, a price that none is better than; 0: none there.
+    `_row`: sizes by how many ticks they lie behind `_anchor`, a price that none is better than; None: none there.
     `_behind`: what lies beyond the row, by price. `_first`: the place of the best level, `_PLACES` where there is none.
     """
 
@@ -38,7 +41,7 @@ class BookSide:
 
     def __init__(self, *, is_bids: bool) -> None:
         self._is_bids: Final = is_bids
-        self._row: list[Any] = [0] * _PLACES
+        self._row: list[Any] = [None] * _PLACES
         self._behind: dict[Any, Any] = {}
         self._anchor = 0
         self._first = _PLACES
@@ -47,7 +50,7 @@ class BookSide:
 
     def replace(self, levels: Iterable[Level]) -> None:
         """All levels at once; sizes of 0 or less are left out."""
-        self._row = [0] * _PLACES
+        self._row = [None] * _PLACES
         self._behind = lots = {price: qty for price, qty in levels if qty > 0}
         if lots:  # all of it lies behind a row that is still empty
             self._anchor = max(lots) + _PLACES if self._is_bids else min(lots) - _PLACES
@@ -58,7 +61,8 @@ class BookSide:
 
         Each number stays the object that came: compiled, a whole number would be made anew to be put into the row.
         """
-        is_bids, anchor, row, first = self._is_bids, self._anchor, self._row, self._first
+        is_bids, anchor, row = self._is_bids, self._anchor, self._row
+        first: i64 = self._first
         for price, qty in levels:
             size: int = qty
             ticks: int = price
@@ -72,22 +76,23 @@ class BookSide:
                 if place < 0:
                     self._move(place)
                     anchor, row, place = self._anchor, self._row, _AHEAD
-                    first = place
-                row[place] = qty
-                if place < first:
-                    first = place
+                    first = _AHEAD
+                at: i64 = place
+                row[at] = qty
+                if at < first:
+                    first = at
             elif place >= 0:
-                row[place] = 0
+                gone_at: i64 = place
+                row[gone_at] = None
         self._find_best(first)
 
     def _find_best(self, first: int) -> None:
         """No level lies before the place `first`."""
         row = self._row
-        while first < _PLACES:
-            size: int = row[first]
-            if size:
-                break
-            first += 1
+        place: i64 = first
+        while place < _PLACES and row[place] is None:
+            place += 1
+        first = place
         if first >= _LATE and self._behind:
             if first >= _PLACES:
                 best: int = max(self._behind) if self._is_bids else min(self._behind)
@@ -109,14 +114,13 @@ class BookSide:
             end = _PLACES + by if -by < _PLACES else 0
             at = end
             while at < _PLACES:
-                size: int = row[at]
-                if size:
+                if row[at] is not None:
                     behind[anchor - at if is_bids else anchor + at] = row[at]
                 at += 1
-            self._row = [0] * (_PLACES - end) + row[:end]
+            self._row = [None] * (_PLACES - end) + row[:end]
             return
         kept = row[by:] if by < _PLACES else []
-        self._row = row = kept + [0] * (_PLACES - len(kept))
+        self._row = row = kept + [None] * (_PLACES - len(kept))
         for price in list(behind):
             ticks: int = price
             at = moved - ticks if is_bids else ticks - moved
@@ -128,13 +132,13 @@ class BookSide:
         place = self._anchor - ticks if self._is_bids else ticks - self._anchor
         if place < 0:
             return 0
-        lots: int = self._row[place] if place < _PLACES else self._behind.get(ticks, 0)
-        return lots
+        lots: int | None = self._row[place] if place < _PLACES else self._behind.get(ticks)
+        return 0 if lots is None else lots
 
     def lots(self) -> dict[int, int]:
         """Every level, best first as far as the row goes."""
         anchor, step = self._anchor, -1 if self._is_bids else 1
-        found = {anchor + step * place: lots for place, lots in enumerate(self._row) if lots}
+        found = {anchor + step * place: lots for place, lots in enumerate(self._row) if lots is not None}
         found.update(self._behind)
         return found
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from bot.domain.events import (
     AmendAnswered,
     CancelAnswered,
@@ -32,6 +34,8 @@ from bot.engine.stopping import Stopping, probe_soon, send_cancel
 
 _AGAIN_MS: Final = 100
 """Until an amend that could not leave is tried again, where nobody knows when it may: in the same turn it could not."""
+_fields_of: Final = msgspec.structs.astuple
+"""All at once: each by its name is dear in what is told all the time."""
 _H = OrderHappening
 _S = OrderState
 _PENDING_NEW: Final = OrderState.PENDING_NEW
@@ -170,12 +174,17 @@ class Answers:
 
     def updated(self, event: OrderUpdated) -> bool:
         """The venue's word on an order. False where it is none of ours that we know."""
-        state, told = self._state, event.order
-        order = self._orders.get(told.client_order_id)
+        client_order_id: str
+        venue_order_id: str
+        price_ticks: int
+        qty_lots: int
+        filled_lots: int
+        state, told, asked_at_ns = self._state, event.order, event.asked_at_ns
+        _, client_order_id, venue_order_id, _, price_ticks, qty_lots, filled_lots, status, _, _ = _fields_of(told)
+        order = self._orders.get(client_order_id)
         if order is None:
             return False
-        venue_order_id, filled_lots, works = told.venue_order_id, told.filled_lots, told.status is _SHOWN_WORKING
-        asked_at_ns = event.asked_at_ns
+        works = status is _SHOWN_WORKING
         if venue_order_id:
             order.venue_order_id = venue_order_id
         if filled_lots > order.reported_lots:
@@ -183,8 +192,8 @@ class Answers:
         if (
             works
             and order.state is _PENDING_AMEND
-            and told.price_ticks == order.asked_ticks
-            and told.qty_lots == order.asked_lots
+            and price_ticks == order.asked_ticks
+            and qty_lots == order.asked_lots
             and order.confirmed
             and not order.unwanted
             and not asked_at_ns

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
+import msgspec
+
 from bot.domain import events as ev
 from bot.domain.book import NO_TICKS, Book
 from bot.domain.intent import Intent, ResyncBook
@@ -50,6 +52,8 @@ _TRADE_PRINTED: Final = ev.TradePrinted
 _BOOK_SNAPSHOT: Final = ev.BookSnapshot
 _GRANT_RECEIVED: Final = ev.GrantReceived
 _FILLED: Final = ev.Filled
+_fields_of: Final = msgspec.structs.astuple
+"""All at once: each by its name is dear in what is told all the time."""
 
 _USUAL: Final = frozenset({
     ev.OrderAccepted, ev.ExecutionsSwept, ev.OpenOrdersRead, ev.PositionRead, ev.WalletRead,
@@ -158,13 +162,14 @@ class Engine(Shown):
         state = self._state
         out: list[Intent] = []
         state.out = out
-        at_ns, kind = event.at_ns, type(event)
-        if at_ns > state.now_ns:
-            state.now_ns = at_ns
+        kind = type(event)
         # by how often they come; no other kind of event needs more than the table
         if kind is _BOOK_DELTA:
             self._book_delta(cast(ev.BookDelta, event))
             return out
+        at_ns = event.at_ns
+        if at_ns > state.now_ns:
+            state.now_ns = at_ns
         if kind is _TRADE_PRINTED:
             self._trade_printed(cast(ev.TradePrinted, event))
             return out
@@ -278,12 +283,20 @@ class Engine(Shown):
     # ---- market ----
 
     def _book_delta(self, event: ev.BookDelta) -> None:
-        state, symbol = self._state, event.symbol
+        at_ns: int
+        symbol: str
+        bids: tuple[Any, ...]
+        asks: tuple[Any, ...]
+        update_id: int
+        at_ns, symbol, bids, asks, update_id, _ = _fields_of(event)
+        state = self._state
+        if at_ns > state.now_ns:
+            state.now_ns = at_ns
         book = state.books.get(symbol)
         if book is None:
             return
         bid, ask = book.bid_ticks, book.ask_ticks
-        if book.change(event.bids, event.asks, event.update_id, state.now_ns):
+        if book.change(bids, asks, update_id, state.now_ns):
             if book.bid_ticks != bid or book.ask_ticks != ask:
                 self._top_changed(symbol, book)
         else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 _FITS: Final = 10**12
-_WORD: Final = 9 * 10**18
+_WORD: Final = 4 * 10**18
 """Below these, numbers and products of them fit a machine word (see `bot.engine.quoting`)."""
 
 HORIZONS: Final = (("1s", NS_PER_S), ("5s", 5 * NS_PER_S), ("60s", 60 * NS_PER_S))

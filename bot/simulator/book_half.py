@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NO_PRICE: Final = -1
 """Where an inner answer says that there is none: prices are above zero."""
 
-_EMPTY_KEPT: Final = 1_000
+_EMPTY_KEPT: Final = 250
 _PLACES: Final = 4_096
 """A power of two, many times what a market moves in between two looks at the same price."""
 _MASK: Final = _PLACES - 1
@@ -26,7 +26,7 @@ class Half:
     the touch come and go.
     """
 
-    __slots__ = ("_kept_max", "_places", "changed", "is_bids", "ladder", "levels", "owned")
+    __slots__ = ("_kept_max", "_places", "_spare", "changed", "is_bids", "ladder", "levels", "owned")
 
     def __init__(self, is_bids: bool) -> None:
         self.is_bids: Final = is_bids
@@ -35,7 +35,9 @@ class Half:
         self.changed: list[Level] = []
         self.owned = 0
         self._kept_max = _EMPTY_KEPT
-        self._places: list[Level] = _no_places(is_bids)
+        self._spare: Final[list[Level]] = []
+        """levels that were forgotten, for other prices"""
+        self._places: Final[list[Level]] = _no_places(is_bids)
         """the level that was looked for last of all prices with the same last bits: most are looked for again"""
 
     # ---- reading ------------------------------------------------------------------------------------------------
@@ -117,39 +119,37 @@ class Half:
             self._note(level)
             level.set_background(lots)
 
-    def change_background(self, sizes: list[tuple[Any, Any]]) -> None:
-        """As `set_background` for each of (price_ticks, lots).
-
-        Numbers are `Any` here, as they stand in lists and dictionaries: prices are only looked up, and as `int` the
-        compiled bot would take each out of its object and make another one for every look-up.
-        """
-        places, ladder, changed = self._places, self.ladder, self.changed
-        for price, size in sizes:
-            ticks: int = price
-            level = places[ticks & _MASK]
-            if level.price_ticks != ticks:
-                known = self.levels.get(price)
-                if known is None:
-                    self.set_background(price, size)
-                    places = self._places  # anew, where it forgot levels to make this one
-                    continue
-                level = places[ticks & _MASK] = known
-            if level.entries is not None:
+    def change(self, price_ticks: i64, size: Any) -> None:
+        """As `set_background`, for whoever changes many: a level that was looked for before is found at once."""
+        level = self._places[price_ticks & _MASK]
+        if level.price_ticks != price_ticks:
+            price: Any = price_ticks
+            known = self.levels.get(price)
+            if known is None:
                 self.set_background(price, size)
-                continue
-            lots: int = size  # from here on as in `set`, which would be one call more for every level
-            was = level.lots
-            if lots == was:
-                continue
-            if not level.is_changed:
-                level.is_changed = True
-                level.before = was
-                changed.append(level)
-            level.lots = lots
-            if not was:
-                _put(ladder, level)
-            elif not lots:
-                _take(ladder, level)
+                return
+            level = self._places[price_ticks & _MASK] = known
+        if level.entries is not None:
+            self.set_background(level.price, size)
+            return
+        lots: int = size  # from here on as in `set`, which would be one call more for every level
+        was = level.lots
+        if lots == was:
+            return
+        if not level.is_changed:
+            level.is_changed = True
+            level.before = was
+            self.changed.append(level)
+        level.lots = lots
+        if not was:
+            _put(self.ladder, level)
+        elif not lots:
+            _take(self.ladder, level)
+
+    def change_background(self, sizes: list[tuple[Any, Any]]) -> None:
+        """As `set_background` for each of (price_ticks, lots)."""
+        for price, size in sizes:
+            self.change(price, size)
 
     def replace_background(self, target: dict[int, int]) -> None:
         """Make the whole background equal to `target` (price_ticks → lots)."""
@@ -215,15 +215,26 @@ class Half:
             self.changed.append(level)
 
     def _made(self, price: Any) -> Level:
-        levels = self.levels
+        levels, spare = self.levels, self._spare
         if len(levels) >= self._kept_max:
-            for one in list(levels.values()):
-                if not one.lots and not one.is_changed:
-                    del levels[one.price]
-            self._places = _no_places(self.is_bids)
-            self._kept_max = 2 * len(levels) + _EMPTY_KEPT
-        level = levels[price] = Level(price, self.is_bids)
+            self._forget()
+        if spare:
+            level = spare.pop()
+            level.stand_for(price)
+        else:
+            level = Level(price, self.is_bids)
+        levels[price] = level
         return level
+
+    def _forget(self) -> None:
+        """The empty levels, but for those that have yet to be looked at."""
+        levels, spare = self.levels, self._spare
+        for one in list(levels.values()):
+            if not one.lots and not one.is_changed:
+                del levels[one.price]
+                one.price_ticks = NO_PRICE  # whoever comes upon it at its place has not found it
+                spare.append(one)
+        self._kept_max = 2 * len(levels) + _EMPTY_KEPT
 
 
 def _no_places(is_bids: bool) -> list[Level]:

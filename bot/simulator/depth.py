@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from bot.domain.order import Side
@@ -17,8 +16,6 @@ _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
 _BEYOND: Final = 1 << 60
 """More than any price."""
-_FEW: Final = 24
-_PRICE: Final = attrgetter("price_ticks")
 
 
 class DepthMessage:
@@ -46,8 +43,8 @@ class _Shown:
         self._side: Final = side
         self._is_bids: Final = side is _BUY
         self._depth: Final = depth
-        self._furthest: Final = 0 if side is _BUY else _BEYOND
-        self._edge: int = self._furthest
+        self._furthest: Final[i64] = 0 if side is _BUY else _BEYOND
+        self._edge: i64 = self._furthest
         self._lots: Final[dict[int, int]] = {}
         self.follows = False
 
@@ -133,8 +130,8 @@ class _Followed:
     def __init__(self, half: Half, depth: int) -> None:
         self._half: Final = half
         self._depth: Final = depth
-        self._furthest: Final = 0 if half.is_bids else _BEYOND
-        self._edge: int = _BEYOND if half.is_bids else 0
+        self._furthest: Final[i64] = 0 if half.is_bids else _BEYOND
+        self._edge: i64 = _BEYOND if half.is_bids else 0
         """at first nothing is shown"""
 
     def update(self) -> Levels:
@@ -145,7 +142,7 @@ class _Followed:
         return _differences(half, half.drain(), self._depth, before, edge)
 
 
-def _differences(half: Half, changed: list[Level], depth: int, before: int, edge: int) -> Levels:
+def _differences(half: Half, changed: list[Level], depth: int, before: i64, edge: i64) -> Levels:
     """What `changed`, which was drained just now, and a move of the edge make of what is shown, best first.
 
     That list is put into another order, and what a move of the edge shows or hides is added to it.
@@ -160,10 +157,12 @@ def _differences(half: Half, changed: list[Level], depth: int, before: int, edge
                 changed.append(other)
         for level in changed:
             level.is_changed = False
+    if is_bids:  # they come best first more often than not
+        changed.reverse()
     _sort(changed)
     if is_bids:
         changed.reverse()
-    delta: Levels = []
+    delta: list[Any] = []
     for level in changed:
         number, lots, was = level.price_ticks, level.lots, level.before
         if number < edge if is_bids else number > edge:
@@ -171,11 +170,11 @@ def _differences(half: Half, changed: list[Level], depth: int, before: int, edge
         if number < before if is_bids else number > before:
             was = 0
         if lots != was:
-            delta.append((level.price, lots))
+            delta.append((level.price, lots) if lots else level.gone)
     return delta
 
 
-def _edge(half: Half, depth: int, furthest: int) -> int:
+def _edge(half: Half, depth: int, furthest: i64) -> i64:
     """The price of the last level in view; `furthest` where there are fewer than `depth`."""
     ladder = half.ladder
     count = len(ladder)
@@ -184,7 +183,7 @@ def _edge(half: Half, depth: int, furthest: int) -> int:
     return (ladder[count - depth] if half.is_bids else ladder[depth - 1]).price_ticks
 
 
-def _between(half: Half, depth: int, before: int, edge: int) -> list[Level]:
+def _between(half: Half, depth: int, before: i64, edge: i64) -> list[Level]:
     """The levels that stand between two edges: they have come into view, or are pushed out of it."""
     ladder, is_bids = half.ladder, half.is_bids
     count = len(ladder)
@@ -211,22 +210,41 @@ def _between(half: Half, depth: int, before: int, edge: int) -> list[Level]:
 
 
 def _sort(levels: list[Level]) -> None:
-    """Ascending. Mostly they are few and nearly in order: a compiled bot has them in their places at once."""
+    """Ascending. They come in runs that are so already: each of them is laid into what stands before it, from the back.
+
+    A compiled bot has them in order long before it had asked each for its price.
+    """
     count: i64 = len(levels)
-    if count > _FEW:
-        levels.sort(key=_PRICE)
-        return
-    at: i64 = 1
-    while at < count:
-        level = levels[at]
-        number = level.price_ticks
-        place: i64 = at
-        while place > 0 and levels[place - 1].price_ticks > number:
-            levels[place] = levels[place - 1]
-            place -= 1
-        if place != at:
-            levels[place] = level
-        at += 1
+    start: i64 = 1
+    while start < count:
+        level = levels[start]
+        if levels[start - 1].price_ticks < level.price_ticks:
+            start += 1
+            continue
+        end: i64 = start + 1
+        while end < count and levels[end - 1].price_ticks < levels[end].price_ticks:
+            end += 1
+        before: i64 = start - 1
+        if end == start + 1:
+            _lay(levels, level, before, start)
+        else:
+            run = levels[start:end]
+            at: i64 = end - start - 1
+            while at >= 0:
+                before = _lay(levels, run[at], before, before + at + 1)
+                at -= 1
+        start = end
+
+
+def _lay(levels: list[Level], level: Level, before: i64, place: i64) -> i64:
+    """To that place, or before it while what stands up to `before` is above it. Returns what stands before it then."""
+    number = level.price_ticks
+    while before >= 0 and levels[before].price_ticks > number:
+        levels[place] = levels[before]
+        before -= 1
+        place -= 1
+    levels[place] = level
+    return before
 
 
 class DepthView:

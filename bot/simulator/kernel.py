@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, final
 
+import msgspec
+
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.venue_events import instruments_read
@@ -60,6 +62,8 @@ _PLACE: Final = it.PlaceOrder
 _PROBE: Final = it.ProbeOrder
 _READ_ACCOUNT: Final = it.ReadAccount
 _RESYNC: Final = it.ResyncBook
+_fields_of: Final = msgspec.structs.astuple
+"""All at once: each by its name is dear in what is sent all the time."""
 
 
 @final
@@ -102,7 +106,7 @@ class _Push(Due):
 
     def happen(self, kernel: Kernel) -> None:
         if not self.executions and self.more is None and self.of_others is None:
-            kernel.spare_push = self
+            self.after, kernel.spare_push = kernel.spare_push, self
             kernel.tell(self.event)
             return
         if self.of_others is not None:
@@ -138,8 +142,8 @@ class Kernel:
         self._agenda = Agenda()
         self._market, self._next_tick = _Market(), _Tick()
         self._leaving, self._answers, self._pushes = Line(), Line(), Line()
-        self.spare_push: _Push | None = None
-        """one that has happened, to be used again"""
+        self.spare_push: Due | None = None
+        """one that has happened, to be used again; others after it"""
         self.spare_amend: Amend | None = None
         """one that has been answered, to be used again"""
         self._limits = RateLimits()
@@ -163,6 +167,10 @@ class Kernel:
     def at(self, when_ns: int, happened: Callable[[Any], None], what: object = None) -> None:
         """Let `happened(what)` be called then; equal times in the order of setting."""
         self._agenda.put(Call(happened, what), when_ns)
+
+    def put(self, due: Due, when_ns: int) -> None:
+        """The same of what happens by itself, and may be put again."""
+        self._agenda.put(due, when_ns)
 
     def run(self, started: ev.Started) -> int:
         """The whole run; returns the exit code. Raises IndexError where nothing is left that could happen."""
@@ -210,15 +218,16 @@ class Kernel:
     def _send(self, intent: Any, kind: type) -> None:
         """A mutation under a key that was carried out (or is) is dropped, as the process's sender drops it."""
         keys = self._keys
+        key: str
         if kind is _AMEND:
-            key: str = intent.key
+            _, link_id, _, price_ticks, qty_lots, _, key = _fields_of(intent)
             if not key or keys.add(key):
                 amend = self.spare_amend
                 if amend is None:
-                    amend = Amend(self._amend, intent.client_order_id, intent.price_ticks, intent.qty_lots)
+                    amend = Amend(self._amend, link_id, price_ticks, qty_lots)
                 else:
                     self.spare_amend = None
-                    amend.again(intent.client_order_id, intent.price_ticks, intent.qty_lots)
+                    amend.again(link_id, price_ticks, qty_lots)
                 self._ask(amend)
         elif kind is _PLACE:
             if keys.add(intent.client_order_id):
@@ -265,25 +274,23 @@ class Kernel:
 
     def _distribute(self, *, market_moved: bool) -> None:
         """Public trades, the book, then the account's messages, as the venue's streams group them."""
-        venue = self.venue
-        happenings = venue.drain()
+        happenings = self.venue.drain()
+        heard_ns: Any = self.now_ns + self._push_ns  # an object made once for all that takes it
         if self._subscribed:
             if happenings:
                 last = _last_print(happenings)
                 if last is not None:
-                    self._push(words.trade(self.now_ns + self._push_ns, self._symbol, last))
+                    self._push(words.trade(heard_ns, self._symbol, last))
             if market_moved:
                 message = self._view.publish()
                 if message is not None:
-                    self._push(
-                        words.book(self.now_ns + self._push_ns, self._symbol, message, words.whole_ms_ns(self.now_ns))
-                    )
+                    self._push(words.book(heard_ns, self._symbol, message, words.whole_ms_ns(self.now_ns)))
         if self._private and happenings:
-            self._push_account(happenings)
+            self._push_account(happenings, heard_ns)
 
-    def _push_account(self, happenings: list[Happening]) -> None:
+    def _push_account(self, happenings: list[Happening], heard_ns: Any) -> None:
         """Neighbours of one kind are one message of the private stream."""
-        heard_ns, symbol = self.now_ns + self._push_ns, self._symbol
+        symbol = self._symbol
         push: _Push | None = None
         for happening in happenings:
             if isinstance(happening, OrderChanged):
@@ -306,12 +313,12 @@ class Kernel:
 
     def _push(self, event: ev.Event) -> _Push:
         """What is said is decided now, as it would be written now; it is heard later."""
-        push = self.spare_push
-        if push is None:
-            push = _Push(event)
-        else:
-            self.spare_push = None
+        spare = self.spare_push
+        if isinstance(spare, _Push):
+            push, self.spare_push = spare, spare.after
             push.event = event
+        else:
+            push = _Push(event)
         self._agenda.put_in_line(self._pushes, push, self.now_ns + self._push_ns)
         return push
 

@@ -47,12 +47,12 @@ def _printed(value: Decimal) -> Decimal:
     return Decimal(format(value, "f")) if "E" in str(value) else value
 
 
-def trade(at_ns: int, symbol: str, last: PublicTrade) -> ev.TradePrinted:
+def trade(at_ns: Any, symbol: str, last: PublicTrade) -> ev.TradePrinted:
     """The newest print of a message, as the adapter tells it; `at_ns`: when it is received."""
     return _TRADE_PRINTED(at_ns, symbol, last.price_ticks, last.lots, last.taker, whole_ms_ns(last.at_ns))
 
 
-def book(at_ns: int, symbol: str, what: DepthMessage, venue_at_ns: int) -> ev.BookSnapshot | ev.BookDelta:
+def book(at_ns: Any, symbol: str, what: DepthMessage, venue_at_ns: int) -> ev.BookSnapshot | ev.BookDelta:
     """A message of the book; `venue_at_ns` in whole milliseconds."""
     if what.is_snapshot:
         bids, asks = tuple(sorted(what.bids, reverse=True)), tuple(sorted(what.asks))
@@ -90,14 +90,14 @@ def venue_order(symbol: str, order: Order) -> ev.VenueOrder:
     )
 
 
-def execution(at_ns: int, instrument: Instrument, found: Execution | Funding) -> ev.Filled | ev.FundingPaid:
+def execution(at_ns: Any, instrument: Instrument, found: Execution | Funding) -> ev.Filled | ev.FundingPaid:
     if isinstance(found, Execution):
         return fill(at_ns, instrument, found)
     paid_quote = _printed(found.paid_quote)
     return ev.FundingPaid(at_ns, found.execution_id, instrument.symbol, -paid_quote, whole_ms_ns(found.at_ns))
 
 
-def fill(at_ns: int, instrument: Instrument, found: Execution) -> ev.Filled:
+def fill(at_ns: Any, instrument: Instrument, found: Execution) -> ev.Filled:
     return _FILL(
         at_ns,
         found.execution_id,

@@ -7,7 +7,8 @@ uninformed: the book refills around the same fair price, so a maker who was reac
 are informed: the fair price follows them, which is the maker's adverse selection. The random process uses floats; every
 price and size that leaves it is an integer.
 
-A step says only what changed: the levels that a move of the touch brings or takes away, and a few new sizes.
+Of the levels only what changed is told: those that a move of the touch brings or takes away, and a few new sizes. It is
+told to the book itself, as it is drawn: to write all of it down first would cost more than to draw it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from bot.domain.order import Side
+from bot.simulator.book_half import Half
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -99,21 +101,28 @@ class BookChange:
 
 
 @final
-class NewBook(BookChange):
-    """A new book around another price, told as what comes and what goes where nobody else changed the background.
+class LevelsMove:
+    """The generated market's levels go with its price. What changes is drawn while it is told, once, by `tell`.
 
-    Where somebody did, `whole` has to be asked before the market moves on.
+    `is_new_book`: around a price far from the last; where somebody else changed the background, `whole` stands then.
     """
 
-    __slots__ = ("_sides",)
+    __slots__ = ("_market", "ask", "bid", "is_new_book", "is_told")
 
-    def __init__(self, bids: Levels, asks: Levels, sides: tuple[LevelSide, LevelSide]) -> None:
-        super().__init__(bids, asks)
-        self._sides: Final = sides
+    def __init__(self, market: GeneratedMarket, bid: int, ask: int, is_new_book: bool) -> None:
+        self._market: Final = market
+        self.bid: Final = bid
+        self.ask: Final = ask
+        self.is_new_book: Final = is_new_book
+        self.is_told = False
+
+    def tell(self, bids: Half, asks: Half) -> None:
+        self.is_told = True
+        self._market.move_levels(self, bids, asks)
 
     def whole(self) -> BookReset:
-        """All that stands now."""
-        return BookReset(self._sides[0].levels, self._sides[1].levels)
+        """All that stands, once it was told."""
+        return self._market.levels()
 
 
 class BookShift:
@@ -144,7 +153,7 @@ class RecordedTrade:
         return hash((self.taker, self.price_ticks, self.lots))
 
 
-Action = MarketOrder | PassingOrder | BookReset | BookChange | BookShift | RecordedTrade
+Action = MarketOrder | PassingOrder | BookReset | BookChange | LevelsMove | BookShift | RecordedTrade
 
 
 class Market(Protocol):
@@ -160,7 +169,7 @@ class Market(Protocol):
         """When the next step is due."""
 
     def step(self) -> list[Action]:
-        """What happens at `next_at_ns`; moves on to the next step."""
+        """What happens at `next_at_ns`; moves on to the next step. All of it happens before anything else is asked."""
 
     def jump(self, ticks: int) -> BookShift:
         """Move this and all later prices by `ticks`."""
@@ -325,16 +334,15 @@ class LevelSide:
             near = far
         return levels
 
-    def stand_near(self, touch: int) -> Levels:
-        """The same within `_NEAR_STAND_TICKS` of where it stands, as changes: what comes, then what goes."""
+    def stand_near(self, touch: int, book: Half) -> None:
+        """The same within `_NEAR_STAND_TICKS` of where it stands. The book is told what comes, then what goes."""
         before, upwards, ring, draw = self.touch, self._away > 0, self._ring, self._draw
-        changes: Levels = []
         if touch == before:
-            return changes
+            return
         self.touch = touch
         if before % _GRID != 0:
             self._touch_lots = None
-            changes.append((before, 0))
+            book.change(before, 0)
         for band in _PLACES:
             spacing: i64 = band.every
             place: i64 = _first(touch + band.near if upwards else touch - band.near, upwards, spacing)
@@ -344,12 +352,11 @@ class LevelSide:
                 if place <= 0:
                     pass
                 elif place % _GRID != 0:
-                    self._come(place, band.sizes, changes)
+                    self._come(place, band.sizes, book)
                 elif ring[place // _GRID % _RING] is None:
                     lots = band.sizes[int(draw() * 1024)]
                     ring[place // _GRID % _RING] = lots
-                    come: Any = place
-                    changes.append((come, lots))
+                    book.change(place, lots)
                 place += step
         for band in _PLACES:
             stood: i64 = _first(before + band.near if upwards else before - band.near, upwards, band.every)
@@ -361,49 +368,45 @@ class LevelSide:
                     and stood > 0
                     and not _is_place(stood - touch if upwards else touch - stood, stood)
                 ):
-                    self._gone(stood, changes)
+                    self._gone(stood, book)
                 stood += stride
-        return changes
 
-    def move(self, touch: int) -> Levels:
-        """Bring the touch there; returns the levels that changed for it: (price, lots), 0 where one is gone."""
+    def move(self, touch: int, book: Half) -> None:
+        """Bring the touch there; the book is told of the levels that change for it."""
         before: i64 = self.touch
         after: i64 = touch
         upwards = self._away > 0
-        changes: Levels = []
         if after == before:
-            return changes
+            return
         self.touch = touch
         outwards = after > before if upwards else after < before
         step: i64 = _GRID if upwards else -_GRID
         if before % _GRID != 0:
             self._touch_lots = None
-            left: Any = before
-            changes.append((left, 0))
+            book.change(before, 0)
         elif outwards:
-            self._gone(before, changes)
+            self._gone(before, book)
         if outwards:
             place: i64 = _first(before + self._away, upwards, _GRID)
             while place < after if upwards else place > after:
-                self._gone(place, changes)
+                self._gone(place, book)
                 place += step
         else:
             place = _first(after + self._away, upwards, _GRID)
             while place < before if upwards else place > before:
-                self._come(place, _NEAR_LOTS, changes)
+                self._come(place, _NEAR_LOTS, book)
                 place += step
         if after % _GRID != 0 or self._ring[after // _GRID % _RING] is None:
-            self._come(after, _TOUCH_LOTS, changes)
+            self._come(after, _TOUCH_LOTS, book)
         start, end = (before, after) if outwards else (after, before)
         for frontier in _FRONTIERS:
             far: i64 = frontier.far if upwards else -frontier.far
             first: i64 = _first(start + far, upwards, frontier.every)
             last: i64 = end + far
             if first < last if upwards else first > last:  # most moves are short, and bring no level of a sparse band
-                self._cross(frontier, first, last, outwards, changes)
-        return changes
+                self._cross(frontier, first, last, outwards, book)
 
-    def _cross(self, frontier: _Frontier, place: i64, end: i64, outwards: bool, changes: Levels) -> None:
+    def _cross(self, frontier: _Frontier, place: i64, end: i64, outwards: bool, book: Half) -> None:
         """Levels of the inner band up to that end come or go, but for those that stand in both bands."""
         upwards = self._away > 0
         spacing_after: i64 = frontier.spacing_after
@@ -413,13 +416,13 @@ class LevelSide:
                 pass
             elif not outwards:
                 if self._ring[place // _GRID % _RING] is not None:
-                    self._gone(place, changes)
+                    self._gone(place, book)
             elif place > 0:
-                self._come(place, frontier.sizes, changes)
+                self._come(place, frontier.sizes, book)
             place += step
 
-    def redraw(self, changes: Levels) -> None:
-        """A new size somewhere; the level goes to the changes."""
+    def redraw(self, book: Half) -> None:
+        """A new size somewhere."""
         drawn = self._draw()
         touch: i64 = self.touch
         distance: i64 = int(_REDRAWN_TICKS * (drawn * drawn))
@@ -428,23 +431,21 @@ class LevelSide:
         sizes = _NEAR_LOTS if distance < _NEAR_TICKS else _FAR_LOTS
         if place == touch or self._ring[place // _GRID % _RING] is None:
             place, sizes = touch, _TOUCH_LOTS
-        self._come(place, sizes, changes)
+        self._come(place, sizes, book)
 
-    def _come(self, place: i64, sizes: list[Any], changes: Levels) -> None:
+    def _come(self, place: i64, sizes: list[Any], book: Half) -> None:
         """A level with a size of those."""
         lots = sizes[int(self._draw() * 1024)]
         if place % _GRID == 0:
             self._ring[place // _GRID % _RING] = lots
         else:
             self._touch_lots = lots
-        price: Any = place
-        changes.append((price, lots))
+        book.change(place, lots)
 
-    def _gone(self, place: i64, changes: Levels) -> None:
+    def _gone(self, place: i64, book: Half) -> None:
         """A level of the grid."""
         self._ring[place // _GRID % _RING] = None
-        price: Any = place
-        changes.append((price, 0))
+        book.change(place, 0)
 
     def _put(self, price: int, lots: Any) -> None:
         if price % _GRID == 0:
@@ -495,6 +496,8 @@ class GeneratedMarket:
         self._bids = LevelSide(-1, self._draw)
         self._asks = LevelSide(1, self._draw)
         self._stands = False
+        self._move: LevelsMove | None = None
+        """the last"""
         dt_s = p.step_ns / 1e9
         self._jump_chance = _chance(p.jump_rate, dt_s)
         self._touch_chance = _chance(p.touch_trade_rate, dt_s)
@@ -512,13 +515,19 @@ class GeneratedMarket:
         return self._at_ns
 
     def jump(self, ticks: int) -> BookShift:
+        self._check_told()
         self._fair += ticks
         for side in (self._bids, self._asks):
             side.shift(ticks)
         self._stands = False
         return BookShift(ticks)
 
+    def _check_told(self) -> None:
+        if self._move is not None and not self._move.is_told:
+            raise RuntimeError("the levels of the last step have not moved yet")
+
     def step(self) -> list[Action]:
+        self._check_told()
         self._at_ns += self._p.step_ns
         self._move_fair()
         draw = self._draw
@@ -593,19 +602,30 @@ class GeneratedMarket:
         self._stands = True
         return BookReset(self._bids.stand(bid), self._asks.stand(ask))
 
-    def _change(self) -> BookReset | BookChange:
+    def _change(self) -> BookReset | LevelsMove:
         bid, ask = self._touches()
-        bids, asks = self._bids, self._asks
-        farthest = max(abs(bid - bids.touch), abs(ask - asks.touch))
+        farthest = max(abs(bid - self._bids.touch), abs(ask - self._asks.touch))
         if not self._stands or farthest > _NEAR_STAND_TICKS:
             return self._stand(bid, ask)
-        if farthest > _MOVE_MAX_TICKS:
-            return NewBook(bids.stand_near(bid), asks.stand_near(ask), (bids, asks))
-        changed_bids, changed_asks = bids.move(bid), asks.move(ask)
+        self._move = LevelsMove(self, bid, ask, farthest > _MOVE_MAX_TICKS)
+        return self._move
+
+    def move_levels(self, move: LevelsMove, book_bids: Half, book_asks: Half) -> None:
+        """What that move changes, drawn and told."""
+        bids, asks = self._bids, self._asks
+        if move.is_new_book:
+            bids.stand_near(move.bid, book_bids)
+            asks.stand_near(move.ask, book_asks)
+            return
+        bids.move(move.bid, book_bids)
+        asks.move(move.ask, book_asks)
         for _ in range(self._p.redraws):
-            bids.redraw(changed_bids)
-            asks.redraw(changed_asks)
-        return BookChange(changed_bids, changed_asks)
+            bids.redraw(book_bids)
+            asks.redraw(book_asks)
+
+    def levels(self) -> BookReset:
+        """All that stands."""
+        return BookReset(self._bids.levels, self._asks.levels)
 
 
 def _chance(rate: float, dt_s: float) -> float:

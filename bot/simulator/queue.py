@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 BACKGROUND: Final = 0
 """The key of size that belongs to nobody's account."""
@@ -13,7 +16,7 @@ class Entry:
 
     __slots__ = ("level", "lots", "order")
 
-    def __init__(self, order: int, lots: int, level: Level) -> None:
+    def __init__(self, order: int, lots: i64, level: Level) -> None:
         self.order: Final = order
         self.lots = lots
         self.level = level
@@ -23,21 +26,27 @@ class Level:
     """Everything at a price, lots, and how much of it is of own orders. A level where nothing stands has 0 lots.
 
     `entries`: the queue, front first; None where no own order stands. `price`: `price_ticks` as the object that it came
-    as, so that whoever looks it up or tells it need not make another one. `before`: the lots when somebody last looked,
-    where `is_changed`.
+    as, so that whoever looks it up or tells it need not make another one, and `gone` is what is told of it where it
+    goes: (price, 0). `before`: the lots when somebody last looked, where `is_changed`.
     """
 
-    __slots__ = ("before", "entries", "is_bid", "is_changed", "lots", "own", "price", "price_ticks")
+    __slots__ = ("before", "entries", "gone", "is_bid", "is_changed", "lots", "own", "price", "price_ticks")
 
     def __init__(self, price: Any, is_bid: bool) -> None:
-        self.price: Final = price
-        self.price_ticks: Final[int] = price
+        self.price = price
+        self.price_ticks: i64 = price
+        self.gone: Any = (price, 0)
         self.is_bid: Final = is_bid
-        self.lots = 0
-        self.own = 0
-        self.before = 0
+        self.lots: i64 = 0
+        self.own: i64 = 0
+        self.before: i64 = 0
         self.is_changed = False
         self.entries: list[Entry] | None = None
+
+    def stand_for(self, price: Any) -> None:
+        """Another price, where nothing stands yet: a level that nobody looks for any more is used again."""
+        self.price = self.price_ticks = price
+        self.gone = (price, 0)
 
     def join(self, entry: Entry) -> None:
         """An own order goes to the back."""

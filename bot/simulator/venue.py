@@ -20,9 +20,9 @@ from bot.simulator.market import (
     Action,
     BookChange,
     BookReset,
+    LevelsMove,
     Market,
     MarketOrder,
-    NewBook,
     PassingOrder,
     RecordedTrade,
 )
@@ -334,9 +334,11 @@ class Venue:
 
     def _apply(self, action: Action, now_ns: int) -> None:
         trading, book = self._trading, self.book
-        if isinstance(action, NewBook) and trading.background_taken:
-            action = action.whole()
-        if isinstance(action, BookChange):
+        if isinstance(action, LevelsMove):
+            action.tell(book.bids, book.asks)
+            if action.is_new_book and trading.background_taken:
+                self._reset_background(action.whole())
+        elif isinstance(action, BookChange):
             book.bids.change_background(action.bids)
             book.asks.change_background(action.asks)
         elif isinstance(action, PassingOrder):
@@ -349,9 +351,7 @@ class Venue:
             trading.recorded_trade(action.taker, action.price_ticks, action.lots, now_ns)
             return
         elif isinstance(action, BookReset):
-            book.bids.replace_background(action.bids)
-            book.asks.replace_background(action.asks)
-            trading.background_taken = False
+            self._reset_background(action)
         else:
             ticks = action.ticks
             for side in (_BUY, _SELL):
@@ -362,6 +362,11 @@ class Venue:
         bid, ask = book.bids.best_background(), book.asks.best_background()
         if NO_PRICE not in (bid, ask):
             self._mark_half_ticks = bid + ask
+
+    def _reset_background(self, whole: BookReset) -> None:
+        self.book.bids.replace_background(whole.bids)
+        self.book.asks.replace_background(whole.asks)
+        self._trading.background_taken = False
 
     def _finish(self, now_ns: int) -> None:
         if self.faults.armed:

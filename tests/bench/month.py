@@ -58,7 +58,7 @@ class Looks:
         self.fills: list[int] = []
         self.orders_kept: list[int] = []
 
-    def __call__(self, event: Event, _intents: list[Intent], engine: Engine) -> None:
+    def look(self, event: Event, _intents: list[Intent], engine: Engine) -> None:
         if event.at_ns >= self.due_ns:
             self.due_ns += DAY_S * NS_PER_S
             self.rss_mb.append(rss_mb())
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> int:
     wanted = scenario("calm", span_s + 1, args.seed, market=market, tick_s=1.0, finished_kept_s=60, **NOBODY_HALTS)
     looks = Looks()
     began_s = time.process_time()
-    outcome = run_kernel(wanted, looks)
+    outcome = run_kernel(wanted, looks.look)
     cpu_s = time.process_time() - began_s
     broken = faults(outcome, looks, args.days)
     month_s = cpu_s / args.days * DAYS

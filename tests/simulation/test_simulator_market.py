@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.order import Side
+from bot.simulator.book_half import Half
 from bot.simulator.listings import GENERATED
-from bot.simulator.market import Action, BookChange, BookReset, GeneratedMarket, LevelSide
+from bot.simulator.market import Action, BookReset, GeneratedMarket, LevelSide, LevelsMove
 from bot.simulator.matching import Book
 from bot.simulator.orders import NewOrder, Order, TimeInForce
 from bot.simulator.venue import Venue
@@ -17,10 +18,35 @@ from bot.simulator.venue import Venue
 STEP_NS = 100_000_000
 
 
+def _standing(half: Half) -> dict[int, int]:
+    return {level.price_ticks: level.lots for level in half.ladder}
+
+
+def _half(away: int, levels: dict[int, int]) -> Half:
+    """Of a book in which these stand."""
+    half = Half(away < 0)
+    half.replace_background(levels)
+    return half
+
+
+def _happen(action: Action, book: Book) -> None:
+    if isinstance(action, BookReset):
+        book.replace_background(Side.BUY, action.bids)
+        book.replace_background(Side.SELL, action.asks)
+    elif isinstance(action, LevelsMove):
+        action.tell(book.bids, book.asks)
+
+
 def test_the_same_seed_gives_the_same_market_and_another_seed_another() -> None:
     def play(seed: int) -> list[object]:
-        market = GeneratedMarket(seed)
-        return [market.start(0), *(market.step() for _ in range(200))]
+        market, book = GeneratedMarket(seed), Book()
+        told: list[object] = [market.start(0)]
+        for _ in range(200):
+            for action in market.step():
+                told.append(action if not isinstance(action, LevelsMove) else (action.bid, action.ask))
+                _happen(action, book)
+            told += [book.background(side) for side in Side]
+        return told
 
     assert play(5) == play(5)
     assert play(5) != play(6)
@@ -28,16 +54,11 @@ def test_the_same_seed_gives_the_same_market_and_another_seed_another() -> None:
 
 def test_the_book_is_never_crossed_and_its_spread_is_a_few_ticks() -> None:
     market, book = GeneratedMarket(3), Book()
-    steps: list[list[Action]] = [[market.start(0)]]
+    step: list[Action] = [market.start(0)]
     for _ in range(3_000):
-        for action in steps.pop():
-            if isinstance(action, BookReset):
-                book.replace_background(Side.BUY, action.bids)
-                book.replace_background(Side.SELL, action.asks)
-            elif isinstance(action, BookChange):
-                book.change_background(Side.BUY, action.bids)
-                book.change_background(Side.SELL, action.asks)
-        steps.append(market.step())
+        for action in step:
+            _happen(action, book)
+        step = market.step()
         (bid, _), (ask, _) = book.depth(Side.BUY, 1)[0], book.depth(Side.SELL, 1)[0]
         assert 1 <= ask - bid <= 4
         for side in Side:
@@ -51,11 +72,10 @@ def test_the_book_is_never_crossed_and_its_spread_is_a_few_ticks() -> None:
 @given(moves=st.lists(st.integers(-600, 600), max_size=30))
 def test_a_side_that_was_moved_stands_where_one_that_is_made_anew_would(away: int, moves: list[int]) -> None:
     moved, draw = LevelSide(away, lambda: 0.5), lambda: 0.5
-    book = dict(moved.stand(600_000))
+    book = _half(away, moved.stand(600_000))
     for ticks in moves:
-        for price, lots in moved.move(moved.touch + ticks):
-            book[price] = lots
-        assert {price: lots for price, lots in book.items() if lots} == moved.levels
+        moved.move(moved.touch + ticks, book)
+        assert _standing(book) == moved.levels
         assert set(moved.levels) == set(LevelSide(away, draw).stand(moved.touch))
 
 
@@ -63,16 +83,17 @@ def test_a_side_that_was_moved_stands_where_one_that_is_made_anew_would(away: in
 @given(moves=st.lists(st.integers(-600, 600), max_size=8), far=st.integers(-10_000, 10_000), seed=st.integers(0, 99))
 def test_a_new_book_told_as_changes_is_the_one_told_whole(away: int, moves: list[int], far: int, seed: int) -> None:
     whole, near = (LevelSide(away, random.Random(seed).random) for _ in range(2))
-    whole.stand(600_000)
-    book = dict(near.stand(600_000))
+    books = [_half(away, side.stand(600_000)) for side in (whole, near)]
     for ticks in moves:
-        whole.move(whole.touch + ticks)
-        book.update(near.move(near.touch + ticks))
-    stands, changes = whole.stand(whole.touch + far), near.stand_near(near.touch + far)
-    book.update(changes)
-    assert {price: lots for price, lots in book.items() if lots} == stands == near.levels
-    assert len(dict(changes)) == len(changes), "each once"
-    assert whole.move(whole.touch + 41) == near.move(near.touch + 41), "and as many draws were taken"
+        for side, book in zip((whole, near), books, strict=True):
+            side.move(side.touch + ticks, book)
+    stands = whole.stand(whole.touch + far)
+    near.stand_near(near.touch + far, books[1])
+    assert _standing(books[1]) == stands == near.levels
+    books[0].replace_background(stands)
+    for side, book in zip((whole, near), books, strict=True):
+        side.move(side.touch + 41, book)
+    assert _standing(books[0]) == _standing(books[1]), "and as many draws were taken"
 
 
 @pytest.mark.parametrize("away", [-1, 1])
@@ -100,14 +121,27 @@ def test_a_long_move_stands_again_what_a_taker_took() -> None:
 
 
 def test_after_a_jump_of_any_size_the_book_stands_around_the_new_price() -> None:
-    market = GeneratedMarket(4)
-    market.start(0)
-    market.step()
+    market, book = GeneratedMarket(4), Book()
+    for action in [market.start(0), *market.step()]:
+        _happen(action, book)
     assert market.jump(-7_777).ticks == -7_777
     reset = market.step()[-1]
     assert isinstance(reset, BookReset)
     assert abs(max(reset.bids) - 592_223) < 700
     assert len(reset.bids) > 60
+
+
+def test_a_market_whose_levels_have_not_moved_goes_no_further() -> None:
+    market, book = GeneratedMarket(4), Book()
+    _happen(market.start(0), book)
+    actions = market.step()
+    with pytest.raises(RuntimeError, match="have not moved"):
+        market.step()
+    with pytest.raises(RuntimeError, match="have not moved"):
+        market.jump(5)
+    for action in actions:
+        _happen(action, book)
+    market.step()
 
 
 def _quote_for(seconds: int, half_spread_bps: int, seed: int) -> tuple[float, Decimal]:

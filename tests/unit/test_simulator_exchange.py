@@ -16,7 +16,8 @@ from bot.simulator.bybit_access import V5Error
 from bot.simulator.exchange import Exchange
 from bot.simulator.faults import FaultRefused
 from bot.simulator.listings import LISTINGS, exchange_of, generated
-from bot.simulator.market import PassingOrder
+from bot.simulator.market import LevelsMove, PassingOrder
+from bot.simulator.matching import Book
 from bot.simulator.venue import Venue
 
 D = Decimal
@@ -238,10 +239,14 @@ def test_a_generated_market_moves_as_often_as_it_is_told_and_from_its_own_price(
 
 def _trades_of(step_ms: int) -> int:
     """Of ten minutes of the generated market."""
-    market = generated(LISTINGS["linear", "BTCUSDT"].instrument, 3, step_ms * 1_000_000)
+    market, book, trades = generated(LISTINGS["linear", "BTCUSDT"].instrument, 3, step_ms * 1_000_000), Book(), 0
     market.start(NOW_NS)
-    steps = 600_000 // step_ms
-    return sum(isinstance(action, PassingOrder) for _ in range(steps) for action in market.step())
+    for _ in range(600_000 // step_ms):
+        for action in market.step():
+            trades += isinstance(action, PassingOrder)
+            if isinstance(action, LevelsMove):
+                action.tell(book.bids, book.asks)
+    return trades
 
 
 def test_a_market_that_moves_half_as_often_trades_about_as_much() -> None:
