@@ -16,6 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bot.domain.events import Filled
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import Ledger
@@ -24,6 +26,8 @@ from bot.engine.state import Day, State
 from bot.markouts import COLUMNS as MARKOUT_COLUMNS
 from bot.markouts import Markouts, Sampled, figures
 from bot.runtime.status import plain, pnl_of
+
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 MINUTE_NS: Final = 60 * 1_000_000_000
 DAY_NS: Final = 1440 * MINUTE_NS
@@ -222,7 +226,7 @@ def _realized_by(fill: Filled, instrument: Instrument, state: State) -> Decimal:
 
 
 def _pretty(record: dict[str, object]) -> str:
-    return json.dumps(record, sort_keys=True, indent=2) + "\n"
+    return msgspec.json.format(_encode(record), indent=2).decode() + "\n"
 
 
 def utc(at_ns: int) -> str:

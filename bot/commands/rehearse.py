@@ -54,6 +54,7 @@ def rehearse(resolved: Resolved, flags: Mapping[str, object]) -> int:
         _span_s(flags),
         parameters,
         fees=candidates_fees(parameters.of(symbols[0])),
+        trade_socket=resolved.config.venue.order_entry == "socket",
         segments=(kept.segment_mb * 1_000_000, kept.segments_kept) if keeps else None,
     )
     engine_seen: list[Engine] = []

@@ -7,9 +7,13 @@ be megabytes. So what stands before the number is kept once, with the numbers as
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-_DIGITS: Final = "0123456789"
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+_ZERO: Final = 48
+_NINE: Final = 57
 _NONE: Final = -1
 """The number of a key that ends in none."""
 
@@ -94,11 +98,12 @@ def _has(runs: list[_Run], number: int) -> bool:
 
 def _parted(key: str) -> tuple[str, int]:
     """What stands before the number that it ends in, and that number as it is written in one way only."""
-    stem = key.rstrip(_DIGITS)
-    digits = key[len(stem) :]
-    if not digits:
+    size: i64 = len(key)
+    start: i64 = size
+    while start > 0 and _ZERO <= ord(key[start - 1]) <= _NINE:
+        start -= 1
+    while start < size - 1 and ord(key[start]) == _ZERO:
+        start += 1
+    if start == size:
         return key, _NONE
-    if digits[0] == "0" and len(digits) > 1:
-        digits = digits.lstrip("0") or "0"
-        stem = key[: len(key) - len(digits)]
-    return stem, int(digits)
+    return key[:start], int(key[start:])

@@ -224,7 +224,8 @@ class Link:
         extra_ns = self._faults.of(socket.way, now_ns)
         if extra_ns is None:
             return not_before_ns
-        at_ns = max(not_before_ns, now_ns + self._push_ns + extra_ns)
+        way_ns = self._answer_ns if socket.kind == "trade" else self._push_ns  # all that is said there is an answer
+        at_ns = max(not_before_ns, now_ns + way_ns + extra_ns)
         self._turns.at(at_ns, _Pushing(socket, text))
         return at_ns
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bot.simulation import run_kernel, run_wire
@@ -28,6 +29,22 @@ def test_without_faults_both_lanes_make_the_same_orders_fills_and_result(seed: i
         f"seed {seed}"
     )
     assert wire.account.executions_count == len(in_kernel.fills), f"seed {seed}: a fill was never told"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_they_agree_where_orders_go_by_the_trade_socket_and_in_batches(seed: int, tmp_path: Path) -> None:
+    """Creates and amends of one moment are two batches there, so their answers may change places within a moment."""
+    (wire, on_wire), (kernel, in_kernel) = both(demo(seed, SPAN_S, trade_socket=True), tmp_path / "run")
+    assert on_wire.intents == in_kernel.intents, f"seed {seed}: different decisions"
+    assert _by_moment(on_wire) == _by_moment(in_kernel), f"seed {seed}: different events"
+    assert on_wire.fills == in_kernel.fills, f"seed {seed}: different fills"
+    assert wire.engine.counts == kernel.engine.counts, f"seed {seed}"
+    assert wire.venue_equity_quote == kernel.venue_equity_quote, f"seed {seed}"
+    assert wire.ended_ns == kernel.ended_ns, f"seed {seed}"
+
+
+def _by_moment(kept: Kept) -> list[tuple[int, bytes]]:
+    return sorted((msgspec.json.decode(event)["at_ns"], event) for event in kept.events)
 
 
 def test_the_agreement_is_about_something_over_all_seeds(tmp_path: Path) -> None:

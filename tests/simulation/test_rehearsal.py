@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.__main__ import main
+from bot.journal import JournalReader
 from tests.support.shadow_runs import refused, rows
 
 pytestmark = pytest.mark.usefixtures("place_of_its_own")
@@ -23,6 +24,23 @@ def test_a_rehearsal_reports_the_same_in_both_lanes() -> None:
     assert found["wire"]["orders"] == found["kernel"]["orders"]
     assert found["wire"]["pnl"] == found["kernel"]["pnl"]
     assert found["kernel"]["orders"]["placed"] > 0
+
+
+def test_a_rehearsal_enters_orders_as_the_candidate_does() -> None:
+    Path("rest.yaml").write_text("venue: {order_entry: rest}\n", encoding="utf-8")
+    flags = ("--span-s", "60", "--max-inv", "500", "--max-total", "2000", "--edge-threshold", "0.5", "--lane", "wire")
+    for name, settings in (("socket", ()), ("rest", ("--settings", "rest.yaml"))):
+        assert main(["rehearse", *flags, *settings, "--state-dir", name, "--report", f"{name}.json"]) == 0
+    responses = {}
+    for name in ("socket", "rest"):
+        with JournalReader(Path(name) / "journal.db") as reader:
+            totals = reader.totals()
+            responses[name] = sum(
+                count for (metric, labels), count in totals.items()
+                if metric == "mm_http_responses_total" and "order/" in labels
+            )  # fmt: skip
+            assert next(reader.rows("SELECT count(*) FROM orders"))[0] > 0
+    assert responses["rest"] > responses["socket"]
 
 
 def test_a_rehearsal_charges_what_the_candidate_assumes_and_leaves_whole_exports(
