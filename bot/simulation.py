@@ -76,8 +76,9 @@ class Scenario:
     `granted_s`: how long the grant is renewed; None: until the end. `tick_s`: how often the clock turns, in both lanes
     alike; a month of one update a second needs no ten turns between two of them. `faults_at_s`: second → (kind,
     parameters); those of KERNEL_FAULTS happen in both lanes. The wire lane's alone are `more_instruments`, `faults` (a
-    plan as configs/faults has them), `link` (the mount itself), `trade_socket`: order entry by it, in batches, as a
-    live process does, and `segments`: (bytes of one, how many are kept) of the journal's market data, None: none is.
+    plan as configs/faults has them), `link` (the mount itself), `trade_socket`: order entry by it, as a live process
+    does, `batches`: what is decided in one turn in one request (None: where it goes by the trade socket), and
+    `segments`: (bytes of one, how many are kept) of the journal's market data, None: none is.
     `opened`: told of the exchange before anything happens there, for whoever compares the engine with it at every step.
     """
 
@@ -90,6 +91,7 @@ class Scenario:
     equity_quote: Decimal = Decimal(100_000)
     link: Callable[[Exchange, Timeline, Latency], Link] = Link
     trade_socket: bool = False
+    batches: bool | None = None
     segments: tuple[int, int] | None = None
     more_instruments: tuple[Instrument, ...] = ()
     latency: Latency = field(default_factory=Latency)
@@ -284,7 +286,7 @@ def _parts(
         seed=scenario.seed,
         transport=link,
         trade_socket=scenario.trade_socket,
-        batches=scenario.trade_socket,
+        batches=scenario.trade_socket if scenario.batches is None else scenario.batches,
         permitted=lambda epoch: grant.valid(epoch, timeline.now_ns()),
     )
     metrics = ProcessMetrics(

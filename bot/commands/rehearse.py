@@ -55,6 +55,7 @@ def rehearse(resolved: Resolved, flags: Mapping[str, object]) -> int:
         parameters,
         fees=candidates_fees(parameters.of(symbols[0])),
         trade_socket=resolved.config.venue.order_entry == "socket",
+        batches=resolved.config.venue.batch_orders,
         segments=(kept.segment_mb * 1_000_000, kept.segments_kept) if keeps else None,
     )
     engine_seen: list[Engine] = []

@@ -2,9 +2,9 @@
 
     python -m tests.bench.ours FEED
 
-Reads one line of JSON for every run, `{"lane": "wire" | "kernel", "tolerance_ticks": n}`, and answers with one line.
-`counted wire` and `counted kernel` are the same with somebody who counts events, amends and what came of them; they are
-not for timing.
+Reads one line of JSON for every run, `{"lane": "wire" | "signed" | "kernel", "tolerance_ticks": n}`, and answers with
+one line. `signed` is the wire lane without its trade socket: by REST, every request signed. `counted wire` and so on
+are the same with somebody who counts events, amends and what came of them; they are not for timing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STRATEGY: dict[str, float] = {
 """In the words of the engines of others; `scenario` says the same in ours."""
 
 
-def scenario(feed: Feed, tolerance_ticks: int) -> Scenario:
+def scenario(feed: Feed, tolerance_ticks: int, *, trade_socket: bool = True) -> Scenario:
     """The demo's bot, with the comparison's strategy, on that feed.
 
     In the wire lane orders leave as a live bot's do: by the trade socket, what is decided in one turn in one request.
@@ -56,7 +56,8 @@ def scenario(feed: Feed, tolerance_ticks: int) -> Scenario:
         "amends_per_s_max": limits.PER_S,
         "recon_interval_s": 60,
         "market": lambda _seed: FeedMarket(feed),
-        "trade_socket": True,
+        "trade_socket": trade_socket,
+        "batches": True,
     }
     return demo(1, len(feed.updates) * feed.step_ns // NS_PER_S, **changes)
 
@@ -66,7 +67,10 @@ def _on_wire(wanted: Scenario, watch: Watch | None = None) -> Outcome:
         return run_wire(wanted, Path(name), watch)
 
 
-LANES: dict[str, Callable[[Scenario, Watch | None], Outcome]] = {"wire": _on_wire, "kernel": run_kernel}
+SIGNED = "signed"
+LANES: dict[str, Callable[[Scenario, Watch | None], Outcome]] = {
+    "wire": _on_wire, SIGNED: _on_wire, "kernel": run_kernel
+}  # fmt: skip
 COUNTED = "counted "
 
 
@@ -90,10 +94,11 @@ class Counting:
 
 def play(feed: Feed, lane: str, tolerance_ticks: int) -> dict[str, float]:
     """One run. Raises RuntimeError where it did not end well: its figures would mean nothing."""
-    wanted, counting = scenario(feed, tolerance_ticks), Counting()
+    way = lane.removeprefix(COUNTED)
+    wanted, counting = scenario(feed, tolerance_ticks, trade_socket=way != SIGNED), Counting()
     gc.collect()
     began_s = time.process_time()
-    outcome = LANES[lane.removeprefix(COUNTED)](wanted, counting if lane.startswith(COUNTED) else None)
+    outcome = LANES[way](wanted, counting if lane.startswith(COUNTED) else None)
     cpu_s = time.process_time() - began_s
     if outcome.exit_code != 0:
         raise RuntimeError(f"{lane} lane: exit code {outcome.exit_code}")

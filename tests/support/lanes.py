@@ -44,6 +44,7 @@ _OF_SCENARIO = (
         "instrument",
         "more_instruments",
         "trade_socket",
+        "batches",
         "link",
         "tick_s",
         "funding_ns",
