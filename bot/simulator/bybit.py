@@ -11,6 +11,7 @@ import msgspec
 from bot.simulator import bybit_batches, bybit_orders, bybit_queries
 from bot.simulator.accounts import Holder
 from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
+from bot.simulator.bybit_amends import Amends
 from bot.simulator.bybit_dcp import DisconnectCancel
 from bot.simulator.bybit_orders import Params
 from bot.simulator.bybit_written import quoted
@@ -150,12 +151,13 @@ PRIVATE: Mapping[tuple[str, str], _Private] = {
 }
 BATCH_ORDERS_PER_S = 10
 TOO_MANY_VISITS = 10006
+AMEND_BATCH: Final = "/v5/order/amend-batch"
 TRADE_OPERATIONS: Mapping[str, str] = {
     "order.create": "/v5/order/create",
     "order.amend": "/v5/order/amend",
     "order.cancel": "/v5/order/cancel",
     "order.create-batch": "/v5/order/create-batch",
-    "order.amend-batch": "/v5/order/amend-batch",
+    "order.amend-batch": AMEND_BATCH,
     "order.cancel-batch": "/v5/order/cancel-batch",
 }
 
@@ -331,6 +333,18 @@ class V5:
             creates=one.creates,
         )
         return Outcome(0, "OK", answer.rows, limit, fate.lost, answer.ends)
+
+    def amend_batch(self, holder: Holder, amends: Amends, now_ns: int) -> Outcome:
+        """As `operate`, of amendments that were read from their text. Where a fault was ever armed none may be: of
+        each order the plan would have to be asked."""
+        try:
+            _check_may_write(holder)
+            wanted = len(amends.orders)
+            limit = self._limits.spend(holder.uid, AMEND_BATCH, BATCH_ORDERS_PER_S, now_ns, wanted)
+        except V5Error as error:
+            return Outcome(error.code, error.message, {}, error.limit)
+        answer = bybit_batches.amend(amends, limit.taken, now_ns)
+        return Outcome(0, "OK", answer.rows, limit, False, answer.ends)
 
     def _act(self, holder: Holder, route: _Route, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
         """Do one thing, with what the plan of faults has for it."""
