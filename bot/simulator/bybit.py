@@ -13,6 +13,7 @@ from bot.simulator.accounts import Holder
 from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
 from bot.simulator.bybit_amends import Amends
 from bot.simulator.bybit_dcp import DisconnectCancel
+from bot.simulator.bybit_messages import ms
 from bot.simulator.bybit_orders import Params
 from bot.simulator.bybit_written import quoted
 from bot.simulator.exchange import Exchange
@@ -294,8 +295,8 @@ class V5:
                 f'"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
                 f'"X-Bapi-Limit-Reset-Timestamp":"{limit.resets_at_ms + skew_ms}",'
             )
-        shown_ms = self.shown_ns(now_ns) // 1_000_000
-        return f'{{{spent}"Timenow":"{shown_ms}","Traceid":"{_trace_id(self._answers)}"}}'
+        shown = ms(self.shown_ns(now_ns))
+        return f'{{{spent}"Timenow":"{shown}","Traceid":"{_trace_id(self._answers)}"}}'
 
     def operate(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated holder, by REST or by the trade socket: one bucket, one meaning."""

@@ -76,13 +76,13 @@ def run(orders: list[Params], admitted: int, act: ActOnOne, now_ns: int, *, crea
             f'"orderLinkId":"{ids["orderLinkId"]}"{created}}}'
         )
         ends.append(_DONE)
-    return _answer(rows, ends)
+    return BatchAnswer(_listed(rows), _listed(ends))
 
 
 def amend(amends: Amends, admitted: int, now_ns: int) -> BatchAnswer:
     """As `run`, of amendments that were read from their text."""
     rows: list[str] = []
-    ends: list[str] = []
+    refused: dict[int, str] = {}
     prices_ticks = amends.prices_ticks
     for number, order in enumerate(amends.orders):
         desk = order.desk
@@ -90,13 +90,13 @@ def amend(amends: Amends, admitted: int, now_ns: int) -> BatchAnswer:
             if number >= admitted:
                 raise _over_the_limit()
             desk.amend(desk.named(order.link_id), prices_ticks[number], order.qty_lots, now_ns)
+            rows.append(order.row)
         except V5Error as error:
             rows.append(quoted(_row_of_none(desk.category, order.symbol, order.link_id)))
-            ends.append(_end(error))
-            continue
-        rows.append(order.row)
-        ends.append(_DONE)
-    return _answer(rows, ends)
+            refused[number] = _end(error)
+    if not refused:
+        return BatchAnswer(_listed(rows), _ALL_DONE[len(rows)])
+    return BatchAnswer(_listed(rows), _listed([refused.get(number, _DONE) for number in range(len(rows))]))
 
 
 def _over_the_limit() -> V5Error:
@@ -112,8 +112,9 @@ def _end(error: V5Error) -> str:
     return quoted({"code": error.code, "msg": error.message})
 
 
-def _answer(rows: list[str], ends: list[str]) -> BatchAnswer:
-    return BatchAnswer(f'{{"list":[{",".join(rows)}]}}', f'{{"list":[{",".join(ends)}]}}')
+def _listed(rows: list[str]) -> str:
+    return f'{{"list":[{",".join(rows)}]}}'
 
 
 _DONE: Final = '{"code":0,"msg":"OK"}'
+_ALL_DONE: Final = [_listed([_DONE] * orders) for orders in range(1 + max(BATCH_MAX.values()))]

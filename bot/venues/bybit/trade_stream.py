@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.events import Event
 from bot.venues.bybit import calls, wire
@@ -39,6 +39,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
 """Path of the REST call → what it is called here. Whatever is missing goes by REST alone."""
 
 
+_LOOP: Final[Any] = asyncio.get_running_loop
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
 
 
@@ -105,13 +106,16 @@ class TradeStream(Stream):
             asyncio.get_running_loop().call_soon(told, NotSent("the trade socket is not up"))
             return
         number = f"{self.reconnects}-{next(self._numbers)}"
-        loop = asyncio.get_running_loop()
+        loop = _LOOP()
         asked = self._open[number] = _Asked(number, call, loop.time() + timeout_s, told, given_up)
         self._due.append(asked)
         if self._alarm is None:
             self._alarm = loop.call_at(asked.due_s, self._look_who_is_due, asked.due_s, timeout_s)
-        if not self._write_now(lambda: self._text_of(asked)):
+        socket = self._free_socket()
+        if socket is None:
             self._send(lambda: self._text_of(asked))
+        else:
+            self._write(socket, self._text_of(asked))
 
     def _look_who_is_due(self, alarm_s: float, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -137,7 +141,8 @@ class TradeStream(Stream):
         if asked.is_over:
             return
         asked.is_over = True
-        self._open.pop(asked.number, None)
+        if asked.number in self._open:
+            del self._open[asked.number]
         asked.told(answer)
 
     def _withhold(self, asked: _Asked, why: str) -> None:
