@@ -288,15 +288,14 @@ class V5:
     def header_text(self, limit: Limit | None, now_ns: int) -> str:
         """The headers of one more answer on a socket, in JSON: as by REST, what is left of the bucket before them."""
         self._answers += 1
-        skew_ms = self.faults.skew_ns // 1_000_000
-        spent = ""
-        if limit is not None:
-            spent = (
-                f'"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
-                f'"X-Bapi-Limit-Reset-Timestamp":"{limit.resets_at_ms + skew_ms}",'
-            )
-        shown = ms(self.shown_ns(now_ns))
-        return f'{{{spent}"Timenow":"{shown}","Traceid":"{_trace_id(self._answers)}"}}'
+        shown, traced = ms(self.shown_ns(now_ns)), _trace_id(self._answers)
+        if limit is None:
+            return f'{{"Timenow":"{shown}","Traceid":"{traced}"}}'
+        resets_at_ms = limit.resets_at_ms + self.faults.skew_ns // 1_000_000
+        return (
+            f'{{"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
+            f'"X-Bapi-Limit-Reset-Timestamp":"{resets_at_ms}","Timenow":"{shown}","Traceid":"{traced}"}}'
+        )
 
     def operate(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated holder, by REST or by the trade socket: one bucket, one meaning."""

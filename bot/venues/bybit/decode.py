@@ -101,13 +101,8 @@ class Grid:
 
     def ticks(self, text: str, field: str) -> int:
         """A price > 0 in ticks. Raises VenueGarbled."""
-        known = self.known_ticks.get(text)
-        if known is None:
-            known = self.tick_step.count(text) or price_ticks(text, field, self.instrument)
-            if len(self.known_ticks) >= _MEMO_MAX:
-                self.known_ticks.clear()
-            self.known_ticks[text] = known
-        return known
+        known = self.seen_ticks(text)
+        return known or self._keep_ticks(text, price_ticks(text, field, self.instrument))
 
     def lots(self, text: str, field: str) -> int:
         """A quantity >= 0 in lots. Raises VenueGarbled."""
@@ -122,7 +117,17 @@ class Grid:
     def seen_ticks(self, price: str) -> int:
         """In ticks what was a price before, or is one at first sight; 0 for any other text."""
         known = self.known_ticks.get(price)
-        return self.tick_step.count(price) if known is None else known
+        if known is None:
+            known = self.tick_step.count(price)
+            if known:
+                self._keep_ticks(price, known)
+        return known
+
+    def _keep_ticks(self, price: str, ticks: int) -> int:
+        if len(self.known_ticks) >= _MEMO_MAX:
+            self.known_ticks.clear()
+        self.known_ticks[price] = ticks
+        return ticks
 
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""

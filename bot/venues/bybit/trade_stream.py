@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from itertools import count
 from random import Random
 from typing import Any, Final
 
@@ -78,9 +77,9 @@ class TradeStream(Stream):
         self._api_key = api_key
         self._api_secret = api_secret
         self._venue_now_ms = venue_now_ms
-        self._recv_window_ms = recv_window_ms
+        self._recv_window = str(recv_window_ms)
         self._permitted = permitted
-        self._numbers = count(1)
+        self._begun = 0
         self._open: dict[str, _Asked] = {}
         self._due: deque[_Asked] = deque()
         """by the time at which their patience ends"""
@@ -105,7 +104,8 @@ class TradeStream(Stream):
         if not self.takes_orders:
             asyncio.get_running_loop().call_soon(told, NotSent("the trade socket is not up"))
             return
-        number = f"{self.reconnects}-{next(self._numbers)}"
+        self._begun += 1
+        number = f"{self.reconnects}-{self._begun}"
         loop = _LOOP()
         asked = self._open[number] = _Asked(number, call, loop.time() + timeout_s, told, given_up)
         self._due.append(asked)
@@ -171,7 +171,7 @@ class TradeStream(Stream):
         asked.left, asked.heard = True, self._taken
         return (
             f'{{"reqId":"{asked.number}","header":{{"X-BAPI-TIMESTAMP":"{self._venue_now_ms()}",'
-            f'"X-BAPI-RECV-WINDOW":"{self._recv_window_ms}"}},"op":"{OPERATIONS[call.path]}","args":['
+            f'"X-BAPI-RECV-WINDOW":"{self._recv_window}"}},"op":"{OPERATIONS[call.path]}","args":['
             f"{call.text}]}}"
         )
 
