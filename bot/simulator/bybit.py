@@ -11,7 +11,9 @@ import msgspec
 from bot.simulator import bybit_batches, bybit_orders, bybit_queries
 from bot.simulator.accounts import Holder
 from bot.simulator.bybit_access import Limit, RateLimits, V5Error, authenticate
+from bot.simulator.bybit_amends import Amends
 from bot.simulator.bybit_dcp import DisconnectCancel
+from bot.simulator.bybit_messages import ms
 from bot.simulator.bybit_orders import Params
 from bot.simulator.bybit_written import quoted
 from bot.simulator.exchange import Exchange
@@ -150,12 +152,13 @@ PRIVATE: Mapping[tuple[str, str], _Private] = {
 }
 BATCH_ORDERS_PER_S = 10
 TOO_MANY_VISITS = 10006
+AMEND_BATCH: Final = "/v5/order/amend-batch"
 TRADE_OPERATIONS: Mapping[str, str] = {
     "order.create": "/v5/order/create",
     "order.amend": "/v5/order/amend",
     "order.cancel": "/v5/order/cancel",
     "order.create-batch": "/v5/order/create-batch",
-    "order.amend-batch": "/v5/order/amend-batch",
+    "order.amend-batch": AMEND_BATCH,
     "order.cancel-batch": "/v5/order/cancel-batch",
 }
 
@@ -285,15 +288,14 @@ class V5:
     def header_text(self, limit: Limit | None, now_ns: int) -> str:
         """The headers of one more answer on a socket, in JSON: as by REST, what is left of the bucket before them."""
         self._answers += 1
-        skew_ms = self.faults.skew_ns // 1_000_000
-        spent = ""
-        if limit is not None:
-            spent = (
-                f'"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
-                f'"X-Bapi-Limit-Reset-Timestamp":"{limit.resets_at_ms + skew_ms}",'
-            )
-        shown_ms = self.shown_ns(now_ns) // 1_000_000
-        return f'{{{spent}"Timenow":"{shown_ms}","Traceid":"{_trace_id(self._answers)}"}}'
+        shown, traced = ms(self.shown_ns(now_ns)), _trace_id(self._answers)
+        if limit is None:
+            return f'{{"Timenow":"{shown}","Traceid":"{traced}"}}'
+        resets_at_ms = limit.resets_at_ms + self.faults.skew_ns // 1_000_000
+        return (
+            f'{{"X-Bapi-Limit":"{limit.allowed}","X-Bapi-Limit-Status":"{limit.left}",'
+            f'"X-Bapi-Limit-Reset-Timestamp":"{resets_at_ms}","Timenow":"{shown}","Traceid":"{traced}"}}'
+        )
 
     def operate(self, holder: Holder, path: str, params: Params, now_ns: int) -> Outcome:
         """A private POST of an authenticated holder, by REST or by the trade socket: one bucket, one meaning."""
@@ -331,6 +333,18 @@ class V5:
             creates=one.creates,
         )
         return Outcome(0, "OK", answer.rows, limit, fate.lost, answer.ends)
+
+    def amend_batch(self, holder: Holder, amends: Amends, now_ns: int) -> Outcome:
+        """As `operate`, of amendments that were read from their text. Where a fault was ever armed none may be: of
+        each order the plan would have to be asked."""
+        try:
+            _check_may_write(holder)
+            wanted = len(amends.orders)
+            limit = self._limits.spend(holder.uid, AMEND_BATCH, BATCH_ORDERS_PER_S, now_ns, wanted)
+        except V5Error as error:
+            return Outcome(error.code, error.message, {}, error.limit)
+        answer = bybit_batches.amend(amends, limit.taken, now_ns)
+        return Outcome(0, "OK", answer.rows, limit, False, answer.ends)
 
     def _act(self, holder: Holder, route: _Route, params: Params, now_ns: int, fate: _Fate) -> Mapping[str, object]:
         """Do one thing, with what the plan of faults has for it."""

@@ -211,12 +211,17 @@ def check_timestamp(timestamp: str, window: str, now_ns: int) -> None:
     if stamp_ms is None or window_ms is None:
         raise V5Error(10001, f"params error: timestamp {timestamp[:20]!r} or recv_window {window[:20]!r} is no number")
     now_ms = now_ns // 1_000_000
-    if not now_ms - window_ms <= stamp_ms < now_ms + AHEAD_MS:
+    if not is_timely(stamp_ms, window_ms, now_ms):
         raise V5Error(
             10002,
             "invalid request, please check your server timestamp or recv_window param. "
             f"req_timestamp[{timestamp}],server_timestamp[{now_ms}],recv_window[{window}]",
         )
+
+
+def is_timely(stamp_ms: int, window_ms: int, now_ms: int) -> bool:
+    """Whether a timestamp lies within its window."""
+    return now_ms - window_ms <= stamp_ms < now_ms + AHEAD_MS
 
 
 def authenticate(exchange: Exchange, headers: dict[str, str], signed: bytes, now_ns: int) -> Holder:

@@ -7,15 +7,14 @@ succeed in part, which `retCode` does not tell; only the list in `retExtInfo` do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from bot.simulator.bybit_access import V5Error
+from bot.simulator.bybit_amends import Amends
 from bot.simulator.bybit_messages import ms
-from bot.simulator.bybit_orders import Params, check_category
+from bot.simulator.bybit_orders import BATCH_MAX, Params, check_category
 from bot.simulator.bybit_written import quoted
 from bot.simulator.exchange import Exchange
-
-BATCH_MAX = {"linear": 20, "spot": 10}
-"""Orders in one request."""
 
 OF_ONE: Mapping[str, str] = {
     "/v5/order/create-batch": "/v5/order/create",
@@ -62,20 +61,60 @@ def run(orders: list[Params], admitted: int, act: ActOnOne, now_ns: int, *, crea
     for number, order in enumerate(orders):
         try:
             if number >= admitted:
-                raise V5Error(10006, "Too many visits. Exceeded the API Rate Limit.")
+                raise _over_the_limit()
             ids = act(order)
         except V5Error as error:
-            row: Params = {"category": order["category"], "symbol": order.get("symbol", "")}
-            row |= {"orderId": "", "orderLinkId": order.get("orderLinkId", "")}
+            row = _row_of_none(order["category"], order.get("symbol", ""), order.get("orderLinkId", ""))
             if creates:
                 row["createAt"] = ""
             rows.append(quoted(row))
-            ends.append(quoted({"code": error.code, "msg": error.message}))
+            ends.append(_end(error))
             continue
         created = f',"createAt":"{ms(now_ns)}"' if creates else ""  # what follows is the venue's own: as it stands
         rows.append(
             f'{{"category":"{order["category"]}","symbol":"{order["symbol"]}","orderId":"{ids["orderId"]}",'
             f'"orderLinkId":"{ids["orderLinkId"]}"{created}}}'
         )
-        ends.append('{"code":0,"msg":"OK"}')
-    return BatchAnswer(f'{{"list":[{",".join(rows)}]}}', f'{{"list":[{",".join(ends)}]}}')
+        ends.append(_DONE)
+    return BatchAnswer(_listed(rows), _listed(ends))
+
+
+def amend(amends: Amends, admitted: int, now_ns: int) -> BatchAnswer:
+    """As `run`, of amendments that were read from their text."""
+    rows: list[str] = []
+    refused: dict[int, str] = {}
+    prices_ticks = amends.prices_ticks
+    for number, order in enumerate(amends.orders):
+        desk = order.desk
+        try:
+            if number >= admitted:
+                raise _over_the_limit()
+            desk.amend(desk.named(order.link_id), prices_ticks[number], order.qty_lots, now_ns)
+            rows.append(order.row)
+        except V5Error as error:
+            rows.append(quoted(_row_of_none(desk.category, order.symbol, order.link_id)))
+            refused[number] = _end(error)
+    if not refused:
+        return BatchAnswer(_listed(rows), _ALL_DONE[len(rows)])
+    return BatchAnswer(_listed(rows), _listed([refused.get(number, _DONE) for number in range(len(rows))]))
+
+
+def _over_the_limit() -> V5Error:
+    return V5Error(10006, "Too many visits. Exceeded the API Rate Limit.")
+
+
+def _row_of_none(category: object, symbol: object, link_id: object) -> Params:
+    """Of an order that nothing was done about."""
+    return {"category": category, "symbol": symbol, "orderId": "", "orderLinkId": link_id}
+
+
+def _end(error: V5Error) -> str:
+    return quoted({"code": error.code, "msg": error.message})
+
+
+def _listed(rows: list[str]) -> str:
+    return f'{{"list":[{",".join(rows)}]}}'
+
+
+_DONE: Final = '{"code":0,"msg":"OK"}'
+_ALL_DONE: Final = [_listed([_DONE] * orders) for orders in range(1 + max(BATCH_MAX.values()))]

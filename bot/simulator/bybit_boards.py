@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from bot.simulator import bybit_public as public
@@ -10,7 +10,7 @@ from bot.simulator.bybit_messages import Json
 from bot.simulator.bybit_sockets import PublicSession, encode
 from bot.simulator.bybit_written import Written, quoted
 from bot.simulator.depth import DepthMessage, DepthView
-from bot.simulator.orders import Happening, Printed
+from bot.simulator.orders import Happening, Printed, PublicTrade
 from bot.simulator.venue import Venue
 
 EVERY_MS: Final[Mapping[int, int]] = {1: 0, 50: 0, 200: 100, 1000: 200}
@@ -77,15 +77,14 @@ class Board:
             one.view.publish(self.venue.book)
             self._to_topic(one.topic, self._snapshot_text(one, now_ns))
 
-    def trades(self, happenings: Iterable[Happening], now_ns: int) -> None:
+    def trades(self, happenings: list[Happening], now_ns: int) -> None:
         """Tell of all prints among them, in one message."""
-        if self._trades_topic not in self._wanted():
-            return
-        rows: list[str] = []
+        printed: list[PublicTrade] = []
         for happening in happenings:
             if type(happening) is Printed:
-                rows.append(self._written.trade(happening.trade))
-        if rows:
+                printed.append(happening.trade)
+        if printed and self._trades_topic in self._wanted():
+            rows = [self._written.trade(trade) for trade in printed]
             text = f'{self._trades_head}{now_ns // 1_000_000},"data":[{",".join(rows)}]}}'
             self._to_topic(self._trades_topic, text)
 

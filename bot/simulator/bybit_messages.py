@@ -7,7 +7,7 @@ documentation shows for "none". Numbers are strings, except where the documentat
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Final, final
 
 from bot.domain.instrument import Instrument
 from bot.domain.order import Side
@@ -54,7 +54,24 @@ def text(value: Decimal) -> str:
 
 
 def ms(at_ns: int) -> str:
-    return str(at_ns // 1_000_000)
+    """What is said at one moment says it several times."""
+    if _moment.at_ns != at_ns:
+        _moment.at_ns, _moment.text = at_ns, str(at_ns // 1_000_000)
+    return _moment.text
+
+
+@final
+class _Moment:
+    """The one that was written last."""
+
+    __slots__ = ("at_ns", "text")
+
+    def __init__(self) -> None:
+        self.at_ns = 0
+        self.text = "0"
+
+
+_moment: Final = _Moment()
 
 
 def levels(instrument: Instrument, pairs: Levels) -> list[tuple[str, str]]:

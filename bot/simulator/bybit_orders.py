@@ -57,6 +57,8 @@ NOT_FOUND: Final = {"linear": 110001, "spot": 170213}
 SPOT_FILLED = 170139
 SPOT_PRICE_TOO_LOW = 170133
 _SIDES: Final = {"Buy": Side.BUY, "Sell": Side.SELL}
+BATCH_MAX: Final[dict[str, int]] = {"linear": 20, "spot": 10}
+"""Orders in one request, by category."""
 CANCEL_ALL_MAX = 500
 """Contracts in one cancel-all; which of more is drawn."""
 FILTERS: Mapping[Category, tuple[str, ...]] = {
@@ -89,6 +91,26 @@ class Desk:
         if self.category == "spot" and order is not None and order.status is Status.FILLED:
             return V5Error(SPOT_FILLED, "Order has been filled.")
         return v5_error(refused, self.category)
+
+    def named(self, link_id: str) -> Order:
+        """The order that its client calls so. Raises V5Error: the category's code where there is none."""
+        return self._found(self.account.by_link.get(link_id))
+
+    def numbered(self, order_id: str) -> Order:
+        """As `named`, by the venue's id."""
+        return self._found(self.account.by_id.get(order_id))
+
+    def _found(self, order: Order | None) -> Order:
+        if order is None:
+            raise V5Error(NOT_FOUND[self.category], "order not exists or too late to cancel")
+        return order
+
+    def amend(self, order: Order, price_ticks: int | None, qty_lots: int | None, now_ns: int) -> None:
+        """Raises V5Error."""
+        try:
+            self.venue.amend(self.account, order, price_ticks, qty_lots, now_ns)
+        except Refused as refused:
+            raise self.error(refused, order) from refused
 
 
 def check_category(exchange: Exchange, params: Params) -> Category:
@@ -134,13 +156,10 @@ def amend(exchange: Exchange, holder: Holder, params: Params, now_ns: int) -> Pa
     order = find_order(desk, params)
     new_price, new_qty = params.get("price"), params.get("qty")
     price = _ticks(desk.venue, new_price) if new_price else None
-    qty = _lots(desk.venue, new_qty) if new_qty else None
+    qty = lots_of(desk.venue, new_qty) if new_qty else None
     if price is None and qty is None:
         raise V5Error(10001, "params error: price or qty is needed")
-    try:
-        desk.venue.amend(desk.account, order, price, qty, now_ns)
-    except Refused as refused:
-        raise desk.error(refused, order) from refused
+    desk.amend(order, price, qty, now_ns)
     return {"orderId": order.order_id, "orderLinkId": order.link_id}
 
 
@@ -197,11 +216,7 @@ def find_order(desk: Desk, params: Params) -> Order:
     order_id, link_id = params.get("orderId"), params.get("orderLinkId")
     if not order_id and not link_id:
         raise V5Error(10001, "params error: orderId or orderLinkId is needed")
-    account = desk.account
-    order = account.by_id.get(str(order_id)) if order_id else account.by_link.get(str(link_id))
-    if order is None:
-        raise V5Error(NOT_FOUND[desk.category], "order not exists or too late to cancel")
-    return order
+    return desk.numbered(str(order_id)) if order_id else desk.named(str(link_id))
 
 
 def _new_order(venue: Venue, params: Params) -> NewOrder:
@@ -229,9 +244,8 @@ def _new_order(venue: Venue, params: Params) -> NewOrder:
     if not isinstance(reduce_only, bool):
         raise V5Error(10001, f"params error: reduceOnly {reduce_only!r} is not true or false")
     price = _ticks(venue, params.get("price")) if kind == "Limit" else None
-    qty = (
-        _market_buy_lots(venue, params) if _is_by_value(venue, kind, side, params) else _lots(venue, params.get("qty"))
-    )
+    by_value = _is_by_value(venue, kind, side, params)
+    qty = _market_buy_lots(venue, params) if by_value else lots_of(venue, params.get("qty"))
     link_id = str(params.get("orderLinkId") or "")
     return NewOrder(link_id, side, price, qty, TimeInForce(tif), reduce_only, SelfMatch(tag))
 
@@ -273,7 +287,7 @@ def _ticks(venue: Venue, value: object) -> int:
         raise V5Error(code, f"params error: Price invalid: {error}") from error
 
 
-def _lots(venue: Venue, value: object) -> int:
+def lots_of(venue: Venue, value: object) -> int:
     if isinstance(value, str) and (known := venue.sizes_seen.get(value)) is not None:
         return known
     if isinstance(value, str) and (plain := units(value, written_of(venue.instrument).sizes.places)) > 0:

@@ -12,7 +12,8 @@ import msgspec
 
 from bot.simulator.accounts import Holder
 from bot.simulator.bybit import TRADE_OPERATIONS, V5, Outcome, in_json
-from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp
+from bot.simulator.bybit_access import RECV_WINDOW_MS, V5Error, authenticate_socket, check_timestamp, is_timely
+from bot.simulator.bybit_amends import IS_COMPILED, OPERATION, Amends, AmendTexts
 from bot.simulator.bybit_dcp import TOPICS as DCP_TOPICS
 from bot.simulator.bybit_frame import Frame
 from bot.simulator.bybit_orders import Params
@@ -21,6 +22,7 @@ from bot.simulator.bybit_written import quoted
 Send = Callable[[str], None]
 _ENCODER: Final = msgspec.json.Encoder()
 _OK: Final = '"OK"'
+_AMENDED: Final = quoted(OPERATION)
 REQUEST_IDS_KEPT = 10_000
 _BY_CATEGORY = ("order", "execution", "execution.fast", "position")
 PRIVATE_TOPICS = frozenset(
@@ -192,11 +194,19 @@ class TradeSession:
         self._holder: Holder | None = None
         self.api_key = ""
         """What it authenticated with."""
+        self.reads_texts = IS_COMPILED
+        """Whether what a client writes again and again is read without being decoded: with no other effect."""
+        self._amends: AmendTexts | None = None
+        """Of whoever authenticated"""
         self._used_ids: set[str] = set()
         self._used_in_turn: deque[str] = deque()
         """The same, the oldest first: of a dictionary it is looked for among all that went before."""
 
     def receive(self, text: str, now_ns: int) -> None:
+        if self._amends is not None and self._holder is not None and not self._face.faults.armed:
+            amends = self._amends.read(text)
+            if amends is not None and self._amend(self._holder, amends, now_ns):
+                return
         frame = _frame(text)
         if frame is None:
             self._reply(Frame(), 10001, "request format invalid", now_ns)
@@ -210,18 +220,37 @@ class TradeSession:
         elif self._holder is None:
             self._reply(frame, 10005, "Permission denied: authenticate first", now_ns)
         else:
-            self._operate(self._holder, frame, now_ns)
+            self._operate(self._holder, frame, text, now_ns)
 
     def _authenticate(self, frame: Frame, now_ns: int) -> None:
         code, message = 0, "OK"
         try:
             self._holder = authenticate_socket(self._face.exchange, frame.args, self._face.shown_ns(now_ns))
             self.api_key = str(frame.args[0])
+            self._amends = AmendTexts(self._face.exchange, self._holder) if self.reads_texts else None
         except V5Error as error:
             code, message = error.code, error.message
         self.send(encode({"retCode": code, "retMsg": message, "op": "auth", "connId": self._connection_id}))
 
-    def _operate(self, holder: Holder, frame: Frame, now_ns: int) -> None:
+    def _amend(self, holder: Holder, amends: Amends, now_ns: int) -> bool:
+        """Amendments that were read from their text. False: nothing was done, and why is for `_operate` to say."""
+        number, shown_ms = amends.number, self._face.shown_ns(now_ns) // 1_000_000
+        if number in self._used_ids or not is_timely(amends.stamp_ms, amends.window_ms, shown_ms):
+            return False
+        self._use(number)
+        outcome = self._face.amend_batch(holder, amends, now_ns)
+        self._answer(f'"{number}"', _AMENDED, outcome, now_ns)
+        self._acted()
+        return True
+
+    def _use(self, number: str) -> None:
+        if number not in self._used_ids:
+            self._used_ids.add(number)
+            self._used_in_turn.append(number)
+            if len(self._used_in_turn) > REQUEST_IDS_KEPT:
+                self._used_ids.remove(self._used_in_turn.popleft())
+
+    def _operate(self, holder: Holder, frame: Frame, text: str, now_ns: int) -> None:
         number = str(frame.reqId)
         if number and number in self._used_ids:
             self._reply(frame, 20006, "reqId is duplicated", now_ns)
@@ -236,34 +265,27 @@ class TradeSession:
         except V5Error as error:
             self._reply(frame, error.code, error.message, now_ns)
             return
-        if number not in self._used_ids:
-            self._used_ids.add(number)
-            self._used_in_turn.append(number)
-            if len(self._used_in_turn) > REQUEST_IDS_KEPT:
-                self._used_ids.remove(self._used_in_turn.popleft())
+        self._use(number)
         named = cast("Params", params)
         if self._face.faults.storm(now_ns) is not None:
             self._reply(frame, 10429, "System level frequency protection", now_ns)
             return
         outcome = self._face.operate(holder, TRADE_OPERATIONS[frame.op], named, now_ns)
         if not outcome.lost:
-            self._reply(frame, outcome.code, outcome.message, now_ns, outcome)
+            self._answer(quoted(frame.reqId), quoted(frame.op), outcome, now_ns)
+        if self._amends is not None and frame.op == OPERATION and not outcome.code:
+            self._amends.learn(text, window, named)
         self._acted()
 
-    def _reply(
-        self,
-        frame: Frame,
-        code: int,
-        message: str,
-        now_ns: int,
-        outcome: Outcome | None = None,
-    ) -> None:
-        data, extra, limit = "{}", "{}", None
-        if outcome is not None:
-            data, extra, limit = in_json(outcome.result), in_json(outcome.extra), outcome.limit
+    def _reply(self, frame: Frame, code: int, message: str, now_ns: int) -> None:
+        self._answer(quoted(frame.reqId), quoted(frame.op), Outcome(code, message, {}, None), now_ns)
+
+    def _answer(self, number: str, op: str, outcome: Outcome, now_ns: int) -> None:
+        """`number`, `op`: in JSON."""
+        message = outcome.message
         shown = _OK if message == "OK" else quoted(message)
         self.send(
-            f'{{"reqId":{quoted(frame.reqId)},"retCode":{code},"retMsg":{shown},"op":{quoted(frame.op)},'
-            f'"data":{data},"retExtInfo":{extra},"header":{self._face.header_text(limit, now_ns)},'
-            f'"connId":{self._connection_text}}}'
+            f'{{"reqId":{number},"retCode":{outcome.code},"retMsg":{shown},"op":{op},'
+            f'"data":{in_json(outcome.result)},"retExtInfo":{in_json(outcome.extra)},'
+            f'"header":{self._face.header_text(outcome.limit, now_ns)},"connId":{self._connection_text}}}'
         )

@@ -115,7 +115,7 @@ class Streams:
 
     def _tell_accounts(self, place: _Place, happenings: list[Happening], now_ns: int) -> None:
         """Orders and executions as they came, those of one kind and account in one message; then what is left of it."""
-        name, topic = "", ""
+        name = topic = looked_at = ""
         rows: list[str] = []
         fast: list[str] = []
         after: dict[tuple[str, str], None] = {}
@@ -137,8 +137,11 @@ class Streams:
                 if isinstance(execution, Execution):
                     fast.append(place.written.fast_execution(execution))
             elif type(happening) is PositionChanged:
-                if place.category != "spot" and self._listens(place, happening.account, "position"):
-                    after[happening.account, "position"] = None
+                if place.category == "spot" or happening.account == looked_at:  # said again after every operation
+                    continue
+                looked_at = happening.account
+                if self._listens(place, looked_at, "position"):
+                    after[looked_at, "position"] = None
             elif type(happening) is WalletChanged and self._listens(place, happening.account, "wallet"):
                 after[happening.account, "wallet"] = None
         self._told(place, name, topic, rows, fast, now_ns)
@@ -169,14 +172,14 @@ class Streams:
         """`rows` in JSON."""
         holder, own_topic = self._exchange.holders[name], place.own_topics[topic]
         self._messages += 1
-        number, at_ms = self._messages, now_ns // 1_000_000
-        listed = rows[0] if len(rows) == 1 else ",".join(rows)
+        number, listed = self._messages, rows[0] if len(rows) == 1 else ",".join(rows)
         for session in self.private:
             if session.holder is not holder:
                 continue
-            for name_of_it in (topic, own_topic):
-                if name_of_it in session.topics:
+            topics = session.topics
+            for name_of_it in [topic, own_topic]:
+                if name_of_it in topics:
                     session.send(
                         f'{{"id":"{holder.uid}_{place.symbol_in_quotes}_{number}","topic":"{name_of_it}",'
-                        f'"creationTime":{at_ms},"data":[{listed}]}}'
+                        f'"creationTime":{messages.ms(now_ns)},"data":[{listed}]}}'
                     )

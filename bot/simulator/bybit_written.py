@@ -20,6 +20,7 @@ from bot.simulator.bybit_messages import (
     average_text,
     fee_detail,
     funding,
+    ms,
     status,
     text,
 )
@@ -190,8 +191,8 @@ class PushedOrders:
         price_ticks = found.price_ticks
         return (
             f"{resting.head}{written.prices.text(price_ticks)}{resting.behind_price}"
-            f"{written.values.value(found.qty_lots * price_ticks)}{resting.behind_value}"
-            f"{found.updated_at_ns // 1_000_000}{resting.behind_updated}"
+            f"{written.values.text(found.qty_lots * price_ticks)}{resting.behind_value}"
+            f"{ms(found.updated_at_ns)}{resting.behind_updated}"
         )
 
 

@@ -141,6 +141,8 @@ class FaultPlan:
 
     def of(self, way: Way, now_ns: int) -> int | None:
         """What becomes of one message: extra nanoseconds on the way; None: it never arrives."""
+        if not self.harms:
+            return 0
         harm = self.harms.get(way)
         if harm is None:
             return 0
@@ -231,7 +233,7 @@ class Pushes:
 
     def __call__(self, text: str) -> None:
         faults = self._faults
-        if self._way in faults.silent:
+        if faults.silent and self._way in faults.silent:
             return
         if not faults.harms and self._held is None:
             self._send(text)

@@ -7,9 +7,12 @@ import json
 from random import Random
 from typing import Any, cast
 
+import msgspec
 import pytest
 
+from bot.domain.events import BookDelta, BookSnapshot, TradePrinted
 from bot.domain.instrument import Instrument, unlisted
+from bot.simulator.listings import GENERATED
 from bot.venues.bybit.decode import Grid
 from bot.venues.bybit.public_stream import PublicStream
 from bot.venues.bybit.sockets import TOPICS_PER_REQUEST, StreamRefused
@@ -88,3 +91,30 @@ def test_of_a_refused_symbol_nothing_is_told_before_its_subscription_is_taken_wh
         return told
 
     assert asyncio.run(run()) == ["BookLost", "StreamUp", "BookSnapshot"]
+
+
+def test_whichever_book_changes_each_is_read_as_its_own() -> None:
+    """One name begins with the other, and a print is of neither book."""
+    events: list[Any] = []
+    grids = {symbol: Grid(msgspec.structs.replace(GENERATED, symbol=symbol)) for symbol in ("AUSDT", "AUSDTB")}
+    stream = PublicStream("wss://x", cast("Any", None), events.append, lambda: 1, Random(1), grids)
+
+    def book(kind: str, symbol: str, update_id: int) -> str:
+        data = {"s": symbol, "b": [["5.1", "0.01"]], "a": [["5.2", "0.01"]], "u": update_id, "seq": update_id}
+        topic = f"orderbook.50.{symbol}"
+        message = {"topic": topic, "type": kind, "ts": 1, "data": data, "cts": 1}
+        return json.dumps(message, separators=(",", ":"))
+
+    prints = [{"T": 1, "s": "AUSDT", "S": "Buy", "v": "0.01", "p": "5.1"}]
+    for symbol in grids:
+        stream._take(book("snapshot", symbol, 2))
+    stream._take(book("delta", "AUSDT", 3))
+    stream._take(book("delta", "AUSDTB", 3))
+    stream._take(json.dumps({"topic": "publicTrade.AUSDT", "data": prints}, separators=(",", ":")))
+    stream._take(book("delta", "AUSDTB", 4))
+    stream._take(book("delta", "AUSDT", 4))
+    told = [(type(event), event.symbol, getattr(event, "update_id", 0)) for event in events]
+    assert told == [
+        (BookSnapshot, "AUSDT", 2), (BookSnapshot, "AUSDTB", 2), (BookDelta, "AUSDT", 3), (BookDelta, "AUSDTB", 3),
+        (TradePrinted, "AUSDT", 0), (BookDelta, "AUSDTB", 4), (BookDelta, "AUSDT", 4),
+    ]  # fmt: skip

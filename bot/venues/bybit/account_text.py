@@ -96,19 +96,20 @@ class OrderText:
         head = self._head
         if head is None or not text.startswith(head.opening):
             return found
-        at: i64 = head.end_in(text, len(head.opening))
-        size: i64 = len(text)
+        raw = text.encode()
+        at: i64 = head.end_in(text, raw, len(head.opening))
+        size: i64 = len(raw)
         while 0 <= at < size:
             known = self._known_at(text, at)
             if known is None:
                 break
             shape = known.shape
-            at = shape.end_in(text, at + len(shape.opening))
+            at = shape.end_in(text, raw, at + len(shape.opening))
             ticks = known.grid.seen_ticks(shape.values[0]) if at >= 0 else 0
             if ticks <= 0 or grids.get(known.symbol) is not known.grid:
                 break
             found.append(known.at(ticks))
-            if at < size and ord(text[at]) == _COMMA:
+            if at < size and raw[at] == _COMMA:
                 at += 1
             elif text[at:] == self._behind:
                 self._vain = 0

@@ -101,13 +101,8 @@ class Grid:
 
     def ticks(self, text: str, field: str) -> int:
         """A price > 0 in ticks. Raises VenueGarbled."""
-        known = self.known_ticks.get(text)
-        if known is None:
-            known = self.tick_step.count(text) or price_ticks(text, field, self.instrument)
-            if len(self.known_ticks) >= _MEMO_MAX:
-                self.known_ticks.clear()
-            self.known_ticks[text] = known
-        return known
+        known = self.seen_ticks(text)
+        return known or self._keep_ticks(text, price_ticks(text, field, self.instrument))
 
     def lots(self, text: str, field: str) -> int:
         """A quantity >= 0 in lots. Raises VenueGarbled."""
@@ -122,7 +117,17 @@ class Grid:
     def seen_ticks(self, price: str) -> int:
         """In ticks what was a price before, or is one at first sight; 0 for any other text."""
         known = self.known_ticks.get(price)
-        return self.tick_step.count(price) if known is None else known
+        if known is None:
+            known = self.tick_step.count(price)
+            if known:
+                self._keep_ticks(price, known)
+        return known
+
+    def _keep_ticks(self, price: str, ticks: int) -> int:
+        if len(self.known_ticks) >= _MEMO_MAX:
+            self.known_ticks.clear()
+        self.known_ticks[price] = ticks
+        return ticks
 
     def levels(self, rows: list[tuple[str, str]], field: str) -> tuple[Level, ...]:
         """Book rows in the order they came."""
@@ -155,8 +160,8 @@ class Step:
 
     def count(self, text: str) -> int:
         """How many steps a text of digits and at most one point is; 0 for anything that wants a closer look."""
-        if IS_COMPILED:
-            found = self.scan(text, 0)
+        if IS_COMPILED and text.isascii():
+            found = self.scan(text.encode(), 0)
             return found if found > 0 and self.scanned_to == len(text) else 0
         return self.cut(text)
 
@@ -174,14 +179,14 @@ class Step:
             return number
         return 0 if number % self._units else number // self._units
 
-    def scan(self, text: str, at: i64) -> i64:
+    def scan(self, raw: bytes, at: i64) -> i64:
         """The digits with at most one point that stand there, in steps; NO_STEPS where it takes a closer look."""
         first: i64 = at
-        end: i64 = len(text)
+        end: i64 = len(raw)
         point: i64 = 0
         number: i64 = 0
         while at < end:
-            char: i64 = ord(text[at])
+            char: i64 = raw[at]
             if _ZERO <= char <= _NINE:
                 number = number * 10 + (char - _ZERO)
             elif char == _POINT and not point:

@@ -34,6 +34,7 @@ _NO_GRANT: Final = Unreachable(NO_GRANT)
 _ENVELOPE: Final = wire.Envelope
 _ACCEPTED: Final = Accepted
 _FUTURE: Final[Any] = asyncio.Future
+_LOOP: Final[Any] = asyncio.get_running_loop
 
 
 class _Waiting:
@@ -173,7 +174,7 @@ class OrderEntry:
     def _gather(self, one: _Waiting) -> _Request:
         """Leaves with whatever else of its kind is decided in this turn."""
         if not self._gathered:
-            asyncio.get_running_loop().call_soon(self._flush)
+            _LOOP().call_soon(self._flush)
         path = one.call.path
         requests = self._gathered.get(path)
         if requests is None:
@@ -187,8 +188,10 @@ class OrderEntry:
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, {}
         for path in FIRST:
-            for request in gathered.get(path, ()):
-                self._leave(request)
+            requests = gathered.get(path)
+            if requests is not None:
+                for request in requests:
+                    self._leave(request)
 
     def _leave(self, request: _Request) -> None:
         """As many of its orders as the endpoint still takes; the others did not happen."""
@@ -357,7 +360,7 @@ class _Request:
         """what was sent"""
         self.answered: asyncio.Future[HttpAnswer] | None = None
         """by REST"""
-        self.done: asyncio.Future[None] = _FUTURE(loop=asyncio.get_running_loop())
+        self.done: asyncio.Future[None] = _FUTURE(loop=_LOOP())
         """once everybody has been told; cancelled: nobody waits for it any more"""
 
     def may_leave(self, call: Call) -> bool:

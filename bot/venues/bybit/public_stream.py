@@ -59,6 +59,10 @@ class PublicStream(Stream):
         self._trades: dict[str, str] = {}
         self._texts: dict[str, BookText] = {}
         """topic of a book → who reads its changes"""
+        self._reader: BookText | None = None
+        """The one of them that read last: a book changes more than once before another does"""
+        self._opening = ""
+        """What a message for that one begins with, to the quote behind the topic"""
         for symbol in grids:
             self._topics_of(symbol)
         self._last_u: dict[str, int] = {}
@@ -193,14 +197,10 @@ class PublicStream(Stream):
         if not raw.isascii() or (b"\\" in raw if isinstance(raw, bytes) else "\\" in raw):
             return False
         text = raw.decode() if isinstance(raw, bytes) else raw
-        topic = topic_of(text)
-        reader = self._texts.get(topic)
+        reader = self._reader_of(text)
         if reader is None:
-            named = self._books.get(topic)
-            if named is None:
-                return False
-            reader = self._texts[topic] = BookText(named, self._now_ns)
-        change = reader.delta(text, TOPIC_AT + len(topic), self._grids[reader.symbol])
+            return False
+        change = reader.delta(text, len(self._opening) - 1, self._grids[reader.symbol])
         if change is None:
             return False
         self._data_came = True
@@ -208,6 +208,21 @@ class PublicStream(Stream):
         if symbol not in self._refused:
             self._change_book(change, symbol)
         return True
+
+    def _reader_of(self, text: str) -> BookText | None:
+        """Who reads changes of the book that it is about; None: it is about none. `text`: without escapes."""
+        reader = self._reader
+        if reader is not None and text.startswith(self._opening):
+            return reader
+        topic = topic_of(text)
+        reader = self._texts.get(topic)
+        if reader is None:
+            named = self._books.get(topic)
+            if named is None:
+                return None
+            reader = self._texts[topic] = BookText(named, self._now_ns)
+        self._reader, self._opening = reader, text[: TOPIC_AT + len(topic) + 1]
+        return reader
 
     def _take_readable(self, raw: bytes | str) -> None:
         if self._take_change(raw):

@@ -5,7 +5,7 @@ fields that it was made for, is not read by it: that is for the patient way to j
 of fields, nor of what a venue may add to them. Whoever makes a shape proves it before it is used: `with_values` is read
 the patient way, and has to say those values, each in its place, and nothing else that is new.
 
-Character by character, which pays in a compiled bot alone.
+Byte by byte, which pays in a compiled bot alone.
 """
 
 from __future__ import annotations
@@ -48,22 +48,25 @@ class Shape:
         """What stands behind each value."""
         self._size: Final = len(behind)
 
-    def end_in(self, text: str, at: i64) -> i64:
-        """Where it ends in that text, its opening having ended at `at`; below 0 where the text has another shape."""
-        size: i64 = len(text)
+    def end_in(self, text: str, raw: bytes, at: i64) -> i64:
+        """Where it ends in that text, its opening having ended at `at`; below 0 where the text has another shape.
+
+        `raw`: the same text, all of it ASCII: compiled, a byte is read in half the time of a character.
+        """
+        size: i64 = len(raw)
         count: i64 = self._size
         number: i64 = 0
         while number < count:
             first: i64 = at
             place: i64 = self._places[number]
             if place == _NUMBER:
-                while at < size and _ZERO <= ord(text[at]) <= _NINE:
+                while at < size and _ZERO <= raw[at] <= _NINE:
                     at += 1
-                if at == first or at - first > _DIGITS_MAX or (ord(text[first]) == _ZERO and at - first > 1):
+                if at == first or at - first > _DIGITS_MAX or (raw[first] == _ZERO and at - first > 1):
                     return -1
             else:
                 while at < size:
-                    char: i64 = ord(text[at])
+                    char: i64 = raw[at]
                     if char == _QUOTE:
                         break
                     if char < _SPACE or char == _BACKSLASH:

@@ -108,22 +108,22 @@ class Stream:
     def _send(self, message: Outgoing) -> None:
         self._outbox.put_nowait(message)
 
-    def _write_now(self, message: Callable[[], str]) -> bool:
-        """Writes it before this returns. False: nothing was done, as something waits before it or the socket is full.
-
-        `message` is asked only where it is written, as by `_send`.
-        """
+    def _free_socket(self) -> Socket | None:
+        """Where `_write` writes at once; None: something waits before it, or the socket is full."""
         socket = self._socket
         if socket is None or self._holds or not self._outbox.empty() or not socket.takes():
-            return False
-        text = message()
-        if text:
-            try:
-                socket.send_now(text)
-            except SocketClosed as closed:  # it may have left: whoever reads will see the end, and tell of it
-                self._drop_reason = self._drop_reason or str(closed)
-                self.cut()
-        return True
+            return None
+        return socket
+
+    def _write(self, socket: Socket, text: str) -> None:
+        """To the free socket; nothing where it is empty."""
+        if not text:
+            return
+        try:
+            socket.send_now(text)
+        except SocketClosed as closed:  # it may have left: whoever reads will see the end, and tell of it
+            self._drop_reason = self._drop_reason or str(closed)
+            self.cut()
 
     def _now_up(self) -> None:
         if self.is_up:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from itertools import count
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from bot.domain.events import Event
 from bot.venues.bybit import calls, wire
@@ -39,6 +38,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
 """Path of the REST call → what it is called here. Whatever is missing goes by REST alone."""
 
 
+_LOOP: Final[Any] = asyncio.get_running_loop
 NO_GRANT: Final = "no unexpired grant of that epoch at the moment of writing"
 
 
@@ -77,9 +77,9 @@ class TradeStream(Stream):
         self._api_key = api_key
         self._api_secret = api_secret
         self._venue_now_ms = venue_now_ms
-        self._recv_window_ms = recv_window_ms
+        self._recv_window = str(recv_window_ms)
         self._permitted = permitted
-        self._numbers = count(1)
+        self._begun = 0
         self._open: dict[str, _Asked] = {}
         self._due: deque[_Asked] = deque()
         """by the time at which their patience ends"""
@@ -104,14 +104,18 @@ class TradeStream(Stream):
         if not self.takes_orders:
             asyncio.get_running_loop().call_soon(told, NotSent("the trade socket is not up"))
             return
-        number = f"{self.reconnects}-{next(self._numbers)}"
-        loop = asyncio.get_running_loop()
+        self._begun += 1
+        number = f"{self.reconnects}-{self._begun}"
+        loop = _LOOP()
         asked = self._open[number] = _Asked(number, call, loop.time() + timeout_s, told, given_up)
         self._due.append(asked)
         if self._alarm is None:
             self._alarm = loop.call_at(asked.due_s, self._look_who_is_due, asked.due_s, timeout_s)
-        if not self._write_now(lambda: self._text_of(asked)):
+        socket = self._free_socket()
+        if socket is None:
             self._send(lambda: self._text_of(asked))
+        else:
+            self._write(socket, self._text_of(asked))
 
     def _look_who_is_due(self, alarm_s: float, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -137,7 +141,8 @@ class TradeStream(Stream):
         if asked.is_over:
             return
         asked.is_over = True
-        self._open.pop(asked.number, None)
+        if asked.number in self._open:
+            del self._open[asked.number]
         asked.told(answer)
 
     def _withhold(self, asked: _Asked, why: str) -> None:
@@ -166,7 +171,7 @@ class TradeStream(Stream):
         asked.left, asked.heard = True, self._taken
         return (
             f'{{"reqId":"{asked.number}","header":{{"X-BAPI-TIMESTAMP":"{self._venue_now_ms()}",'
-            f'"X-BAPI-RECV-WINDOW":"{self._recv_window_ms}"}},"op":"{OPERATIONS[call.path]}","args":['
+            f'"X-BAPI-RECV-WINDOW":"{self._recv_window}"}},"op":"{OPERATIONS[call.path]}","args":['
             f"{call.text}]}}"
         )
 

@@ -34,6 +34,7 @@ _LIST: Final = '{"list":['
 _LISTED: Final = "]}"
 KEPT: Final = 64
 """Heads and tails, of which each operation has one, and orders, of which each symbol has."""
+ROWS_KEPT: Final = 256
 VAIN_MAX: Final = 32
 """So many shapes made that nothing fitted, and no more are: what comes here never says the same again."""
 
@@ -106,6 +107,20 @@ class _Around:
 
 
 @final
+class _Row:
+    """What a success says of one order, and the ids in it: the venue's, and ours."""
+
+    __slots__ = ("follower", "link_id", "order_id", "text")
+
+    def __init__(self, text: str, order_id: str, link_id: str) -> None:
+        self.text: Final = text
+        self.order_id: Final = order_id
+        self.link_id: Final = link_id
+        self.follower: _Row | None = None
+        """What was read after it the last time."""
+
+
+@final
 class AnswerText:
     """Reads successes of one or several orders."""
 
@@ -118,6 +133,10 @@ class AnswerText:
         """Of those."""
         self._order: Shape | None = None
         """The one that fitted last."""
+        self._rows: dict[str, _Row] = {}
+        """Word for word: of an order that is moved the same is said every time."""
+        self._row: _Row | None = None
+        """What was read last."""
         self._vain = 0
 
     def read(self, text: str) -> Acknowledged | None:
@@ -135,28 +154,49 @@ class AnswerText:
         head, tail = around.head, around.tail
         if not text.startswith(head.opening):
             return None
-        size: i64 = len(text)
-        at: i64 = head.end_in(text, len(head.opening))
+        raw = text.encode()
+        size: i64 = len(raw)
+        at: i64 = head.end_in(text, raw, len(head.opening))
         order_ids: list[str] = []
         link_ids: list[str] = []
         while 0 <= at < size:
-            order = self._order_at(text, at)
-            if order is None:
+            row = self._row_at(text, raw, at)
+            if row is None:
                 return None
-            at = order.end_in(text, at + len(order.opening))
-            if at < 0:
-                return None
-            order_ids.append(order.values[0])
-            link_ids.append(order.values[1])
-            if not around.end or len(order_ids) == _ORDERS_MAX or at >= size or ord(text[at]) != _COMMA:
+            at += len(row.text)
+            order_ids.append(row.order_id)
+            link_ids.append(row.link_id)
+            if not around.end or len(order_ids) == _ORDERS_MAX or at >= size or raw[at] != _COMMA:
                 break
             at += 1
         middle = around.middle(len(order_ids))
         first: i64 = at
         at += len(middle)
-        if first < 0 or text[first:at] != middle or tail.end_in(text, at) != size:
+        if first < 0 or text[first:at] != middle or tail.end_in(text, raw, at) != size:
             return None
         return around.said(head.values[0], order_ids, link_ids)
+
+    def _row_at(self, text: str, raw: bytes, at: i64) -> _Row | None:
+        """What is said there of an order; None: nothing that is known."""
+        last = self._row
+        row = None if last is None else last.follower  # quotes take turns
+        if row is None or text[at : at + len(row.text)] != row.text:
+            order = self._order_at(text, at)
+            if order is None:
+                return None
+            end: i64 = order.end_in(text, raw, at + len(order.opening))
+            if end < 0:
+                return None
+            said = text[at:end]
+            row = self._rows.get(said)
+            if row is None:
+                if len(self._rows) >= ROWS_KEPT:
+                    self._rows.clear()
+                row = self._rows[said] = _Row(said, order.values[0], order.values[1])
+            if last is not None:
+                last.follower = row
+        self._row = row
+        return row
 
     def _order_at(self, text: str, at: i64) -> Shape | None:
         order = self._order
@@ -213,7 +253,8 @@ class AnswerText:
         for shape in orders:
             self._orders[shape.opening] = shape
         self._lengths = sorted({len(opening) for opening in self._orders})
-        self._order = None
+        self._order = self._row = None
+        self._rows.clear()
         self._vain += 1
 
 
