@@ -361,13 +361,12 @@ class LevelSide:
         for band in _PLACES:
             stood: i64 = _first(before + band.near if upwards else before - band.near, upwards, band.every)
             last: i64 = before + band.far if upwards else before - band.far
+            far: i64 = band.far
             stride: i64 = band.every if upwards else -band.every
             while stood < last if upwards else stood > last:
-                if (
-                    stood % _GRID == 0
-                    and stood > 0
-                    and not _is_place(stood - touch if upwards else touch - stood, stood)
-                ):
+                distance: i64 = stood - touch if upwards else touch - stood
+                stays = 0 <= distance < far  # the bands up to its own are as dense or denser
+                if not stays and stood % _GRID == 0 and stood > 0 and not _is_place(distance, stood):
                     self._gone(stood, book)
                 stood += stride
 
