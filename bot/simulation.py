@@ -22,6 +22,7 @@ from bot.domain.events import Event, GrantReceived, ShutdownRequested, Started
 from bot.domain.instrument import Instrument
 from bot.domain.intent import Intent
 from bot.engine.engine import Engine
+from bot.engine.ledger import DAY_NS
 from bot.engine.parameters import EngineParameters
 from bot.journal import Journal, Segments
 from bot.runtime.clock import Clock
@@ -191,8 +192,26 @@ class _Renewal(Due):
             kernel.put(self, kernel.now_ns + _GRANT_EVERY_NS)
 
 
-def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
-    """One run in the kernel lane. Raises ValueError for what only the wire lane has: its faults, and more symbols."""
+@final
+class _Daily(Due):
+    """Somebody looks at the engine when a simulated day is over."""
+
+    def __init__(self, look: Callable[[Engine], None], engine: Engine) -> None:
+        self._look = look
+        self._engine = engine
+
+    def happen(self, kernel: Kernel) -> None:
+        self._look(self._engine)
+        kernel.put(self, kernel.now_ns + DAY_NS)
+
+
+def run_kernel(
+    scenario: Scenario, watch: Watch | None = None, *, daily: Callable[[Engine], None] | None = None
+) -> Outcome:
+    """One run in the kernel lane. Raises ValueError for what only the wire lane has: its faults, and more symbols.
+
+    `daily`: looks at the end of each simulated day; unlike `watch` it costs nothing in between.
+    """
     kinds = {kind for kind, _ in scenario.faults_at_s.values()} - KERNEL_FAULTS
     if kinds or scenario.faults is not None or scenario.more_instruments:
         named = ", ".join(sorted(kinds)) or ("more_instruments" if scenario.more_instruments else "faults")
@@ -207,6 +226,8 @@ def run_kernel(scenario: Scenario, watch: Watch | None = None) -> Outcome:
         venue.arm(fault[0], ACCOUNT, fault[1], kernel.now_ns)
 
     kernel.put(_Renewal(scenario), START_NS + _GRANT_FIRST_NS)
+    if daily is not None:
+        kernel.put(_Daily(daily, engine), START_NS + DAY_NS)
     for second, fault in scenario.faults_at_s.items():
         kernel.at(START_NS + second * NS_PER_S, arm, fault)
     kernel.at(_end_ns(scenario), lambda _: kernel.tell(ShutdownRequested(kernel.now_ns, "the span is over")))

@@ -109,25 +109,25 @@ class Answers:
     # ---- amends and cancels ----
 
     def amend_answered(self, event: AmendAnswered) -> None:
-        self.amend_answered_at(event, event.at_ns)
+        self.amended(event.client_order_id, event.outcome, event.at_ns, event.wait_ms)
 
-    def amend_answered_at(self, event: AmendAnswered, at_ns: int) -> None:
-        """The same, its time told beside it."""
-        state, outcome = self._state, event.outcome
+    def amended(self, client_order_id: str, outcome: str, at_ns: int, wait_ms: int) -> None:
+        """What an amend came to; see `AmendAnswered`."""
+        state = self._state
         if outcome == "accepted":
-            if state.unreached and not event.wait_ms:
+            if state.unreached and not wait_ms:
                 state.unreached = 0
-            order = self._orders.get(event.client_order_id)
+            order = self._orders.get(client_order_id)
             if order is not None and order.live:
                 order.answered_at_ns = at_ns
                 state.answer_by(at_ns + state.confirm_ns)
         else:
-            self._not_amended(event, outcome)
+            self._not_amended(client_order_id, outcome, wait_ms)
 
-    def _not_amended(self, event: AmendAnswered, outcome: str) -> None:
-        if outcome != "unknown" and not event.wait_ms:
+    def _not_amended(self, client_order_id: str, outcome: str, wait_ms: int) -> None:
+        if outcome != "unknown" and not wait_ms:
             self._state.reached(reached=outcome != "unreachable")
-        order = self._orders.get(event.client_order_id)
+        order = self._orders.get(client_order_id)
         if order is None or not order.live:
             return
         self._state.due_ns = 0
@@ -141,8 +141,7 @@ class Answers:
                     order.amended_at_ns = order.amended_before_ns
                 self._state.orders.recount(order)
             if never_left:  # nothing happened at the venue: there is nothing to back off from
-                wait_ms = max(event.wait_ms, _AGAIN_MS)
-                self._state.back_off_of(order).wait(self._state.now_ns, wait_ms)
+                self._state.back_off_of(order).wait(self._state.now_ns, max(wait_ms, _AGAIN_MS))
             else:
                 self._back_off(order)
         else:
@@ -174,12 +173,16 @@ class Answers:
 
     def updated(self, event: OrderUpdated) -> bool:
         """The venue's word on an order. False where it is none of ours that we know."""
+        return self.shown(event.order, event.asked_at_ns)
+
+    def shown(self, told: VenueOrder, asked_at_ns: int) -> bool:
+        """The same, when it was asked for beside it."""
         client_order_id: str
         venue_order_id: str
         price_ticks: int
         qty_lots: int
         filled_lots: int
-        state, told, asked_at_ns = self._state, event.order, event.asked_at_ns
+        state = self._state
         _, client_order_id, venue_order_id, _, price_ticks, qty_lots, filled_lots, status, _, _ = _fields_of(told)
         order = self._orders.get(client_order_id)
         if order is None:
@@ -308,42 +311,42 @@ class Answers:
 
     def filled(self, event: Filled) -> None:
         """Accounted in every state, once per execution id. A fill before its instrument is known waits for it."""
-        state = self._state
-        instrument = state.instruments.get(event.symbol)
-        if event.symbol not in state.books:
-            state.note("WARNING", "fill_generated", symbol=event.symbol, execution_id=event.execution_id, foreign=True)
+        state, symbol, name, side = self._state, event.symbol, event.client_order_id, event.side
+        instrument = state.instruments.get(symbol)
+        if symbol not in state.books:
+            state.note("WARNING", "fill_generated", symbol=symbol, execution_id=event.execution_id, foreign=True)
             return
         if instrument is None:
             self._early_fills.append(event)
             return
         if not state.ledger.record(event, instrument):
-            state.note("DEBUG", "idem_hit", execution_id=event.execution_id, symbol=event.symbol)
+            state.note("DEBUG", "idem_hit", execution_id=event.execution_id, symbol=symbol)
             return
-        state.orders.touch(event.symbol)
-        state.last_execution_ns[event.symbol] = state.now_ns
-        order = self._orders.get(event.client_order_id)
+        state.orders.touch(symbol)
+        state.last_execution_ns[symbol] = state.now_ns
+        order, price, qty_lots, is_maker = self._orders.get(name), event.price, event.qty_lots, event.is_maker
         if order is not None:
-            self._fill_order(order, event)
-        mid2 = state.last_mid2.get(event.symbol)
-        if mid2 is not None and event.client_order_id.startswith(QUOTE_PREFIX):
-            self._performance.filled(event.symbol, event.side, mid2, state.now_ns)
+            self._fill_order(order, qty_lots)
+        is_quote, mid2 = name.startswith(QUOTE_PREFIX), state.last_mid2.get(symbol)
+        if mid2 is not None and is_quote:
+            self._performance.filled(symbol, side, mid2, state.now_ns)
         far_pct = state.parameters.fill_far_pct
         far = order is not None and (
-            abs(event.price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted * far_pct
+            abs(price - (quoted := instrument.price(order.price_ticks))) * 100 > quoted * far_pct
         )
         state.note(
             "WARNING" if far else "INFO",
             "fill_generated",
-            client_order_id=event.client_order_id,
-            symbol=event.symbol,
-            side=event.side.value,
-            price=str(event.price),
-            qty_lots=event.qty_lots,
+            client_order_id=name,
+            symbol=symbol,
+            side=side.value,
+            price=str(price),
+            qty_lots=qty_lots,
             fee_quote=str(event.fee_quote),
-            is_maker=event.is_maker,
-            position_lots=state.ledger.accounts[event.symbol].position_lots,
+            is_maker=is_maker,
+            position_lots=state.ledger.accounts[symbol].position_lots,
         )
-        if not event.is_maker and event.client_order_id.startswith(QUOTE_PREFIX):
+        if is_quote and not is_maker:
             self._took(event, order)
 
     def fill_early(self) -> None:
@@ -352,11 +355,11 @@ class Answers:
         for fill in waiting:
             self.filled(fill)
 
-    def _fill_order(self, order: OwnOrder, event: Filled) -> None:
+    def _fill_order(self, order: OwnOrder, lots: int) -> None:
         state = self._state
         if order.executed_lots == 0:
             state.counters.add("mm_orders_filled_total", order.symbol, order.side.value)
-        order.executed_lots += event.qty_lots
+        order.executed_lots += lots
         was_refused = order.state is _REJECTED
         if order.executed_lots >= order.worst_qty_lots:
             self._tell(order, _FULLY_FILLED)

@@ -100,7 +100,6 @@ class Engine(Shown):
         self._symbols: Final = parameters.symbols
         self._handlers: dict[type, Callable[[Any], object]] = {
             ev.Started: self._started,
-            ev.GrantReceived: lambda event: receive_grant(state, self._stopping, event),
             ev.StopRequested: requests.stop,
             ev.DrillRequested: Drills(state, self._cycle).run,
             ev.ResumeRequested: self._and_look(requests.resume),
@@ -167,25 +166,23 @@ class Engine(Shown):
         if kind is _BOOK_DELTA:
             self._book_delta(cast(ev.BookDelta, event))
             return out
-        at_ns = event.at_ns
-        if at_ns > state.now_ns:
-            state.now_ns = at_ns
         if kind is _TRADE_PRINTED:
             self._trade_printed(cast(ev.TradePrinted, event))
             return out
         if kind is _BOOK_SNAPSHOT:
             self._book_snapshot(cast(ev.BookSnapshot, event))
             return out
-        self._time.advance(state.now_ns)
         if kind is _TICKED:
+            self._advance(event.at_ns)
             self._ticked()
         elif kind is _ORDER_UPDATED:
             self._order_updated(cast(ev.OrderUpdated, event))
         elif kind is _AMEND_ANSWERED:
-            self._answers.amend_answered_at(cast(ev.AmendAnswered, event), at_ns)
+            self._amend_answered(cast(ev.AmendAnswered, event))
         elif kind is _GRANT_RECEIVED:
-            receive_grant(state, self._stopping, cast(ev.GrantReceived, event))
+            self._grant_received(cast(ev.GrantReceived, event))
         else:
+            self._advance(event.at_ns)
             if kind not in _USUAL or state.held:
                 state.due_ns = self._markouts_due_ns = 0
                 if kind is not _FILLED or len(state.last_mid2) < len(state.books):
@@ -197,6 +194,17 @@ class Engine(Shown):
         else:
             self._settle()
         return out
+
+    def _now(self, at_ns: int) -> None:
+        """It is then, or later already."""
+        state = self._state
+        if at_ns > state.now_ns:
+            state.now_ns = at_ns
+
+    def _advance(self, at_ns: int) -> None:
+        """The same, before an event is handled that may change orders or permission."""
+        self._now(at_ns)
+        self._time.advance(self._state.now_ns)
 
     def _settle(self) -> None:
         """Consequences of anything that is not market data, where something is stopped, missing or unproven."""
@@ -289,9 +297,8 @@ class Engine(Shown):
         asks: tuple[Any, ...]
         update_id: int
         at_ns, symbol, bids, asks, update_id, _ = _fields_of(event)
+        self._now(at_ns)
         state = self._state
-        if at_ns > state.now_ns:
-            state.now_ns = at_ns
         book = state.books.get(symbol)
         if book is None:
             return
@@ -303,6 +310,7 @@ class Engine(Shown):
             self._ask_resync(symbol)
 
     def _book_snapshot(self, event: ev.BookSnapshot) -> None:
+        self._now(event.at_ns)
         book = self._state.books.get(event.symbol)
         if book is None:
             return
@@ -325,9 +333,14 @@ class Engine(Shown):
             self._cycle.look_at(symbol)
 
     def _trade_printed(self, event: ev.TradePrinted) -> None:
-        trade = self._state.last_trade.get(event.symbol)
+        at_ns: int
+        symbol: str
+        price_ticks: int
+        at_ns, symbol, price_ticks, _, _, _ = _fields_of(event)
+        self._now(at_ns)
+        trade = self._state.last_trade.get(symbol)
         if trade is not None:
-            trade.told(event.price_ticks, self._state.now_ns)
+            trade.told(price_ticks, self._state.now_ns)
 
     def _book_lost(self, event: ev.BookLost) -> None:
         book = self._state.books.get(event.symbol)
@@ -343,6 +356,11 @@ class Engine(Shown):
             state.emit(ResyncBook(state.now_ns, symbol))
 
     # ---- the process, people ----
+
+    def _grant_received(self, event: ev.GrantReceived) -> None:
+        fields = _fields_of(event)
+        self._advance(fields[0])
+        receive_grant(self._state, self._stopping, fields)
 
     def _started(self, event: ev.Started) -> None:
         """A fresh process, perhaps on a journal: nothing it was connected to or allowed is so any more.
@@ -460,13 +478,26 @@ class Engine(Shown):
     # ---- orders ----
 
     def _order_updated(self, event: ev.OrderUpdated) -> None:
-        if self._answers.updated(event):
+        at_ns: int
+        told: ev.VenueOrder
+        asked_at_ns: int
+        at_ns, told, asked_at_ns = _fields_of(event)
+        self._advance(at_ns)
+        if self._answers.shown(told, asked_at_ns):
             return
-        told = event.order
         if told.symbol not in self._state.books:
             return
         if told.client_order_id.startswith(OWN_PREFIX) and told.status is _SHOWN_WORKING:
             self._reconciliation.read_soon(told.symbol)
+
+    def _amend_answered(self, event: ev.AmendAnswered) -> None:
+        at_ns: int
+        client_order_id: str
+        outcome: str
+        wait_ms: int
+        at_ns, client_order_id, _, _, outcome, _, wait_ms = _fields_of(event)
+        self._advance(at_ns)
+        self._answers.amended(client_order_id, outcome, at_ns, wait_ms)
 
     def _filled(self, event: ev.Filled) -> None:
         self._reconciliation.filled(event)

@@ -56,9 +56,7 @@ class Losses:
         self._band: NetBand | None = None
         """how far the marks may move before such a look finds anything; None: not at all"""
         self._spared_ns = 0
-        """when a look was spared last, 0 where the curve of equity has been told since"""
-        self._spared_mids2: list[int] = []
-        """the band's mids of then"""
+        """when a look was spared last, with the band's mids of then; 0 where the curve of equity has been told since"""
         state.bring_equity_up = self.bring_equity_up
         cap = state.parameters.kill_total_max_quote
         self._kill_total_pico = -1 if cap is None else int(cap * PICO)
@@ -83,14 +81,11 @@ class Losses:
 
     def _holds(self, band: NetBand) -> bool:
         """Whether the marks are inside it; if so, the curve of equity waits to be told."""
-        state = self._state
         if not band.symbols:
             return True
-        mids2 = [state.last_mid2[symbol] for symbol in band.symbols]
-        if not band.holds(mids2):
+        if not band.holds(self._state.last_mid2):
             return False
-        self._spared_ns = state.now_ns
-        self._spared_mids2 = mids2
+        self._spared_ns = self._state.now_ns
         return True
 
     def bring_equity_up(self) -> None:
@@ -98,7 +93,7 @@ class Losses:
         at_ns, self._spared_ns = self._spared_ns, 0
         if not at_ns or self._band is None:
             return
-        then = dict(zip(self._band.symbols, self._spared_mids2, strict=True))
+        then = dict(zip(self._band.symbols, self._band.mids2, strict=True))
         nets = net_by_symbol(self._state, {**self._state.last_mid2, **then})
         if nets is not None:
             self._state.equity_told.note(sum(nets.values(), Decimal(0)), at_ns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from math import ceil, floor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bot.domain.instrument import Instrument
 from bot.engine.ledger import EXACT
@@ -43,10 +43,10 @@ class NetBand:
     """Holds while low < net < high, or net = high = as it is now; `net`, `low`, `high` in quote.
 
     It is good until a fill, a funding payment, other filters or another position: only prices may move. `symbols`:
-    those with an open position, in whose order their mids are given; without any net cannot move.
+    those with an open position; without any net cannot move. `mids2`: theirs, when it was found to hold last.
     """
 
-    __slots__ = ("_high", "_low", "_weights", "symbols")
+    __slots__ = ("_high", "_low", "_spare", "_weights", "mids2", "symbols")
 
     def __init__(self, state: State, net: Decimal, low: Decimal, high: Decimal) -> None:
         self.symbols: list[str] = []
@@ -74,6 +74,8 @@ class NetBand:
             if each[number] != digits:
                 self._weights[number] *= 10 ** (digits - each[number])
             now += state.last_mid2[symbol] * self._weights[number]
+        self.mids2: list[Any] = [0] * len(self.symbols)
+        self._spare: list[Any] = [0] * len(self.symbols)
         scale = _SCALES.get(digits)
         if scale is None:
             scale = _SCALES[digits] = Decimal(10**digits)
@@ -81,10 +83,12 @@ class NetBand:
         self._high = now + max(1, ceil(EXACT.fma(high, scale, less)))
         self._low = now + floor(EXACT.fma(low, scale, less))
 
-    def holds(self, mids2: list[int]) -> bool:
-        """Whether net is inside at these mids (twice, in ticks)."""
-        value, weights = 0, self._weights
-        for number, mid2 in enumerate(mids2):
+    def holds(self, mids2: dict[str, Any]) -> bool:
+        """Whether net is inside at these mids (symbol → twice, in ticks)."""
+        value, weights, found = 0, self._weights, self._spare
+        for number, symbol in enumerate(self.symbols):
+            known = found[number] = mids2[symbol]
+            mid2: int = known
             weight = weights[number]
             if 0 <= mid2 < FITS_TICKS and -_FITS < weight < _FITS:
                 mid: i64 = mid2
@@ -93,4 +97,7 @@ class NetBand:
                 value += product
             else:
                 value += mid2 * weight
-        return self._low < value < self._high
+        if not self._low < value < self._high:
+            return False
+        self._spare, self.mids2 = self.mids2, found
+        return True

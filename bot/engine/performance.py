@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 _FITS: Final = 10**12
-_WORD: Final = 4 * 10**18
-"""Below these, numbers and products of them fit a machine word (see `bot.engine.quoting`)."""
+_SPLIT: Final = 20
+"""Numbers below the first, of which one is split after so many bits, have products that fit a machine word."""
 
 HORIZONS: Final = (("1s", NS_PER_S), ("5s", 5 * NS_PER_S), ("60s", 60 * NS_PER_S))
 _EDGE_HORIZON: Final = "5s"
@@ -56,13 +56,15 @@ class Earning:
         if left_ns <= 0:
             return 0
         if 0 < memory_ns < _FITS and left_ns < _FITS and -_FITS < average_ubps < _FITS:
-            average: i64 = average_ubps
+            moved: i64 = -average_ubps
             left: i64 = left_ns
             memory: i64 = memory_ns
-            most: i64 = _WORD // left
-            if -most < average < most:
-                fit: i64 = -average * left // memory
-                return fit
+            high: i64 = moved >> _SPLIT
+            low: i64 = moved - (high << _SPLIT)
+            of_high: i64 = high * left
+            whole: i64 = of_high // memory
+            rest: i64 = ((of_high - whole * memory) << _SPLIT) + low * left
+            return (whole << _SPLIT) + rest // memory
         return -average_ubps * left_ns // memory_ns
 
     def edge_ubps(self, at_ns: int) -> int | None:

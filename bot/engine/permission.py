@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any
 
-import msgspec
-
-from bot.domain.events import GrantReceived
 from bot.engine.parameters import NS_PER_S
 from bot.engine.state import Grant, State
 from bot.engine.stop import RESTART
 from bot.engine.stopping import Stopping
 
-_fields_of: Final = msgspec.structs.astuple
-"""All at once: each by its name is dear where a grant is renewed every second."""
 
+def receive_grant(state: State, stopping: Stopping, fields: tuple[Any, ...]) -> None:
+    """Renew, replace or revoke, as those fields of a `GrantReceived` say.
 
-def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> None:
-    """Renew, replace or revoke. A lower epoch than the one seen is ignored: it was refused at the door already."""
+    A lower epoch than the one seen is ignored: it was refused at the door already.
+    """
     at_ns: int
     epoch: int
     ttl_s: float
     inventory_max_quote: Decimal
     total_max_quote: Decimal
     symbols: tuple[str, ...]
-    at_ns, account, epoch, inventory_max_quote, total_max_quote, ttl_s, revoked, symbols = _fields_of(event)
+    at_ns, account, epoch, inventory_max_quote, total_max_quote, ttl_s, revoked, symbols = fields
     if epoch < state.epoch:
         state.note("WARNING", "grant_changed", change="refused", epoch=epoch, epoch_held=state.epoch)
         return
@@ -44,7 +41,6 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
             stopping.enter("grant_revoked")
         return
     expires_at_ns = at_ns + int(ttl_s * NS_PER_S)
-    grant = Grant(account, epoch, inventory_max_quote, total_max_quote, at_ns, expires_at_ns, symbols)
     renewed = (  # the same objects where the process is told the same again, so that few decimals are compared
         held is not None
         and held.epoch == epoch
@@ -52,23 +48,25 @@ def receive_grant(state: State, stopping: Stopping, event: GrantReceived) -> Non
         and (held.total_max_quote is total_max_quote or held.total_max_quote == total_max_quote)
         and (held.symbols is symbols or held.symbols == symbols)
     )
-    if renewed:
-        state.renew(grant)
+    if renewed and held is not None:
+        held.renew(inventory_max_quote, total_max_quote, at_ns, expires_at_ns, symbols)
+        state.grant_renewed(held)
     else:
-        state.grant = grant
+        state.grant = Grant(account, epoch, inventory_max_quote, total_max_quote, at_ns, expires_at_ns, symbols)
         state.limits_version += 1
     state.epoch = epoch
     state.grant_lost_ns = None
-    for stop in state.stops.release(RESTART):
-        state.note("INFO", "stop_changed", released=stop.reason, who="grant")
+    if state.stops.any:
+        for stop in state.stops.release(RESTART):
+            state.note("INFO", "stop_changed", released=stop.reason, who="grant")
     if not renewed:
         state.note(
             "INFO",
             "grant_changed",
             change="granted" if held is None else "changed",
             epoch=epoch,
-            inventory_max_quote=str(grant.inventory_max_quote),
-            total_max_quote=str(grant.total_max_quote),
+            inventory_max_quote=str(inventory_max_quote),
+            total_max_quote=str(total_max_quote),
             symbols=",".join(symbols),
         )
 

@@ -9,7 +9,7 @@ from bot.metrics import QUOTING_SIDES
 
 
 class _Symbol:
-    """One symbol: how many sides are out since the last change, and what is left over of a whole millisecond."""
+    """One symbol: how many sides are out since the last change, and the time that is not in the counters yet."""
 
     __slots__ = ("granted", "held_keys", "held_ns", "may_key", "may_ns", "sides", "symbol")
 
@@ -26,16 +26,16 @@ class _Symbol:
 class QuotingTime:
     """Adds the time between two events to what holds when the second one comes, before that changes anything.
 
-    A side is out while the venue has a quote on it. What goes on as it was is only remembered, and counted when it
-    changes or somebody asks for the counters.
+    A side is out while the venue has a quote on it. What goes on as it was is only remembered, and added up when it
+    changes; the counters are brought up when somebody asks for them.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._orders = state.orders
         self._symbols = [_Symbol(symbol) for symbol in state.parameters.symbols]
-        self._counted_ns = -1
-        """up to when everything is in the counters; -1 before the first event"""
+        self._added_ns = -1
+        """up to when everything is added up; -1 before the first event"""
         self._until_ns = 0
         """up to when what is remembered went on"""
         self._sides_version = -1
@@ -56,10 +56,10 @@ class QuotingTime:
             self._until_ns = at_ns
 
     def _change(self, at_ns: int, *, may_quote: bool) -> None:
-        """Count what went on until now; something else begins."""
-        self.count()
-        if self._counted_ns < 0:
-            self._counted_ns = self._until_ns = at_ns
+        """Add up what went on until now; something else begins."""
+        self._add_up()
+        if self._added_ns < 0:
+            self._added_ns = self._until_ns = at_ns
         state, orders = self._state, self._orders
         limits = state.limits_version
         for one in self._symbols:
@@ -68,23 +68,27 @@ class QuotingTime:
                 one.granted = state.granted(one.symbol)
         self._sides_version, self._may_quote, self._limits_version = orders.sides_version, may_quote, limits
 
-    def count(self) -> None:
-        """Bring the counters up to the last event."""
-        since_ns = self._counted_ns
+    def _add_up(self) -> None:
+        """What goes on, up to the last event."""
+        since_ns = self._added_ns
         if since_ns < 0 or self._until_ns <= since_ns:
             return
-        self._counted_ns = self._until_ns
-        passed_ns, counters = self._until_ns - since_ns, self._state.counters
+        self._added_ns = self._until_ns
+        passed_ns = self._until_ns - since_ns
         for one in self._symbols:
-            sides = one.sides
-            held_ns = one.held_ns[sides] + passed_ns
-            passed_ms = held_ns // NS_PER_MS
-            one.held_ns[sides] = held_ns - passed_ms * NS_PER_MS
-            if passed_ms:
-                counters.raise_by(one.held_keys[sides], passed_ms)
+            one.held_ns[one.sides] += passed_ns
             if self._may_quote and one.granted:
-                may_ns = one.may_ns + passed_ns
-                passed_ms = may_ns // NS_PER_MS
-                one.may_ns = may_ns - passed_ms * NS_PER_MS
-                if passed_ms:
-                    counters.raise_by(one.may_key, passed_ms)
+                one.may_ns += passed_ns
+
+    def count(self) -> None:
+        """Bring the counters up to the last event: whole milliseconds, and what is left over stays for the next."""
+        self._add_up()
+        counters = self._state.counters
+        for one in self._symbols:
+            for sides, held_ns in enumerate(one.held_ns):
+                if held_ns >= NS_PER_MS:
+                    counters.raise_by(one.held_keys[sides], held_ns // NS_PER_MS)
+                    one.held_ns[sides] = held_ns % NS_PER_MS
+            if one.may_ns >= NS_PER_MS:
+                counters.raise_by(one.may_key, one.may_ns // NS_PER_MS)
+                one.may_ns %= NS_PER_MS

@@ -43,11 +43,22 @@ class Grant:
     ) -> None:  # fmt: skip
         self.account: Final = account
         self.epoch: Final = epoch
-        self.inventory_max_quote: Final = inventory_max_quote
-        self.total_max_quote: Final = total_max_quote
-        self.renewed_at_ns: Final = renewed_at_ns
-        self.expires_at_ns: Final = expires_at_ns
-        self.symbols: Final = symbols
+        self.inventory_max_quote = inventory_max_quote
+        self.total_max_quote = total_max_quote
+        self.renewed_at_ns = renewed_at_ns
+        self.expires_at_ns = expires_at_ns
+        self.symbols = symbols
+
+    def renew(
+        self, inventory_max_quote: Decimal, total_max_quote: Decimal, at_ns: int, expires_at_ns: int,
+        symbols: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        """The same was told again: limits and symbols are equal to those that it has."""
+        self.inventory_max_quote = inventory_max_quote
+        self.total_max_quote = total_max_quote
+        self.renewed_at_ns = at_ns
+        self.expires_at_ns = expires_at_ns
+        self.symbols = symbols
 
 
 class Wallet:
@@ -247,9 +258,8 @@ class State:
             elif self._grant is not None:
                 self.may_quote_until_ns = self._grant.expires_at_ns
 
-    def renew(self, grant: Grant) -> None:
-        """The grant that is held, with another time to expire at: nothing else is new."""
-        self._grant = grant
+    def grant_renewed(self, grant: Grant) -> None:
+        """The grant that is held has another time to expire at: nothing else is new."""
         if self.may_quote_until_ns and self._requires_grant:
             self.may_quote_until_ns = grant.expires_at_ns
 

@@ -6,11 +6,14 @@ The engine hears of every grant as an event and decides by it. This copy is the 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any, Final
 
 from bot.domain.events import GrantReceived
 
 TTL_S_MAX = 60.0
 """A grant that outlives its guard for longer than this would be no fence."""
+
+_GRANT_RECEIVED: Final = GrantReceived
 
 
 class GrantRefused(Exception):
@@ -58,10 +61,11 @@ class GrantHolder:
         if epoch < self.epoch or epoch <= self.epoch_floor:
             raise LowerEpoch(epoch, max(self.epoch, self.epoch_floor))
         revoked = ttl_s <= 0
+        at_ns: Any = now_ns  # an object made once for all that takes it
         self.epoch = epoch
-        self._renewed_at_ns = None if revoked else now_ns
+        self._renewed_at_ns = None if revoked else at_ns
         self._expires_at_ns = now_ns + int(ttl_s * 1_000_000_000)
-        return GrantReceived(now_ns, account, epoch, inventory_max_quote, total_max_quote, ttl_s, revoked, symbols)
+        return _GRANT_RECEIVED(at_ns, account, epoch, inventory_max_quote, total_max_quote, ttl_s, revoked, symbols)
 
     def valid(self, epoch: int, now_ns: int) -> bool:
         """Whether an order decided under `epoch` may leave now."""

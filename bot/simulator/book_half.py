@@ -121,19 +121,20 @@ class Half:
 
     def change(self, price_ticks: i64, size: Any) -> None:
         """As `set_background`, for whoever changes many: a level that was looked for before is found at once."""
+        lots: int = size
         level = self._places[price_ticks & _MASK]
         if level.price_ticks != price_ticks:
             price: Any = price_ticks
             known = self.levels.get(price)
             if known is None:
-                self.set_background(price, size)
-                return
+                if not lots:
+                    return
+                known = self._made(price)
             level = self._places[price_ticks & _MASK] = known
         if level.entries is not None:
             self.set_background(level.price, size)
             return
-        lots: int = size  # from here on as in `set`, which would be one call more for every level
-        was = level.lots
+        was = level.lots  # from here on as in `set`, which would be one call more for every level
         if lots == was:
             return
         if not level.is_changed:
@@ -229,11 +230,16 @@ class Half:
     def _forget(self) -> None:
         """The empty levels, but for those that have yet to be looked at."""
         levels, spare = self.levels, self._spare
-        for one in list(levels.values()):
-            if not one.lots and not one.is_changed:
-                del levels[one.price]
+        kept: list[Level] = []
+        for one in levels.values():
+            if one.lots or one.is_changed:
+                kept.append(one)
+            else:
                 one.price_ticks = NO_PRICE  # whoever comes upon it at its place has not found it
                 spare.append(one)
+        levels.clear()  # most go: to put back the few that stay costs less than to take the others out
+        for one in kept:
+            levels[one.price] = one
         self._kept_max = 2 * len(levels) + _EMPTY_KEPT
 
 

@@ -239,8 +239,11 @@ def _sort(levels: list[Level]) -> None:
 def _lay(levels: list[Level], level: Level, before: i64, place: i64) -> i64:
     """To that place, or before it while what stands up to `before` is above it. Returns what stands before it then."""
     number = level.price_ticks
-    while before >= 0 and levels[before].price_ticks > number:
-        levels[place] = levels[before]
+    while before >= 0:
+        other = levels[before]
+        if other.price_ticks <= number:
+            break
+        levels[place] = other
         before -= 1
         place -= 1
     levels[place] = level

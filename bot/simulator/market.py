@@ -361,13 +361,12 @@ class LevelSide:
         for band in _PLACES:
             stood: i64 = _first(before + band.near if upwards else before - band.near, upwards, band.every)
             last: i64 = before + band.far if upwards else before - band.far
+            far: i64 = band.far
             stride: i64 = band.every if upwards else -band.every
             while stood < last if upwards else stood > last:
-                if (
-                    stood % _GRID == 0
-                    and stood > 0
-                    and not _is_place(stood - touch if upwards else touch - stood, stood)
-                ):
+                distance: i64 = stood - touch if upwards else touch - stood
+                stays = 0 <= distance < far  # the bands up to its own are as dense or denser
+                if not stays and stood % _GRID == 0 and stood > 0 and not _is_place(distance, stood):
                     self._gone(stood, book)
                 stood += stride
 
@@ -604,7 +603,7 @@ class GeneratedMarket:
 
     def _change(self) -> BookReset | LevelsMove:
         bid, ask = self._touches()
-        farthest = max(abs(bid - self._bids.touch), abs(ask - self._asks.touch))
+        farthest = _farther(bid - self._bids.touch, ask - self._asks.touch)
         if not self._stands or farthest > _NEAR_STAND_TICKS:
             return self._stand(bid, ask)
         self._move = LevelsMove(self, bid, ask, farthest > _MOVE_MAX_TICKS)
@@ -626,6 +625,13 @@ class GeneratedMarket:
     def levels(self) -> BookReset:
         """All that stands."""
         return BookReset(self._bids.levels, self._asks.levels)
+
+
+def _farther(one: i64, other: i64) -> int:
+    """The greater of the two whatever their signs, without the calls of Python's that `max` and `abs` are."""
+    one = one if one >= 0 else -one
+    other = other if other >= 0 else -other
+    return one if one > other else other
 
 
 def _chance(rate: float, dt_s: float) -> float:

@@ -20,10 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import bot
-from bot.domain.events import Event
-from bot.domain.intent import Intent
 from bot.engine.engine import Engine
-from bot.simulation import START_NS, Outcome, run_kernel
+from bot.simulation import Outcome, run_kernel
 from bot.simulator.market import GeneratedMarket
 from bot.simulator.timeline import NS_PER_S
 from tests.bench.feed import MARKET
@@ -50,22 +48,19 @@ def calm(seed: int) -> GeneratedMarket:
 
 
 class Looks:
-    """What stood at the end of each simulated day. Between two looks it costs one comparison."""
+    """What stood at the end of each simulated day."""
 
     def __init__(self) -> None:
-        self.due_ns = START_NS + DAY_S * NS_PER_S
         self.rss_mb: list[float] = []
         self.fills: list[int] = []
         self.orders_kept: list[int] = []
 
-    def look(self, event: Event, _intents: list[Intent], engine: Engine) -> None:
-        if event.at_ns >= self.due_ns:
-            self.due_ns += DAY_S * NS_PER_S
-            self.rss_mb.append(rss_mb())
-            self.fills.append(engine.known.ledger.fills)
-            self.orders_kept.append(len(engine.known.orders))
-            told = f"day {len(self.fills)}: {self.fills[-1]} fills, {self.rss_mb[-1]:.1f} MB"
-            print(told, file=sys.stderr, flush=True)
+    def look(self, engine: Engine) -> None:
+        self.rss_mb.append(rss_mb())
+        self.fills.append(engine.known.ledger.fills)
+        self.orders_kept.append(len(engine.known.orders))
+        told = f"day {len(self.fills)}: {self.fills[-1]} fills, {self.rss_mb[-1]:.1f} MB"
+        print(told, file=sys.stderr, flush=True)
 
 
 def rss_mb() -> float:
@@ -106,7 +101,7 @@ def main(argv: list[str]) -> int:
     wanted = scenario("calm", span_s + 1, args.seed, market=market, tick_s=1.0, finished_kept_s=60, **NOBODY_HALTS)
     looks = Looks()
     began_s = time.process_time()
-    outcome = run_kernel(wanted, looks.look)
+    outcome = run_kernel(wanted, daily=looks.look)
     cpu_s = time.process_time() - began_s
     broken = faults(outcome, looks, args.days)
     month_s = cpu_s / args.days * DAYS

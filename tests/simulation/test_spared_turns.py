@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bot.engine.engine import Engine
-from bot.simulation import Scenario, run_kernel, run_wire
+from bot.simulation import START_NS, Scenario, run_kernel, run_wire
+from bot.simulator.market import GeneratedMarket
+from bot.simulator.timeline import NS_PER_S
+from tests.bench.feed import MARKET
 from tests.bench.month import NOBODY_HALTS, calm
 from tests.bench.soak import scenario
 from tests.support.digests import Digest, scenarios
@@ -49,3 +54,14 @@ def test_most_turns_of_a_calm_market_are_spared(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Engine, "_nothing_new", counted)
     run_kernel(CALM)
     assert sum(asked) > 900
+
+
+def test_who_looks_daily_sees_the_end_of_each_day_and_changes_nothing() -> None:
+    slow = partial(GeneratedMarket, parameters=replace(MARKET, step_ns=60 * NS_PER_S))
+    wanted = demo(4, 2 * 86_400 + 60, market=slow, tick_s=60.0, granted_s=1)
+    seen: list[int] = []
+    digest, looked_at = Digest(), Digest()
+    alone = digest.end(run_kernel(wanted, digest))
+    beside = run_kernel(wanted, looked_at, daily=lambda engine: seen.append(engine.known.now_ns))
+    assert [(at_ns - START_NS) / NS_PER_S for at_ns in seen] == pytest.approx([86_400, 2 * 86_400], abs=60)
+    assert looked_at.end(beside) == alone

@@ -11,6 +11,7 @@ import pytest
 from bot.domain import events as ev
 from bot.domain import intent as it
 from bot.domain.order import Side
+from bot.engine.performance import Earning
 from tests.support.engine_driver import ASK, BID, MS, SYMBOL, Driver, S, of
 
 D = Decimal
@@ -239,6 +240,16 @@ def test_edge_is_half_spread_less_fee_plus_rebate_less_expected_adverse_selectio
     shown = {name: value for name, _, value in driver.engine.gauges(driver.now)}
     adverse = 0.5 * 100 * 10_000 / (BID + 1)  # half of the weight is the new sample, the other half the 0 before it
     assert abs(shown["mm_edge_bps"] - (8 - 1.5 + 0.5 - adverse)) < 0.01
+
+
+@pytest.mark.parametrize("average_ubps", [0, 1, -1, 6_999_999, -7_000_001, 1 << 20, -(1 << 20), 10**12 - 1, 1 - 10**12])
+@pytest.mark.parametrize("memory_s", [1, 120, 999, 3_600])
+def test_what_fades_is_the_same_to_the_last_digit_however_large_it_is(average_ubps: int, memory_s: int) -> None:
+    memory_ns, earning = memory_s * S, Earning(0, memory_s * S)
+    earning.average_ubps = average_ubps
+    for passed_ns in (0, 1, 333_333_333, memory_ns // 3, memory_ns - 1):
+        assert earning.adverse_ubps(passed_ns) == -average_ubps * (memory_ns - passed_ns) // memory_ns
+    assert earning.adverse_ubps(memory_ns) == 0
 
 
 def test_how_many_breaches_halt_and_how_far_a_fill_may_be_are_settings() -> None:

@@ -174,8 +174,10 @@ def test_dust_alone_moves_the_net_result_between_its_bounds() -> None:
     band = NetBand(state, net, net - D("0.0001"), net + 1)
     assert band.symbols == [SYMBOL]
     mid2 = state.last_mid2[SYMBOL]
-    assert band.holds([mid2 - 2])  # 0.1 of price x 0.0009 = 0.00009 lost
-    assert not band.holds([mid2 - 4])
+    assert band.holds({SYMBOL: mid2 - 2})  # 0.1 of price x 0.0009 = 0.00009 lost
+    assert band.mids2 == [mid2 - 2]
+    assert not band.holds({SYMBOL: mid2 - 4})
+    assert band.mids2 == [mid2 - 2]
 
 
 def test_dust_that_cannot_be_marked_is_not_worth_nothing() -> None:
