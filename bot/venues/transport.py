@@ -210,10 +210,9 @@ class AiohttpSocket:
         self._is_left = False
         transport = self._writer.transport
         self._below: Any = _next_to_kernel(transport)
-        own, lowat = transport.get_extra_info("socket"), getattr(sockets, "TCP_NOTSENT_LOWAT", None)
-        if own is not None and lowat is not None:
-            with contextlib.suppress(OSError):  # a system that cannot: full is then what its kernel takes for full
-                own.setsockopt(sockets.IPPROTO_TCP, lowat, UNSENT_BYTES_MAX)
+        lowat = getattr(sockets, "TCP_NOTSENT_LOWAT", None)
+        if lowat is not None:  # a system that cannot: full is then what its kernel takes for full
+            _set_option(transport, sockets.IPPROTO_TCP, lowat, UNSENT_BYTES_MAX)
         if transport.get_extra_info("ssl_object") is None:
             transport.set_write_buffer_limits(high=0)
             return
@@ -286,10 +285,7 @@ class AiohttpSocket:
         """Without waiting for anything: aiohttp's own end flushes first, for half a minute by TLS, else for ever."""
         transport = self._writer.transport
         if self._socket.close_code in (None, aiohttp.WSCloseCode.ABNORMAL_CLOSURE):  # nobody has heard it all
-            own = transport.get_extra_info("socket")
-            if own is not None:
-                with contextlib.suppress(OSError):  # it is closed
-                    own.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, NO_LINGER)
+            _set_option(transport, sockets.SOL_SOCKET, sockets.SO_LINGER, NO_LINGER)
         transport.abort()
 
     def _payload(self, message: WSMessageNoDecodeText) -> bytes:
@@ -299,6 +295,14 @@ class AiohttpSocket:
         if message.type is aiohttp.WSMsgType.ERROR:
             raise SocketClosed(_describe(message.data))
         raise SocketClosed(f"closed with code {self._socket.close_code}")
+
+
+def _set_option(transport: asyncio.Transport, level: int, option: int, value: int | bytes) -> None:
+    """Of its socket; nothing where that is closed already, which uvloop calls a negative descriptor, or cannot."""
+    own = transport.get_extra_info("socket")
+    if own is not None:
+        with contextlib.suppress(OSError, ValueError):
+            own.setsockopt(level, option, value)
 
 
 def _next_to_kernel(transport: asyncio.Transport) -> Any:

@@ -167,8 +167,8 @@ class BybitAdapter:
         """Clock, instruments (as InstrumentsRead), then both streams in the background. Raises VenueError.
 
         A symbol whose filters cannot be read is told by ReadFailed and left out, unless that is all of them; it joins
-        the streams once `instruments` has read it. Streams report themselves by StreamUp and StreamDown; see
-        `wait_broken` for what they cannot report.
+        the streams once `instruments` has read it. Streams report themselves by StreamUp and StreamDown; one that ends
+        by an exception is told of to the loop's exception handler, and by `wait_broken`.
         """
         await self._rest.sync_clock()
         listed, failed = await self._listed()
@@ -194,7 +194,9 @@ class BybitAdapter:
         if self._disconnect_cancel_s:
             self._private.guards_orders = await self._arm_disconnect_cancel()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(stream.run()) for stream in self._streams]
+        self._tasks = [loop.create_task(stream.run(), name=f"{stream.name} stream") for stream in self._streams]
+        for task in self._tasks:
+            task.add_done_callback(_stream_ended)
 
     async def _listed(self) -> tuple[dict[str, Instrument], dict[str, VenueError]]:
         """The filters that could be read, and why others could not. Raises VenueError where none could."""
@@ -478,3 +480,10 @@ class BybitAdapter:
         """Latencies of creates (send to answer, mm_order_latency_ms) since the last call."""
         drained, self._observations = self._observations, []
         return drained
+
+
+def _stream_ended(task: asyncio.Task[None]) -> None:
+    """A stream goes on until it is cancelled: one that does not is never silent about it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        told = {"message": f"the {task.get_name()} has ended", "exception": error, "task": task}
+        task.get_loop().call_exception_handler(told)

@@ -186,7 +186,10 @@ class Stream:
         except asyncio.CancelledError as error_of_ours:
             cancelled = error_of_ours
         self._socket = None
-        await socket.close()
+        try:
+            await socket.close()
+        except Exception as unclosed:  # noqa: BLE001 - the connection is gone all the same, and that has to be told
+            reason = f"{reason or 'it ended'}; closing it failed ({type(unclosed).__name__}: {unclosed})"
         if cancelled is not None:
             raise cancelled
         with contextlib.suppress(asyncio.CancelledError):
