@@ -95,12 +95,12 @@ class JsonLog:
         try:
             lines = _encode_lines_quickly(records).decode()
         except (msgspec.MsgspecError, ValueError, OverflowError, TypeError):
-            lines = "".join([_encode(record) + "\n" for record in records])
-        if self._clean(lines) is lines:
+            lines = ""
+        if lines and self._clean(lines) is lines:
             self._put(lines)
             return
-        for line in lines.split("\n")[:-1]:  # what looks like a secret across two lines is none
-            self._put(self._clean(line) + "\n")
+        for record in records:  # one that cannot be written takes no other with it, nor what looks like a secret in two
+            self._put(self._clean(_encode(record) + "\n"))
 
     def _clean(self, text: str) -> str:
         """Without any secret; the very same where there was none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -71,3 +72,12 @@ def test_each_is_an_object_with_sorted_keys_and_no_secret() -> None:
         assert record["component"] == "engine"
         assert {"ts_utc", "lvl", "name", "event"} <= record.keys()
     assert json.loads(lines[0])["ts_utc"] == "2025-12-31T23:59:59.333333Z"
+
+
+def test_a_line_that_cannot_be_written_takes_no_other_with_it(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+        log = JsonLog([file], Clock(), flush=False)
+        for number in range(10):
+            log.write("INFO", "bot", "said", {"message": "\ud800" if number == 5 else "fine"})
+        log.close()
+    assert (tmp_path / "log").read_text(encoding="utf-8").count('"message":"fine"') == 9
