@@ -286,7 +286,10 @@ class AiohttpSocket:
         transport = self._writer.transport
         if self._socket.close_code in (None, aiohttp.WSCloseCode.ABNORMAL_CLOSURE):  # nobody has heard it all
             _set_option(transport, sockets.SOL_SOCKET, sockets.SO_LINGER, NO_LINGER)
-        transport.abort()
+        if getattr(transport, "_ssl_protocol", transport) is None:  # asyncio's own, closed twice, knows nobody any more
+            self._below.abort()
+        else:
+            transport.abort()
 
     def _payload(self, message: WSMessageNoDecodeText) -> bytes:
         if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
@@ -331,7 +334,10 @@ def _describe(error: object) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
         return f"the certificate of {error.host}:{error.port} is refused: {str(why).rstrip('.')}"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno is None:  # it ends as "[None]"
+    refused = isinstance(error, aiohttp.ClientConnectorSSLError)
+    if isinstance(error, aiohttp.ClientConnectorError) and (
+        refused or error.os_error.errno is None
+    ):  # ends as "[None]"
         return f"no connection to {error.host}:{error.port}: {error.os_error or type(error.os_error).__name__}"
     text = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

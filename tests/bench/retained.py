@@ -2,10 +2,11 @@
 
 The venue, the market and the clock of a simulation are not the bot's memory and are not entered. What names ended
 orders on purpose: two tables with bounds of their own, of the keys by which repeats of mutations and of executions are
-known; and a fill until its last markout is taken (60 s) and the next export written (60 s).
+known; in simulated time a few hundred entries that wait for the journal's next transaction, and lines for the log's
+next write; and a fill until its last markout is taken (60 s) and the next export written (60 s).
 
 What names none is counted (`objects_kept`), but for tables that fill up to bounds of their own: those two, the windows
-of 24 hours, the texts of prices and sizes, and the rows that wait for the journal's next transaction.
+of 24 hours, the texts of prices and sizes, and what waits for journal and log.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def names_kept(loop: Loop, state: State) -> list[str]:
     """Client order ids of orders that ended longer ago than they may be kept, and that something still holds."""
     kept_ns = state.parameters.finished_kept_s * NS_PER_S + GRACE_NS
     named = set()
-    for one in _reached(loop, state.now_ns, _keys(loop)):
+    for one in _reached(loop, state.now_ns, _keys(loop) + _unwritten(loop)):
         if isinstance(one, str) and one.startswith(OWN_PREFIX) and (match := _OWN.match(one)):
             named.add(match.group())
     return sorted(name for name in named if not _may_be_held(name, state, kept_ns))
@@ -112,10 +113,14 @@ def _keys(loop: Loop) -> list[Sized]:
     return [loop.sender._keys, loop.sender._executions]
 
 
+def _unwritten(loop: Loop) -> list[Sized]:
+    return [loop._journal._rows, loop._log._gathered]
+
+
 def _windows(loop: Loop, state: State) -> list[Sized]:
-    """The day's execution ids and equity samples; the rows of a transaction."""
+    """The day's execution ids and equity samples; what is not written yet."""
     curves = [curve._samples for curve in (state.equity_told, state.venue_equity)]
-    return [state.ledger._seen, *curves, loop._journal._rows]
+    return [state.ledger._seen, *curves, *_unwritten(loop)]
 
 
 def _reached(loop: Loop, now_ns: int, past: list[Sized]) -> Iterator[object]:

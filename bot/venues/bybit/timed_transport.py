@@ -52,9 +52,11 @@ def trusting() -> ssl.SSLContext:
     That list is added where neither is set, for a system that has none.
     """
     if any(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")):
-        return ssl.create_default_context()
-    context = httpx.create_ssl_context(trust_env=False)
-    context.load_default_certs()
+        context = ssl.create_default_context()
+    else:
+        context = httpx.create_ssl_context(trust_env=False)
+        context.load_default_certs()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # a system may leave it to its OpenSSL's configuration
     return context
 
 
